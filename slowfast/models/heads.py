@@ -1,0 +1,63 @@
+"""Classification heads. Shapes: x is (B, C, T, H, W) a pathway."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+ACTIVATIONS = {"softmax": nn.Softmax(dim=-1), "sigmoid": nn.Sigmoid(), "none": nn.Identity()}
+
+
+class ClassificationHead(nn.Module):
+    """Pools every pathway, concatenates the channels and applies one linear map at every position that is left.
+
+    Train mode gives logits (mean over positions); eval mode applies the activation at every position, then averages, as
+    in the published code, so that a larger test crop is a test on several crops at once.
+
+    Args:
+        dims: channels a pathway.
+        num_classes: outputs.
+        pools: for every pathway a module (B, C, T, H, W) -> (B, C, T', H', W') with equal T', H', W' over pathways.
+        dropout: rate in front of the linear map.
+        activation: "softmax", "sigmoid" or "none" (`MODEL.HEAD_ACT`).
+
+    Raises:
+        ValueError: unknown activation.
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        num_classes: int,
+        pools: Sequence[nn.Module],
+        dropout: float = 0.0,
+        activation: str = "softmax",
+        init_std: float = 0.01,
+    ):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"MODEL.HEAD_ACT is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
+        self.num_pathways = len(pools)
+        self.num_features = sum(dims)
+        self.init_std = init_std
+        for i, pool in enumerate(pools):
+            self.add_module(f"pathway{i}_avgpool", pool)
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(self.num_features, num_classes)
+        self.act = ACTIVATIONS[activation]
+
+    def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
+        """Scores (B, num_classes)."""
+        pooled = [getattr(self, f"pathway{i}_avgpool")(x[i]) for i in range(self.num_pathways)]
+        features = torch.cat(pooled, dim=1).permute(0, 2, 3, 4, 1)
+        scores = self.projection(self.dropout(features))
+        if not self.training:
+            scores = self.act(scores)
+        return scores.mean(dim=(1, 2, 3))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Puts a new linear map with `num_classes` outputs in place of the old one."""
+        old = self.projection
+        self.projection = nn.Linear(self.num_features, num_classes).to(old.weight.device, old.weight.dtype)
+        nn.init.normal_(self.projection.weight, std=self.init_std)
+        nn.init.zeros_(self.projection.bias)

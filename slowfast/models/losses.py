@@ -1,0 +1,45 @@
+"""Losses by name."""
+
+from collections.abc import Callable
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import nn
+
+
+class SoftTargetCrossEntropy(nn.Module):
+    """Cross entropy against class probabilities: logits (B, K), targets (B, K) that sum to one."""
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return -(targets * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+class MultiLabelLoss(nn.Module):
+    """Binary cross entropy over classes, mean over batch and classes; the targets may be of any number type."""
+
+    def __init__(self, from_logits: bool):
+        super().__init__()
+        self.loss = nn.BCEWithLogitsLoss() if from_logits else nn.BCELoss()
+
+    def forward(self, scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self.loss(scores, targets.to(scores.dtype))
+
+
+_LOSSES: dict[str, Callable[[], nn.Module]] = {
+    "cross_entropy": nn.CrossEntropyLoss,
+    "bce": lambda: MultiLabelLoss(from_logits=False),
+    "bce_logit": lambda: MultiLabelLoss(from_logits=True),
+    "soft_cross_entropy": SoftTargetCrossEntropy,
+}
+
+
+def build_loss(cfg: CfgNode) -> nn.Module:
+    """The loss named by MODEL.LOSS_FUNC: (scores (B, K), labels (B,) or (B, K)) -> mean over the batch.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    name = cfg.MODEL.LOSS_FUNC
+    if name not in _LOSSES:
+        raise ValueError(f"MODEL.LOSS_FUNC is {name!r}; it must be one of {', '.join(_LOSSES)}")
+    return _LOSSES[name]()

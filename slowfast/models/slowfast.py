@@ -1,0 +1,73 @@
+"""SlowFast: two pathways with lateral connections. Shapes: a clip is (B, 3, T, H, W)."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from slowfast.models.resnet import ResNet
+
+
+class FuseFastToSlow(nn.Module):
+    """Lateral connection: a k x 1 x 1 convolution of stride alpha in time on the fast pathway, joined to the slow one.
+
+    Args:
+        dim_fast: channels of the fast pathway.
+        ratio: output channels per fast channel.
+        kernel: frames k, odd.
+        alpha: fast frames per slow frame.
+        norm: constructor `norm(channels)`, or None for no norm.
+        relu: whether a ReLU follows.
+    """
+
+    def __init__(
+        self,
+        dim_fast: int,
+        ratio: int,
+        kernel: int,
+        alpha: int,
+        norm: Callable[[int], nn.Module] | None,
+        relu: bool = True,
+        inplace: bool = True,
+    ):
+        super().__init__()
+        dim_out = dim_fast * ratio
+        self.conv_f2s = nn.Conv3d(dim_fast, dim_out, (kernel, 1, 1), (alpha, 1, 1), (kernel // 2, 0, 0), bias=False)
+        self.bn = nn.Identity() if norm is None else norm(dim_out)
+        self.relu = nn.ReLU(inplace) if relu else nn.Identity()
+
+    def lateral(self, fast: torch.Tensor) -> torch.Tensor:
+        """Fast features at the slow frame rate, (B, C, T / alpha, H, W)."""
+        return self.relu(self.bn(self.conv_f2s(fast)))
+
+    def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
+        slow, fast = x
+        return [torch.cat([slow, self.lateral(fast)], dim=1), fast]
+
+
+class SlowFast(ResNet):
+    """A slow pathway with many channels and a fast one with many frames. ("SlowFast Networks", section 3.)
+
+    Args:
+        stem, stages, head, pool: as of `ResNet`, for two pathways: slow, fast.
+        fusions: four lateral connections, behind the stem and the first three stages.
+    """
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        head: nn.Module,
+        pool: Sequence[Sequence[int]],
+        fusions: Sequence[nn.Module],
+    ):
+        super().__init__(stem, stages, head, pool)
+        self.s1_fuse, self.s2_fuse, self.s3_fuse, self.s4_fuse = fusions
+
+    def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Features (B, C, T', H', W') of both pathways in front of the head."""
+        x = self.s1_fuse(self.s1(inputs))
+        x = self._pool(self.s2_fuse(self.s2(x)))
+        x = self.s3_fuse(self.s3(x))
+        x = self.s4_fuse(self.s4(x))
+        return self.s5(x)
