@@ -1,0 +1,147 @@
+"""The PGT section: keys, what follows from them, and what they must agree on."""
+
+from fvcore.common.config import CfgNode
+
+from pgt.plan import StepPlan, per_pathway
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+CACHES = ("last", "max", "avg")
+ENSEMBLES = ("sum", "max", "last")
+NAME = "progressive"  # of the task and of the model adapter
+
+
+def add_config(cfg: CfgNode) -> None:
+    """Adds the section PGT with its defaults."""
+    cfg.PGT = CfgNode(
+        {
+            # Train and test in steps.
+            "ENABLE": False,
+            # Frames of the first step, a pathway (slow first).
+            "STEP_LEN": [8],
+            # Steps a clip.
+            "STEPS": 5,
+            # Frames of memory, a pathway; a later step reads STEP_LEN - OVERLAP new frames.
+            "OVERLAP": [1],
+            # One update a clip, on the sum of the steps' gradients; False: one update a step.
+            "TRAIN_TOGETHER": False,
+            # What an operator remembers of its input: its "last" frames, or a "max" or "avg" pooling of all of them.
+            "CACHE": "last",
+            # Weight of the old memory in the new one, 0 <= m < 1.
+            "CACHE_MOMENTUM": 0.0,
+            # Evaluate step by step; False: one forward over the whole clip, without memory.
+            "PG_EVAL": False,
+            # Class scores of a clip from those of its steps: "sum", "max" or the "last" step's.
+            "ENSEMBLE_METHOD": "sum",
+            # Temporal positions that the head scores in a whole-clip evaluation, a pathway.
+            "TPOOL_SIZE": [4],
+            # Memory in the head.
+            "HEAD": True,
+            # Pooling of the head's memory: "last", "max", "avg", or "published": CACHE, but avg where that is max.
+            "HEAD_CACHE": "published",
+            # Gradients flow through the memory over all steps (needs TRAIN_TOGETHER); False cuts them between steps.
+            "FULL_GRADIENT": False,
+            # Weight of each step's loss; [] is 1 for all.
+            "STEP_WEIGHTS": [],
+            # False: every step starts without memory (an ablation).
+            "MEMORY": True,
+            # Slow frames of a later step of a two-pathway model: "published" (after its first L_slow frames), or
+            # "even".
+            "SLOW_SAMPLING": "published",
+            # Published name of the switch that KEEPS the graph; only False is accepted, see FULL_GRADIENT.
+            "TRUNCATE_GRAD": False,
+            # Progressive multigrid: cycles of steps, step lengths and learning-rate scales.
+            "MGRID": False,
+            "MGRID_STEPS": [],
+            "MGRID_STEP_LEN": [],
+            "MGRID_LRSCALES": [],
+            "MGRID_NO_FINETUNE": False,
+            # Norm of progressive non-local blocks.
+            "NL_NORM": "batchnorm",
+            # Detection: evaluate the boxes of all steps; False: those of the last.
+            "ALL_STEP_TEST": False,
+        }
+    )
+
+
+def resolve(cfg: CfgNode) -> None:
+    """Settings that follow from the section: task, model adapter, lists per pathway, frames of the slow pathway."""
+    if not cfg.PGT.ENABLE:
+        if cfg.TASK == NAME:  # a saved configuration with the section switched off again
+            cfg.TASK, cfg.MODEL.ADAPTER, cfg.SLOWFAST.SLOW_INDICES = "", "", []
+        return
+    _reject_published_traps(cfg)
+    plan = StepPlan.from_config(cfg)
+    cfg.TASK = cfg.MODEL.ADAPTER = NAME
+    cfg.PGT.TPOOL_SIZE = per_pathway(cfg.PGT.TPOOL_SIZE, plan.num_pathways, "PGT.TPOOL_SIZE")
+    cfg.SLOWFAST.SLOW_INDICES = plan.slow_indices() if plan.num_pathways == 2 else []
+
+
+def _reject_published_traps(cfg: CfgNode) -> None:
+    if cfg.PGT.TRUNCATE_GRAD:
+        raise ValueError(
+            "PGT.TRUNCATE_GRAD True keeps the graph between steps in the published code, against its name. Say what "
+            "you want: PGT.FULL_GRADIENT True for gradients through all steps, or remove the key for truncated ones"
+        )
+
+
+def head_cache(cfg: CfgNode) -> str:
+    """How the head's memory is pooled: PGT.HEAD_CACHE with "published" resolved."""
+    if cfg.PGT.HEAD_CACHE != "published":
+        return cfg.PGT.HEAD_CACHE
+    return "avg" if cfg.PGT.CACHE == "max" else cfg.PGT.CACHE
+
+
+def validate(cfg: CfgNode) -> None:
+    """Rules within the section and between it and the core.
+
+    Raises:
+        ValueError: with the key, its value and what it may be.
+    """
+    options = cfg.PGT
+    if not options.ENABLE:
+        return
+    _one_of("PGT.CACHE", options.CACHE, CACHES)
+    _one_of("PGT.HEAD_CACHE", options.HEAD_CACHE, ("published", *CACHES))
+    _one_of("PGT.ENSEMBLE_METHOD", options.ENSEMBLE_METHOD, ENSEMBLES)
+    if not 0.0 <= options.CACHE_MOMENTUM < 1.0:
+        raise ValueError(f"PGT.CACHE_MOMENTUM is {options.CACHE_MOMENTUM}; it must be at least 0 and under 1")
+    if min(options.TPOOL_SIZE) < 1:
+        raise ValueError(f"PGT.TPOOL_SIZE is {list(options.TPOOL_SIZE)}; every entry must be at least 1")
+    _validate_training(cfg)
+    unbuilt = [key for key in ("MGRID", "ALL_STEP_TEST") if options[key]]
+    if cfg.NONLOCAL.PROGRESS:
+        unbuilt.append("NONLOCAL.PROGRESS")
+    if unbuilt:
+        logger.warning(
+            "not built yet, so without effect: %s", ", ".join(k if "." in k else f"PGT.{k}" for k in unbuilt)
+        )
+
+
+def _validate_training(cfg: CfgNode) -> None:
+    options = cfg.PGT
+    weights = list(options.STEP_WEIGHTS)
+    if weights and (len(weights) != options.STEPS or min(weights) < 0 or sum(weights) <= 0):
+        raise ValueError(
+            f"PGT.STEP_WEIGHTS is {weights}; it must hold one weight for each of the {options.STEPS} steps, none "
+            "below 0 and not all 0, or be [] for equal weights"
+        )
+    if options.TRAIN_TOGETHER:
+        return
+    if options.FULL_GRADIENT:
+        raise ValueError(
+            "PGT.FULL_GRADIENT True with PGT.TRAIN_TOGETHER False: an update after every step would change the weights "
+            "that later gradients still need; set PGT.TRAIN_TOGETHER True"
+        )
+    if cfg.TRAIN.ACCUM_STEPS > 1:
+        raise ValueError(
+            f"TRAIN.ACCUM_STEPS is {cfg.TRAIN.ACCUM_STEPS} with PGT.TRAIN_TOGETHER False: updates come after every "
+            "step, "
+            "so there is nothing to accumulate over batches; set PGT.TRAIN_TOGETHER True or TRAIN.ACCUM_STEPS 1"
+        )
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{key} is {value!r}; it must be one of {', '.join(choices)}")

@@ -1,0 +1,81 @@
+"""From a clip model to a Markov model: same parameters under the same names."""
+
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from pgt.config import NAME, head_cache
+from pgt.markov import CacheRule, MarkovConv3d, MarkovPool, StepFusion
+from pgt.progressive import Progressive
+from slowfast.layers.pool import SpaceTimePool
+from slowfast.models.build import MODEL_ADAPTERS
+from slowfast.models.slowfast import FuseFastToSlow
+
+
+@MODEL_ADAPTERS.register(NAME)
+def progressive_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
+    """Turns a clip model into a progressive one by the section PGT; see `convert`."""
+    options = cfg.PGT
+    rules = [CacheRule(frames, options.CACHE, options.CACHE_MOMENTUM) for frames in options.OVERLAP]
+    head_rules = [CacheRule(frames, head_cache(cfg), options.CACHE_MOMENTUM) for frames in options.OVERLAP]
+    convert(model, rules, head_rules if options.HEAD else None, options.TPOOL_SIZE)
+    model.full_gradient = options.FULL_GRADIENT
+    model.carries_memory = options.MEMORY
+    return model
+
+
+def convert(
+    model: nn.Module,
+    rules: list[CacheRule],
+    head_rules: list[CacheRule] | None,
+    positions: list[int],
+) -> nn.Module:
+    """Makes a clip model progressive, in place: each layer that needs another forward gets another class, so
+    parameters, state-dict keys and hooks stay as they are.
+
+    Convolutions with a temporal kernel over 1 in stem and residual branches become `MarkovConv3d`, the head's pooling
+    `MarkovPool`, lateral connections `StepFusion`, and the model itself `Progressive`.
+
+    Args:
+        rules, head_rules: what operators of each pathway remember, in the body and in the head; None for a head
+            without.
+        positions: temporal positions the head scores in a whole clip, a pathway.
+
+    Raises:
+        ValueError: a temporal convolution with stride or dilation in time, which carries no memory.
+    """
+    operators = []
+    lateral = {id(m) for fusion in model.modules() if isinstance(fusion, FuseFastToSlow) for m in fusion.modules()}
+    for name, module in model.named_modules():
+        if isinstance(module, FuseFastToSlow):
+            module.__class__ = StepFusion
+        elif isinstance(module, SpaceTimePool):
+            pathway = _pathway(name)
+            module.__class__ = MarkovPool
+            module.name, module.positions = name, positions[pathway]
+            module.rule = head_rules[pathway] if head_rules else None
+            operators += [name] if head_rules else []
+        elif isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1 and id(module) not in lateral:
+            _check_conv(name, module)
+            module.__class__ = MarkovConv3d
+            module.name, module.rule = name, rules[_pathway(name)]
+            operators.append(name)
+    clip_class = type(model)
+    model.__class__ = type(f"Progressive{clip_class.__name__}", (Progressive, clip_class), {})
+    model.operators = frozenset(operators)
+    return model
+
+
+def _pathway(name: str) -> int:
+    """The pathway of a module by its name, such as s4.pathway1_res0.branch2.a."""
+    _, found, rest = name.partition("pathway")
+    return int(rest[0]) if found else 0
+
+
+def _check_conv(name: str, conv: nn.Conv3d) -> None:
+    k = conv.kernel_size[0]
+    if conv.stride[0] != 1 or conv.dilation[0] != 1 or k % 2 == 0 or conv.padding[0] != k // 2:
+        raise ValueError(
+            f"{name}: a temporal convolution with kernel {k}, stride {conv.stride[0]}, dilation {conv.dilation[0]} and "
+            f"padding {conv.padding[0]} cannot carry memory; it takes an odd kernel k, stride 1, dilation 1, padding "
+            "k // 2"
+        )

@@ -1,0 +1,189 @@
+"""Frames to steps and back; pure arithmetic.
+
+S steps, and for every pathway L frames in the first step, O frames of memory: step 0 reads frames [0, L), step s >= 1
+the L - O frames [L + (s-1)(L-O), L + s(L-O)), so a clip has L + (S-1)(L-O) frames. ("PGT", section 3.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from fvcore.common.config import CfgNode
+
+SLOW_SAMPLINGS = ("published", "even")
+
+
+def per_pathway(values: Sequence[int], pathways: int, key: str) -> list[int]:
+    """`values` with one entry a pathway; a single entry stands for all.
+
+    Raises:
+        ValueError: another number of entries.
+    """
+    values = [int(value) for value in values]
+    if len(values) == 1:
+        values = values * pathways
+    if len(values) != pathways:
+        raise ValueError(f"{key} is {values}; the model has {pathways} pathway(s), so it takes that many entries")
+    return values
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """How a clip is cut into steps.
+
+    Args:
+        step_len: frames of the first step, a pathway (slow first).
+        overlap: frames of memory, a pathway.
+        steps: number of steps S.
+        alpha: fast frames per slow frame; 1 for one pathway.
+        slow_sampling: how later steps choose slow frames, see `slow_indices`.
+
+    Raises:
+        ValueError: lengths out of range, or pathways that disagree, with the sums and what would fit.
+    """
+
+    step_len: tuple[int, ...]
+    overlap: tuple[int, ...]
+    steps: int
+    alpha: int = 1
+    slow_sampling: str = "published"
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"PGT.STEPS is {self.steps}; it must be at least 1")
+        if len(self.step_len) != len(self.overlap) or len(self.step_len) not in (1, 2):
+            raise ValueError(
+                f"PGT.STEP_LEN {list(self.step_len)} and PGT.OVERLAP {list(self.overlap)} take one entry a pathway each"
+            )
+        for length, overlap in zip(self.step_len, self.overlap, strict=True):
+            if not 1 <= overlap < length:
+                raise ValueError(
+                    f"PGT.OVERLAP {list(self.overlap)} with PGT.STEP_LEN {list(self.step_len)}: a pathway needs 1 <= "
+                    "overlap < step length (for steps without memory set PGT.MEMORY False)"
+                )
+        if self.slow_sampling not in SLOW_SAMPLINGS:
+            raise ValueError(f"PGT.SLOW_SAMPLING is {self.slow_sampling!r}; it must be one of {SLOW_SAMPLINGS}")
+        if self.num_pathways == 2:
+            self._check_pathways()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "StepPlan":
+        """The plan of PGT.STEP_LEN, OVERLAP, STEPS, SLOW_SAMPLING and, for two pathways, SLOWFAST.ALPHA.
+
+        Raises:
+            ValueError: DATA.NUM_FRAMES is not the plan's number of frames; the message has the sum and the nearest
+                that fit.
+        """
+        options = cfg.PGT
+        pathways = 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
+        plan = cls(
+            tuple(per_pathway(options.STEP_LEN, pathways, "PGT.STEP_LEN")),
+            tuple(per_pathway(options.OVERLAP, pathways, "PGT.OVERLAP")),
+            options.STEPS,
+            cfg.SLOWFAST.ALPHA if pathways == 2 else 1,
+            options.SLOW_SAMPLING,
+        )
+        if cfg.DATA.NUM_FRAMES != plan.num_frames:
+            raise ValueError(plan._misfit(cfg.DATA.NUM_FRAMES))
+        return plan
+
+    @property
+    def num_pathways(self) -> int:
+        """1, or 2 for slow and fast."""
+        return len(self.step_len)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip (of its fast pathway)."""
+        return self.pathway_frames(self.num_pathways - 1)
+
+    def pathway_frames(self, pathway: int) -> int:
+        """Frames of a clip in that pathway: L + (S-1)(L-O)."""
+        length, overlap = self.step_len[pathway], self.overlap[pathway]
+        return length + (self.steps - 1) * (length - overlap)
+
+    def frame_ranges(self, pathway: int = -1) -> list[range]:
+        """For every step the frames that it reads anew, counted in that pathway (the last one, the fast, by
+        default).
+        """
+        length, new = self.step_len[pathway], self.step_len[pathway] - self.overlap[pathway]
+        later = [range(length + s * new, length + (s + 1) * new) for s in range(self.steps - 1)]
+        return [range(length), *later]
+
+    def slow_indices(self) -> list[int]:
+        """Frames of the fast clip that form the slow pathway's clip.
+
+        Step 0 takes linspace(0, L-1, L_slow) truncated. A later step, whose first new fast frame is F and last E, takes
+        L_slow - O_slow frames: "published" linspace(F + L_slow, E), so without its first L_slow frames, as the
+        published code does; "even" linspace(F, E).
+
+        Raises:
+            ValueError: the plan has one pathway.
+        """
+        if self.num_pathways != 2:
+            raise ValueError("a plan with one pathway has no slow frames")
+        first, *later = self.frame_ranges()
+        slow_len, slow_new = self.step_len[0], self.step_len[0] - self.overlap[0]
+        indices = _linspace(first[0], first[-1], slow_len)
+        skip = slow_len if self.slow_sampling == "published" else 0
+        for frames in later:
+            indices += _linspace(frames[0] + skip, frames[-1], slow_new)
+        return indices
+
+    def split(self, inputs: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
+        """The step inputs of a clip: for every step a list of (B, C, T_s, H, W), one a pathway; views, nothing is
+        copied.
+
+        Args:
+            inputs: one clip (B, C, T, H, W) a pathway; T is `pathway_frames`.
+
+        Raises:
+            ValueError: another number of pathways or frames.
+        """
+        wanted = [self.pathway_frames(p) for p in range(self.num_pathways)]
+        got = [clip.shape[2] for clip in inputs]
+        if got != wanted:
+            raise ValueError(f"the clip has {got} frames a pathway; {self.steps} steps take {wanted}")
+        ranges = [self.frame_ranges(p) for p in range(self.num_pathways)]
+        return [
+            [clip[:, :, r[s].start : r[s].stop] for clip, r in zip(inputs, ranges, strict=True)]
+            for s in range(self.steps)
+        ]
+
+    def _sum(self, pathway: int) -> str:
+        length, overlap = self.step_len[pathway], self.overlap[pathway]
+        return f"{length} + ({self.steps}-1) x ({length}-{overlap}) = {self.pathway_frames(pathway)}"
+
+    def _check_pathways(self) -> None:
+        slow, fast = self.pathway_frames(0), self.pathway_frames(1)
+        if fast != self.alpha * slow:
+            fitting = [self.alpha * self.step_len[0], self.alpha * self.overlap[0]]
+            raise ValueError(
+                f"PGT.STEP_LEN {list(self.step_len)}, PGT.OVERLAP {list(self.overlap)}: slow {self._sum(0)} frames, "
+                "fast "
+                f"{self._sum(1)} frames, but fast must be SLOWFAST.ALPHA {self.alpha} x slow = {self.alpha * slow}. "
+                f"PGT.STEP_LEN [{self.step_len[0]}, {fitting[0]}] with PGT.OVERLAP [{self.overlap[0]}, {fitting[1]}] "
+                "fits"
+            )
+        if self.steps > 1 and self.slow_sampling == "published":
+            new = self.step_len[1] - self.overlap[1]
+            if new <= self.step_len[0]:
+                raise ValueError(
+                    f"PGT.SLOW_SAMPLING published skips the first {self.step_len[0]} of a step's {new} new fast "
+                    "frames, so none are left; set PGT.SLOW_SAMPLING even"
+                )
+
+    def _misfit(self, num_frames: int) -> str:
+        pathway = self.num_pathways - 1
+        length, new = self.step_len[pathway], self.step_len[pathway] - self.overlap[pathway]
+        steps = max(1, round((num_frames - length) / new) + 1)
+        nearest = length + (steps - 1) * new
+        return (
+            f"DATA.NUM_FRAMES is {num_frames}, but the steps of PGT take {self._sum(pathway)} frames. Set "
+            "DATA.NUM_FRAMES "
+            f"{self.num_frames}; or, nearest to what you have, PGT.STEPS {steps} with DATA.NUM_FRAMES {nearest}"
+        )
+
+
+def _linspace(first: int, last: int, count: int) -> list[int]:
+    return torch.linspace(first, last, count).long().tolist()

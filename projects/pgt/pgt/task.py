@@ -1,0 +1,62 @@
+"""Training and testing in steps. Shapes: inputs are (B, 3, T, H, W) a pathway, scores (B, classes)."""
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from pgt.config import NAME
+from pgt.evaluate import ensemble, step_scores
+from pgt.plan import StepPlan
+from slowfast.datasets.batch import Batch
+from slowfast.engine.task import TASK_REGISTRY
+from slowfast.engine.update import Update
+from slowfast.models.losses import build_loss
+
+
+@TASK_REGISTRY.register(NAME)
+class ProgressiveTask:
+    """For each step of a clip: forward with the memory of the step before, loss, backward. ("PGT", section 3.)
+
+    One update a clip, on the sum of the steps' gradients (PGT.TRAIN_TOGETHER), or one a step.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        options = cfg.PGT
+        self.plan = StepPlan.from_config(cfg)
+        self.loss = build_loss(cfg)
+        self.weights = list(options.STEP_WEIGHTS) or [1.0] * options.STEPS
+        self.together = options.TRAIN_TOGETHER
+        self.full_gradient = options.FULL_GRADIENT
+        self.progressive_eval = options.PG_EVAL
+        self.ensemble_method = options.ENSEMBLE_METHOD
+
+    def train_step(self, model: nn.Module, batch: Batch, update: Update) -> dict[str, torch.Tensor]:
+        """Trains on one batch of clips; the reported loss is the weighted mean over steps, the scores the steps'
+        mean.
+        """
+        memory, losses, scores = None, [], []
+        final = self.plan.steps - 1
+        for s, step_inputs in enumerate(self.plan.split(batch.inputs)):
+            with update.sync(last=s == final or not self.together):
+                with update.autocast():
+                    logits, memory = model(step_inputs, memory)
+                    loss = self.weights[s] * self.loss(logits, batch.labels)
+                if not self.full_gradient:
+                    update.backward(loss)
+                    loss = loss.detach()
+                elif s == final:
+                    update.backward(torch.stack([*losses, loss]).sum())
+            losses.append(loss)
+            scores.append(logits.detach())
+            if not self.together:
+                update()
+        if self.together:
+            update()
+        mean_loss = torch.stack(losses).detach().sum() / sum(self.weights)
+        return {"loss": mean_loss, "scores": torch.stack(scores).mean(dim=0)}
+
+    def predict(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Class scores of the clips: the steps' ensemble (PGT.PG_EVAL), or one forward over the whole clip."""
+        if self.progressive_eval:
+            return ensemble(step_scores(model, batch.inputs, self.plan), self.ensemble_method)
+        return model.whole_clip(batch.inputs)

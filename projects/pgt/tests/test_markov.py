@@ -1,0 +1,110 @@
+"""Markov operators against the equations written out frame by frame."""
+
+import pytest
+import torch
+from torch import nn
+
+from pgt.markov import CacheRule, Carry, MarkovConv3d, MarkovPool, StepFusion
+from slowfast.layers.pool import SpaceTimePool
+from slowfast.models.slowfast import FuseFastToSlow
+
+
+def as_operator(layer, cls, **attributes):
+    layer.__class__ = cls
+    for key, value in {"name": "op", **attributes}.items():
+        setattr(layer, key, value)
+    return layer
+
+
+def call(op, x, memory):
+    carry = Carry({} if memory is None else {"op": memory})
+    with carry.active():
+        y = op(x)
+    return y, carry.new.get("op")
+
+
+def reference_cache(z, frames, kind):
+    """Adaptive pooling over time, one output frame after another."""
+    if kind == "last":
+        return z[:, :, -frames:]
+    total, out = z.shape[2], []
+    for i in range(frames):
+        window = z[:, :, (i * total) // frames : ((i + 1) * total + frames - 1) // frames]
+        out.append(window.mean(dim=2) if kind == "avg" else window.amax(dim=2))
+    return torch.stack(out, dim=2)
+
+
+@pytest.mark.parametrize("kernel", [(3, 1, 1), (5, 3, 3), (7, 1, 1)])
+@pytest.mark.parametrize("overlap", [1, 2, 4])
+@pytest.mark.parametrize("kind", ["last", "max", "avg"])
+@pytest.mark.parametrize("momentum", [0.0, 0.25])
+def test_convolution_is_the_equation(kernel, overlap, kind, momentum):
+    torch.manual_seed(0)
+    padding = tuple(k // 2 for k in kernel)
+    plain = nn.Conv3d(2, 3, kernel, stride=(1, 2, 2), padding=padding)
+    op = as_operator(nn.Conv3d(2, 3, kernel, (1, 2, 2), padding), MarkovConv3d, rule=CacheRule(overlap, kind, momentum))
+    op.load_state_dict(plain.state_dict())
+    memory = expected_memory = None
+    for frames in (5, 4, 3):
+        x = torch.randn(2, 2, frames, 6, 6)
+        z = x if expected_memory is None else torch.cat([expected_memory, x], dim=2)
+        expected = plain(z)[:, :, z.shape[2] - frames :]
+        cache = reference_cache(z, overlap, kind)
+        if expected_memory is not None:
+            cache = (1 - momentum) * cache + momentum * expected_memory
+        expected_memory = cache
+        y, memory = call(op, x, memory)
+        torch.testing.assert_close(y, expected)
+        torch.testing.assert_close(memory, expected_memory)
+
+
+@pytest.mark.parametrize("temporal", ["avg", "max"])
+def test_head_pool_sees_memory_and_step(temporal):
+    pool = as_operator(SpaceTimePool(4, 2, "avg", temporal), MarkovPool, rule=CacheRule(1, "avg"), positions=2)
+    memory, x = torch.randn(2, 3, 1, 2, 2), torch.randn(2, 3, 4, 2, 2)
+    y, new = call(pool, x, memory)
+    z = torch.cat([memory, x], dim=2)
+    space = z.mean(dim=(3, 4))
+    torch.testing.assert_close(y.flatten(1), space.mean(dim=2) if temporal == "avg" else space.amax(dim=2))
+    torch.testing.assert_close(new, z.mean(dim=2, keepdim=True))
+
+
+@pytest.mark.parametrize("temporal", ["avg", "max"])
+def test_head_pool_of_a_whole_clip_keeps_positions(temporal):
+    pool = as_operator(SpaceTimePool(4, 2, "avg", temporal), MarkovPool, rule=None, positions=2)
+    x = torch.randn(1, 3, 6, 2, 2)
+    space = x.mean(dim=(3, 4))
+    halves = [space[:, :, :3], space[:, :, 3:]]
+    expected = torch.stack([h.mean(dim=2) if temporal == "avg" else h.amax(dim=2) for h in halves], dim=2)
+    torch.testing.assert_close(pool(x)[..., 0, 0], expected)
+
+
+def test_surplus_lateral_frames_are_dropped_at_the_start_and_a_lack_is_named():
+    fusion = FuseFastToSlow(2, 2, 5, 4, nn.BatchNorm3d).eval()
+    fusion.__class__ = StepFusion
+    slow, fast = torch.randn(1, 3, 2, 2, 2), torch.randn(1, 2, 12, 2, 2)
+    joined, _ = fusion([slow, fast])
+    assert torch.equal(joined, torch.cat([slow, fusion.lateral(fast)[:, :, 1:]], dim=1))
+    with pytest.raises(ValueError, match="4 fast frames give 1 lateral frames for 2 slow"):
+        fusion([slow, fast[:, :, :4]])
+
+
+def test_memory_of_another_batch_or_size_is_named():
+    op = as_operator(nn.Conv3d(2, 2, (3, 1, 1), padding=(1, 0, 0)), MarkovConv3d, rule=CacheRule(1))
+    with pytest.raises(ValueError, match=r"memory of op has shape \(3, 2, 1, 4, 4\)"):
+        call(op, torch.zeros(2, 2, 4, 4, 4), torch.zeros(3, 2, 1, 4, 4))
+
+
+def test_a_step_shorter_than_the_memory_is_named():
+    with pytest.raises(ValueError, match="2 frames here cannot fill 3"):
+        CacheRule(3).remember(torch.zeros(1, 1, 2, 1, 1), None)
+
+
+@pytest.mark.parametrize("kind", ["last", "max", "avg"])
+def test_memory_owns_its_frames(kind):
+    x = torch.randn(2, 2, 4, 3, 3)
+    for memory in (None, torch.randn(2, 2, 4, 3, 3)):
+        for momentum in (0.0, 0.5):
+            new = CacheRule(4, kind, momentum).remember(x, memory)
+            assert new.untyped_storage().nbytes() == new.numel() * new.element_size()
+            assert new.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()

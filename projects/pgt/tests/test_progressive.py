@@ -1,0 +1,212 @@
+"""What explicit memory promises: steps chain, samples are apart, nothing leaks, gradients stop where they should."""
+
+import copy
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from pgt import StepPlan
+from pgt.convert import convert
+from pgt.evaluate import ensemble, step_scores
+from pgt.markov import CacheRule
+from pgt.progressive import select, to
+from slowfast.config import load_config
+from slowfast.models import build_model
+
+
+@pytest.fixture
+def built(variant, progressive_cfg, parity):
+    cfg = progressive_cfg(variant)
+    return cfg, parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
+
+
+def run(model, steps, memory=None):
+    scores = []
+    for step in steps:
+        y, memory = model(step, memory)
+        scores.append(y)
+    return torch.stack(scores), memory
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+def test_steps_chain_through_a_saved_memory(built, random_clip, tmp_path):
+    cfg, model, plan = built
+    steps = plan.split(random_clip(cfg))
+    whole, _ = run(model, steps)
+    first, memory = run(model, steps[:2])
+    torch.save(memory, tmp_path / "memory.pt")
+    loaded = torch.load(tmp_path / "memory.pt", weights_only=True)
+    rest, _ = run(model, steps[2:], loaded)
+    assert torch.equal(torch.cat([first, rest]), whole)
+
+
+@torch.no_grad()
+def test_a_batch_is_its_samples(built, random_clip):
+    cfg, model, plan = built
+    inputs = random_clip(cfg, batch=3)
+    together, memory = run(model, plan.split(inputs))
+    for i in range(3):
+        alone, alone_memory = run(model, plan.split([clip[i : i + 1] for clip in inputs]))
+        close(alone[:, 0], together[:, i])
+        for name, frames in select(memory, [i]).items():
+            close(frames, alone_memory[name])
+
+
+@torch.no_grad()
+def test_interleaved_videos_do_not_meet(built, random_clip):
+    cfg, model, plan = built
+    videos = [plan.split(random_clip(cfg, seed=seed)) for seed in (1, 2)]
+    alone = [run(model, steps)[0] for steps in videos]
+    memories, scores = [None, None], [[], []]
+    for s in range(plan.steps):
+        for v in (0, 1):
+            y, memories[v] = model(videos[v][s], memories[v])
+            scores[v].append(y)
+    assert torch.equal(torch.stack(scores[0]), alone[0]) and torch.equal(torch.stack(scores[1]), alone[1])
+
+
+@torch.no_grad()
+def test_threads_do_not_meet(progressive_cfg, parity, random_clip):
+    cfg = progressive_cfg("slow")
+    model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
+    videos = [plan.split(random_clip(cfg, seed=seed)) for seed in range(4)]
+    alone = [run(model, steps)[0] for steps in videos]
+    results = [None] * 4
+
+    def work(v):
+        with torch.no_grad():
+            results[v] = run(model, videos[v])[0]
+
+    threads = [threading.Thread(target=work, args=(v,)) for v in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result, expected in zip(results, alone, strict=True):
+        close(result, expected)
+
+
+@torch.no_grad()
+def test_without_memory_it_is_the_clip_model(variant, progressive_cfg, progressive_settings, parity, random_clip):
+    cfg = progressive_cfg(variant)
+    plan = StepPlan.from_config(cfg)
+    frames = plan.step_len[-1]
+    settings = [*progressive_settings(variant), "PGT.ENABLE", False, "DATA.NUM_FRAMES", frames]
+    clip_model = parity.fill_module(build_model(load_config(None, settings))).eval()
+    model = parity.fill_module(build_model(cfg)).eval()
+    step = plan.split(random_clip(cfg))[0]
+    scores, _ = model(step, None)
+    close(scores, clip_model(step))
+    assert model.state_dict().keys() == clip_model.state_dict().keys()
+
+
+@torch.no_grad()
+def test_memory_reaches_the_output(built, random_clip):
+    cfg, model, plan = built
+    steps, other = plan.split(random_clip(cfg)), plan.split(random_clip(cfg, seed=5))
+    scores, _ = run(model, steps)
+    changed, _ = run(model, [other[0], *steps[1:]])
+    reached = (scores - changed).abs().amax(dim=(1, 2)) > 1e-7
+    assert bool(reached[1])
+    # The last frames alone know only as far back as the convolutions reach; pooled or averaged memory hands everything
+    # on.
+    if cfg.PGT.CACHE != "last" or cfg.PGT.CACHE_MOMENTUM:
+        assert bool(reached[2])
+
+
+@torch.no_grad()
+def test_memory_is_small_constant_and_its_own(built, random_clip):
+    cfg, model, plan = built
+    memory, sizes = None, set()
+    for step in plan.split(random_clip(cfg)):
+        inputs = {x.untyped_storage().data_ptr() for x in step}
+        _, memory = model(step, memory)
+        assert memory.keys() == model.operators
+        for frames in memory.values():
+            assert frames.untyped_storage().nbytes() == frames.numel() * frames.element_size()
+            assert frames.untyped_storage().data_ptr() not in inputs
+        sizes.add(sum(frames.numel() for frames in memory.values()))
+    assert len(sizes) == 1
+    assert len({frames.untyped_storage().data_ptr() for frames in memory.values()}) == len(memory)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_gradient_through_a_step_boundary(variant, full, progressive_cfg, parity, random_clip):
+    cfg = progressive_cfg(variant, "PGT.FULL_GRADIENT", full)
+    model, plan = parity.fill_module(build_model(cfg)).train(), StepPlan.from_config(cfg)
+    steps = plan.split([clip.requires_grad_() for clip in random_clip(cfg)])
+    _, memory = model(steps[0])
+    scores, _ = model([x.detach() for x in steps[1]], memory)
+    first = [p for p in steps[0] if p.requires_grad]
+    gradients = torch.autograd.grad(scores.square().sum(), first, allow_unused=True)
+    flows = [g is not None and bool(g.abs().max() > 0) for g in gradients]
+    if full:
+        assert flows[-1]
+    else:
+        assert gradients == (None,) * len(first) and not any(frames.requires_grad for frames in memory.values())
+
+
+@torch.no_grad()
+def test_memory_off_forgets(progressive_cfg, parity, random_clip):
+    cfg = progressive_cfg("slow", "PGT.MEMORY", False)
+    model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
+    steps = plan.split(random_clip(cfg))
+    scores, memory = run(model, steps)
+    assert memory == {}
+    assert torch.equal(scores[2], model(steps[2])[0])
+
+
+@torch.no_grad()
+def test_wiped_memory_is_a_fresh_start(progressive_cfg, parity, random_clip):
+    cfg = progressive_cfg("slow")
+    model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
+    inputs = random_clip(cfg)
+    wiped = step_scores(model, inputs, plan, lambda s, memory: None if s == plan.steps - 1 else memory)
+    whole = step_scores(model, inputs, plan)
+    assert torch.equal(wiped[:-1], whole[:-1])
+    assert torch.equal(wiped[-1], model(plan.split(inputs)[-1])[0])
+    swapped = step_scores(model, inputs, plan, lambda s, memory: select(memory, [1, 0]))
+    assert not torch.equal(swapped[1], whole[1])
+
+
+def test_ensembles():
+    scores = torch.tensor([[[0.1, 0.9]], [[0.6, 0.4]]])
+    torch.testing.assert_close(ensemble(scores, "sum"), torch.tensor([[0.7, 1.3]]))
+    torch.testing.assert_close(ensemble(scores, "max"), torch.tensor([[0.6, 0.9]]))
+    torch.testing.assert_close(ensemble(scores, "last"), torch.tensor([[0.6, 0.4]]))
+    with pytest.raises(ValueError, match="'mean'"):
+        ensemble(scores, "mean")
+
+
+@torch.no_grad()
+def test_memory_of_another_model_is_named(progressive_cfg, random_clip):
+    slow, i3d = progressive_cfg("slow"), progressive_cfg("i3d")
+    step = StepPlan.from_config(slow).split(random_clip(slow))[0]
+    _, memory = build_model(slow)(step)
+    with pytest.raises(ValueError, match="it is of another model"):
+        build_model(i3d)(step, memory)
+    with pytest.raises(ValueError, match="batch, channels and size must agree"):
+        build_model(slow)([x[:1] for x in step], memory)
+
+
+@torch.no_grad()
+def test_memory_moves_and_a_model_copies(progressive_cfg, random_clip):
+    cfg = progressive_cfg("slow")
+    model = build_model(cfg).eval()
+    step = StepPlan.from_config(cfg).split(random_clip(cfg))[0]
+    scores, memory = model(step)
+    assert to(memory, "cpu").keys() == memory.keys()
+    twin, twin_memory = copy.deepcopy(model)(step)
+    assert torch.equal(scores, twin) and twin_memory.keys() == memory.keys()
+
+
+def test_temporal_strides_cannot_carry_memory():
+    model = nn.Sequential(nn.Conv3d(3, 3, (3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0)))
+    with pytest.raises(ValueError, match="kernel 3, stride 2"):
+        convert(model, [CacheRule(1)], None, [4])
