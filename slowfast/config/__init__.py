@@ -1,0 +1,17 @@
+"""Configuration: the key tree with its defaults, and the loader of users' YAML files."""
+
+from slowfast.config.defaults import get_cfg
+from slowfast.config.load import cfg_from_yaml, cfg_to_yaml, load_config
+from slowfast.config.nearest import nearest_keys
+from slowfast.config.projects import activate_projects
+from slowfast.config.resolve import num_pathways
+
+__all__ = [
+    "activate_projects",
+    "cfg_from_yaml",
+    "cfg_to_yaml",
+    "get_cfg",
+    "load_config",
+    "nearest_keys",
+    "num_pathways",
+]

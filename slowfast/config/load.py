@@ -1,0 +1,88 @@
+"""From a user's files and overrides to one frozen, checked configuration."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import yaml
+from fvcore.common.config import CfgNode
+
+from slowfast.config.defaults import get_cfg
+from slowfast.config.merge import merge_layer
+from slowfast.config.projects import find_projects
+from slowfast.config.resolve import resolve
+from slowfast.config.sources import Layer, file_layers, override_layer, text_layer
+from slowfast.config.unbuilt import warn_of_unbuilt
+from slowfast.config.validate import validate
+
+
+def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[Any] = ()) -> CfgNode:
+    """The configuration of a YAML file and of `KEY VALUE` overrides, checked and frozen.
+
+    `path` None starts from the defaults alone. Files named by `_BASE_` come first, then the file, then the
+    overrides. Projects (PROJECTS, and the installed owners of sections that the core does not know) are
+    imported and add their keys before anything is merged; the result's PROJECTS names all of them.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: anything else that is wrong; the message names the key, where it stands and what to do.
+    """
+    layers = [] if path is None else file_layers(path)
+    cfg, defaults = _build([*layers, override_layer(overrides)])
+    warn_of_unbuilt(cfg, defaults)
+    return cfg
+
+
+def cfg_to_yaml(cfg: CfgNode) -> str:
+    """All settings as YAML text, to be kept inside a checkpoint."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return yaml.dump(_plain(cfg), Dumper=dumper, sort_keys=True, allow_unicode=True, width=120)
+
+
+def cfg_from_yaml(text: str, origin: str = "YAML text") -> CfgNode:
+    """The configuration that `cfg_to_yaml` wrote, checked and frozen; `origin` names the text in messages.
+
+    Keys without effect were reported when it was first loaded, so nothing is said of them again.
+
+    Raises:
+        ValueError: as `load_config`.
+    """
+    return _build([text_layer(text, origin)])[0]
+
+
+def _build(layers: list[Layer]) -> tuple[CfgNode, CfgNode]:
+    """The frozen configuration of the layers, and the defaults of the same keys."""
+    cfg = get_cfg()
+    foreign = [name for layer in layers for name in layer.values if name not in cfg]
+    projects = find_projects(_project_names(layers), foreign)
+    for project in projects:
+        project.setup(cfg)
+    defaults = cfg.clone()
+    given = set().union(*(merge_layer(cfg, layer, defaults) for layer in layers))
+    cfg.PROJECTS = [project.__name__ for project in projects]
+    resolve(cfg, given)
+    for project in projects:
+        getattr(project, "resolve", _nothing)(cfg)
+    validate(cfg)
+    for project in projects:
+        getattr(project, "validate", _nothing)(cfg)
+    cfg.freeze()
+    return cfg, defaults
+
+
+def _project_names(layers: list[Layer]) -> list[str]:
+    """The value PROJECTS will have once all layers are merged."""
+    cfg, defaults = get_cfg(), get_cfg()
+    for layer in layers:
+        named = {key: value for key, value in layer.values.items() if key == "PROJECTS"}
+        merge_layer(cfg, replace(layer, values=named), defaults)
+    return cfg.PROJECTS
+
+
+def _nothing(cfg: CfgNode) -> None:
+    """Stands for a project's function that it does not need."""
+
+
+def _plain(cfg: CfgNode) -> dict[str, Any]:
+    return {name: _plain(value) if isinstance(value, CfgNode) else value for name, value in cfg.items()}

@@ -1,0 +1,120 @@
+"""Merging settings into the key tree, with messages that name the key, its place and the nearest one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fvcore.common.config import CfgNode
+
+from slowfast.config.nearest import nearest_keys
+from slowfast.config.projects import section_owners
+from slowfast.config.sources import BASE_KEY, Layer
+from slowfast.config.values import WrongType, read_value
+
+# What a key takes besides None, where the default is None and so tells no type, or where published files say
+# None.
+NULLABLE = {
+    "AUG.COLOR_JITTER": float,
+    "AUG.MAX_MASK_PATCHES_PER_BLOCK": int,
+    "MVIT.POOL_KVQ_KERNEL": list,
+    "MVIT.POOL_KV_STRIDE_ADAPTIVE": list,
+    "SOLVER.CLIP_GRAD_L2NORM": float,
+    "SOLVER.CLIP_GRAD_VAL": float,
+}
+# What the items of a list are like, where the default is empty and so does not tell.
+ITEMS = {
+    "AVA.TRAIN_PREDICT_BOX_LISTS": [""],
+    "DATA.TRAIN_JITTER_ASPECT_RELATIVE": [1.0],
+    "DATA.TRAIN_JITTER_SCALES_RELATIVE": [1.0],
+    "PROJECTS": [""],
+    "SLOWFAST.SLOW_INDICES": [0],
+    "SOLVER.LRS": [1.0],
+    "SOLVER.STEPS": [1.0],
+    "TEST.NUM_TEMPORAL_CLIPS": [1],
+    "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN": [""],
+}
+
+
+def merge_layer(cfg: CfgNode, layer: Layer, defaults: CfgNode) -> set[str]:
+    """Writes the layer's values into `cfg` and returns the full names of the keys it set.
+
+    `defaults` holds the same keys; a key's type is its default's.
+
+    Raises:
+        ValueError: an unknown key, a value of another type, a section where a value is meant or the reverse.
+    """
+    changed = {key: _read(key, value, layer, defaults) for key, value in _leaves(layer, defaults)}
+    for key, value in changed.items():
+        *sections, leaf = key.split(".")
+        node = get_key(cfg, ".".join(sections)) if sections else cfg
+        node[leaf] = value
+    return set(changed)
+
+
+def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+    """Full names of all keys that hold a value, such as `RESNET.DEPTH`."""
+    for name, value in cfg.items():
+        if isinstance(value, CfgNode):
+            yield from leaf_keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def get_key(cfg: CfgNode, key: str) -> Any:
+    """The value, or the section, of a full name. Raises KeyError when there is none."""
+    for name in key.split("."):
+        cfg = cfg[name]
+    return cfg
+
+
+def _unknown_key(path: tuple[str, ...], value: Any, layer: Layer, defaults: CfgNode) -> ValueError:
+    """The error for a key that does not exist, with the nearest that does."""
+    key = ".".join(path)
+    message = f"Unknown config key {key} in {layer.where(path)}."
+    if len(path) > 1:
+        return ValueError(f"{message} The nearest known key is {nearest_keys(key, leaf_keys(defaults))[0]}.")
+    known = {*leaf_keys(defaults), *defaults, *section_owners(), BASE_KEY}
+    message += f" The nearest known key is {nearest_keys(key, known)[0]}."
+    if isinstance(value, dict):
+        message += f" If {key} is a project's section, install the project, or name its module in PROJECTS."
+    return ValueError(message)
+
+
+def _leaves(
+    layer: Layer, defaults: CfgNode, values: dict[Any, Any] | None = None, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, Any]]:
+    """(full name, raw value) of every value in the layer, once its sections are known to be sections."""
+    node = get_key(defaults, ".".join(path)) if path else defaults
+    for name, value in (layer.values if values is None else values).items():
+        here = (*path, str(name))
+        key = ".".join(here)
+        if name not in node:
+            raise _unknown_key(here, value, layer, defaults)
+        if not isinstance(node[name], CfgNode):
+            yield key, value
+        elif isinstance(value, dict):
+            yield from _leaves(layer, defaults, value, here)
+        elif value is not None:
+            keys = ", ".join(list(node[name])[:3])
+            raise ValueError(
+                f"{key} in {layer.where(here)} is a section with keys such as {keys}; it cannot be set to {value!r}."
+            )
+
+
+def _read(key: str, value: Any, layer: Layer, defaults: CfgNode) -> Any:
+    default = get_key(defaults, key)
+    kind = NULLABLE.get(key, type(default) if default is not None else None)
+    path = key.split(".")
+    if isinstance(value, dict):
+        raise ValueError(
+            f"{key} in {layer.where(path)} holds one value (default {default!r}); it is no section, got keys "
+            f"{', '.join(map(str, value))}."
+        )
+    try:
+        return read_value(value, kind, ITEMS.get(key, default), nullable=key in NULLABLE)
+    except WrongType as error:
+        raise ValueError(
+            f"{key} in {layer.where(path)} is {value!r} ({type(value).__name__}), but it wants "
+            f"{error.args[0]}, such as its default {default!r}."
+        ) from None
+    except RecursionError:
+        raise ValueError(f"{key} in {layer.where(path)} is a list that holds itself.") from None

@@ -1,0 +1,74 @@
+"""Projects: modules outside this package that add config sections, models and tasks.
+
+A project is a module with `setup(cfg)`, which adds its keys to the tree and registers its parts. It is called
+once for every config that is loaded, so registering twice must do no harm. Where the module needs them it
+also has `resolve(cfg)`, which may change settings after the user's are in, and `validate(cfg)`, which raises
+ValueError.
+
+It is named by `PROJECTS: [module]`, or found by a config section it owns: its distribution declares the
+section as the name of an entry point in the group `slowfast.projects`, whose value is the module.
+"""
+
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import ModuleType
+
+from fvcore.common.config import CfgNode
+
+from slowfast.config.defaults import get_cfg
+
+GROUP = "slowfast.projects"
+
+
+def section_owners() -> dict[str, str]:
+    """Config section -> module, of all installed projects.
+
+    Raises:
+        ValueError: two modules claim one section.
+    """
+    owners: dict[str, str] = {}
+    for entry in entry_points(group=GROUP):
+        if owners.setdefault(entry.name, entry.module) != entry.module:
+            raise ValueError(
+                f"Two installed projects own the config section {entry.name}: {owners[entry.name]} and "
+                f"{entry.module}. Uninstall one of them."
+            )
+    return owners
+
+
+def import_project(name: str, reason: str) -> ModuleType:
+    """The module of a project. `reason` says who asks for it.
+
+    Raises:
+        ValueError: it does not import, or it has no `setup`.
+    """
+    if not name or name.startswith("."):
+        raise ValueError(f"Project {name!r} ({reason}) is no module's full name, such as package.module.")
+    try:
+        module = import_module(name)
+    except ImportError as error:
+        raise ValueError(
+            f"Project {name!r} ({reason}) does not import: {error}. Correct the name, or install it into "
+            "this Python: 'pip install -e FOLDER', where FOLDER holds its pyproject.toml or setup.py."
+        ) from error
+    if not callable(getattr(module, "setup", None)):
+        raise ValueError(f"Module {name!r} ({reason}) is no project: it has no function setup(cfg).")
+    return module
+
+
+def find_projects(names: Iterable[str], sections: Iterable[str]) -> list[ModuleType]:
+    """The projects in `names` and the installed owners of `sections`; others are passed over."""
+    owners = section_owners()
+    reasons = dict.fromkeys(names, "named by PROJECTS")
+    for section in sections:
+        if section in owners:
+            reasons.setdefault(owners[section], f"owner of the config section {section}")
+    return [import_project(name, reason) for name, reason in reasons.items()]
+
+
+def activate_projects(cfg: CfgNode) -> None:
+    """Registers the parts of the projects a loaded config names, in a process that did not load it itself."""
+    scratch = get_cfg()
+    for name in cfg.PROJECTS:
+        import_project(name, "named by PROJECTS").setup(scratch)

@@ -1,0 +1,37 @@
+"""Settings that follow from others, worked out once after the user's are in."""
+
+from fvcore.common.config import CfgNode
+
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+# Residual blocks of stages 2 to 5, by RESNET.DEPTH.
+STAGE_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+# Older names of keys and the names that count.
+_RENAMED = {"LOGS.DIR": "OUTPUT_DIR", "LOGS.PERIOD": "LOG_PERIOD", "LOGS.LOG_MODEL": "LOG_MODEL_INFO"}
+
+
+def num_pathways(cfg: CfgNode) -> int:
+    """Streams of frames the model reads: 2 for the archs of MODEL.MULTI_PATHWAY_ARCH, else 1."""
+    return 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
+
+
+def resolve(cfg: CfgNode, given: set[str]) -> None:
+    """Changes `cfg` in place; the keys in `given`, full names that the user set, stay as they are."""
+    for old, new in _RENAMED.items():
+        if old in given and new not in given:
+            section, name = old.split(".")
+            cfg[new] = cfg[section][name]
+    if cfg.DATA.DECODING_BACKEND == "torchvision":
+        # A warning, since this is often said before anybody has set up the log.
+        logger.warning("DATA.DECODING_BACKEND torchvision is read as pyav, which decodes the same files.")
+        cfg.DATA.DECODING_BACKEND = "pyav"
+    if "DATA.INPUT_CHANNEL_NUM" not in given:
+        cfg.DATA.INPUT_CHANNEL_NUM = cfg.DATA.INPUT_CHANNEL_NUM[:1] * num_pathways(cfg)
+    if "RESNET.NUM_BLOCK_TEMP_KERNEL" not in given and cfg.RESNET.DEPTH in STAGE_BLOCKS:
+        cfg.RESNET.NUM_BLOCK_TEMP_KERNEL = [
+            [min(count, blocks) for count in counts]
+            for counts, blocks in zip(cfg.RESNET.NUM_BLOCK_TEMP_KERNEL, STAGE_BLOCKS[cfg.RESNET.DEPTH], strict=True)
+        ]

@@ -1,0 +1,209 @@
+"""Where settings come from: YAML files with their `_BASE_` chains, YAML text, and KEY VALUE overrides.
+
+Each becomes a `Layer`: a nested dict that remembers its origin, so that a message can name file and line.
+"""
+
+import ast
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slowfast.utils.logging import get_logger
+
+BASE_KEY = "_BASE_"
+COMMAND_LINE = "the overrides"
+# The same loader in C is ten times faster, where PyYAML was built with it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+logger = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings of one origin. `text` is the YAML they were read from, None for overrides."""
+
+    origin: str
+    values: dict[str, Any]
+    text: str | None = None
+
+    def where(self, path: Sequence[str]) -> str:
+        """The origin of the key at `path`, with its line where that is known."""
+        line = _line_of(self.text, path) if self.text is not None else None
+        return self.origin if line is None else f"{self.origin}, line {line}"
+
+
+def file_layers(path: str | os.PathLike[str]) -> list[Layer]:
+    """The file at `path` and the files its `_BASE_` names, those to be merged first leading.
+
+    A relative `_BASE_` starts from the folder of the file that names it; a list of bases is merged in order.
+
+    Raises:
+        FileNotFoundError: a file of the chain is missing.
+        ValueError: not YAML, a YAML tag that asks for a Python object, or a chain that comes back to itself.
+    """
+    return _chain(Path(os.path.expanduser(path)), ())
+
+
+def _chain(path: Path, parents: tuple[Path, ...]) -> list[Layer]:
+    path = Path(os.path.normpath(path))
+    trail = " -> ".join(str(p) for p in (*parents, path))
+    if path.resolve() in [parent.resolve() for parent in parents]:
+        raise ValueError(f"{BASE_KEY} comes back to a file it started from: {trail}. Remove one of these links.")
+    if not path.is_file():
+        kind = "is a folder, not a config file" if path.is_dir() else "does not exist"
+        via = f" (reached by {BASE_KEY}: {trail})" if parents else ""
+        raise FileNotFoundError(f"Config file {path} {kind}{via}.")
+    layer = text_layer(_read(path), str(path))
+    layers = [
+        base_layer
+        for base in _bases(layer)
+        for base_layer in _chain(path.parent / os.path.expanduser(base), (*parents, path))
+    ]
+    return [*layers, layer]
+
+
+def _bases(layer: Layer) -> list[str]:
+    """Takes `_BASE_` out of the layer's values: file names, none when the key is absent or empty."""
+    bases = layer.values.pop(BASE_KEY, None) or []
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        where = layer.where([BASE_KEY])
+        raise ValueError(f"{BASE_KEY} in {where} must be a file name or a list of them, got {bases!r}.")
+    return bases
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Config file {path} is not UTF-8 text ({error}).") from error
+
+
+def text_layer(text: str, origin: str) -> Layer:
+    """Parses YAML `text`, a mapping or empty, into plain values; no object is ever built.
+
+    Raises:
+        ValueError: with `origin` and the line, when the text is no YAML or a tag in it asks for an object.
+    """
+    try:
+        root, values = _parse(text)
+    except (yaml.YAMLError, ValueError) as error:
+        # A ValueError is PyYAML's for a date that does not exist.
+        problem = _problem(error)
+        if "tag" in problem:
+            problem += ". Config files hold plain values; a tag that builds an object is never obeyed"
+        raise ValueError(f"{origin}{_mark(error)}: not valid YAML: {problem}.") from error
+    if root is None:
+        return Layer(origin, {}, text)
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{origin}: the top level must be 'SECTION:' and 'KEY: value' lines, got {type(values).__name__} "
+            f"{str(values)[:60]!r}."
+        )
+    _warn_of_repeats(root, origin)
+    return Layer(origin, values, text)
+
+
+def _parse(text: str) -> tuple[yaml.Node | None, Any]:
+    """The tree of the text, which knows lines, and its plain values."""
+    loader = _LOADER(text)
+    try:
+        root = loader.get_single_node()
+        return root, None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def override_layer(overrides: Sequence[Any]) -> Layer:
+    """Nested values of a flat `KEY VALUE KEY VALUE ...` sequence, of words of a shell or Python values.
+
+    Raises:
+        ValueError: an odd number of items, a key that is no text, `_BASE_`, or a key inside another's value.
+    """
+    overrides = list(overrides)
+    if len(overrides) % 2:
+        raise ValueError(
+            f"Overrides come in pairs KEY VALUE, got {len(overrides)} items: "
+            f"{' '.join(map(str, overrides))}. Write a value with spaces in quotes, and KEY VALUE rather "
+            "than KEY=VALUE."
+        )
+    layer = Layer(COMMAND_LINE, {})
+    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+        if not isinstance(key, str):
+            raise ValueError(f"Overrides come in pairs KEY VALUE, but the key {key!r} is no text.")
+        if key == BASE_KEY:
+            raise ValueError(f"{BASE_KEY} works inside a config file only, not as an override.")
+        _put(layer.values, key, _unquoted(value))
+    return layer
+
+
+def _unquoted(value: Any) -> Any:
+    """Quotes that a shell left around text are taken off: `"','"` is a comma."""
+    if not isinstance(value, str) or value[:1] not in ("'", '"'):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, leaf = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"Override {key}: {section} already has the value {values!r}, so it is no section.")
+    if isinstance(value, dict) and isinstance(values.get(leaf), dict):
+        for name, item in value.items():
+            _put(values[leaf], name, item)
+    else:
+        values[leaf] = value
+
+
+def _mark(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f", line {mark.line + 1}" if mark is not None else ""
+
+
+def _problem(error: Exception) -> str:
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    context = getattr(error, "context", None)
+    return f"{problem} {context}" if context else problem
+
+
+def _line_of(text: str, path: Sequence[str]) -> int | None:
+    """Line, from 1, of the key at `path`; of a repeated key the last, since that one counts."""
+    node, line = yaml.compose(text, yaml.SafeLoader), None
+    for name in path:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        found = [(key, value) for key, value in pairs if key.value == name]
+        if not found:
+            return line
+        line, node = found[-1][0].start_mark.line + 1, found[-1][1]
+    return line
+
+
+def _warn_of_repeats(root: yaml.Node, origin: str) -> None:
+    """YAML keeps the last of two equal keys without a word; a section written twice loses its first half."""
+    pending, done = [root], set()
+    while pending:
+        node = pending.pop()
+        if not isinstance(node, yaml.MappingNode) or id(node) in done:
+            continue
+        done.add(id(node))  # an alias may lead back to a node
+        seen: dict[Any, int] = {}
+        for key, value in node.value:
+            pending.append(value)
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                logger.warning(
+                    "%s: %s stands on line %d and again on line %d; only the second counts.",
+                    origin,
+                    key.value,
+                    seen[key.value],
+                    line,
+                )
+            seen[key.value] = line

@@ -1,0 +1,140 @@
+"""Reading a value as its default is meant: `"1e-4"` as a float, `"(3, 7, 7)"` as a list, `8` as `[8]`."""
+
+import ast
+import math
+import os
+import re
+from typing import Any
+
+import yaml
+
+_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
+_WORDS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
+_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list"}
+
+
+class WrongType(Exception):
+    """A value that cannot be read as its key wants; `args[0]` says what is wanted."""
+
+
+def read_value(value: Any, kind: type | None, example: Any = None, nullable: bool = False) -> Any:
+    """`value`, a YAML or Python value or a word of a command line, as `kind`.
+
+    `kind` None takes anything. `example` is the default of a list: its first items tell the kind of the
+    items. `None` (or the text "None") stays None where `nullable`, and is the empty text or list for those
+    kinds otherwise.
+
+    Raises:
+        WrongType: when the value has another type.
+    """
+    if value is None or value == "None":
+        if nullable or kind is None:
+            return None
+        if kind in (str, list):
+            return kind()
+        raise WrongType(wanted(kind))
+    readers = {bool: _bool, int: _int, float: _float, str: _str}
+    if kind is list:
+        return _list(value, example)
+    return readers[kind](value) if kind in readers else _any(value)
+
+
+def wanted(kind: type | None) -> str:
+    """The kind in words, for messages."""
+    return _NAMES.get(kind, "a plain value")
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _WORDS:
+        return _WORDS[value.lower()]
+    raise WrongType(wanted(bool))
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, str):
+        try:
+            value = float(value.lower().replace(".inf", "inf"))
+        except ValueError:
+            raise WrongType(wanted(float)) from None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise WrongType(wanted(float))
+    return float(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            value = _number_or_fail(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise WrongType(wanted(int))
+    return value
+
+
+def _number_or_fail(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise WrongType(wanted(int)) from None
+
+
+def _str(value: Any) -> str:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if not isinstance(value, str):
+        raise WrongType(f"{wanted(str)} (in YAML, put quotes around it)")
+    return value
+
+
+def _any(value: Any) -> Any:
+    """A value of a key whose default tells no type: numbers with an exponent and bracketed lists are read."""
+    if isinstance(value, str):
+        if _EXPONENT.fullmatch(value):
+            return float(value)
+        return _parsed(value)
+    if isinstance(value, (list, tuple)):
+        return [_any(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    raise WrongType(wanted(None))
+
+
+def _list(value: Any, example: Any) -> list[Any]:
+    value = _parsed(value) if isinstance(value, str) else value
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    sample = example[0] if example else None
+    if sample is None:
+        return [_any(item) for item in items]
+    kind = float if isinstance(sample, (int, float)) and _has_fraction(example) else type(sample)
+    try:
+        return [read_value(item, kind, sample) for item in items]
+    except WrongType as error:
+        raise WrongType(f"a list whose items are each {error.args[0]}") from None
+
+
+def _has_fraction(items: list[Any]) -> bool:
+    return any(isinstance(item, float) for item in items)
+
+
+def _parsed(text: str) -> Any:
+    """`text` that starts with a bracket read as a literal, other text unchanged. Nothing in it is run."""
+    if not text.lstrip().startswith(("[", "(")):
+        return text
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return _yaml_list(text)
+
+
+def _yaml_list(text: str) -> Any:
+    """`[one, other]` without quotes, as a shell leaves it."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, list) else text

@@ -1,0 +1,79 @@
+"""The key tree against the published defaults, and every key explained."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from slowfast.config import cfg_from_yaml, cfg_to_yaml, get_cfg, load_config
+from slowfast.config.resolve import STAGE_BLOCKS
+from slowfast.models.architectures import STAGE_DEPTHS
+
+ROOT = Path(__file__).parents[2]
+FIXTURES = ROOT / "tests/fixtures/config"
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    keys = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            keys.update(flat(value, f"{prefix}{name}."))
+        else:
+            keys[prefix + name] = value
+    return keys
+
+
+def test_defaults_are_the_published_ones():
+    ours = flat(get_cfg())
+    published = flat(json.loads((FIXTURES / "config_defaults.json").read_text()))
+    assert published.pop("DATA.DECODING_BACKEND") == "torchvision"
+    assert ours["DATA.DECODING_BACKEND"] == "pyav"
+    assert {key: ours.get(key, "missing") for key in published} == published
+    assert {key: type(ours[key]) for key in published} == {key: type(v) for key, v in published.items()}
+
+
+def test_keys_of_the_other_published_code_exist_with_its_defaults():
+    ours = flat(get_cfg())
+    known = flat(json.loads((FIXTURES / "config_defaults.json").read_text()))
+    other = flat(json.loads((FIXTURES / "pgt_defaults.json").read_text())["keys"])
+    added = {key: v for key, v in other.items() if key not in known and not key.startswith("PGT.")}
+    assert len(added) > 15
+    assert {key: ours.get(key, "missing") for key in added} == added
+
+
+def test_every_key_has_a_comment():
+    bare = []
+    for path in sorted((ROOT / "slowfast/config").glob("defaults_*.py")):
+        lines = path.read_text().splitlines()
+        for above, line in zip(lines, lines[1:], strict=False):
+            if re.match(r'\s+"\w+": ', line) and not above.strip().startswith("#"):
+                bare.append(f"{path.name}: {line.strip()}")
+    assert bare == []
+
+
+def test_a_fresh_tree_each_time():
+    first = get_cfg()
+    first.SOLVER.STEPS.append(1)
+    first.MODEL.ARCH = "slow"
+    assert get_cfg().SOLVER.STEPS == []
+    assert get_cfg().MODEL.ARCH == "slowfast"
+
+
+def test_depths_agree_with_the_models():
+    assert STAGE_BLOCKS == STAGE_DEPTHS
+
+
+def test_loaded_config_is_frozen_and_travels():
+    cfg = load_config(None, ["SOLVER.BASE_LR", "1e-4", "MODEL.ARCH", "slow", "AUG.COLOR_JITTER", "None"])
+    with pytest.raises(AttributeError, match="immutable"):
+        cfg.SOLVER.BASE_LR = 1.0
+    copy = pickle.loads(pickle.dumps(cfg))
+    assert copy == cfg
+    assert copy.is_frozen()
+    again = cfg_from_yaml(cfg_to_yaml(cfg))
+    assert again == cfg
+    assert again.is_frozen()
+    assert again.AUG.COLOR_JITTER is None
+    assert again.CONTRASTIVE.DELTA_CLIPS_MAX == float("inf")

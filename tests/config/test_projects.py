@@ -1,0 +1,166 @@
+"""Third-party projects, made here: a module and its distribution's entry point, unknown to the core."""
+
+import importlib
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+from slowfast.config import activate_projects, cfg_from_yaml, cfg_to_yaml, load_config
+
+ZEBRA = """
+from fvcore.common.config import CfgNode
+
+calls = []
+
+def setup(cfg):
+    calls.append("setup")
+    cfg.ZEBRA = CfgNode({"STRIPES": 7, "COLOURS": ["black", "white"], "INNER": {"GAIN": 1.0}})
+    cfg.MODEL.SINGLE_PATHWAY_ARCH.append("zebranet")
+
+def resolve(cfg):
+    calls.append("resolve")
+    cfg.TASK = "zebra"
+    cfg.ZEBRA.INNER.GAIN *= 2 if cfg.ZEBRA.STRIPES > 7 else 1
+
+def validate(cfg):
+    calls.append("validate")
+    if cfg.ZEBRA.STRIPES < 1:
+        raise ValueError(f"ZEBRA.STRIPES is {cfg.ZEBRA.STRIPES}")
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Function: put a module on the path and, given a section, its distribution's entry point."""
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(str(site))
+    before = set(sys.modules)
+
+    def install_project(name: str, source: str, section: str = "") -> None:
+        site.mkdir(exist_ok=True)
+        (site / f"{name}.py").write_text(source)
+        if section:
+            info = site / f"{name}-1.0.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            (info / "entry_points.txt").write_text(f"[slowfast.projects]\n{section} = {name}\n")
+        importlib.invalidate_caches()
+
+    yield install_project
+    for name in set(sys.modules) - before:
+        if str(site) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def zebra(install):
+    install("zebra_project", ZEBRA, section="ZEBRA")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_file(text: str) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return path
+
+    return write_file
+
+
+def test_section_in_a_file_brings_its_project(zebra, write):
+    cfg = load_config(write("ZEBRA: {STRIPES: '8', COLOURS: grey}\n"))
+    assert (cfg.ZEBRA.STRIPES, cfg.ZEBRA.COLOURS, cfg.ZEBRA.INNER.GAIN) == (8, ["grey"], 2.0)
+    assert (cfg.TASK, cfg.PROJECTS, cfg.is_frozen()) == ("zebra", ["zebra_project"], True)
+    assert sys.modules["zebra_project"].calls == ["setup", "resolve", "validate"]
+
+
+def test_section_in_a_base_file_or_in_overrides(zebra, write, tmp_path):
+    (tmp_path / "base.yaml").write_text("ZEBRA: {STRIPES: 9}\n")
+    assert load_config(write("_BASE_: base.yaml\n")).ZEBRA.STRIPES == 9
+    cfg = load_config(None, ["ZEBRA.STRIPES", "3", "MODEL.ARCH", "zebranet"])
+    assert (cfg.ZEBRA.STRIPES, cfg.ZEBRA.COLOURS, cfg.MODEL.ARCH) == (3, ["black", "white"], "zebranet")
+
+
+def test_nothing_is_imported_unasked(zebra, write):
+    cfg = load_config(write("NUM_GPUS: 0\n"))
+    assert "ZEBRA" not in cfg
+    assert cfg.PROJECTS == []
+    assert "zebra_project" not in sys.modules
+
+
+@pytest.mark.parametrize("value", ["zebra_project", "[zebra_project]", ["zebra_project"], "['zebra_project']"])
+def test_projects_names_a_module_without_entry_point(install, value):
+    install("zebra_project", ZEBRA)
+    cfg = load_config(None, ["PROJECTS", value])
+    assert (cfg.PROJECTS, cfg.ZEBRA.STRIPES) == (["zebra_project"], 7)
+
+
+def test_named_and_owned_is_set_up_once(zebra, write):
+    load_config(write("PROJECTS: [zebra_project]\nZEBRA: {STRIPES: 8}\n"))
+    assert sys.modules["zebra_project"].calls.count("setup") == 1
+
+
+def test_many_loads_do_not_touch_each_other(zebra):
+    assert [load_config(None, ["ZEBRA.STRIPES", n]).ZEBRA.STRIPES for n in (1, 2, 3)] == [1, 2, 3]
+    assert "ZEBRA" not in load_config(None)
+    assert "zebranet" not in load_config(None).MODEL.SINGLE_PATHWAY_ARCH
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ZEBRA: {STRIPS: 8}\n", r"ZEBRA\.STRIPS in .*line 1\. The nearest known key is ZEBRA\.STRIPES"),
+        ("ZEBRA:\n  INNER: {GIAN: 8}\n", r"ZEBRA\.INNER\.GIAN in .*line 2\..*ZEBRA\.INNER\.GAIN"),
+        ("ZEBAR: {STRIPES: 8}\n", r"ZEBAR in .*line 1\. The nearest known key is ZEBRA\."),
+        ("ZEBRA: {STRIPES: many}\n", r"ZEBRA\.STRIPES in .* is 'many' \(str\), but it wants a whole number"),
+        ("ZEBRA: {STRIPES: 0}\n", r"ZEBRA\.STRIPES is 0"),
+        ("ZEBRA: {STRIPES: 3}\nSOLVER: {MAX_EPOCH: 0}\n", r"SOLVER\.MAX_EPOCH is 0"),
+    ],
+)
+def test_mistakes_in_a_project_section(zebra, write, text, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(write(text))
+
+
+def test_project_that_does_not_import(install, write):
+    with pytest.raises(ValueError, match=r"'no_such_project' \(named by PROJECTS\).*pip install -e"):
+        load_config(write("PROJECTS: [no_such_project]\n"))
+    install("broken_project", "import no_such_dependency\n", section="BROKEN")
+    with pytest.raises(ValueError, match=r"owner of the config section BROKEN.*No module named 'no_such_dep"):
+        load_config(write("BROKEN: {A: 1}\n"))
+    with pytest.raises(ValueError, match=r"'' .* no module's full name"):
+        load_config(None, ["PROJECTS", [""]])
+
+
+def test_module_that_is_no_project(install, write):
+    install("plain_module", "X = 1\n")
+    with pytest.raises(ValueError, match=r"'plain_module' .* no function setup"):
+        load_config(write("PROJECTS: [plain_module]\n"))
+
+
+def test_two_owners_of_a_section(zebra, install):
+    install("other_project", ZEBRA, section="ZEBRA")
+    with pytest.raises(ValueError, match=r"Two installed projects own .*ZEBRA: \w+_project and \w+_project"):
+        load_config(None, ["ZEBRA.STRIPES", 1])
+
+
+def test_stored_text_brings_the_project_back(zebra):
+    cfg = load_config(None, ["ZEBRA.STRIPES", 2])
+    assert cfg_from_yaml(cfg_to_yaml(cfg)) == cfg
+
+
+def test_activation_in_another_process(zebra):
+    cfg = load_config(None, ["ZEBRA.STRIPES", 2])
+    del sys.modules["zebra_project"]
+    activate_projects(cfg)
+    assert sys.modules["zebra_project"].calls == ["setup"]
+    assert cfg.ZEBRA.STRIPES == 2
+
+
+def test_unbuilt_keys_of_the_core_are_listed_beside_a_project(zebra, caplog):
+    with caplog.at_level(logging.WARNING):
+        load_config(None, ["ZEBRA.STRIPES", 2, "MIXUP.ENABLE", True])
+    assert "MIXUP.ENABLE" in caplog.text
+    assert "ZEBRA" not in caplog.text

@@ -1,0 +1,44 @@
+"""Users' files: every published YAML, word for word, loads, or is refused for the reason on record."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
+
+FIXTURES = Path(__file__).parents[1] / "fixtures/published_settings"
+PUBLISHED = {name: json.loads((FIXTURES / f"{name}.json").read_text()) for name in ("slowfast", "pgt")}
+REFUSED = {
+    "AVA/SLOWFAST_PROG_36x8_R101_K600.yaml": r"BASE_ in .*_BASE_",
+    "Charades/SLOWFAST_PROG_76x8_R50_K400.yaml": r"316 .*304",
+    "Charades/SLOWFAST_PROG_76x8_R101_K400.yaml": r"316 .*304",
+    "Charades/SLOWFAST_PROG_76x8_R101_K600.yaml": r"316 .*304",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("published")
+    for owner, files in PUBLISHED.items():
+        for name, settings in files.items():
+            path = root / owner / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(yaml.safe_dump(settings))
+    return root
+
+
+@pytest.mark.parametrize(("owner", "name"), [(owner, name) for owner in PUBLISHED for name in PUBLISHED[owner]])
+def test_published_file(folder, owner, name):
+    path = folder / owner / name
+    if owner == "pgt" and name in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[name]):
+            load_config(path)
+        return
+    cfg = load_config(path)
+    for section, values in PUBLISHED[owner][name].items():
+        numbers = {key: v for key, v in values.items() if type(v) in (int, float)} if type(values) is dict else {}
+        read = {key: cfg[section][key] for key in numbers}
+        assert {key: v[0] if isinstance(v, list) else v for key, v in read.items()} == numbers
+    assert cfg_from_yaml(cfg_to_yaml(cfg)) == cfg
