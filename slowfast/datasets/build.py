@@ -1,0 +1,80 @@
+"""Data sets by name, and the loader that feeds a process with their batches."""
+
+from __future__ import annotations
+
+import multiprocessing
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from slowfast.datasets.batch import collate
+from slowfast.datasets.kinetics import Kinetics
+from slowfast.datasets.sampler import SPLITS, EpochBatchSampler
+from slowfast.utils.device import device_of
+from slowfast.utils.distributed import get_rank, get_world_size
+from slowfast.utils.env import seed_all
+from slowfast.utils.registry import Registry
+
+# A class(cfg, split) a name; see `Kinetics` for what it offers.
+DATASET_REGISTRY = Registry("TRAIN.DATASET (or TEST.DATASET)")
+DATASET_REGISTRY.register("kinetics")(Kinetics)
+
+
+def build_dataset(cfg: Any, split: str) -> Dataset:
+    """The data set `TRAIN.DATASET` (train, val) or `TEST.DATASET` (test).
+
+    Raises:
+        ValueError: no such split, or no data set of that name; and what the data set raises.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    name = cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET
+    return DATASET_REGISTRY.get(name.lower())(cfg, split)
+
+
+def build_loader(cfg: Any, split: str) -> DataLoader:
+    """Loader of `Batch`es for this process.
+
+    `loader.batch_sampler.set_epoch(epoch, start_iteration)` chooses what the next pass reads. With the same
+    seed the batches are the same whatever the number of workers. The state of the global random generators is
+    left alone.
+
+    Raises:
+        ValueError: a batch size no process can fill; and what `build_dataset` raises.
+    """
+    dataset = build_dataset(cfg, split)
+    total = cfg.TEST.BATCH_SIZE if split == "test" else cfg.TRAIN.BATCH_SIZE
+    sampler = EpochBatchSampler(
+        num_samples=len(dataset),
+        batch_size=total // get_world_size(),
+        shuffle=split == "train",
+        seed=cfg.RNG_SEED,
+        rank=get_rank(),
+        world_size=get_world_size(),
+    )
+    workers = cfg.DATA_LOADER.NUM_WORKERS
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=cfg.DATA_LOADER.PREFETCH_FACTOR if workers else None,
+        pin_memory=cfg.DATA_LOADER.PIN_MEMORY and device_of(cfg).type != "cpu",
+        worker_init_fn=_start_worker,
+        # Its own generator: otherwise each pass would draw a number from the global one.
+        generator=torch.Generator().manual_seed(cfg.RNG_SEED),
+        multiprocessing_context=_context(cfg) if workers else None,
+    )
+
+
+def _context(cfg: Any) -> multiprocessing.context.BaseContext | None:
+    """Forked workers share cached videos; other ways of starting would copy them into each."""
+    forks = cfg.DATA.CACHE_VIDEOS and "fork" in multiprocessing.get_all_start_methods()
+    return multiprocessing.get_context("fork") if forks else None
+
+
+def _start_worker(worker: int) -> None:
+    torch.set_num_threads(1)  # workers are the parallelism; more threads each would fight for the cores
+    seed_all(torch.initial_seed() % 2**32)

@@ -1,0 +1,134 @@
+"""From a video file to the input of a model: decode, sample, transform, pack into pathways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from slowfast.datasets import sampling, transforms
+from slowfast.datasets.decode import VideoReader
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """How clips of one split are cut from videos; lengths in frames, sizes in pixels."""
+
+    num_frames: int
+    sampling_rate: int
+    target_fps: float
+    fps_jitter: float  # train: target_fps rises by a random amount up to this
+    use_offset: bool
+    short_sides: tuple[int, int]  # drawn from this range in train, the first one elsewhere
+    inverse_uniform: bool
+    crop: int
+    flip: bool
+    temporal_views: int
+    spatial_views: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    reverse_channels: bool
+    pathways: tuple[tuple[int, ...], ...]  # frames of the clip that each pathway sees, () for all
+
+    @staticmethod
+    def from_config(cfg: Any, split: str) -> ClipSettings:
+        """The settings of `split`, from a validated configuration."""
+        data = cfg.DATA
+        testing = split == "test"
+        spatial = cfg.TEST.NUM_SPATIAL_CROPS if testing else 1
+        crop = data.TEST_CROP_SIZE if testing else data.TRAIN_CROP_SIZE
+        # Several crops cover frames whose short side is the crop; one is cut from the smallest training size.
+        short_sides = (crop, crop) if spatial > 1 else tuple(data.TRAIN_JITTER_SCALES)
+        return ClipSettings(
+            num_frames=data.NUM_FRAMES,
+            sampling_rate=data.SAMPLING_RATE,
+            target_fps=data.TARGET_FPS,
+            fps_jitter=data.TRAIN_JITTER_FPS,
+            use_offset=data.USE_OFFSET_SAMPLING,
+            short_sides=(max(short_sides[0], crop), short_sides[1]) if testing else short_sides,
+            inverse_uniform=data.INV_UNIFORM_SAMPLE,
+            crop=crop,
+            flip=data.RANDOM_FLIP,
+            temporal_views=cfg.TEST.NUM_ENSEMBLE_VIEWS if testing else 1,
+            spatial_views=spatial,
+            mean=tuple(data.MEAN),
+            std=tuple(data.STD),
+            reverse_channels=data.REVERSE_INPUT_CHANNEL,
+            pathways=_pathways(cfg),
+        )
+
+    @property
+    def num_views(self) -> int:
+        """Views of one video; view = temporal * `spatial_views` + spatial."""
+        return self.temporal_views * self.spatial_views
+
+
+def _pathways(cfg: Any) -> tuple[tuple[int, ...], ...]:
+    if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH:
+        slow = sampling.slow_indices(cfg.DATA.NUM_FRAMES, cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES)
+        return tuple(slow), ()
+    return ((),)
+
+
+class ClipMaker:
+    """Cuts clips of one split. Clips are lists of (3, T, H, W) float32 tensors, one a pathway.
+
+    Args:
+        settings: sizes and rates.
+        open_video: path -> `VideoReader`; its VideoError passes through.
+    """
+
+    def __init__(self, settings: ClipSettings, open_video: Callable[[str], VideoReader]) -> None:
+        self.settings = settings
+        self._open = open_video
+        self._last: tuple[tuple[str, int] | None, np.ndarray | None] = (None, None)
+
+    def training_clip(self, path: str, generator: Generator) -> list[Tensor]:
+        """A clip at a random time, of random scale, place and side, all drawn from `generator`."""
+        s = self.settings
+        when, rate = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+        target_fps = s.target_fps + rate * s.fps_jitter
+        frames = self._read(path, target_fps, lambda length, span: sampling.random_window(length, span, when))
+        side = transforms.random_short_side(*s.short_sides, s.inverse_uniform, generator)
+        clip = transforms.resize_short_side(transforms.to_float(frames), side)
+        clip = transforms.random_crop(clip, s.crop, generator)
+        return self._pack(transforms.random_flip(clip, generator) if s.flip else clip)
+
+    def centre_clip(self, path: str) -> list[Tensor]:
+        """The one clip of validation: the middle of the video, cropped at the centre."""
+        frames = self._read(path, self.settings.target_fps, sampling.centre_window)
+        return self._cropped(frames, transforms.CENTRE)
+
+    def view_clip(self, path: str, view: int) -> list[Tensor]:
+        """A test view. Crops of one temporal view share its decoding when asked for one after the other."""
+        s = self.settings
+        temporal, spatial = divmod(view, s.spatial_views)
+        if self._last[0] != (path, temporal):
+
+            def window(length: int, span: float) -> sampling.Window:
+                return sampling.view_window(length, span, temporal, s.temporal_views, s.use_offset)
+
+            self._last = (path, temporal), self._read(path, s.target_fps, window)
+        return self._cropped(self._last[1], spatial if s.spatial_views > 1 else transforms.CENTRE)
+
+    def _read(self, path: str, fps: float, place: Callable[[int, float], sampling.Window]) -> np.ndarray:
+        s = self.settings
+        with self._open(path) as video:
+            span = sampling.clip_span(s.num_frames, s.sampling_rate, video.fps, fps)
+            window = place(video.num_frames, span)
+            return video.frames(sampling.window_indices(window, s.num_frames, video.num_frames))
+
+    def _cropped(self, frames: np.ndarray, position: int) -> list[Tensor]:
+        clip = transforms.resize_short_side(transforms.to_float(frames), self.settings.short_sides[0])
+        return self._pack(transforms.uniform_crop(clip, self.settings.crop, position))
+
+    def _pack(self, clip: Tensor) -> list[Tensor]:
+        s = self.settings
+        clip = transforms.normalise(clip, s.mean, s.std)
+        if s.reverse_channels:
+            clip = clip.flip(0)
+        return [clip[:, list(frames)] if frames else clip.contiguous() for frames in s.pathways]

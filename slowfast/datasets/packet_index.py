@@ -1,0 +1,119 @@
+"""Which frames a video file holds, found from its packets without decoding them.
+
+Reading the packets of a ten-second clip takes a few milliseconds, decoding it a hundred times as long. The
+price is that packets are not frames: some containers reorder or invent time stamps, some codecs have packets
+that show nothing, a truncated file ends in a packet that does not decode. `index_packets` says so
+(`PacketIndex.doubt`), and the reader then counts the frames by decoding.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from av import Packet
+    from av.video.stream import VideoStream
+
+# Containers that store a presentation time stamp with every packet.
+STAMPED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+# One packet, one frame shown, in the containers above, also with reordered frames.
+ONE_FRAME_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d"}
+# One packet, one frame shown, in any container, as long as no frame is reordered (unlike VP8 and Theora).
+UNORDERED_CODECS = {"mpeg4", "msmpeg4v3", "mjpeg", "cinepak", "prores"}
+# An MPEG-4 packet under this many bytes may be a mere header, "not coded", which shows nothing.
+SMALLEST_MPEG4_FRAME = 12
+
+
+@dataclass(frozen=True)
+class KeyPacket:
+    """A packet at which decoding can start. `order` is its place among the packets of the file."""
+
+    pts: int
+    dts: int | None
+    order: int
+
+
+@dataclass
+class PacketIndex:
+    """What the packets of a stream tell.
+
+    Attributes:
+        pts: time stamp of every frame shown, sorted; empty where packets carry none.
+        keys: key packets in file order.
+        order: time stamp -> place among the packets of the file.
+        last_duration: of the last frame, 0 if unknown.
+        doubt: why the packets cannot be taken for the frames, "" if they can.
+    """
+
+    pts: list[int] = field(default_factory=list)
+    keys: list[KeyPacket] = field(default_factory=list)
+    order: dict[int, int] = field(default_factory=dict)
+    last_duration: int = 0
+    doubt: str = ""
+
+    def key_of(self, pts: int) -> int:
+        """Number of the key packet where decoding must start to show the frame at `pts`.
+
+        Frames that follow a key packet in the file but precede it on screen (open GOP) belong to the key
+        before.
+        """
+        return max(bisect_right(self.keys, pts, key=lambda key: key.pts) - 1, 0)
+
+
+def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str) -> PacketIndex:
+    """Index the packets of one video stream.
+
+    Args:
+        packets: all packets of `stream` in file order.
+        stream: the stream, for its codec and the number of frames its header claims.
+        container: FFmpeg's name of the container format.
+    """
+    index = PacketIndex()
+    smallest, count, latest = 1 << 62, 0, None
+    for packet in packets:
+        if packet.size == 0:
+            continue
+        if packet.is_corrupt:
+            index.doubt = index.doubt or "a packet is cut off"
+        if packet.pts is None or packet.pts in index.order:
+            index.doubt = index.doubt or "packets without time stamps, or with equal ones"
+            index.pts.clear()
+            return index
+        index.order[packet.pts] = count
+        if packet.is_keyframe:
+            index.keys.append(KeyPacket(packet.pts, packet.dts, count))
+        if not packet.is_discard:
+            index.pts.append(packet.pts)
+            if latest is None or packet.pts > latest:
+                latest, index.last_duration = packet.pts, packet.duration or 0
+        smallest = min(smallest, packet.size)
+        count += 1
+    index.pts.sort()
+    index.doubt = index.doubt or _doubt(index, stream, container, count, smallest)
+    return index
+
+
+def _doubt(index: PacketIndex, stream: VideoStream, container: str, count: int, smallest: int) -> str:
+    """Why the packets may not be the frames; "" if there is no reason to think so."""
+    codec = stream.codec_context
+    stamped = container in STAMPED_CONTAINERS
+    key_pts = [key.pts for key in index.keys]
+    if not index.pts:
+        return "no packets"
+    if codec.name in ONE_FRAME_CODECS:
+        if not stamped and codec.has_b_frames:
+            return f"{codec.name} with reordered frames in a container without presentation times"
+    elif codec.name not in UNORDERED_CODECS or codec.has_b_frames:
+        return f"{codec.name} packets need not show a frame each"
+    if codec.name in ("mpeg4", "msmpeg4v3") and smallest < SMALLEST_MPEG4_FRAME:
+        return "packets too small to hold a frame"
+    if stamped and stream.frames and stream.frames != count:
+        return f"{count} packets where the header says {stream.frames}"
+    if not index.keys or index.keys[0].order != 0 or index.pts[0] < key_pts[0]:
+        return "the file does not start with a key frame"
+    if key_pts != sorted(key_pts):
+        return "key frames out of order"
+    return ""

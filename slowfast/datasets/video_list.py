@@ -1,0 +1,52 @@
+"""Reading the CSV files `path label` of Kinetics and of everybody else's data."""
+
+from __future__ import annotations
+
+import os
+
+
+def read_video_list(
+    csv_path: str, num_classes: int, separator: str = " ", prefix: str = "", skip_rows: int = 0
+) -> tuple[list[str], list[int]]:
+    """Paths and labels of a list of videos, one `path<separator>label` a line.
+
+    The label stands after the last separator, so paths may hold separators (and spaces) themselves. Blank
+    lines are passed over.
+
+    Args:
+        csv_path: the list (UTF-8; other bytes in paths are kept as they are).
+        num_classes: labels are whole numbers from 0 to this, exclusive.
+        separator: `DATA.PATH_LABEL_SEPARATOR`.
+        prefix: folder in front of every path that is not absolute (`DATA.PATH_PREFIX`).
+        skip_rows: lines to leave out at the head (`DATA.SKIP_ROWS`).
+
+    Raises:
+        FileNotFoundError: no such list.
+        ValueError: a line that does not parse, a label outside the classes, or no video in the list.
+    """
+    if not os.path.isfile(csv_path):
+        raise FileNotFoundError(f"{csv_path} does not exist; DATA.PATH_TO_DATA_DIR must be the folder that holds it")
+    paths, labels = [], []
+    with open(csv_path, encoding="utf-8-sig", errors="surrogateescape") as stream:
+        for number, line in enumerate(stream, start=1):
+            if number <= skip_rows or not line.strip():
+                continue
+            path, label = _parse(line.rstrip("\r\n"), f"{csv_path}, line {number}", num_classes, separator)
+            paths.append(os.path.join(prefix, path))
+            labels.append(label)
+    if not paths:
+        raise ValueError(f"{csv_path} lists no video (after {skip_rows} skipped lines)")
+    return paths, labels
+
+
+def _parse(line: str, place: str, num_classes: int, separator: str) -> tuple[str, int]:
+    path, found, text = line.strip().rpartition(separator)
+    if not found or not path.strip():
+        raise ValueError(f"{place}: {line!r} is not 'path{separator}label'; DATA.PATH_LABEL_SEPARATOR is {separator!r}")
+    try:
+        label = int(text)
+    except ValueError:
+        raise ValueError(f"{place}: {line!r} ends in {text!r}, which is not a whole number for a label") from None
+    if not 0 <= label < num_classes:
+        raise ValueError(f"{place}: {line!r} has label {label}, outside 0 to {num_classes - 1} (MODEL.NUM_CLASSES)")
+    return path.strip(), label
