@@ -43,10 +43,10 @@ DATA = {
     "TRAIN_JITTER_FPS": 0.0,
     # Mirror half of the training clips.
     "RANDOM_FLIP": True,
-    # Start clips at the middle of equal parts of the video in testing, in place of from its first to its last
-    # frame.
+    # Start test clips in whole-frame steps that reach to the end of the video (a single one in its middle), in place
+    # of at the starts of equal parts of it.
     "USE_OFFSET_SAMPLING": False,
-    # Sample training frames one from each equal part of a video, as Something-Something does in testing.
+    # Draw the short side of training frames uniformly in 1 / side, in place of uniformly in pixels.
     "INV_UNIFORM_SAMPLE": False,
     # Clips cut out of a training video at once.
     "TRAIN_CROP_NUM_TEMPORAL": 1,

@@ -32,7 +32,6 @@ UNBUILT_KEYS = {
     "DATA.IN22K_TRAINVAL": "images",
     "DATA.IN22k_VAL_IN1K": "images",
     "DATA.PATH_TO_PRELOAD_IMDB": "images",
-    "DATA.INV_UNIFORM_SAMPLE": "Something-Something",
     "DATA.TRAIN_JITTER_SCALES_RELATIVE": "crops by area",
     "DATA.TRAIN_JITTER_ASPECT_RELATIVE": "crops by area",
     "DATA.DECODING_SHORT_SIZE": "scaling inside the decoder",

@@ -110,13 +110,9 @@ def validate(cfg: CfgNode) -> None:
     if min(options.TPOOL_SIZE) < 1:
         raise ValueError(f"PGT.TPOOL_SIZE is {list(options.TPOOL_SIZE)}; every entry must be at least 1")
     _validate_training(cfg)
-    unbuilt = [key for key in ("MGRID", "ALL_STEP_TEST") if options[key]]
-    if cfg.NONLOCAL.PROGRESS:
-        unbuilt.append("NONLOCAL.PROGRESS")
+    unbuilt = [f"PGT.{key}" for key in ("MGRID", "ALL_STEP_TEST") if options[key]]
     if unbuilt:
-        logger.warning(
-            "not built yet, so without effect: %s", ", ".join(k if "." in k else f"PGT.{k}" for k in unbuilt)
-        )
+        logger.warning("not built yet, so without effect: %s", ", ".join(unbuilt))
 
 
 def _validate_training(cfg: CfgNode) -> None:
