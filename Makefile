@@ -1,0 +1,50 @@
+# make install   a virtual environment in .venv with both packages and everything they need
+# make demo      the whole path on a small data set: data, clip model, PGT, test, table, plot
+# make test      every test; make lint: style and format
+PYTHON ?= python3
+VENV ?= .venv
+# What pip is given for PyTorch; INSTALL.md says which to choose for a GPU.
+TORCH ?= torch==2.13.0
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo demo-full test lint format clean distclean
+
+install: $(STAMP)
+
+$(STAMP): setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "Python 3.10 or newer is needed, but $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing)."; \
+	  echo "Name another one: make install PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet 'pip>=23'
+	$(BIN)/python -m pip install $(TORCH)
+	$(BIN)/python -m pip install --editable '.[test,plot,dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/python demo/sweep.py
+
+demo-full: install
+	$(BIN)/python demo/sweep.py --seeds 0 1 2
+
+test: install
+	$(BIN)/python -m pytest --durations=15
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,82 @@
+"""Two processes train progressively as one does on the joint batch, and exchange gradients once an update."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pgt.task import ProgressiveTask
+from slowfast.config import load_config
+from slowfast.config.load import cfg_to_yaml
+from slowfast.datasets.batch import Batch
+from slowfast.engine.update import Update
+from slowfast.models import build_model
+
+# Each process trains on its half of the batch that the test saved; the main one saves what came out.
+PAIR = """
+import sys
+import torch
+from pgt.task import ProgressiveTask
+from slowfast.config import activate_projects, load_config
+from slowfast.datasets.batch import Batch
+from slowfast.engine.parallel import prepare_model, unwrap
+from slowfast.engine.update import Update
+from slowfast.models import build_model
+from slowfast.utils.distributed import get_rank
+from slowfast.utils.launch import launch
+
+def pair(cfg):
+    torch.set_num_threads(1)
+    activate_projects(cfg)
+    given = torch.load(cfg.OUTPUT_DIR + "/given.pt")
+    model = build_model(cfg)
+    model.load_state_dict(given["weights"])
+    model = prepare_model(model, torch.device("cpu"))
+    exchanged = []
+    def count(state, bucket):
+        exchanged.append(sum(p.numel() for p in bucket.parameters()))
+        future = torch.distributed.all_reduce(bucket.buffer().div_(2), async_op=True).get_future()
+        return future.then(lambda f: f.value()[0])
+    model.register_comm_hook(None, count)
+    half = slice(get_rank(), get_rank() + 1)
+    labels = given["labels"][half]
+    batch = Batch([clip[half] for clip in given["clips"]], labels, labels, labels)
+    update = Update(model, torch.optim.SGD(model.parameters(), lr=0.05))
+    ProgressiveTask(cfg).train_step(model, batch, update)
+    if get_rank() == 0:
+        total = sum(p.numel() for p in model.parameters())
+        out = {"weights": unwrap(model).state_dict(), "exchanges": sum(exchanged) / total}
+        torch.save(out, cfg.OUTPUT_DIR + "/out.pt")
+
+if __name__ == "__main__":
+    launch(pair, load_config(sys.argv[1]), num_procs=2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "exchanges"),
+    [
+        (["PGT.TRAIN_TOGETHER", True], 1),
+        (["PGT.TRAIN_TOGETHER", False], 3),
+        (["PGT.TRAIN_TOGETHER", True, "PGT.FULL_GRADIENT", True], 1),
+    ],
+    ids=["together", "per_step", "full_gradient"],
+)
+def test_two_processes_equal_one(settings, exchanges, progressive_settings, random_clip, parity, tmp_path):
+    overrides = progressive_settings("slow", *settings, "BN.NORM_TYPE", "frozen_batchnorm", "OUTPUT_DIR", str(tmp_path))
+    cfg = load_config(None, overrides)
+    model = parity.fill_module(build_model(cfg)).train()
+    clips, labels = random_clip(cfg), torch.tensor([1, 3])
+    torch.save({"weights": model.state_dict(), "clips": clips, "labels": labels}, tmp_path / "given.pt")
+    (tmp_path / "cfg.yaml").write_text(cfg_to_yaml(cfg))
+    (tmp_path / "pair.py").write_text(PAIR)
+    subprocess.run([sys.executable, tmp_path / "pair.py", tmp_path / "cfg.yaml"], check=True, timeout=120)
+
+    update = Update(model, torch.optim.SGD(model.parameters(), lr=0.05))
+    ProgressiveTask(cfg).train_step(model, Batch(clips, labels, labels, labels), update)
+    out = torch.load(tmp_path / "out.pt")
+    assert out["exchanges"] == exchanges
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(out["weights"][name], weight, rtol=1e-4, atol=1e-6)

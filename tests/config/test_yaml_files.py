@@ -1,0 +1,338 @@
+"""The YAML files say what was published, agree with themselves, load, and build.
+
+`fixtures/published_settings` holds the published settings word for word (file name -> keys): `slowfast.json`
+those of PySlowFast, `pgt.json` those of the PGT code. Every deliberate difference of our files is in a table
+below.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import pgt
+from slowfast.config import load_config
+from slowfast.models import build_model
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = {
+    owner: json.loads((ROOT / f"tests/fixtures/published_settings/{owner}.json").read_text())
+    for owner in ("slowfast", "pgt")
+}
+FOLDERS = {"slowfast": ROOT / "configs", "pgt": ROOT / "projects/pgt/configs"}
+FAMILIES = ("SLOW_", "SLOWFAST_", "I3D_", "C2D_")
+LATER_FOLDERS = ("pytorchvideo", "contrastive_ssl", "masked_ssl", "ImageNet")
+
+# Ours differ from the published settings here, and nowhere else but in the rules of `expected_settings`.
+CHARADES_SLOWFAST = {
+    "PGT.OVERLAP": ([1, 4], "[1, 1] needs 316 fast frames, the file has 304"),
+    "PGT.TPOOL_SIZE": ([4, 4], "absent, and the default has one pathway"),
+}
+DIFFERENCES = {
+    "pgt/Charades/SLOWFAST_PROG_76x8_R50_K400.yaml": CHARADES_SLOWFAST,
+    "pgt/Charades/SLOWFAST_PROG_76x8_R101_K400.yaml": CHARADES_SLOWFAST,
+    "pgt/Charades/SLOWFAST_PROG_76x8_R101_K600.yaml": CHARADES_SLOWFAST,
+    "pgt/Charades/SLOW_16x8_R101_K400.yaml": {
+        "TRAIN.CHECKPOINT_FILE_PATH": (
+            "models/k400/SLOW_8x8_R101.pyth",
+            "a SlowFast file for a model of one pathway",
+        )
+    },
+    "pgt/AVA/SLOW_PROG_76x8_R50_K400.yaml": {"TEST.BATCH_SIZE": (8, "a batch of 1 does not divide by 8 GPUs")},
+    "slowfast/Kinetics/c2/C2D_NOPOOL_8x8_R50.yaml": {
+        "MODEL.ARCH": ("c2d_nopool", "the published pair names a model that is not registered"),
+        "MODEL.MODEL_NAME": ("ResNet", "as above"),
+    },
+    "slowfast/AVA/c2/SLOWFAST_32x2_R101_50_50.yaml": {
+        "TRAIN.CHECKPOINT_TYPE": ("caffe2", "the published checkpoint is a caffe2 pickle")
+    },
+}
+# Children inherit the published base file's mended keys.
+DIFFERENCES["pgt/Charades/SLOW_PROG_76x8_R101_K400.yaml"] = DIFFERENCES["pgt/Charades/SLOW_16x8_R101_K400.yaml"]
+
+# More learning rates than steps: the surplus is never reached, and ours leave it out.
+SURPLUS_RATES = {
+    "slowfast/Charades/SLOWFAST_16x8_R50.yaml",
+    "slowfast/Charades/SLOWFAST_16x8_R50_multigrid.yaml",
+    "slowfast/Kinetics/SLOWFAST_8x8_R50_stepwise.yaml",
+    "slowfast/Kinetics/SLOWFAST_8x8_R50_stepwise_multigrid.yaml",
+    "slowfast/SSv2/SLOWFAST_16x8_R50.yaml",
+    "slowfast/SSv2/SLOWFAST_16x8_R50_multigrid.yaml",
+    "pgt/AVA/SLOW_PROG_76x8_R50_K400.yaml",
+    "pgt/Charades/SLOWFAST_16x8_R101_K400.yaml",
+    "pgt/Charades/SLOWFAST_16x8_R101_K600.yaml",
+    "pgt/Charades/SLOWFAST_16x8_R50_K400.yaml",
+    "pgt/Charades/SLOWFAST_PROG_76x8_R101_K400.yaml",
+    "pgt/Charades/SLOWFAST_PROG_76x8_R101_K600.yaml",
+    "pgt/Charades/SLOWFAST_PROG_76x8_R50_K400.yaml",
+    "pgt/Charades/SLOW_PROG_36x8_R50_K400_mgrid.yaml",
+    "pgt/Charades/SLOW_PROG_76x8_R101_K400.yaml",
+    "pgt/Charades/SLOW_PROG_76x8_R50_K400.yaml",
+    "pgt/Charades/SLOW_PROG_76x8_R50_K400_mgrid.yaml",
+    "pgt/Kinetics/R3D_8x8_400M_stepwise.yaml",
+}
+
+# Published files that cannot run as they are, and what the error must show.
+PUBLISHED_BROKEN = {
+    "pgt/AVA/SLOWFAST_PROG_36x8_R101_K600.yaml": "_BASE_",
+    "pgt/Charades/SLOWFAST_PROG_76x8_R50_K400.yaml": "316",
+    "pgt/Charades/SLOWFAST_PROG_76x8_R101_K400.yaml": "316",
+    "pgt/Charades/SLOWFAST_PROG_76x8_R101_K600.yaml": "316",
+}
+
+# Keys that loading works out.
+WORKED_OUT = {"PROJECTS", "TASK", "MODEL.ADAPTER", "SLOWFAST.SLOW_INDICES"}
+
+
+def owed(owner: str, name: str) -> bool:
+    if owner == "pgt":
+        return True
+    folder, _, file = name.rpartition("/")
+    return file.startswith(FAMILIES) and not any(part in LATER_FOLDERS for part in folder.split("/"))
+
+
+FILES = [f"{owner}/{name}" for owner, files in PUBLISHED.items() for name in files if owed(owner, name)]
+
+
+def path_of(file: str) -> Path:
+    owner, _, name = file.partition("/")
+    return FOLDERS[owner] / name
+
+
+def flatten(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def plain(value):
+    """Numbers as numbers, so that 1, 1.0 and the text 1e-4 of a published file compare by value."""
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def published_chain(owner: str, name: str) -> dict:
+    """A published setting on top of its base's, flat."""
+    own = dict(PUBLISHED[owner][name])
+    base = own.pop("_BASE_", None) or own.pop("BASE_", None)
+    below = published_chain(owner, f"{name.rpartition('/')[0]}/{base}") if base else {}
+    return {**below, **flatten(own)}
+
+
+def yaml_chain(path: Path) -> dict:
+    """One of our files on top of its base's, flat, read without the project's loader."""
+    own = yaml.safe_load(path.read_text())
+    base = own.pop("_BASE_", None)
+    return {**(yaml_chain(path.parent / base) if base else {}), **flatten(own)}
+
+
+def expected_settings(file: str) -> dict:
+    """The published setting with our differences."""
+    owner, _, name = file.partition("/")
+    settings = published_chain(owner, name)
+    settings.update({key: value for key, (value, _reason) in DIFFERENCES.get(file, {}).items()})
+    if file in SURPLUS_RATES:
+        settings["SOLVER.LRS"] = settings["SOLVER.LRS"][: len(settings["SOLVER.STEPS"])]
+    if owner == "pgt":  # LOGS.DIR is OUTPUT_DIR here, and no two files write into one folder
+        settings.pop("LOGS.DIR", None)
+        settings["OUTPUT_DIR"] = "logs/" + name.removesuffix(".yaml")
+    if "LOGS.LOG_MODEL" in settings:
+        settings["LOG_MODEL_INFO"] = settings.pop("LOGS.LOG_MODEL")
+    for key in ("PGT.STEP_LEN", "PGT.OVERLAP"):  # a bare number is written as the list it is read as
+        if isinstance(settings.get(key), int):
+            settings[key] = [settings[key]]
+    if "PGT.MGRID_STEP_LEN" in settings:
+        settings["PGT.MGRID_STEP_LEN"] = [
+            length if isinstance(length, list) else [length] for length in settings["PGT.MGRID_STEP_LEN"]
+        ]
+    return settings
+
+
+@pytest.fixture(scope="session")
+def published_files(tmp_path_factory) -> Path:
+    """The published settings as a user has them: YAML files, without PROJECTS, with LOGS.DIR."""
+    top = tmp_path_factory.mktemp("published")
+    for owner, files in PUBLISHED.items():
+        for name, settings in files.items():
+            path = top / owner / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    return top
+
+
+def test_every_owed_setting_has_a_file_and_no_other_is_there():
+    found = {
+        f"{owner}/{path.relative_to(folder)}"
+        for owner, folder in FOLDERS.items()
+        for path in folder.rglob("*.yaml")
+        if path.relative_to(folder).parts[0] != "Synthetic"
+    }
+    assert found == set(FILES)
+    assert len(FILES) == 43 + 72
+    assert set(DIFFERENCES) | SURPLUS_RATES <= found
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_file_loads_with_the_published_settings(file):
+    owner, _, name = file.partition("/")
+    cfg = flatten(load_config(path_of(file)))
+    expected = expected_settings(file)
+    assert {key: plain(cfg.get(key)) for key in expected} == {key: plain(value) for key, value in expected.items()}
+
+    defaults = flatten(load_config(None, ["PROJECTS", cfg["PROJECTS"]]))
+    changed = {key for key, value in cfg.items() if value != defaults[key]}
+    assert changed <= set(expected) | WORKED_OUT
+    assert cfg["PROJECTS"] == (["pgt"] if any(key.startswith("PGT.") for key in expected) else [])
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_numbers_in_the_file_are_numbers(file):
+    settings = flatten(yaml.safe_load(path_of(file).read_text()))
+    texts = {key: value for key, value in settings.items() if isinstance(value, str)}
+    assert {key: value for key, value in texts.items() if not isinstance(plain(value), str)} == {}
+    assert path_of(file).read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if "PROG" in file])
+def test_steps_cover_the_clip_exactly(file):
+    settings = {"PGT.OVERLAP": [1], "PGT.STEPS": 5, "SLOWFAST.ALPHA": 8, **yaml_chain(path_of(file))}
+    frames = settings["DATA.NUM_FRAMES"]
+    pathways = [frames]
+    if settings["MODEL.ARCH"] == "slowfast":
+        assert frames % settings["SLOWFAST.ALPHA"] == 0
+        pathways = [frames // settings["SLOWFAST.ALPHA"], frames]
+    lengths, overlaps = settings["PGT.STEP_LEN"], settings["PGT.OVERLAP"]
+    assert len(lengths) == len(overlaps) == len(settings.get("PGT.TPOOL_SIZE", [4])) == len(pathways)
+    for total, length, overlap in zip(pathways, lengths, overlaps, strict=True):
+        read = list(range(length))
+        for _ in range(settings["PGT.STEPS"] - 1):
+            read += range(read[-1] + 1, read[-1] + 1 + length - overlap)
+        assert len(read) == total, f"{settings['PGT.STEPS']} steps of {length}, overlap {overlap}"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_file_agrees_with_itself(file):
+    settings = {**flatten(load_config(None)), **yaml_chain(path_of(file))}
+    pathways = 2 if settings["MODEL.ARCH"] == "slowfast" else 1
+    assert len(settings["DATA.INPUT_CHANNEL_NUM"]) == pathways
+    blocks = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}[settings["RESNET.DEPTH"]]
+    for key in ("NUM_BLOCK_TEMP_KERNEL", "SPATIAL_STRIDES", "SPATIAL_DILATIONS"):
+        assert [len(stage) for stage in settings[f"RESNET.{key}"]] == [pathways] * 4
+    for stage, depth in zip(settings["RESNET.NUM_BLOCK_TEMP_KERNEL"], blocks, strict=True):
+        assert max(stage) <= depth
+    for key in ("LOCATION", "GROUP"):
+        assert [len(stage) for stage in settings[f"NONLOCAL.{key}"]] == [pathways] * 4
+    for stage, depth in zip(settings["NONLOCAL.LOCATION"], blocks, strict=True):
+        assert all(block < depth for pathway in stage for block in pathway)
+    if settings["SOLVER.LR_POLICY"] == "steps_with_relative_lrs":
+        assert settings["SOLVER.STEPS"] == sorted(settings["SOLVER.STEPS"])
+        assert len(settings["SOLVER.STEPS"]) == len(settings["SOLVER.LRS"])
+    assert settings["TRAIN.BATCH_SIZE"] % settings["NUM_GPUS"] == 0
+    assert settings["TEST.BATCH_SIZE"] % settings["NUM_GPUS"] == 0
+    assert settings["SOLVER.WARMUP_EPOCHS"] < settings["SOLVER.MAX_EPOCH"]
+
+
+def is_built_today(file: str) -> bool:
+    """Detection, RegNet and X3D models come later; their files load."""
+    settings = yaml_chain(path_of(file))
+    return not settings.get("DETECTION.ENABLE", False) and settings.get("MODEL.MODEL_NAME") not in (
+        "RegNet",
+        "X3D",
+    )
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if is_built_today(file)])
+def test_file_builds(file):
+    # NUM_GPUS 0: one process, in which synchronised batch norm is plain batch norm
+    cfg = load_config(path_of(file), ["NUM_GPUS", 0])
+    with torch.device("meta"):
+        model = build_model(cfg)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert shapes["head.projection.weight"][0] == cfg.MODEL.NUM_CLASSES
+    stage4 = [name for name in shapes if name.startswith("s4.pathway0_res") and name.endswith("branch2.c.weight")]
+    assert len(stage4) == {50: 6, 101: 23}[cfg.RESNET.DEPTH]
+    nonlocal_blocks = sum(len(pathway) for stage in cfg.NONLOCAL.LOCATION for pathway in stage)
+    assert sum(name.endswith("conv_theta.weight") for name in shapes) == nonlocal_blocks
+
+
+SMALL = ["NUM_GPUS", 0, "DATA.TRAIN_CROP_SIZE", 32, "DATA.TEST_CROP_SIZE", 32, "RESNET.WIDTH_PER_GROUP", 8]
+
+
+def clip(cfg) -> list[torch.Tensor]:
+    """Two noise clips a pathway of the configuration."""
+    fast = torch.rand(2, 3, cfg.DATA.NUM_FRAMES, 32, 32, generator=torch.Generator().manual_seed(0))
+    if cfg.MODEL.ARCH != "slowfast":
+        return [fast]
+    return [fast[:, :, :: cfg.SLOWFAST.ALPHA], fast]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "slowfast/Kinetics/SLOW_4x16_R50.yaml",
+        "slowfast/Kinetics/SLOWFAST_NLN_4x16_R50.yaml",
+        "slowfast/Kinetics/I3D_NLN_8x8_R50.yaml",
+        "slowfast/Kinetics/c2/C2D_NOPOOL_8x8_R50.yaml",
+        "slowfast/Charades/SLOWFAST_16x8_R50.yaml",
+        "pgt/Charades/I3D_NLN_8x8_R50_K400.yaml",
+        "pgt/Charades/SLOWFAST_16x8_R101_K600.yaml",
+    ],
+)
+def test_clip_model_of_a_file_runs(file):
+    cfg = load_config(path_of(file), SMALL)
+    model = build_model(cfg).eval()
+    with torch.no_grad():
+        scores = model(clip(cfg))
+    assert scores.shape == (2, cfg.MODEL.NUM_CLASSES)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    if cfg.MODEL.HEAD_ACT == "softmax":
+        torch.testing.assert_close(scores.sum(1), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "pgt/Kinetics/SLOW_PROG_36x8_R50.yaml",
+        "pgt/Kinetics/SLOW_PROGNLN_36x8_R50.yaml",
+        "pgt/Charades/SLOWFAST_PROG_76x8_R50_K400.yaml",
+    ],
+)
+def test_model_of_a_file_with_steps_runs(file):
+    cfg = load_config(path_of(file), SMALL)
+    model = build_model(cfg).eval()
+    inputs = clip(cfg)
+    with torch.no_grad():
+        scores, memory = [], None
+        for step in pgt.StepPlan.from_config(cfg).split(inputs):
+            step_scores, memory = model(step, memory)
+            scores.append(step_scores)
+        alone, _ = model(pgt.StepPlan.from_config(cfg).split(inputs)[-1])
+    assert len(scores) == cfg.PGT.STEPS
+    assert all(step.shape == (2, cfg.MODEL.NUM_CLASSES) for step in scores)
+    assert (scores[-1] - alone).abs().max() > 0  # the memory reaches the last step
+
+
+@pytest.mark.parametrize("owner", PUBLISHED)
+def test_published_files_load_or_say_what_to_change(owner, published_files):
+    for name in PUBLISHED[owner]:
+        path = published_files / owner / name
+        message = PUBLISHED_BROKEN.get(f"{owner}/{name}")
+        if message:
+            with pytest.raises(ValueError, match=message):
+                load_config(path)
+            continue
+        cfg = load_config(path)
+        published = published_chain(owner, name)
+        assert cfg.MODEL.ARCH == published["MODEL.ARCH"], name
+        assert cfg.OUTPUT_DIR == published.get("LOGS.DIR", published.get("OUTPUT_DIR", ".")), name
+        assert plain(cfg.SOLVER.WEIGHT_DECAY) == plain(published.get("SOLVER.WEIGHT_DECAY", 1e-4)), name
+        assert "pgt" in cfg.PROJECTS or not any(key.startswith("PGT.") for key in published), name

@@ -1,0 +1,56 @@
+"""The documents speak of files, commands and figures that exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("projects/*/*.md")]
+SETTINGS = [
+    path
+    for folder in ("configs", "projects/pgt/configs")
+    for path in sorted((ROOT / folder).rglob("*.yaml"))
+    if "Synthetic" not in path.parts
+]
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_links_and_paths_exist(document):
+    text = document.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in link]
+    assert [link for link in links if not (document.parent / link).exists()] == []
+    paths = re.findall(r"(?:--cfg|python) ((?:\w+/)[\w/.]+\.(?:yaml|py))", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_make_targets_exist(document):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`|&& )make ([a-z-]+)", document.read_text(), re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=named)
+def test_model_zoo_lists_every_file_with_the_figure_of_its_header(path):
+    rows = [line for line in (ROOT / "MODEL_ZOO.md").read_text().splitlines() if f"{path.stem}]({named(path)})" in line]
+    figure = re.search(r"Published (.+)\.$", path.read_text().splitlines()[0])
+    cells = [cell.strip() for cell in rows[-1].split("|")]
+    assert cells[4] == (figure.group(1) if figure else "")
+
+
+def test_python_of_the_readme_runs():
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    small = '"NUM_GPUS", 0, "DATA.TRAIN_CROP_SIZE", 64, "DATA.TEST_CROP_SIZE", 64'
+    assert '"NUM_GPUS", 0' in code
+    assert "224, 224" in code
+    code = code.replace('"NUM_GPUS", 0', small).replace("224, 224", "64, 64")
+    code += "assert scores.shape == (1, 400) and memory\nprint('ran')\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("ran\n")

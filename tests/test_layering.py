@@ -1,0 +1,104 @@
+"""The layers of the house: who may import whom, and what the core must not know."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = sorted((ROOT / "slowfast").rglob("*.py"))
+OURS = [*CORE, *sorted((ROOT / "projects").glob("*/*/**/*.py")), *sorted((ROOT / "tools").glob("*.py"))]
+OURS = [path for path in [*OURS, *sorted((ROOT / "demo").glob("*.py"))] if "tests" not in path.parts]
+
+# A package may import those below it, and itself.
+LAYERS = [
+    {"config", "layers", "utils"},
+    {"models", "datasets", "evaluation", "checkpoint"},
+    {"engine"},
+]
+OPTIONAL = ("torchvision", "detectron2", "pytorchvideo", "matplotlib")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules a file imports, at any depth in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{named(path)}: a relative import hides which layer it comes from"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def layer_of(package: str) -> int:
+    return next(level for level, packages in enumerate(LAYERS) if package in packages)
+
+
+def test_the_files_are_found():
+    assert len(CORE) > 30
+    assert {path.relative_to(ROOT).parts[0] for path in OURS} == {"slowfast", "projects", "tools", "demo"}
+
+
+@pytest.mark.parametrize("path", CORE, ids=named)
+def test_core_knows_no_project(path):
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not roots & {"pgt", "projects", "tools", "demo", "tests"}
+    assert re.search(r"pgt|markov|progressive", path.read_text(), re.IGNORECASE) is None
+
+
+@pytest.mark.parametrize("path", [path for path in CORE if path.parent != ROOT / "slowfast"], ids=named)
+def test_imports_point_one_way(path):
+    here = path.relative_to(ROOT / "slowfast").parts[0]
+    others = {name.split(".")[1] for name in imports(path) if name.startswith("slowfast.")}
+    packages = others & set().union(*LAYERS)
+    upward = {other for other in packages if other != here and layer_of(other) > layer_of(here)}
+    assert upward == set(), f"{here} imports {upward}"
+
+
+@pytest.mark.parametrize("path", OURS, ids=named)
+def test_no_function_is_over_80_lines(path):
+    lengths = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    assert {name: length for name, length in lengths.items() if length > 80} == {}
+
+
+@pytest.mark.parametrize("path", OURS, ids=named)
+def test_only_one_module_names_the_accelerator(path):
+    if named(path) == "slowfast/utils/device.py":
+        return
+    tree = ast.parse(path.read_text())
+    calls = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "cuda"]
+    texts = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"cuda(:\d+)?", node.value)
+    ]
+    assert calls == []
+    assert texts == []
+
+
+def test_importing_every_module_imports_nothing_optional():
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in CORE
+        if path.name != "__main__.py"
+    ]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"print([name for name in {OPTIONAL!r} if name in sys.modules], 'pgt' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[] False"

@@ -1,0 +1,84 @@
+"""The package's metadata and the Makefile's set-up."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Import name -> distribution, where they differ; yaml and yacs come with fvcore, whose CfgNode is made of them.
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "fvcore", "yacs": "fvcore"}
+# Imported where they are used, and not needed to train or test.
+EXTRAS = {"matplotlib"}
+
+
+def dependencies() -> set[str]:
+    block = re.search(r"^dependencies = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE)
+    return set(re.findall(r'"([\w-]+)', block.group(1)))
+
+
+def test_core_dependencies_are_the_agreed_ones():
+    agreed = "torch numpy av opencv-python-headless fvcore iopath simplejson pandas tensorboard tqdm"
+    assert dependencies() == set(agreed.split())
+
+
+def test_every_import_is_a_dependency():
+    missing = {}
+    for folder in ("slowfast", "projects/pgt/pgt", "tools"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) else []
+                for name in {name.split(".")[0] for name in names} - {"slowfast", "pgt", *sys.stdlib_module_names}:
+                    if DISTRIBUTIONS.get(name, name) not in dependencies() | EXTRAS:
+                        missing.setdefault(name, []).append(str(path))
+    assert missing == {}
+
+
+def test_the_project_is_found_by_its_section():
+    owners = {entry.name: entry.value for entry in entry_points(group="slowfast.projects")}
+    assert owners["PGT"] == "pgt"
+
+
+def fake_python(folder: Path, version: str, answer: int, venv: int) -> Path:
+    """A stand-in for Python of some version: `-c` (the version check) and `-m venv` exit with the given statuses."""
+    path = folder / "python"
+    path.write_text(
+        f'#!/bin/sh\ncase "$1" in --version) echo Python {version};; -c) exit {answer};; *) exit {venv};; esac\n'
+    )
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("version", "answer", "venv", "message"),
+    [("3.9.2", 1, 0, "3.10 or newer is needed"), ("3.10.1", 0, 1, "apt install python3-venv")],
+)
+def test_install_says_what_is_missing(tmp_path, version, answer, venv, message):
+    python = fake_python(tmp_path, version, answer, venv)
+    done = subprocess.run(
+        ["make", "install", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+    )
+    assert done.returncode != 0
+    assert message in done.stdout
+    assert not (tmp_path / "venv").exists()
+
+
+def test_make_and_ci_scripts_are_well_formed():
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert subprocess.run(["bash", "-n", str(ROOT / ".ci/run")], check=False).returncode == 0
+    plan = subprocess.run(["make", "-n", "test", "lint", "demo"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert plan.returncode == 0
+    assert "-m pytest" in plan.stdout
+    assert "ruff format --check" in plan.stdout
+    assert "demo/sweep.py" in plan.stdout
