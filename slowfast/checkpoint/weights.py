@@ -1,0 +1,114 @@
+"""Putting a checkpoint's weights into a model, with every key accounted for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+# A counter of batch norm that frozen norms and some published files do not carry; it never changes an output here.
+_COUNTER = "num_batches_tracked"
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+    """What became of each key; `missing` and `mismatched` ones keep the model's initialisation."""
+
+    matched: list[str]
+    missing: list[str]  # in the model only
+    unexpected: list[str]  # in the checkpoint only
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]  # key -> shapes (checkpoint, model)
+
+    @property
+    def is_exact(self) -> bool:
+        """Every weight of the model came from the checkpoint, and nothing was left over."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def describe(self) -> str:
+        """Lines that name every key that did not match."""
+        lines = [f"{len(self.matched)} keys matched"]
+        lines += [f"missing in the checkpoint: {key}" for key in self.missing]
+        lines += [f"not in the model: {key}" for key in self.unexpected]
+        lines += [f"other shape: {key}, checkpoint {a}, model {b}" for key, (a, b) in self.mismatched.items()]
+        return "\n  ".join(lines)
+
+
+def compare_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> LoadReport:
+    """Match the keys and shapes of `weights` with those of the model; changes nothing."""
+    own = {key: value for key, value in model.state_dict().items() if not key.endswith(_COUNTER)}
+    given = {key: value for key, value in weights.items() if not key.endswith(_COUNTER)}
+    shared = [key for key in own if key in given]
+    wrong = {k: (tuple(given[k].shape), tuple(own[k].shape)) for k in shared if given[k].shape != own[k].shape}
+    return LoadReport(
+        matched=[key for key in shared if key not in wrong],
+        missing=[key for key in own if key not in given],
+        unexpected=[key for key in given if key not in own],
+        mismatched=wrong,
+    )
+
+
+def load_weights(
+    model: nn.Module,
+    weights: dict[str, torch.Tensor],
+    source: str,
+    drop_mismatch: bool = False,
+    allow_missing: bool = False,
+    clear_patterns: Sequence[str] = (),
+) -> LoadReport:
+    """Copy a checkpoint's weights into `model`.
+
+    Args:
+        weights: state-dict key -> tensor, as in `model_state`.
+        source: the file, for messages.
+        drop_mismatch: weights of another shape keep the model's initialisation, and absent ones too.
+        allow_missing: weights absent from the checkpoint keep the model's initialisation.
+        clear_patterns: pieces taken out of the checkpoint's keys before matching.
+
+    Returns:
+        What became of each key, which is also logged.
+
+    Raises:
+        ValueError: shapes differ or keys are absent and that is not allowed, or no key matches at all.
+    """
+    weights = rename_keys(weights, clear_patterns)
+    report = compare_weights(model, weights)
+    if not report.matched:
+        raise ValueError(f"{source}: no key fits the model\n  {report.describe()}")
+    if report.mismatched and not drop_mismatch:
+        raise ValueError(
+            f"{source} holds weights of other shapes; set CHECKPOINT_DROP_MISMATCH True (in TRAIN or TEST) to keep "
+            f"the model's own initialisation for them\n  {report.describe()}"
+        )
+    if report.missing and not (drop_mismatch or allow_missing):
+        raise ValueError(f"{source} does not hold all weights of the model\n  {report.describe()}")
+    kept = {key: weights[key] for key in report.matched}
+    kept |= {key: value for key, value in weights.items() if key.endswith(_COUNTER) and key in model.state_dict()}
+    model.load_state_dict(kept, strict=False)
+    level = logger.info if report.is_exact else logger.warning
+    level("weights of %s: %s", source, report.describe())
+    return report
+
+
+def rename_keys(weights: dict[str, torch.Tensor], clear_patterns: Sequence[str] = ()) -> dict[str, torch.Tensor]:
+    """Keys without the prefix of a parallel wrapper and without each of `clear_patterns`.
+
+    Raises:
+        ValueError: two keys become the same.
+    """
+    if weights and all(key.startswith("module.") for key in weights):
+        weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    renamed: dict[str, torch.Tensor] = {}
+    for key, value in weights.items():
+        name = key
+        for pattern in clear_patterns:
+            name = name.replace(pattern, "")
+        if name in renamed:
+            raise ValueError(f"TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN gives two keys the name {name!r}")
+        renamed[name] = value
+    return renamed

@@ -1,0 +1,1 @@
+"""Training and testing loops, and what they are made of."""

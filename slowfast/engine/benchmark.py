@@ -1,0 +1,71 @@
+"""Time and peak memory of training iterations on random clips, for one configuration in one process."""
+
+import re
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from fvcore.common.config import CfgNode
+
+from slowfast.datasets.batch import Batch
+from slowfast.datasets.sampling import slow_indices
+from slowfast.engine.optim import build_optimizer
+from slowfast.engine.task import build_task
+from slowfast.engine.update import build_update
+from slowfast.models import build_model
+from slowfast.utils.device import device_of, peak_memory, reset_peak_memory, synchronize
+from slowfast.utils.env import seed_all
+
+
+def random_batch(cfg: CfgNode) -> Batch:
+    """A training batch of TRAIN.BATCH_SIZE clips of noise, of the configuration's frames, crop and pathways."""
+    count, frames, crop = cfg.TRAIN.BATCH_SIZE, cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE
+    clip = torch.randn(count, cfg.DATA.INPUT_CHANNEL_NUM[-1], frames, crop, crop)
+    inputs = [clip]
+    if len(cfg.DATA.INPUT_CHANNEL_NUM) == 2:
+        inputs = [clip[:, :, slow_indices(frames, cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES)], clip]
+    labels = torch.randint(cfg.MODEL.NUM_CLASSES, (count,))
+    if cfg.DATA.MULTI_LABEL:
+        labels = torch.nn.functional.one_hot(labels, cfg.MODEL.NUM_CLASSES).float()
+    index = torch.arange(count)
+    return Batch(inputs=inputs, labels=labels, video=index, view=torch.zeros_like(index))
+
+
+def benchmark_training(cfg: CfgNode, iterations: int) -> dict[str, float]:
+    """Trains `iterations` times on one random batch, after one iteration to warm up.
+
+    Returns:
+        `seconds`, the median of an iteration, and `peak_mib`, the most memory in use at a time over what the idle
+        process holds with its model, optimizer state and batch (resident memory on the CPU, allocated on a GPU).
+    """
+    seed_all(cfg.RNG_SEED)
+    device = device_of(cfg)
+    model = build_model(cfg).to(device).train()
+    update = build_update(cfg, model, build_optimizer(model, cfg))
+    task, batch = build_task(cfg), random_batch(cfg).to(device)
+    idle = _reset_peak(device)
+    seconds = []
+    for _ in range(iterations + 1):
+        synchronize(device)
+        start = time.perf_counter()
+        task.train_step(model, batch, update)
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": statistics.median(seconds[1:]), "peak_mib": _peak(device) - idle}
+
+
+def _reset_peak(device: torch.device) -> float:
+    """Forgets earlier peaks and gives what is in use now, in MiB."""
+    if device.type != "cpu":
+        reset_peak_memory(device)
+    else:
+        # Linux keeps a process's resident peak; writing 5 here sets it back to what is resident now.
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak(device)
+
+
+def _peak(device: torch.device) -> float:
+    if device.type != "cpu":
+        return peak_memory(device) * 1024
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024

@@ -1,0 +1,174 @@
+"""What happens beside training: statistics, TensorBoard, the progress bar, account of unreadable files."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import time
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from slowfast.datasets.batch import Batch
+from slowfast.datasets.unreadable import UnreadableFiles
+from slowfast.engine.meters import Averages, batch_means
+from slowfast.engine.state import TrainState
+from slowfast.utils.device import peak_memory
+from slowfast.utils.distributed import all_gather_object, is_main_process
+from slowfast.utils.logging import log_json_stats
+
+
+class Hook:
+    """Called by the loop at fixed places; the methods do nothing unless overridden."""
+
+    def before_epoch(self, state: TrainState) -> None:
+        """Before the first batch, also of an epoch that is continued."""
+
+    def after_step(self, state: TrainState, batch: Batch, result: dict[str, torch.Tensor]) -> None:
+        """After a batch; `state.iteration` counts it already."""
+
+    def after_epoch(self, state: TrainState) -> None:
+        """After the last batch; `state.epoch` is still the number of the epoch, from 0."""
+
+
+class Recorder:
+    """Where statistics go: the log, `json_stats.jsonl` and, if asked for, TensorBoard."""
+
+    def __init__(self, cfg: Any, first_step: int = 0):
+        self._writer: Any = None
+        if cfg.TENSORBOARD.ENABLE and is_main_process():
+            # Imported here: it takes seconds, and most runs do without.
+            from torch.utils.tensorboard import SummaryWriter
+
+            folder = os.path.join(cfg.OUTPUT_DIR, cfg.TENSORBOARD.LOG_DIR or f"runs-{cfg.TRAIN.DATASET}")
+            self._writer = SummaryWriter(folder, purge_step=first_step)
+
+    def record(self, stats: dict[str, Any], tag: str, step: int) -> None:
+        """Write one object of statistics; its floats become the TensorBoard scalars `tag/name` at `step`."""
+        log_json_stats(stats)
+        if self._writer is not None:
+            for name, value in stats.items():
+                if isinstance(value, float):
+                    self._writer.add_scalar(f"{tag}/{name}", value, step)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class UnreadableCount(Hook):
+    """Keeps account of files that could not be read; stops the run past the allowed share.
+
+    `counts` holds, after each epoch, the files unreadable so far and the samples replaced in that epoch.
+    """
+
+    def __init__(self, files: UnreadableFiles):
+        self.files = files
+        self.replaced = 0
+        self.counts = {"unreadable_files": 0, "replaced_samples": 0}
+
+    def before_epoch(self, state: TrainState) -> None:
+        self.replaced = 0
+
+    def after_step(self, state: TrainState, batch: Batch, result: dict[str, torch.Tensor]) -> None:
+        self.replaced += len(batch.unreadable)
+        self.files.update_from(batch.unreadable)
+        self.files.check()
+
+    def after_epoch(self, state: TrainState) -> None:
+        gathered = all_gather_object((dict(self.files), self.replaced))
+        for files, _ in gathered:
+            self.files.update_from(files.items())
+        self.files.check()
+        self.counts = {
+            "unreadable_files": len(self.files),
+            "replaced_samples": sum(replaced for _, replaced in gathered),
+        }
+
+
+class IterationStats(Hook):
+    """One line every `period` iterations, means over these; one line an epoch, with the `unreadable` counts."""
+
+    def __init__(self, recorder: Recorder, period: int, unreadable: UnreadableCount):
+        self.recorder = recorder
+        self.period = period
+        self.unreadable = unreadable
+        self._restart()
+
+    def _restart(self) -> None:
+        self.window = Averages()
+        self.iterations, self.data_seconds, self.step_seconds = 0, 0.0, 0.0
+
+    def before_epoch(self, state: TrainState) -> None:
+        self._restart()
+        self.epoch_started = time.perf_counter()
+
+    def after_step(self, state: TrainState, batch: Batch, result: dict[str, torch.Tensor]) -> None:
+        means = batch_means(result, batch.labels)
+        self.window.add(means, batch.size)
+        state.averages.add(means, batch.size)
+        self.iterations += 1
+        self.data_seconds += state.data_seconds
+        self.step_seconds += state.step_seconds
+        if state.iteration % self.period == 0:
+            self._report(state)
+            self._restart()
+
+    def after_epoch(self, state: TrainState) -> None:
+        stats: dict[str, Any] = {
+            "_type": "train_epoch",
+            "epoch": f"{state.epoch + 1}/{state.max_epoch}",
+            "epoch_seconds": time.perf_counter() - self.epoch_started,
+            "lr": state.lr,
+            **memory_stats(state.device),
+            **state.averages.read(),
+            **self.unreadable.counts,
+        }
+        self.recorder.record(stats, "TrainEpoch", state.epoch + 1)
+
+    def _report(self, state: TrainState) -> None:
+        data, step = self.data_seconds / self.iterations, self.step_seconds / self.iterations
+        left = (state.max_epoch - state.epoch) * state.epoch_length - state.iteration
+        stats = {
+            "_type": "train_iter",
+            "epoch": f"{state.epoch + 1}/{state.max_epoch}",
+            "iter": f"{state.iteration}/{state.epoch_length}",
+            "dt": data + step,
+            "dt_data": data,
+            "dt_net": step,
+            "eta": str(datetime.timedelta(seconds=int((data + step) * left))),
+            "lr": state.lr,
+            **memory_stats(state.device),
+            **self.window.read(),
+        }
+        if state.update.grad_norm is not None:
+            stats["grad_norm"] = float(state.update.grad_norm)
+        self.recorder.record(stats, "Train", state.epoch * state.epoch_length + state.iteration)
+
+
+class ProgressBar(Hook):
+    """A bar for people who watch a terminal; nothing in files and pipes."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+
+    def before_epoch(self, state: TrainState) -> None:
+        hidden = not (is_main_process() and sys.stdout.isatty())
+        title = f"epoch {state.epoch + 1}/{state.max_epoch}"
+        self.bar = tqdm(
+            total=state.epoch_length, initial=state.iteration, desc=title, disable=hidden, leave=False, file=sys.stdout
+        )
+
+    def after_step(self, state: TrainState, batch: Batch, result: dict[str, torch.Tensor]) -> None:
+        self.bar.update()
+
+    def after_epoch(self, state: TrainState) -> None:
+        self.bar.close()
+
+
+def memory_stats(device: torch.device) -> dict[str, float]:
+    """Peak memory in GiB, under the name of what was measured."""
+    return {"ram_gib" if device.type == "cpu" else "gpu_mem_gib": peak_memory(device)}

@@ -1,0 +1,94 @@
+"""One pass over the data: to train, or to predict."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from slowfast.datasets.batch import Batch
+from slowfast.engine.hooks import Hook
+from slowfast.engine.meters import Averages
+from slowfast.engine.optim import set_lr
+from slowfast.engine.schedule import lr_at, lr_scale
+from slowfast.engine.state import TrainState
+from slowfast.engine.task import Task
+from slowfast.engine.update import autocast
+
+
+def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[[], bool]) -> bool:
+    """Train to the end of the epoch, from `state.iteration` on.
+
+    Args:
+        state: its epoch and iteration advance.
+        hooks: called in order.
+        should_stop: asked where weights and optimizer are all there is to save.
+
+    Returns:
+        Whether the epoch was completed; False if it was stopped.
+
+    Raises:
+        NonFiniteError: the loss is NaN or infinite; names epoch, iteration, lr and the videos of the batch.
+    """
+    cfg = state.cfg
+    state.model.train()
+    for hook in hooks:
+        hook.before_epoch(state)
+    waiting = time.perf_counter()
+    for batch in epoch_batches(state.loader, state.epoch, state.iteration, state.epoch_length):
+        started = time.perf_counter()
+        set_lr(state.optimizer, lr_scale(cfg) * lr_at(cfg.SOLVER, state.progress))
+        state.update.where = describe_position(state, batch)
+        batch = batch.to(state.device)
+        result = state.task.train_step(state.model, batch, state.update)
+        state.iteration += 1
+        state.data_seconds, state.step_seconds = started - waiting, time.perf_counter() - started
+        for hook in hooks:
+            hook.after_step(state, batch, result)
+        if state.update.at_boundary and state.iteration < state.epoch_length and should_stop():
+            return False
+        waiting = time.perf_counter()
+    for hook in hooks:
+        hook.after_epoch(state)
+    state.epoch, state.iteration = state.epoch + 1, 0
+    state.averages = Averages()
+    return True
+
+
+def epoch_batches(loader: DataLoader, epoch: int, start: int, stop: int) -> Iterator[Batch]:
+    """Batches `start` to `stop` of an epoch; which they are, and what they hold, depends on these numbers alone."""
+    loader.batch_sampler.set_epoch(epoch, start)
+    yield from itertools.islice(loader, stop - start)
+
+
+def describe_position(state: TrainState, batch: Batch) -> str:
+    """Where training is, for a message about this batch."""
+    return (
+        f"in epoch {state.epoch + 1}/{state.max_epoch}, iteration {state.iteration + 1}/{state.epoch_length}, "
+        f"lr {state.lr:g}, videos (lines of the CSV from 0) {batch.video.tolist()}"
+    )
+
+
+@torch.no_grad()
+def predict_batches(
+    task: Task, model: nn.Module, batches: Any, device: torch.device, dtype: torch.dtype | None
+) -> Iterator[tuple[Batch, torch.Tensor]]:
+    """Each batch with its class scores (B, classes) in float32 on the CPU; none where nothing could be read.
+
+    Args:
+        model: without a parallel wrapper; it is put into eval mode.
+        dtype: of autocast, None for full precision.
+    """
+    model.eval()
+    for batch in batches:
+        if batch.size == 0:
+            yield batch, torch.empty(0, 0)
+            continue
+        with autocast(device, dtype):
+            scores = task.predict(model, batch.to(device))
+        yield batch, scores.float().cpu()

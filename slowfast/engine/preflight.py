@@ -1,0 +1,108 @@
+"""What can be known to go wrong, or is worth saying, before the first batch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+import torch
+from torch import nn
+
+from slowfast.checkpoint.io import checkpoint_dir
+from slowfast.engine.precise_bn import BatchNorm
+from slowfast.engine.schedule import lr_scale
+from slowfast.utils.distributed import get_world_size
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+SMALL_NORM_BATCH = 4
+
+
+def check_output_dir(output_dir: str) -> None:
+    """Make the output folder and write a file in it.
+
+    Raises:
+        OSError: it cannot be made or written; names the key to set.
+    """
+    try:
+        os.makedirs(output_dir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output_dir) as probe:
+            probe.write(b"\0")
+            probe.flush()
+    except OSError as error:
+        message = f"OUTPUT_DIR cannot be written ({error.strerror}); set OUTPUT_DIR to a folder that can"
+        raise OSError(error.errno, message, output_dir) from error
+
+
+def checkpoint_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """About how large a checkpoint is: weights, buffers, and what the optimizer will keep for each parameter."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
+    copies = 2 if isinstance(optimizer, torch.optim.Adam) else int(optimizer.defaults.get("momentum", 0) > 0)
+    return weights + copies * trained
+
+
+def check_disk_space(output_dir: str, checkpoint_size: int, count: int) -> None:
+    """Refuse to start without room for one checkpoint; warn without room for all.
+
+    Raises:
+        OSError: less free than `checkpoint_size` bytes.
+    """
+    free = shutil.disk_usage(output_dir).free
+    folder = checkpoint_dir(output_dir)
+    if free < checkpoint_size:
+        raise OSError(
+            f"a checkpoint takes about {_mib(checkpoint_size)} and {folder} has {_mib(free)} free; "
+            "free some space or set OUTPUT_DIR to another disk"
+        )
+    if free < checkpoint_size * count:
+        logger.warning(
+            "%d checkpoints of about %s are planned and %s has %s free; "
+            "raise TRAIN.CHECKPOINT_PERIOD or free some space",
+            count,
+            _mib(checkpoint_size),
+            folder,
+            _mib(free),
+        )
+
+
+def describe_model(model: nn.Module) -> str:
+    """Numbers of parameters, one line."""
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return f"{type(model).__name__}: {total:,} parameters, {trained:,} trained"
+
+
+def describe_schedule(cfg: Any) -> str:
+    """The batch an update sees and its learning rate, one line."""
+    batch, accum, scale = cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.ACCUM_STEPS, lr_scale(cfg)
+    line = (
+        f"batch of an update: {batch * accum} ({batch} in {get_world_size()} processes, {accum} accumulated); "
+        f"base learning rate {cfg.SOLVER.BASE_LR * scale:g}"
+    )
+    if scale != 1.0:
+        line += f" (SOLVER.BASE_LR {cfg.SOLVER.BASE_LR:g} scaled by {scale:g})"
+    return line
+
+
+def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
+    """Say so where batch norm estimates its statistics from too few clips."""
+    per_process = cfg.TRAIN.BATCH_SIZE // get_world_size()
+    if per_process >= SMALL_NORM_BATCH or not any(isinstance(m, BatchNorm) for m in model.modules()):
+        return
+    logger.warning(
+        "each batch norm layer sees %d clips at a time (TRAIN.BATCH_SIZE %d in %d processes); under %d its "
+        "statistics are too noisy to train well. Raise TRAIN.BATCH_SIZE, or set BN.NORM_TYPE frozen_batchnorm and "
+        "start from a checkpoint. TRAIN.ACCUM_STEPS enlarges the batch of an update, not the one that norm layers see",
+        per_process,
+        cfg.TRAIN.BATCH_SIZE,
+        get_world_size(),
+        SMALL_NORM_BATCH,
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

@@ -1,0 +1,68 @@
+"""Learning rate as a pure function of progress, counted in epochs with fractions.
+
+Source: the policies of PySlowFast's configuration files.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def lr_at(solver: Any, epoch: float) -> float:
+    """The learning rate at `epoch` (0.0 is the first iteration, 1.5 the middle of the second epoch).
+
+    Args:
+        solver: an object with the attributes of the `SOLVER` section.
+        epoch: progress, 0 <= epoch < MAX_EPOCH.
+
+    Raises:
+        ValueError: an unknown policy, or STEPS and LRS that do not fit each other.
+    """
+    policy = _policy(solver)
+    if epoch < solver.WARMUP_EPOCHS:
+        start, end = solver.WARMUP_START_LR, policy(solver, solver.WARMUP_EPOCHS)
+        return start + (end - start) * epoch / solver.WARMUP_EPOCHS
+    return policy(solver, epoch)
+
+
+def lr_scale(cfg: Any) -> float:
+    """Factor on every learning rate: the linear rule (`LR_REFERENCE_BATCH`) times the number of hosts if asked for.
+
+    The linear rule (Goyal et al. 2017, arXiv 1706.02677) keeps lr / total batch constant; the total batch of an
+    update is `TRAIN.BATCH_SIZE * TRAIN.ACCUM_STEPS`.
+    """
+    scale = 1.0
+    if cfg.SOLVER.LR_REFERENCE_BATCH:
+        scale *= cfg.TRAIN.BATCH_SIZE * cfg.TRAIN.ACCUM_STEPS / cfg.SOLVER.LR_REFERENCE_BATCH
+    if cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS:
+        scale *= cfg.NUM_SHARDS
+    return scale
+
+
+def _cosine(solver: Any, epoch: float) -> float:
+    offset = solver.WARMUP_EPOCHS if solver.COSINE_AFTER_WARMUP else 0.0
+    if solver.MAX_EPOCH <= offset:
+        raise ValueError(f"SOLVER.WARMUP_EPOCHS {offset} leaves nothing of SOLVER.MAX_EPOCH {solver.MAX_EPOCH}")
+    progress = (epoch - offset) / (solver.MAX_EPOCH - offset)
+    span = solver.BASE_LR - solver.COSINE_END_LR
+    return solver.COSINE_END_LR + span * (math.cos(math.pi * progress) + 1.0) * 0.5
+
+
+def _relative_steps(solver: Any, epoch: float) -> float:
+    steps = list(solver.STEPS)
+    if not steps or steps[0] != 0 or steps != sorted(steps):
+        raise ValueError(f"SOLVER.STEPS must start with 0 and rise, not {steps}")
+    stage = sum(epoch >= step for step in steps if step < solver.MAX_EPOCH) - 1
+    if stage >= len(solver.LRS):
+        raise ValueError(f"SOLVER.STEPS {steps} needs {stage + 1} SOLVER.LRS, found {list(solver.LRS)}")
+    return solver.LRS[stage] * solver.BASE_LR
+
+
+_POLICIES = {"cosine": _cosine, "steps_with_relative_lrs": _relative_steps}
+
+
+def _policy(solver: Any):
+    if solver.LR_POLICY not in _POLICIES:
+        raise ValueError(f"SOLVER.LR_POLICY {solver.LR_POLICY!r} is not one of {sorted(_POLICIES)}")
+    return _POLICIES[solver.LR_POLICY]

@@ -1,0 +1,61 @@
+"""What one batch means: forward, loss and backward in training, scores in evaluation.
+
+Shapes: scores are (B, classes); a batch is a `slowfast.datasets.batch.Batch`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from slowfast.engine.update import Update
+from slowfast.models.losses import build_loss
+from slowfast.utils.registry import Registry
+
+# Tasks by the name in `TASK`; each is a class called with the config.
+TASK_REGISTRY = Registry("TASK")
+
+
+class Task(Protocol):
+    """What the loop asks of a task."""
+
+    def train_step(self, model: nn.Module, batch: Any, update: Update) -> dict[str, torch.Tensor]:
+        """Run forwards and backwards of one batch and call `update()` at least once.
+
+        Returns:
+            `loss` (scalar), `scores` (B, classes) and any other scalars to log, all detached.
+        """
+
+    def predict(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Class scores (B, classes) of a batch; called without gradients, in eval mode."""
+
+
+@TASK_REGISTRY.register("clip")
+class ClipTask:
+    """A clip in, one score a class out."""
+
+    def __init__(self, cfg: Any):
+        self.loss = build_loss(cfg)
+
+    def train_step(self, model: nn.Module, batch: Any, update: Update) -> dict[str, torch.Tensor]:
+        with update.sync():
+            with update.autocast():
+                scores = model(batch.inputs)
+                loss = self.loss(scores, batch.labels)
+            update.backward(loss)
+        update()
+        return {"loss": loss.detach(), "scores": scores.detach()}
+
+    def predict(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        return model(batch.inputs)
+
+
+def build_task(cfg: Any) -> Task:
+    """The task named by `TASK` ("" is "clip").
+
+    Raises:
+        ValueError: no such task is registered.
+    """
+    return TASK_REGISTRY.get(cfg.TASK or "clip")(cfg)

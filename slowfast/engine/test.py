@@ -1,0 +1,92 @@
+"""Testing: all views of every video, joined, measured and written down."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from slowfast.datasets.build import build_loader
+from slowfast.engine.evaluate import gather_scores
+from slowfast.engine.preflight import check_output_dir, describe_model
+from slowfast.engine.startup import load_test_weights
+from slowfast.engine.task import build_task
+from slowfast.engine.update import autocast_dtype
+from slowfast.evaluation.classification import classification_metrics
+from slowfast.models import build_model
+from slowfast.utils.device import device_of
+from slowfast.utils.distributed import barrier, is_main_process
+from slowfast.utils.env import seed_all
+from slowfast.utils.logging import get_logger, log_json_stats
+
+logger = get_logger(__name__)
+
+RESULTS_NAME = "test_results.json"
+
+
+def test(cfg: Any) -> dict[str, Any]:
+    """Measure the model of a config on the test split.
+
+    Class scores go to `TEST.SAVE_RESULTS_PATH` (npz: scores, labels, paths) if set, before anything is computed from
+    them; the result to `OUTPUT_DIR/test_results.json`.
+
+    Returns:
+        `top1_acc`, `top5_acc`, `top1_err`, `top5_err` in percent, or `map` in 0..1; `checkpoint` (the file, "" for
+        random weights), `videos`, `views`, `unreadable_files`.
+
+    Raises:
+        FileNotFoundError, ValueError: no such checkpoint, one that does not fit, or a view that never came.
+        OSError: results cannot be written.
+        RuntimeError: too many files cannot be read.
+    """
+    check_output_dir(cfg.OUTPUT_DIR)
+    device = device_of(cfg)
+    seed_all(cfg.RNG_SEED)
+    model = build_model(cfg)
+    checkpoint = load_test_weights(model, cfg)
+    model.to(device)
+    loader = build_loader(cfg, "test")
+    dataset = loader.dataset
+    if cfg.LOG_MODEL_INFO:
+        logger.info("%s", describe_model(model))
+    logger.info(
+        "testing %d videos, %d views each, class scores joined by %s",
+        dataset.num_videos,
+        dataset.num_views,
+        cfg.DATA.ENSEMBLE_METHOD,
+    )
+    ensemble = gather_scores(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
+    scores, labels, videos = ensemble.result()
+    if cfg.TEST.SAVE_RESULTS_PATH:
+        path = os.path.join(cfg.OUTPUT_DIR, cfg.TEST.SAVE_RESULTS_PATH)
+        paths = np.array([dataset.paths[video] for video in videos])
+        _write(path, lambda stream: np.savez(stream, scores=scores.numpy(), labels=labels.numpy(), paths=paths))
+    results = {
+        **classification_metrics(scores, labels),
+        "checkpoint": checkpoint,
+        "videos": len(videos),
+        "views": dataset.num_views,
+        "unreadable_files": len(ensemble.skipped),
+    }
+    log_json_stats({"_type": "test_final", **results})
+    text = json.dumps(results, indent=2, sort_keys=True) + "\n"
+    _write(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), lambda stream: stream.write(text.encode()))
+    barrier()
+    return results
+
+
+# The name is the engine's; collecting it would run it as a test where it is imported.
+test.__test__ = False
+
+
+def _write(path: str, fill: Callable[[Any], object]) -> None:
+    """Let the main process write a file, through a temporary one, so that no half-written one is left."""
+    if not is_main_process():
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".tmp", "wb") as stream:
+        fill(stream)
+    os.replace(path + ".tmp", path)

@@ -1,0 +1,72 @@
+"""The only place that names an accelerator: which device to use, and what it has spent."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import Any
+
+import torch
+
+GIB = 1024.0**3
+
+
+def check_device_count(num_gpus: int) -> None:
+    """Raise ValueError, saying what to set, where this host has fewer GPUs than `num_gpus`."""
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if num_gpus < 0:
+        raise ValueError(f"NUM_GPUS is {num_gpus}; set NUM_GPUS 0 for the CPU or the number of GPUs to use")
+    if num_gpus > 0 and found == 0:
+        raise ValueError(f"NUM_GPUS is {num_gpus} but no usable GPU was found; set NUM_GPUS 0 to run on the CPU")
+    if num_gpus > found:
+        raise ValueError(
+            f"NUM_GPUS is {num_gpus} but this host has {found}; set NUM_GPUS {found}, or NUM_GPUS 0 for the CPU"
+        )
+
+
+def select_device(index: int) -> None:
+    """Make GPU number `index` the one this process uses."""
+    torch.cuda.set_device(index)
+
+
+def device_of(cfg: Any) -> torch.device:
+    """The device this process computes on: the CPU with `NUM_GPUS` 0, otherwise its GPU.
+
+    Raises:
+        ValueError: the host has fewer GPUs than `NUM_GPUS`.
+    """
+    check_device_count(cfg.NUM_GPUS)
+    if cfg.NUM_GPUS == 0:
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for queued work, so that a clock read afterwards measures it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of `peak_memory`; a process's own peak on the CPU cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak memory in GiB: allocated on the GPU, or resident in this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / GIB if sys.platform == "darwin" else peak * 1024 / GIB
+
+
+def device_rng_state(device: torch.device) -> torch.Tensor | None:
+    """The state of the device's own random generator; None on the CPU."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def set_device_rng_state(state: torch.Tensor | None, device: torch.device) -> None:
+    """Put back a state of `device_rng_state`; nothing on the CPU or for None."""
+    if device.type == "cuda" and state is not None:
+        torch.cuda.set_rng_state(state, device)

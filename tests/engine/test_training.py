@@ -1,0 +1,278 @@
+"""Training and testing in this process, on real videos, checked by what they leave behind."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
+from slowfast.config import cfg_from_yaml
+from slowfast.datasets.build import build_loader
+from slowfast.engine import preflight
+from slowfast.engine.meters import batch_means
+from slowfast.engine.test import test as run_test
+from slowfast.engine.train import train
+from slowfast.engine.update import NonFiniteError
+from slowfast.models import build_model
+from slowfast.utils.logging import setup_logging
+
+
+@pytest.fixture
+def stats_of():
+    """A function: train or test with the log on, and give the statistics written."""
+
+    def run(cfg, work=train):
+        setup_logging(cfg.OUTPUT_DIR)
+        try:
+            work(cfg)
+        finally:
+            setup_logging()
+        path = Path(cfg.OUTPUT_DIR) / "json_stats.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    yield run
+    for handler in [h for h in logging.getLogger().handlers if getattr(h, "is_slowfast", False)]:
+        logging.getLogger().removeHandler(handler)
+
+
+def of_type(stats, kind):
+    return [entry for entry in stats if entry["_type"] == kind]
+
+
+def test_a_whole_run(tiny_cfg, stats_of):
+    cfg = tiny_cfg("LOG_PERIOD", 2, "TENSORBOARD.ENABLE", True)
+    stats = stats_of(cfg)
+    iterations = of_type(stats, "train_iter")
+    assert [(entry["epoch"], entry["iter"]) for entry in iterations] == [("1/2", "2/3"), ("2/2", "2/3")]
+    assert set(iterations[0]) >= {"loss", "lr", "top1_err", "top5_err", "dt_data", "dt_net", "ram_gib", "eta"}
+    # The cosine from 0.01 to 0 over two epochs of three iterations, at the fifth.
+    assert iterations[1]["lr"] == pytest.approx(0.005 * (1 + np.cos(np.pi * (1 + 1 / 3) / 2)), rel=1e-4)
+    epochs = of_type(stats, "train_epoch")
+    assert [(entry["epoch"], entry["unreadable_files"]) for entry in epochs] == [("1/2", 0), ("2/2", 0)]
+    (validation,) = of_type(stats, "val_epoch")
+    assert validation["videos"] == 4 and validation["top5_err"] == 0.0
+    files = find_checkpoints(cfg.OUTPUT_DIR)
+    assert [(file.epoch, file.iteration) for file in files] == [(1, 0), (2, 0)]
+    assert cfg_from_yaml(load_checkpoint(files[-1].path)["cfg"]) == cfg
+    assert list((Path(cfg.OUTPUT_DIR) / "runs-kinetics").glob("events.out.tfevents.*"))
+    assert "json_stats: {" in (Path(cfg.OUTPUT_DIR) / "stdout.log").read_text()
+
+
+def test_periods(tiny_cfg, stats_of):
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 5, "TRAIN.CHECKPOINT_PERIOD", 2, "TRAIN.EVAL_PERIOD", 3)
+    stats = stats_of(cfg)
+    assert [file.epoch for file in find_checkpoints(cfg.OUTPUT_DIR)] == [2, 4, 5]
+    assert [entry["epoch"] for entry in of_type(stats, "val_epoch")] == ["3/5", "5/5"]
+
+
+def test_it_learns(tiny_cfg):
+    """Dark and bright videos are told apart after a few epochs."""
+    metrics = train(tiny_cfg("SOLVER.MAX_EPOCH", 6, "SOLVER.BASE_LR", 0.05, "TRAIN.EVAL_PERIOD", 6))
+    assert metrics["top1_acc"] == 100.0
+
+
+def test_precise_statistics_are_in_the_checkpoint(tiny_cfg):
+    """With one batch of all videos and a momentum of 1 the running average of a second pass is the same."""
+    cfg = tiny_cfg("BN.USE_PRECISE_STATS", True, "TRAIN.BATCH_SIZE", 12, "SOLVER.MAX_EPOCH", 1)
+    train(cfg)
+    saved = load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)["model_state"]
+    model = build_model(tiny_cfg("BN.MOMENTUM", 1.0))
+    model.load_state_dict(saved)
+    loader = build_loader(cfg, "train")
+    loader.batch_sampler.set_epoch(1)
+    with torch.no_grad():
+        model.train()(next(iter(loader)).inputs)
+    for key, value in model.state_dict().items():
+        if "running" in key:
+            torch.testing.assert_close(saved[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_left_to_train_is_said(tiny_cfg, caplog):
+    train(tiny_cfg("SOLVER.MAX_EPOCH", 1))
+    assert train(tiny_cfg("SOLVER.MAX_EPOCH", 1)) == {}
+    assert "nothing to train: 1 epochs are done" in caplog.text
+
+
+def test_starting_from_a_file(tiny_cfg, tmp_path, caplog):
+    first = tiny_cfg("SOLVER.MAX_EPOCH", 1)
+    train(first)
+    path = find_checkpoints(first.OUTPUT_DIR)[-1].path
+    start = ["TRAIN.CHECKPOINT_FILE_PATH", path, "OUTPUT_DIR", str(tmp_path / "second")]
+    train(tiny_cfg(*start))
+    assert [file.epoch for file in find_checkpoints(str(tmp_path / "second"))] == [2]
+    start[-1] = str(tmp_path / "third")
+    train(tiny_cfg(*start, "TRAIN.CHECKPOINT_EPOCH_RESET", True))
+    assert [file.epoch for file in find_checkpoints(str(tmp_path / "third"))] == [1, 2]
+    start[-1] = str(tmp_path / "fourth")
+    with pytest.raises(ValueError, match="DROP_MISMATCH"):
+        train(tiny_cfg(*start, "MODEL.NUM_CLASSES", 3))
+    train(tiny_cfg(*start, "MODEL.NUM_CLASSES", 3, "TRAIN.CHECKPOINT_DROP_MISMATCH", True))
+    assert [file.epoch for file in find_checkpoints(str(tmp_path / "fourth"))] == [1, 2]
+    with pytest.raises(ValueError, match="CHECKPOINT_EPOCH_RESET"):
+        train(
+            tiny_cfg(
+                *start[:3],
+                str(tmp_path / "fifth"),
+                "SOLVER.OPTIMIZING_METHOD",
+                "adamw",
+                "SOLVER.ZERO_WD_1D_PARAM",
+                True,
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [("TRAIN.CHECKPOINT_TYPE", "caffe2"), ("TRAIN.CHECKPOINT_TYPE", "aia"), ("TRAIN.CHECKPOINT_INFLATE", True)],
+)
+def test_checkpoints_not_built_yet(tiny_cfg, setting):
+    cfg = tiny_cfg("TRAIN.CHECKPOINT_FILE_PATH", "some.pkl", *setting)
+    with pytest.raises(ValueError, match=f"{setting[0]}.*not built yet"):
+        train(cfg)
+
+
+def test_bad_loss_names_the_batch_and_leaves_the_checkpoint(tiny_cfg, monkeypatch):
+    cfg = tiny_cfg()
+    seen = []
+
+    def poisoned(scores, labels):
+        seen.append(0)
+        return scores.sum() * (float("nan") if len(seen) == 5 else 0.0)
+
+    monkeypatch.setattr("slowfast.engine.task.build_loss", lambda cfg: poisoned)
+    with pytest.raises(NonFiniteError) as caught:
+        train(cfg)
+    loader = build_loader(cfg, "train")
+    loader.batch_sampler.set_epoch(1, 1)
+    videos = [index for index, _ in next(iter(loader.batch_sampler))]
+    assert f"epoch 2/2, iteration 2/3, lr 0.0025, videos (lines of the CSV from 0) {videos}" in str(caught.value)
+    assert [file.epoch for file in find_checkpoints(cfg.OUTPUT_DIR)] == [1]
+
+
+def test_unreadable_files_are_counted(tiny_cfg, tiny_data, tmp_path, stats_of):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    for split in ("train", "val", "test"):
+        text = (tiny_data / f"{split}.csv").read_text()
+        (tmp_path / f"{split}.csv").write_text(text + f"{broken} 0\n")
+    settings = ("DATA.PATH_TO_DATA_DIR", str(tmp_path), "TRAIN.BATCH_SIZE", 13, "SOLVER.MAX_EPOCH", 1)
+    with pytest.raises(RuntimeError, match="1 of 13.*\n.*broken.mp4"):
+        train(tiny_cfg(*settings))
+    stats = stats_of(tiny_cfg(*settings, "DATA.MAX_UNREADABLE_FRACTION", 0.5))
+    (epoch,) = of_type(stats, "train_epoch")
+    assert (epoch["unreadable_files"], epoch["replaced_samples"]) == (1, 1)
+    (validation,) = of_type(stats, "val_epoch")
+    assert (validation["videos"], validation["unreadable_files"]) == (4, 1)
+    results = run_test(tiny_cfg(*settings, "DATA.MAX_UNREADABLE_FRACTION", 0.5))
+    assert (results["videos"], results["unreadable_files"]) == (4, 1)
+
+
+def test_several_labels_a_video_have_no_top_errors():
+    result = {"loss": torch.tensor(0.5), "scores": torch.zeros(4, 2)}
+    assert set(batch_means(result, torch.zeros(4, 2))) == {"loss"}
+    assert set(batch_means(result, torch.zeros(4, dtype=torch.int64))) == {"loss", "top1_err", "top5_err"}
+
+
+def test_accumulation_needs_whole_updates(tiny_cfg, stats_of):
+    stats = stats_of(tiny_cfg("TRAIN.ACCUM_STEPS", 2, "SOLVER.MAX_EPOCH", 1))
+    assert [entry["iter"] for entry in of_type(stats, "train_iter")] == ["1/2", "2/2"]
+    with pytest.raises(ValueError, match="3 batches of 4, fewer than TRAIN.ACCUM_STEPS 4"):
+        train(tiny_cfg("TRAIN.ACCUM_STEPS", 4))
+
+
+def test_small_norm_batches_are_warned_of(tiny_cfg, caplog):
+    preflight.warn_small_norm_batch(build_model(tiny_cfg()), tiny_cfg())
+    assert not caplog.text
+    preflight.warn_small_norm_batch(build_model(tiny_cfg()), tiny_cfg("TRAIN.BATCH_SIZE", 3))
+    assert "sees 3 clips" in caplog.text and "frozen_batchnorm" in caplog.text
+    caplog.clear()
+    frozen = tiny_cfg("TRAIN.BATCH_SIZE", 3, "BN.NORM_TYPE", "frozen_batchnorm")
+    preflight.warn_small_norm_batch(build_model(frozen), frozen)
+    assert not caplog.text
+
+
+def test_no_room_for_a_checkpoint(tiny_cfg, monkeypatch, caplog):
+    size = sum(p.numel() * 4 for p in build_model(tiny_cfg()).parameters()) * 2
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10 * size, 9 * size, size // 2))
+    with pytest.raises(OSError, match="MiB free.*OUTPUT_DIR"):
+        train(tiny_cfg())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10 * size, 9 * size, int(1.5 * size)))
+    train(tiny_cfg())
+    assert "2 checkpoints of about" in caplog.text
+
+
+def test_output_folder_that_cannot_be(tiny_cfg, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="OUTPUT_DIR cannot be written"):
+        train(tiny_cfg("OUTPUT_DIR", str(tmp_path / "file" / "out")))
+
+
+def test_test_joins_views_and_writes_results(tiny_cfg, stats_of):
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1, "TEST.SAVE_RESULTS_PATH", "scores.npz", "TEST.BATCH_SIZE", 3)
+    train(cfg)
+    stats = stats_of(cfg, run_test)
+    (final,) = of_type(stats, "test_final")
+    results = json.loads((Path(cfg.OUTPUT_DIR) / "test_results.json").read_text())
+    assert results["top1_acc"] == pytest.approx(final["top1_acc"])
+    assert results["checkpoint"].endswith("checkpoint_epoch_00001.pyth")
+    assert (results["videos"], results["views"]) == (4, 2)
+    model = build_model(cfg)
+    model.load_state_dict(load_checkpoint(results["checkpoint"])["model_state"])
+    model.eval()
+    dataset = build_loader(cfg, "test").dataset
+    expected = torch.zeros(4, 2)
+    with torch.no_grad():
+        for index in range(8):
+            sample = dataset[index, 0]
+            expected[sample.video] += model([x[None] for x in sample.inputs])[0]
+    written = np.load(Path(cfg.OUTPUT_DIR) / "scores.npz")
+    torch.testing.assert_close(torch.from_numpy(written["scores"]), expected)
+    assert written["paths"].tolist() == dataset.paths
+    assert written["labels"].tolist() == [0, 1, 0, 1]
+
+
+def test_scores_are_saved_before_metrics_are_computed(tiny_cfg, monkeypatch):
+    def fail(scores, labels):
+        raise RuntimeError("metrics failed")
+
+    monkeypatch.setattr("slowfast.engine.test.classification_metrics", fail)
+    cfg = tiny_cfg("TEST.SAVE_RESULTS_PATH", "scores.npz")
+    with pytest.raises(RuntimeError, match="metrics failed"):
+        run_test(cfg)
+    assert np.load(Path(cfg.OUTPUT_DIR) / "scores.npz")["scores"].shape == (4, 2)
+
+
+def test_random_weights_are_tested_loudly(tiny_cfg, caplog):
+    assert run_test(tiny_cfg())["checkpoint"] == ""
+    assert "TESTING RANDOM WEIGHTS" in caplog.text
+
+
+def test_which_weights_are_tested(tiny_cfg, tmp_path):
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1)
+    train(cfg)
+    own = find_checkpoints(cfg.OUTPUT_DIR)[-1].path
+    given, start = str(tmp_path / "given.pyth"), str(tmp_path / "start.pyth")
+    shutil.copy(own, given)
+    shutil.copy(own, start)
+    both = ("TRAIN.CHECKPOINT_FILE_PATH", start)
+    assert run_test(tiny_cfg(*both, "TEST.CHECKPOINT_FILE_PATH", given))["checkpoint"] == given
+    assert run_test(tiny_cfg(*both))["checkpoint"] == own
+    assert run_test(tiny_cfg(*both, "OUTPUT_DIR", str(tmp_path / "empty")))["checkpoint"] == start
+    with pytest.raises(FileNotFoundError, match="gone.pyth"):
+        run_test(tiny_cfg("TEST.CHECKPOINT_FILE_PATH", str(tmp_path / "gone.pyth")))
+
+
+def test_workers_change_nothing_where_batches_are_left_over(tiny_cfg, tmp_path):
+    """Three batches and two an update: workers have read ahead when an epoch, or the measuring of norms, ends early."""
+    settings = ["TRAIN.ACCUM_STEPS", 2, "BN.USE_PRECISE_STATS", True, "BN.NUM_BATCHES_PRECISE", 1]
+    saved = []
+    for workers in (0, 2):
+        cfg = tiny_cfg(*settings, "DATA_LOADER.NUM_WORKERS", workers, "OUTPUT_DIR", str(tmp_path / str(workers)))
+        train(cfg)
+        saved.append(load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)["model_state"])
+    assert all(torch.equal(value, saved[1][key]) for key, value in saved[0].items())

@@ -1,0 +1,133 @@
+import pytest
+import torch
+from torch import nn
+
+from slowfast.engine.update import NonFiniteError, Update, autocast_dtype, build_update
+
+
+def make(accum_steps=1, lr=0.1, **options):
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    return model, Update(model, torch.optim.SGD(model.parameters(), lr=lr), accum_steps, **options)
+
+
+def step(model, update, x, target):
+    with update.sync():
+        with update.autocast():
+            loss = nn.functional.mse_loss(model(x), target)
+        update.backward(loss)
+    return update()
+
+
+@pytest.fixture
+def data():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(8, 4, generator=generator), torch.randn(8, 3, generator=generator)
+
+
+def test_accumulated_batches_equal_one_large_batch(data):
+    x, target = data
+    whole, update = make()
+    assert step(whole, update, x, target)
+    parts, update = make(accum_steps=4)
+    stepped = [step(parts, update, x[i : i + 2], target[i : i + 2]) for i in range(0, 8, 2)]
+    assert stepped == [False, False, False, True]
+    torch.testing.assert_close(parts.weight, whole.weight)
+
+
+def test_boundary_is_where_no_gradient_waits(data):
+    model, update = make(accum_steps=2)
+    seen = [update.at_boundary]
+    for _ in range(2):
+        step(model, update, *data)
+        seen.append(update.at_boundary)
+    assert seen == [True, False, True]
+    assert model.weight.grad is None
+
+
+def test_clip_by_norm(data):
+    x, target = data
+    reference, _ = make()
+    before = reference.weight.detach().clone()
+    nn.functional.mse_loss(reference(x), target).backward()
+    norm = torch.sqrt(sum((p.grad**2).sum() for p in reference.parameters()))
+    model, update = make(lr=10.0, clip_norm=0.01)
+    step(model, update, x, target)
+    torch.testing.assert_close(before - model.weight, 10.0 * reference.weight.grad * 0.01 / norm)
+    torch.testing.assert_close(update.grad_norm, norm)
+
+
+def test_clip_by_value(data):
+    x, target = data
+    reference, _ = make()
+    before = reference.weight.detach().clone()
+    nn.functional.mse_loss(reference(x), target).backward()
+    assert reference.weight.grad.abs().max() > 0.05
+    model, update = make(clip_value=0.05)
+    step(model, update, x, target)
+    torch.testing.assert_close(before - model.weight, 0.1 * reference.weight.grad.clamp(-0.05, 0.05))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_bad_loss_stops_before_weights_are_touched(data, bad):
+    model, update = make()
+    before = model.weight.detach().clone()
+    update.where = "in epoch 3, videos [7, 9]"
+    with pytest.raises(NonFiniteError, match=r"loss is (nan|inf) in epoch 3, videos \[7, 9\]"):
+        step(model, update, data[0], torch.full((8, 3), bad))
+    assert torch.equal(model.weight, before)
+
+
+def test_bad_gradient_of_a_good_loss_stops_too():
+    model, update = make()
+    before = model.weight.detach().clone()
+    # The square root of 0 is 0, and its slope infinite.
+    update.backward((model(torch.zeros(1, 4)) * 0.0).sum().sqrt())
+    with pytest.raises(NonFiniteError, match="gradient"):
+        update()
+    assert torch.equal(model.weight, before)
+
+
+def test_a_bad_batch_is_caught_before_the_accumulation_ends(data):
+    model, update = make(accum_steps=2)
+    with pytest.raises(NonFiniteError):
+        step(model, update, data[0], torch.full((8, 3), float("nan")))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_trains(data, dtype):
+    x, target = data
+    exact, update = make()
+    step(exact, update, x, target)
+    model, update = make(autocast_dtype=dtype, scale_loss=dtype is torch.float16)
+    with update.autocast():
+        assert model(x).dtype is dtype
+    step(model, update, x, target)
+    assert model.weight.dtype is torch.float32
+    torch.testing.assert_close(model.weight, exact.weight, rtol=0, atol=2e-3)
+
+
+def test_overflow_in_float16_skips_the_step_and_lowers_the_scale(data):
+    x, target = data
+    model, update = make(autocast_dtype=torch.float16, scale_loss=True)
+    before = model.weight.detach().clone()
+    step(model, update, x * 1e4, target)
+    scale = update.scaler.get_scale()
+    assert torch.equal(model.weight, before)
+    assert scale < 65536.0
+
+
+def test_from_config(tiny_cfg):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    assert autocast_dtype(tiny_cfg()) is None
+    half = tiny_cfg("TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", "fp16", "TRAIN.ACCUM_STEPS", 3)
+    update = build_update(half, model, optimizer)
+    assert (update.autocast_dtype, update.scaler.is_enabled(), update.accum_steps) == (torch.float16, True, 3)
+    update = build_update(tiny_cfg("TRAIN.MIXED_PRECISION", True), model, optimizer)
+    assert (update.autocast_dtype, update.scaler.is_enabled()) == (torch.bfloat16, False)
+
+
+def test_both_kinds_of_clipping_at_once_are_refused():
+    with pytest.raises(ValueError, match="not both"):
+        make(clip_value=1.0, clip_norm=1.0)

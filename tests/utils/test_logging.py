@@ -1,0 +1,31 @@
+import json
+import logging
+
+import pytest
+
+from slowfast.utils.logging import get_logger, log_json_stats, setup_logging
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    yield
+    for handler in [h for h in logging.getLogger().handlers if getattr(h, "is_slowfast", False)]:
+        logging.getLogger().removeHandler(handler)
+
+
+def test_statistics_are_json_everywhere(tmp_path, capsys):
+    setup_logging(str(tmp_path / "new"))
+    log_json_stats({"loss": float("nan"), "lr": 1.23456789e-7, "epoch": "1/2", "count": 3})
+    expected = {"loss": None, "lr": 1.23457e-7, "epoch": "1/2", "count": 3}
+    assert json.loads((tmp_path / "new" / "json_stats.jsonl").read_text()) == expected
+    for text in (capsys.readouterr().out, (tmp_path / "new" / "stdout.log").read_text()):
+        assert json.loads(text.split("json_stats: ")[1]) == expected
+
+
+def test_setting_up_again_replaces_the_former_folder(tmp_path, capsys):
+    setup_logging(str(tmp_path / "one"))
+    setup_logging(str(tmp_path / "two"))
+    get_logger("some_project.part").info("hello")
+    assert capsys.readouterr().out.count("hello") == 1
+    assert not (tmp_path / "one" / "stdout.log").exists()
+    assert "hello" in (tmp_path / "two" / "stdout.log").read_text()

@@ -1,0 +1,8 @@
+"""Train, whatever `TRAIN.ENABLE` and `TEST.ENABLE` say: `python tools/train_net.py --cfg FILE [KEY VALUE ...]`."""
+
+import sys
+
+from slowfast.engine.command import main
+
+if __name__ == "__main__":
+    sys.exit(main(extra=["TRAIN.ENABLE", True, "TEST.ENABLE", False], description=__doc__))
