@@ -116,23 +116,26 @@ class MarkovConv3d(nn.Conv3d):
         if carry is None:
             return super().forward(x)
         memory = carry.read(self.name, x)
-        y = super().forward(x) if memory is None else self._convolve(x, memory.to(x.dtype))
+        y = super().forward(x)
+        if memory is not None:
+            reached = self._from_memory(memory.to(x.dtype))[:, :, : y.shape[2]]
+            y[:, :, : reached.shape[2]] += reached
         carry.write(self.name, self.rule, x, memory)
         return y
 
-    def _convolve(self, x: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
-        # Only the last k // 2 frames of memory reach an output that is kept, so only they enter; zeros stand for what
-        # the memory lacks, as the layer's own padding would.
+    def _from_memory(self, memory: torch.Tensor) -> torch.Tensor:
+        """What memory adds to the first k // 2 frames of the output.
+
+        A convolution is linear: over [memory; x] it is that over [0; x], which keeps nothing for the backward pass but x
+        itself, plus that over [memory; 0]. Only the last k // 2 frames of memory reach an output frame that is kept, and
+        the first k // 2 taps of the kernel are all that they meet.
+        """
         reach = self.kernel_size[0] // 2
         past = memory[:, :, -reach:]
-        lacking = reach - past.shape[2]
-        parts = [past, x, x.new_zeros(*x.shape[:2], reach, *x.shape[3:])]
-        if lacking:
-            parts.insert(0, x.new_zeros(*x.shape[:2], lacking, *x.shape[3:]))
+        # Zeros before: frames that the memory lacks. Zeros behind: where the kernel leaves the memory.
+        past = F.pad(past, (0, 0, 0, 0, reach - past.shape[2], reach - 1))
         padding = (0, *self.padding[1:])
-        return F.conv3d(
-            torch.cat(parts, dim=2), self.weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
+        return F.conv3d(past, self.weight[:, :, :reach], None, self.stride, padding, self.dilation, self.groups)
 
 
 class MarkovPool(SpaceTimePool):
@@ -150,13 +153,13 @@ class MarkovPool(SpaceTimePool):
         carry = _active.get()
         if carry is None:
             return self._pool_whole_clip(x)
-        if self.rule is None:
-            z = x
-        else:
+        frames = pool_space(x, self.size, self.spatial)
+        if self.rule is not None:
             memory = carry.read(self.name, x)
-            z = x if memory is None else torch.cat([memory.to(x.dtype), x], dim=2)
+            if memory is not None:
+                frames = torch.cat([pool_space(memory.to(x.dtype), self.size, self.spatial), frames], dim=2)
             carry.write(self.name, self.rule, x, memory)
-        return pool_time(pool_space(z, self.size, self.spatial), None, self.temporal)
+        return pool_time(frames, None, self.temporal)
 
     def _pool_whole_clip(self, x: torch.Tensor) -> torch.Tensor:
         x = pool_space(x, self.size, self.spatial)
