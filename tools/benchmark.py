@@ -37,6 +37,19 @@ def measure_in_child(args: argparse.Namespace, point: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def print_table(rows: list[dict]) -> None:
+    """A line a point; memory over idle and of the whole process, each also as a share of the first point's."""
+    width = max(len(text) for text in ["point", *(row["point"] for row in rows)])
+    memory = f"{'MiB over idle':>13}  {'of first':>8}  {'MiB':>6}  {'of first':>8}"
+    print(f"{'point':<{width}}  {'s / iteration':>13}  {memory}")
+    for row in rows:
+        shares = [row[key] / rows[0][key] for key in ("peak_mib", "process_mib")]
+        print(
+            f"{row['point']:<{width}}  {row['seconds']:13.3f}  {row['peak_mib']:13.0f}  {shares[0]:8.2f}"
+            f"  {row['process_mib']:6.0f}  {shares[1]:8.2f}"
+        )
+
+
 def main() -> None:
     args = parse_args()
     if args.in_process:
@@ -51,11 +64,7 @@ def main() -> None:
         {"point": point, **{key: statistics.median(r[key] for r in results) for key in results[0]}}
         for point, results in runs.items()
     ]
-    width = max(len(point) for point in points + ["point"])
-    print(f"{'point':<{width}}  {'s / iteration':>13}  {'peak MiB':>9}  {'of first':>8}")
-    for row in rows:
-        ratio = row["peak_mib"] / rows[0]["peak_mib"]
-        print(f"{row['point']:<{width}}  {row['seconds']:13.3f}  {row['peak_mib']:9.0f}  {ratio:8.2f}")
+    print_table(rows)
     if args.output:
         args.output.write_text(json.dumps(rows, indent=2) + "\n")
 

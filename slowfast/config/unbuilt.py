@@ -71,7 +71,6 @@ UNBUILT_KEYS = {
     "BN.NUM_SPLITS": "norms over parts of a batch",
     "BN.NUM_SYNC_DEVICES": "norms over processes",
     "BN.GLOBAL_SYNC": "norms over processes",
-    "NONLOCAL.PROGRESS": "non-local blocks over time",
     "DATA.CROP_SIZE": "older keys that nothing reads",
     "DATA.VIEW": "older keys that nothing reads",
     "DEBUG": "older keys that nothing reads",

@@ -137,6 +137,8 @@ def _model(cfg: CfgNode) -> None:
     _one_of("MODEL.ARCH", model.ARCH, known)
     if len(model.FINAL_POOL) != 2 or not set(model.FINAL_POOL) <= {"avg", "max"}:
         raise ValueError(f"MODEL.FINAL_POOL is {model.FINAL_POOL}; it is [space, time], each avg or max.")
+    if cfg.NONLOCAL.PROGRESS and not model.ADAPTER:
+        logger.warning("NONLOCAL.PROGRESS has no effect: no project that carries frames along is switched on.")
     if model.ARCH in RESNET_ARCHS:
         _resnet(cfg)
 

@@ -1,5 +1,6 @@
 """Time and peak memory of training iterations on random clips, for one configuration in one process."""
 
+import ctypes
 import re
 import statistics
 import time
@@ -17,6 +18,8 @@ from slowfast.models import build_model
 from slowfast.utils.device import device_of, peak_memory, reset_peak_memory, synchronize
 from slowfast.utils.env import seed_all
 
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+
 
 def random_batch(cfg: CfgNode) -> Batch:
     """A training batch of TRAIN.BATCH_SIZE clips of noise, of the configuration's frames, crop and pathways."""
@@ -33,26 +36,44 @@ def random_batch(cfg: CfgNode) -> Batch:
 
 
 def benchmark_training(cfg: CfgNode, iterations: int) -> dict[str, float]:
-    """Trains `iterations` times on one random batch, after one iteration to warm up.
+    """Trains on one random batch: once to warm up, `iterations` times by the clock, once more to see the memory.
 
     Returns:
-        `seconds`, the median of an iteration, and `peak_mib`, the most memory in use at a time over what the idle
-        process holds with its model, optimizer state and batch (resident memory on the CPU, allocated on a GPU).
+        `seconds`, the median of an iteration; `process_mib`, the most memory in use at a time (resident on the CPU,
+        allocated on a GPU), and `peak_mib`, how much of it is over what the idle process holds: libraries, model,
+        optimizer state and batch.
     """
     seed_all(cfg.RNG_SEED)
     device = device_of(cfg)
     model = build_model(cfg).to(device).train()
     update = build_update(cfg, model, build_optimizer(model, cfg))
     task, batch = build_task(cfg), random_batch(cfg).to(device)
-    idle = _reset_peak(device)
-    seconds = []
-    for _ in range(iterations + 1):
+
+    def iterate() -> float:
         synchronize(device)
         start = time.perf_counter()
         task.train_step(model, batch, update)
         synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(seconds[1:]), "peak_mib": _peak(device) - idle}
+        return time.perf_counter() - start
+
+    iterate()
+    seconds = statistics.median(iterate() for _ in range(iterations))
+    _return_freed_memory()
+    idle = _reset_peak(device)
+    iterate()
+    peak = _peak(device)
+    return {"seconds": seconds, "peak_mib": peak - idle, "process_mib": peak}
+
+
+def _return_freed_memory() -> None:
+    """Has the C library give freed memory back at once, so that resident memory is memory in use.
+
+    Otherwise what an earlier iteration freed stays resident, and how much of it depends on how it lies.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc
+        libc.mallopt(_M_MMAP_THRESHOLD, 64 * 1024)
+        libc.malloc_trim(0)
 
 
 def _reset_peak(device: torch.device) -> float:

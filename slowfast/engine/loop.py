@@ -70,7 +70,7 @@ def describe_position(state: TrainState, batch: Batch) -> str:
     """Where training is, for a message about this batch."""
     return (
         f"in epoch {state.epoch + 1}/{state.max_epoch}, iteration {state.iteration + 1}/{state.epoch_length}, "
-        f"lr {state.lr:g}, videos (lines of the CSV from 0) {batch.video.tolist()}"
+        f"lr {state.lr:g}, videos (numbers in the list, the first is 0) {batch.video.tolist()}"
     )
 
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.pool import SpaceTimePool, pool_space, pool_time
 from slowfast.models.slowfast import FuseFastToSlow
 
@@ -63,7 +64,7 @@ class Carry:
             )
         return memory
 
-    def write(self, name: str, rule: CacheRule, x: torch.Tensor, memory: torch.Tensor | None) -> None:
+    def write(self, name: str, rule: CacheRule | WholeStep, x: torch.Tensor, memory: torch.Tensor | None) -> None:
         """Leaves what operator `name` remembers of its input x, given its old memory."""
         if self.full_gradient:
             self.new[name] = rule.remember(x, memory)
@@ -105,6 +106,14 @@ class CacheRule:
         return torch.cat([pool(window, dim=2, keepdim=True) for window in windows], dim=2)
 
 
+class WholeStep:
+    """The rule of an operator that remembers all frames of its step."""
+
+    def remember(self, x: torch.Tensor, memory: torch.Tensor | None) -> torch.Tensor:
+        """A copy of x."""
+        return x.clone()
+
+
 class MarkovConv3d(nn.Conv3d):
     """A 3-D convolution over a step's frames and the memory before them; same parameters as the one it replaces."""
 
@@ -126,9 +135,9 @@ class MarkovConv3d(nn.Conv3d):
     def _from_memory(self, memory: torch.Tensor) -> torch.Tensor:
         """What memory adds to the first k // 2 frames of the output.
 
-        A convolution is linear: over [memory; x] it is that over [0; x], which keeps nothing for the backward pass but x
-        itself, plus that over [memory; 0]. Only the last k // 2 frames of memory reach an output frame that is kept, and
-        the first k // 2 taps of the kernel are all that they meet.
+        A convolution is linear: over [memory; x] it is that over [0; x], which keeps nothing for the backward pass but
+        x itself, plus that over [memory; 0]. Only the last k // 2 frames of memory reach an output frame that is kept,
+        and the first k // 2 taps of the kernel are all that they meet.
         """
         reach = self.kernel_size[0] // 2
         past = memory[:, :, -reach:]
@@ -165,6 +174,25 @@ class MarkovPool(SpaceTimePool):
         x = pool_space(x, self.size, self.spatial)
         pool = F.adaptive_avg_pool3d if self.temporal == "avg" else F.adaptive_max_pool3d
         return pool(x, (self.positions, *x.shape[3:]))
+
+
+class MarkovNonLocal(NonLocal):
+    """A non-local block whose queries are the step's frames, and keys and values the frames of the step before.
+
+    In the first step of a video, and in a whole clip, keys and values are the frames themselves.
+    """
+
+    name: str
+    rule: WholeStep
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        carry = _active.get()
+        if carry is None:
+            return super().forward(x)
+        memory = carry.read(self.name, x)
+        y = super().forward(x) if memory is None else x + self.attend(x, memory.to(x.dtype))
+        carry.write(self.name, self.rule, x, memory)
+        return y
 
 
 class StepFusion(FuseFastToSlow):

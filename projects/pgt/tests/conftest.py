@@ -39,6 +39,14 @@ VARIANTS = {
     ],
     "i3d": ["MODEL.ARCH", "i3d", "PGT.CACHE", "max", "PGT.CACHE_MOMENTUM", 0.25],
     "i3d_nonlocal": ["MODEL.ARCH", "i3d_nopool", "NONLOCAL.LOCATION", [[[]], [[1]], [[0]], [[]]]],
+    "progressive_nonlocal": [
+        "NONLOCAL.LOCATION",
+        [[[]], [[1]], [[0]], [[]]],
+        "NONLOCAL.PROGRESS",
+        True,
+        "NONLOCAL.INSTANTIATION",
+        "softmax",
+    ],  # fmt: skip
     "c2d": ["MODEL.ARCH", "c2d_nopool"],
     "no_head": ["PGT.HEAD", False],
     "slowfast": SLOWFAST,

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pgt.markov import CacheRule, Carry, MarkovConv3d, MarkovPool, StepFusion
+from pgt.markov import CacheRule, Carry, MarkovConv3d, MarkovNonLocal, MarkovPool, StepFusion, WholeStep
+from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.pool import SpaceTimePool
 from slowfast.models.slowfast import FuseFastToSlow
 
@@ -77,6 +78,30 @@ def test_head_pool_of_a_whole_clip_keeps_positions(temporal):
     halves = [space[:, :, :3], space[:, :, 3:]]
     expected = torch.stack([h.mean(dim=2) if temporal == "avg" else h.amax(dim=2) for h in halves], dim=2)
     torch.testing.assert_close(pool(x)[..., 0, 0], expected)
+
+
+def test_nonlocal_queries_attend_to_the_step_before():
+    torch.manual_seed(0)
+    block = as_operator(NonLocal(4, 2, (1, 2, 2)).double().eval(), MarkovNonLocal, rule=WholeStep())
+    nn.init.normal_(block.bn.weight)
+    memory = before = None
+    for frames in (3, 2, 2):
+        x = torch.randn(2, 4, frames, 4, 4, dtype=torch.float64)
+        y, memory = call(block, x, memory)
+        context = nn.functional.max_pool3d(x if before is None else before, (1, 2, 2))
+        theta, phi, g = (conv(z).flatten(2) for conv, z in zip(
+            (block.conv_theta, block.conv_phi, block.conv_g), (x, context, context), strict=True
+        ))  # fmt: skip
+        read = torch.zeros_like(theta)
+        for b in range(2):
+            for n in range(theta.shape[2]):
+                weights = (
+                    torch.stack([theta[b, :, n] @ phi[b, :, p] for p in range(phi.shape[2])]).div(2**0.5).softmax(0)
+                )
+                read[b, :, n] = sum(w * g[b, :, p] for p, w in enumerate(weights))
+        torch.testing.assert_close(y, x + block.bn(block.conv_out(read.reshape(2, 2, frames, 4, 4))))
+        assert torch.equal(memory, x) and memory.data_ptr() != x.data_ptr()
+        before = x
 
 
 def test_surplus_lateral_frames_are_dropped_at_the_start_and_a_lack_is_named():
