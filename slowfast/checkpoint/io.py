@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import re
+import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -78,26 +79,39 @@ def load_checkpoint(path: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
+        PermissionError: it may not be read.
         ValueError: the file is truncated, is no checkpoint, or holds pickled code.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # PyTorch remarks on the pickle protocol of foreign files; the error below is what counts.
+            warnings.simplefilter("ignore", UserWarning)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise  # it may be whole, so it must not be taken for damaged and passed over
     except pickle.UnpicklingError as error:
+        # PyTorch's own words advise to load the file with code execution allowed, so they are not passed on.
         raise ValueError(
-            f"{path} is no checkpoint of weights: it is damaged, or holds pickled code, of which nothing was executed "
-            f"({_first_line(error)})"
+            f"{path} is no checkpoint of weights: it is damaged, or holds pickled code, of which nothing was executed. "
+            "Give a file that holds tensors and plain values alone"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        raise ValueError(f"{path} is truncated or is no checkpoint ({_first_line(error)})") from error
+        raise ValueError(
+            f"{path}, {os.path.getsize(path)} bytes, is truncated or is no checkpoint "
+            f"({type(error).__name__}: {_first_line(error)})"
+        ) from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} is no checkpoint: it holds a {type(state).__name__}")
-    if "model_state" in state:
+    if _is_weights(state.get("model_state")):
         return state
-    if state and all(isinstance(value, torch.Tensor) for value in state.values()):
+    if state and _is_weights(state):
         return {"model_state": state}
-    raise ValueError(f"{path} has no model_state; it holds {sorted(map(str, state))[:10]}")
+    raise ValueError(
+        f"{path} has no model_state of names and tensors, and is no such dict itself; it holds "
+        f"{sorted(map(str, state))[:10]}"
+    )
 
 
 def load_last_checkpoint(output_dir: str) -> tuple[dict[str, Any], str] | None:
@@ -129,6 +143,13 @@ def remove_superseded(output_dir: str) -> None:
     for path in stale:
         with contextlib.suppress(OSError):
             os.remove(path)
+
+
+def _is_weights(item: Any) -> bool:
+    """Whether it is a dict of names and tensors."""
+    return isinstance(item, dict) and all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in item.items()
+    )
 
 
 def _write(state: dict[str, Any], stream: Any) -> None:

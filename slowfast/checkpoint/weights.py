@@ -91,7 +91,9 @@ def load_weights(
     kept |= {key: value for key, value in weights.items() if key.endswith(_COUNTER) and key in model.state_dict()}
     model.load_state_dict(kept, strict=False)
     level = logger.info if report.is_exact else logger.warning
-    level("weights of %s: %s", source, report.describe())
+    fresh = len(report.missing) + len(report.mismatched)
+    kept_back = f"\n  {fresh} keys, missing or of other shape, keep the model's own initialisation" if fresh else ""
+    level("weights of %s: %s%s", source, report.describe(), kept_back)
     return report
 
 

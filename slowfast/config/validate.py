@@ -22,7 +22,6 @@ _OTHER_ARCHS = ("r3d", "csn", "r2plus1d")
 
 _CHOICES = {
     "BN.NORM_TYPE": ("batchnorm", "frozen_batchnorm", "sync_batchnorm", "sub_batchnorm", "none"),
-    "DATA.DECODING_BACKEND": ("pyav",),
     "DATA.ENSEMBLE_METHOD": ("sum", "max"),
     "DIST_BACKEND": ("nccl", "gloo", "mpi"),
     "MODEL.HEAD_ACT": ("softmax", "sigmoid", "none"),
@@ -215,9 +214,10 @@ def _channels(cfg: CfgNode) -> None:
             f"DATA.INPUT_CHANNEL_NUM is {channels}, but MODEL.ARCH {cfg.MODEL.ARCH} reads {pathways} "
             f"pathway{'s' if pathways > 1 else ''}. Write {[3] * pathways}, or leave the key out."
         )
-    if len(data.MEAN) != len(data.STD) or not data.MEAN or min(data.STD) <= 0:
+    if len(data.MEAN) != len(data.STD) or len(data.MEAN) not in (1, max(channels)) or min(data.STD) <= 0:
         raise ValueError(
-            f"DATA.MEAN {data.MEAN} and DATA.STD {data.STD} need one number for each channel, those of STD over 0."
+            f"DATA.MEAN {data.MEAN} and DATA.STD {data.STD} need one number for each of the {max(channels)} channels, "
+            "or one for all, those of STD over 0."
         )
     if not data.PATH_LABEL_SEPARATOR:
         raise ValueError("DATA.PATH_LABEL_SEPARATOR is empty; it stands between path and label, for instance ' '.")

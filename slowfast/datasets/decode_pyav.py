@@ -17,8 +17,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from slowfast.datasets.decode import VideoError, VideoReader
 from slowfast.datasets.packet_index import STAMPED_CONTAINERS, PacketIndex, index_packets
+from slowfast.datasets.video_reader import VideoError, VideoReader
 
 logger = logging.getLogger(__name__)
 

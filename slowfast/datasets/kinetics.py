@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from slowfast.datasets import decode
 from slowfast.datasets.batch import MissingSample, Sample
 from slowfast.datasets.cache import VideoCache
 from slowfast.datasets.clips import ClipMaker, ClipSettings
-from slowfast.datasets.decode import VideoError
+from slowfast.datasets.decode import DECODING_BACKENDS, VideoError
 from slowfast.datasets.sampler import SPLITS, SampleKey, generator_of
 from slowfast.datasets.unreadable import UnreadableError, UnreadableFiles
 from slowfast.datasets.video_list import read_video_list
@@ -41,7 +40,7 @@ class Kinetics(Dataset[Sample | MissingSample]):
         unreadable: the files that could not be read so far, as far as this process was told.
 
     Raises:
-        FileNotFoundError, ValueError: see `read_video_list`.
+        FileNotFoundError, ValueError: see `read_video_list`; ValueError also for an unknown `DATA.DECODING_BACKEND`.
         UnreadableError: `DATA.CACHE_VIDEOS` found more unreadable files than `DATA.MAX_UNREADABLE_FRACTION`
             allows.
     """
@@ -60,7 +59,7 @@ class Kinetics(Dataset[Sample | MissingSample]):
         answer = "replaced by another file" if split == "train" else "left out"
         self.unreadable = UnreadableFiles(self.num_videos, data.MAX_UNREADABLE_FRACTION, answer)
         threads = 0 if cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE else 1
-        open_video = functools.partial(decode.open, backend=data.DECODING_BACKEND, threads=threads)
+        open_video = functools.partial(DECODING_BACKENDS.get(data.DECODING_BACKEND), threads=threads)
         if data.CACHE_VIDEOS:
             cache = VideoCache(self.paths, open_video)
             self.unreadable.update_from(cache.unreadable.items())
@@ -103,7 +102,7 @@ class Kinetics(Dataset[Sample | MissingSample]):
             except VideoError as error:
                 replaced.append((error.path, error.cause))
                 video = int(torch.randint(self.num_videos, (), generator=generator))
-        lines = "\n".join(f"  {path}: {cause}" for path, cause in replaced)
+        lines = "\n".join(f"  {path}: {cause}" for path, cause in dict(replaced).items())
         raise UnreadableError(
             f"{len(replaced)} training videos drawn one after the other cannot be read. "
             f"If they do not exist, check DATA.PATH_PREFIX.\n{lines}"

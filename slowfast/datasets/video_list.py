@@ -46,7 +46,10 @@ def _parse(line: str, place: str, num_classes: int, separator: str) -> tuple[str
     try:
         label = int(text)
     except ValueError:
-        raise ValueError(f"{place}: {line!r} ends in {text!r}, which is not a whole number for a label") from None
+        raise ValueError(
+            f"{place}: {line!r} ends in {text!r}, which is not a whole number for a label; "
+            f"DATA.PATH_LABEL_SEPARATOR is {separator!r}, and DATA.SKIP_ROWS leaves out lines at the head"
+        ) from None
     if not 0 <= label < num_classes:
         raise ValueError(f"{place}: {line!r} has label {label}, outside 0 to {num_classes - 1} (MODEL.NUM_CLASSES)")
     return path.strip(), label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -57,9 +58,17 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
     except (ValueError, OSError, FloatingPointError, UnreadableError) as error:
         if arguments.debug:
             raise
-        print(f"error: {error} (--debug shows where)", file=sys.stderr)
+        print(f"error: {own_words(error)} (--debug shows where)", file=sys.stderr)
         return USER_ERROR
     return 0
+
+
+def own_words(error: Exception) -> str:
+    """The message of an error; one that comes from a loader's worker is wrapped in that process's traceback."""
+    text = str(error)
+    if not text.startswith("Caught "):
+        return text
+    return re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1].strip()
 
 
 def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from slowfast.checkpoint.io import checkpoint_dir
+from slowfast.datasets.build import build_dataset
 from slowfast.engine.precise_bn import BatchNorm
 from slowfast.engine.schedule import lr_scale
 from slowfast.utils.distributed import get_world_size
@@ -35,6 +36,18 @@ def check_output_dir(output_dir: str) -> None:
     except OSError as error:
         message = f"OUTPUT_DIR cannot be written ({error.strerror}); set OUTPUT_DIR to a folder that can"
         raise OSError(error.errno, message, output_dir) from error
+
+
+def check_test_list(cfg: Any) -> None:
+    """Read the list of test videos, so that a mistake in it is found before training and not after.
+
+    Raises:
+        FileNotFoundError, ValueError: as the data set of the test split.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATA.CACHE_VIDEOS = False
+    build_dataset(cfg, "test")
 
 
 def checkpoint_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -94,7 +107,7 @@ def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
     if per_process >= SMALL_NORM_BATCH or not any(isinstance(m, BatchNorm) for m in model.modules()):
         return
     logger.warning(
-        "each batch norm layer sees %d clips at a time (TRAIN.BATCH_SIZE %d in %d processes); under %d its "
+        "each batch norm layer sees %d clips at a time (TRAIN.BATCH_SIZE %d over %d process(es)); under %d its "
         "statistics are too noisy to train well. Raise TRAIN.BATCH_SIZE, or set BN.NORM_TYPE frozen_batchnorm and "
         "start from a checkpoint. TRAIN.ACCUM_STEPS enlarges the batch of an update, not the one that norm layers see",
         per_process,

@@ -43,7 +43,10 @@ def lr_scale(cfg: Any) -> float:
 def _cosine(solver: Any, epoch: float) -> float:
     offset = solver.WARMUP_EPOCHS if solver.COSINE_AFTER_WARMUP else 0.0
     if solver.MAX_EPOCH <= offset:
-        raise ValueError(f"SOLVER.WARMUP_EPOCHS {offset} leaves nothing of SOLVER.MAX_EPOCH {solver.MAX_EPOCH}")
+        raise ValueError(
+            f"SOLVER.WARMUP_EPOCHS {offset} leaves nothing of SOLVER.MAX_EPOCH {solver.MAX_EPOCH} for the cosine that "
+            "COSINE_AFTER_WARMUP starts there; set fewer WARMUP_EPOCHS"
+        )
     progress = (epoch - offset) / (solver.MAX_EPOCH - offset)
     span = solver.BASE_LR - solver.COSINE_END_LR
     return solver.COSINE_END_LR + span * (math.cos(math.pi * progress) + 1.0) * 0.5

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from slowfast.checkpoint.io import load_checkpoint, load_last_checkpoint
+from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, load_last_checkpoint
 from slowfast.checkpoint.weights import load_weights
 from slowfast.engine.parallel import unwrap
 from slowfast.engine.state import TrainState, restore, restore_progress
@@ -26,6 +26,12 @@ def start_training_from(state: TrainState) -> None:
         ValueError: the file is damaged, foreign or does not fit the config.
     """
     cfg = state.cfg
+    if not cfg.TRAIN.AUTO_RESUME and find_checkpoints(cfg.OUTPUT_DIR):
+        logger.warning(
+            "OUTPUT_DIR %s holds checkpoints of an earlier run, and TRAIN.AUTO_RESUME False starts another beside "
+            "them: those of equal epochs are overwritten, and a test takes the furthest. Set OUTPUT_DIR to another",
+            cfg.OUTPUT_DIR,
+        )
     last = load_last_checkpoint(cfg.OUTPUT_DIR) if cfg.TRAIN.AUTO_RESUME else None
     if last is not None:
         saved, path = last

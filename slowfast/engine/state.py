@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from slowfast.checkpoint.weights import load_weights
+from slowfast.checkpoint.weights import compare_weights, load_weights, rename_keys
 from slowfast.config import cfg_to_yaml
+from slowfast.config.sources import text_layer
 from slowfast.engine.meters import Averages
 from slowfast.engine.parallel import unwrap
 from slowfast.engine.task import Task
@@ -96,11 +97,30 @@ def restore(state: TrainState, saved: dict[str, Any], source: str) -> None:
     Raises:
         ValueError: weights or optimizer do not fit the config.
     """
-    load_weights(unwrap(state.model), saved["model_state"], source)
+    model = unwrap(state.model)
+    report = compare_weights(model, rename_keys(saved["model_state"]))
+    if not report.is_exact:
+        raise ValueError(
+            f"the run in OUTPUT_DIR cannot go on: {source} is of another model than this config's. Set OUTPUT_DIR to "
+            f"another folder, or mend the config\n  {report.describe()}"
+        )
+    if saved.get("cfg") and _task_of(saved["cfg"]) != state.cfg.TASK:
+        logger.warning(
+            "%s is of a run with TASK %r, and goes on with TASK %r. For a run of its own set another OUTPUT_DIR",
+            source,
+            _task_of(saved["cfg"]),
+            state.cfg.TASK,
+        )
+    load_weights(model, saved["model_state"], source)
     if "optimizer_state" not in saved:
         logger.warning("%s holds weights only; training starts at epoch 1", source)
         return
     restore_progress(state, saved, source)
+
+
+def _task_of(text: str) -> str:
+    """The TASK of a checkpoint's settings, which `cfg_to_yaml` wrote."""
+    return text_layer(text, "the checkpoint's cfg").values.get("TASK", "")
 
 
 def restore_progress(state: TrainState, saved: dict[str, Any], source: str) -> None:

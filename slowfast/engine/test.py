@@ -53,7 +53,7 @@ def test(cfg: Any) -> dict[str, Any]:
     if cfg.LOG_MODEL_INFO:
         logger.info("%s", describe_model(model))
     logger.info(
-        "testing %d videos, %d views each, class scores joined by %s",
+        "testing %d videos, %d view(s) each, class scores joined by %s",
         dataset.num_videos,
         dataset.num_views,
         cfg.DATA.ENSEMBLE_METHOD,

@@ -86,13 +86,15 @@ def build_state(cfg: Any) -> TrainState:
 
 
 def announce(state: TrainState) -> None:
-    """Check the disk, say what is about to happen, warn of what is known to go badly."""
+    """Check the disk and the list to test on, say what is about to happen, warn of what is known to go badly."""
     cfg, model = state.cfg, unwrap(state.model)
     saves = -(-(state.max_epoch - state.epoch) // max(1, cfg.TRAIN.CHECKPOINT_PERIOD))
     if is_main_process():
         size = preflight.checkpoint_bytes(model, state.optimizer)
         preflight.check_disk_space(cfg.OUTPUT_DIR, size, saves)
         preflight.warn_small_norm_batch(model, cfg)
+    if cfg.TEST.ENABLE:
+        preflight.check_test_list(cfg)
     if cfg.LOG_MODEL_INFO:
         logger.info("%s", preflight.describe_model(model))
     logger.info("%s; %d iterations an epoch", preflight.describe_schedule(cfg), state.epoch_length)

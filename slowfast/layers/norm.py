@@ -46,7 +46,8 @@ def norm_layer(kind: str, eps: float = 1e-5, momentum: float = 0.1) -> Callable[
     """A constructor `norm(channels)` for the norm of that name.
 
     Args:
-        kind: "batchnorm" or "frozen_batchnorm" (`BN.NORM_TYPE`).
+        kind: "batchnorm", "frozen_batchnorm", or "sync_batchnorm", PyTorch's, which counts the batches of all
+            processes and trains on GPUs only (`BN.NORM_TYPE`).
         eps: added to the variance.
         momentum: weight of a new batch in the running statistics.
 
@@ -56,6 +57,7 @@ def norm_layer(kind: str, eps: float = 1e-5, momentum: float = 0.1) -> Callable[
     kinds = {
         "batchnorm": partial(nn.BatchNorm3d, eps=eps, momentum=momentum),
         "frozen_batchnorm": partial(FrozenBatchNorm3d, eps=eps),
+        "sync_batchnorm": partial(nn.SyncBatchNorm, eps=eps, momentum=momentum),
     }
     if kind not in kinds:
         raise ValueError(f"BN.NORM_TYPE is {kind!r}; norms that can be built are {', '.join(sorted(kinds))}")

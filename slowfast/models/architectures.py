@@ -1,7 +1,5 @@
 """Tables of the ResNet family: what an architecture's name stands for."""
 
-STAGE_DEPTHS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-
 # Temporal kernels of the stem and of stages 2 to 5, a pathway; a list is repeated over a stage's blocks.
 _FLAT = (((1,),), ((1,),), ((1,),), ((1,),), ((1,),))
 _INFLATED = (((5,),), ((3,),), ((3, 1),), ((3, 1),), ((1, 3),))

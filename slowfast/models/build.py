@@ -5,17 +5,21 @@ from collections.abc import Callable
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from slowfast.config.resolve import STAGE_BLOCKS
 from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.norm import norm_layer
 from slowfast.layers.pool import SpaceTimePool
-from slowfast.models.architectures import STAGE_DEPTHS, TEMPORAL_KERNELS, TEMPORAL_POOL
+from slowfast.models.architectures import TEMPORAL_KERNELS, TEMPORAL_POOL
 from slowfast.models.blocks import TRANSFORMS, ResStage, residual_pathway
 from slowfast.models.heads import ClassificationHead
 from slowfast.models.init import init_weights
 from slowfast.models.resnet import ResNet
 from slowfast.models.slowfast import FuseFastToSlow, SlowFast
 from slowfast.models.stem import PathwayStems, ResNetStem
+from slowfast.utils.logging import get_logger
 from slowfast.utils.registry import Registry
+
+logger = get_logger(__name__)
 
 # Builders of clip models: builder(cfg) -> nn.Module.
 MODEL_REGISTRY = Registry("MODEL.MODEL_NAME")
@@ -33,6 +37,8 @@ def build_model(cfg: CfgNode) -> nn.Module:
     Raises:
         ValueError: MODEL.MODEL_NAME or MODEL.ADAPTER is not registered, or a setting of the model is inconsistent.
     """
+    if cfg.BN.NORM_TYPE == "sync_batchnorm" and _is_alone(cfg):
+        logger.info("BN.NORM_TYPE sync_batchnorm is built as batchnorm: one process has nobody to synchronise with")
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)
     if cfg.MODEL.ADAPTER:
         model = MODEL_ADAPTERS.get(cfg.MODEL.ADAPTER)(model, cfg)
@@ -72,10 +78,15 @@ def _initialised(model: nn.Module, cfg: CfgNode) -> nn.Module:
     return model
 
 
+def _is_alone(cfg: CfgNode) -> bool:
+    """Whether the run has one process."""
+    return max(1, cfg.NUM_GPUS) * cfg.NUM_SHARDS == 1
+
+
 def _norm(cfg: CfgNode) -> Callable[[int], nn.Module]:
     kind = "frozen_batchnorm" if cfg.MODEL.FROZEN_BN else cfg.BN.NORM_TYPE
-    if kind == "sync_batchnorm" and max(1, cfg.NUM_GPUS) * cfg.NUM_SHARDS == 1:
-        kind = "batchnorm"  # one process has nobody to synchronise with
+    if kind == "sync_batchnorm" and _is_alone(cfg):
+        kind = "batchnorm"
     return norm_layer(kind, cfg.BN.EPSILON, cfg.BN.MOMENTUM)
 
 
@@ -84,16 +95,14 @@ def _parts(cfg: CfgNode, widths: list[int], fused_channels: int) -> tuple[nn.Mod
 
     `fused_channels` is what the first lateral connection adds to the slow pathway's channels; it grows with the width.
     """
-    arch, depth = cfg.MODEL.ARCH, cfg.RESNET.DEPTH
+    arch = cfg.MODEL.ARCH
     kernels = TEMPORAL_KERNELS.get(arch)
     if kernels is None or len(kernels[0]) != len(widths):
         fitting = sorted(name for name, table in TEMPORAL_KERNELS.items() if len(table[0]) == len(widths))
         raise ValueError(f"MODEL.ARCH is {arch!r}; {cfg.MODEL.MODEL_NAME} is built for {', '.join(fitting)}")
-    if depth not in STAGE_DEPTHS:
-        raise ValueError(f"RESNET.DEPTH is {depth}; it must be one of {sorted(STAGE_DEPTHS)}")
     stem = _stem(cfg, widths, kernels[0])
     stages, scale_in = [], 1
-    for stage, blocks in enumerate(STAGE_DEPTHS[depth]):
+    for stage, blocks in enumerate(STAGE_BLOCKS[cfg.RESNET.DEPTH]):
         extra = fused_channels * scale_in
         stages.append(_stage(cfg, stage, blocks, widths, scale_in, extra, kernels[stage + 1]))
         scale_in = 4 * 2**stage
@@ -103,16 +112,10 @@ def _parts(cfg: CfgNode, widths: list[int], fused_channels: int) -> tuple[nn.Mod
 
 def _stem(cfg: CfgNode, widths: list[int], kernels: tuple) -> nn.Module:
     norm = _norm(cfg)
-    channels = cfg.DATA.INPUT_CHANNEL_NUM
-    if len(channels) != len(widths):
-        raise ValueError(
-            f"DATA.INPUT_CHANNEL_NUM is {list(channels)}; {cfg.MODEL.MODEL_NAME} takes one entry for each of its "
-            f"{len(widths)} pathway(s)"
-        )
     return PathwayStems(
         [
             ResNetStem(dim_in, width, kernel[0], norm, cfg.RESNET.STEM_POOL_PAD, cfg.RESNET.INPLACE_RELU)
-            for dim_in, width, kernel in zip(channels, widths, kernels, strict=True)
+            for dim_in, width, kernel in zip(cfg.DATA.INPUT_CHANNEL_NUM, widths, kernels, strict=True)
         ]
     )
 
@@ -134,16 +137,16 @@ def _stage(
                 dim_inner=options.NUM_GROUPS * width * 2**stage,
                 num_blocks=blocks,
                 temporal_kernels=kernels[i],
-                num_block_temp_kernel=_entry(options.NUM_BLOCK_TEMP_KERNEL, "RESNET.NUM_BLOCK_TEMP_KERNEL", stage, i),
-                stride=_entry(options.SPATIAL_STRIDES, "RESNET.SPATIAL_STRIDES", stage, i),
+                num_block_temp_kernel=_entry(options.NUM_BLOCK_TEMP_KERNEL, stage, i),
+                stride=_entry(options.SPATIAL_STRIDES, stage, i),
                 norm=norm,
                 groups=options.NUM_GROUPS,
-                dilation=_entry(options.SPATIAL_DILATIONS, "RESNET.SPATIAL_DILATIONS", stage, i),
+                dilation=_entry(options.SPATIAL_DILATIONS, stage, i),
                 stride_1x1=options.STRIDE_1X1,
                 zero_init_norm=options.ZERO_INIT_FINAL_BN,
                 zero_init_conv=options.ZERO_INIT_FINAL_CONV,
                 inplace=options.INPLACE_RELU,
-                nonlocal_at=_entry(cfg.NONLOCAL.LOCATION, "NONLOCAL.LOCATION", stage, i),
+                nonlocal_at=_entry(cfg.NONLOCAL.LOCATION, stage, i),
                 make_nonlocal=_nonlocal_maker(cfg, stage, i),
             )
         )
@@ -157,21 +160,17 @@ def _nonlocal_maker(cfg: CfgNode, stage: int, pathway: int) -> Callable[[int], n
         return NonLocal(
             dim,
             dim // 2,
-            _entry(options.POOL, "NONLOCAL.POOL", stage, pathway),
+            _entry(options.POOL, stage, pathway),
             options.INSTANTIATION,
             _norm(cfg) if options.USE_BN else None,
-            _entry(options.GROUP, "NONLOCAL.GROUP", stage, pathway),
+            _entry(options.GROUP, stage, pathway),
         )
 
     return make
 
 
-def _entry(table: list, key: str, stage: int, pathway: int):
-    """table[stage][pathway] of a setting that is a list a stage of a list a pathway; one entry stands for all
-    pathways.
-    """
-    if len(table) != 4 or len(table[stage]) not in (1, 2) or pathway >= 2:
-        raise ValueError(f"{key} is {list(table)}; it needs 4 lists (stages 2 to 5) of one entry a pathway")
+def _entry(table: list, stage: int, pathway: int):
+    """table[stage][pathway] of a checked setting, a list a stage of a list a pathway; one entry stands for all."""
     row = table[stage]
     return row[pathway] if pathway < len(row) else row[0]
 

@@ -7,10 +7,20 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 
+def _check_shapes(scores: torch.Tensor, targets: torch.Tensor) -> None:
+    """Raise ValueError unless there is a target for every class of every sample."""
+    if scores.shape != targets.shape:
+        raise ValueError(
+            f"MODEL.LOSS_FUNC takes labels of the scores' shape {tuple(scores.shape)} (batch, classes), but the data "
+            f"set gives {tuple(targets.shape)}; for one class number a video set MODEL.LOSS_FUNC cross_entropy"
+        )
+
+
 class SoftTargetCrossEntropy(nn.Module):
     """Cross entropy against class probabilities: logits (B, K), targets (B, K) that sum to one."""
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        _check_shapes(logits, targets)
         return -(targets * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
@@ -22,6 +32,7 @@ class MultiLabelLoss(nn.Module):
         self.loss = nn.BCEWithLogitsLoss() if from_logits else nn.BCELoss()
 
     def forward(self, scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        _check_shapes(scores, targets)
         return self.loss(scores, targets.to(scores.dtype))
 
 

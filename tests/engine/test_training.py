@@ -14,6 +14,7 @@ from slowfast.config import cfg_from_yaml
 from slowfast.datasets.build import build_loader
 from slowfast.engine import preflight
 from slowfast.engine.meters import batch_means
+from slowfast.engine.task import TASK_REGISTRY, ClipTask
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
 from slowfast.engine.update import NonFiniteError
@@ -97,6 +98,18 @@ def test_nothing_left_to_train_is_said(tiny_cfg, caplog):
     assert "nothing to train: 1 epochs are done" in caplog.text
 
 
+def test_a_second_run_in_one_folder_is_warned_of(tiny_cfg, caplog):
+    train(tiny_cfg("SOLVER.MAX_EPOCH", 1, "TRAIN.AUTO_RESUME", False))
+    assert "earlier run" not in caplog.text
+    train(tiny_cfg("SOLVER.MAX_EPOCH", 1, "TRAIN.AUTO_RESUME", False))
+    assert "holds checkpoints of an earlier run" in caplog.text
+
+
+def test_loss_that_does_not_fit_the_labels(tiny_cfg):
+    with pytest.raises(ValueError, match="set MODEL.LOSS_FUNC cross_entropy"):
+        train(tiny_cfg("MODEL.LOSS_FUNC", "bce_logit"))
+
+
 def test_starting_from_a_file(tiny_cfg, tmp_path, caplog):
     first = tiny_cfg("SOLVER.MAX_EPOCH", 1)
     train(first)
@@ -149,7 +162,8 @@ def test_bad_loss_names_the_batch_and_leaves_the_checkpoint(tiny_cfg, monkeypatc
     loader = build_loader(cfg, "train")
     loader.batch_sampler.set_epoch(1, 1)
     videos = [index for index, _ in next(iter(loader.batch_sampler))]
-    assert f"epoch 2/2, iteration 2/3, lr 0.0025, videos (lines of the CSV from 0) {videos}" in str(caught.value)
+    place = f"epoch 2/2, iteration 2/3, lr 0.0025, videos (numbers in the list, the first is 0) {videos}"
+    assert place in str(caught.value)
     assert [file.epoch for file in find_checkpoints(cfg.OUTPUT_DIR)] == [1]
 
 
@@ -276,3 +290,10 @@ def test_workers_change_nothing_where_batches_are_left_over(tiny_cfg, tmp_path):
         train(cfg)
         saved.append(load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)["model_state"])
     assert all(torch.equal(value, saved[1][key]) for key, value in saved[0].items())
+
+
+def test_a_run_of_another_task_is_continued_loudly(tiny_cfg, monkeypatch, caplog):
+    train(tiny_cfg("SOLVER.MAX_EPOCH", 1))
+    monkeypatch.setitem(TASK_REGISTRY._objects, "other", ClipTask)
+    train(tiny_cfg("TASK", "other"))
+    assert "is of a run with TASK '', and goes on with TASK 'other'" in caplog.text

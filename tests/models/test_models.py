@@ -122,6 +122,19 @@ def test_what_cannot_be_built_is_named(tiny_model, settings, message):
         build_model(load_config(None, [*tiny_model, *settings]))
 
 
+def test_sync_batchnorm_over_several_gpus_has_the_keys_of_batchnorm(tiny_model):
+    model = build_model(load_config(None, [*tiny_model, "BN.NORM_TYPE", "sync_batchnorm", "NUM_GPUS", 8]))
+    assert isinstance(model.s1.pathway0_stem.bn, torch.nn.SyncBatchNorm)
+    assert model.state_dict().keys() == build_model(load_config(None, tiny_model)).state_dict().keys()
+
+
+def test_sync_batchnorm_in_one_process_is_batchnorm_and_says_so(tiny_model, caplog):
+    with caplog.at_level("INFO"):
+        model = build_model(load_config(None, [*tiny_model, "BN.NORM_TYPE", "sync_batchnorm"]))
+    assert any(type(module) is torch.nn.BatchNorm3d for module in model.modules())
+    assert caplog.text.count("sync_batchnorm is built as batchnorm") == 1
+
+
 def test_inputs_that_do_not_fit_are_named(tiny_model):
     model = build_model(load_config(None, tiny_model))
     clip = torch.randn(1, 3, 8, 32, 32)

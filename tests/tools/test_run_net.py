@@ -57,6 +57,31 @@ def test_mistakes_are_one_clear_message(command, arguments, words):
         assert word in last
 
 
+def test_mistakes_in_the_test_list_come_before_training(command, tiny_data, tiny_cfg, tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.csv").write_text((tiny_data / f"{split}.csv").read_text())
+    status, stderr = command("DATA.PATH_TO_DATA_DIR", tmp_path)
+    assert status == 2
+    assert "test.csv" in stderr and not find_checkpoints(tiny_cfg().OUTPUT_DIR)
+
+
+def test_a_run_of_another_model_is_not_continued(command, tiny_cfg):
+    assert command("SOLVER.MAX_EPOCH", 1, "TEST.ENABLE", False)[0] == 0
+    status, stderr = command("MODEL.NUM_CLASSES", 3, "TRAIN.CHECKPOINT_DROP_MISMATCH", True)
+    assert status == 2
+    for words in ("another folder", "head.projection.bias, checkpoint (2,), model (3,)"):
+        assert words in stderr
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_errors_of_loader_workers_are_as_short_as_others(command, tmp_path, workers):
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}.csv").write_text("".join(f"{tmp_path}/gone{n}.mp4 0\n" for n in range(8)))
+    status, stderr = command("DATA.PATH_TO_DATA_DIR", tmp_path, "DATA_LOADER.NUM_WORKERS", workers)
+    assert status == 2
+    assert stderr.startswith("error: 11 training videos") and "Traceback" not in stderr
+
+
 def test_debug_shows_the_traceback(command):
     with pytest.raises(FileNotFoundError):
         command("--debug", "DATA.PATH_TO_DATA_DIR", "/nowhere/at/all")

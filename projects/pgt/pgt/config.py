@@ -110,7 +110,8 @@ def validate(cfg: CfgNode) -> None:
     if min(options.TPOOL_SIZE) < 1:
         raise ValueError(f"PGT.TPOOL_SIZE is {list(options.TPOOL_SIZE)}; every entry must be at least 1")
     _validate_training(cfg)
-    unbuilt = [f"PGT.{key}" for key in ("MGRID", "ALL_STEP_TEST") if options[key]]
+    # Their defaults are all off or empty.
+    unbuilt = [f"PGT.{key}" for key in options if (key.startswith("MGRID") or key == "ALL_STEP_TEST") and options[key]]
     if unbuilt:
         logger.warning("not built yet, so without effect: %s", ", ".join(unbuilt))
 

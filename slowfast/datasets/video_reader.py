@@ -1,0 +1,68 @@
+"""What every way to read a video offers."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class VideoError(Exception):
+    """A file that cannot be read as video: `path` and the first `cause`, in words. Survives the way from a
+    worker.
+    """
+
+    def __init__(self, path: str, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path = path
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.cause}"
+
+
+class VideoReader(abc.ABC):
+    """One open video. Use it as a context manager, or call `close`."""
+
+    path: str
+
+    @property
+    @abc.abstractmethod
+    def num_frames(self) -> int:
+        """Frames that really decode, at least 1."""
+
+    @property
+    @abc.abstractmethod
+    def fps(self) -> float:
+        """Frames a second, on average over the file."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the end of the last one."""
+        return self.num_frames / self.fps
+
+    @abc.abstractmethod
+    def frames(self, indices: Sequence[int]) -> np.ndarray:
+        """The frames at `indices`, in the order asked for; any order, repeats allowed.
+
+        Args:
+            indices: positions in presentation order, 0 <= index < `num_frames`.
+
+        Returns:
+            (T, H, W, 3) uint8, RGB, upright (a display rotation stored in the file is applied).
+
+        Raises:
+            IndexError: an index outside the video.
+            VideoError: the frames cannot be decoded.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free the file and the decoder; calling it twice is fine."""
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
