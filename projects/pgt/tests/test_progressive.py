@@ -30,7 +30,7 @@ def run(model, steps, memory=None):
     return torch.stack(scores), memory
 
 
-def close(actual, expected):
+def assert_close(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -53,9 +53,9 @@ def test_a_batch_is_its_samples(built, random_clip):
     together, memory = run(model, plan.split(inputs))
     for i in range(3):
         alone, alone_memory = run(model, plan.split([clip[i : i + 1] for clip in inputs]))
-        close(alone[:, 0], together[:, i])
+        assert_close(alone[:, 0], together[:, i])
         for name, frames in select(memory, [i]).items():
-            close(frames, alone_memory[name])
+            assert_close(frames, alone_memory[name])
 
 
 @torch.no_grad()
@@ -89,7 +89,7 @@ def test_threads_do_not_meet(progressive_cfg, parity, random_clip):
     for thread in threads:
         thread.join()
     for result, expected in zip(results, alone, strict=True):
-        close(result, expected)
+        assert_close(result, expected)
 
 
 @torch.no_grad()
@@ -102,7 +102,7 @@ def test_without_memory_it_is_the_clip_model(variant, progressive_cfg, progressi
     model = parity.fill_module(build_model(cfg)).eval()
     step = plan.split(random_clip(cfg))[0]
     scores, _ = model(step, None)
-    close(scores, clip_model(step))
+    assert_close(scores, clip_model(step))
     assert model.state_dict().keys() == clip_model.state_dict().keys()
 
 

@@ -38,9 +38,18 @@ def train_once(cfg, model, batch):
     return build_task(cfg).train_step(model, batch, update)
 
 
-def same_weights(a, b):
+def assert_same_weights(a, b):
     for (name, p), q in zip(a.named_parameters(), b.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def losses_of_steps(model, batch, plan):
+    """The cross entropy of every step, memory carried on, written out."""
+    memory, losses = None, []
+    for step in plan.split(batch.inputs):
+        logits, memory = model(step, memory)
+        losses.append(F.cross_entropy(logits, batch.labels))
+    return losses
 
 
 @pytest.mark.parametrize("variant", ["slow", "slowfast", "i3d"])
@@ -50,15 +59,12 @@ def test_train_together_is_one_step_on_the_sum(variant, progressive_cfg, parity,
     twin = copy.deepcopy(model)
     result = train_once(cfg, model, batch)
 
-    memory, losses = None, []
-    for step in plan.split(batch.inputs):
-        logits, memory = twin(step, memory)
-        losses.append(F.cross_entropy(logits, batch.labels))
+    losses = losses_of_steps(twin, batch, plan)
     gradients = torch.autograd.grad(sum(losses), list(twin.parameters()))
     with torch.no_grad():
         for p, g in zip(twin.parameters(), gradients, strict=True):
             p -= LR * g
-    same_weights(model, twin)
+    assert_same_weights(model, twin)
     torch.testing.assert_close(result["loss"], sum(losses).detach() / plan.steps)
     assert result["scores"].shape == (2, 5)
 
@@ -75,7 +81,7 @@ def test_an_update_a_step_uses_the_weights_of_the_step_before(progressive_cfg, p
         with torch.no_grad():
             for p, g in zip(twin.parameters(), gradients, strict=True):
                 p -= LR * g
-    same_weights(model, twin)
+    assert_same_weights(model, twin)
 
 
 def test_full_gradient_is_back_propagation_through_all_steps(progressive_cfg, parity, random_clip):
@@ -83,15 +89,12 @@ def test_full_gradient_is_back_propagation_through_all_steps(progressive_cfg, pa
     model, batch, plan = setup(cfg, parity, random_clip)
     twin, truncated = copy.deepcopy(model), copy.deepcopy(model)
     result = train_once(cfg, model, batch)
-    memory, total = None, 0.0
-    for step in plan.split(batch.inputs):
-        logits, memory = twin(step, memory)
-        total = total + F.cross_entropy(logits, batch.labels)
+    total = sum(losses_of_steps(twin, batch, plan))
     total.backward()
     with torch.no_grad():
         for p in twin.parameters():
             p -= LR * p.grad
-    same_weights(model, twin)
+    assert_same_weights(model, twin)
     torch.testing.assert_close(result["loss"], total.detach() / plan.steps)
     truncated.full_gradient = False
     train_once(progressive_cfg("slow", "BN.NORM_TYPE", "frozen_batchnorm"), truncated, batch)
@@ -104,15 +107,12 @@ def test_step_weights_scale_losses(progressive_cfg, parity, random_clip):
     model, batch, plan = setup(cfg, parity, random_clip)
     twin = copy.deepcopy(model)
     result = train_once(cfg, model, batch)
-    memory, losses = None, []
-    for step in plan.split(batch.inputs):
-        logits, memory = twin(step, memory)
-        losses.append(F.cross_entropy(logits, batch.labels))
+    losses = losses_of_steps(twin, batch, plan)
     (0.5 * losses[1] + 2.0 * losses[2]).backward()
     with torch.no_grad():
         for p in twin.parameters():
             p -= LR * p.grad
-    same_weights(model, twin)
+    assert_same_weights(model, twin)
     torch.testing.assert_close(result["loss"], ((0.5 * losses[1] + 2.0 * losses[2]) / 2.5).detach())
 
 
