@@ -29,7 +29,7 @@ demo: install
 	$(BIN)/python demo/sweep.py
 
 demo-full: install
-	$(BIN)/python demo/sweep.py --seeds 0 1 2
+	$(BIN)/python demo/sweep.py --full
 
 test: install
 	$(BIN)/python -m pytest --durations=15

@@ -1,0 +1,150 @@
+"""Child processes: started, watched, measured, several at a time."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweep_plan import ROOT
+
+TAIL_LINES = 15
+TICK_SECONDS = 1.0
+QUIET_TICK_SECONDS = 20.0  # between lines of progress where nobody watches a terminal
+
+
+class JobError(RuntimeError):
+    """A child process failed; the message has the end of its output."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a child process took: seconds from start to end, and its peak resident memory in MiB."""
+
+    seconds: float
+    peak_rss_mib: float
+
+
+class Workshop:
+    """Runs child processes, at most `workers` at a time, each with `threads` threads, and says how far they are."""
+
+    def __init__(self, workers: int, threads: int):
+        self.workers, self.threads = workers, threads
+        self._lock = threading.Lock()
+        self._running: dict[str, tuple[subprocess.Popen, Callable[[], str]]] = {}
+        self._closed = False
+        self._started = time.monotonic()
+
+    def run(self, title: str, command: Iterable[object], log: Path, progress: Callable[[], str] = lambda: "") -> Usage:
+        """Run a command from the repository's root with its output in `log`; JobError if it fails.
+
+        `progress` says how far it is, in a few words.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        with log.open("w") as stream:
+            with self._lock:
+                if self._closed:
+                    raise JobError(f"{title}: not started, since another part failed")
+                child = subprocess.Popen(
+                    [str(word) for word in command],
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    cwd=ROOT,
+                    env={**os.environ, **self._thread_settings()},
+                )
+                self._running[title] = (child, progress)
+            peak_rss_mib = _wait(child)
+        with self._lock:
+            del self._running[title]
+            closed = self._closed
+        if child.returncode and not closed:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+            raise JobError(f"{title} failed with status {child.returncode}; {log} ends with\n{tail}")
+        return Usage(time.monotonic() - started, peak_rss_mib)
+
+    def _thread_settings(self) -> dict[str, str]:
+        count = str(self.threads)
+        return {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "PYTHONUNBUFFERED": "1"}
+
+    def run_all(self, tasks: list[Callable[[], object]]) -> list:
+        """Results of `tasks`, functions that call `run`, done `workers` at a time; the first error ends them all."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            futures = [pool.submit(task) for task in tasks]
+            try:
+                self._watch(futures)
+            except BaseException:
+                self.close()
+                for future in futures:
+                    future.cancel()
+                raise
+            return [future.result() for future in futures]
+
+    def _watch(self, futures: list) -> None:
+        """Report progress until all is done; raises what a task raised."""
+        terminal = sys.stdout.isatty()
+        last_line = time.monotonic()
+        while True:
+            done, pending = wait(futures, TICK_SECONDS, FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            if not pending:
+                break
+            if terminal:
+                print(f"\r\033[K{self._status()[: os.get_terminal_size().columns - 1]}", end="", flush=True)
+            elif time.monotonic() - last_line > QUIET_TICK_SECONDS:
+                last_line = time.monotonic()
+                print(self._status(), flush=True)
+        if terminal:
+            print("\r\033[K", end="", flush=True)
+
+    def _status(self) -> str:
+        with self._lock:
+            parts = [f"{title} {progress()}".rstrip() for title, (_, progress) in self._running.items()]
+        seconds = int(time.monotonic() - self._started)
+        return f"  {seconds // 60}:{seconds % 60:02d}  " + "  |  ".join(parts)
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        lead = "\r\033[K" if sys.stdout.isatty() else ""
+        print(f"{lead}{line}", flush=True)
+
+    def close(self) -> None:
+        """End all children and start no more."""
+        with self._lock:
+            self._closed = True
+            for child, _ in self._running.values():
+                # Not child.terminate(), which may reap the child before `_wait` does.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGTERM)
+
+
+def _wait(child: subprocess.Popen) -> float:
+    """Wait for a child; its peak resident memory in MiB."""
+    # wait4 and not Popen.wait: it tells what this one child used.
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return usage.ru_maxrss * unit / 2**20
+
+
+def training_progress(stats_file: Path) -> Callable[[], str]:
+    """A function that tells epoch and loss from the last line that a training wrote."""
+
+    def read() -> str:
+        if not stats_file.exists():
+            return "starts"
+        for line in reversed(stats_file.read_text().splitlines()):
+            stats = json.loads(line) if line.endswith("}") else {}
+            if stats.get("_type") in ("train_iter", "train_epoch"):
+                return f"epoch {stats['epoch']}, loss {stats['loss']:.2f}"
+        return "starts"
+
+    return read

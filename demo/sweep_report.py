@@ -1,0 +1,204 @@
+"""What the demo found: a table, `results.json` and two plots."""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+from pathlib import Path
+
+import av
+import matplotlib
+import torch
+from sweep_plan import CHANCE, END_TO_END, FULL_GRADIENT, MEMORY_OFF, ORDER_BLIND, PROGRESSIVE, ROWS, Row
+
+matplotlib.use("Agg")  # before pyplot: there may be no display
+import matplotlib.pyplot as plt  # noqa: E402
+
+# Training memory of an experiment, as (method, frames) of the measured points.
+MEMORY_OF = {
+    "clip": (END_TO_END, 8),
+    "pgt": (PROGRESSIVE, 36),
+    "memory_off": (MEMORY_OFF, 36),
+    "full_gradient": (FULL_GRADIENT, 36),
+}
+BLUE, PALE_BLUE, GREY, ORANGE = "#2a6fbb", "#a9c8ea", "#9a9a9a", "#d9772b"
+
+
+def write(output: Path, runs: list[dict], memory: list[dict], seconds: dict[str, float], judged: bool) -> None:
+    """Print and save everything.
+
+    Args:
+        runs: of every training its name, seed, accuracy, updates, seconds and memory.
+        memory: measured points, `method`, `frames`, `peak_mib`.
+        seconds: of the data set and of all.
+        judged: whether targets mean something at this scale.
+    """
+    rows = summarise(runs, memory, judged)
+    table = format_table(rows, judged)
+    notes = format_notes(runs, memory, seconds)
+    print(f"\n{table}\n\n{notes}", flush=True)
+    (output / "table.txt").write_text(f"{table}\n\n{notes}\n")
+    results = {**describe_machine(), "seconds": seconds, "rows": rows, "runs": runs, "memory": memory}
+    (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    plot_accuracy(output / "accuracy.png", rows)
+    plot_memory(output / "memory.png", memory)
+
+
+def describe_machine() -> dict:
+    """When, where and with what this was measured."""
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": {
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "system": platform.platform(terse=True),
+        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "av": av.__version__},
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def summarise(runs: list[dict], memory: list[dict], judged: bool) -> list[dict]:
+    """The table as figures: means over seeds, of the rows whose experiment was run."""
+    peaks = {(point["method"], point["frames"]): point["peak_mib"] for point in memory}
+    rows = []
+    for row in ROWS:
+        mine = [run for run in runs if run["name"] == row.experiment]
+        if mine:
+            rows.append(_summarise_row(row, mine, peaks.get(MEMORY_OF.get(row.experiment)), judged))
+    return rows
+
+
+def _summarise_row(row: Row, runs: list[dict], peak_mib: float | None, judged: bool) -> dict:
+    values = [run["accuracy"][row.metric] for run in runs]
+    mean = statistics.mean(values)
+    return {
+        "title": row.title,
+        "experiment": row.experiment,
+        "metric": row.metric,
+        "accuracy": mean,
+        "spread": statistics.stdev(values) if len(values) > 1 else None,
+        "target": row.target,
+        "verdict": row.verdict(mean) if judged else "",
+        "updates": runs[0]["updates"],
+        "train_seconds": statistics.mean(run["train_seconds"] for run in runs),
+        "peak_mib": peak_mib,
+    }
+
+
+def format_table(rows: list[dict], judged: bool) -> str:
+    """The table in plain text; a line without training figures is another look at the model of the line above."""
+    lines = [("", "accuracy %", "target", "", "updates", "train s", "peak MiB")]
+    before = None
+    for row in rows:
+        spread = "" if row["spread"] is None else f" +- {row['spread']:.1f}"
+        target = row["target"] if judged else ""
+        cells = (row["title"], f"{row['accuracy']:.1f}{spread}", target, row["verdict"])
+        peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
+        costs = (str(row["updates"]), f"{row['train_seconds']:.0f}", peak)
+        lines.append(cells + (costs if row["experiment"] != before else ("", "", "")))
+        before = row["experiment"]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = [
+        "  ".join(cell.ljust(width) if i in (0, 3) else cell.rjust(width) for i, (cell, width) in enumerate(pairs))
+        for pairs in (list(zip(line, widths, strict=True)) for line in lines)
+    ]
+    rule = "-" * len(text[0])
+    return "\n".join([text[0].rstrip(), rule, *(line.rstrip() for line in text[1:])])
+
+
+def format_notes(runs: list[dict], memory: list[dict], seconds: dict[str, float]) -> str:
+    """What the table leaves unsaid."""
+    says_donor = statistics.mean(run["accuracy"]["swapped_says_donor"] for run in runs if run["name"] == "pgt")
+    lines = [
+        f"Accuracy on the test videos; chance is {CHANCE:.1f}, and who sees both events but not their order gets about "
+        f"{ORDER_BLIND:.0f}.",
+        f"With the memory of another video, {says_donor:.0f} % of the answers are that video's label.",
+        format_fairness(runs),
+        "Peak MiB: the most memory one training iteration takes, over the idle process.",
+        "By length of the video (frames: PGT / end to end): "
+        + ", ".join(f"{frames}: {progressive:.0f} / {whole:.0f}" for frames, progressive, whole in _by_length(memory))
+        + " MiB.",
+        f"All of this took {seconds['all'] / 60:.1f} minutes, the videos {seconds['data']:.0f} s of it.",
+    ]
+    return "\n".join(lines)
+
+
+def format_fairness(runs: list[dict]) -> str:
+    """Whether the baselines got as many updates and seconds as PGT, in words."""
+    spent = {
+        name: [statistics.mean(run[key] for run in runs if run["name"] == name) for key in ("updates", "train_seconds")]
+        for name in ("pgt", "clip", "memory_off")
+    }
+    short = [
+        f"{name} only {mine:.0f} {what} to PGT's {others:.0f}"
+        for name in ("clip", "memory_off")
+        for mine, others, what in zip(spent[name], spent["pgt"], ("updates", "seconds"), strict=True)
+        if mine < others
+    ]
+    return f"UNFAIR: {', '.join(short)}." if short else "Both baselines got more updates and more seconds than PGT."
+
+
+def _by_length(memory: list[dict]) -> list[tuple[int, float, float]]:
+    peaks = {(point["method"], point["frames"]): point["peak_mib"] for point in memory}
+    frames = sorted(point["frames"] for point in memory if point["method"] == END_TO_END)
+    return [(count, peaks[PROGRESSIVE, count], peaks[END_TO_END, count]) for count in frames]
+
+
+def plot_accuracy(path: Path, rows: list[dict]) -> None:
+    """Accuracy by method, with the lines of chance and of what can be known without the order."""
+    figure, axes = plt.subplots(figsize=(9, 0.42 * len(rows) + 1.6), layout="constrained")
+    places = range(len(rows))[::-1]
+    values = [row["accuracy"] for row in rows]
+    spreads = [row["spread"] or 0 for row in rows]
+    axes.barh(
+        places,
+        values,
+        xerr=spreads if any(spreads) else None,
+        height=0.7,
+        color=[_colour(row) for row in rows],
+    )
+    for place, value in zip(places, values, strict=True):
+        axes.text(value + 1.5, place, f"{value:.1f}", va="center", bbox={"color": "white", "pad": 1})
+    for value, words in ((CHANCE, "chance"), (ORDER_BLIND, "both events seen, order guessed")):
+        axes.axvline(value, color="black", linewidth=1, linestyle="--")
+        axes.text(value + 0.7, len(rows) - 0.4, words, fontsize="small")
+    axes.set(
+        yticks=places,
+        yticklabels=[row["title"] for row in rows],
+        xlim=(0, 110),
+        ylim=(-0.6, len(rows)),
+        xlabel="accuracy on the test videos, %",
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _colour(row: dict) -> str:
+    if row["metric"] in ("last_wiped", "last_swapped"):
+        return PALE_BLUE
+    return {"clip": GREY, "memory_off": ORANGE}.get(row["experiment"], BLUE)
+
+
+def plot_memory(path: Path, memory: list[dict]) -> None:
+    """Peak training memory by length of the video."""
+    frames, progressive, whole = zip(*_by_length(memory), strict=True)
+    figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    axes.plot(frames, whole, "s-", color=ORANGE, label="end to end, all frames at once")
+    axes.plot(frames, progressive, "o-", color=BLUE, label="PGT, in steps of 8 frames")
+    for point in memory:
+        if point["method"] == FULL_GRADIENT:
+            axes.plot(point["frames"], point["peak_mib"], "x", color="black", label="PGT with full gradient")
+    axes.set(xlabel="frames of a training video", ylabel="peak memory of training, MiB", ylim=(0, None))
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,102 @@
+"""Accuracy of a trained model step by step, with its memory as it is, wiped, or of another video.
+
+    python demo/sweep_score.py --cfg FILE --output FILE.json [KEY VALUE ...]
+
+tests the last checkpoint in OUTPUT_DIR on the test split.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+
+from pgt import StepPlan
+from pgt.evaluate import ensemble, step_scores
+from slowfast.config import activate_projects, load_config
+from slowfast.datasets.build import build_loader
+from slowfast.engine.startup import load_test_weights
+from slowfast.models import build_model
+from slowfast.utils.device import device_of
+from slowfast.utils.env import seed_all
+
+
+def draw_donors(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A permutation that gives each video of a batch one of another label.
+
+    Args:
+        labels: (B,).
+
+    Raises:
+        ValueError: a label has more than half of the videos, so there is none.
+    """
+    count, largest = len(labels), int(labels.bincount().max())
+    if count < 2 * largest:
+        raise ValueError(f"{largest} of {count} videos have the same label; at most half may, for all to swap")
+    # In an order with equal labels side by side, a turn by at least the longest run meets no equal label.
+    shuffled = torch.randperm(count, generator=generator)
+    order = shuffled[labels[shuffled].argsort(stable=True)]
+    turn = int(torch.randint(largest, count - largest + 1, (), generator=generator))
+    donors = torch.empty_like(order)
+    donors[order] = order.roll(turn)
+    return donors
+
+
+@torch.no_grad()
+def score_batch(model, inputs: list[torch.Tensor], labels: torch.Tensor, plan: StepPlan, donors: torch.Tensor) -> dict:
+    """Number of right answers in a batch, by name; `steps` one a step."""
+    final = plan.steps - 1
+    scores = step_scores(model, inputs, plan)
+    answers = {"sum": ensemble(scores, "sum"), "max": ensemble(scores, "max"), "last": scores[-1]}
+    answers["last_wiped"] = step_scores(model, inputs, plan, lambda s, memory: None if s == final else memory)[-1]
+
+    def swap(step: int, memory: dict) -> dict:
+        return {name: tensor[donors] for name, tensor in memory.items()} if step == final else memory
+
+    answers["last_swapped"] = step_scores(model, inputs, plan, swap)[-1]
+    hits = {name: int((score.argmax(dim=1) == labels).sum()) for name, score in answers.items()}
+    hits["swapped_says_donor"] = int((answers["last_swapped"].argmax(dim=1) == labels[donors]).sum())
+    hits["steps"] = (scores.argmax(dim=2) == labels).sum(dim=1).tolist()
+    return hits
+
+
+def score(cfg) -> dict:
+    """Accuracies in percent on the test split; see `score_batch`.
+
+    Raises:
+        ValueError: a batch in which the memories cannot be swapped.
+    """
+    seed_all(cfg.RNG_SEED)
+    device = device_of(cfg)
+    model = build_model(cfg)
+    load_test_weights(model, cfg)
+    model.to(device).eval()
+    plan = StepPlan.from_config(cfg)
+    generator = torch.Generator().manual_seed(cfg.RNG_SEED)
+    hits, steps, videos = defaultdict(int), [0] * plan.steps, 0
+    for batch in build_loader(cfg, "test"):
+        donors = draw_donors(batch.labels, generator).to(device)
+        batch = batch.to(device)
+        found = score_batch(model, batch.inputs, batch.labels, plan, donors)
+        steps = [a + b for a, b in zip(steps, found.pop("steps"), strict=True)]
+        for name, count in found.items():
+            hits[name] += count
+        videos += batch.size
+    percent = {name: 100 * count / videos for name, count in hits.items()}
+    return {**percent, "steps": [100 * count / videos for count in steps]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cfg", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
+    arguments = parser.parse_args()
+    cfg = load_config(arguments.cfg, arguments.overrides)
+    activate_projects(cfg)
+    arguments.output.write_text(json.dumps(score(cfg), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

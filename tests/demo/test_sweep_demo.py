@@ -1,0 +1,124 @@
+"""The demo as a process of its own, at a size at which nothing is learnt but every part runs."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+from slowfast.checkpoint.io import find_checkpoints
+
+ROOT = Path(__file__).resolve().parents[2]
+METHODS = ["clip", "pgt", "memory_off"]
+
+
+def load_script(name: str):
+    """A file of the demo as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "demo" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[Path, str]:
+    """Folder and output of a quick demo."""
+    output = tmp_path_factory.mktemp("demo") / "out put"
+    command = [sys.executable, ROOT / "demo" / "sweep.py", "--quick", "--output", output]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=output.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return output, done.stdout
+
+
+@pytest.mark.slow
+def test_results_are_complete(demo):
+    output, _ = demo
+    results = json.loads((output / "results.json").read_text())
+    assert {"date", "machine", "versions", "seconds"} <= results.keys()
+    assert sorted(run["name"] for run in results["runs"]) == sorted(METHODS)
+    for run in results["runs"]:
+        assert run["updates"] == 3 and run["train_seconds"] > 0 and run["process_peak_mib"] > 100
+        for name, value in run["accuracy"].items():
+            for percent in value if name == "steps" else [value]:
+                # 12 test videos
+                assert percent * 12 / 100 == pytest.approx(round(percent * 12 / 100))
+    off = next(run["accuracy"] for run in results["runs"] if run["name"] == "memory_off")
+    assert off["last_wiped"] == off["last_swapped"] == off["last"]
+    assert len(off["steps"]) == 5 and off["steps"][-1] == off["last"]
+
+
+@pytest.mark.slow
+def test_memory_is_measured(demo):
+    output, _ = demo
+    peaks = {
+        (p["method"], p["frames"]): p["peak_mib"] for p in json.loads((output / "results.json").read_text())["memory"]
+    }
+    assert 0 < peaks["PGT", 36] < peaks["end to end", 36]
+
+
+@pytest.mark.slow
+def test_table_and_folder_are_shown(demo):
+    output, printed = demo
+    table = (output / "table.txt").read_text()
+    assert table.strip() in printed
+    for words in ("clip model, 10 views", "PGT, sum over steps", "memory wiped", "memory off", "peak MiB", "updates"):
+        assert words in table
+    assert printed.strip().splitlines()[-2].endswith(str(output))
+
+
+@pytest.mark.slow
+def test_plots_checkpoints_and_logs_are_left(demo):
+    output, _ = demo
+    for name in ("accuracy.png", "memory.png", "videos.png"):
+        with av.open(str(output / name)) as image:
+            pixels = next(image.decode(video=0)).to_ndarray(format="rgb24")
+        assert min(pixels.shape[:2]) > 100 and pixels.std() > 5
+    for method in METHODS:
+        folder = output / "seed_0" / method
+        assert find_checkpoints(str(folder))
+        assert list(folder.rglob("events.out.tfevents.*"))
+        assert (folder / "run.log").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_a_part_that_fails_ends_the_demo_with_its_output(tmp_path):
+    command = [sys.executable, ROOT / "demo" / "sweep.py", "--quick", "--output", tmp_path, "--", "NO.SUCH_KEY", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "NO.SUCH_KEY" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_donors_have_another_label():
+    score = load_script("sweep_score")
+    for seed in range(50):
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.randint(0, 4, (17,), generator=generator)
+        if labels.bincount().max() > 8:
+            continue
+        donors = score.draw_donors(labels, generator)
+        assert sorted(donors.tolist()) == list(range(17))
+        assert (labels[donors] != labels).all()
+    with pytest.raises(ValueError, match="3 of 5 videos"):
+        score.draw_donors(torch.tensor([1, 1, 1, 0, 2]), torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "value", "verdict"),
+    [
+        (95, None, 95, "met"),
+        (95, None, 94.9, "missed"),
+        (None, 40, 41, "missed"),
+        (45, 65, 50, "met"),
+        (45, 65, 44, "missed"),
+    ],
+)
+def test_verdicts(low, high, value, verdict):
+    plan = load_script("sweep_plan")
+    assert plan.Row("pgt", "sum", "a row", low, high).verdict(value) == verdict
+    assert plan.Row("pgt", "sum", "a row").verdict(value) == ""
