@@ -26,6 +26,9 @@ MODEL = {
     "DROPCONNECT_RATE": 0.0,
     # Standard deviation of the normal distribution the last linear layer starts from.
     "FC_INIT_STD": 0.01,
+    # How the numbers of a clip lie in memory: "contiguous" (channel by channel) or "channels_last" (channels of a
+    # position together), which gives the same results and is often faster in mixed precision and for small models.
+    "MEMORY_FORMAT": "contiguous",
     # Recompute activations in the backward pass instead of keeping them: less memory, more time.
     "ACT_CHECKPOINT": False,
     # Stop gradients before the last linear layer, so that it alone learns.

@@ -24,6 +24,7 @@ _CHOICES = {
     "BN.NORM_TYPE": ("batchnorm", "frozen_batchnorm", "sync_batchnorm", "sub_batchnorm", "none"),
     "DATA.ENSEMBLE_METHOD": ("sum", "max"),
     "DIST_BACKEND": ("nccl", "gloo", "mpi"),
+    "MODEL.MEMORY_FORMAT": ("contiguous", "channels_last"),
     "MODEL.HEAD_ACT": ("softmax", "sigmoid", "none"),
     "NONLOCAL.INSTANTIATION": ("dot_product", "softmax"),
     "SOLVER.LR_POLICY": ("cosine", "steps_with_relative_lrs"),

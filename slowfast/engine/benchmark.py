@@ -12,6 +12,7 @@ from fvcore.common.config import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.datasets.sampling import slow_indices
 from slowfast.engine.optim import build_optimizer
+from slowfast.engine.parallel import place_model
 from slowfast.engine.task import build_task
 from slowfast.engine.update import build_update
 from slowfast.models import build_model
@@ -45,7 +46,7 @@ def benchmark_training(cfg: CfgNode, iterations: int) -> dict[str, float]:
     """
     seed_all(cfg.RNG_SEED)
     device = device_of(cfg)
-    model = build_model(cfg).to(device).train()
+    model = place_model(build_model(cfg), device, cfg.MODEL.MEMORY_FORMAT).train()
     update = build_update(cfg, model, build_optimizer(model, cfg))
     task, batch = build_task(cfg), random_batch(cfg).to(device)
 

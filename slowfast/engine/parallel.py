@@ -15,12 +15,18 @@ _OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _BUFFER_OPTION = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"
 
 
-def prepare_model(model: nn.Module, device: torch.device) -> nn.Module:
-    """Move `model` to `device` and, where several processes train together, average their gradients.
+def place_model(model: nn.Module, device: torch.device, memory_format: str = "contiguous") -> nn.Module:
+    """Move `model` to `device`, its convolutions' weights laid out as MODEL.MEMORY_FORMAT says; clips follow them."""
+    layout = torch.channels_last_3d if memory_format == "channels_last" else torch.preserve_format
+    return model.to(device, memory_format=layout)
+
+
+def prepare_model(model: nn.Module, device: torch.device, memory_format: str = "contiguous") -> nn.Module:
+    """Place `model` (see `place_model`) and, where several processes train together, average their gradients.
 
     The statistics of norm layers stay each process's own until `average_norm_buffers`.
     """
-    model = model.to(device)
+    model = place_model(model, device, memory_format)
     if get_world_size() == 1:
         return model
     ids = [device] if device.index is not None else None

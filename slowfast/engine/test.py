@@ -11,6 +11,7 @@ import numpy as np
 
 from slowfast.datasets.build import build_loader
 from slowfast.engine.evaluate import gather_scores
+from slowfast.engine.parallel import place_model
 from slowfast.engine.preflight import check_output_dir, describe_model
 from slowfast.engine.startup import load_test_weights
 from slowfast.engine.task import build_task
@@ -47,7 +48,7 @@ def test(cfg: Any) -> dict[str, Any]:
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg)
     checkpoint = load_test_weights(model, cfg)
-    model.to(device)
+    place_model(model, device, cfg.MODEL.MEMORY_FORMAT)
     loader = build_loader(cfg, "test")
     dataset = loader.dataset
     if cfg.LOG_MODEL_INFO:

@@ -72,7 +72,7 @@ def build_state(cfg: Any) -> TrainState:
     """
     device = device_of(cfg)
     seed_all(cfg.RNG_SEED)
-    model = prepare_model(build_model(cfg), device)
+    model = prepare_model(build_model(cfg), device, cfg.MODEL.MEMORY_FORMAT)
     seed_all(cfg.RNG_SEED, get_rank())
     optimizer = build_optimizer(unwrap(model), cfg)
     loader = build_loader(cfg, "train")

@@ -14,6 +14,7 @@ from slowfast.config import cfg_from_yaml
 from slowfast.datasets.build import build_loader
 from slowfast.engine import preflight
 from slowfast.engine.meters import batch_means
+from slowfast.engine.parallel import place_model
 from slowfast.engine.task import TASK_REGISTRY, ClipTask
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
@@ -297,3 +298,17 @@ def test_a_run_of_another_task_is_continued_loudly(tiny_cfg, monkeypatch, caplog
     monkeypatch.setitem(TASK_REGISTRY._objects, "other", ClipTask)
     train(tiny_cfg("TASK", "other"))
     assert "is of a run with TASK '', and goes on with TASK 'other'" in caplog.text
+
+
+def test_memory_format_changes_the_layout_and_no_result(tiny_cfg):
+    batch = None
+    scores = {}
+    for layout in ("contiguous", "channels_last"):
+        cfg = tiny_cfg("MODEL.MEMORY_FORMAT", layout)
+        torch.manual_seed(0)
+        model = place_model(build_model(cfg), torch.device("cpu"), cfg.MODEL.MEMORY_FORMAT)
+        weight = model.s1.pathway0_stem.conv.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last_3d) == (layout == "channels_last")
+        batch = batch or next(iter(build_loader(cfg, "train")))
+        scores[layout] = model(batch.inputs)
+    torch.testing.assert_close(scores["contiguous"], scores["channels_last"], rtol=1e-4, atol=1e-5)
