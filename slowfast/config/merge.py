@@ -68,15 +68,25 @@ def get_key(cfg: CfgNode, key: str) -> Any:
 
 def _unknown_key(path: tuple[str, ...], value: Any, layer: Layer, defaults: CfgNode) -> ValueError:
     """The error for a key that does not exist, with the nearest that does."""
+    if len(path) == 1 and isinstance(value, dict):
+        return _unknown_section(path[0], value, layer, defaults)
     key = ".".join(path)
-    message = f"Unknown config key {key} in {layer.where(path)}."
-    if len(path) > 1:
-        return ValueError(f"{message} The nearest known key is {nearest_keys(key, leaf_keys(defaults))[0]}.")
-    known = {*leaf_keys(defaults), *defaults, *section_owners(), BASE_KEY}
-    message += f" The nearest known key is {nearest_keys(key, known)[0]}."
-    if isinstance(value, dict):
-        message += f" If {key} is a project's section, install the project, or name its module in PROJECTS."
-    return ValueError(message)
+    known = set(leaf_keys(defaults)) if len(path) > 1 else {*leaf_keys(defaults), *defaults, BASE_KEY}
+    nearest = nearest_keys(key, known)[0]
+    return ValueError(f"Unknown config key {key} in {layer.where(path)}. The nearest known key is {nearest}.")
+
+
+def _unknown_section(name: str, values: dict[Any, Any], layer: Layer, defaults: CfgNode) -> ValueError:
+    """The error for a section that does not exist; it names the first key the user set there."""
+    key = next((f"{name}.{inner}" for inner in values), name)
+    sections = {section for section, node in defaults.items() if isinstance(node, CfgNode)}
+    section = nearest_keys(name, {*sections, *section_owners()})[0]
+    same = key.replace(name, section, 1)
+    nearest = f"key is {same}" if same in leaf_keys(defaults) else f"section is {section}"
+    return ValueError(
+        f"Unknown config key {key} in {layer.where((name,))}: there is no section {name}. The nearest known {nearest}. "
+        f"If {name} is a project's section, install the project, or name its module in PROJECTS."
+    )
 
 
 def _leaves(

@@ -75,7 +75,10 @@ def test_missing_files(write, tmp_path):
             r"SOLVER\.BASE_RL in .*config\.yaml, line 2\..*nearest.*SOLVER\.BASE_LR\.",
         ),
         ("TRAIN:\n  BASE_LR: 1\n", r"TRAIN\.BASE_LR .*line 2\..*nearest.*SOLVER\.BASE_LR\."),
-        ("SOLVR:\n  BASE_LR: 1\n", r"key SOLVR in .*line 1\..*nearest.*SOLVER\..*install the project"),
+        (
+            "SOLVR:\n  BASE_LR: 1\n",
+            r"key SOLVR.BASE_LR in .*line 1: there is no section SOLVR.*nearest known key is SOLVER.BASE_LR\..*install the project",
+        ),
         ("NUM_GPU: 1\n", r"key NUM_GPU in .*line 1\. The nearest known key is NUM_GPUS\.$"),
         (
             "TENSORBOARD:\n  MODEL_VIS:\n    GRAD_CAM: {ENABEL: 1}\n",
@@ -156,7 +159,7 @@ def test_key_written_twice_is_reported(write, caplog):
             r"SOLVER\.BASE_LT in the overrides\. The nearest known key is SOLVER\.BASE_LR",
         ),
         (["NUM_GPUZ", 1], r"NUM_GPUZ in the overrides\. The nearest known key is NUM_GPUS"),
-        (["SOLVR.BASE_LR", 1], r"SOLVR in the overrides\. The nearest known key is SOLVER"),
+        (["SOLVR.BASE_LR", 1], r"SOLVR.BASE_LR in the overrides: .*The nearest known key is SOLVER.BASE_LR\."),
         (["SOLVER.BASE_LR.X", 1], r"SOLVER\.BASE_LR in the overrides holds one value"),
         (["SOLVER", "x"], r"SOLVER in the overrides is a section"),
         (["NUM_GPUS", "two"], r"NUM_GPUS in the overrides is 'two' \(str\).*whole number"),
