@@ -77,7 +77,7 @@ def test_missing_files(write, tmp_path):
         ("TRAIN:\n  BASE_LR: 1\n", r"TRAIN\.BASE_LR .*line 2\..*nearest.*SOLVER\.BASE_LR\."),
         (
             "SOLVR:\n  BASE_LR: 1\n",
-            r"key SOLVR.BASE_LR in .*line 1: no section SOLVR.*SOLVER.BASE_LR\..*install the project",
+            r"key SOLVR.BASE_LR in .*line 1: .*no section SOLVR.*SOLVER.BASE_LR\..*install the project",
         ),
         ("NUM_GPU: 1\n", r"key NUM_GPU in .*line 1\. The nearest known key is NUM_GPUS\.$"),
         (
