@@ -136,13 +136,12 @@ def run(arguments: argparse.Namespace) -> Path:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "runs/demo", help="folder for everything the demo makes")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run of everything a seed")
-    parser.add_argument("--full", action="store_true", help=f"seeds {FULL_SEEDS} and more variants of PGT")
+    parser.add_argument("--seeds", type=int, nargs="+", help="one run of everything a seed (default: 0)")
+    parser.add_argument("--full", action="store_true", help="more variants of PGT, and by default three seeds")
     parser.add_argument("--quick", action="store_true", help="a tiny set, one epoch: whether all parts run, no more")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings for every run, after `--`")
     arguments = parser.parse_args()
-    if arguments.full:
-        arguments.seeds = list(FULL_SEEDS)
+    arguments.seeds = arguments.seeds or list(FULL_SEEDS if arguments.full else FULL_SEEDS[:1])
     return arguments
 
 
