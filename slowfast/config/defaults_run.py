@@ -25,6 +25,17 @@ TOP = {
     "DEBUG": False,
 }
 
+DIST = {
+    # Seconds that a process waits for the others in an exchange before it takes one for lost.
+    "TIMEOUT": 1800.0,
+    # Seconds in which processes and hosts have to find each other at the start.
+    "START_TIMEOUT": 600.0,
+    # Seconds that processes get to save and end after a SIGTERM, before they are killed.
+    "STOP_TIMEOUT": 60.0,
+    # How often all processes are started again, from the last checkpoint, after one failed (torchrun: --max-restarts).
+    "MAX_RESTARTS": 0,
+}
+
 LOGS = {
     # Older name of OUTPUT_DIR, which counts where both are set.
     "DIR": "./logs",

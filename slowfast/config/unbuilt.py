@@ -44,7 +44,6 @@ UNBUILT_KEYS = {
     "*.CHECKPOINT_FILE_EPOCH": "further ways to load checkpoints",
     "TRAIN.CHECKPOINT_IN_INIT": "further ways to load checkpoints",
     "TRAIN.TRANSFER_WEIGHT": "further ways to load checkpoints",
-    "SHARD_ID": "several hosts",
     "MODEL.ACT_CHECKPOINT": "recomputed activations",
     "MODEL.DETACH_FINAL_FC": "learning without labels",
     "MODEL.DROPCONNECT_RATE": "dropped branches",

@@ -45,6 +45,10 @@ _LEAST = {
     "DATA.TRAIN_CROP_SIZE": 1,
     "DATA_LOADER.NUM_WORKERS": 0,
     "DATA_LOADER.PREFETCH_FACTOR": 1,
+    "DIST.MAX_RESTARTS": 0,
+    "DIST.START_TIMEOUT": 1,
+    "DIST.STOP_TIMEOUT": 0,
+    "DIST.TIMEOUT": 1,
     "LOG_PERIOD": 1,
     "MODEL.FC_INIT_STD": 0,
     "MODEL.NUM_CLASSES": 1,
@@ -293,6 +297,11 @@ def _batches(cfg: CfgNode) -> None:
 
 
 def _hosts(cfg: CfgNode) -> None:
+    if cfg.SOLVER.LR_REFERENCE_BATCH and cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS:
+        raise ValueError(
+            f"SOLVER.LR_REFERENCE_BATCH {cfg.SOLVER.LR_REFERENCE_BATCH} and BASE_LR_SCALE_NUM_SHARDS True both scale "
+            "the learning rate with the number of hosts; keep one of them."
+        )
     if cfg.SHARD_ID >= cfg.NUM_SHARDS:
         raise ValueError(f"SHARD_ID {cfg.SHARD_ID} is not under NUM_SHARDS {cfg.NUM_SHARDS}; hosts are counted from 0.")
     if not cfg.OUTPUT_DIR:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import re
 import signal
 import sys
@@ -12,22 +13,24 @@ from typing import Any
 from slowfast.config import activate_projects, load_config
 from slowfast.datasets.unreadable import UnreadableError
 from slowfast.engine.interrupt import TrainingInterrupted
-from slowfast.engine.preflight import check_output_dir
+from slowfast.engine.run_lock import alone_in_output_dir
 from slowfast.engine.test import test
 from slowfast.engine.train import train
+from slowfast.utils.elastic import LostContactError, ProcessFailedError, RunStopped
 from slowfast.utils.launch import launch
 from slowfast.utils.logging import get_logger, setup_logging
 
 logger = get_logger(__name__)
 
+FAILURE = 1
 USER_ERROR = 2
 # What shells report for a process that a SIGTERM ended.
 INTERRUPTED = 128 + signal.SIGTERM
 
 
+@alone_in_output_dir
 def run(cfg: Any) -> None:
     """Train and test as `TRAIN.ENABLE` and `TEST.ENABLE` say, in this process."""
-    check_output_dir(cfg.OUTPUT_DIR)
     setup_logging(cfg.OUTPUT_DIR)
     activate_projects(cfg)
     if cfg.TRAIN.ENABLE:
@@ -45,22 +48,44 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
         description: for `--help`.
 
     Returns:
-        0; 2 after a mistake that the last line explains; 143 after a SIGTERM, with the state saved.
+        0; 2 after a mistake that the last line explains; 1 after a process failed otherwise; 143 after a SIGTERM, with
+        the state saved.
     """
     arguments = parse_arguments(argv, description)
+    _show_stack_on_request()
     try:
         setup_logging()
-        cfg = load_config(arguments.cfg, [*(arguments.opts or []), *arguments.overrides, *extra])
-        launch(run, cfg, arguments.num_procs)
+        cfg = load_config(arguments.cfg, [*(arguments.opts or []), *arguments.overrides, *hosts(arguments), *extra])
+        launch(run, cfg, arguments.num_procs, arguments.init_method)
     except TrainingInterrupted as stop:
         logger.info("%s", stop)
         return INTERRUPTED
+    except RunStopped as stop:
+        logger.info("%s; what the processes saved is named above, and the same command goes on from there", stop)
+        return 128 + stop.signum
+    except (ProcessFailedError, LostContactError) as error:
+        if arguments.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR if getattr(error, "exitcode", FAILURE) == USER_ERROR else FAILURE
     except (ValueError, OSError, FloatingPointError, UnreadableError) as error:
         if arguments.debug:
             raise
         print(f"error: {own_words(error)} (--debug shows where)", file=sys.stderr)
         return USER_ERROR
     return 0
+
+
+def hosts(arguments: argparse.Namespace) -> list[Any]:
+    """The overrides that `--num_shards` and `--shard_id` stand for."""
+    given = {"NUM_SHARDS": arguments.num_shards, "SHARD_ID": arguments.shard_id}
+    return [item for key, value in given.items() if value is not None for item in (key, value)]
+
+
+def _show_stack_on_request() -> None:
+    """Have a SIGUSR1 write where every thread is to standard error: how to look into a process that hangs."""
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1)
 
 
 def own_words(error: Exception) -> str:
@@ -72,13 +97,18 @@ def own_words(error: Exception) -> str:
 
 
 def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """The command line as a namespace of `cfg`, `overrides`, `opts`, `num_procs`, `debug`."""
+    """The command line as a namespace of its options and of `overrides`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--cfg", "--cfg_file", required=True, metavar="FILE", help="YAML file of settings")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     parser.add_argument("--opts", nargs="+", metavar="KEY VALUE", help="the same, as older command lines write it")
     parser.add_argument(
         "--num_procs", type=int, help="with NUM_GPUS 0: this many CPU processes that share each batch (for tests)"
+    )
+    parser.add_argument("--num_shards", type=int, metavar="N", help="hosts that train together (not under torchrun)")
+    parser.add_argument("--shard_id", type=int, metavar="I", help="which of them this one is, from 0")
+    parser.add_argument(
+        "--init_method", default="", metavar="tcp://HOST:PORT", help="where hosts meet: an address and port of host 0"
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
     return parser.parse_args(argv)

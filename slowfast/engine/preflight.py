@@ -14,7 +14,7 @@ from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.datasets.build import build_dataset
 from slowfast.engine.precise_bn import BatchNorm
 from slowfast.engine.schedule import lr_scale
-from slowfast.utils.distributed import get_world_size
+from slowfast.utils.distributed import get_local_world_size, get_world_size
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -91,9 +91,10 @@ def describe_model(model: nn.Module) -> str:
 
 def describe_schedule(cfg: Any) -> str:
     """The batch an update sees and its learning rate, one line."""
-    batch, accum, scale = cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.ACCUM_STEPS, lr_scale(cfg)
+    batch, accum, scale = cfg.TRAIN.BATCH_SIZE * cfg.NUM_SHARDS, cfg.TRAIN.ACCUM_STEPS, lr_scale(cfg)
+    place = f"{get_world_size()} process(es) on {cfg.NUM_SHARDS} host(s)"
     line = (
-        f"batch of an update: {batch * accum} ({batch} in {get_world_size()} processes, {accum} accumulated); "
+        f"batch of an update: {batch * accum} ({batch} in {place}, {accum} accumulated); "
         f"base learning rate {cfg.SOLVER.BASE_LR * scale:g}"
     )
     if scale != 1.0:
@@ -103,16 +104,16 @@ def describe_schedule(cfg: Any) -> str:
 
 def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
     """Say so where batch norm estimates its statistics from too few clips."""
-    per_process = cfg.TRAIN.BATCH_SIZE // get_world_size()
+    per_process = cfg.TRAIN.BATCH_SIZE // get_local_world_size()
     if per_process >= SMALL_NORM_BATCH or not any(isinstance(m, BatchNorm) for m in model.modules()):
         return
     logger.warning(
-        "each batch norm layer sees %d clips at a time (TRAIN.BATCH_SIZE %d over %d process(es)); under %d its "
+        "each batch norm layer sees %d clips at a time (TRAIN.BATCH_SIZE %d over %d process(es) of a host); under %d its "
         "statistics are too noisy to train well. Raise TRAIN.BATCH_SIZE, or set BN.NORM_TYPE frozen_batchnorm and "
         "start from a checkpoint. TRAIN.ACCUM_STEPS enlarges the batch of an update, not the one that norm layers see",
         per_process,
         cfg.TRAIN.BATCH_SIZE,
-        get_world_size(),
+        get_local_world_size(),
         SMALL_NORM_BATCH,
     )
 

@@ -5,6 +5,7 @@ Every function works without a process group, where there is one process of rank
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,16 @@ def get_rank() -> int:
 def get_world_size() -> int:
     """How many processes work together."""
     return dist.get_world_size() if is_distributed() else 1
+
+
+def get_local_world_size() -> int:
+    """How many of them run on this host."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if is_distributed() else 1
+
+
+def get_num_hosts() -> int:
+    """On how many hosts they run."""
+    return get_world_size() // get_local_world_size()
 
 
 def is_main_process() -> bool:

@@ -1,0 +1,104 @@
+"""Processes and hosts that find each other, or say why they cannot."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from slowfast.utils.launch import launch
+
+SETTINGS = ["BN.NORM_TYPE", "frozen_batchnorm"]
+
+
+def refused(cfg, monkeypatch, message, **environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        launch(lambda cfg: None, cfg)
+
+
+def test_one_process_runs_here(tiny_cfg):
+    assert launch(lambda cfg: cfg.RNG_SEED, tiny_cfg("RNG_SEED", 7)) == 7
+
+
+def test_several_hosts_need_a_place_to_meet(tiny_cfg):
+    cfg = tiny_cfg("NUM_SHARDS", 2)
+    with pytest.raises(ValueError, match="NUM_SHARDS is 2 .* tcp://HOST:PORT"):
+        launch(lambda cfg: None, cfg)
+    with pytest.raises(ValueError, match="--init_method '10.0.0.1:99'"):
+        launch(lambda cfg: None, cfg, init_method="10.0.0.1:99")
+    restarts = tiny_cfg("NUM_SHARDS", 2, "DIST.MAX_RESTARTS", 1)
+    with pytest.raises(ValueError, match="DIST.MAX_RESTARTS 1 with NUM_SHARDS 2.*torchrun --max-restarts"):
+        launch(lambda cfg: None, restarts, init_method="tcp://10.0.0.1:99")
+
+
+def test_odd_numbers_of_processes(tiny_cfg):
+    with pytest.raises(ValueError, match="at least one process is needed, not 0"):
+        launch(lambda cfg: None, tiny_cfg(), num_procs=0)
+
+
+def test_an_environment_that_contradicts_the_settings(tiny_cfg, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    refused(tiny_cfg(), monkeypatch, "but not LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR: start with torchrun")
+    started = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "GROUP_WORLD_SIZE": "2"}
+    refused(tiny_cfg("NUM_SHARDS", 3), monkeypatch, "NUM_SHARDS is 3, but torchrun started 2 host", **started)
+    with pytest.raises(ValueError, match="--num_procs is 4, but 2 processes were started on this host"):
+        launch(lambda cfg: None, tiny_cfg(), num_procs=4)
+
+
+def test_processes_cannot_start_again_what_was_typed_in(tiny_cfg, monkeypatch):
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    with pytest.raises(ValueError, match="interactive session cannot do"):
+        launch(lambda cfg: None, tiny_cfg(), num_procs=2)
+
+
+SHOW = """
+import sys
+from slowfast.config import load_config
+from slowfast.utils.distributed import all_gather_object, get_local_world_size, get_num_hosts, get_rank
+from slowfast.utils.launch import launch
+
+def show(cfg):
+    ranks = all_gather_object((get_rank(), cfg.SHARD_ID))
+    print(ranks, get_local_world_size(), get_num_hosts(), cfg.NUM_SHARDS, flush=True)
+
+if __name__ == "__main__":
+    overrides = ["NUM_SHARDS", 2, "SHARD_ID", int(sys.argv[2])]
+    launch(show, load_config(sys.argv[1], overrides), num_procs=2, init_method=sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+def test_two_hosts_of_two_processes_meet(tiny_file, tmp_path):
+    script = tmp_path / "show.py"
+    script.write_text(SHOW)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, script, tiny_file, str(host), address],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for host in range(2)
+    ]
+    for host in hosts:
+        output, errors = host.communicate(timeout=120)
+        assert host.returncode == 0, errors
+        # Ranks follow the numbers of the hosts.
+        assert output.splitlines() == ["[(0, 0), (1, 0), (2, 1), (3, 1)] 2 2 2"] * 2
+
+
+@pytest.mark.slow
+def test_a_host_that_never_comes(tiny_file, tool):
+    settings = ["DIST.START_TIMEOUT", 2, "--num_shards", 2, "--shard_id", 0, "--init_method", "tcp://127.0.0.1:29431"]
+    run = tool("run_net", "--cfg", tiny_file, *settings)
+    output = run.communicate(timeout=60)[0]
+    assert run.returncode == 2
+    last = output.splitlines()[-1]
+    assert last.startswith("error: 2 hosts did not meet at 127.0.0.1:29431 within DIST.START_TIMEOUT 2 s")
+    assert "1/2 clients joined" in last
