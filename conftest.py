@@ -60,3 +60,27 @@ def tiny_model():
         "DATA.NUM_FRAMES", 8, "DATA.SAMPLING_RATE", 1, "DATA.TRAIN_CROP_SIZE", 32, "DATA.TEST_CROP_SIZE", 32,
         "DATA.TRAIN_JITTER_SCALES", [32, 40], "DATA.INPUT_CHANNEL_NUM", [3], "NUM_GPUS", 0,
     ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def one_block_model():
+    """`one_block_model(dropout=0.0)`: a ResNet of one residual block with a temporal kernel, any clip, 5 classes."""
+
+    def make(dropout=0.0):
+        from slowfast.layers.pool import SpaceTimePool
+        from slowfast.models.blocks import BasicTransform, ResStage, residual_pathway
+        from slowfast.models.heads import ClassificationHead
+        from slowfast.models.init import init_weights
+        from slowfast.models.resnet import ResNet
+        from slowfast.models.stem import PathwayStems, ResNetStem
+
+        torch.manual_seed(0)
+        norm = torch.nn.BatchNorm3d
+        blocks = residual_pathway(BasicTransform, 4, 8, 4, 1, [3], 1, 2, norm)
+        stages = [ResStage([blocks]), *(ResStage([{}]) for _ in range(3))]
+        head = ClassificationHead([8], 5, [SpaceTimePool()], dropout)
+        model = ResNet(PathwayStems([ResNetStem(3, 4, 1, norm)]), stages, head, [(1, 1, 1)])
+        init_weights(model, fc_std=0.1)
+        return model
+
+    return make

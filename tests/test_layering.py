@@ -19,7 +19,7 @@ LAYERS = [
     {"models", "datasets", "evaluation", "checkpoint"},
     {"engine"},
 ]
-OPTIONAL = ("torchvision", "detectron2", "pytorchvideo", "matplotlib")
+OPTIONAL = ("torchvision", "detectron2", "pytorchvideo", "matplotlib", "submitit")
 
 
 def named(path: Path) -> str:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # Import name -> distribution, where they differ; yaml and yacs come with fvcore, whose CfgNode is made of them.
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "fvcore", "yacs": "fvcore"}
 # Imported where they are used, and not needed to train or test.
-EXTRAS = {"matplotlib"}
+EXTRAS = {"matplotlib", "submitit"}
 
 
 def dependencies() -> set[str]:

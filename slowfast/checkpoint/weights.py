@@ -12,8 +12,9 @@ from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
-# A counter of batch norm that frozen norms and some published files do not carry; it never changes an output here.
-_COUNTER = "num_batches_tracked"
+# Of norms, what one kind keeps and another does without: a counter, which never changes an output here, and the
+# statistics of parts of a batch, which start at those of the whole.
+_OPTIONAL = ("num_batches_tracked", "split_mean", "split_var")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +42,8 @@ class LoadReport:
 
 def compare_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> LoadReport:
     """Match the keys and shapes of `weights` with those of the model; changes nothing."""
-    own = {key: value for key, value in model.state_dict().items() if not key.endswith(_COUNTER)}
-    given = {key: value for key, value in weights.items() if not key.endswith(_COUNTER)}
+    own = {key: value for key, value in model.state_dict().items() if not key.endswith(_OPTIONAL)}
+    given = {key: value for key, value in weights.items() if not key.endswith(_OPTIONAL)}
     shared = [key for key in own if key in given]
     wrong = {k: (tuple(given[k].shape), tuple(own[k].shape)) for k in shared if given[k].shape != own[k].shape}
     return LoadReport(
@@ -87,14 +88,27 @@ def load_weights(
         )
     if report.missing and not (drop_mismatch or allow_missing):
         raise ValueError(f"{source} does not hold all weights of the model\n  {report.describe()}")
+    own = model.state_dict().keys()
     kept = {key: weights[key] for key in report.matched}
-    kept |= {key: value for key, value in weights.items() if key.endswith(_COUNTER) and key in model.state_dict()}
+    kept |= {key: value for key, value in weights.items() if key.endswith(_OPTIONAL) and key in own}
     model.load_state_dict(kept, strict=False)
     level = logger.info if report.is_exact else logger.warning
     fresh = len(report.missing) + len(report.mismatched)
     kept_back = f"\n  {fresh} keys, missing or of other shape, keep the model's own initialisation" if fresh else ""
     level("weights of %s: %s%s", source, report.describe(), kept_back)
     return report
+
+
+def replace_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Copy all of `weights` into `model`, whose norms may be of another kind.
+
+    Raises:
+        ValueError: any other key is missing, left over or of another shape.
+    """
+    report = compare_weights(model, weights)
+    if not report.is_exact:
+        raise ValueError(f"weights do not fit the model\n  {report.describe()}")
+    model.load_state_dict(weights, strict=False)
 
 
 def rename_keys(weights: dict[str, torch.Tensor], clear_patterns: Sequence[str] = ()) -> dict[str, torch.Tensor]:

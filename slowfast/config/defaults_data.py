@@ -15,6 +15,9 @@ DATA = {
     "DECODING_SHORT_SIZE": 256,
     # Frames of a clip; of its fast pathway where there are two.
     "NUM_FRAMES": 8,
+    # Frames of training clips, drawn for each batch from these numbers, every one as often as the others; [] for
+    # NUM_FRAMES, which validation and testing take anyway.
+    "TRAIN_NUM_FRAMES": [],
     # Distance of neighbouring frames of a clip, in frames at TARGET_FPS.
     "SAMPLING_RATE": 8,
     # Frames per second at which SAMPLING_RATE counts, whatever the video's own rate.
@@ -216,13 +219,14 @@ MULTIGRID = {
     "SHORT_CYCLE_FACTORS": [0.5, 0.7071067811865476],
     # Vary frames and crop from stage to stage.
     "LONG_CYCLE": False,
-    # By these factors, [frames, crop] for each stage.
+    # By these factors, [frames, crop] for each stage, all at most 1.
     "LONG_CYCLE_FACTORS": [[0.25, 0.7071067811865476], [0.5, 0.7071067811865476], [0.5, 1.0], [1.0, 1.0]],
-    # Clips over which a batch norm takes its statistics.
+    # Long cycle: clips over which a batch norm takes its statistics, whatever the batch.
     "BN_BASE_SIZE": 8,
-    # Evaluations a stage.
+    # Long cycle: evaluations a stage, in place of TRAIN.EVAL_PERIOD.
     "EVAL_FREQ": 3,
-    # Sampling rate of the current stage; the run itself sets it, 0 before.
+    # Greatest sampling rate of the current stage, whose clips draw theirs from DATA.SAMPLING_RATE to it; the run itself
+    # sets it, 0 before.
     "LONG_CYCLE_SAMPLING_RATE": 0,
     # TRAIN.BATCH_SIZE without a cycle; the run itself sets it.
     "DEFAULT_B": 0,

@@ -29,8 +29,17 @@ MODEL = {
     # How the numbers of a clip lie in memory: "contiguous" (channel by channel) or "channels_last" (channels of a
     # position together), which gives the same results and is often faster in mixed precision and for small models.
     "MEMORY_FORMAT": "contiguous",
-    # Recompute activations in the backward pass instead of keeping them: less memory, more time.
+    # Recompute the activations of residual blocks in the backward pass instead of keeping them: less memory, more
+    # time, same results.
     "ACT_CHECKPOINT": False,
+    # Compile the model (torch.compile) for training and evaluation: faster, after minutes at the first batch of each
+    # shape.
+    "COMPILE": False,
+    # How thoroughly: "default" or "max-autotune-no-cudagraphs".
+    "COMPILE_MODE": "default",
+    # Modules not trained, by name in the state dict, * for anything: s1, s1_fuse, s4.pathway0_res2, *pathway0*. Their
+    # parameters are fixed and their batch norms stay at their statistics.
+    "FREEZE_STAGES": [],
     # Stop gradients before the last linear layer, so that it alone learns.
     "DETACH_FINAL_FC": False,
     # Keep every batch norm at its loaded statistics, whatever BN.NORM_TYPE says.
@@ -116,9 +125,9 @@ BN = {
     "USE_PRECISE_STATS": False,
     # Batches for that.
     "NUM_BATCHES_PRECISE": 200,
-    # sub_batchnorm: parts of a batch with statistics of their own.
+    # sub_batchnorm: parts of a process's batch with statistics of their own; they divide it.
     "NUM_SPLITS": 1,
-    # sync_batchnorm: GPUs that share their statistics.
+    # sync_batchnorm: neighbouring GPUs of a host that share their statistics; 1 for all of a host.
     "NUM_SYNC_DEVICES": 1,
     # sync_batchnorm: share statistics among all GPUs of all hosts.
     "GLOBAL_SYNC": False,

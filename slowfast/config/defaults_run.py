@@ -149,7 +149,7 @@ SOLVER = {
     "LRS": [],
     # Older schedules: epochs of a step.
     "STEP_SIZE": 1,
-    # Older schedules: what a step multiplies the rate by.
+    # MULTIGRID.LONG_CYCLE: what a step multiplies the rate by (in place of LRS).
     "GAMMA": 0.1,
     # Older schedules: first rate of the warm-up over BASE_LR.
     "WARMUP_FACTOR": 0.1,
@@ -165,7 +165,8 @@ SOLVER = {
     "WEIGHT_DECAY": 1e-4,
     # No decay on biases and other vectors.
     "ZERO_WD_1D_PARAM": False,
-    # Rate of a layer over that of the layer above; 1 for the same in all.
+    # Rate of a layer over that of the layer above, over 0 up to 1 (1 for the same in all); the head has the full
+    # rate, each residual block and the stem are a layer.
     "LAYER_DECAY": 1.0,
     # Scale each layer's rate by the size of its weights over that of its gradient.
     "LARS_ON": False,
@@ -173,6 +174,13 @@ SOLVER = {
     "CLIP_GRAD_VAL": None,
     # Bound of the length of the whole gradient; None for none.
     "CLIP_GRAD_L2NORM": None,
+}
+
+EMA = {
+    # Keep an exponential moving average of the weights, which is evaluated and tested in their place.
+    "ENABLE": False,
+    # Share of the average kept at each update of the weights, 0 to under 1.
+    "DECAY": 0.9999,
 }
 
 TENSORBOARD = {

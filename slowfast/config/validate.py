@@ -11,6 +11,7 @@ from fvcore.common.config import CfgNode
 from slowfast.config.merge import get_key
 from slowfast.config.nearest import nearest_keys
 from slowfast.config.resolve import STAGE_BLOCKS, num_pathways
+from slowfast.config.validate_shapes import shapes
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -24,6 +25,7 @@ _CHOICES = {
     "BN.NORM_TYPE": ("batchnorm", "frozen_batchnorm", "sync_batchnorm", "sub_batchnorm", "none"),
     "DATA.ENSEMBLE_METHOD": ("sum", "max"),
     "DIST_BACKEND": ("nccl", "gloo", "mpi"),
+    "MODEL.COMPILE_MODE": ("default", "max-autotune-no-cudagraphs"),
     "MODEL.MEMORY_FORMAT": ("contiguous", "channels_last"),
     "MODEL.HEAD_ACT": ("softmax", "sigmoid", "none"),
     "NONLOCAL.INSTANTIATION": ("dot_product", "softmax"),
@@ -37,6 +39,8 @@ _CHOICES = {
 _LEAST = {
     "BN.EPSILON": 0,
     "BN.NUM_BATCHES_PRECISE": 1,
+    "BN.NUM_SPLITS": 1,
+    "BN.NUM_SYNC_DEVICES": 1,
     "BN.WEIGHT_DECAY": 0,
     "DATA.NUM_FRAMES": 1,
     "DATA.SAMPLING_RATE": 1,
@@ -52,6 +56,8 @@ _LEAST = {
     "LOG_PERIOD": 1,
     "MODEL.FC_INIT_STD": 0,
     "MODEL.NUM_CLASSES": 1,
+    "MULTIGRID.BN_BASE_SIZE": 1,
+    "MULTIGRID.EVAL_FREQ": 1,
     "NUM_GPUS": 0,
     "NUM_SHARDS": 1,
     "RESNET.NUM_GROUPS": 1,
@@ -112,7 +118,7 @@ def validate(cfg: CfgNode) -> None:
     Raises:
         ValueError: with the key, its value and what to do.
     """
-    rules = (_values, _model, _frames, _crops, _channels, _views, _schedule, _optimizer, _batches, _hosts)
+    rules = (_values, _model, _crops, _channels, _views, _schedule, shapes, _optimizer, _batches, _hosts)
     for rule in rules:
         rule(cfg)
 
@@ -174,24 +180,6 @@ def _blocks(cfg: CfgNode, key: str, numbers: list[list[int]], last: int) -> None
                 f"{key} is {get_key(cfg, key)}, with {max(row)} in stage {stage + 2}, but at RESNET.DEPTH "
                 f"{cfg.RESNET.DEPTH} that stage has {blocks} blocks, so {blocks + last} is the most."
             )
-
-
-def _frames(cfg: CfgNode) -> None:
-    if num_pathways(cfg) == 1:
-        return
-    frames, alpha, slow = cfg.DATA.NUM_FRAMES, cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES
-    if frames % alpha:
-        below = frames - frames % alpha
-        fitting = " or ".join(str(n) for n in (below, below + alpha) if n)
-        raise ValueError(
-            f"DATA.NUM_FRAMES {frames} is no multiple of SLOWFAST.ALPHA {alpha}, so the slow pathway has no "
-            f"whole number of frames. Set NUM_FRAMES to {fitting}, or another ALPHA."
-        )
-    if slow and (len(slow) != frames // alpha or not all(0 <= i < frames for i in slow)):
-        raise ValueError(
-            f"SLOWFAST.SLOW_INDICES is {slow}; it needs {frames // alpha} frames (NUM_FRAMES {frames} / "
-            f"ALPHA {alpha}) from 0 to {frames - 1}, or [] for even ones."
-        )
 
 
 def _crops(cfg: CfgNode) -> None:
@@ -260,6 +248,12 @@ def _schedule(cfg: CfgNode) -> None:
 
 def _optimizer(cfg: CfgNode) -> None:
     solver = cfg.SOLVER
+    if not 0 < solver.LAYER_DECAY <= 1:
+        raise ValueError(
+            f"SOLVER.LAYER_DECAY is {solver.LAYER_DECAY}; it is over 0 and up to 1, where all layers learn alike."
+        )
+    if not 0 <= cfg.EMA.DECAY < 1:
+        raise ValueError(f"EMA.DECAY is {cfg.EMA.DECAY}; it is at least 0 and under 1, where the average would stand.")
     if len(solver.BETAS) != 2 or not all(0 <= beta < 1 for beta in solver.BETAS):
         raise ValueError(f"SOLVER.BETAS is {solver.BETAS}; it is two numbers from 0 to under 1.")
     if solver.OPTIMIZING_METHOD == "sgd" and solver.NESTEROV and (solver.MOMENTUM == 0 or solver.DAMPENING != 0):

@@ -9,10 +9,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from slowfast.datasets.batch import collate
+from slowfast.datasets.batch_shapes import BatchShapes
 from slowfast.datasets.kinetics import Kinetics
-from slowfast.datasets.sampler import SPLITS, EpochBatchSampler
+from slowfast.datasets.random_streams import SPLITS
+from slowfast.datasets.sampler import EpochBatchSampler
 from slowfast.utils.device import device_of
-from slowfast.utils.distributed import get_rank, get_world_size
+from slowfast.utils.distributed import get_local_world_size, get_rank, get_world_size
 from slowfast.utils.env import seed_all
 from slowfast.utils.registry import Registry
 
@@ -33,8 +35,30 @@ def build_dataset(cfg: Any, split: str) -> Dataset:
     return DATASET_REGISTRY.get(name.lower())(cfg, split)
 
 
-def build_loader(cfg: Any, split: str) -> DataLoader:
+def train_sampler(cfg: Any, num_samples: int) -> EpochBatchSampler:
+    """The batches of this process in training; ValueError where the batch size cannot be."""
+    share, shapes = _share_of(cfg, "TRAIN"), BatchShapes.from_config(cfg)
+    return EpochBatchSampler(num_samples, share, True, cfg.RNG_SEED, get_rank(), get_world_size(), shapes)
+
+
+def _share_of(cfg: Any, section: str) -> int:
+    """Clips of a batch for each process of this host."""
+    size, processes = cfg[section].BATCH_SIZE, get_local_world_size()
+    if size % processes:
+        below = size - size % processes
+        fitting = " or ".join(str(n) for n in (below, below + processes) if n)
+        raise ValueError(
+            f"{section}.BATCH_SIZE {size} cannot be shared evenly by the {processes} processes of a host, which have "
+            f"it together; set it to {fitting}"
+        )
+    return size // processes
+
+
+def build_loader(cfg: Any, split: str, former: Dataset | None = None) -> DataLoader:
     """Loader of `Batch`es for this process.
+
+    With `former`, a data set of the same split under settings that make other clips, its videos are not listed and
+    decoded again, if it offers `reshaped(cfg)`.
 
     `loader.batch_sampler.set_epoch(epoch, start_iteration)` chooses what the next pass reads. With the same
     seed the batches are the same whatever the number of workers. The state of the global random generators is
@@ -43,16 +67,12 @@ def build_loader(cfg: Any, split: str) -> DataLoader:
     Raises:
         ValueError: a batch size no process can fill; and what `build_dataset` raises.
     """
-    dataset = build_dataset(cfg, split)
-    total = cfg.TEST.BATCH_SIZE if split == "test" else cfg.TRAIN.BATCH_SIZE
-    sampler = EpochBatchSampler(
-        num_samples=len(dataset),
-        batch_size=total // get_world_size(),
-        shuffle=split == "train",
-        seed=cfg.RNG_SEED,
-        rank=get_rank(),
-        world_size=get_world_size(),
-    )
+    dataset = former.reshaped(cfg) if hasattr(former, "reshaped") else build_dataset(cfg, split)
+    if split == "train":
+        sampler = train_sampler(cfg, len(dataset))
+    else:
+        share = _share_of(cfg, "TEST" if split == "test" else "TRAIN")
+        sampler = EpochBatchSampler(len(dataset), share, False, cfg.RNG_SEED, get_rank(), get_world_size())
     workers = cfg.DATA_LOADER.NUM_WORKERS
     return DataLoader(
         dataset,

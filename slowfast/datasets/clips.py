@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from slowfast.datasets import sampling, transforms
+from slowfast.datasets.batch_shapes import ClipShape
 from slowfast.datasets.decode import VideoReader
 
 
@@ -20,19 +21,22 @@ class ClipSettings:
 
     num_frames: int
     sampling_rate: int
+    greatest_rate: int  # train: the sampling rate is drawn from `sampling_rate` to this
     target_fps: float
     fps_jitter: float  # train: target_fps rises by a random amount up to this
     use_offset: bool
-    short_sides: tuple[int, int]  # drawn from this range in train, the first one elsewhere
+    short_sides: tuple[int, int]  # of `full_crop`: drawn from this range in train, the first one elsewhere
     inverse_uniform: bool
     crop: int
+    full_crop: int  # train: the crop that `short_sides` are for; of a smaller one the first is that much smaller
     flip: bool
     temporal_views: int
     spatial_views: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     reverse_channels: bool
-    pathways: tuple[tuple[int, ...], ...]  # frames of the clip that each pathway sees, () for all
+    alpha: int  # frames of the clip for each that a slow pathway sees; 0 without one
+    slow_indices: tuple[int, ...]  # these frames make the slow pathway, () for evenly spread ones
 
     @staticmethod
     def from_config(cfg: Any, split: str) -> ClipSettings:
@@ -46,32 +50,42 @@ class ClipSettings:
         return ClipSettings(
             num_frames=data.NUM_FRAMES,
             sampling_rate=data.SAMPLING_RATE,
+            greatest_rate=max(data.SAMPLING_RATE, cfg.MULTIGRID.LONG_CYCLE_SAMPLING_RATE),
             target_fps=data.TARGET_FPS,
             fps_jitter=data.TRAIN_JITTER_FPS,
             use_offset=data.USE_OFFSET_SAMPLING,
             short_sides=(max(short_sides[0], crop), short_sides[1]) if testing else short_sides,
             inverse_uniform=data.INV_UNIFORM_SAMPLE,
             crop=crop,
+            full_crop=cfg.MULTIGRID.DEFAULT_S or crop,
             flip=data.RANDOM_FLIP,
             temporal_views=cfg.TEST.NUM_ENSEMBLE_VIEWS if testing else 1,
             spatial_views=spatial,
             mean=tuple(data.MEAN),
             std=tuple(data.STD),
             reverse_channels=data.REVERSE_INPUT_CHANNEL,
-            pathways=_pathways(cfg),
+            alpha=cfg.SLOWFAST.ALPHA if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 0,
+            slow_indices=tuple(cfg.SLOWFAST.SLOW_INDICES),
+        )
+
+    def shaped(self, shape: ClipShape | None) -> ClipSettings:
+        """These settings for the training clips of a batch of that shape."""
+        frames, crop = shape or ClipShape()
+        crop = crop or self.crop
+        # As published for multigrid: a smaller crop comes from frames that may be scaled down as much, but need not be.
+        least = int(round(self.short_sides[0] * crop / self.full_crop))
+        return replace(
+            self,
+            num_frames=frames or self.num_frames,
+            crop=crop,
+            full_crop=crop,
+            short_sides=(least, self.short_sides[1]),
         )
 
     @property
     def num_views(self) -> int:
         """Views of one video; view = temporal * `spatial_views` + spatial."""
         return self.temporal_views * self.spatial_views
-
-
-def _pathways(cfg: Any) -> tuple[tuple[int, ...], ...]:
-    if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH:
-        slow = sampling.slow_indices(cfg.DATA.NUM_FRAMES, cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES)
-        return tuple(slow), ()
-    return ((),)
 
 
 class ClipMaker:
@@ -87,12 +101,17 @@ class ClipMaker:
         self._open = open_video
         self._last: tuple[tuple[str, int] | None, np.ndarray | None] = (None, None)
 
-    def training_clip(self, path: str, generator: Generator) -> list[Tensor]:
-        """A clip at a random time, of random scale, place and side, all drawn from `generator`."""
-        s = self.settings
+    def training_clip(self, path: str, generator: Generator, shape: ClipShape | None = None) -> list[Tensor]:
+        """A clip at a random time, of random scale, place and side, all drawn from `generator`; of the settings' frames
+        and crop, or of `shape`'s.
+        """
+        s = self.settings.shaped(shape)
         when, rate = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         target_fps = s.target_fps + rate * s.fps_jitter
-        frames = self._read(path, target_fps, lambda length, span: sampling.random_window(length, span, when))
+        if s.greatest_rate > s.sampling_rate:
+            drawn = torch.randint(s.sampling_rate, s.greatest_rate + 1, (), generator=generator)
+            s = replace(s, sampling_rate=int(drawn))
+        frames = self._read(path, target_fps, lambda length, span: sampling.random_window(length, span, when), s)
         side = transforms.random_short_side(*s.short_sides, s.inverse_uniform, generator)
         clip = transforms.resize_short_side(transforms.to_float(frames), side)
         clip = transforms.random_crop(clip, s.crop, generator)
@@ -115,8 +134,14 @@ class ClipMaker:
             self._last = (path, temporal), self._read(path, s.target_fps, window)
         return self._cropped(self._last[1], spatial if s.spatial_views > 1 else transforms.CENTRE)
 
-    def _read(self, path: str, fps: float, place: Callable[[int, float], sampling.Window]) -> np.ndarray:
-        s = self.settings
+    def _read(
+        self,
+        path: str,
+        fps: float,
+        place: Callable[[int, float], sampling.Window],
+        settings: ClipSettings | None = None,
+    ) -> np.ndarray:
+        s = settings or self.settings
         with self._open(path) as video:
             span = sampling.clip_span(s.num_frames, s.sampling_rate, video.fps, fps)
             window = place(video.num_frames, span)
@@ -131,4 +156,6 @@ class ClipMaker:
         clip = transforms.normalise(clip, s.mean, s.std)
         if s.reverse_channels:
             clip = clip.flip(0)
-        return [clip[:, list(frames)] if frames else clip.contiguous() for frames in s.pathways]
+        if not s.alpha:
+            return [clip.contiguous()]
+        return [clip[:, sampling.slow_indices(clip.shape[1], s.alpha, s.slow_indices)], clip.contiguous()]

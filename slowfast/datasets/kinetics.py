@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from typing import Any
@@ -10,10 +11,12 @@ import torch
 from torch.utils.data import Dataset
 
 from slowfast.datasets.batch import MissingSample, Sample
+from slowfast.datasets.batch_shapes import ClipShape
 from slowfast.datasets.cache import VideoCache
 from slowfast.datasets.clips import ClipMaker, ClipSettings
 from slowfast.datasets.decode import DECODING_BACKENDS, VideoError
-from slowfast.datasets.sampler import SPLITS, SampleKey, generator_of
+from slowfast.datasets.random_streams import SPLITS, generator_of
+from slowfast.datasets.sampler import SampleKey
 from slowfast.datasets.unreadable import UnreadableError, UnreadableFiles
 from slowfast.datasets.video_list import read_video_list
 from slowfast.utils.logging import get_logger
@@ -65,6 +68,7 @@ class Kinetics(Dataset[Sample | MissingSample]):
             self.unreadable.update_from(cache.unreadable.items())
             self.unreadable.check()
             open_video = cache.open
+        self._open_video = open_video
         self._clips = ClipMaker(settings, open_video)
         views = f"{settings.temporal_views} temporal x {settings.spatial_views} spatial views"
         logger.info("%s: %d videos, %s (%s)", split, self.num_videos, views, csv_path)
@@ -72,17 +76,23 @@ class Kinetics(Dataset[Sample | MissingSample]):
     def __len__(self) -> int:
         return self.num_videos * self.num_views
 
-    def __getitem__(self, key: SampleKey | int) -> Sample | MissingSample:
-        """The sample of an (index, epoch) key of the sampler; a bare index means epoch 0.
+    def reshaped(self, cfg: Any) -> Kinetics:
+        """The same videos, and the same account of unreadable ones, as clips of another shape."""
+        other = copy.copy(self)
+        other._clips = ClipMaker(ClipSettings.from_config(cfg, self.split), self._open_video)
+        return other
+
+    def __getitem__(self, key: SampleKey | tuple[int, int] | int) -> Sample | MissingSample:
+        """The sample of a key of the sampler, or of an (index, epoch); a bare index means epoch 0.
 
         Raises:
             UnreadableError: neither a training video nor the ones drawn in its place can be read.
         """
-        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        index, epoch, shape = SampleKey(*key) if isinstance(key, tuple) else SampleKey(key)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         if self.split == "train":
-            return self._training_sample(index, epoch)
+            return self._training_sample(index, epoch, shape)
         video, view = divmod(index, self.num_views)
         path = self.paths[video]
         try:
@@ -91,13 +101,13 @@ class Kinetics(Dataset[Sample | MissingSample]):
             return MissingSample(video, view, error.path, error.cause)
         return Sample(inputs, self.labels[video], video, view)
 
-    def _training_sample(self, index: int, epoch: int) -> Sample:
+    def _training_sample(self, index: int, epoch: int, shape: ClipShape | None) -> Sample:
         generator = generator_of(self.seed, self.split, epoch, index)
         replaced: list[tuple[str, str]] = []
         video = index
         for _ in range(1 + MAX_SUBSTITUTES):
             try:
-                inputs = self._clips.training_clip(self.paths[video], generator)
+                inputs = self._clips.training_clip(self.paths[video], generator, shape)
                 return Sample(inputs, self.labels[video], video, 0, replaced)
             except VideoError as error:
                 replaced.append((error.path, error.cause))

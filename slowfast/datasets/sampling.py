@@ -63,17 +63,18 @@ def slow_indices(num_frames: int, alpha: int, chosen: Sequence[int] = ()) -> lis
     Args:
         num_frames: frames of the fast clip.
         alpha: frame-rate ratio of the pathways (`SLOWFAST.ALPHA`).
-        chosen: the frames themselves (`SLOWFAST.SLOW_INDICES`), in place of `num_frames // alpha` evenly
-            spread ones.
+        chosen: the frames themselves (`SLOWFAST.SLOW_INDICES`), in place of evenly spread ones; where they are for
+            longer clips too, the first `num_frames // alpha`.
 
     Raises:
         ValueError: no frame would be left, or a chosen one lies outside the clip.
     """
-    outside = [i for i in chosen if not 0 <= i < num_frames]
-    if outside:
-        raise ValueError(f"SLOWFAST.SLOW_INDICES {outside} lie outside a clip of {num_frames} frames")
-    if not chosen and not 1 <= alpha <= num_frames:
+    if not 1 <= alpha <= num_frames:
         raise ValueError(
             f"SLOWFAST.ALPHA {alpha} leaves no slow frame of a clip of {num_frames}; use 1 to {num_frames}"
         )
-    return list(chosen) or torch.linspace(0, num_frames - 1, num_frames // alpha).long().tolist()
+    chosen = list(chosen[: num_frames // alpha])
+    outside = [i for i in chosen if not 0 <= i < num_frames]
+    if outside:
+        raise ValueError(f"SLOWFAST.SLOW_INDICES {outside} lie outside a clip of {num_frames} frames")
+    return chosen or torch.linspace(0, num_frames - 1, num_frames // alpha).long().tolist()

@@ -4,7 +4,9 @@ import ctypes
 import re
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
@@ -12,7 +14,7 @@ from fvcore.common.config import CfgNode
 from slowfast.datasets.batch import Batch
 from slowfast.datasets.sampling import slow_indices
 from slowfast.engine.optim import build_optimizer
-from slowfast.engine.parallel import place_model
+from slowfast.engine.parallel import Preparation, prepare_model
 from slowfast.engine.task import build_task
 from slowfast.engine.update import build_update
 from slowfast.models import build_model
@@ -40,13 +42,12 @@ def benchmark_training(cfg: CfgNode, iterations: int) -> dict[str, float]:
     """Trains on one random batch: once to warm up, `iterations` times by the clock, once more to see the memory.
 
     Returns:
-        `seconds`, the median of an iteration; `process_mib`, the most memory in use at a time (resident on the CPU,
-        allocated on a GPU), and `peak_mib`, how much of it is over what the idle process holds: libraries, model,
-        optimizer state and batch.
+        `seconds`, the median of an iteration; `process_mib`, the most memory in use at a time, and `peak_mib`, how
+        much of it is over what the idle process holds: libraries, model, optimizer state and batch.
     """
     seed_all(cfg.RNG_SEED)
     device = device_of(cfg)
-    model = place_model(build_model(cfg), device, cfg.MODEL.MEMORY_FORMAT).train()
+    model = prepare_model(build_model(cfg), device, Preparation.from_config(cfg)).train()
     update = build_update(cfg, model, build_optimizer(model, cfg))
     task, batch = build_task(cfg), random_batch(cfg).to(device)
 
@@ -59,11 +60,21 @@ def benchmark_training(cfg: CfgNode, iterations: int) -> dict[str, float]:
 
     iterate()
     seconds = statistics.median(iterate() for _ in range(iterations))
+    return {"seconds": seconds, **memory_of(iterate, device)}
+
+
+def memory_of(work: Callable[[], Any], device: torch.device) -> dict[str, float]:
+    """Calls `work` once, which should not be its first time.
+
+    Returns:
+        `process_mib`, the most memory in use at a time (resident on the CPU, allocated on a GPU), and `peak_mib`, how
+        much of it is over what is in use when `work` starts.
+    """
     _return_freed_memory()
     idle = _reset_peak(device)
-    iterate()
+    work()
     peak = _peak(device)
-    return {"seconds": seconds, "peak_mib": peak - idle, "process_mib": peak}
+    return {"peak_mib": peak - idle, "process_mib": peak}
 
 
 def _return_freed_memory() -> None:

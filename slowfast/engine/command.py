@@ -10,12 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import activate_projects, load_config
 from slowfast.datasets.unreadable import UnreadableError
 from slowfast.engine.interrupt import TrainingInterrupted
 from slowfast.engine.run_lock import alone_in_output_dir
 from slowfast.engine.test import test
 from slowfast.engine.train import train
+from slowfast.utils.distributed import is_main_process
 from slowfast.utils.elastic import LostContactError, ProcessFailedError, RunStopped
 from slowfast.utils.launch import launch
 from slowfast.utils.logging import get_logger, setup_logging
@@ -24,8 +26,6 @@ logger = get_logger(__name__)
 
 FAILURE = 1
 USER_ERROR = 2
-# What shells report for a process that a SIGTERM ended.
-INTERRUPTED = 128 + signal.SIGTERM
 
 
 @alone_in_output_dir
@@ -48,10 +48,10 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
         description: for `--help`.
 
     Returns:
-        0; 2 after a mistake that the last line explains; 1 after a process failed otherwise; 143 after a SIGTERM, with
-        the state saved.
+        0; 2 after a mistake that the last line explains; 1 after a process failed otherwise; as shells report a signal,
+        143 after a SIGTERM and 130 after Ctrl-C, with the state saved if training was under way.
     """
-    arguments = parse_arguments(argv, description)
+    arguments, cfg = parse_arguments(argv, description), None
     _show_stack_on_request()
     try:
         setup_logging()
@@ -59,7 +59,11 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
         launch(run, cfg, arguments.num_procs, arguments.init_method)
     except TrainingInterrupted as stop:
         logger.info("%s", stop)
-        return INTERRUPTED
+        return 128 + stop.signum
+    except KeyboardInterrupt:
+        if is_main_process():
+            print(f"\nstopped at once; {where_to_go_on(cfg)}", file=sys.stderr)
+        return 128 + signal.SIGINT
     except RunStopped as stop:
         logger.info("%s; what the processes saved is named above, and the same command goes on from there", stop)
         return 128 + stop.signum
@@ -74,6 +78,12 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
         print(f"error: {own_words(error)} (--debug shows where)", file=sys.stderr)
         return USER_ERROR
     return 0
+
+
+def where_to_go_on(cfg: Any) -> str:
+    """What the same command would do, for one who stopped it."""
+    files = find_checkpoints(cfg.OUTPUT_DIR) if cfg is not None else []
+    return f"the same command continues from {files[-1].path}" if files else "there is no checkpoint yet"
 
 
 def hosts(arguments: argparse.Namespace) -> list[Any]:

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 
 from slowfast.engine.hooks import Recorder, memory_stats
 from slowfast.engine.loop import predict_batches
-from slowfast.engine.parallel import unwrap
+from slowfast.engine.phase import evaluation_parts
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task
+from slowfast.engine.val_results import write_val_results
 from slowfast.evaluation.classification import ViewEnsemble, classification_metrics
 from slowfast.utils.distributed import all_gather_object, any_process
 
@@ -22,7 +23,9 @@ from slowfast.utils.distributed import all_gather_object, any_process
 def evaluate(
     state: TrainState, loader: DataLoader, recorder: Recorder, should_stop: Callable[[], bool]
 ) -> dict[str, float]:
-    """Metrics of `loader`'s clips, each counted once over all processes; logged as `val_epoch`.
+    """Metrics of `loader`'s clips, each counted once over all processes.
+
+    They are logged as `val_epoch`, and those of the last evaluation are in `OUTPUT_DIR/val_results.json`.
 
     Returns:
         The metrics; empty if `should_stop` said so on the way.
@@ -33,7 +36,8 @@ def evaluate(
     """
     started = time.perf_counter()
     dtype = state.update.autocast_dtype
-    ensemble = gather_scores(state.task, unwrap(state.model), loader, state.cfg, state.device, dtype, should_stop)
+    task, model = evaluation_parts(state)
+    ensemble = gather_scores(task, model, loader, state.cfg, state.device, dtype, should_stop)
     if any_process(should_stop(), state.device):
         return {}
     scores, labels, videos = ensemble.result()
@@ -48,6 +52,7 @@ def evaluate(
         **metrics,
     }
     recorder.record(stats, "Val", state.epoch)
+    write_val_results(state.cfg.OUTPUT_DIR, state.epoch, metrics)
     return metrics
 
 

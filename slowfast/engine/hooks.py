@@ -146,7 +146,7 @@ class IterationStats(Hook):
         }
         if state.update.grad_norm is not None:
             stats["grad_norm"] = float(state.update.grad_norm)
-        self.recorder.record(stats, "Train", state.epoch * state.epoch_length + state.iteration)
+        self.recorder.record(stats, "Train", state.step)
 
 
 class ProgressBar(Hook):

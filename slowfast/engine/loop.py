@@ -46,7 +46,7 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
         state.update.where = describe_position(state, batch)
         batch = batch.to(state.device)
         result = state.task.train_step(state.model, batch, state.update)
-        state.iteration += 1
+        state.iteration, state.step = state.iteration + 1, state.step + 1
         state.data_seconds, state.step_seconds = started - waiting, time.perf_counter() - started
         for hook in hooks:
             hook.after_step(state, batch, result)

@@ -10,10 +10,38 @@ from torch import nn
 NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
+def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
+    """Factor of the learning rate of each parameter, by its `id`: decay ** (D - d) at depth d of 0 to D.
+
+    Depth counts along `model.depth_groups()`: the stem is 0, each residual block one more (blocks of parallel pathways
+    share a depth; a non-local block or a lateral connection belongs to what it follows), and the head, at D, has 1.
+    Source: layer-wise decay as in BEiT (arXiv 2106.08254) and MViT, scale = decay ** (num_layers + 1 - layer).
+
+    Raises:
+        ValueError: the model does not say its layers, or leaves out a parameter.
+    """
+    groups = getattr(model, "depth_groups", None)
+    if groups is None:
+        raise ValueError(f"SOLVER.LAYER_DECAY {decay}: {type(model).__name__} has no depth_groups(); set it to 1.0")
+    layers = groups()
+    scales = {
+        id(parameter): decay ** (len(layers) - 1 - depth)
+        for depth, modules in enumerate(layers)
+        for module in modules
+        for parameter in module.parameters()
+    }
+    left_out = [name for name, parameter in model.named_parameters() if id(parameter) not in scales]
+    if left_out:
+        raise ValueError(f"SOLVER.LAYER_DECAY {decay}: {', '.join(left_out[:5])} belong to no layer of the model")
+    return scales
+
+
 def parameter_groups(
-    model: nn.Module, weight_decay: float, norm_weight_decay: float, zero_decay_1d: bool
+    model: nn.Module, weight_decay: float, norm_weight_decay: float, zero_decay_1d: bool, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Split the trainable parameters by weight decay; each is in exactly one group, empty groups are left out.
+    """Split the trainable parameters by weight decay and, if asked for, by layer; empty groups are left out.
+
+    Each parameter is in exactly one group.
 
     Args:
         model: its parameters with `requires_grad`, shared ones once; `model.no_weight_decay()`, where it exists,
@@ -21,13 +49,15 @@ def parameter_groups(
         weight_decay: of everything that is neither of the following.
         norm_weight_decay: of the parameters of normalisation layers.
         zero_decay_1d: do not decay other parameters of one dimension, nor biases.
+        layer_decay: see `layer_scales`; 1 for the same learning rate everywhere.
 
     Returns:
-        Groups with the keys `params`, `weight_decay` and `name` (norm, rest, no_decay).
+        Groups with the keys `params`, `weight_decay`, `name` (norm, rest, no_decay) and `lr_scale`; the head first.
 
     Raises:
-        ValueError: the model has nothing to train.
+        ValueError: the model has nothing to train, or its layers are not known.
     """
+    scales = layer_scales(model, layer_decay) if layer_decay != 1.0 else {}
     undecayed = set(getattr(model, "no_weight_decay", set)())
     members: dict[str, list[nn.Parameter]] = {"norm": [], "rest": [], "no_decay": []}
     seen: set[int] = set()
@@ -47,17 +77,25 @@ def parameter_groups(
     if not seen:
         raise ValueError("the model has no trainable parameter")
     decay = {"norm": norm_weight_decay, "rest": weight_decay, "no_decay": 0.0}
-    return [{"params": members[n], "weight_decay": decay[n], "name": n} for n in members if members[n]]
+    groups: dict[tuple[str, float], dict[str, Any]] = {}
+    for name, parameters in members.items():
+        for parameter in parameters:
+            scale = scales.get(id(parameter), 1.0)
+            group = {"params": [], "weight_decay": decay[name], "name": name, "lr_scale": scale}
+            groups.setdefault((name, scale), group)["params"].append(parameter)
+    return sorted(groups.values(), key=lambda group: -group["lr_scale"])
 
 
 def build_optimizer(model: nn.Module, cfg: Any) -> torch.optim.Optimizer:
     """The optimizer `SOLVER.OPTIMIZING_METHOD` (sgd, adam or adamw) over the model's parameter groups.
 
     Raises:
-        ValueError: another method, or a model without trainable parameters.
+        ValueError: another method, a model without trainable parameters, or layers that are not known.
     """
     solver = cfg.SOLVER
-    groups = parameter_groups(model, solver.WEIGHT_DECAY, cfg.BN.WEIGHT_DECAY, solver.ZERO_WD_1D_PARAM)
+    groups = parameter_groups(
+        model, solver.WEIGHT_DECAY, cfg.BN.WEIGHT_DECAY, solver.ZERO_WD_1D_PARAM, solver.LAYER_DECAY
+    )
     method = solver.OPTIMIZING_METHOD
     if method == "sgd":
         return torch.optim.SGD(
@@ -74,6 +112,12 @@ def build_optimizer(model: nn.Module, cfg: Any) -> torch.optim.Optimizer:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Use `lr` in every parameter group from now on."""
+    """Use `lr` from now on, in each parameter group times its `lr_scale` (1 where it has none)."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+
+
+def get_lr(optimizer: torch.optim.Optimizer) -> float:
+    """What `set_lr` was given last: the learning rate of the head."""
+    group = optimizer.param_groups[0]
+    return group["lr"] / group.get("lr_scale", 1.0)

@@ -1,18 +1,94 @@
-"""The one place where a built model is moved and wrapped, in this order."""
+"""The one place where a built model is moved, changed for training and wrapped, in one order."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from slowfast.config.nearest import nearest_keys
+from slowfast.layers.norm import SubBatchNorm3d, fix_statistics, measuring_norms
+from slowfast.layers.recompute import recompute
+from slowfast.models.blocks import ResBlock
 from slowfast.utils.distributed import get_world_size, reduce_mean
 
 # Copying buffers between forwards would break a backward through several of them. PyTorch has renamed the option.
 _OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _BUFFER_OPTION = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"
+# Graphs by shape of clip, by with and without memory, by training and evaluation; over PyTorch's limit of 8 everything
+# would quietly run uncompiled.
+_MOST_GRAPHS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """What becomes of a built model before it is used; nothing here changes the names in its state dict.
+
+    Attributes:
+        memory_format: "contiguous" or "channels_last" (`MODEL.MEMORY_FORMAT`).
+        freeze: names of modules that are not trained, see `freeze_stages` (`MODEL.FREEZE_STAGES`).
+        recompute: compute the activations of residual blocks again in the backward pass (`MODEL.ACT_CHECKPOINT`).
+        compile_mode: mode of torch.compile, "" to run uncompiled (`MODEL.COMPILE`, `MODEL.COMPILE_MODE`).
+        half_gradients: send gradients between processes as float16 (`MODEL.FP16_ALLREDUCE`).
+    """
+
+    memory_format: str = "contiguous"
+    freeze: tuple[str, ...] = ()
+    recompute: bool = False
+    compile_mode: str = ""
+    half_gradients: bool = False
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Preparation:
+        """What the section MODEL asks for."""
+        model = cfg.MODEL
+        return cls(
+            model.MEMORY_FORMAT,
+            tuple(model.FREEZE_STAGES),
+            model.ACT_CHECKPOINT,
+            model.COMPILE_MODE if model.COMPILE else "",
+            model.FP16_ALLREDUCE,
+        )
+
+
+def prepare_model(
+    model: nn.Module, device: torch.device, how: Preparation | None = None, training: bool = True
+) -> nn.Module:
+    """Place, freeze, set up recomputation, compile and, where several processes train together, wrap `model`.
+
+    The order matters: gradients are exchanged of what is not frozen, and the compiler sees what is recomputed. The
+    statistics of norm layers stay each process's own until `average_norm_buffers`.
+
+    Args:
+        how: None for placing and wrapping alone.
+        training: False for a model that only predicts, which is placed and compiled.
+
+    Raises:
+        ValueError: what `check_norms`, `freeze_stages`, `recompute_blocks` and `compile_model` raise.
+    """
+    how = how or Preparation()
+    model = place_model(model, device, how.memory_format)
+    if training:
+        check_norms(model, device)
+        freeze_stages(model, how.freeze)
+        if how.recompute:
+            recompute_blocks(model)
+    if how.compile_mode:
+        compile_model(model, how.compile_mode, device)
+    if not training or get_world_size() == 1:
+        return model
+    ids = [device] if device.index is not None else None
+    model = DistributedDataParallel(model, device_ids=ids, **{_BUFFER_OPTION: False})
+    if how.half_gradients:
+        model.register_comm_hook(None, fp16_compress_hook)
+    return model
 
 
 def place_model(model: nn.Module, device: torch.device, memory_format: str = "contiguous") -> nn.Module:
@@ -21,16 +97,77 @@ def place_model(model: nn.Module, device: torch.device, memory_format: str = "co
     return model.to(device, memory_format=layout)
 
 
-def prepare_model(model: nn.Module, device: torch.device, memory_format: str = "contiguous") -> nn.Module:
-    """Place `model` (see `place_model`) and, where several processes train together, average their gradients.
+def check_norms(model: nn.Module, device: torch.device) -> None:
+    """Refuse norms that cannot be trained on `device`; for predicting they do.
 
-    The statistics of norm layers stay each process's own until `average_norm_buffers`.
+    Raises:
+        ValueError: synchronised norms on the CPU.
     """
-    model = place_model(model, device, memory_format)
-    if get_world_size() == 1:
-        return model
-    ids = [device] if device.index is not None else None
-    return DistributedDataParallel(model, device_ids=ids, **{_BUFFER_OPTION: False})
+    if device.type == "cpu" and any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+        raise ValueError(
+            "BN.NORM_TYPE sync_batchnorm is PyTorch's SyncBatchNorm, which trains on GPUs only, and NUM_GPUS is 0; set "
+            "BN.NORM_TYPE batchnorm, which has the same weights"
+        )
+
+
+def freeze_stages(model: nn.Module, names: Sequence[str]) -> None:
+    """Stop the training of some modules, in place: their parameters are fixed, and their norms stay in eval mode.
+
+    Args:
+        names: of modules as in the state dict, such as s1, s1_fuse or s4.pathway0_res2; * stands for anything
+            (`*pathway0*`).
+
+    Raises:
+        ValueError: no module has such a name, or nothing would be left to train.
+    """
+    modules = dict(model.named_modules())
+    for name in names:
+        matched = [module for key, module in modules.items() if key and fnmatchcase(key, name)]
+        if not matched:
+            raise ValueError(
+                f"MODEL.FREEZE_STAGES has {name!r}, which is no module of {type(model).__name__}; the nearest are "
+                f"{', '.join(nearest_keys(name, [key for key in modules if key]))}. Its stages are "
+                f"{', '.join(key for key, _ in model.named_children())}"
+            )
+        for module in matched:
+            module.requires_grad_(False)
+            fix_statistics(module)
+    if names and not any(p.requires_grad for p in model.parameters()):
+        raise ValueError(f"MODEL.FREEZE_STAGES {list(names)} leaves no parameter to train; leave some stage out")
+
+
+def recompute_blocks(model: nn.Module) -> None:
+    """Have every residual block compute its activations again in the backward pass, in place.
+
+    Raises:
+        ValueError: the model has no residual block.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, ResBlock)]
+    if not blocks:
+        raise ValueError(
+            f"MODEL.ACT_CHECKPOINT True recomputes residual blocks, and {type(model).__name__} has none; set it False"
+        )
+    for block in blocks:
+        recompute(block)
+
+
+def compile_model(model: nn.Module, mode: str, device: torch.device) -> None:
+    """Have calls of `model` compiled as a whole, in place; each shape of input takes a while at its first call.
+
+    Raises:
+        ValueError: nothing can be compiled on this machine.
+    """
+    try:
+        torch.compile(torch.square, dynamic=False, mode=mode)(torch.zeros(2, device=device))
+    except Exception as error:  # whatever is missing: each backend has errors of its own
+        raise ValueError(
+            "MODEL.COMPILE True: PyTorch can compile nothing on this machine. It takes a C++ compiler (g++), for GPUs "
+            f"also Triton; install that, or set MODEL.COMPILE False. Its words: {str(error).strip().splitlines()[0]}"
+        ) from error
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
+    # What a recomputed block does besides computing, it does the second time as the first.
+    torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
+    model.compile(dynamic=False, mode=mode)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -42,7 +179,13 @@ def average_norm_buffers(model: nn.Module) -> None:
     """Give every process the mean of the processes' running statistics, before evaluating or saving."""
     if get_world_size() == 1:
         return
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+    norms = measuring_norms(model)
+    buffers = []
+    for norm in norms:
+        parts = isinstance(norm, SubBatchNorm3d)
+        buffers += [norm.split_mean, norm.split_var] if parts else [norm.running_mean, norm.running_var]
     for buffer, mean in zip(buffers, reduce_mean(buffers), strict=True):
         buffer.copy_(mean)
+    for norm in norms:
+        if isinstance(norm, SubBatchNorm3d):
+            norm.aggregate()

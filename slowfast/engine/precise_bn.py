@@ -12,9 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from slowfast.layers.norm import SubBatchNorm3d, measuring_norms
 from slowfast.utils.distributed import is_distributed
-
-BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 class _Moments:
@@ -33,7 +32,7 @@ class _Moments:
         self.totals += count * torch.stack([torch.ones_like(mean), mean, variance + mean.square()])
 
     def store(self, norm: nn.Module) -> None:
-        """Write mean and unbiased variance, over all processes, into the layer's buffers."""
+        """Write mean and unbiased variance, over all processes, into the layer's buffers, those of its parts too."""
         if is_distributed():
             dist.all_reduce(self.totals)
         count, total, squares = self.totals
@@ -41,6 +40,8 @@ class _Moments:
         variance = (squares / count - mean.square()).clamp_min(0) * count / (count - 1)
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
+        if isinstance(norm, SubBatchNorm3d):
+            norm.spread()
 
 
 @torch.no_grad()
@@ -58,7 +59,7 @@ def update_norm_statistics(model: nn.Module, batches: Iterable[Any], forward: Ca
     Returns:
         How many layers were measured; with none no batch is read.
     """
-    norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
+    norms = measuring_norms(model)
     if not norms:
         return 0
     modes = {module: module.training for module in model.modules()}

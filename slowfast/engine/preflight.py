@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from torch import nn
 
 from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.datasets.build import build_dataset
-from slowfast.engine.precise_bn import BatchNorm
 from slowfast.engine.schedule import lr_scale
+from slowfast.layers.norm import SubBatchNorm3d, measuring_norms
 from slowfast.utils.distributed import get_local_world_size, get_world_size
 from slowfast.utils.logging import get_logger
 
@@ -50,9 +51,10 @@ def check_test_list(cfg: Any) -> None:
     build_dataset(cfg, "test")
 
 
-def checkpoint_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def checkpoint_bytes(models: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> int:
     """About how large a checkpoint is: weights, buffers, and what the optimizer will keep for each parameter."""
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    tensors = [tensor for model in models for tensor in model.state_dict().values()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
     copies = 2 if isinstance(optimizer, torch.optim.Adam) else int(optimizer.defaults.get("momentum", 0) > 0)
     return weights + copies * trained
@@ -104,16 +106,18 @@ def describe_schedule(cfg: Any) -> str:
 
 def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
     """Say so where batch norm estimates its statistics from too few clips."""
-    per_process = cfg.TRAIN.BATCH_SIZE // get_local_world_size()
-    if per_process >= SMALL_NORM_BATCH or not any(isinstance(m, BatchNorm) for m in model.modules()):
+    norms = measuring_norms(model)
+    splits = max((norm.num_splits for norm in norms if isinstance(norm, SubBatchNorm3d)), default=1)
+    seen = cfg.TRAIN.BATCH_SIZE // get_local_world_size() // splits
+    if seen >= SMALL_NORM_BATCH or not norms:
         return
     logger.warning(
-        "each batch norm layer sees %d clips at a time (TRAIN.BATCH_SIZE %d over %d process(es) of a host); under %d its "
+        "each batch norm layer sees %d clips at a time (TRAIN.BATCH_SIZE %d over %d part(s)); under %d its "
         "statistics are too noisy to train well. Raise TRAIN.BATCH_SIZE, or set BN.NORM_TYPE frozen_batchnorm and "
         "start from a checkpoint. TRAIN.ACCUM_STEPS enlarges the batch of an update, not the one that norm layers see",
-        per_process,
+        seen,
         cfg.TRAIN.BATCH_SIZE,
-        get_local_world_size(),
+        get_local_world_size() * splits,
         SMALL_NORM_BATCH,
     )
 

@@ -30,11 +30,13 @@ def lr_scale(cfg: Any) -> float:
     """Factor on every learning rate: the linear rule (`LR_REFERENCE_BATCH`) times the number of hosts if asked for.
 
     The linear rule (Goyal et al. 2017, arXiv 1706.02677) keeps lr / total batch constant; the total batch of an
-    update is `TRAIN.BATCH_SIZE * NUM_SHARDS * TRAIN.ACCUM_STEPS`.
+    update is `TRAIN.BATCH_SIZE * NUM_SHARDS * TRAIN.ACCUM_STEPS`. Where multigrid enlarges the batch, the rates of its
+    schedule say so themselves, so the batch without it counts.
     """
     scale = 1.0
     if cfg.SOLVER.LR_REFERENCE_BATCH:
-        scale *= cfg.TRAIN.BATCH_SIZE * cfg.NUM_SHARDS * cfg.TRAIN.ACCUM_STEPS / cfg.SOLVER.LR_REFERENCE_BATCH
+        batch = cfg.MULTIGRID.DEFAULT_B or cfg.TRAIN.BATCH_SIZE
+        scale *= batch * cfg.NUM_SHARDS * cfg.TRAIN.ACCUM_STEPS / cfg.SOLVER.LR_REFERENCE_BATCH
     if cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS:
         scale *= cfg.NUM_SHARDS
     return scale

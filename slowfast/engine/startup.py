@@ -8,8 +8,10 @@ from torch import nn
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, load_last_checkpoint
 from slowfast.checkpoint.weights import load_weights
+from slowfast.engine.ema import restart_average, weights_to_test
 from slowfast.engine.parallel import unwrap
-from slowfast.engine.state import TrainState, restore, restore_progress
+from slowfast.engine.phase import enter_epoch
+from slowfast.engine.state import TrainState, next_epoch, restore, restore_progress
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -35,6 +37,7 @@ def start_training_from(state: TrainState) -> None:
     last = load_last_checkpoint(cfg.OUTPUT_DIR) if cfg.TRAIN.AUTO_RESUME else None
     if last is not None:
         saved, path = last
+        enter_epoch(state, next_epoch(saved))
         restore(state, saved, path)
         logger.info("resumed from %s: epoch %d, iteration %d", path, state.epoch + 1, state.iteration + 1)
         return
@@ -54,9 +57,12 @@ def start_training_from(state: TrainState) -> None:
         allow_missing=True,
         clear_patterns=cfg.TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN,
     )
+    if state.ema is not None:
+        restart_average(state.ema, unwrap(state.model))
     if cfg.TRAIN.CHECKPOINT_EPOCH_RESET or "optimizer_state" not in saved or not report.is_exact:
         logger.info("took the weights of %s; training starts at epoch 1", path)
         return
+    enter_epoch(state, next_epoch(saved))
     restore_progress(state, saved, path)
     logger.info("continuing %s after its epoch %d; TRAIN.CHECKPOINT_EPOCH_RESET takes weights alone", path, state.epoch)
 
@@ -75,7 +81,7 @@ def load_test_weights(model: nn.Module, cfg: Any) -> str:
     if not path:
         last = load_last_checkpoint(cfg.OUTPUT_DIR)
         if last is not None:
-            load_weights(model, last[0]["model_state"], last[1], cfg.TEST.CHECKPOINT_DROP_MISMATCH)
+            load_weights(model, weights_to_test(last[0], cfg.EMA.ENABLE), last[1], cfg.TEST.CHECKPOINT_DROP_MISMATCH)
             return last[1]
         path, kind = cfg.TRAIN.CHECKPOINT_FILE_PATH, cfg.TRAIN.CHECKPOINT_TYPE
     if not path:
@@ -86,7 +92,7 @@ def load_test_weights(model: nn.Module, cfg: Any) -> str:
         )
         return ""
     check_checkpoint_type("TEST", kind)
-    load_weights(model, load_checkpoint(path)["model_state"], path, cfg.TEST.CHECKPOINT_DROP_MISMATCH)
+    load_weights(model, weights_to_test(load_checkpoint(path), cfg.EMA.ENABLE), path, cfg.TEST.CHECKPOINT_DROP_MISMATCH)
     return path
 
 

@@ -7,16 +7,20 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from slowfast.checkpoint.weights import compare_weights, load_weights, rename_keys
 from slowfast.config import cfg_to_yaml
 from slowfast.config.sources import text_layer
+from slowfast.engine.ema import capture_average, restart_average, restore_average
+from slowfast.engine.layout import Layout
 from slowfast.engine.meters import Averages
+from slowfast.engine.optim import get_lr
 from slowfast.engine.parallel import unwrap
 from slowfast.engine.task import Task
 from slowfast.engine.update import Update
-from slowfast.utils.distributed import all_gather_object, get_rank, get_world_size
+from slowfast.utils.distributed import all_gather_object, get_rank, get_world_size, is_main_process
 from slowfast.utils.env import rng_state, set_rng_state
 from slowfast.utils.logging import get_logger
 
@@ -28,12 +32,16 @@ class TrainState:
     """A run in progress.
 
     Attributes:
+        cfg: the settings of the epoch at hand.
         model: as it is called (`unwrap` gives the model itself).
         loader: training batches; its `batch_sampler.set_epoch` chooses the order.
         epoch: epochs completed.
         iteration: batches done in the epoch under way.
         averages: means over the batches of the epoch under way.
+        step: batches done in the whole run.
         data_seconds, step_seconds: of the last iteration: waiting for data, and computing.
+        run_cfg: the settings of the whole run, which a checkpoint keeps.
+        ema: the average of the weights, None without one.
     """
 
     cfg: Any
@@ -45,9 +53,15 @@ class TrainState:
     device: torch.device
     epoch: int = 0
     iteration: int = 0
+    step: int = 0
     averages: Averages = dataclasses.field(default_factory=Averages)
     data_seconds: float = 0.0
     step_seconds: float = 0.0
+    run_cfg: Any = None
+    ema: AveragedModel | None = None
+
+    def __post_init__(self) -> None:
+        self.run_cfg = self.run_cfg or self.cfg
 
     @property
     def epoch_length(self) -> int:
@@ -63,7 +77,17 @@ class TrainState:
     @property
     def lr(self) -> float:
         """The learning rate of the iteration."""
-        return self.optimizer.param_groups[0]["lr"]
+        return get_lr(self.optimizer)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is evaluated: with the averaged weights where there are any."""
+        return self.models[-1]
+
+    @property
+    def models(self) -> list[nn.Module]:
+        """The model without a parallel wrapper, and the one with the averaged weights where there are any."""
+        return [unwrap(self.model), *([] if self.ema is None else [self.ema.module])]
 
     @property
     def progress(self) -> float:
@@ -77,16 +101,24 @@ def capture(state: TrainState) -> dict[str, Any]:
     `epoch` counts from 0 and names the last completed epoch (-1: none), as in PySlowFast's files.
     """
     return {
+        **({} if state.ema is None else {"ema_state": capture_average(state.ema)}),
         "model_state": unwrap(state.model).state_dict(),
         "optimizer_state": state.optimizer.state_dict(),
         "scaler_state": state.update.scaler.state_dict(),
         "epoch": state.epoch - 1,
         "iteration": state.iteration,
+        "step": state.step,
         "epoch_length": state.epoch_length,
+        "layout": dataclasses.asdict(Layout.of(state.run_cfg, state.loader)),
         "averages": state.averages.state_dict(),
         "rng_state": all_gather_object(rng_state(state.device)),
-        "cfg": cfg_to_yaml(state.cfg),
+        "cfg": cfg_to_yaml(state.run_cfg),
     }
+
+
+def next_epoch(saved: dict[str, Any]) -> int:
+    """The epoch, counted from 0, that training goes on with from what `capture` gave; 0 for weights alone."""
+    return int(saved.get("epoch", -1)) + 1 if "optimizer_state" in saved else 0
 
 
 def restore(state: TrainState, saved: dict[str, Any], source: str) -> None:
@@ -134,19 +166,42 @@ def restore_progress(state: TrainState, saved: dict[str, Any], source: str) -> N
         ) from error
     if saved.get("scaler_state") and state.update.scaler.is_enabled():
         state.update.scaler.load_state_dict(saved["scaler_state"])
-    state.epoch = int(saved.get("epoch", -1)) + 1
+    _restore_average(state, saved, source)
+    state.epoch = next_epoch(saved)
     random_states = saved.get("rng_state", [])
     if len(random_states) == get_world_size():
         set_rng_state(random_states[get_rank()], state.device)
-    else:
-        logger.warning("%s is of another number of processes; random draws will differ from that run's", source)
-    iteration = int(saved.get("iteration", 0))
-    if iteration and (saved["epoch_length"] != state.epoch_length or len(random_states) != get_world_size()):
-        logger.warning(
-            "epoch %d is started again: its batches are others than when %s was saved", state.epoch + 1, source
-        )
-        iteration = 0
-    state.iteration = iteration
+    iteration = _place_in_epoch(state, saved, source)
+    done = int(saved.get("step", state.epoch * state.epoch_length + int(saved.get("iteration", 0))))
+    state.iteration, state.step = iteration, done - int(saved.get("iteration", 0)) + iteration
     # Sums over all processes were saved; one process carries them on.
     if iteration and get_rank() == 0:
         state.averages.load_state_dict(saved["averages"])
+
+
+def _place_in_epoch(state: TrainState, saved: dict[str, Any], source: str) -> int:
+    """Batches of the epoch under way that need not be done again; says what differs from the run that was saved."""
+    now = Layout.of(state.run_cfg, state.loader)
+    before = Layout(**saved["layout"]) if "layout" in saved else now
+    change = before.describe_change(now)
+    if change and is_main_process():
+        logger.warning("going on from %s, what is new: %s", source, change)
+    iteration = int(saved.get("iteration", 0))
+    if not iteration or (saved["epoch_length"] == state.epoch_length and before.same_batches(now)):
+        return iteration
+    if is_main_process():
+        logger.warning(
+            "epoch %d is started again: its batches are others than when %s was saved", state.epoch + 1, source
+        )
+    return 0
+
+
+def _restore_average(state: TrainState, saved: dict[str, Any], source: str) -> None:
+    if state.ema is None:
+        if "ema_state" in saved:
+            logger.warning("%s holds averaged weights; with EMA.ENABLE False they are left behind", source)
+    elif "ema_state" in saved:
+        restore_average(state.ema, saved["ema_state"])
+    else:
+        restart_average(state.ema, unwrap(state.model))
+        logger.info("%s holds no averaged weights; their average begins anew", source)

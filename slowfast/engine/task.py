@@ -19,7 +19,11 @@ TASK_REGISTRY = Registry("TASK")
 
 
 class Task(Protocol):
-    """What the loop asks of a task."""
+    """What the loop asks of a task.
+
+    A task whose settings change from epoch to epoch also has a static `epoch_config(cfg, epoch) -> cfg`, epochs counted
+    from 0: a pure function from the settings of a run to those of an epoch, a frozen copy where they differ.
+    """
 
     def train_step(self, model: nn.Module, batch: Any, update: Update) -> dict[str, torch.Tensor]:
         """Run forwards and backwards of one batch and call `update()` at least once.
@@ -52,10 +56,15 @@ class ClipTask:
         return model(batch.inputs)
 
 
-def build_task(cfg: Any) -> Task:
-    """The task named by `TASK` ("" is "clip").
+def task_class(cfg: Any) -> type[Task]:
+    """The class of the task named by `TASK` ("" is "clip").
 
     Raises:
         ValueError: no such task is registered.
     """
-    return TASK_REGISTRY.get(cfg.TASK or "clip")(cfg)
+    return TASK_REGISTRY.get(cfg.TASK or "clip")
+
+
+def build_task(cfg: Any) -> Task:
+    """The task named by `TASK`; ValueError if there is none."""
+    return task_class(cfg)(cfg)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from slowfast.datasets.build import build_loader
+from slowfast.engine.agreement import check_agreement, data_facts, launch_facts, weight_facts
 from slowfast.engine.evaluate import gather_scores
-from slowfast.engine.parallel import place_model
-from slowfast.engine.preflight import check_output_dir, describe_model
+from slowfast.engine.parallel import Preparation, prepare_model
+from slowfast.engine.preflight import describe_model
+from slowfast.engine.run_lock import alone_in_output_dir
 from slowfast.engine.startup import load_test_weights
 from slowfast.engine.task import build_task
 from slowfast.engine.update import autocast_dtype
+from slowfast.engine.workers import shield_workers, worker_deaths_explained
 from slowfast.evaluation.classification import classification_metrics
 from slowfast.models import build_model
 from slowfast.utils.device import device_of
-from slowfast.utils.distributed import barrier, is_main_process
+from slowfast.utils.distributed import barrier
 from slowfast.utils.env import seed_all
+from slowfast.utils.files import write_whole
 from slowfast.utils.logging import get_logger, log_json_stats
 
 logger = get_logger(__name__)
@@ -28,6 +31,7 @@ logger = get_logger(__name__)
 RESULTS_NAME = "test_results.json"
 
 
+@alone_in_output_dir
 def test(cfg: Any) -> dict[str, Any]:
     """Measure the model of a config on the test split.
 
@@ -39,18 +43,21 @@ def test(cfg: Any) -> dict[str, Any]:
         random weights), `videos`, `views`, `unreadable_files`.
 
     Raises:
-        FileNotFoundError, ValueError: no such checkpoint, one that does not fit, or a view that never came.
-        OSError: results cannot be written.
+        FileNotFoundError, ValueError: no such checkpoint, one that does not fit, or a view that never came; another
+            job works in `OUTPUT_DIR`; or the processes of this one were not started alike.
+        OSError: results cannot be written, or a loader's worker process died.
         RuntimeError: too many files cannot be read.
     """
-    check_output_dir(cfg.OUTPUT_DIR)
+    check_agreement(launch_facts(cfg))
     device = device_of(cfg)
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg)
     checkpoint = load_test_weights(model, cfg)
-    place_model(model, device, cfg.MODEL.MEMORY_FORMAT)
+    prepare_model(model, device, Preparation.from_config(cfg), training=False)
     loader = build_loader(cfg, "test")
+    shield_workers(loader)
     dataset = loader.dataset
+    check_agreement({**data_facts("test", dataset), **weight_facts(model)})
     if cfg.LOG_MODEL_INFO:
         logger.info("%s", describe_model(model))
     logger.info(
@@ -59,12 +66,13 @@ def test(cfg: Any) -> dict[str, Any]:
         dataset.num_views,
         cfg.DATA.ENSEMBLE_METHOD,
     )
-    ensemble = gather_scores(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
+    with worker_deaths_explained():
+        ensemble = gather_scores(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
     scores, labels, videos = ensemble.result()
     if cfg.TEST.SAVE_RESULTS_PATH:
         path = os.path.join(cfg.OUTPUT_DIR, cfg.TEST.SAVE_RESULTS_PATH)
         paths = np.array([dataset.paths[video] for video in videos])
-        _write(path, lambda stream: np.savez(stream, scores=scores.numpy(), labels=labels.numpy(), paths=paths))
+        write_whole(path, lambda stream: np.savez(stream, scores=scores.numpy(), labels=labels.numpy(), paths=paths))
     results = {
         **classification_metrics(scores, labels),
         "checkpoint": checkpoint,
@@ -74,20 +82,10 @@ def test(cfg: Any) -> dict[str, Any]:
     }
     log_json_stats({"_type": "test_final", **results})
     text = json.dumps(results, indent=2, sort_keys=True) + "\n"
-    _write(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), lambda stream: stream.write(text.encode()))
+    write_whole(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), lambda stream: stream.write(text.encode()))
     barrier()
     return results
 
 
 # The name is the engine's; collecting it would run it as a test where it is imported.
 test.__test__ = False
-
-
-def _write(path: str, fill: Callable[[Any], object]) -> None:
-    """Let the main process write a file, through a temporary one, so that no half-written one is left."""
-    if not is_main_process():
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".tmp", "wb") as stream:
-        fill(stream)
-    os.replace(path + ".tmp", path)

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from slowfast.checkpoint.io import checkpoint_path, remove_superseded, save_checkpoint
 from slowfast.datasets.build import build_loader
-from slowfast.engine import preflight
+from slowfast.engine import multigrid, preflight
+from slowfast.engine.agreement import check_agreement, data_facts, launch_facts, weight_facts
 from slowfast.engine.evaluate import evaluate
 from slowfast.engine.hooks import IterationStats, ProgressBar, Recorder, UnreadableCount
-from slowfast.engine.interrupt import StopRequest, TrainingInterrupted, shield_workers
+from slowfast.engine.interrupt import StopRequest, TrainingInterrupted
 from slowfast.engine.loop import epoch_batches, train_epoch
-from slowfast.engine.optim import build_optimizer
-from slowfast.engine.parallel import average_norm_buffers, prepare_model, unwrap
+from slowfast.engine.parallel import average_norm_buffers, unwrap
+from slowfast.engine.phase import build_state, check_phases, enter_epoch
 from slowfast.engine.precise_bn import update_norm_statistics
+from slowfast.engine.run_lock import alone_in_output_dir
 from slowfast.engine.startup import start_training_from
 from slowfast.engine.state import TrainState, capture
-from slowfast.engine.task import build_task
-from slowfast.engine.update import autocast, build_update
-from slowfast.models import build_model
-from slowfast.utils.device import device_of
-from slowfast.utils.distributed import barrier, get_rank, is_main_process
-from slowfast.utils.env import seed_all
+from slowfast.engine.update import autocast
+from slowfast.engine.val_results import last_evaluation
+from slowfast.engine.workers import shield_workers, worker_deaths_explained
+from slowfast.utils.distributed import all_gather_object, barrier, is_main_process
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
 
+@alone_in_output_dir
 def train(cfg: Any) -> dict[str, float]:
     """Train to `SOLVER.MAX_EPOCH`, saving and evaluating on the way; continues the run in `OUTPUT_DIR` if there is one.
 
@@ -36,16 +38,21 @@ def train(cfg: Any) -> dict[str, float]:
         The metrics of the last evaluation.
 
     Raises:
-        TrainingInterrupted: a SIGTERM came; everything needed to go on is saved.
+        TrainingInterrupted: a SIGTERM or Ctrl-C came; everything needed to go on is saved.
         NonFiniteError: the loss became NaN or infinite.
-        OSError: `OUTPUT_DIR` cannot be written, or the disk is full.
-        ValueError: a mistake in the config, the data list or a checkpoint.
+        OSError: `OUTPUT_DIR` cannot be written, the disk is full, or a loader's worker process died.
+        ValueError: a mistake in the config, the data list or a checkpoint; another job works in `OUTPUT_DIR`; or the
+            processes of this one were not started alike.
         RuntimeError: too many files cannot be read.
     """
-    preflight.check_output_dir(cfg.OUTPUT_DIR)
+    check_agreement(launch_facts(cfg))
     state = build_state(cfg)
+    check_phases(cfg, state.loader.dataset)
+    val_loader = build_loader(cfg, "val")
+    shield_workers(val_loader)
     start_training_from(state)
-    if state.epoch >= state.max_epoch:
+    check_agreement(start_facts(state, val_loader))
+    if state.epoch >= state.max_epoch and not evaluation_is_missing(state):
         logger.warning(
             "nothing to train: %d epochs are done and SOLVER.MAX_EPOCH is %d. To fine-tune from a checkpoint set "
             "TRAIN.CHECKPOINT_EPOCH_RESET True",
@@ -54,35 +61,23 @@ def train(cfg: Any) -> dict[str, float]:
         )
         return {}
     announce(state)
-    val_loader = build_loader(cfg, "val")
-    shield_workers(val_loader)
-    recorder = Recorder(cfg, first_step=state.epoch * state.epoch_length + state.iteration)
+    recorder = Recorder(cfg, first_step=state.step)
     try:
-        with StopRequest() as stop:
+        with StopRequest() as stop, worker_deaths_explained():
             return run_epochs(state, val_loader, recorder, stop)
     finally:
         recorder.close()
 
 
-def build_state(cfg: Any) -> TrainState:
-    """Model, optimizer, task and data of a config, before the first batch.
-
-    Raises:
-        ValueError: an epoch holds no whole update.
-    """
-    device = device_of(cfg)
-    seed_all(cfg.RNG_SEED)
-    model = prepare_model(build_model(cfg), device, cfg.MODEL.MEMORY_FORMAT)
-    seed_all(cfg.RNG_SEED, get_rank())
-    optimizer = build_optimizer(unwrap(model), cfg)
-    loader = build_loader(cfg, "train")
-    shield_workers(loader)
-    if len(loader) < cfg.TRAIN.ACCUM_STEPS:
-        raise ValueError(
-            f"an epoch has {len(loader)} batches of {cfg.TRAIN.BATCH_SIZE}, fewer than TRAIN.ACCUM_STEPS "
-            f"{cfg.TRAIN.ACCUM_STEPS}; lower one of them"
-        )
-    return TrainState(cfg, model, optimizer, build_update(cfg, model, optimizer), build_task(cfg), loader, device)
+def start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
+    """What all processes have to have in common before the first batch."""
+    return {
+        "epoch and iteration to start after": (state.epoch, state.iteration),
+        "batches of an epoch": state.epoch_length,
+        **data_facts("train", state.loader.dataset),
+        **data_facts("val", val_loader.dataset),
+        **weight_facts(unwrap(state.model)),
+    }
 
 
 def announce(state: TrainState) -> None:
@@ -90,13 +85,16 @@ def announce(state: TrainState) -> None:
     cfg, model = state.cfg, unwrap(state.model)
     saves = -(-(state.max_epoch - state.epoch) // max(1, cfg.TRAIN.CHECKPOINT_PERIOD))
     if is_main_process():
-        size = preflight.checkpoint_bytes(model, state.optimizer)
+        size = preflight.checkpoint_bytes(state.models, state.optimizer)
         preflight.check_disk_space(cfg.OUTPUT_DIR, size, saves)
         preflight.warn_small_norm_batch(model, cfg)
     if cfg.TEST.ENABLE:
         preflight.check_test_list(cfg)
     if cfg.LOG_MODEL_INFO:
         logger.info("%s", preflight.describe_model(model))
+    cycles = multigrid.describe(state.run_cfg)
+    if cycles:
+        logger.info("%s", cycles)
     logger.info("%s; %d iterations an epoch", preflight.describe_schedule(cfg), state.epoch_length)
 
 
@@ -105,12 +103,16 @@ def run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, st
     unreadable = UnreadableCount(state.loader.dataset.unreadable)
     hooks = [unreadable, IterationStats(recorder, state.cfg.LOG_PERIOD, unreadable), ProgressBar()]
     metrics: dict[str, float] = {}
-    while state.epoch < state.max_epoch:
+    if evaluation_is_missing(state):
+        logger.info("the evaluation after epoch %d was cut off, and comes first", state.epoch)
+        metrics = evaluate(state, val_loader, recorder, lambda: stop.requested)
+    while not stop.agreed(state.device):
+        if state.epoch >= state.max_epoch:
+            return metrics
+        enter_epoch(state, state.epoch)
         if train_epoch(state, hooks, lambda: stop.agreed(state.device)):
             metrics = finish_epoch(state, val_loader, recorder, stop) or metrics
-        if stop.agreed(state.device):
-            raise TrainingInterrupted(f"stopped on request; the same command continues from {save(state)}")
-    return metrics
+    raise TrainingInterrupted(f"stopped on request; the same command continues from {save(state)}", stop.signum)
 
 
 def finish_epoch(state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest) -> dict[str, float]:
@@ -119,13 +121,30 @@ def finish_epoch(state: TrainState, val_loader: DataLoader, recorder: Recorder, 
     Returns:
         The metrics, empty if no evaluation was due.
     """
-    save_due = is_due(state, state.cfg.TRAIN.CHECKPOINT_PERIOD)
-    eval_due = is_due(state, state.cfg.TRAIN.EVAL_PERIOD)
+    stages = multigrid.stages_of(state.run_cfg)
+    save_due = is_due(state, state.cfg.TRAIN.CHECKPOINT_PERIOD) or any(state.epoch == stage.end for stage in stages)
+    eval_due = evaluation_is_due(state)
     if save_due or eval_due:
         settle_norms(state)
     if save_due:
         save(state)
     return evaluate(state, val_loader, recorder, lambda: stop.requested) if eval_due else {}
+
+
+def evaluation_is_due(state: TrainState) -> bool:
+    """Whether the epochs that are done end with an evaluation."""
+    stages = multigrid.stages_of(state.run_cfg)
+    if stages:
+        return multigrid.evaluation_due(stages, state.epoch, state.cfg.MULTIGRID.EVAL_FREQ)
+    return is_due(state, state.cfg.TRAIN.EVAL_PERIOD)
+
+
+def evaluation_is_missing(state: TrainState) -> bool:
+    """Whether the run was ended during the evaluation that its last checkpoint is followed by; all processes ask."""
+    cfg = state.cfg
+    ours = cfg.TRAIN.AUTO_RESUME and os.path.exists(checkpoint_path(cfg.OUTPUT_DIR, state.epoch))
+    at_end = state.epoch > 0 and state.iteration == 0 and evaluation_is_due(state)
+    return last_evaluation(cfg.OUTPUT_DIR) < state.epoch and all_gather_object(ours)[0] and at_end
 
 
 def is_due(state: TrainState, period: int) -> bool:
@@ -135,21 +154,23 @@ def is_due(state: TrainState, period: int) -> bool:
 
 def settle_norms(state: TrainState) -> None:
     """Make norm statistics fit to evaluate with: measured anew if configured, the same in all processes."""
-    cfg, model = state.cfg, unwrap(state.model)
+    cfg = state.cfg
     if not cfg.BN.USE_PRECISE_STATS:
-        average_norm_buffers(model)
+        for model in state.models:
+            average_norm_buffers(model)
         return
     # The coming epoch's batches, as they are in train mode; reading them changes nothing.
     count = min(cfg.BN.NUM_BATCHES_PRECISE, len(state.loader))
     batches = epoch_batches(state.loader, state.epoch, 0, count)
     with autocast(state.device, state.update.autocast_dtype):
-        update_norm_statistics(model, batches, lambda m, batch: state.task.predict(m, batch.to(state.device)))
+        update_norm_statistics(state.evaluated, batches, lambda m, batch: state.task.predict(m, batch.to(state.device)))
 
 
 def save(state: TrainState) -> str:
     """Write the state's checkpoint (the main process does, the others wait) and return its path."""
     path = checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch, state.iteration)
-    average_norm_buffers(unwrap(state.model))
+    for model in state.models:
+        average_norm_buffers(model)
     saved = capture(state)
     if is_main_process():
         save_checkpoint(saved, path)

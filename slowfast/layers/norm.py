@@ -1,10 +1,14 @@
 """Normalisation layers of video networks. Shapes: x is (B, C, T, H, W)."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 class FrozenBatchNorm3d(nn.Module):
@@ -42,14 +46,121 @@ class FrozenBatchNorm3d(nn.Module):
         return f"{self.num_features}, eps={self.eps}"
 
 
-def norm_layer(kind: str, eps: float = 1e-5, momentum: float = 0.1) -> Callable[[int], nn.Module]:
+class SubBatchNorm3d(nn.BatchNorm3d):
+    """Batch normalisation of each of `num_splits` parts of a batch by itself, as if each were on a device of its own.
+
+    In training sample i belongs to part i mod `num_splits`, and every part has running statistics. `running_mean` and
+    `running_var`, by which eval mode normalises, are those of all parts together: the mean of their means, and the mean
+    of their variances plus the variance of their means. ("A Multigrid Method for Efficiently Training Video Models",
+    section 3; sample by part as in the published code.)
+
+    State-dict keys are those of `nn.BatchNorm3d` and `split_mean`, `split_var` (num_splits, C). A checkpoint without
+    these, or of another number of parts, starts every part at its running statistics.
+
+    Args:
+        num_features: channels C.
+        num_splits: parts S of a batch.
+        eps, momentum: as of `nn.BatchNorm3d`.
+
+    Raises:
+        ValueError: in forward in training, a batch that S does not divide.
+    """
+
+    def __init__(self, num_features: int, num_splits: int, eps: float = 1e-5, momentum: float = 0.1):
+        super().__init__(num_features, eps, momentum)
+        self.num_splits = num_splits
+        self.register_buffer("split_mean", torch.zeros(num_splits, num_features))
+        self.register_buffer("split_var", torch.ones(num_splits, num_features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(x)
+        batch, splits = x.shape[0], self.num_splits
+        if batch % splits:
+            raise ValueError(
+                f"BN.NUM_SPLITS {splits} does not divide the {batch} clips that a norm layer sees at a time (those of "
+                "one process); set BN.NUM_SPLITS to a divisor, or change TRAIN.BATCH_SIZE"
+            )
+        # The parts stand side by side as channels, so that one call normalises them all.
+        parts = x.reshape(batch // splits, splits * self.num_features, *x.shape[2:])
+        tracked = self.track_running_stats
+        y = F.batch_norm(
+            parts,
+            self.split_mean.view(-1) if tracked else None,
+            self.split_var.view(-1) if tracked else None,
+            self.weight.repeat(splits),
+            self.bias.repeat(splits),
+            True,
+            self.momentum,
+            self.eps,
+        )
+        if tracked:
+            self.num_batches_tracked.add_(1)
+            self.aggregate()
+        return y.reshape(x.shape)
+
+    @torch.no_grad()
+    def aggregate(self) -> None:
+        """Work out `running_mean` and `running_var` from those of the parts."""
+        self.running_mean.copy_(self.split_mean.mean(dim=0))
+        self.running_var.copy_(self.split_var.mean(dim=0) + self.split_mean.var(dim=0, correction=0))
+
+    @torch.no_grad()
+    def spread(self) -> None:
+        """Start every part at `running_mean` and `running_var`."""
+        self.split_mean.copy_(self.running_mean.expand_as(self.split_mean))
+        self.split_var.copy_(self.running_var.expand_as(self.split_var))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for split, running in (("split_mean", "running_mean"), ("split_var", "running_var")):
+            whole, parts = state_dict.get(prefix + running), state_dict.get(prefix + split)
+            wanted = getattr(self, split).shape
+            if whole is not None and whole.shape == wanted[1:] and (parts is None or parts.shape != wanted):
+                state_dict[prefix + split] = whole.expand(wanted)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_splits={self.num_splits}"
+
+
+class FixedStatistics(nn.Module):
+    """Mixin for a norm layer that stays in eval mode while the network around it trains."""
+
+    def train(self, mode: bool = True) -> nn.Module:
+        return super().train(False)
+
+
+@cache
+def _fixed(cls: type[nn.Module]) -> type[nn.Module]:
+    return type(f"Fixed{cls.__name__}", (FixedStatistics, cls), {})
+
+
+def fix_statistics(model: nn.Module) -> None:
+    """Keep all batch norms in `model` at their running statistics, in place; state-dict keys stay as they are."""
+    for module in model.modules():
+        if isinstance(module, BatchNorm) and not isinstance(module, FixedStatistics):
+            module.__class__ = _fixed(type(module))
+            module.eval()
+
+
+def measuring_norms(model: nn.Module) -> list[nn.Module]:
+    """The batch norms of `model` that keep running statistics and are not fixed."""
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
+    return [norm for norm in norms if not isinstance(norm, FixedStatistics)]
+
+
+def norm_layer(
+    kind: str, eps: float = 1e-5, momentum: float = 0.1, num_splits: int = 1, process_group: Any = None
+) -> Callable[[int], nn.Module]:
     """A constructor `norm(channels)` for the norm of that name.
 
     Args:
-        kind: "batchnorm", "frozen_batchnorm", or "sync_batchnorm", PyTorch's, which counts the batches of all
-            processes and trains on GPUs only (`BN.NORM_TYPE`).
+        kind: "batchnorm", "frozen_batchnorm", "sub_batchnorm", or "sync_batchnorm", PyTorch's, which counts the batches
+            of several processes together and trains on GPUs only (`BN.NORM_TYPE`).
         eps: added to the variance.
         momentum: weight of a new batch in the running statistics.
+        num_splits: of sub_batchnorm, parts of a batch.
+        process_group: of sync_batchnorm, the processes that share statistics; None for all.
 
     Raises:
         ValueError: for another name.
@@ -57,7 +168,8 @@ def norm_layer(kind: str, eps: float = 1e-5, momentum: float = 0.1) -> Callable[
     kinds = {
         "batchnorm": partial(nn.BatchNorm3d, eps=eps, momentum=momentum),
         "frozen_batchnorm": partial(FrozenBatchNorm3d, eps=eps),
-        "sync_batchnorm": partial(nn.SyncBatchNorm, eps=eps, momentum=momentum),
+        "sub_batchnorm": partial(SubBatchNorm3d, num_splits=num_splits, eps=eps, momentum=momentum),
+        "sync_batchnorm": partial(nn.SyncBatchNorm, eps=eps, momentum=momentum, process_group=process_group),
     }
     if kind not in kinds:
         raise ValueError(f"BN.NORM_TYPE is {kind!r}; norms that can be built are {', '.join(sorted(kinds))}")

@@ -139,6 +139,18 @@ class ResStage(nn.Module):
             for name, module in modules.items():
                 self.add_module(f"pathway{i}_{name}", module)
 
+    def depth_groups(self) -> list[list[nn.Module]]:
+        """The modules by depth: a residual block of each pathway, and what follows it there."""
+        groups: list[list[nn.Module]] = []
+        for names in self.names:
+            depth = -1
+            for module in (getattr(self, name) for name in names):
+                depth += isinstance(module, ResBlock)
+                if depth == len(groups):
+                    groups.append([])
+                groups[depth].append(module)
+        return groups
+
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
         outputs = []
         for features, names in zip(x, self.names, strict=True):

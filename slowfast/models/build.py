@@ -16,6 +16,7 @@ from slowfast.models.init import init_weights
 from slowfast.models.resnet import ResNet
 from slowfast.models.slowfast import FuseFastToSlow, SlowFast
 from slowfast.models.stem import PathwayStems, ResNetStem
+from slowfast.utils.distributed import get_world_size, norm_group
 from slowfast.utils.logging import get_logger
 from slowfast.utils.registry import Registry
 
@@ -37,7 +38,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
     Raises:
         ValueError: MODEL.MODEL_NAME or MODEL.ADAPTER is not registered, or a setting of the model is inconsistent.
     """
-    if cfg.BN.NORM_TYPE == "sync_batchnorm" and _is_alone(cfg):
+    if _norm_type(cfg) == "sync_batchnorm" and _is_alone(cfg):
         logger.info("BN.NORM_TYPE sync_batchnorm is built as batchnorm: one process has nobody to synchronise with")
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)
     if cfg.MODEL.ADAPTER:
@@ -78,16 +79,31 @@ def _initialised(model: nn.Module, cfg: CfgNode) -> nn.Module:
     return model
 
 
-def _is_alone(cfg: CfgNode) -> bool:
-    """Whether the run has one process."""
-    return max(1, cfg.NUM_GPUS) * cfg.NUM_SHARDS == 1
+def build_norm(cfg: CfgNode, kind: str) -> Callable[[int], nn.Module]:
+    """A constructor `norm(channels)` of the norm `kind`, a value of BN.NORM_TYPE, by the section BN.
+
+    Raises:
+        ValueError: an unknown kind, or sync_batchnorm over groups that do not fill the host.
+    """
+    if kind == "sync_batchnorm" and _is_alone(cfg):
+        kind = "batchnorm"
+    group = None
+    if kind == "sync_batchnorm" and cfg.NUM_GPUS > 0:
+        group = norm_group(cfg.BN.GLOBAL_SYNC, cfg.BN.NUM_SYNC_DEVICES)
+    return norm_layer(kind, cfg.BN.EPSILON, cfg.BN.MOMENTUM, cfg.BN.NUM_SPLITS, group)
+
+
+def _norm_type(cfg: CfgNode) -> str:
+    return "frozen_batchnorm" if cfg.MODEL.FROZEN_BN else cfg.BN.NORM_TYPE
 
 
 def _norm(cfg: CfgNode) -> Callable[[int], nn.Module]:
-    kind = "frozen_batchnorm" if cfg.MODEL.FROZEN_BN else cfg.BN.NORM_TYPE
-    if kind == "sync_batchnorm" and _is_alone(cfg):
-        kind = "batchnorm"
-    return norm_layer(kind, cfg.BN.EPSILON, cfg.BN.MOMENTUM)
+    return build_norm(cfg, _norm_type(cfg))
+
+
+def _is_alone(cfg: CfgNode) -> bool:
+    """Whether one GPU trains, or tests, alone."""
+    return cfg.NUM_GPUS == 1 and max(get_world_size(), cfg.NUM_SHARDS) == 1
 
 
 def _parts(cfg: CfgNode, widths: list[int], fused_channels: int) -> tuple[nn.Module, list[nn.Module], nn.Module, list]:
@@ -182,10 +198,10 @@ def _head(cfg: CfgNode, dims: list[int], pool: list[tuple]) -> ClassificationHea
     spatial, temporal = cfg.MODEL.FINAL_POOL
     pools = []
     for rate, size in zip(rates, pool, strict=True):
-        # Short-cycle multigrid changes the clip's size by the iteration, so there everything is pooled.
+        # Where the clip's size changes by the iteration, everything is pooled.
         whole = cfg.MULTIGRID.SHORT_CYCLE
-        window = (None, None) if whole else (frames // rate // size[0], crop // 32)
-        pools.append(SpaceTimePool(*window, spatial, temporal))
+        window_t = None if whole or cfg.DATA.TRAIN_NUM_FRAMES else frames // rate // size[0]
+        pools.append(SpaceTimePool(window_t, None if whole else crop // 32, spatial, temporal))
     return ClassificationHead(
         dims, cfg.MODEL.NUM_CLASSES, pools, cfg.MODEL.DROPOUT_RATE, cfg.MODEL.HEAD_ACT, cfg.MODEL.FC_INIT_STD
     )

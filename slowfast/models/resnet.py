@@ -33,6 +33,13 @@ class ResNet(nn.Module):
         """Channels in front of the classifier, over all pathways."""
         return self.head.num_features
 
+    def depth_groups(self) -> list[list[nn.Module]]:
+        """The layers by depth: stem, residual blocks, head; what follows a block is of the block's depth."""
+        groups = [[self.s1]]
+        for stage in (self.s2, self.s3, self.s4, self.s5):
+            groups += stage.depth_groups()
+        return [*groups, [self.head]]
+
     def _pool(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
         return [getattr(self, f"pathway{i}_pool")(features) for i, features in enumerate(x)]
 

@@ -64,6 +64,15 @@ class SlowFast(ResNet):
         super().__init__(stem, stages, head, pool)
         self.s1_fuse, self.s2_fuse, self.s3_fuse, self.s4_fuse = fusions
 
+    def depth_groups(self) -> list[list[nn.Module]]:
+        """As of `ResNet`; a lateral connection is of the depth of the last block that it follows."""
+        groups, last = super().depth_groups(), 0
+        groups[last].append(self.s1_fuse)
+        for stage, fusion in ((self.s2, self.s2_fuse), (self.s3, self.s3_fuse), (self.s4, self.s4_fuse)):
+            last += len(stage.depth_groups())
+            groups[last].append(fusion)
+        return groups
+
     def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         """Features (B, C, T', H', W') of both pathways in front of the head."""
         x = self.s1_fuse(self.s1(inputs))

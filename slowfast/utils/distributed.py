@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -36,6 +37,33 @@ def get_local_world_size() -> int:
 def get_num_hosts() -> int:
     """On how many hosts they run."""
     return get_world_size() // get_local_world_size()
+
+
+@cache
+def norm_group(everywhere: bool, neighbours: int) -> Any:
+    """The processes that share the statistics of synchronised norms with this one; all of them have to ask.
+
+    Args:
+        everywhere: all processes of all hosts.
+        neighbours: otherwise groups of this many processes of a host; 1 for all of a host.
+
+    Returns:
+        A process group; None for all processes.
+
+    Raises:
+        ValueError: the processes of a host are no multiple of `neighbours`.
+    """
+    local = get_local_world_size()
+    size = local if neighbours == 1 else neighbours
+    if everywhere or not is_distributed() or size == get_world_size():
+        return None
+    if local % size:
+        raise ValueError(
+            f"BN.NUM_SYNC_DEVICES {neighbours} does not divide the {local} processes of a host; set it to a divisor, "
+            "or to 1 for all of them"
+        )
+    group, _ = dist.new_subgroups(size)
+    return group
 
 
 def is_main_process() -> bool:

@@ -84,13 +84,14 @@ def _join(main: Callable[[Any], Any], cfg: Any, num_procs: int | None) -> Any:
     if cfg.NUM_GPUS > 0:
         select_device(int(os.environ["LOCAL_RANK"]))
     _end_with_parent()
+    _warn_of_stale_addresses(cfg)
     # The file it writes is how the agent learns of an exception.
     return record(_in_group)(main, cfg, backend)
 
 
 def _in_group(main: Callable[[Any], Any], cfg: Any, backend: str) -> Any:
     try:
-        dist.init_process_group(backend, timeout=datetime.timedelta(seconds=cfg.DIST.TIMEOUT))
+        _join_group(backend, datetime.timedelta(seconds=cfg.DIST.TIMEOUT))
         result = main(cfg)
         dist.destroy_process_group()
     except RuntimeError as error:
@@ -99,6 +100,18 @@ def _in_group(main: Callable[[Any], Any], cfg: Any, backend: str) -> Any:
             raise
         raise LostContactError(reason) from error
     return result
+
+
+def _join_group(backend: str, timeout: datetime.timedelta) -> None:
+    """Join the group that the environment describes.
+
+    PyTorch 2.13 leaves the addresses of ended processes in the agent's store. On one host, where all count restarts
+    alike, every start gets a part of the store to itself, so that nobody waits for the dead.
+    """
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+    if int(os.environ.get("GROUP_WORLD_SIZE", 1)) == 1:
+        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
 
 
 def _as_started(cfg: Any, num_procs: int | None) -> Any:
@@ -129,6 +142,22 @@ def _end_with_parent() -> None:
     """Have the kernel send this process a SIGTERM should its parent die without a word, so that no process stays."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+
+def _warn_of_stale_addresses(cfg: Any) -> None:
+    """Say so where restarted processes of several hosts may read, and wait for, the addresses of their predecessors.
+
+    Agents that share their store with the processes number its entries by restarts, which each host counts alone.
+    """
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
+    if cfg.NUM_SHARDS > 1 and shared and restarts and os.environ["RANK"] == "0":
+        logger.warning(
+            "%d restarts over %d hosts: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on every host; without it "
+            "processes that are started again can miss each other",
+            restarts,
+            cfg.NUM_SHARDS,
+        )
 
 
 def _lost_contact(error: RuntimeError, timeout: float) -> str | None:

@@ -27,8 +27,8 @@ def test_one_warning_lists_all(caplog):
         True,
         "MVIT.REV.ENABLE",
         True,
-        "SOLVER.LAYER_DECAY",
-        0.9,
+        "SOLVER.LARS_ON",
+        True,
         "DATA.CROP_SIZE",
         112,
     ]
@@ -36,7 +36,7 @@ def test_one_warning_lists_all(caplog):
     for key in (
         "AUG.ENABLE",
         "MVIT.REV.ENABLE",
-        "SOLVER.LAYER_DECAY",
+        "SOLVER.LARS_ON",
         "DATA.CROP_SIZE",
         "PREFETCH.NUM_LOADERS",
     ):
@@ -53,7 +53,7 @@ def test_silence_when_everything_works(caplog):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("BN.NORM_TYPE", "sub_batchnorm"), ("TASK", "ssl_eval"), ("TRAIN.CHECKPOINT_TYPE", "caffe2")],
+    [("BN.NORM_TYPE", "none"), ("TASK", "ssl_eval"), ("TRAIN.CHECKPOINT_TYPE", "caffe2")],
 )
 def test_values_of_parts_not_built(caplog, key, value):
     (message,) = warnings_of(caplog, [key, value])

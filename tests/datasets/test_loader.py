@@ -6,7 +6,8 @@ import torch
 from torch.utils.data import Dataset
 
 from slowfast.datasets import DATASET_REGISTRY, Sample, build_loader
-from slowfast.datasets.sampler import EpochBatchSampler, generator_of
+from slowfast.datasets.random_streams import generator_of
+from slowfast.datasets.sampler import EpochBatchSampler
 
 WORKERS = "DATA_LOADER.NUM_WORKERS"
 
@@ -109,7 +110,7 @@ def test_workers_run_one_thread_and_differ_in_seed(tiny_cfg):
 
 
 def indices(sampler):
-    return [[index for index, _ in batch] for batch in sampler]
+    return [[index for index, _, _ in batch] for batch in sampler]
 
 
 def test_order_depends_on_seed_and_epoch():
@@ -126,7 +127,7 @@ def test_order_depends_on_seed_and_epoch():
 def test_keys_carry_the_epoch():
     sampler = EpochBatchSampler(4, 2, shuffle=False, seed=0)
     sampler.set_epoch(6)
-    assert list(sampler) == [[(0, 6), (1, 6)], [(2, 6), (3, 6)]]
+    assert list(sampler) == [[(0, 6, None), (1, 6, None)], [(2, 6, None), (3, 6, None)]]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from slowfast.engine.optim import build_optimizer, parameter_groups, set_lr
+from slowfast.config import load_config
+from slowfast.engine.optim import build_optimizer, get_lr, parameter_groups, set_lr
 from slowfast.models import build_model
 
 
@@ -79,3 +80,56 @@ def test_sgd_step_by_hand(tiny_cfg):
     model.weight.grad = torch.full((1, 1), 3.0)
     optimizer.step()
     assert model.weight.item() == pytest.approx(2.0 - 0.1 * 1.9 * (3.0 + 0.5 * 2.0))
+
+
+SLOWFAST = [
+    "MODEL.MODEL_NAME", "SlowFast", "MODEL.ARCH", "slowfast", "DATA.INPUT_CHANNEL_NUM", [3, 3], "SLOWFAST.ALPHA", 4,
+    "SLOWFAST.BETA_INV", 4, "RESNET.SPATIAL_STRIDES", [[1, 1], *[[2, 2]] * 3], "NONLOCAL.LOCATION",
+    [[[], []], [[1], []], [[], []], [[], []]],
+]  # fmt: skip
+# Depth of a parameter by how its name starts, of 0 to 9 at 18 layers: two blocks a stage. The first that fits counts.
+DEPTHS = [
+    ("s1.", 0), ("s1_fuse.", 0),
+    ("s2.pathway0_res0.", 1), ("s2.pathway1_res0.", 1), ("s2.pathway0_res1.", 2), ("s2.pathway1_res1.", 2),
+    ("s2_fuse.", 2),
+    ("s3.pathway0_res0.", 3), ("s3.pathway1_res0.", 3), ("s3.pathway0_res1.", 4), ("s3.pathway1_res1.", 4),
+    ("s3.pathway0_nonlocal1.", 4), ("s3_fuse.", 4),
+    ("s4.pathway0_res0.", 5), ("s4.pathway1_res0.", 5), ("s4.pathway0_res1.", 6), ("s4.pathway1_res1.", 6),
+    ("s4_fuse.", 6),
+    ("s5.pathway0_res0.", 7), ("s5.pathway1_res0.", 7), ("s5.pathway0_res1.", 8), ("s5.pathway1_res1.", 8),
+    ("head.", 9),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("model_settings", [[], SLOWFAST], ids=["slow", "slowfast"])
+def test_layer_decay_by_the_table(tiny_model, model_settings):
+    cfg = load_config(None, [*tiny_model, *model_settings, "SOLVER.LAYER_DECAY", 0.5])
+    model = build_model(cfg)
+    optimizer = build_optimizer(model, cfg)
+    set_lr(optimizer, 0.1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    seen = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            seen[name] = group["lr"]
+            depth = next(depth for start, depth in DEPTHS if name.startswith(start))
+            assert group["lr"] == pytest.approx(0.1 * 0.5 ** (9 - depth)), name
+            assert group["weight_decay"] == (0.0 if "bn" in name else 1e-4), name
+    assert seen.keys() == set(names.values())
+    assert get_lr(optimizer) == pytest.approx(0.1)
+
+
+def test_layer_decay_of_frozen_layers_and_of_unknown_ones(tiny_model):
+    cfg = load_config(None, [*tiny_model, "SOLVER.LAYER_DECAY", 0.5])
+    model = build_model(cfg)
+    model.head.requires_grad_(False)
+    model.s1.requires_grad_(False)
+    optimizer = build_optimizer(model, cfg)
+    set_lr(optimizer, 0.1)
+    assert max(group["lr"] for group in optimizer.param_groups) == pytest.approx(0.05)
+    assert get_lr(optimizer) == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="Mixed has no depth_groups"):
+        build_optimizer(Mixed(), cfg)
+    with pytest.raises(ValueError, match="LAYER_DECAY is 1.5"):
+        load_config(None, ["SOLVER.LAYER_DECAY", 1.5])

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -129,6 +130,12 @@ def test_sigterm_to_all_processes_of_a_run(tiny_cfg, tiny_file, uninterrupted, t
     assert_same_bits(final_state(cfg), uninterrupted)
 
 
+def stats_in(caplog):
+    """The objects of statistics that were logged."""
+    found = [record.getMessage() for record in caplog.records if record.getMessage().startswith("json_stats: ")]
+    return [json.loads(text.removeprefix("json_stats: ")) for text in found]
+
+
 def request_stop_at(monkeypatch, method, number):
     """Send this process a SIGTERM in the `number`-th call of the task's `method`."""
     original, calls = getattr(ClipTask, method), []
@@ -155,7 +162,8 @@ def test_stop_is_at_the_end_of_the_update(tiny_cfg, monkeypatch, uninterrupted, 
     assert_same_bits(final_state(cfg), uninterrupted)
 
 
-def test_stop_while_evaluating(tiny_cfg, monkeypatch, uninterrupted):
+def test_stop_while_evaluating(tiny_cfg, monkeypatch, uninterrupted, caplog):
+    """What was trained is saved; the evaluation that was cut off is the first thing done, once."""
     cfg = tiny_cfg(*SETTINGS, "TRAIN.CHECKPOINT_PERIOD", 3, "TRAIN.EVAL_PERIOD", 1)
     with monkeypatch.context() as patch:
         # Six predictions for the precise statistics, the next is the first validation batch.
@@ -163,6 +171,25 @@ def test_stop_while_evaluating(tiny_cfg, monkeypatch, uninterrupted):
         with pytest.raises(TrainingInterrupted):
             train(cfg)
     assert [(file.epoch, file.iteration) for file in find_checkpoints(cfg.OUTPUT_DIR)] == [(1, 0)]
+    assert not (Path(cfg.OUTPUT_DIR) / "val_results.json").exists()
+    caplog.clear()
+    train(cfg)
+    epochs = [entry["epoch"] for entry in stats_in(caplog) if entry["_type"] == "val_epoch"]
+    assert epochs == ["1/3", "2/3", "3/3"]
+    assert_same_bits(final_state(cfg), uninterrupted)
+
+
+def test_last_evaluation_cut_off(tiny_cfg, monkeypatch):
+    """Nothing is left to train, but the metrics were never told."""
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1)
+    with monkeypatch.context() as patch:
+        request_stop_at(patch, "predict", 1)
+        with pytest.raises(TrainingInterrupted):
+            train(cfg)
+    metrics = train(cfg)
+    assert json.loads((Path(cfg.OUTPUT_DIR) / "val_results.json").read_text()) == {"epoch": 1, **metrics}
+    assert "top1_acc" in metrics
+    assert train(cfg) == {}
 
 
 def test_former_handler_is_back_after_training(tiny_cfg):

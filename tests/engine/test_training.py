@@ -162,7 +162,7 @@ def test_bad_loss_names_the_batch_and_leaves_the_checkpoint(tiny_cfg, monkeypatc
         train(cfg)
     loader = build_loader(cfg, "train")
     loader.batch_sampler.set_epoch(1, 1)
-    videos = [index for index, _ in next(iter(loader.batch_sampler))]
+    videos = [index for index, _, _ in next(iter(loader.batch_sampler))]
     place = f"epoch 2/2, iteration 2/3, lr 0.0025, videos (numbers in the list, the first is 0) {videos}"
     assert place in str(caught.value)
     assert [file.epoch for file in find_checkpoints(cfg.OUTPUT_DIR)] == [1]

@@ -1,7 +1,10 @@
 """The PGT section: keys, what follows from them, and what they must agree on."""
 
+from dataclasses import replace
+
 from fvcore.common.config import CfgNode
 
+from pgt import mgrid
 from pgt.plan import StepPlan, per_pathway
 from slowfast.utils.logging import get_logger
 
@@ -22,6 +25,8 @@ def add_config(cfg: CfgNode) -> None:
             "STEP_LEN": [8],
             # Steps a clip.
             "STEPS": 5,
+            # [least, most] steps of a training clip, drawn for each batch; [] for STEPS, as in testing anyway.
+            "STEPS_RANGE": [],
             # Frames of memory, a pathway; a later step reads STEP_LEN - OVERLAP new frames.
             "OVERLAP": [1],
             # One update a clip, on the sum of the steps' gradients; False: one update a step.
@@ -51,11 +56,15 @@ def add_config(cfg: CfgNode) -> None:
             "SLOW_SAMPLING": "published",
             # Published name of the switch that KEEPS the graph; only False is accepted, see FULL_GRADIENT.
             "TRUNCATE_GRAD": False,
-            # Progressive multigrid: cycles of steps, step lengths and learning-rate scales.
+            # Progressive multigrid: steps, their length and the learning rate change by the epoch, in turn.
             "MGRID": False,
+            # Steps of a clip, an entry for each epoch of the cycle.
             "MGRID_STEPS": [],
+            # STEP_LEN, likewise.
             "MGRID_STEP_LEN": [],
+            # Factors of the learning rate, likewise.
             "MGRID_LRSCALES": [],
+            # The last epoch takes its turn too; False: it takes STEPS, STEP_LEN and the plain learning rate.
             "MGRID_NO_FINETUNE": False,
             # Norm of progressive non-local blocks.
             "NL_NORM": "batchnorm",
@@ -70,12 +79,31 @@ def resolve(cfg: CfgNode) -> None:
     if not cfg.PGT.ENABLE:
         if cfg.TASK == NAME:  # a saved configuration with the section switched off again
             cfg.TASK, cfg.MODEL.ADAPTER, cfg.SLOWFAST.SLOW_INDICES = "", "", []
+            cfg.DATA.TRAIN_NUM_FRAMES = []
         return
     _reject_published_traps(cfg)
     plan = StepPlan.from_config(cfg)
     cfg.TASK = cfg.MODEL.ADAPTER = NAME
     cfg.PGT.TPOOL_SIZE = per_pathway(cfg.PGT.TPOOL_SIZE, plan.num_pathways, "PGT.TPOOL_SIZE")
-    cfg.SLOWFAST.SLOW_INDICES = plan.slow_indices() if plan.num_pathways == 2 else []
+    cfg.PGT.MGRID_STEP_LEN = mgrid.step_lengths(cfg.PGT.MGRID_STEP_LEN, plan.num_pathways)
+    cfg.DATA.TRAIN_NUM_FRAMES = _train_lengths(cfg, plan)
+    # Those of fewer steps are the first of those of more.
+    longest = replace(plan, steps=max(plan.steps, *cfg.PGT.STEPS_RANGE, 0))
+    cfg.SLOWFAST.SLOW_INDICES = longest.slow_indices() if plan.num_pathways == 2 else []
+
+
+def _train_lengths(cfg: CfgNode, plan: StepPlan) -> list[int]:
+    """Frames of a clip for every number of steps in PGT.STEPS_RANGE."""
+    bounds, given = list(cfg.PGT.STEPS_RANGE), list(cfg.DATA.TRAIN_NUM_FRAMES)
+    if bounds and (len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]):
+        raise ValueError(f"PGT.STEPS_RANGE is {bounds}; it is [least, most] steps of a clip, from 1, or [] for STEPS")
+    lengths = [replace(plan, steps=steps).num_frames for steps in range(bounds[0], bounds[1] + 1)] if bounds else []
+    if given and given != lengths:
+        raise ValueError(
+            f"DATA.TRAIN_NUM_FRAMES is {given}, but PGT.STEPS_RANGE {bounds} makes it {lengths}; leave the key "
+            "out, and set STEPS_RANGE"
+        )
+    return lengths
 
 
 def _reject_published_traps(cfg: CfgNode) -> None:
@@ -110,19 +138,40 @@ def validate(cfg: CfgNode) -> None:
     if min(options.TPOOL_SIZE) < 1:
         raise ValueError(f"PGT.TPOOL_SIZE is {list(options.TPOOL_SIZE)}; every entry must be at least 1")
     _validate_training(cfg)
-    # Their defaults are all off or empty.
-    unbuilt = [f"PGT.{key}" for key in options if (key.startswith("MGRID") or key == "ALL_STEP_TEST") and options[key]]
-    if unbuilt:
-        logger.warning("not built yet, so without effect: %s", ", ".join(unbuilt))
+    _validate_multigrid(cfg)
+    if options.ALL_STEP_TEST:
+        logger.warning("not built yet, so without effect: PGT.ALL_STEP_TEST")
+
+
+def _validate_multigrid(cfg: CfgNode) -> None:
+    if cfg.PGT.MGRID:
+        mgrid.validate(cfg)
+    factors = cfg.MULTIGRID.LONG_CYCLE_FACTORS
+    if cfg.MULTIGRID.LONG_CYCLE and any(frames != 1 for frames, _ in factors):
+        raise ValueError(
+            f"MULTIGRID.LONG_CYCLE_FACTORS {factors} shorten DATA.NUM_FRAMES, which the steps of PGT fix at "
+            f"{cfg.DATA.NUM_FRAMES}. For shorter clips set PGT.MGRID with MGRID_STEPS and MGRID_STEP_LEN in place of "
+            "MULTIGRID.LONG_CYCLE; for smaller ones alone let every first factor be 1"
+        )
 
 
 def _validate_training(cfg: CfgNode) -> None:
     options = cfg.PGT
     weights = list(options.STEP_WEIGHTS)
+    if weights and options.STEPS_RANGE:
+        raise ValueError(
+            f"PGT.STEP_WEIGHTS {weights} has a weight for each step, but PGT.STEPS_RANGE {list(options.STEPS_RANGE)} "
+            "draws their number; keep one of them"
+        )
     if weights and (len(weights) != options.STEPS or min(weights) < 0 or sum(weights) <= 0):
         raise ValueError(
             f"PGT.STEP_WEIGHTS is {weights}; it must hold one weight for each of the {options.STEPS} steps, none "
             "below 0 and not all 0, or be [] for equal weights"
+        )
+    if options.FULL_GRADIENT and cfg.MODEL.ACT_CHECKPOINT and cfg.MODEL.COMPILE:
+        raise ValueError(
+            "PGT.FULL_GRADIENT, MODEL.ACT_CHECKPOINT and MODEL.COMPILE, all True: compiled, a step's activations cannot "
+            "be computed again once later steps have changed the norms' statistics; set one of the three to False"
         )
     if options.TRAIN_TOGETHER:
         return

@@ -9,9 +9,8 @@ from pgt.config import NAME, head_cache
 from pgt.markov import CacheRule, MarkovConv3d, MarkovNonLocal, MarkovPool, StepFusion, WholeStep
 from pgt.progressive import Progressive
 from slowfast.layers.nonlocal_ import NonLocal
-from slowfast.layers.norm import norm_layer
 from slowfast.layers.pool import SpaceTimePool
-from slowfast.models.build import MODEL_ADAPTERS
+from slowfast.models.build import MODEL_ADAPTERS, build_norm
 from slowfast.models.slowfast import FuseFastToSlow
 
 
@@ -21,7 +20,7 @@ def progressive_model(model: nn.Module, cfg: CfgNode) -> nn.Module:
     options = cfg.PGT
     rules = [CacheRule(frames, options.CACHE, options.CACHE_MOMENTUM) for frames in options.OVERLAP]
     head_rules = [CacheRule(frames, head_cache(cfg), options.CACHE_MOMENTUM) for frames in options.OVERLAP]
-    norm = norm_layer(options.NL_NORM, cfg.BN.EPSILON, cfg.BN.MOMENTUM) if cfg.NONLOCAL.PROGRESS else None
+    norm = build_norm(cfg, options.NL_NORM) if cfg.NONLOCAL.PROGRESS else None
     convert(model, rules, head_rules if options.HEAD else None, options.TPOOL_SIZE, norm)
     model.full_gradient = options.FULL_GRADIENT
     model.carries_memory = options.MEMORY

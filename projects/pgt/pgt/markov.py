@@ -28,6 +28,23 @@ Memory = dict[str, torch.Tensor]
 _active: ContextVar[Carry | None] = ContextVar("carry", default=None)
 
 
+class _Tracing:
+    """Stands in for `_active` while torch.compile traces a step, for it cannot look into a ContextVar.
+
+    What is traced is set and reset within one step, so nothing of it is left when the compiled step runs.
+    """
+
+    carry: Carry | None = None
+
+
+_tracing = _Tracing()
+
+
+def active_carry() -> Carry | None:
+    """The carry of the step under way; None in a plain forward."""
+    return _tracing.carry if torch.compiler.is_compiling() else _active.get()
+
+
 class Carry:
     """The memory that one step reads, and the one it leaves.
 
@@ -44,6 +61,13 @@ class Carry:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Operators called inside read from and write to this object."""
+        if torch.compiler.is_compiling():
+            _tracing.carry = self
+            try:
+                yield
+            finally:
+                _tracing.carry = None
+            return
         token = _active.set(self)
         try:
             yield
@@ -65,12 +89,15 @@ class Carry:
         return memory
 
     def write(self, name: str, rule: CacheRule | WholeStep, x: torch.Tensor, memory: torch.Tensor | None) -> None:
-        """Leaves what operator `name` remembers of its input x, given its old memory."""
-        if self.full_gradient:
-            self.new[name] = rule.remember(x, memory)
-        else:
-            with torch.no_grad():
-                self.new[name] = rule.remember(x, memory)
+        """Leaves what operator `name` remembers of its input x, given its old memory.
+
+        The first word counts: a block whose activations are computed again in the backward pass writes a second time,
+        when the step's memory has long been handed on. It is worked out again all the same, since a full gradient needs
+        what autograd keeps of it.
+        """
+        with torch.set_grad_enabled(self.full_gradient and torch.is_grad_enabled()):
+            new = rule.remember(x, memory)
+        self.new.setdefault(name, new)
 
 
 @dataclass(frozen=True)
@@ -121,7 +148,7 @@ class MarkovConv3d(nn.Conv3d):
     rule: CacheRule
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        carry = _active.get()
+        carry = active_carry()
         if carry is None:
             return super().forward(x)
         memory = carry.read(self.name, x)
@@ -159,7 +186,7 @@ class MarkovPool(SpaceTimePool):
     positions: int
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        carry = _active.get()
+        carry = active_carry()
         if carry is None:
             return self._pool_whole_clip(x)
         frames = pool_space(x, self.size, self.spatial)
@@ -186,7 +213,7 @@ class MarkovNonLocal(NonLocal):
     rule: WholeStep
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        carry = _active.get()
+        carry = active_carry()
         if carry is None:
             return super().forward(x)
         memory = carry.read(self.name, x)

@@ -5,7 +5,7 @@ the L - O frames [L + (s-1)(L-O), L + s(L-O)), so a clip has L + (S-1)(L-O) fram
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from fvcore.common.config import CfgNode
@@ -129,6 +129,16 @@ class StepPlan:
         for frames in later:
             indices += _linspace(frames[0] + skip, frames[-1], slow_new)
         return indices
+
+    def for_clips(self, inputs: Sequence[torch.Tensor]) -> "StepPlan":
+        """The plan of clips of another number of steps; this one where their frames are not those of whole steps.
+
+        Args:
+            inputs: one clip (B, C, T, H, W) a pathway.
+        """
+        length, overlap = self.step_len[-1], self.overlap[-1]
+        later, rest = divmod(inputs[-1].shape[2] - length, length - overlap)
+        return self if rest or later < 0 else replace(self, steps=later + 1)
 
     def split(self, inputs: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
         """The step inputs of a clip: for every step a list of (B, C, T_s, H, W), one a pathway; views, nothing is

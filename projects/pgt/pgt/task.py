@@ -4,9 +4,11 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from pgt import mgrid
 from pgt.config import NAME
 from pgt.evaluate import ensemble, step_scores
 from pgt.plan import StepPlan
+from pgt.truncation import StepGradients
 from slowfast.datasets.batch import Batch
 from slowfast.engine.task import TASK_REGISTRY
 from slowfast.engine.update import Update
@@ -14,7 +16,7 @@ from slowfast.models.losses import build_loss
 
 
 @TASK_REGISTRY.register(NAME)
-class ProgressiveTask:
+class ProgressiveTask(StepGradients):
     """For each step of a clip: forward with the memory of the step before, loss, backward. ("PGT", section 3.)
 
     One update a clip, on the sum of the steps' gradients (PGT.TRAIN_TOGETHER), or one a step.
@@ -24,19 +26,25 @@ class ProgressiveTask:
         options = cfg.PGT
         self.plan = StepPlan.from_config(cfg)
         self.loss = build_loss(cfg)
-        self.weights = list(options.STEP_WEIGHTS) or [1.0] * options.STEPS
+        self.weights = list(options.STEP_WEIGHTS) or [1.0] * max(options.STEPS, *options.STEPS_RANGE, 0)
         self.together = options.TRAIN_TOGETHER
         self.full_gradient = options.FULL_GRADIENT
         self.progressive_eval = options.PG_EVAL
         self.ensemble_method = options.ENSEMBLE_METHOD
 
+    @staticmethod
+    def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
+        """The settings of an epoch, counted from 0: steps, their length and the learning rate of multigrid."""
+        return mgrid.epoch_config(cfg, epoch)
+
     def train_step(self, model: nn.Module, batch: Batch, update: Update) -> dict[str, torch.Tensor]:
-        """Trains on one batch of clips; the reported loss is the weighted mean over steps, the scores the steps'
-        mean.
+        """Trains on one batch of clips, in as many steps as they are long; the reported loss is the weighted mean over
+        steps, the scores the steps' mean.
         """
         memory, losses, scores = None, [], []
-        final = self.plan.steps - 1
-        for s, step_inputs in enumerate(self.plan.split(batch.inputs)):
+        plan = self.plan.for_clips(batch.inputs)
+        final = plan.steps - 1
+        for s, step_inputs in enumerate(plan.split(batch.inputs)):
             with update.sync(last=s == final or not self.together):
                 with update.autocast():
                     logits, memory = model(step_inputs, memory)
@@ -52,11 +60,11 @@ class ProgressiveTask:
                 update()
         if self.together:
             update()
-        mean_loss = torch.stack(losses).detach().sum() / sum(self.weights)
+        mean_loss = torch.stack(losses).detach().sum() / sum(self.weights[: plan.steps])
         return {"loss": mean_loss, "scores": torch.stack(scores).mean(dim=0)}
 
     def predict(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Class scores of the clips: the steps' ensemble (PGT.PG_EVAL), or one forward over the whole clip."""
         if self.progressive_eval:
-            return ensemble(step_scores(model, batch.inputs, self.plan), self.ensemble_method)
+            return ensemble(step_scores(model, batch.inputs, self.plan.for_clips(batch.inputs)), self.ensemble_method)
         return model.whole_clip(batch.inputs)

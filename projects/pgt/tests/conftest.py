@@ -1,9 +1,17 @@
 """Small progressive models, and the settings around them."""
 
+import os
+import signal
+
 import pytest
 import torch
 
+from pgt.task import ProgressiveTask
+from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import load_config
+from slowfast.datasets.synthetic import SweepSpec, make_sweep
+from slowfast.engine.interrupt import TrainingInterrupted
+from slowfast.engine.train import train
 
 STEPS = [
     "PGT.ENABLE",
@@ -83,3 +91,51 @@ def random_clip():
 def variant(request):
     """Every kind of model and memory in turn."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def sweep_data(tmp_path_factory):
+    """Folder of 6 training, 2 validation and 2 test videos of 36 frames, 32 pixels, 4 frames a second."""
+    folder = tmp_path_factory.mktemp("sweep")
+    make_sweep(folder, SweepSpec(train=6, val=2, test=2))
+    return folder
+
+
+@pytest.fixture
+def run_cfg(tiny_model, sweep_data, tmp_path):
+    """`run_cfg(*more)`: a run of 3 steps of 4 frames on `sweep_data`, 3 batches an epoch, frozen norms, no dropout."""
+    settings = [
+        *tiny_model, "DATA.PATH_TO_DATA_DIR", str(sweep_data), "OUTPUT_DIR", str(tmp_path / "out"),
+        "DATA.TARGET_FPS", 4, "MODEL.NUM_CLASSES", 8, "RESNET.TRANS_FUNC", "basic_transform",
+        "PGT.ENABLE", True, "PGT.TRAIN_TOGETHER", True, "PGT.STEPS", 3, "PGT.STEP_LEN", [4], "DATA.NUM_FRAMES", 10,
+        "BN.NORM_TYPE", "frozen_batchnorm", "TRAIN.BATCH_SIZE", 2, "TEST.ENABLE", False, "DATA_LOADER.NUM_WORKERS", 0,
+        "SOLVER.BASE_LR", 0.05, "SOLVER.MAX_EPOCH", 5, "TRAIN.EVAL_PERIOD", 5, "TRAIN.CHECKPOINT_PERIOD", 5,
+    ]  # fmt: skip
+    return lambda *more: load_config(None, [*settings, *more])
+
+
+@pytest.fixture
+def cut_off_at(monkeypatch):
+    """`cut_off_at(cfg, number)`: train, with a SIGTERM in batch `number`, and see the run stop."""
+
+    def cut(cfg, number):
+        original, calls = ProgressiveTask.train_step, []
+
+        def train_step(self, *args):
+            calls.append(0)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(self, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ProgressiveTask, "train_step", train_step)
+            with pytest.raises(TrainingInterrupted):
+                train(cfg)
+
+    return cut
+
+
+@pytest.fixture
+def last_state():
+    """`last_state(cfg)`: the newest checkpoint of a run."""
+    return lambda cfg: load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)

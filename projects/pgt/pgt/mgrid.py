@@ -1,0 +1,93 @@
+"""Multigrid over steps: number of steps, step length and learning rate change by the epoch, in turn.
+
+Epoch e takes entry e mod n of PGT.MGRID_STEPS, MGRID_STEP_LEN and MGRID_LRSCALES; the last epoch takes the plain
+setting, unless MGRID_NO_FINETUNE. ("PGT", section 3; the published settings.)
+"""
+
+from collections.abc import Sequence
+
+from fvcore.common.config import CfgNode
+
+from pgt.plan import StepPlan, per_pathway
+
+# The learning rate is linear in these, under every policy and in its warm-up.
+_RATES = ("BASE_LR", "COSINE_END_LR", "WARMUP_START_LR")
+
+
+def step_lengths(values: Sequence[int | Sequence[int]], pathways: int) -> list[list[int]]:
+    """PGT.MGRID_STEP_LEN with a list a pathway in every entry; a bare integer stands for all pathways.
+
+    Raises:
+        ValueError: an entry of another number of pathways.
+    """
+    return [
+        per_pathway(value if isinstance(value, list) else [value], pathways, f"entry {i + 1} of PGT.MGRID_STEP_LEN")
+        for i, value in enumerate(values)
+    ]
+
+
+def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
+    """The settings of an epoch, counted from 0, of a run with PGT.MGRID; `cfg` itself where they are plain."""
+    options = cfg.PGT
+    if not options.MGRID or (epoch >= cfg.SOLVER.MAX_EPOCH - 1 and not options.MGRID_NO_FINETUNE):
+        return cfg
+    entry = epoch % len(options.MGRID_STEPS)
+    plan = entry_plan(cfg, entry)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.PGT.STEPS, cfg.PGT.STEP_LEN = plan.steps, list(plan.step_len)
+    cfg.DATA.NUM_FRAMES = plan.num_frames
+    cfg.SLOWFAST.SLOW_INDICES = plan.slow_indices() if plan.num_pathways == 2 else []
+    for key in _RATES:
+        cfg.SOLVER[key] *= options.MGRID_LRSCALES[entry]
+    cfg.freeze()
+    return cfg
+
+
+def entry_plan(cfg: CfgNode, entry: int) -> StepPlan:
+    """The plan of one entry of the lists.
+
+    Raises:
+        ValueError: lengths out of range, or pathways that disagree; names the entry.
+    """
+    options = cfg.PGT
+    length = options.MGRID_STEP_LEN[entry]
+    alpha = cfg.SLOWFAST.ALPHA if len(length) == 2 else 1
+    try:
+        overlap = per_pathway(options.OVERLAP, len(length), "PGT.OVERLAP")
+        return StepPlan(tuple(length), tuple(overlap), options.MGRID_STEPS[entry], alpha, options.SLOW_SAMPLING)
+    except ValueError as error:
+        raise ValueError(f"entry {entry + 1} of PGT.MGRID_STEPS and PGT.MGRID_STEP_LEN: {error}") from error
+
+
+def validate(cfg: CfgNode) -> None:
+    """The lists of PGT.MGRID among themselves and with the other ways to change clips in the course of training.
+
+    Raises:
+        ValueError: with the keys, their values and what to change.
+    """
+    options = cfg.PGT
+    keys = ("MGRID_STEPS", "MGRID_STEP_LEN", "MGRID_LRSCALES")
+    lists = [list(options[key]) for key in keys]
+    if not lists[0] or len({len(values) for values in lists}) > 1:
+        given = ", ".join(f"{key} has {len(values)} {values}" for key, values in zip(keys, lists, strict=True))
+        raise ValueError(f"PGT.MGRID True takes one entry for each epoch of its cycle in three lists: {given}")
+    if not all(scale > 0 for scale in options.MGRID_LRSCALES):
+        raise ValueError(f"PGT.MGRID_LRSCALES is {lists[2]}; every factor of the learning rate must be over 0")
+    for entry in range(len(lists[0])):
+        entry_plan(cfg, entry)
+    if options.STEPS_RANGE:
+        raise ValueError(
+            f"PGT.STEPS_RANGE {list(options.STEPS_RANGE)} draws the number of steps by the batch, PGT.MGRID sets it by "
+            "the epoch; keep one of them"
+        )
+    if options.STEP_WEIGHTS and set(lists[0]) != {options.STEPS}:
+        raise ValueError(
+            f"PGT.STEP_WEIGHTS has a weight for each of {options.STEPS} steps, but PGT.MGRID_STEPS {lists[0]} changes "
+            "their number; set STEP_WEIGHTS [] for equal weights"
+        )
+    if cfg.MULTIGRID.LONG_CYCLE:
+        raise ValueError(
+            "PGT.MGRID and MULTIGRID.LONG_CYCLE both change the clips by the epoch; keep one of them "
+            "(MULTIGRID.SHORT_CYCLE goes with either)"
+        )

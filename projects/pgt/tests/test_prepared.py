@@ -1,0 +1,179 @@
+"""Recomputed and compiled progressive models: the same memory, gradients and statistics, step by step."""
+
+import contextlib
+import copy
+import functools
+import gc
+import threading
+import weakref
+
+import pytest
+import torch
+
+from pgt import StepPlan
+from pgt.convert import convert
+from pgt.markov import CacheRule
+from pgt.progressive import Progressive
+from pgt.task import ProgressiveTask
+from slowfast.config import load_config
+from slowfast.datasets.batch import Batch
+from slowfast.engine.parallel import Preparation, prepare_model
+from slowfast.engine.update import Update, build_update
+from slowfast.models import build_model
+
+CPU = torch.device("cpu")
+
+
+def trained(cfg, model, clips):
+    """Weights and statistics after one batch."""
+    labels = torch.tensor([1, 3])
+    update = build_update(cfg, model, torch.optim.SGD(model.parameters(), lr=0.05))
+    ProgressiveTask(cfg).train_step(model, Batch(clips, labels, labels, labels), update)
+    return model.state_dict()
+
+
+def assert_trained_alike(cfg, plain, clips):
+    model = prepare_model(copy.deepcopy(plain), CPU, Preparation(recompute=True))
+    results = []
+    for module in (plain, model):
+        torch.manual_seed(3)
+        results.append(trained(cfg, module, clips))
+    assert results[0].keys() == results[1].keys()
+    assert [key for key in results[0] if not torch.equal(results[0][key], results[1][key])] == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["PGT.TRAIN_TOGETHER", True],
+        ["PGT.FULL_GRADIENT", True],
+        ["PGT.TRAIN_TOGETHER", False, "TRAIN.MIXED_PRECISION", True],
+    ],
+    ids=["together", "full_gradient", "per_step_mixed"],
+)
+def test_recomputed_steps_train_bit_for_bit(settings, one_block_model, progressive_cfg, random_clip):
+    cfg = progressive_cfg("slow_basic", *settings)
+    plain = tiny_progressive(one_block_model, cfg.PGT.FULL_GRADIENT, dropout=0.5)
+    assert_trained_alike(cfg, plain, [clip[..., :16, :16] for clip in random_clip(cfg)])
+
+
+def test_recomputed_blocks_beside_nonlocal_ones_and_norms_over_parts(progressive_cfg, parity, random_clip):
+    settings = ["PGT.NL_NORM", "sub_batchnorm", "BN.NUM_SPLITS", 2, "BN.NORM_TYPE", "sub_batchnorm", "PGT.STEPS", 2]
+    cfg = progressive_cfg("progressive_nonlocal", *settings, "RESNET.WIDTH_PER_GROUP", 4, "DATA.NUM_FRAMES", 15)
+    assert_trained_alike(cfg, parity.fill_module(build_model(cfg)).train(), random_clip(cfg))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_memory_is_written_once_and_let_go(full, progressive_cfg, parity, random_clip):
+    """Backward, also in another thread, leaves the memory that was handed out as it was, and nothing behind."""
+    cfg = progressive_cfg("slow_basic", "RESNET.WIDTH_PER_GROUP", 4, "PGT.FULL_GRADIENT", full)
+    model = prepare_model(parity.fill_module(build_model(cfg)).train(), CPU, Preparation(recompute=True))
+    steps = StepPlan.from_config(cfg).split(random_clip(cfg))
+    first, memory = model(steps[0])
+    scores, later = model(steps[1], memory)
+    kept = {name: (id(frames), frames.detach().clone()) for name, frames in later.items()}
+    watched = [weakref.ref(frames) for frames in memory.values()]
+    backward = threading.Thread(target=scores.square().sum().backward)
+    backward.start()
+    backward.join()
+    assert {name: id(frames) for name, frames in later.items()} == {name: i for name, (i, _) in kept.items()}
+    assert all(torch.equal(frames, kept[name][1]) for name, frames in later.items())
+    assert all(p.grad is not None for p in model.parameters())
+    del first, memory, scores, later, backward
+    gc.collect()
+    assert [ref() for ref in watched] == [None] * len(watched)
+
+
+@pytest.fixture
+def fast_compiler(monkeypatch):
+    """Traces and differentiates as torch.compile does, and writes no code, which would take minutes."""
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+
+
+def tiny_progressive(one_block_model, full=False, dropout=0.0):
+    model = convert(one_block_model(dropout), [CacheRule(1, "max", 0.25)], [CacheRule(1, "avg")], [2])
+    model.full_gradient = full
+    return model.train()
+
+
+PLAN = StepPlan((4,), (1,), 4)
+
+
+def compare_steps(model, plain):
+    """Scores, memory, gradients and statistics of a clip by steps, in training and then in evaluation."""
+    clip = torch.randn(2, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(1))
+    results = []
+    for module in (plain, model):
+        for training in (True, False):
+            memory, total, outputs = None, 0.0, []
+            with contextlib.nullcontext() if training else torch.no_grad():
+                for step in PLAN.split([clip]):
+                    scores, memory = module.train(training)(step, memory)
+                    outputs += [scores.detach(), *(frames.detach() for frames in memory.values())]
+                    total = total + scores.square().sum()
+            if training:
+                outputs += torch.autograd.grad(total, list(module.parameters()))
+            results.append(outputs)
+    for expected, got in zip(results[:2], results[2:], strict=True):
+        for a, b in zip(expected, got, strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dict(model.state_dict()), dict(plain.state_dict()), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_compiled_steps_equal_eager_ones_in_four_graphs(full, one_block_model, fast_compiler):
+    """One graph for the first step and one for all others, in training and in evaluation; none is broken."""
+    plain = tiny_progressive(one_block_model, full)
+    model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default"))
+    torch._dynamo.utils.counters.clear()
+    compare_steps(model, plain)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert isinstance(model, Progressive)
+
+
+def test_compiled_and_recomputed_steps_equal_eager_ones(one_block_model, fast_compiler, progressive_settings):
+    plain = tiny_progressive(one_block_model)
+    model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default", recompute=True))
+    clip = torch.randn(2, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(1))
+    memories = []
+    for module in (plain, model):
+        memory, update = None, Update(module, torch.optim.SGD(module.parameters(), lr=0.05))
+        for step in PLAN.split([clip]):
+            scores, memory = module(step, memory)
+            update.backward(scores.square().sum())
+        update()
+        memories.append(memory)
+    torch.testing.assert_close(*memories, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dict(model.state_dict()), dict(plain.state_dict()), rtol=1e-4, atol=1e-5)
+    settings = ["PGT.FULL_GRADIENT", True, "MODEL.ACT_CHECKPOINT", True, "MODEL.COMPILE", True]
+    with pytest.raises(ValueError, match="set one of the three to False"):
+        load_config(None, progressive_settings("slow", *settings))
+
+
+def test_threads_with_a_compiled_model_do_not_meet(one_block_model, fast_compiler):
+    """Two videos step through one compiled model, each in a thread of its own."""
+    plain = tiny_progressive(one_block_model).eval()
+    model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default"), training=False).eval()
+    videos = [torch.randn(1, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(s)) for s in range(2)]
+
+    def run(module, clip):
+        memory, scores = None, []
+        with torch.no_grad():
+            for step in PLAN.split([clip]):
+                y, memory = module(step, memory)
+                scores.append(y)
+        return torch.stack(scores)
+
+    expected, results = [run(plain, clip) for clip in videos], [None, None]
+
+    def work(v):
+        results[v] = run(model, videos[v])
+
+    threads = [threading.Thread(target=work, args=(v,)) for v in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    torch.testing.assert_close(results, expected, rtol=1e-4, atol=1e-5)

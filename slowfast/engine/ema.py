@@ -1,0 +1,68 @@
+"""Exponential moving average of the weights.
+
+Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging"; torch.optim.swa_utils.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from slowfast.checkpoint.weights import replace_weights
+from slowfast.engine.parallel import compile_model
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+
+def build_average(
+    cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer, compile_mode: str = ""
+) -> AveragedModel | None:
+    """The average that `EMA` asks for, kept up by the optimizer's own steps; None where it is off.
+
+    After each step t: w = decay * w + (1 - decay) * weights, from w = the weights after the first step. Steps that a
+    loss scaler skips do not count. Buffers are copies of the model's.
+
+    Args:
+        model: without a parallel wrapper.
+        optimizer: over its parameters.
+        compile_mode: as of `Preparation`; "" to evaluate uncompiled.
+    """
+    if not cfg.EMA.ENABLE:
+        return None
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.EMA.DECAY)).eval()
+    if compile_mode:
+        compile_model(average.module, compile_mode, next(model.parameters()).device)
+    optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
+    return average
+
+
+def capture_average(average: AveragedModel) -> dict[str, Any]:
+    """What a checkpoint holds of it: `model_state`, under the model's own names, and `updates`, how many it counts."""
+    return {"model_state": average.module.state_dict(), "updates": int(average.n_averaged)}
+
+
+def restore_average(average: AveragedModel, saved: dict[str, Any]) -> None:
+    """Go on from what `capture_average` gave."""
+    replace_weights(average.module, saved["model_state"])
+    average.n_averaged.fill_(saved["updates"])
+
+
+def restart_average(average: AveragedModel, model: nn.Module) -> None:
+    """Start afresh from the present weights of `model`."""
+    average.module.load_state_dict(model.state_dict())
+    average.n_averaged.zero_()
+
+
+def weights_to_test(saved: dict[str, Any], averaged: bool) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint that are tested: the averaged ones if asked for (`EMA.ENABLE`) and there."""
+    if averaged and "ema_state" in saved:
+        return saved["ema_state"]["model_state"]
+    if averaged:
+        logger.warning("EMA.ENABLE True, but the checkpoint holds no averaged weights; its plain ones are tested")
+    elif "ema_state" in saved:
+        logger.info("the checkpoint holds averaged weights too; EMA.ENABLE True tests those")
+    return saved["model_state"]

@@ -1,0 +1,204 @@
+"""Multigrid training: coarser clips in larger batches, in a long cycle over epochs and a short one over batches.
+
+Source: Wu et al. 2020, "A Multigrid Method for Efficiently Training Video Models" (arXiv 1912.00998), with the
+arithmetic of PySlowFast, whose settings (section MULTIGRID) thus mean the same here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slowfast.utils.distributed import get_local_world_size
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs `start` to `end` (the last not counted) with clips of one shape; a stage may hold no epoch at all.
+
+    Attributes:
+        step: how many drops of the learning rate came before, from 0.
+        batch_factor: clips of a batch over those of a batch without a cycle.
+        num_frames, crop: of a clip; frames, pixels.
+    """
+
+    step: int
+    batch_factor: int
+    num_frames: int
+    crop: int
+    start: int
+    end: int
+
+
+def long_cycle(
+    num_frames: int,
+    crop: int,
+    steps: Sequence[float],
+    max_epoch: int,
+    factors: Sequence[Sequence[float]],
+    epoch_factor: float,
+    short_factors: Sequence[float] = (),
+) -> list[Stage]:
+    """The stages of training, in order.
+
+    Between two drops of the learning rate every shape has its turn, for epochs in proportion to its batches, so that
+    all take as many iterations; after the last drop comes the finest shape alone, as much shortened as the rest.
+
+    Args:
+        num_frames, crop: of a clip without a cycle.
+        steps: epochs at which a learning rate begins without a cycle, 0 first (SOLVER.STEPS).
+        max_epoch: epochs without a cycle.
+        factors: (frames, crop) of each shape as shares of the full ones, coarsest first.
+        epoch_factor: epochs with the cycle over those without.
+        short_factors: the smaller crops of the short cycle where that is on too, as shares of `crop`.
+    """
+    shapes, average_batch = [], []
+    for frames_factor, crop_factor in factors:
+        frames, side = int(round(num_frames * frames_factor)), int(round(crop * crop_factor))
+        sides = [*(crop * factor for factor in short_factors), side]
+        batches = [int(round(float(num_frames * crop**2) / (frames * s * s))) for s in sides]
+        shapes.append((batches[-1], frames, side))
+        average_batch.append(sum(batches) / len(batches))
+
+    planned: list[tuple[int, tuple[int, int, int], float]] = []
+    iterations = 0.0
+    for step in range(len(steps) - 1):
+        interval = steps[step + 1] - steps[step]
+        for shape, batch in zip(shapes, average_batch, strict=True):
+            epochs = interval * batch / sum(average_batch)
+            iterations += epochs / batch
+            planned.append((step, shape, epochs))
+    saving = steps[-1] / iterations
+    planned.append((len(steps) - 1, shapes[-1], (max_epoch - steps[-1]) / saving * average_batch[-1]))
+
+    stretch = max_epoch * epoch_factor / sum(epochs for _, _, epochs in planned)
+    stages, start, total = [], 0, 0.0
+    for step, shape, epochs in planned:
+        total += epochs * stretch
+        end = int(round(total))
+        stages.append(Stage(step, *shape, start, end))
+        start = end
+    return stages
+
+
+def learning_rate_steps(stages: Sequence[Stage], gamma: float) -> tuple[list[int], list[float]]:
+    """Epochs at which a learning rate begins, and each rate over the base rate.
+
+    The rate follows the batch (Goyal et al. 2017) and drops by `gamma` from step to step; the drop for fine-tuning
+    comes half-way through the last stage.
+    """
+    begins = [0, *(stage.end for stage in stages)]
+    begins[-1] = (begins[-2] + begins[-1]) // 2
+    rates = [gamma**stage.step * stage.batch_factor for stage in stages]
+    return begins, [*rates[:-1], rates[-2], rates[-1]]
+
+
+def stage_at(stages: Sequence[Stage], epoch: int) -> Stage:
+    """The stage of an epoch, counted from 0."""
+    return next((stage for stage in stages if epoch < stage.end), stages[-1])
+
+
+def evaluation_due(stages: Sequence[Stage], done: int, evaluations: int) -> bool:
+    """Whether to evaluate after `done` epochs: at the end of every stage, and about `evaluations` times in it."""
+    stage = stage_at(stages, done - 1)
+    period = max((stage.end - stage.start) // evaluations + 1, 1)
+    return (stage.end - done) % period == 0
+
+
+def norm_over(clips: int, base_size: int, processes: int) -> tuple[str, int]:
+    """The batch norm whose statistics span about `base_size` clips: its BN.NORM_TYPE, and over how many parts of the
+    batch (sub_batchnorm) or processes (sync_batchnorm) it goes.
+
+    Args:
+        clips: of a process's batch.
+        processes: how many can share statistics; 1 where they cannot.
+
+    Raises:
+        ValueError: the batch does not divide into its parts.
+    """
+    splits = clips // base_size
+    if splits > 1:
+        if clips % splits:
+            raise ValueError(
+                f"a process's batch of {clips} clips does not divide into the {splits} parts that "
+                f"MULTIGRID.BN_BASE_SIZE {base_size} makes of it; set another BN_BASE_SIZE or TRAIN.BATCH_SIZE"
+            )
+        return "sub_batchnorm", splits
+    wanted = min(base_size // clips, processes)
+    group = next(size for size in range(max(wanted, 1), 0, -1) if processes % size == 0)
+    return ("sync_batchnorm", group) if group > 1 else ("batchnorm", 1)
+
+
+def stages_of(cfg: Any) -> list[Stage]:
+    """The long cycle of a run's settings; empty without one."""
+    options, solver = cfg.MULTIGRID, cfg.SOLVER
+    if not options.LONG_CYCLE:
+        return []
+    return long_cycle(
+        cfg.DATA.NUM_FRAMES,
+        cfg.DATA.TRAIN_CROP_SIZE,
+        solver.STEPS,
+        solver.MAX_EPOCH,
+        options.LONG_CYCLE_FACTORS,
+        options.EPOCH_FACTOR,
+        options.SHORT_CYCLE_FACTORS if options.SHORT_CYCLE else (),
+    )
+
+
+def epoch_config(cfg: Any, epoch: int) -> Any:
+    """The settings of an epoch, counted from 0, of a run: schedule, clip, batch and norm as its cycles make them.
+
+    Frozen norms stay frozen.
+    """
+    if not (cfg.MULTIGRID.LONG_CYCLE or cfg.MULTIGRID.SHORT_CYCLE):
+        return cfg
+    stages = stages_of(cfg)
+    cfg = cfg.clone()
+    cfg.defrost()
+    options, solver = cfg.MULTIGRID, cfg.SOLVER
+    options.DEFAULT_B, options.DEFAULT_T = cfg.TRAIN.BATCH_SIZE, cfg.DATA.NUM_FRAMES
+    options.DEFAULT_S = cfg.DATA.TRAIN_CROP_SIZE
+    if stages:
+        solver.STEPS, solver.LRS = learning_rate_steps(stages, solver.GAMMA)
+        solver.MAX_EPOCH = stages[-1].end
+        _set_stage(cfg, stage_at(stages, epoch))
+    else:
+        solver.STEPS = [int(step * options.EPOCH_FACTOR) for step in solver.STEPS]
+        solver.MAX_EPOCH = int(solver.MAX_EPOCH * options.EPOCH_FACTOR)
+    cfg.freeze()
+    return cfg
+
+
+def _set_stage(cfg: Any, stage: Stage) -> None:
+    options = cfg.MULTIGRID
+    cfg.TRAIN.BATCH_SIZE = stage.batch_factor * options.DEFAULT_B
+    cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE = stage.num_frames, stage.crop
+    options.LONG_CYCLE_SAMPLING_RATE = cfg.DATA.SAMPLING_RATE * (options.DEFAULT_T // stage.num_frames)
+    if cfg.BN.NORM_TYPE == "frozen_batchnorm":
+        return
+    processes = get_local_world_size()
+    sharing = processes if cfg.NUM_GPUS > 0 else 1
+    cfg.BN.NORM_TYPE, count = norm_over(cfg.TRAIN.BATCH_SIZE // processes, options.BN_BASE_SIZE, sharing)
+    cfg.BN.NUM_SPLITS = count if cfg.BN.NORM_TYPE == "sub_batchnorm" else 1
+    cfg.BN.NUM_SYNC_DEVICES = count if cfg.BN.NORM_TYPE == "sync_batchnorm" else 1
+
+
+def describe(cfg: Any) -> str:
+    """The cycles of a run's settings, one line a stage; "" without any."""
+    options = cfg.MULTIGRID
+    lines = []
+    for stage in stages_of(cfg):
+        if stage.start < stage.end:
+            shape = epoch_config(cfg, stage.start)
+            lines.append(
+                f"epochs {stage.start + 1} to {stage.end}: batches of {shape.TRAIN.BATCH_SIZE}, "
+                f"{stage.num_frames} frames, {stage.crop} pixels; {shape.BN.NORM_TYPE}"
+            )
+    if options.SHORT_CYCLE:
+        crops = ", ".join(str(int(round(factor * cfg.DATA.TRAIN_CROP_SIZE))) for factor in options.SHORT_CYCLE_FACTORS)
+        lines.append(f"of three batches in turn the first two are larger, of {crops} pixels")
+    if not lines:
+        return ""
+    epochs = epoch_config(cfg, 0).SOLVER.MAX_EPOCH
+    return "\n  ".join([f"multigrid: {epochs} epochs in place of {cfg.SOLVER.MAX_EPOCH}", *lines])

@@ -1,0 +1,49 @@
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from slowfast.engine.interrupt import StopRequest
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that is read; a test moves it."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_one_ctrl_c_is_noted_however_often_it_arrives(clock, capfd):
+    with StopRequest() as stop:
+        assert not stop.agreed(torch.device("cpu"))
+        signal.raise_signal(signal.SIGINT)
+        clock[0] += 0.5
+        signal.raise_signal(signal.SIGINT)
+        assert stop.agreed(torch.device("cpu")) and stop.signum == signal.SIGINT
+    assert capfd.readouterr().err.count("Ctrl-C again stops at once") == 1
+
+
+def test_second_ctrl_c_does_not_wait(clock):
+    with StopRequest():
+        signal.raise_signal(signal.SIGINT)
+        clock[0] += 5
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_what_was_ignored_stays_ignored():
+    """A shell starts jobs in the background so."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop.requested
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.requested and stop.signum == signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, former)

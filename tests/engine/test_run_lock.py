@@ -1,0 +1,114 @@
+"""Two jobs in one output folder, each a process of its own."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slowfast.engine.run_lock import LOCK_NAME, FolderInUseError, alone_in_output_dir, run_lock
+from slowfast.engine.train import train
+
+# Holds the folder and says so; a forked child outlives it.
+HOLDER = """
+import os, sys, time
+from slowfast.engine.run_lock import run_lock
+with run_lock(sys.argv[1]):
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    print(child, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds `tmp_path`, and the id of a child that it forked while it did."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    child = int(process.stdout.readline())
+    yield process, child
+    process.kill()
+    process.wait()
+    os.kill(child, signal.SIGKILL)
+    process.stdin.close()
+    process.stdout.close()
+
+
+@pytest.mark.slow
+def test_second_job_refuses_and_a_killed_one_blocks_nobody(holder, tmp_path, tiny_cfg):
+    process, child = holder
+    cfg = tiny_cfg("OUTPUT_DIR", str(tmp_path), "SOLVER.MAX_EPOCH", 1)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(FolderInUseError) as caught:
+        train(cfg)
+    started = json.loads((tmp_path / LOCK_NAME).read_text())["started"]
+    for words in (str(tmp_path), f"pid {process.pid} on host {os.uname().nodename}, started {started}", "OUTPUT_DIR"):
+        assert words in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+    process.kill()
+    process.wait()
+    os.kill(child, 0)  # still there, with the files of its parent open
+    with run_lock(str(tmp_path)):
+        assert str(os.getpid()) in (tmp_path / LOCK_NAME).read_text()
+
+
+@pytest.mark.slow
+def test_holder_that_ends_frees_the_folder(holder, tmp_path):
+    process, _ = holder
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+    with run_lock(str(tmp_path)):
+        pass
+    assert (tmp_path / LOCK_NAME).read_text() == ""
+
+
+def test_left_over_text_of_a_dead_job_blocks_nobody(tmp_path):
+    (tmp_path / LOCK_NAME).write_text('{"host": "elsewhere", "pid": 1, "started": "2020-01-01"}')
+    with run_lock(str(tmp_path)):
+        pass
+
+
+def test_job_within_a_job_and_after_an_error(tmp_path, tiny_cfg):
+    """`run` holds the folder while `train` and `test` in it ask again; the outermost frees it."""
+
+    @alone_in_output_dir
+    def inner(cfg):
+        raise RuntimeError(cfg.OUTPUT_DIR)
+
+    @alone_in_output_dir
+    def outer(cfg):
+        with pytest.raises(RuntimeError):
+            inner(cfg)
+        return locked_for_others()
+
+    def locked_for_others():
+        ask = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        done = subprocess.run([sys.executable, "-c", ask, str(tmp_path / LOCK_NAME)], capture_output=True, text=True)
+        return done.returncode == 1 and "BlockingIOError" in done.stderr
+
+    assert outer(tiny_cfg("OUTPUT_DIR", str(tmp_path)))
+    assert not locked_for_others()
+
+
+def test_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with run_lock(str(tmp_path)):
+        pass
+    assert "cannot be locked (No locks available)" in caplog.text
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="OUTPUT_DIR cannot be written"), run_lock(str(Path(tmp_path / "file" / "out"))):
+        pass

@@ -1,0 +1,142 @@
+"""Faults of a job in two processes: it ends with the first cause as its last words, or goes on where it was."""
+
+import os
+import re
+import signal
+
+import pytest
+import torch
+
+from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
+from slowfast.engine.train import train
+
+# Three epochs of three iterations, a checkpoint after each; a batch norm, dropout and momentum to be restored.
+TINY = ["SOLVER.MAX_EPOCH", 3, "TEST.ENABLE", False, "DIST.STOP_TIMEOUT", 10]
+WORKERS = ["DATA_LOADER.NUM_WORKERS", 1]
+
+
+def final_weights(cfg):
+    files = find_checkpoints(cfg.OUTPUT_DIR)
+    assert (files[-1].epoch, files[-1].iteration) == (3, 0)
+    return load_checkpoint(files[-1].path)["model_state"]
+
+
+@pytest.mark.slow
+def test_rank_killed(job, checkpoints, tiny_cfg):
+    run = job(*TINY, *WORKERS, faults=[{"rank": 1, "when": "step", "number": 5, "how": "kill"}])
+    assert run.end() == 1, run.output
+    assert re.search(r"^error: process 1 \(pid \d+\) was killed by SIGKILL; out of memory", run.last_words)
+    assert checkpoints(tiny_cfg(*TINY)) == [(1, 0)]
+
+
+@pytest.mark.slow
+def test_rank_raises(job, checkpoints, tiny_cfg):
+    run = job(*TINY, faults=[{"rank": 1, "when": "step", "number": 5, "how": "fail"}])
+    assert run.end() == 1, run.output
+    assert run.last_words.endswith("error: process 1 failed: RuntimeError: this was bound to happen")
+    assert checkpoints(tiny_cfg(*TINY)) == [(1, 0)]
+
+
+@pytest.mark.slow
+def test_rank_hangs(job, checkpoints, tiny_cfg):
+    settings = [*TINY, "DIST.TIMEOUT", 5, "DIST.STOP_TIMEOUT", 2]
+    run = job(*settings, faults=[{"rank": 0, "when": "step", "number": 5, "how": "hang"}])
+    assert run.end() == 1, run.output
+    assert run.last_words.startswith("error: process 0 hung")
+    assert "process 1 failed: LostContactError" in run.last_words and "DIST.TIMEOUT 5 s" in run.last_words
+    assert checkpoints(tiny_cfg(*TINY)) == [(1, 0)]
+
+
+@pytest.mark.slow
+def test_loader_worker_of_a_rank_killed(job, checkpoints, tiny_cfg):
+    run = job(*TINY, *WORKERS, faults=[{"rank": 1, "when": "step", "number": 5, "how": "kill_a_worker"}])
+    assert run.end() in (1, 2), run.output
+    victim = re.search(r"WORKER (\d+)", run.output)[1]
+    assert f"a loader worker of process 1 (pid {victim}) was killed by signal: Killed." in run.last_words
+    assert "DATA_LOADER.NUM_WORKERS" in run.last_words
+    assert checkpoints(tiny_cfg(*TINY)) == [(1, 0)]
+
+
+@pytest.mark.slow
+def test_disk_full_while_writing(job, checkpoints, tiny_cfg):
+    """The second checkpoint does not fit; the first stays, and nothing else."""
+    run = job(*TINY, faults=[{"rank": 0, "when": "save", "number": 2, "how": "fill_the_disk"}])
+    assert run.end() in (1, 2), run.output
+    assert "the checkpoint could not be written" in run.last_words
+    assert "checkpoint_epoch_00002.pyth" in run.last_words
+    cfg = tiny_cfg(*TINY)
+    assert checkpoints(cfg) == [(1, 0)]
+    assert os.listdir(os.path.join(cfg.OUTPUT_DIR, "checkpoints")) == ["checkpoint_epoch_00001.pyth"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["the process group", "every process"])
+def test_sigterm_as_schedulers_send_it(job, checkpoints, tiny_cfg, to):
+    """Meanwhile a second job in the same folder refuses, in each of its processes, and harms nothing."""
+    settings = [*TINY, *WORKERS, "SOLVER.MAX_EPOCH", 200, "TRAIN.CHECKPOINT_PERIOD", 200]
+    run = job(*settings)
+    run.wait_for("train_iter", 2)
+    if to == "every process":
+        second = job(*settings)
+        assert second.end() == 2, second.output
+        assert re.search(rf"OUTPUT_DIR .* is in use by the job with pid {run.ranks()[0]} on host", second.last_words)
+        run.signal(signal.SIGTERM, run.pids())
+    else:
+        os.killpg(run.process.pid, signal.SIGTERM)
+    assert run.end() == 143, run.output
+    assert "Traceback" not in run.output
+    (position,) = checkpoints(tiny_cfg(*TINY))
+    assert position > (0, 0)
+    assert "the same command continues from" in run.output
+
+
+@pytest.mark.slow
+def test_restarts_under_torchrun_go_on_exactly_where_the_checkpoint_stood(job, tiny_cfg, tmp_path):
+    """A rank is killed in the second epoch, then one while it writes; after that the newest checkpoint is damaged."""
+    quiet = job(*TINY, "OUTPUT_DIR", tmp_path / "quiet")
+    assert quiet.end() == 0, quiet.output
+    undisturbed = final_weights(tiny_cfg("OUTPUT_DIR", str(tmp_path / "quiet")))
+
+    faults = [
+        {"rank": 1, "when": "step", "number": 5, "how": "kill"},
+        {"rank": 0, "when": "save", "number": 1, "how": "write_half_and_die"},
+    ]
+    torchrun = ["--standalone", "--nproc-per-node", 2, "--max-restarts", 2]
+    run = job(*TINY, faults=faults, torchrun=torchrun)
+    assert run.end() == 0, run.output
+    assert run.output.count("resumed from") == 2
+    cfg = tiny_cfg(*TINY)
+    assert_same(final_weights(cfg), undisturbed)
+    names = [f"checkpoint_epoch_{number:05d}.pyth" for number in (1, 2, 3)]
+    assert sorted(os.listdir(os.path.join(cfg.OUTPUT_DIR, "checkpoints"))) == names
+
+    newest = find_checkpoints(cfg.OUTPUT_DIR)[-1].path
+    os.truncate(newest, os.path.getsize(newest) // 2)
+    again = job(*TINY)
+    assert again.end() == 0, again.output
+    assert f"skipping a checkpoint: {newest}" in again.output
+    assert_same(final_weights(cfg), undisturbed)
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+
+
+@pytest.mark.slow
+def test_goes_on_in_one_process_where_two_stopped(job, checkpoints, tiny_cfg, tmp_path, caplog):
+    """One process of two gets a SIGTERM in the middle of an epoch; both obey, and the job goes on in one."""
+    settings = [*TINY, "BN.NORM_TYPE", "frozen_batchnorm", "MODEL.DROPOUT_RATE", 0.0]
+    run = job(*settings, faults=[{"rank": 1, "when": "step", "number": 4, "how": "stop"}])
+    assert run.end() == 143, run.output
+    cfg = tiny_cfg(*settings)
+    assert checkpoints(cfg) == [(1, 0), (1, 1)]
+    train(cfg)
+    assert "1 process(es) on 1 host(s) instead of 2 process(es) on 1 host(s)" in caplog.text
+    assert "each batch norm layer, sees 4 clips, not 2" in caplog.text
+    assert "epoch 2, iteration 2" in caplog.text and "started again" not in caplog.text
+    alone = tiny_cfg(*settings, "OUTPUT_DIR", str(tmp_path / "alone"))
+    train(alone)
+    expected = final_weights(alone)
+    for key, value in final_weights(cfg).items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-5)
