@@ -6,6 +6,7 @@ One task a host runs tools/run_net.py with the same settings. Needs submitit: pi
 """
 
 import argparse
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -58,6 +59,10 @@ def check(args: argparse.Namespace) -> int:
         raise ValueError(f"--num_shards is {args.num_shards}; a job takes at least 1 host")
     if args.num_shards > 1 and args.cluster != "slurm":
         raise ValueError(f"--cluster {args.cluster} is this one host; --num_shards {args.num_shards} needs slurm")
+    if args.cluster == "slurm" and shutil.which("srun") is None:
+        raise ValueError(
+            "no srun is found here, so this is no SLURM cluster; --cluster local runs the job on this machine"
+        )
     if any("=" not in option for option in args.sbatch):
         raise ValueError(f"--sbatch takes KEY=VALUE, not {' '.join(args.sbatch)}")
     return cfg.NUM_GPUS if args.gpus is None else args.gpus
@@ -94,7 +99,11 @@ def make_executor(submitit, args: argparse.Namespace, job_dir: Path, gpus: int):
 
 def watch(job) -> int:
     """Waits for a job of this machine; 0 if it succeeded, else 1, with the end of its log."""
-    job.wait()
+    try:
+        job.wait()
+    except RuntimeError as error:  # of the task, from the debug cluster, after its debugger
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     if job.exception() is None:
         return 0
     log = Path(job.paths.stdout)

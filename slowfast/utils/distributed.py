@@ -34,11 +34,6 @@ def get_local_world_size() -> int:
     return int(os.environ["LOCAL_WORLD_SIZE"]) if is_distributed() else 1
 
 
-def get_num_hosts() -> int:
-    """On how many hosts they run."""
-    return get_world_size() // get_local_world_size()
-
-
 @cache
 def norm_group(everywhere: bool, neighbours: int) -> Any:
     """The processes that share the statistics of synchronised norms with this one; all of them have to ask.

@@ -153,8 +153,8 @@ def _warn_of_stale_addresses(cfg: Any) -> None:
     restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
     if cfg.NUM_SHARDS > 1 and shared and restarts and os.environ["RANK"] == "0":
         logger.warning(
-            "%d restarts over %d hosts: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on every host; without it "
-            "processes that are started again can miss each other",
+            "%d restarts over %d hosts: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on every host; without "
+            "it processes that are started again can miss each other",
             restarts,
             cfg.NUM_SHARDS,
         )
