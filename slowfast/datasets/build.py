@@ -37,8 +37,14 @@ def build_dataset(cfg: Any, split: str) -> Dataset:
 
 def train_sampler(cfg: Any, num_samples: int) -> EpochBatchSampler:
     """The batches of this process in training; ValueError where the batch size cannot be."""
-    share, shapes = _share_of(cfg, "TRAIN"), BatchShapes.from_config(cfg)
-    return EpochBatchSampler(num_samples, share, True, cfg.RNG_SEED, get_rank(), get_world_size(), shapes)
+    share, shapes, plain = _share_of(cfg, "TRAIN"), BatchShapes.from_config(cfg), cfg.MULTIGRID.DEFAULT_B
+    try:
+        return EpochBatchSampler(num_samples, share, True, cfg.RNG_SEED, get_rank(), get_world_size(), shapes)
+    except ValueError as error:
+        if not plain:
+            raise
+        factor = shapes.size_factor(0) * cfg.TRAIN.BATCH_SIZE // plain
+        raise ValueError(f"{error}, which multigrid (MULTIGRID) enlarges {factor} times") from error
 
 
 def _share_of(cfg: Any, section: str) -> int:

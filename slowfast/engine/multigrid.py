@@ -190,10 +190,11 @@ def describe(cfg: Any) -> str:
     lines = []
     for stage in stages_of(cfg):
         if stage.start < stage.end:
-            shape = epoch_config(cfg, stage.start)
+            shape, first = epoch_config(cfg, stage.start), stage.start + 1
+            epochs = f"epoch {first}" if first == stage.end else f"epochs {first} to {stage.end}"
             lines.append(
-                f"epochs {stage.start + 1} to {stage.end}: batches of {shape.TRAIN.BATCH_SIZE}, "
-                f"{stage.num_frames} frames, {stage.crop} pixels; {shape.BN.NORM_TYPE}"
+                f"{epochs}: batches of {shape.TRAIN.BATCH_SIZE}, {stage.num_frames} frames, {stage.crop} pixels; "
+                f"{shape.BN.NORM_TYPE}"
             )
     if options.SHORT_CYCLE:
         crops = ", ".join(str(int(round(factor * cfg.DATA.TRAIN_CROP_SIZE))) for factor in options.SHORT_CYCLE_FACTORS)

@@ -72,7 +72,7 @@ def train(cfg: Any) -> dict[str, float]:
 def start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
     """What all processes have to have in common before the first batch."""
     return {
-        "epoch and iteration to start after": (state.epoch, state.iteration),
+        "epochs, iterations done (OUTPUT_DIR has to be one folder for all hosts)": (state.epoch, state.iteration),
         "batches of an epoch": state.epoch_length,
         **data_facts("train", state.loader.dataset),
         **data_facts("val", val_loader.dataset),

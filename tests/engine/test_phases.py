@@ -16,6 +16,7 @@ from slowfast.datasets.cache import VideoCache
 from slowfast.engine import phase
 from slowfast.engine.interrupt import TrainingInterrupted
 from slowfast.engine.task import ClipTask
+from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
 from slowfast.utils.logging import setup_logging
 
@@ -51,9 +52,13 @@ def last_state(cfg):
 
 
 def assert_same_bits(one, other):
-    assert one["model_state"].keys() == other["model_state"].keys()
-    for key, value in one["model_state"].items():
-        assert torch.equal(value, other["model_state"][key]), key
+    for weights, same in (
+        (one["model_state"], other["model_state"]),
+        (one["ema_state"]["model_state"], other["ema_state"]["model_state"]),
+    ):
+        assert weights.keys() == same.keys()
+        for key, value in weights.items():
+            assert torch.equal(value, same[key]), key
     for number, entry in one["optimizer_state"]["state"].items():
         assert torch.equal(entry["momentum_buffer"], other["optimizer_state"]["state"][number]["momentum_buffer"])
     assert torch.equal(one["rng_state"][0]["torch"], other["rng_state"][0]["torch"])
@@ -135,8 +140,8 @@ def stop_at(monkeypatch, number):
 
 
 # With the short cycle coarse epochs have two batches (8 + 4 clips), fine ones four (4 + 2 + 1 + 4); precise statistics,
-# dropout and momentum make state.
-BOTH = [*LONG, *SHORT, "BN.USE_PRECISE_STATS", True, "BN.NUM_BATCHES_PRECISE", 2]
+# averaged weights, dropout and momentum make state.
+BOTH = [*LONG, *SHORT, "BN.USE_PRECISE_STATS", True, "BN.NUM_BATCHES_PRECISE", 2, "EMA.ENABLE", True]
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +212,25 @@ def test_two_processes_go_through_the_phases_as_one_does(tiny_cfg, tiny_file, to
     assert together["step"] == single["step"]
     for key, value in single["model_state"].items():
         torch.testing.assert_close(together["model_state"][key], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_testing_takes_the_run_s_own_shape_and_norm(tiny_cfg):
+    """The last epochs had norms over two parts of a batch; the test's model has plain ones."""
+    settings = [
+        *LONG,
+        "TRAIN.BATCH_SIZE",
+        3,
+        "MULTIGRID.BN_BASE_SIZE",
+        1,
+        "SOLVER.STEPS",
+        [0, 1],
+        "SOLVER.MAX_EPOCH",
+        2,
+    ]
+    cfg = tiny_cfg(*settings, "DATA.TEST_CROP_SIZE", 46, "TEST.NUM_ENSEMBLE_VIEWS", 1)
+    metrics = train(cfg)
+    assert "s1.pathway0_stem.bn.split_mean" in last_state(cfg)["model_state"]
+    results = run_test(cfg)
+    assert results["checkpoint"] == find_checkpoints(cfg.OUTPUT_DIR)[-1].path
+    assert set(metrics) <= set(results)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector
 
 from pgt.mgrid import epoch_config
 from pgt.task import ProgressiveTask
@@ -17,7 +18,7 @@ from slowfast.utils.env import seed_all
 ENTRIES = [(3, 4, 1.0), (4, 3, 0.5), (2, 6, 2.0)]
 MGRID = [
     "PGT.MGRID", True, "PGT.MGRID_STEPS", [3, 4, 2], "PGT.MGRID_STEP_LEN", [4, 3, 6],
-    "PGT.MGRID_LRSCALES", [1.0, 0.5, 2.0], "SOLVER.COSINE_END_LR", 0.01, "SOLVER.NESTEROV", False,
+    "PGT.MGRID_LRSCALES", [1.0, 0.5, 2.0], "SOLVER.COSINE_END_LR", 0.001, "SOLVER.NESTEROV", False,
     "SOLVER.WEIGHT_DECAY", 0.0, "SOLVER.MOMENTUM", 0.9,
 ]  # fmt: skip
 
@@ -29,9 +30,10 @@ def settings_by_hand(epoch, finetune=True):
 
 
 def trained_by_hand(run_cfg):
-    """Weights after 5 epochs of 3 batches: every frame range, rate and momentum step written out."""
+    """Weights before and after 5 epochs of 3 batches: every frame range, rate and momentum step written out."""
     seed_all(1)
     model = build_model(run_cfg()).train()
+    first = parameters_to_vector(model.parameters()).detach().clone()
     speed = [torch.zeros_like(p) for p in model.parameters()]
     for epoch in range(5):
         steps, length, scale = settings_by_hand(epoch)
@@ -41,7 +43,7 @@ def trained_by_hand(run_cfg):
         loader.batch_sampler.set_epoch(epoch)
         for iteration, batch in enumerate(loader):
             progress = (epoch + iteration / 3) / 5
-            rate = scale * (0.01 + (0.05 - 0.01) * 0.5 * (1 + math.cos(math.pi * progress)))
+            rate = scale * (0.001 + (0.005 - 0.001) * 0.5 * (1 + math.cos(math.pi * progress)))
             (clip,) = batch.inputs
             assert clip.shape[2] == frames
             memory, start, total = None, 0, 0.0
@@ -56,7 +58,7 @@ def trained_by_hand(run_cfg):
                 for p, v, g in zip(model.parameters(), speed, gradients, strict=True):
                     v.mul_(0.9).add_(g)
                     p.sub_(rate * v)
-    return model.state_dict()
+    return first, parameters_to_vector(model.parameters()).detach()
 
 
 @pytest.mark.slow
@@ -70,23 +72,26 @@ def test_a_run_is_the_one_written_out(run_cfg, last_state, monkeypatch):
     monkeypatch.setattr(ProgressiveTask, "predict", spy)
     cfg = run_cfg(*MGRID, "TRAIN.EVAL_PERIOD", 3)
     train(cfg)
-    trained = last_state(cfg)["model_state"]
-    expected = trained_by_hand(run_cfg)
-    for name, weight in expected.items():
-        torch.testing.assert_close(trained[name], weight, rtol=1e-4, atol=1e-6)
+    model = build_model(cfg)
+    model.load_state_dict(last_state(cfg)["model_state"])
+    first, last = trained_by_hand(run_cfg)
+    # The sums are taken in another order, and the difference, 0.0005, grows along the way. A factor of 0.55 rather than
+    # 0.5 on the rate of the second epoch makes it 0.016.
+    assert (parameters_to_vector(model.parameters()) - last).norm() < 3e-3 * (last - first).norm()
     assert set(evaluated) == {(3, (4,), 10)}  # after epochs 3 and 5, always the plain setting
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch", [5, 9])
-def test_cut_off_and_continued(batch, run_cfg, cut_off_at, last_state, tmp_path):
-    """In the middle of the second epoch, and at the end of the third."""
+def test_cut_off_and_continued(run_cfg, cut_off_at, last_state, tmp_path):
+    """In the middle of the second epoch, and then at the end of the third."""
     whole, cfg = run_cfg(*MGRID, "OUTPUT_DIR", str(tmp_path / "whole")), run_cfg(*MGRID)
     train(whole)
-    cut_off_at(cfg, batch)
+    cut_off_at(cfg, 5)
+    cut_off_at(cfg, 4)
+    assert (last_state(cfg)["epoch"], last_state(cfg)["iteration"]) == (2, 0)
     train(cfg)
-    assert_same = last_state(cfg)["model_state"], last_state(whole)["model_state"]
-    assert all(torch.equal(value, assert_same[1][name]) for name, value in assert_same[0].items())
+    one, other = last_state(cfg)["model_state"], last_state(whole)["model_state"]
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 @pytest.mark.parametrize("no_finetune", [False, True])
@@ -98,7 +103,7 @@ def test_settings_of_each_epoch(no_finetune, run_cfg):
         assert (of_epoch.PGT.STEPS, of_epoch.PGT.STEP_LEN) == (steps, [length])
         assert of_epoch.DATA.NUM_FRAMES == length + (steps - 1) * (length - 1)
         rates = of_epoch.SOLVER.BASE_LR, of_epoch.SOLVER.COSINE_END_LR, of_epoch.SOLVER.WARMUP_START_LR
-        assert rates == pytest.approx((0.05 * scale, 0.01 * scale, 0.02 * scale))
+        assert rates == pytest.approx((0.005 * scale, 0.001 * scale, 0.02 * scale))
         assert of_epoch.PGT.TPOOL_SIZE == cfg.PGT.TPOOL_SIZE
 
 
@@ -124,7 +129,7 @@ LONG = [
     "MULTIGRID.LONG_CYCLE", True, "SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", [0, 2],
     "SOLVER.LRS", [1, 0.1], "SOLVER.MAX_EPOCH", 4,
 ]  # fmt: skip
-SPATIAL = [*LONG, "MULTIGRID.LONG_CYCLE_FACTORS", [[1.0, 0.75], [1.0, 1.0]]]
+SPATIAL = [*LONG, "MULTIGRID.SHORT_CYCLE", True, "MULTIGRID.LONG_CYCLE_FACTORS", [[1.0, 0.75], [1.0, 1.0]]]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_pathways_that_disagree(progressive_settings):
 
 def test_long_cycle_over_frames_is_refused_with_the_way_out(progressive_settings):
     with pytest.raises(ValueError, match="which the steps of PGT fix at 22.*set PGT.MGRID"):
-        load_config(None, progressive_settings("slow", *LONG))
+        load_config(None, progressive_settings("slow", *LONG, "MULTIGRID.SHORT_CYCLE", True))
 
 
 @pytest.mark.slow
@@ -166,9 +171,8 @@ def test_cycles_over_crops_go_with_steps(run_cfg, last_state, monkeypatch):
         return original(self, model, batch, update)
 
     monkeypatch.setattr(ProgressiveTask, "train_step", train_step)
-    cycles = [*SPATIAL, "MULTIGRID.SHORT_CYCLE", True, "MULTIGRID.EPOCH_FACTOR", 1.0, "TRAIN.BATCH_SIZE", 1]
-    cfg = run_cfg(*cycles)
+    cfg = run_cfg(*SPATIAL, "MULTIGRID.EPOCH_FACTOR", 1.0, "TRAIN.BATCH_SIZE", 1)
     train(cfg)
-    assert {frames for frames, _ in seen} == {10}
-    assert {crop for _, crop in seen} == {16, 23, 24, 32}
-    assert last_state(cfg)["epoch"] == 3
+    # Six videos in batches of 4 and 2 small clips; the third batch of a turn would be of 24, later of 32 pixels.
+    assert set(seen) == {(10, 16), (10, 23)}
+    assert last_state(cfg)["step"] == len(seen) == 8
