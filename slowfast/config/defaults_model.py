@@ -32,8 +32,8 @@ MODEL = {
     # Recompute the activations of residual blocks in the backward pass instead of keeping them: less memory, more
     # time, same results.
     "ACT_CHECKPOINT": False,
-    # Compile the model (torch.compile) for training and evaluation: faster, after minutes at the first batch of each
-    # shape.
+    # Compile the model (torch.compile) for training and evaluation; the first batch of each shape takes minutes.
+    # Whether it pays depends on the machine: tools/benchmark.py measures it.
     "COMPILE": False,
     # How thoroughly: "default" or "max-autotune-no-cudagraphs".
     "COMPILE_MODE": "default",

@@ -95,7 +95,7 @@ def hosts(arguments: argparse.Namespace) -> list[Any]:
 def _show_stack_on_request() -> None:
     """Have a SIGUSR1 write where every thread is to standard error: how to look into a process that hangs."""
     if hasattr(signal, "SIGUSR1"):
-        faulthandler.register(signal.SIGUSR1)
+        faulthandler.register(signal.SIGUSR1, file=sys.__stderr__)
 
 
 def own_words(error: Exception) -> str:
@@ -121,4 +121,4 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         "--init_method", default="", metavar="tcp://HOST:PORT", help="where hosts meet: an address and port of host 0"
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)

@@ -33,10 +33,22 @@ def build_average(
     """
     if not cfg.EMA.ENABLE:
         return None
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(cfg.EMA.DECAY)).eval()
+    average = _average_of(model, cfg.EMA.DECAY).eval()
     if compile_mode:
         compile_model(average.module, compile_mode, next(model.parameters()).device)
     optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
+    return average
+
+
+def _average_of(model: nn.Module, decay: float) -> AveragedModel:
+    """The library's average over a copy of `model`; process groups, which cannot be copied, are shared."""
+    groups = {norm: norm.process_group for norm in model.modules() if isinstance(norm, nn.SyncBatchNorm)}
+    for norm in groups:
+        norm.process_group = None
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    for norm, copied in zip(model.modules(), average.module.modules(), strict=True):
+        if norm in groups:
+            norm.process_group = copied.process_group = groups[norm]
     return average
 
 

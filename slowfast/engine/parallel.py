@@ -125,8 +125,8 @@ def freeze_stages(model: nn.Module, names: Sequence[str]) -> None:
         matched = [module for key, module in modules.items() if key and fnmatchcase(key, name)]
         if not matched:
             raise ValueError(
-                f"MODEL.FREEZE_STAGES has {name!r}, which is no module of {type(model).__name__}; the nearest are "
-                f"{', '.join(nearest_keys(name, [key for key in modules if key]))}. Its stages are "
+                f"MODEL.FREEZE_STAGES has {name!r}, which is no module of {type(model).__name__}; the nearest is "
+                f"{nearest_keys(name, [key for key in modules if key])[0]}. Its stages are "
                 f"{', '.join(key for key, _ in model.named_children())}"
             )
         for module in matched:

@@ -72,8 +72,10 @@ def update_norm_statistics(model: nn.Module, batches: Iterable[Any], forward: Ca
         model.eval()
         for norm in norms:
             norm.train()
-        for batch in batches:
-            forward(model, batch)
+        # Compiling a model with these hooks takes longer than the measuring.
+        with torch.compiler.set_stance("force_eager"):
+            for batch in batches:
+                forward(model, batch)
     finally:
         for hook in hooks:
             hook.remove()

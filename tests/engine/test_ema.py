@@ -2,6 +2,7 @@
 
 import copy
 import os
+import threading
 
 import pytest
 import torch
@@ -136,6 +137,7 @@ def test_a_run_is_the_formula(tiny_cfg):
     assert [total for _, total in by_size] == pytest.approx([total for _, total in expected], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_resumed_bit_for_bit_and_begun_afresh(tiny_cfg, tmp_path, caplog):
     whole, cut = [tiny_cfg(*ON, "OUTPUT_DIR", str(tmp_path / name)) for name in ("whole", "cut")]
     train(whole)
@@ -162,3 +164,11 @@ def test_an_average_of_another_model_is_refused(cfg):
     state["other"] = torch.zeros(1)
     with pytest.raises(ValueError, match="not in the model: other"):
         restore_average(average, {"model_state": state, "updates": 1})
+
+
+def test_synchronised_norms_keep_their_processes(cfg):
+    """A process group cannot be copied; a lock, which cannot either, stands for it."""
+    model, group = nn.Sequential(nn.Conv3d(3, 2, 1), nn.SyncBatchNorm(2)), threading.Lock()
+    model[1].process_group = group
+    average = build_average(cfg, model, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert average.module[1].process_group is group and model[1].process_group is group

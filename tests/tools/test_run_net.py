@@ -33,7 +33,7 @@ def test_either_part_alone(command, tiny_cfg):
     out = Path(tiny_cfg().OUTPUT_DIR)
     assert command("--opts", "TRAIN.ENABLE", "False", "TEST.ENABLE", "False")[0] == 0
     assert not find_checkpoints(str(out)) and not (out / "test_results.json").exists()
-    assert command("SOLVER.MAX_EPOCH", 1, "TEST.ENABLE", False)[0] == 0
+    assert command("SOLVER.MAX_EPOCH", 1, "--num_procs", 1, "TEST.ENABLE", False)[0] == 0
     assert find_checkpoints(str(out)) and not (out / "test_results.json").exists()
 
 
@@ -66,7 +66,7 @@ def test_mistakes_in_the_test_list_come_before_training(command, tiny_data, tiny
 
 
 def test_a_run_of_another_model_is_not_continued(command, tiny_cfg):
-    assert command("SOLVER.MAX_EPOCH", 1, "TEST.ENABLE", False)[0] == 0
+    assert command("SOLVER.MAX_EPOCH", 1, "--num_procs", 1, "TEST.ENABLE", False)[0] == 0
     status, stderr = command("MODEL.NUM_CLASSES", 3, "TRAIN.CHECKPOINT_DROP_MISMATCH", True)
     assert status == 2
     for words in ("another folder", "head.projection.bias, checkpoint (2,), model (3,)"):

@@ -170,8 +170,9 @@ def _validate_training(cfg: CfgNode) -> None:
         )
     if options.FULL_GRADIENT and cfg.MODEL.ACT_CHECKPOINT and cfg.MODEL.COMPILE:
         raise ValueError(
-            "PGT.FULL_GRADIENT, MODEL.ACT_CHECKPOINT and MODEL.COMPILE, all True: compiled, a step's activations cannot "
-            "be computed again once later steps have changed the norms' statistics; set one of the three to False"
+            "PGT.FULL_GRADIENT, MODEL.ACT_CHECKPOINT and MODEL.COMPILE, all True: compiled, a step's activations "
+            "cannot be computed again once later steps have changed the norms' statistics; set one of the three to "
+            "False"
         )
     if options.TRAIN_TOGETHER:
         return

@@ -17,6 +17,7 @@ from pgt.progressive import Progressive
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.datasets.batch import Batch
+from slowfast.engine.ema import build_average
 from slowfast.engine.parallel import Preparation, prepare_model
 from slowfast.engine.update import Update, build_update
 from slowfast.models import build_model
@@ -57,10 +58,16 @@ def test_recomputed_steps_train_bit_for_bit(settings, one_block_model, progressi
     assert_trained_alike(cfg, plain, [clip[..., :16, :16] for clip in random_clip(cfg)])
 
 
-def test_recomputed_blocks_beside_nonlocal_ones_and_norms_over_parts(progressive_cfg, parity, random_clip):
+@pytest.mark.slow
+def test_recomputed_blocks_beside_nonlocal_ones_and_norms_over_parts(progressive_cfg, random_clip):
     settings = ["PGT.NL_NORM", "sub_batchnorm", "BN.NUM_SPLITS", 2, "BN.NORM_TYPE", "sub_batchnorm", "PGT.STEPS", 2]
-    cfg = progressive_cfg("progressive_nonlocal", *settings, "RESNET.WIDTH_PER_GROUP", 4, "DATA.NUM_FRAMES", 15)
-    assert_trained_alike(cfg, parity.fill_module(build_model(cfg)).train(), random_clip(cfg))
+    settings += ["DATA.NUM_FRAMES", 15, "RESNET.WIDTH_PER_GROUP", 4, "NONLOCAL.POOL", [[[1, 1, 1]]] * 4]
+    cfg = progressive_cfg("progressive_nonlocal", *settings)
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    for block in (model.s3.pathway0_nonlocal1, model.s4.pathway0_nonlocal0):
+        torch.nn.init.ones_(block.bn.weight)  # they start as the identity
+    assert_trained_alike(cfg, model, [clip[..., :16, :16] for clip in random_clip(cfg)])
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -84,6 +91,25 @@ def test_memory_is_written_once_and_let_go(full, progressive_cfg, parity, random
     assert [ref() for ref in watched] == [None] * len(watched)
 
 
+@pytest.mark.parametrize(("together", "updates"), [(True, 1), (False, 3)])
+def test_the_average_counts_every_update(together, updates, one_block_model, progressive_cfg, random_clip):
+    """The formula over the weights after each update of one batch of three steps."""
+    settings = ["PGT.STEP_LEN", [4], "DATA.NUM_FRAMES", 10, "EMA.ENABLE", True, "EMA.DECAY", 0.5]
+    cfg = progressive_cfg("slow_basic", "PGT.TRAIN_TOGETHER", together, *settings)
+    model, weights, labels = tiny_progressive(one_block_model), [], torch.tensor([1, 3])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    average = build_average(cfg, model, optimizer)
+    optimizer.register_step_post_hook(lambda *_: weights.append(model.head.projection.weight.detach().clone()))
+    batch = Batch([clip[..., :16, :16] for clip in random_clip(cfg)], labels, labels, labels)
+    ProgressiveTask(cfg).train_step(model, batch, build_update(cfg, model, optimizer))
+    assert len(weights) == average.n_averaged == updates
+    expected = weights[0]
+    for present in weights[1:]:
+        expected = 0.5 * expected + 0.5 * present
+    torch.testing.assert_close(average.module.head.projection.weight, expected)
+    assert torch.equal(expected, weights[-1]) == together
+
+
 @pytest.fixture
 def fast_compiler(monkeypatch):
     """Traces and differentiates as torch.compile does, and writes no code, which would take minutes."""
@@ -100,39 +126,66 @@ def tiny_progressive(one_block_model, full=False, dropout=0.0):
 PLAN = StepPlan((4,), (1,), 4)
 
 
-def compare_steps(model, plain):
-    """Scores, memory, gradients and statistics of a clip by steps, in training and then in evaluation."""
+def compare_steps(model, plain, training):
+    """Scores, memory, gradients and statistics of a clip by steps."""
     clip = torch.randn(2, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(1))
     results = []
-    for module in (plain, model):
-        for training in (True, False):
-            memory, total, outputs = None, 0.0, []
-            with contextlib.nullcontext() if training else torch.no_grad():
-                for step in PLAN.split([clip]):
-                    scores, memory = module.train(training)(step, memory)
-                    outputs += [scores.detach(), *(frames.detach() for frames in memory.values())]
-                    total = total + scores.square().sum()
-            if training:
-                outputs += torch.autograd.grad(total, list(module.parameters()))
-            results.append(outputs)
-    for expected, got in zip(results[:2], results[2:], strict=True):
-        for a, b in zip(expected, got, strict=True):
-            torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+    for module in (plain.train(training), model.train(training)):
+        memory, total, outputs = None, 0.0, []
+        with contextlib.nullcontext() if training else torch.no_grad():
+            for step in PLAN.split([clip]):
+                scores, memory = module(step, memory)
+                outputs += [scores.detach(), *(frames.detach() for frames in memory.values())]
+                total = total + scores.square().sum()
+        results.append([*outputs, *(torch.autograd.grad(total, list(module.parameters())) if training else [])])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(dict(model.state_dict()), dict(plain.state_dict()), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_compiled_steps_equal_eager_ones_in_four_graphs(full, one_block_model, fast_compiler):
+def compare_in_threads(model, plain):
+    """Two videos step through one compiled model, each in a thread of its own."""
+    videos = [torch.randn(2, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(s)) for s in range(2)]
+
+    def run(module, clip, scores):
+        memory = None
+        with torch.no_grad():
+            for step in PLAN.split([clip]):
+                y, memory = module(step, memory)
+                scores.append(y)
+
+    expected, results = ([], []), ([], [])
+    for clip, scores in zip(videos, expected, strict=True):
+        run(plain, clip, scores)
+    threads = [threading.Thread(target=run, args=(model, *work)) for work in zip(videos, results, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    torch.testing.assert_close(results, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_steps_equal_eager_ones_in_four_graphs(one_block_model, fast_compiler):
     """One graph for the first step and one for all others, in training and in evaluation; none is broken."""
-    plain = tiny_progressive(one_block_model, full)
+    plain = tiny_progressive(one_block_model)
     model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default"))
     torch._dynamo.utils.counters.clear()
-    compare_steps(model, plain)
+    compare_steps(model, plain, training=True)
+    compare_steps(model, plain, training=False)
+    compare_in_threads(model, plain)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
     assert not torch._dynamo.utils.counters["graph_break"]
     assert isinstance(model, Progressive)
 
 
+@pytest.mark.slow
+def test_compiled_steps_with_full_gradient(one_block_model, fast_compiler):
+    plain = tiny_progressive(one_block_model, full=True)
+    compare_steps(prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default")), plain, training=True)
+
+
+@pytest.mark.slow
 def test_compiled_and_recomputed_steps_equal_eager_ones(one_block_model, fast_compiler, progressive_settings):
     plain = tiny_progressive(one_block_model)
     model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default", recompute=True))
@@ -150,30 +203,3 @@ def test_compiled_and_recomputed_steps_equal_eager_ones(one_block_model, fast_co
     settings = ["PGT.FULL_GRADIENT", True, "MODEL.ACT_CHECKPOINT", True, "MODEL.COMPILE", True]
     with pytest.raises(ValueError, match="set one of the three to False"):
         load_config(None, progressive_settings("slow", *settings))
-
-
-def test_threads_with_a_compiled_model_do_not_meet(one_block_model, fast_compiler):
-    """Two videos step through one compiled model, each in a thread of its own."""
-    plain = tiny_progressive(one_block_model).eval()
-    model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default"), training=False).eval()
-    videos = [torch.randn(1, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(s)) for s in range(2)]
-
-    def run(module, clip):
-        memory, scores = None, []
-        with torch.no_grad():
-            for step in PLAN.split([clip]):
-                y, memory = module(step, memory)
-                scores.append(y)
-        return torch.stack(scores)
-
-    expected, results = [run(plain, clip) for clip in videos], [None, None]
-
-    def work(v):
-        results[v] = run(model, videos[v])
-
-    threads = [threading.Thread(target=work, args=(v,)) for v in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    torch.testing.assert_close(results, expected, rtol=1e-4, atol=1e-5)
