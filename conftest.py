@@ -64,9 +64,9 @@ def tiny_model():
 
 @pytest.fixture(scope="session")
 def one_block_model():
-    """`one_block_model(dropout=0.0)`: a ResNet of one residual block with a temporal kernel, any clip, 5 classes."""
+    """`one_block_model(dropout, norm)`: a ResNet of one residual block with a temporal kernel, any clip, 5 classes."""
 
-    def make(dropout=0.0):
+    def make(dropout=0.0, norm=torch.nn.BatchNorm3d):
         from slowfast.layers.pool import SpaceTimePool
         from slowfast.models.blocks import BasicTransform, ResStage, residual_pathway
         from slowfast.models.heads import ClassificationHead
@@ -75,7 +75,6 @@ def one_block_model():
         from slowfast.models.stem import PathwayStems, ResNetStem
 
         torch.manual_seed(0)
-        norm = torch.nn.BatchNorm3d
         blocks = residual_pathway(BasicTransform, 4, 8, 4, 1, [3], 1, 2, norm)
         stages = [ResStage([blocks]), *(ResStage([{}]) for _ in range(3))]
         head = ClassificationHead([8], 5, [SpaceTimePool()], dropout)

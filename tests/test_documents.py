@@ -36,6 +36,13 @@ def test_make_targets_exist(document):
     assert set(re.findall(r"(?:^|`|&& )make ([a-z-]+)", document.read_text(), re.MULTILINE)) <= targets
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_tests_that_documents_name_exist(document):
+    files = [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("projects/*/tests/**/test_*.py")]
+    defined = set(re.findall(r"^def (test_\w+)\(", "\n".join(path.read_text() for path in files), re.MULTILINE))
+    assert set(re.findall(r"`(test_\w+)`", document.read_text())) <= defined
+
+
 @pytest.mark.parametrize("path", SETTINGS, ids=named)
 def test_model_zoo_lists_every_file_with_the_figure_of_its_header(path):
     rows = [line for line in (ROOT / "MODEL_ZOO.md").read_text().splitlines() if f"{path.stem}]({named(path)})" in line]

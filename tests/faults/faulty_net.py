@@ -59,6 +59,12 @@ def write_half_and_die(state, stream):
     kill()
 
 
+def damage_the_newest_and_die(*_):
+    newest = checkpoint_io.find_checkpoints(sys.argv[sys.argv.index("OUTPUT_DIR") + 1])[-1].path
+    os.truncate(newest, os.path.getsize(newest) // 2)
+    kill()
+
+
 def fill_the_disk(*_):
     """From here on files end at 20 kB, as on a disk that is full."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

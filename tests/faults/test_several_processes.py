@@ -13,6 +13,7 @@ from slowfast.engine.train import train
 # Three epochs of three iterations, a checkpoint after each; a batch norm, dropout and momentum to be restored.
 TINY = ["SOLVER.MAX_EPOCH", 3, "TEST.ENABLE", False, "DIST.STOP_TIMEOUT", 10]
 WORKERS = ["DATA_LOADER.NUM_WORKERS", 1]
+LONG = [*TINY, *WORKERS, "SOLVER.MAX_EPOCH", 500, "TRAIN.CHECKPOINT_PERIOD", 500, "TRAIN.EVAL_PERIOD", 500]
 
 
 def final_weights(cfg):
@@ -58,6 +59,16 @@ def test_loader_worker_of_a_rank_killed(job, checkpoints, tiny_cfg):
 
 
 @pytest.mark.slow
+def test_launcher_killed(job, checkpoints, tiny_cfg):
+    """The kernel tells the processes that it started: they save and end."""
+    run = job(*LONG)
+    run.wait_for("train_iter", 2)
+    run.process.kill()
+    assert run.end() == -signal.SIGKILL
+    assert_stopped(run, checkpoints(tiny_cfg()))
+
+
+@pytest.mark.slow
 def test_disk_full_while_writing(job, checkpoints, tiny_cfg):
     """The second checkpoint does not fit; the first stays, and nothing else."""
     run = job(*TINY, faults=[{"rank": 0, "when": "save", "number": 2, "how": "fill_the_disk"}])
@@ -70,57 +81,59 @@ def test_disk_full_while_writing(job, checkpoints, tiny_cfg):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["the process group", "every process"])
-def test_sigterm_as_schedulers_send_it(job, checkpoints, tiny_cfg, to):
-    """Meanwhile a second job in the same folder refuses, in each of its processes, and harms nothing."""
-    settings = [*TINY, *WORKERS, "SOLVER.MAX_EPOCH", 200, "TRAIN.CHECKPOINT_PERIOD", 200]
-    run = job(*settings)
+def test_ctrl_c_to_several_processes(job, checkpoints, tiny_cfg):
+    """The terminal signals the process group, and the launcher passes it on."""
+    run = job(*LONG)
     run.wait_for("train_iter", 2)
-    if to == "every process":
-        second = job(*settings)
-        assert second.end() == 2, second.output
-        assert re.search(rf"OUTPUT_DIR .* is in use by the job with pid {run.ranks()[0]} on host", second.last_words)
-        run.signal(signal.SIGTERM, run.pids())
-    else:
-        os.killpg(run.process.pid, signal.SIGTERM)
+    os.killpg(run.process.pid, signal.SIGINT)
+    assert run.end() == 130, run.output
+    assert_stopped(run, checkpoints(tiny_cfg()))
+
+
+@pytest.mark.slow
+def test_sigterm_to_each_process_and_a_second_job_before_it(job, checkpoints, tiny_cfg):
+    """The second job in the folder refuses, and harms nothing."""
+    run = job(*LONG)
+    run.wait_for("train_iter", 2)
+    second = job(*LONG)
+    assert second.end() == 2, second.output
+    assert re.search(rf"OUTPUT_DIR .* is in use by the job with pid {run.ranks()[0]} on host", second.last_words)
+    run.signal(signal.SIGTERM, run.pids())
     assert run.end() == 143, run.output
+    assert_stopped(run, checkpoints(tiny_cfg()))
+
+
+def assert_stopped(run, positions):
     assert "Traceback" not in run.output
-    (position,) = checkpoints(tiny_cfg(*TINY))
-    assert position > (0, 0)
     assert "the same command continues from" in run.output
+    (position,) = positions
+    assert position > (0, 0)
 
 
 @pytest.mark.slow
 def test_restarts_under_torchrun_go_on_exactly_where_the_checkpoint_stood(job, tiny_cfg, tmp_path):
-    """A rank is killed in the second epoch, then one while it writes; after that the newest checkpoint is damaged."""
+    """A rank is killed, and with it the newest file is damaged; after the restart another dies while it writes."""
     quiet = job(*TINY, "OUTPUT_DIR", tmp_path / "quiet")
     assert quiet.end() == 0, quiet.output
-    undisturbed = final_weights(tiny_cfg("OUTPUT_DIR", str(tmp_path / "quiet")))
-
     faults = [
-        {"rank": 1, "when": "step", "number": 5, "how": "kill"},
+        {"rank": 1, "when": "step", "number": 8, "how": "damage_the_newest_and_die"},
         {"rank": 0, "when": "save", "number": 1, "how": "write_half_and_die"},
     ]
     torchrun = ["--standalone", "--nproc-per-node", 2, "--max-restarts", 2]
-    run = job(*TINY, faults=faults, torchrun=torchrun)
+    folder = str(tmp_path / "disturbed")
+    run = job(*TINY, "OUTPUT_DIR", folder, faults=faults, torchrun=torchrun)
     assert run.end() == 0, run.output
-    assert run.output.count("resumed from") == 2
-    cfg = tiny_cfg(*TINY)
-    assert_same(final_weights(cfg), undisturbed)
+    resumed = re.findall(r"resumed from \S+/(\S+): epoch (\d), iteration (\d)", run.output)
+    assert resumed == [("checkpoint_epoch_00001.pyth", "2", "1")] * 2
+    skipped = re.findall(r"skipping a checkpoint: \S+/(\S+), \d+ bytes, is truncated", run.output)
+    assert set(skipped) == {"checkpoint_epoch_00002.pyth"}
     names = [f"checkpoint_epoch_{number:05d}.pyth" for number in (1, 2, 3)]
-    assert sorted(os.listdir(os.path.join(cfg.OUTPUT_DIR, "checkpoints"))) == names
-
-    newest = find_checkpoints(cfg.OUTPUT_DIR)[-1].path
-    os.truncate(newest, os.path.getsize(newest) // 2)
-    again = job(*TINY)
-    assert again.end() == 0, again.output
-    assert f"skipping a checkpoint: {newest}" in again.output
-    assert_same(final_weights(cfg), undisturbed)
-
-
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+    assert sorted(os.listdir(os.path.join(folder, "checkpoints"))) == names
+    disturbed, undisturbed = (
+        final_weights(tiny_cfg("OUTPUT_DIR", where)) for where in (folder, str(tmp_path / "quiet"))
+    )
+    assert disturbed.keys() == undisturbed.keys()
+    assert [key for key, value in disturbed.items() if not torch.equal(value, undisturbed[key])] == []
 
 
 @pytest.mark.slow
