@@ -49,6 +49,12 @@ def pair(cfg):
     model = build_model(cfg)
     model.load_state_dict(given["weights"])
     model = prepare_model(model, torch.device("cpu"))
+    exchanged = []
+    def count(state, bucket):
+        exchanged.append(sum(p.numel() for p in bucket.parameters()))
+        future = torch.distributed.all_reduce(bucket.buffer().div_(2), async_op=True).get_future()
+        return future.then(lambda f: f.value()[0])
+    model.register_comm_hook(None, count)
     update = Update(model, torch.optim.SGD(model.parameters(), lr=0.1), accum_steps=2)
     task = ClipTask(cfg)
     for clips, labels in zip(given["clips"], given["labels"]):
@@ -58,6 +64,7 @@ def pair(cfg):
             first = all_gather_object(gradients(model)[0])
             out["differs_before"] = not torch.equal(*first)
     out["weights"] = unwrap(model).state_dict()
+    out["exchanges"] = sum(exchanged) / sum(p.numel() for p in model.parameters())
     norm = nn.Sequential(nn.BatchNorm3d(3))
     halves = [clips[2 * rank : 2 * rank + 2] for clips in given["clips"]]
     update_norm_statistics(norm, halves, lambda m, x: m(x))
@@ -114,6 +121,7 @@ def test_two_processes_equal_one(tiny_cfg, run_pair):
     for key, value in model.state_dict().items():
         torch.testing.assert_close(out["weights"][key], value, rtol=1e-5, atol=1e-6)
     assert out["differs_before"]
+    assert out["exchanges"] == 1
     norm = nn.Sequential(nn.BatchNorm3d(3))
     update_norm_statistics(norm, [torch.cat(clips)], lambda m, x: m(x))
     torch.testing.assert_close(out["norm"], dict(norm.state_dict()))
