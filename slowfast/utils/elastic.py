@@ -24,6 +24,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 TERMINATED = 128 + signal.SIGTERM
 # Processes that fail because another one did are not always the later ones by the clock.
 _SIMULTANEOUS_S = 2
+_USUAL_REASON = {
+    signal.SIGKILL: "out of memory is the usual reason",
+    signal.SIGABRT: "NCCL ends a process so that waited for another longer than DIST.TIMEOUT; its words are above",
+}
 
 
 class ProcessFailedError(RuntimeError):
@@ -95,10 +99,10 @@ def first_cause(failures: Mapping[int, ProcessFailure]) -> ProcessFailedError:
     """
     start = min(failure.timestamp for failure in failures.values())
     together = [item for item in failures.items() if item[1].timestamp <= start + _SIMULTANEOUS_S]
-    rank, first = min(together, key=lambda item: (_is_consequence(item[1]), item[1].timestamp, item[0]))
+    rank, first = min(together, key=lambda item: (_consequence(item[1]), item[1].timestamp, item[0]))
     text = f"process {rank} {_describe(first)}"
     silent = [r for r, f in failures.items() if f.exitcode == -signal.SIGKILL and f.timestamp > start + _SIMULTANEOUS_S]
-    if _is_lost_contact(first) and silent:
+    if _consequence(first) and silent:
         text = (
             f"process {', '.join(map(str, silent))} hung: it neither answered the others nor ended when told to, and "
             f"was killed. First sign of it: {text}"
@@ -111,18 +115,19 @@ def _describe(failure: ProcessFailure) -> str:
     if isinstance(message, Mapping):
         return f"failed: {message['message']}"
     if failure.exitcode < 0:
-        cause = "; out of memory is the usual reason" if failure.exitcode == -signal.SIGKILL else ""
-        return f"(pid {failure.pid}) was killed by {failure.signal_name()}{cause}"
+        reason = _USUAL_REASON.get(-failure.exitcode)
+        return f"(pid {failure.pid}) was killed by {failure.signal_name()}" + (f"; {reason}" if reason else "")
     return f"(pid {failure.pid}) ended with exit status {failure.exitcode}"
 
 
-def _is_lost_contact(failure: ProcessFailure) -> bool:
+def _consequence(failure: ProcessFailure) -> int:
+    """How likely a failure follows from another's: 0 not, 1 perhaps, 2 surely."""
     message = failure.error_file_data["message"]
-    return isinstance(message, Mapping) and message["message"].startswith(LostContactError.__name__)
-
-
-def _is_consequence(failure: ProcessFailure) -> bool:
-    return _is_lost_contact(failure) or failure.exitcode in (TERMINATED, -signal.SIGTERM)
+    if failure.exitcode in (TERMINATED, -signal.SIGTERM):
+        return 2
+    if isinstance(message, Mapping) and message["message"].startswith(LostContactError.__name__):
+        return 2
+    return int(failure.exitcode == -signal.SIGABRT)
 
 
 def _own_command() -> list[str]:

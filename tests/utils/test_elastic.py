@@ -59,5 +59,12 @@ def test_a_process_that_had_to_be_killed_was_the_one_that_hung(failure):
     assert str(cause).endswith(f"process 0 failed: {silence}")
 
 
+def test_an_abort_is_a_crash_or_the_watchdog_that_saw_another_hang(failure):
+    crashed = first_cause({0: failure(0, LOST), 1: failure(1, exitcode=-signal.SIGABRT)})
+    assert str(crashed).startswith("process 1 (pid 77) was killed by SIGABRT")
+    watched = first_cause({0: failure(0, exitcode=-signal.SIGABRT), 1: failure(31, exitcode=-signal.SIGKILL)})
+    assert str(watched).startswith("process 1 hung")
+
+
 def test_a_process_without_a_word(failure):
     assert str(first_cause({3: failure(0, exitcode=5)})) == "process 3 (pid 77) ended with exit status 5"
