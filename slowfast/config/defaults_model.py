@@ -37,8 +37,8 @@ MODEL = {
     "COMPILE": False,
     # How thoroughly: "default" or "max-autotune-no-cudagraphs".
     "COMPILE_MODE": "default",
-    # Modules not trained, by name in the state dict, * for anything: s1, s1_fuse, s4.pathway0_res2, *pathway0*. Their
-    # parameters are fixed and their batch norms stay at their statistics.
+    # Modules not trained, by name in the state dict, * for anything, as in ['s1', 's1_fuse', 's4.pathway0_res2',
+    # '*pathway0*']. Their parameters are fixed and their batch norms stay at their statistics.
     "FREEZE_STAGES": [],
     # Stop gradients before the last linear layer, so that it alone learns.
     "DETACH_FINAL_FC": False,

@@ -155,6 +155,11 @@ def _model(cfg: CfgNode) -> None:
 
 def _resnet(cfg: CfgNode) -> None:
     depth, pathways = cfg.RESNET.DEPTH, num_pathways(cfg)
+    if pathways == 2 and cfg.RESNET.WIDTH_PER_GROUP < cfg.SLOWFAST.BETA_INV:
+        raise ValueError(
+            f"RESNET.WIDTH_PER_GROUP {cfg.RESNET.WIDTH_PER_GROUP} over SLOWFAST.BETA_INV {cfg.SLOWFAST.BETA_INV} "
+            "leaves the fast pathway no channel; raise the first or lower the second."
+        )
     if depth not in STAGE_BLOCKS:
         raise ValueError(f"RESNET.DEPTH is {depth}; it can be {', '.join(map(str, STAGE_BLOCKS))}.")
     for key in _STAGE_TABLES:

@@ -132,9 +132,15 @@ def _parsed(text: str) -> Any:
 
 
 def _yaml_list(text: str) -> Any:
-    """`[one, other]` without quotes, as a shell leaves it."""
+    """`[one, other]` without quotes, as a shell leaves it.
+
+    Raises:
+        ValueError: something that begins as a list and is none.
+    """
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except yaml.YAMLError as error:
+        if text.startswith("["):
+            raise ValueError(f"{text} is no list; quote its entries, as in \"['s1', '*pathway0*']\"") from error
         return text
     return value if isinstance(value, list) else text

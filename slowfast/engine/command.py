@@ -14,6 +14,7 @@ from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import activate_projects, load_config
 from slowfast.datasets.unreadable import UnreadableError
 from slowfast.engine.interrupt import TrainingInterrupted
+from slowfast.engine.parallel import CompileError
 from slowfast.engine.run_lock import alone_in_output_dir
 from slowfast.engine.test import test
 from slowfast.engine.train import train
@@ -65,9 +66,9 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
             print(f"\nstopped at once; {where_to_go_on(cfg)}", file=sys.stderr)
         return 128 + signal.SIGINT
     except RunStopped as stop:
-        logger.info("%s; what the processes saved is named above, and the same command goes on from there", stop)
+        logger.info("%s; %s", stop, where_to_go_on(cfg))
         return 128 + stop.signum
-    except (ProcessFailedError, LostContactError) as error:
+    except (ProcessFailedError, LostContactError, CompileError) as error:
         if arguments.debug:
             raise
         print(f"error: {error}", file=sys.stderr)

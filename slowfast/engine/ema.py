@@ -72,6 +72,7 @@ def restart_average(average: AveragedModel, model: nn.Module) -> None:
 def weights_to_test(saved: dict[str, Any], averaged: bool) -> dict[str, torch.Tensor]:
     """The weights of a checkpoint that are tested: the averaged ones if asked for (`EMA.ENABLE`) and there."""
     if averaged and "ema_state" in saved:
+        logger.info("EMA.ENABLE True: the averaged weights are tested")
         return saved["ema_state"]["model_state"]
     if averaged:
         logger.warning("EMA.ENABLE True, but the checkpoint holds no averaged weights; its plain ones are tested")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -25,6 +26,11 @@ _BUFFER_OPTION = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS el
 # Graphs by shape of clip, by with and without memory, by training and evaluation; over PyTorch's limit of 8 everything
 # would quietly run uncompiled.
 _MOST_GRAPHS = 64
+
+_DAMAGED_CACHE = (
+    "A job that was killed while it compiled may have left a damaged file in PyTorch's cache of compiled code: remove "
+    "the folder that TORCHINDUCTOR_CACHE_DIR names, by default torchinductor_USER in the system's temporary folder"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,12 +168,41 @@ def compile_model(model: nn.Module, mode: str, device: torch.device) -> None:
     except Exception as error:  # whatever is missing: each backend has errors of its own
         raise ValueError(
             "MODEL.COMPILE True: PyTorch can compile nothing on this machine. It takes a C++ compiler (g++), for GPUs "
-            f"also Triton; install that, or set MODEL.COMPILE False. Its words: {str(error).strip().splitlines()[0]}"
+            f"also Triton; install that, or set MODEL.COMPILE False. {_DAMAGED_CACHE}. Its words: {_first_line(error)}"
         ) from error
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
     # What a recomputed block does besides computing, it does the second time as the first.
     torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
     model.compile(dynamic=False, mode=mode)
+
+
+class CompileError(RuntimeError):
+    """PyTorch's compiler failed in the midst of a run."""
+
+
+@contextlib.contextmanager
+def compile_failures_explained(compiles: bool) -> Iterator[None]:
+    """Around calls of a compiled model: turn the compiler's error, a hundred lines, into one that helps.
+
+    Raises:
+        CompileError: the compiler failed.
+    """
+    if not compiles:
+        yield
+        return
+    from torch._dynamo.exc import BackendCompilerFailed  # late: it takes a second
+
+    try:
+        yield
+    except BackendCompilerFailed as error:
+        raise CompileError(
+            f"MODEL.COMPILE True: PyTorch failed to compile ({_first_line(error)}). {_DAMAGED_CACHE}. Or set "
+            "MODEL.COMPILE False"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def unwrap(model: nn.Module) -> nn.Module:

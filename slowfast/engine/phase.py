@@ -103,7 +103,13 @@ def check_phases(run_cfg: Any, dataset: Dataset) -> None:
         ValueError: an epoch holds no whole update, or settings of a phase contradict each other.
     """
     for epoch, cfg in phases(run_cfg):
-        batches = len(train_sampler(cfg, len(dataset)))
+        sampler = train_sampler(cfg, len(dataset))
+        batches, splits = len(sampler), cfg.BN.NUM_SPLITS
+        if cfg.BN.NORM_TYPE == "sub_batchnorm" and sampler.batch_size % splits:
+            raise ValueError(
+                f"BN.NUM_SPLITS {splits} does not divide the {sampler.batch_size} clips that a process has of a batch; "
+                "set BN.NUM_SPLITS to a divisor, or change TRAIN.BATCH_SIZE"
+            )
         if batches < cfg.TRAIN.ACCUM_STEPS:
             raise ValueError(
                 f"epoch {epoch + 1} has {batches} batches of {cfg.TRAIN.BATCH_SIZE}, fewer than TRAIN.ACCUM_STEPS "

@@ -108,17 +108,22 @@ def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
     """Say so where batch norm estimates its statistics from too few clips."""
     norms = measuring_norms(model)
     splits = max((norm.num_splits for norm in norms if isinstance(norm, SubBatchNorm3d)), default=1)
-    seen = cfg.TRAIN.BATCH_SIZE // get_local_world_size() // splits
+    processes = get_local_world_size()
+    seen = cfg.TRAIN.BATCH_SIZE // processes // splits
     if seen >= SMALL_NORM_BATCH or not norms:
         return
+    parts = f" and BN.NUM_SPLITS {splits}" if splits > 1 else ""
     logger.warning(
-        "each batch norm layer sees %d clips at a time (TRAIN.BATCH_SIZE %d over %d part(s)); under %d its "
-        "statistics are too noisy to train well. Raise TRAIN.BATCH_SIZE, or set BN.NORM_TYPE frozen_batchnorm and "
-        "start from a checkpoint. TRAIN.ACCUM_STEPS enlarges the batch of an update, not the one that norm layers see",
+        "each batch norm layer sees %d clips at a time (TRAIN.BATCH_SIZE %d over %d process(es)%s of a host); under %d "
+        "its statistics are too noisy to train well. Raise TRAIN.BATCH_SIZE%s, or set BN.NORM_TYPE frozen_batchnorm "
+        "and start from a checkpoint. TRAIN.ACCUM_STEPS enlarges the batch of an update, not the one that norm layers "
+        "see",
         seen,
         cfg.TRAIN.BATCH_SIZE,
-        get_local_world_size() * splits,
+        processes,
+        parts,
         SMALL_NORM_BATCH,
+        ", lower BN.NUM_SPLITS" if parts else "",
     )
 
 

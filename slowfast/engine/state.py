@@ -161,8 +161,10 @@ def restore_progress(state: TrainState, saved: dict[str, Any], source: str) -> N
         state.optimizer.load_state_dict(saved["optimizer_state"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"the optimizer in {source} does not fit this config ({error}); set TRAIN.CHECKPOINT_EPOCH_RESET True to "
-            "take the weights alone"
+            f"the optimizer in {source} does not fit this config ({error}). Undo the change of what is trained and how "
+            "(MODEL.FREEZE_STAGES, SOLVER.LAYER_DECAY, SOLVER.OPTIMIZING_METHOD ...), or begin another run with the "
+            f"weights alone: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} and TRAIN.CHECKPOINT_EPOCH_RESET "
+            "True"
         ) from error
     if saved.get("scaler_state") and state.update.scaler.is_enabled():
         state.update.scaler.load_state_dict(saved["scaler_state"])

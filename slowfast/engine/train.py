@@ -15,7 +15,7 @@ from slowfast.engine.evaluate import evaluate
 from slowfast.engine.hooks import IterationStats, ProgressBar, Recorder, UnreadableCount
 from slowfast.engine.interrupt import StopRequest, TrainingInterrupted
 from slowfast.engine.loop import epoch_batches, train_epoch
-from slowfast.engine.parallel import average_norm_buffers, unwrap
+from slowfast.engine.parallel import CompileError, average_norm_buffers, compile_failures_explained, unwrap
 from slowfast.engine.phase import build_state, check_phases, enter_epoch
 from slowfast.engine.precise_bn import update_norm_statistics
 from slowfast.engine.run_lock import alone_in_output_dir
@@ -40,6 +40,7 @@ def train(cfg: Any) -> dict[str, float]:
     Raises:
         TrainingInterrupted: a SIGTERM or Ctrl-C came; everything needed to go on is saved.
         NonFiniteError: the loss became NaN or infinite.
+        CompileError: `MODEL.COMPILE`, and PyTorch's compiler failed.
         OSError: `OUTPUT_DIR` cannot be written, the disk is full, or a loader's worker process died.
         ValueError: a mistake in the config, the data list or a checkpoint; another job works in `OUTPUT_DIR`; or the
             processes of this one were not started alike.
@@ -54,8 +55,8 @@ def train(cfg: Any) -> dict[str, float]:
     check_agreement(start_facts(state, val_loader))
     if state.epoch >= state.max_epoch and not evaluation_is_missing(state):
         logger.warning(
-            "nothing to train: %d epochs are done and SOLVER.MAX_EPOCH is %d. To fine-tune from a checkpoint set "
-            "TRAIN.CHECKPOINT_EPOCH_RESET True",
+            "nothing to train: %d epochs are done and SOLVER.MAX_EPOCH is %d. To train longer raise that; to fine-tune "
+            "set TRAIN.CHECKPOINT_FILE_PATH to its file, TRAIN.CHECKPOINT_EPOCH_RESET True and another OUTPUT_DIR",
             state.epoch,
             state.max_epoch,
         )
@@ -63,8 +64,15 @@ def train(cfg: Any) -> dict[str, float]:
     announce(state)
     recorder = Recorder(cfg, first_step=state.step)
     try:
-        with StopRequest() as stop, worker_deaths_explained():
+        with StopRequest() as stop, worker_deaths_explained(), compile_failures_explained(cfg.MODEL.COMPILE):
             return run_epochs(state, val_loader, recorder, stop)
+    except CompileError as error:
+        if not stop.requested:
+            raise
+        # The signal that asked to stop has ended the compiler's processes too.
+        raise TrainingInterrupted(
+            "stopped on request while PyTorch compiled; the same command goes on from the last checkpoint", stop.signum
+        ) from error
     finally:
         recorder.close()
 

@@ -183,6 +183,6 @@ def _not_met(cfg: Any, endpoint: str, error: Exception) -> ConnectionError:
     )
     return ConnectionError(
         f"{where} within DIST.START_TIMEOUT {cfg.DIST.START_TIMEOUT:g} s (this is host {cfg.SHARD_ID}): "
-        f"{str(error).splitlines()[0] if str(error) else type(error).__name__}. Check that every host was started with "
+        f"{(str(error) or type(error).__name__).splitlines()[0].rstrip('.')}. Check that every host was started with "
         "the same --init_method and --num_shards and a --shard_id of its own, and that the port is open"
     )

@@ -84,7 +84,7 @@ def _join(main: Callable[[Any], Any], cfg: Any, num_procs: int | None) -> Any:
     if cfg.NUM_GPUS > 0:
         select_device(int(os.environ["LOCAL_RANK"]))
     _end_with_parent()
-    _warn_of_stale_addresses(cfg)
+    _warn_of_restarts(cfg)
     # The file it writes is how the agent learns of an exception.
     return record(_in_group)(main, cfg, backend)
 
@@ -144,18 +144,22 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
-def _warn_of_stale_addresses(cfg: Any) -> None:
-    """Say so where restarted processes of several hosts may read, and wait for, the addresses of their predecessors.
+def _warn_of_restarts(cfg: Any) -> None:
+    """Say which start this is, and where restarts over several hosts may go wrong.
 
-    Agents that share their store with the processes number its entries by restarts, which each host counts alone.
+    Agents that share their store with the processes number its entries by restarts, which each host counts alone: then
+    a process may read, and wait for, the addresses of those before.
     """
-    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
-    if cfg.NUM_SHARDS > 1 and shared and restarts and os.environ["RANK"] == "0":
+    if os.environ["RANK"] != "0":
+        return
+    restarts, most = (int(os.environ.get(f"TORCHELASTIC_{name}", 0)) for name in ("RESTART_COUNT", "MAX_RESTARTS"))
+    if restarts:
+        logger.warning("a process failed (see above), so all start again: restart %d of at most %d", restarts, most)
+    if cfg.NUM_SHARDS > 1 and most and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         logger.warning(
             "%d restarts over %d hosts: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on every host; without "
             "it processes that are started again can miss each other",
-            restarts,
+            most,
             cfg.NUM_SHARDS,
         )
 

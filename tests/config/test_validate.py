@@ -16,6 +16,7 @@ REFUSED = [
     (["MODEL.FINAL_POOL", ["avg"]], r"MODEL\.FINAL_POOL is \['avg'\]"),
     (["MODEL.FINAL_POOL", ["avg", "min"]], r"MODEL\.FINAL_POOL"),
     (["MODEL.DROPOUT_RATE", 1.5], r"MODEL\.DROPOUT_RATE is 1\.5.*0 to 1"),
+    (["RESNET.WIDTH_PER_GROUP", 4], r"WIDTH_PER_GROUP 4 over SLOWFAST\.BETA_INV 8 leaves the fast pathway no channel"),
     (["RESNET.DEPTH", 34], r"RESNET\.DEPTH is 34; it can be 18, 50, 101"),
     ([*SLOW, "RESNET.SPATIAL_STRIDES", [[1], [2], [2]]], r"SPATIAL_STRIDES .*needs 4 lists.* of 1 entry"),
     ([*SLOW, "NONLOCAL.GROUP", [[1, 1]] * 4], r"NONLOCAL\.GROUP .*1 entry, one for each pathway .* slow"),

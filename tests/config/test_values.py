@@ -91,6 +91,12 @@ def test_wrong_type(key, value):
         load_config(None, [key, value])
 
 
+def test_a_list_that_the_shell_left_unquoted():
+    assert load_config(None, ["MODEL.FREEZE_STAGES", "[s1, s2.pathway0_res0]"]).MODEL.FREEZE_STAGES[0] == "s1"
+    with pytest.raises(ValueError, match=r"\[s1, \*pathway0\*\] is no list; quote its entries"):
+        load_config(None, ["MODEL.FREEZE_STAGES", "[s1, *pathway0*]"])
+
+
 def test_a_section_can_be_given_as_a_mapping():
     cfg = load_config(None, ["TRAIN", {"BATCH_SIZE": 4, "ENABLE": "False"}, "TRAIN.BATCH_SIZE", 6])
     assert (cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.ENABLE) == (6, False)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 import subprocess
 import sys
 
@@ -211,6 +212,42 @@ def test_without_a_compiler_the_error_says_what_to_do(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ValueError: MODEL.COMPILE True") and "MODEL.COMPILE False" in last, done.stderr
+
+
+COMPILES = """
+import pathlib, sys, torch
+from slowfast.engine.parallel import compile_failures_explained, compile_model
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return x.exp() + 1
+
+files = lambda: {str(path) for path in pathlib.Path(sys.argv[1]).rglob("*.so")}
+model = Model()
+compile_model(model, "default", torch.device("cpu"))
+before = files()
+with compile_failures_explained(True):
+    model(torch.ones(3))
+print(*(files() - before))
+"""
+
+
+@pytest.mark.slow
+def test_a_damaged_cache_of_compiled_code(tmp_path):
+    """As a job leaves it that was killed while it compiled; the error names what to remove."""
+    command = [sys.executable, "-c", COMPILES, str(tmp_path)]
+    env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    first = subprocess.run(command, capture_output=True, text=True, env=env, timeout=180)
+    assert first.returncode == 0, first.stderr
+    made = first.stdout.split()
+    assert made
+    for path in made:
+        os.truncate(path, 0)
+    second = subprocess.run(command, capture_output=True, text=True, env=env, timeout=180)
+    assert second.returncode == 1
+    last = second.stderr.strip().splitlines()[-1]
+    assert "CompileError: MODEL.COMPILE True: PyTorch failed to compile" in last
+    assert "remove the folder that TORCHINDUCTOR_CACHE_DIR names" in last
 
 
 def test_compiling_leaves_names_and_copies_alone(monkeypatch):

@@ -192,6 +192,12 @@ def test_clips_of_varying_length_on_a_clip_model(tiny_cfg, seen):
     assert sorted(entry[0] for entry in seen[:3]) == sorted(entry[0] for entry in seen[3:]) == [2, 3, 6]
 
 
+def test_parts_of_a_batch_that_do_not_come_out(tiny_cfg):
+    cfg = tiny_cfg("BN.NORM_TYPE", "sub_batchnorm", "BN.NUM_SPLITS", 3)
+    with pytest.raises(ValueError, match="BN.NUM_SPLITS 3 does not divide the 4 clips that a process has of a batch"):
+        phase.check_phases(cfg, range(12))
+
+
 def test_the_change_in_words(tiny_cfg):
     old = tiny_cfg()
     new = tiny_cfg("DATA.NUM_FRAMES", 6, "SOLVER.BASE_LR", 0.5, "DATA.TRAIN_NUM_FRAMES", list(range(1, 30)))

@@ -123,6 +123,7 @@ def test_restarts_under_torchrun_go_on_exactly_where_the_checkpoint_stood(job, t
     folder = str(tmp_path / "disturbed")
     run = job(*TINY, "OUTPUT_DIR", folder, faults=faults, torchrun=torchrun)
     assert run.end() == 0, run.output
+    assert re.findall(r"all start again: restart (\d) of at most 2", run.output) == ["1", "2"]
     resumed = re.findall(r"resumed from \S+/(\S+): epoch (\d), iteration (\d)", run.output)
     assert resumed == [("checkpoint_epoch_00001.pyth", "2", "1")] * 2
     skipped = re.findall(r"skipping a checkpoint: \S+/(\S+), \d+ bytes, is truncated", run.output)
