@@ -63,6 +63,25 @@ def tiny_model():
 
 
 @pytest.fixture(scope="session")
+def exchange_counter():
+    """Source of `count_exchanges(model)`, for scripts: a list that gets how many numbers each exchange of gradients has
+    between the two processes of a wrapped model.
+    """
+    return """
+import torch
+
+def count_exchanges(model):
+    exchanged = []
+    def count(state, bucket):
+        exchanged.append(sum(p.numel() for p in bucket.parameters()))
+        future = torch.distributed.all_reduce(bucket.buffer().div_(2), async_op=True).get_future()
+        return future.then(lambda f: f.value()[0])
+    model.register_comm_hook(None, count)
+    return exchanged
+"""
+
+
+@pytest.fixture(scope="session")
 def one_block_model():
     """`one_block_model(dropout, norm)`: a ResNet of one residual block with a temporal kernel, any clip, 5 classes."""
 

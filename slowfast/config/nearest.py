@@ -1,4 +1,4 @@
-"""Names close to a misspelt one, for error messages."""
+"""Names close to a misspelt one, and numbers close to one that does not fit, for error messages."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
@@ -19,6 +19,12 @@ def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
         return moved, SequenceMatcher(None, wanted, plain).ratio()
 
     return sorted(sorted(known), key=likeness, reverse=True)[:count]
+
+
+def nearest_multiples(number: int, divisor: int) -> str:
+    """The multiples of `divisor` over 0 on either side of `number`, which is none: "16 or 20"."""
+    below = number - number % divisor
+    return " or ".join(str(multiple) for multiple in (below, below + divisor) if multiple)
 
 
 def _plain(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from slowfast.config.merge import get_key
-from slowfast.config.nearest import nearest_keys
+from slowfast.config.nearest import nearest_keys, nearest_multiples
 from slowfast.config.resolve import STAGE_BLOCKS, num_pathways
 from slowfast.config.validate_shapes import shapes
 from slowfast.utils.logging import get_logger
@@ -282,8 +282,7 @@ def _batches(cfg: CfgNode) -> None:
         if size > gpus:
             raise ValueError(
                 f"{split}.BATCH_SIZE {size} cannot be shared evenly by NUM_GPUS {gpus}. Set it to "
-                f"{size - size % gpus} or {size - size % gpus + gpus}; it is the total over the GPUs of "
-                "this host."
+                f"{nearest_multiples(size, gpus)}; it is the total over the GPUs of this host."
             )
         logger.warning(
             "%s.BATCH_SIZE %d is less than NUM_GPUS %d: it is the total over the GPUs of this host, so set "

@@ -2,6 +2,7 @@
 
 from fvcore.common.config import CfgNode
 
+from slowfast.config.nearest import nearest_multiples
 from slowfast.config.resolve import num_pathways
 
 # The head's window is a clip's side after the network's strides, which make one position of so many pixels.
@@ -81,11 +82,9 @@ def _slow_frames(cfg: CfgNode) -> None:
     for key, several in lengths.items():
         for frames in several:
             if frames % alpha:
-                below = frames - frames % alpha
-                fitting = " or ".join(str(n) for n in (below, below + alpha) if n)
                 raise ValueError(
                     f"{key} {frames} is no multiple of SLOWFAST.ALPHA {alpha}, so the slow pathway has no whole number "
-                    f"of frames. Let it be {fitting}, or set another ALPHA."
+                    f"of frames. Let it be {nearest_multiples(frames, alpha)}, or set another ALPHA."
                 )
             if slow and (len(slow) < frames // alpha or not all(0 <= i < frames for i in slow[: frames // alpha])):
                 raise ValueError(

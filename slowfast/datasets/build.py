@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from slowfast.config.nearest import nearest_multiples
 from slowfast.datasets.batch import collate
 from slowfast.datasets.batch_shapes import BatchShapes
 from slowfast.datasets.kinetics import Kinetics
@@ -51,11 +52,9 @@ def _share_of(cfg: Any, section: str) -> int:
     """Clips of a batch for each process of this host."""
     size, processes = cfg[section].BATCH_SIZE, get_local_world_size()
     if size % processes:
-        below = size - size % processes
-        fitting = " or ".join(str(n) for n in (below, below + processes) if n)
         raise ValueError(
             f"{section}.BATCH_SIZE {size} cannot be shared evenly by the {processes} processes of a host, which have "
-            f"it together; set it to {fitting}"
+            f"it together; set it to {nearest_multiples(size, processes)}"
         )
     return size // processes
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from slowfast.config.resolve import num_pathways
 from slowfast.datasets import sampling, transforms
 from slowfast.datasets.batch_shapes import ClipShape
 from slowfast.datasets.decode import VideoReader
@@ -64,7 +65,7 @@ class ClipSettings:
             mean=tuple(data.MEAN),
             std=tuple(data.STD),
             reverse_channels=data.REVERSE_INPUT_CHANNEL,
-            alpha=cfg.SLOWFAST.ALPHA if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 0,
+            alpha=cfg.SLOWFAST.ALPHA if num_pathways(cfg) == 2 else 0,
             slow_indices=tuple(cfg.SLOWFAST.SLOW_INDICES),
         )
 

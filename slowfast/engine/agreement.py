@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,17 @@ HOST_SETTINGS = {
 _SHOWN = 12
 
 
-def check_agreement(facts: Mapping[str, Any]) -> None:
-    """Compare `facts` (name -> plain value) with those of all other processes, each of which has to call.
+def check_agreement(work_out: Callable[[], Mapping[str, Any]]) -> None:
+    """Compare the facts that `work_out` gives (name -> plain value) with those of all other processes, which all call.
 
-    Only a digest travels as long as they agree.
+    Only a digest travels as long as they agree. A process alone has nobody to disagree with, and works nothing out.
 
     Raises:
         ValueError: in every process; names what differs, and the value of each rank.
     """
-    texts = {name: str(value) for name, value in facts.items()}
+    if get_world_size() == 1:
+        return
+    texts = {name: str(value) for name, value in work_out().items()}
     if len(set(all_gather_object(_digest(json.dumps(texts, sort_keys=True).encode())))) == 1:
         return
     every_rank = all_gather_object(texts)

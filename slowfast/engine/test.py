@@ -48,7 +48,7 @@ def test(cfg: Any) -> dict[str, Any]:
         OSError: results cannot be written, or a loader's worker process died.
         RuntimeError: too many files cannot be read.
     """
-    check_agreement(launch_facts(cfg))
+    check_agreement(lambda: launch_facts(cfg))
     device = device_of(cfg)
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg)
@@ -57,7 +57,7 @@ def test(cfg: Any) -> dict[str, Any]:
     loader = build_loader(cfg, "test")
     shield_workers(loader)
     dataset = loader.dataset
-    check_agreement({**data_facts("test", dataset), **weight_facts(model)})
+    check_agreement(lambda: {**data_facts("test", dataset), **weight_facts(model)})
     if cfg.LOG_MODEL_INFO:
         logger.info("%s", describe_model(model))
     logger.info(

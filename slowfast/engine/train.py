@@ -46,13 +46,13 @@ def train(cfg: Any) -> dict[str, float]:
             processes of this one were not started alike.
         RuntimeError: too many files cannot be read.
     """
-    check_agreement(launch_facts(cfg))
+    check_agreement(lambda: launch_facts(cfg))
     state = build_state(cfg)
     check_phases(cfg, state.loader.dataset)
     val_loader = build_loader(cfg, "val")
     shield_workers(val_loader)
     start_training_from(state)
-    check_agreement(start_facts(state, val_loader))
+    check_agreement(lambda: start_facts(state, val_loader))
     if state.epoch >= state.max_epoch and not evaluation_is_missing(state):
         logger.warning(
             "nothing to train: %d epochs are done and SOLVER.MAX_EPOCH is %d. To train longer raise that; to fine-tune "

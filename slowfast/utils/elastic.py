@@ -20,8 +20,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-# What a process exits with after a SIGTERM that it obeyed; shells report the same for one that died of it.
-TERMINATED = 128 + signal.SIGTERM
+# How a process ends that was told to: by itself, after it has saved, or of the signal.
+_TOLD_TO_END = (128 + signal.SIGTERM, -signal.SIGTERM)
 # Processes that fail because another one did are not always the later ones by the clock.
 _SIMULTANEOUS_S = 2
 _USUAL_REASON = {
@@ -74,7 +74,7 @@ def run_agent(cfg: Any, processes: int, endpoint: str) -> None:
         with _thread_share(processes):
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
-        if all(failure.exitcode in (TERMINATED, -signal.SIGTERM) for failure in error.failures.values()):
+        if all(failure.exitcode in _TOLD_TO_END for failure in error.failures.values()):
             raise RunStopped(signal.SIGTERM) from None
         raise first_cause(error.failures) from None
     except SignalException as stop:
@@ -123,7 +123,7 @@ def _describe(failure: ProcessFailure) -> str:
 def _consequence(failure: ProcessFailure) -> int:
     """How likely a failure follows from another's: 0 not, 1 perhaps, 2 surely."""
     message = failure.error_file_data["message"]
-    if failure.exitcode in (TERMINATED, -signal.SIGTERM):
+    if failure.exitcode in _TOLD_TO_END:
         return 2
     if isinstance(message, Mapping) and message["message"].startswith(LostContactError.__name__):
         return 2

@@ -31,7 +31,7 @@ for overrides in cases:
     if cfg.RNG_SEED == 99:
         facts |= {"code of slowfast/engine/train.py": f"changed{rank}", "torch": f"2.{rank}"}
     try:
-        check_agreement(facts)
+        check_agreement(lambda: facts)
         print("agreed", flush=True)
     except ValueError as error:
         print(json.dumps(str(error)), flush=True)
@@ -88,15 +88,16 @@ def test_ranks_of_one_value_are_told_together_and_long_lists_are_cut(monkeypatch
         return [f"digest {n}" for n in range(4)] if len(gathered) == 1 else facts
 
     monkeypatch.setattr("slowfast.engine.agreement.all_gather_object", gather)
+    monkeypatch.setattr("slowfast.engine.agreement.get_world_size", lambda: 4)
     with pytest.raises(ValueError) as caught:
-        check_agreement({})
+        check_agreement(dict)
     _, first, *_, last = str(caught.value).splitlines()
     assert first == "  key 1: ranks 0, 1, 2: -1; rank 3: 1"
     assert last == "  ... and 7 more"
 
 
-def test_alone_one_agrees_with_oneself():
-    check_agreement({"a": 1})
+def test_alone_one_agrees_with_oneself_unasked():
+    check_agreement(lambda: pytest.fail("facts were worked out for nobody"))
 
 
 def test_facts_of_the_launch(tiny_cfg):

@@ -164,7 +164,7 @@ def fast_compiler(monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
 
 
-def compare_training(model, plain, inputs, labels):
+def assert_trains_alike(model, plain, inputs, labels):
     gradients = []
     for module in (plain, model):
         loss = F.cross_entropy(module(inputs), labels)
@@ -183,7 +183,7 @@ def test_compiled_equals_eager(one_block_model, fast_compiler, recomputed):
     model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default", recompute=recomputed))
     torch._dynamo.utils.counters.clear()
     for frames in (4, 3, 4):
-        compare_training(model, plain, *a_batch(frames, frames, 16))
+        assert_trains_alike(model, plain, *a_batch(frames, frames, 16))
     inputs, _ = a_batch(0, 4, 16)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(inputs), plain.eval()(inputs), rtol=1e-5, atol=1e-5)
@@ -199,7 +199,7 @@ def test_compiled_equals_eager(one_block_model, fast_compiler, recomputed):
 def test_compiled_to_machine_code_equals_eager(one_block_model):
     plain = one_block_model().train()
     model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default"))
-    compare_training(model, plain, *a_batch(0, 4, 16))
+    assert_trains_alike(model, plain, *a_batch(0, 4, 16))
 
 
 @pytest.mark.slow

@@ -49,12 +49,7 @@ def pair(cfg):
     model = build_model(cfg)
     model.load_state_dict(given["weights"])
     model = prepare_model(model, torch.device("cpu"))
-    exchanged = []
-    def count(state, bucket):
-        exchanged.append(sum(p.numel() for p in bucket.parameters()))
-        future = torch.distributed.all_reduce(bucket.buffer().div_(2), async_op=True).get_future()
-        return future.then(lambda f: f.value()[0])
-    model.register_comm_hook(None, count)
+    exchanged = count_exchanges(model)
     update = Update(model, torch.optim.SGD(model.parameters(), lr=0.1), accum_steps=2)
     task = ClipTask(cfg)
     for clips, labels in zip(given["clips"], given["labels"]):
@@ -85,14 +80,14 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def run_pair(tmp_path, tiny_file):
+def run_pair(tmp_path, tiny_file, exchange_counter):
     """A function: run the script above on `given`; returns the finished process and what it saved."""
 
     def run(given, folder="pair"):
         (tmp_path / folder).mkdir()
         torch.save(given, tmp_path / folder / "given.pt")
         script = tmp_path / "pair.py"
-        script.write_text(PAIR)
+        script.write_text(exchange_counter + PAIR)
         overrides = [*FROZEN, "OUTPUT_DIR", tmp_path / folder]
         command = [sys.executable, str(script), str(tiny_file), *map(str, overrides)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -73,7 +73,7 @@ def test_holder_that_ends_frees_the_folder(holder, tmp_path):
 def test_left_over_text_of_a_dead_job_blocks_nobody(tmp_path):
     (tmp_path / LOCK_NAME).write_text('{"host": "elsewhere", "pid": 1, "started": "2020-01-01"}')
     with run_lock(str(tmp_path)):
-        pass
+        assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
 
 
 def test_job_within_a_job_and_after_an_error(tmp_path, tiny_cfg):

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from fvcore.common.config import CfgNode
 
+from slowfast.config.resolve import num_pathways
+
 SLOW_SAMPLINGS = ("published", "even")
 
 
@@ -75,7 +77,7 @@ class StepPlan:
                 that fit.
         """
         options = cfg.PGT
-        pathways = 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
+        pathways = num_pathways(cfg)
         plan = cls(
             tuple(per_pathway(options.STEP_LEN, pathways, "PGT.STEP_LEN")),
             tuple(per_pathway(options.OVERLAP, pathways, "PGT.OVERLAP")),

@@ -33,12 +33,7 @@ def pair(cfg):
     model = build_model(cfg)
     model.load_state_dict(given["weights"])
     model = prepare_model(model, torch.device("cpu"))
-    exchanged = []
-    def count(state, bucket):
-        exchanged.append(sum(p.numel() for p in bucket.parameters()))
-        future = torch.distributed.all_reduce(bucket.buffer().div_(2), async_op=True).get_future()
-        return future.then(lambda f: f.value()[0])
-    model.register_comm_hook(None, count)
+    exchanged = count_exchanges(model)
     half = slice(get_rank(), get_rank() + 1)
     labels = given["labels"][half]
     batch = Batch([clip[half] for clip in given["clips"]], labels, labels, labels)
@@ -64,14 +59,16 @@ if __name__ == "__main__":
     ],
     ids=["together", "per_step", "full_gradient"],
 )
-def test_two_processes_equal_one(settings, exchanges, progressive_settings, random_clip, parity, tmp_path):
+def test_two_processes_equal_one(
+    settings, exchanges, progressive_settings, random_clip, parity, tmp_path, exchange_counter
+):
     overrides = progressive_settings("slow", *settings, "BN.NORM_TYPE", "frozen_batchnorm", "OUTPUT_DIR", str(tmp_path))
     cfg = load_config(None, overrides)
     model = parity.fill_module(build_model(cfg)).train()
     clips, labels = random_clip(cfg), torch.tensor([1, 3])
     torch.save({"weights": model.state_dict(), "clips": clips, "labels": labels}, tmp_path / "given.pt")
     (tmp_path / "cfg.yaml").write_text(cfg_to_yaml(cfg))
-    (tmp_path / "pair.py").write_text(PAIR)
+    (tmp_path / "pair.py").write_text(exchange_counter + PAIR)
     subprocess.run([sys.executable, tmp_path / "pair.py", tmp_path / "cfg.yaml"], check=True, timeout=120)
 
     update = Update(model, torch.optim.SGD(model.parameters(), lr=0.05))

@@ -126,7 +126,7 @@ def tiny_progressive(one_block_model, full=False, dropout=0.0):
 PLAN = StepPlan((4,), (1,), 4)
 
 
-def compare_steps(model, plain, training):
+def assert_steps_alike(model, plain, training):
     """Scores, memory, gradients and statistics of a clip by steps."""
     clip = torch.randn(2, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(1))
     results = []
@@ -143,7 +143,7 @@ def compare_steps(model, plain, training):
     torch.testing.assert_close(dict(model.state_dict()), dict(plain.state_dict()), rtol=1e-5, atol=1e-5)
 
 
-def compare_in_threads(model, plain):
+def assert_alike_in_threads(model, plain):
     """Two videos step through one compiled model, each in a thread of its own."""
     videos = [torch.randn(2, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(s)) for s in range(2)]
 
@@ -171,9 +171,9 @@ def test_compiled_steps_equal_eager_ones_in_four_graphs(one_block_model, fast_co
     plain = tiny_progressive(one_block_model)
     model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default"))
     torch._dynamo.utils.counters.clear()
-    compare_steps(model, plain, training=True)
-    compare_steps(model, plain, training=False)
-    compare_in_threads(model, plain)
+    assert_steps_alike(model, plain, training=True)
+    assert_steps_alike(model, plain, training=False)
+    assert_alike_in_threads(model, plain)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
     assert not torch._dynamo.utils.counters["graph_break"]
     assert isinstance(model, Progressive)
@@ -182,7 +182,9 @@ def test_compiled_steps_equal_eager_ones_in_four_graphs(one_block_model, fast_co
 @pytest.mark.slow
 def test_compiled_steps_with_full_gradient(one_block_model, fast_compiler):
     plain = tiny_progressive(one_block_model, full=True)
-    compare_steps(prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default")), plain, training=True)
+    assert_steps_alike(
+        prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default")), plain, training=True
+    )
 
 
 @pytest.mark.slow
