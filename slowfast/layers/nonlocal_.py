@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from slowfast.layers.conv import Conv3d
+
 INSTANTIATIONS = ("softmax", "dot_product")
 
 
@@ -41,10 +43,10 @@ class NonLocal(nn.Module):
         self.dim_inner = dim_inner
         self.instantiation = instantiation
         self.group = group
-        self.conv_theta = nn.Conv3d(dim, dim_inner, 1)
-        self.conv_phi = nn.Conv3d(dim, dim_inner, 1)
-        self.conv_g = nn.Conv3d(dim, dim_inner, 1)
-        self.conv_out = nn.Conv3d(dim_inner, dim, 1)
+        self.conv_theta = Conv3d(dim, dim_inner, 1)
+        self.conv_phi = Conv3d(dim, dim_inner, 1)
+        self.conv_g = Conv3d(dim, dim_inner, 1)
+        self.conv_out = Conv3d(dim_inner, dim, 1)
         if norm is None:
             self.conv_out.zero_init = True
             self.bn = nn.Identity()

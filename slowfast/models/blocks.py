@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from slowfast.layers.conv import Conv3d
+
 Norm = Callable[[int], nn.Module]
 
 
@@ -41,10 +43,10 @@ class BasicTransform(nn.Module):
     ):
         super().__init__()
         k = temporal_kernel
-        self.a = nn.Conv3d(dim_in, dim_out, (k, 3, 3), (1, stride, stride), (k // 2, 1, 1), bias=False)
+        self.a = Conv3d(dim_in, dim_out, (k, 3, 3), (1, stride, stride), (k // 2, 1, 1), bias=False)
         self.a_bn = norm(dim_out)
         self.a_relu = nn.ReLU(inplace)
-        self.b = nn.Conv3d(dim_out, dim_out, (1, 3, 3), padding=(0, 1, 1), bias=False)
+        self.b = Conv3d(dim_out, dim_out, (1, 3, 3), padding=(0, 1, 1), bias=False)
         self.b.zero_init = zero_init_conv
         self.b_bn = _last(norm(dim_out), zero_init_norm)
 
@@ -81,15 +83,13 @@ class BottleneckTransform(nn.Module):
         super().__init__()
         k, d = temporal_kernel, dilation
         first, middle = (stride, 1) if stride_1x1 else (1, stride)
-        self.a = nn.Conv3d(dim_in, dim_inner, (k, 1, 1), (1, first, first), (k // 2, 0, 0), bias=False)
+        self.a = Conv3d(dim_in, dim_inner, (k, 1, 1), (1, first, first), (k // 2, 0, 0), bias=False)
         self.a_bn = norm(dim_inner)
         self.a_relu = nn.ReLU(inplace)
-        self.b = nn.Conv3d(
-            dim_inner, dim_inner, (1, 3, 3), (1, middle, middle), (0, d, d), (1, d, d), groups, bias=False
-        )
+        self.b = Conv3d(dim_inner, dim_inner, (1, 3, 3), (1, middle, middle), (0, d, d), (1, d, d), groups, bias=False)
         self.b_bn = norm(dim_inner)
         self.b_relu = nn.ReLU(inplace)
-        self.c = nn.Conv3d(dim_inner, dim_out, 1, bias=False)
+        self.c = Conv3d(dim_inner, dim_out, 1, bias=False)
         self.c.zero_init = zero_init_conv
         self.c_bn = _last(norm(dim_out), zero_init_norm)
 
@@ -113,7 +113,7 @@ class ResBlock(nn.Module):
         super().__init__()
         self.has_projection = dim_in != dim_out or stride != 1
         if self.has_projection:
-            self.branch1 = nn.Conv3d(dim_in, dim_out, 1, (1, stride, stride), bias=False)
+            self.branch1 = Conv3d(dim_in, dim_out, 1, (1, stride, stride), bias=False)
             self.branch1_bn = norm(dim_out)
         self.branch2 = branch
         self.relu = nn.ReLU(inplace)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from slowfast.layers.conv import Conv3d
 from slowfast.models.resnet import ResNet
 
 
@@ -32,7 +33,7 @@ class FuseFastToSlow(nn.Module):
     ):
         super().__init__()
         dim_out = dim_fast * ratio
-        self.conv_f2s = nn.Conv3d(dim_fast, dim_out, (kernel, 1, 1), (alpha, 1, 1), (kernel // 2, 0, 0), bias=False)
+        self.conv_f2s = Conv3d(dim_fast, dim_out, (kernel, 1, 1), (alpha, 1, 1), (kernel // 2, 0, 0), bias=False)
         self.bn = nn.Identity() if norm is None else norm(dim_out)
         self.relu = nn.ReLU(inplace) if relu else nn.Identity()
 

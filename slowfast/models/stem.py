@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from slowfast.layers.conv import Conv3d
+
 
 class ResNetStem(nn.Module):
     """k x 7 x 7 convolution of stride 1 x 2 x 2, norm, ReLU, 1 x 3 x 3 max pooling of stride 1 x 2 x 2.
@@ -27,7 +29,7 @@ class ResNetStem(nn.Module):
     ):
         super().__init__()
         k = temporal_kernel
-        self.conv = nn.Conv3d(dim_in, dim_out, (k, 7, 7), stride=(1, 2, 2), padding=(k // 2, 3, 3), bias=False)
+        self.conv = Conv3d(dim_in, dim_out, (k, 7, 7), stride=(1, 2, 2), padding=(k // 2, 3, 3), bias=False)
         self.bn = norm(dim_out)
         self.relu = nn.ReLU(inplace)
         pad = 1 if pool_pad else 0

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
+from slowfast.layers.conv import Conv3d
 from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.pool import SpaceTimePool, pool_space, pool_time
 from slowfast.models.slowfast import FuseFastToSlow
@@ -141,7 +141,7 @@ class WholeStep:
         return x.clone()
 
 
-class MarkovConv3d(nn.Conv3d):
+class MarkovConv3d(Conv3d):
     """A 3-D convolution over a step's frames and the memory before them; same parameters as the one it replaces."""
 
     name: str

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pgt import StepPlan
-from pgt.convert import convert
+from pgt.convert import Rules, convert
 from pgt.markov import CacheRule
 from pgt.progressive import Progressive
 from pgt.task import ProgressiveTask
@@ -118,7 +118,7 @@ def fast_compiler(monkeypatch):
 
 
 def tiny_progressive(one_block_model, full=False, dropout=0.0):
-    model = convert(one_block_model(dropout), [CacheRule(1, "max", 0.25)], [CacheRule(1, "avg")], [2])
+    model = convert(one_block_model(dropout), Rules([CacheRule(1, "max", 0.25)], [CacheRule(1, "avg")], [2]))
     model.full_gradient = full
     return model.train()
 

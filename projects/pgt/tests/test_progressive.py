@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pgt import StepPlan
-from pgt.convert import convert
+from pgt.convert import Rules, convert
 from pgt.evaluate import ensemble, step_scores
 from pgt.markov import CacheRule
 from pgt.progressive import select, to
@@ -219,4 +219,4 @@ def test_progressive_nonlocal_blocks_have_a_norm_of_their_own(progressive_cfg):
 def test_temporal_strides_cannot_carry_memory():
     model = nn.Sequential(nn.Conv3d(3, 3, (3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0)))
     with pytest.raises(ValueError, match="kernel 3, stride 2"):
-        convert(model, [CacheRule(1)], None, [4])
+        convert(model, Rules([CacheRule(1)], None, [4]))
