@@ -87,7 +87,7 @@ def parameter_groups(
 
 
 def build_optimizer(model: nn.Module, cfg: Any) -> torch.optim.Optimizer:
-    """The optimizer `SOLVER.OPTIMIZING_METHOD` (sgd, adam or adamw) over the model's parameter groups.
+    """The optimizer `SOLVER.OPTIMIZING_METHOD` (sgd, adam or adamw) over the model's parameter groups, in one kernel.
 
     Raises:
         ValueError: another method, a model without trainable parameters, or layers that are not known.
@@ -104,10 +104,11 @@ def build_optimizer(model: nn.Module, cfg: Any) -> torch.optim.Optimizer:
             momentum=solver.MOMENTUM,
             dampening=solver.DAMPENING,
             nesterov=solver.NESTEROV,
+            fused=True,
         )
     if method in ("adam", "adamw"):
         kind = torch.optim.Adam if method == "adam" else torch.optim.AdamW
-        return kind(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), eps=1e-8)
+        return kind(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), eps=1e-8, fused=True)
     raise ValueError(f"SOLVER.OPTIMIZING_METHOD {method!r} is not one of sgd, adam, adamw")
 
 

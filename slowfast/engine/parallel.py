@@ -15,9 +15,11 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compr
 from torch.nn.parallel import DistributedDataParallel
 
 from slowfast.config.nearest import nearest_keys
+from slowfast.engine.update import autocast_dtype
+from slowfast.layers.conv import Conv3d, set_planar
 from slowfast.layers.norm import SubBatchNorm3d, fix_statistics, measuring_norms
 from slowfast.layers.recompute import recompute
-from slowfast.models.blocks import ResBlock
+from slowfast.models.fold import fold_norms
 from slowfast.utils.distributed import get_world_size, reduce_mean
 
 # Copying buffers between forwards would break a backward through several of them. PyTorch has renamed the option.
@@ -35,21 +37,26 @@ _DAMAGED_CACHE = (
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """What becomes of a built model before it is used; nothing here changes the names in its state dict.
+    """What becomes of a built model before it is used; only folding changes the names in its state dict.
 
     Attributes:
-        memory_format: "contiguous" or "channels_last" (`MODEL.MEMORY_FORMAT`).
+        memory_format: "auto", "contiguous" or "channels_last", see `place_model` (`MODEL.MEMORY_FORMAT`).
         freeze: names of modules that are not trained, see `freeze_stages` (`MODEL.FREEZE_STAGES`).
         recompute: compute the activations of residual blocks again in the backward pass (`MODEL.ACT_CHECKPOINT`).
         compile_mode: mode of torch.compile, "" to run uncompiled (`MODEL.COMPILE`, `MODEL.COMPILE_MODE`).
         half_gradients: send gradients between processes as float16 (`MODEL.FP16_ALLREDUCE`).
+        fold_norms: fold batch norms into convolutions where the model only predicts (`TEST.FOLD_NORMS`).
+        dtype: of autocast around the model's calls (`TRAIN.MIXED_PRECISION`), None for none. Where the model only
+            predicts its convolutions hold their weights in it, so that these are not cast at every call.
     """
 
-    memory_format: str = "contiguous"
+    memory_format: str = "auto"
     freeze: tuple[str, ...] = ()
     recompute: bool = False
     compile_mode: str = ""
     half_gradients: bool = False
+    fold_norms: bool = False
+    dtype: torch.dtype | None = None
 
     @classmethod
     def from_config(cls, cfg: Any) -> Preparation:
@@ -61,6 +68,8 @@ class Preparation:
             model.ACT_CHECKPOINT,
             model.COMPILE_MODE if model.COMPILE else "",
             model.FP16_ALLREDUCE,
+            cfg.TEST.FOLD_NORMS,
+            autocast_dtype(cfg),
         )
 
 
@@ -74,14 +83,16 @@ def prepare_model(
 
     Args:
         how: None for placing and wrapping alone.
-        training: False for a model that only predicts, which is placed and compiled.
+        training: False for a model that only predicts, which is placed, folded and compiled.
 
     Raises:
         ValueError: what `check_norms`, `freeze_stages`, `recompute_blocks` and `compile_model` raise.
     """
     how = how or Preparation()
     model = place_model(model, device, how.memory_format)
-    if training:
+    if not training:
+        prepare_prediction(model, how)
+    else:
         check_norms(model, device)
         freeze_stages(model, how.freeze)
         if how.recompute:
@@ -97,10 +108,29 @@ def prepare_model(
     return model
 
 
-def place_model(model: nn.Module, device: torch.device, memory_format: str = "contiguous") -> nn.Module:
-    """Move `model` to `device`, its convolutions' weights laid out as MODEL.MEMORY_FORMAT says; clips follow them."""
-    layout = torch.channels_last_3d if memory_format == "channels_last" else torch.preserve_format
-    return model.to(device, memory_format=layout)
+def prepare_prediction(model: nn.Module, how: Preparation) -> None:
+    """Fold norms into convolutions and cast these, in place, as `how` says."""
+    if how.fold_norms:
+        fold_norms(model)
+    if how.dtype is not None:
+        for module in model.modules():
+            if isinstance(module, Conv3d):
+                module.to(how.dtype)
+
+
+def place_model(model: nn.Module, device: torch.device, memory_format: str = "auto") -> nn.Module:
+    """Move `model` to `device` and lay out its convolutions' weights, which the features of clips follow.
+
+    Args:
+        memory_format: "contiguous", with plain 3-D convolutions; "channels_last", with convolutions computed in two
+            dimensions where their kernels allow; "auto": the second on the CPU, where it is measured to be the faster
+            (docs/performance.md), the first elsewhere.
+    """
+    if memory_format == "auto":
+        memory_format = "channels_last" if device.type == "cpu" else "contiguous"
+    in_last = memory_format == "channels_last"
+    set_planar(model, in_last)
+    return model.to(device, memory_format=torch.channels_last_3d if in_last else torch.preserve_format)
 
 
 def check_norms(model: nn.Module, device: torch.device) -> None:
@@ -143,15 +173,17 @@ def freeze_stages(model: nn.Module, names: Sequence[str]) -> None:
 
 
 def recompute_blocks(model: nn.Module) -> None:
-    """Have every residual block compute its activations again in the backward pass, in place.
+    """Have every block, a module whose class says `recomputable = True`, compute its activations again in the backward
+    pass, in place.
 
     Raises:
-        ValueError: the model has no residual block.
+        ValueError: the model has no such block.
     """
-    blocks = [module for module in model.modules() if isinstance(module, ResBlock)]
+    blocks = [module for module in model.modules() if getattr(module, "recomputable", False)]
     if not blocks:
         raise ValueError(
-            f"MODEL.ACT_CHECKPOINT True recomputes residual blocks, and {type(model).__name__} has none; set it False"
+            f"MODEL.ACT_CHECKPOINT True recomputes blocks whose class says `recomputable = True`, and "
+            f"{type(model).__name__} has none; set it False"
         )
     for block in blocks:
         recompute(block)

@@ -1,7 +1,279 @@
-"""The convolution that every model is built of. Shapes: x is (B, C, T, H, W)."""
+"""Convolutions of clips, computed in two dimensions where that is faster.
 
+Shapes: x is (B, C, T, H, W), kernels are k_t x k_h x k_w. In the layout channels_last_3d the channels of a position lie
+together, so (B, C, T, H, W) is also B * T pictures (C, H, W), B pictures (C, T, H * W) and a matrix of B * T * H * W
+rows, each without a copy. There 1 x k x k kernels are convolutions of the first pictures, k x 1 x 1 kernels those of
+the second, and 1 x 1 x 1 kernels matrix products. On the CPU the gradient of the weights is worked out tap by tap.
+docs/performance.md holds the measurements that these choices rest on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+LAYOUT = torch.channels_last_3d
+# Matrix products of fewer channels, in or out, are too narrow: there the convolutions of the library are faster.
+_LEAST_CHANNELS = 128
+
+_convolution_backward = torch.ops.aten.convolution_backward
 
 
 class Conv3d(nn.Conv3d):
-    """A 3-D convolution: same parameters, arguments and results as `nn.Conv3d`."""
+    """A 3-D convolution: same parameters, arguments and results as `nn.Conv3d`.
+
+    Attributes:
+        planar: compute in two dimensions and in channels-last layout; None: on the CPU. `set_planar` sets it.
+    """
+
+    planar: bool | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.convolve(x, self.weight, self.bias, self.padding)
+
+    def convolve(
+        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: Sequence[int]
+    ) -> torch.Tensor:
+        """The convolution of x with some weight (O, C / groups, k_t, k_h, k_w), by this layer's stride and way."""
+        planar = x.device.type == "cpu" if self.planar is None else self.planar
+        compute = planar_conv3d if planar else F.conv3d
+        return compute(x, weight, bias, self.stride, padding, self.dilation, self.groups)
+
+
+def set_planar(model: nn.Module, planar: bool) -> None:
+    """Have all convolutions of `model` computed in two dimensions, or as plain 3-D ones."""
+    for module in model.modules():
+        if isinstance(module, Conv3d):
+            module.planar = planar
+
+
+def planar_conv3d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> torch.Tensor:
+    """What F.conv3d gives, in the layout channels_last_3d; arguments as there, each of three numbers.
+
+    x may have any layout; one that is not channels_last_3d is copied.
+    """
+    x = x.contiguous(memory_format=LAYOUT)
+    kernel = tuple(weight.shape[2:])
+    if not any(padding) and groups == 1 and kernel == (1, 1, 1):
+        return _pointwise(x, weight, bias, stride)
+    if kernel[0] == 1 and padding[0] == 0:
+        return _over_frames(x, weight, bias, stride, padding, dilation, groups)
+    if kernel[1:] == (1, 1) and tuple(padding[1:]) == (0, 0):
+        return _over_time(x, weight, bias, stride, padding, dilation, groups)
+    if groups > 1 and groups == x.shape[1] == weight.shape[0] and stride[0] == 1 and dilation[0] == 1:
+        return _depthwise(x, weight, bias, stride, padding, dilation)
+    return F.conv3d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def _every(x: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
+    """The positions that a kernel of one position and this stride reads."""
+    if all(step == 1 for step in stride):
+        return x
+    return x[:, :, :: stride[0], :: stride[1], :: stride[2]].contiguous(memory_format=LAYOUT)
+
+
+def _pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: Sequence[int]) -> torch.Tensor:
+    """1 x 1 x 1 kernels: a linear map of every position."""
+    rows = _every(x, stride).permute(0, 2, 3, 4, 1)
+    return F.linear(rows, weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
+
+
+def _over_frames(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> torch.Tensor:
+    """1 x k x k kernels: a 2-D convolution of every frame."""
+    x = _every(x, (stride[0], 1, 1))
+    b, c, t, h, w = x.shape
+    frames = x.transpose(1, 2).reshape(b * t, c, h, w)
+    y = _conv2d(frames, weight[:, :, 0], bias, stride[1:], padding[1:], dilation[1:], groups)
+    return y.unflatten(0, (b, t)).transpose(1, 2)
+
+
+def _over_time(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> torch.Tensor:
+    """k x 1 x 1 kernels: a 2-D convolution over time and position."""
+    x = _every(x, (1, *stride[1:]))
+    h, w = x.shape[3:]
+    y = _conv2d(x.flatten(3), weight[..., 0], bias, (stride[0], 1), (padding[0], 0), (dilation[0], 1), groups)
+    return y.unflatten(3, (h, w))
+
+
+def _own_backward(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether gradients are worked out here: on the CPU, and not while the compiler traces, which takes plain
+    operations better.
+    """
+    needs = torch.is_grad_enabled() and weight.requires_grad
+    return needs and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _cast(*tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """As autocast would cast the arguments of a convolution."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype(device)
+    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
+
+
+def _conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> torch.Tensor:
+    wide = groups == 1 and min(weight.shape[:2]) >= _LEAST_CHANNELS
+    if not (wide and _own_backward(x, weight)):
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    x, weight, bias = _cast(x, weight, bias)
+    with torch.autocast(x.device.type, enabled=False):
+        y = _DenseConv2d.apply(x, weight, tuple(stride), tuple(padding), tuple(dilation))
+        return y if bias is None else y + bias[:, None, None]
+
+
+def _depthwise(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> torch.Tensor:
+    """A kernel of its own for every channel, k frames of stride 1 in time."""
+    if not _own_backward(x, weight):
+        return F.conv3d(x, weight, bias, stride, padding, dilation, x.shape[1])
+    x, weight, bias = _cast(x, weight, bias)
+    with torch.autocast(x.device.type, enabled=False):
+        y = _DepthwiseConv3d.apply(x, weight, tuple(stride), tuple(padding), tuple(dilation))
+        return y if bias is None else y + bias[:, None, None, None]
+
+
+class _DenseConv2d(torch.autograd.Function):
+    """A 2-D convolution whose weight gradient is a matrix product for every tap of the kernel."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = stride, padding, dilation
+        return F.conv2d(x, weight, None, stride, padding, dilation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, dilation = ctx.geometry
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            mask = [True, False, False]
+            grad_x = _convolution_backward(grad, x, weight, None, stride, padding, dilation, False, [0, 0], 1, mask)[0]
+        grad_weight = _weight_gradient(grad, x, weight, stride, padding, dilation)
+        return grad_x, grad_weight, None, None, None
+
+
+def _weight_gradient(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> torch.Tensor:
+    """For every tap: (O, positions) of the gradient times (positions, C) of what the tap read."""
+    rows, columns = grad.shape[2:]
+    out, channels, *kernel = weight.shape
+    positions = grad.permute(0, 2, 3, 1).flatten(0, 2).t()
+    padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0])).permute(0, 2, 3, 1)
+    found = weight.new_empty(out, *kernel, channels)
+    for i in range(kernel[0]):
+        top = i * dilation[0]
+        band = padded[:, top : top + (rows - 1) * stride[0] + 1 : stride[0]]
+        for j in range(kernel[1]):
+            left = j * dilation[1]
+            read = band[:, :, left : left + (columns - 1) * stride[1] + 1 : stride[1]]
+            torch.mm(positions, read.flatten(0, 2), out=found[:, i, j])
+    return found.permute(0, 3, 1, 2)
+
+
+class _DepthwiseConv3d(torch.autograd.Function):
+    """A depthwise convolution whose gradients are those of a 2-D one for every tap in time."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        stride: tuple[int, int, int],
+        padding: tuple[int, int, int],
+        dilation: tuple[int, int, int],
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = stride, padding, dilation
+        return F.conv3d(x, weight, None, stride, padding, dilation, x.shape[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        (_, *stride), (pad, *padding), (_, *dilation) = ctx.geometry
+        grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.zeros_like(weight)
+        mask = [grad_x is not None, True, False]
+        for tap, outputs, inputs in _frames_of_taps(weight.shape[2], pad, grad.shape[2], x.shape[2]):
+            g, frames = _as_pictures(grad[:, :, outputs]), _as_pictures(x[:, :, inputs])
+            groups = x.shape[1]
+            found_x, found_weight, _ = _convolution_backward(
+                g, frames, weight[:, :, tap], None, stride, padding, dilation, False, [0, 0], groups, mask
+            )
+            grad_weight[:, :, tap] = found_weight
+            if grad_x is not None:
+                grad_x[:, :, inputs] += found_x.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+        return grad_x, grad_weight, None, None, None
+
+
+def _frames_of_taps(kernel: int, pad: int, frames_out: int, frames_in: int) -> Iterator[tuple[int, slice, slice]]:
+    """For every tap in time that meets a frame: the tap, the output frames and the input frames that it joins."""
+    for tap in range(kernel):
+        shift = tap - pad
+        first, end = max(0, -shift), min(frames_out, frames_in - shift)
+        if first < end:
+            yield tap, slice(first, end), slice(first + shift, end + shift)
+
+
+def _as_pictures(x: torch.Tensor) -> torch.Tensor:
+    """(B, C, T, H, W) as B * T pictures."""
+    return x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)

@@ -7,8 +7,67 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+class BatchNorm3d(nn.BatchNorm3d):
+    """`nn.BatchNorm3d`, exact in channels-last layout too.
+
+    There PyTorch adds up a channel's positions one by one on the CPU, so that thousands of them leave an error of 1e-5
+    in the outputs; here the mean and the variance about it are worked out by sums in pairs (docs/performance.md).
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not (self.training and self.momentum is not None and _lies_channels_last(x)):
+            return super().forward(x)
+        count = x.numel() // x.shape[1]
+        if count == 1:
+            raise ValueError(f"batch norm of one position a channel has no variance; the features are {tuple(x.shape)}")
+        y, mean, var = _ExactBatchNorm.apply(x, self.weight, self.bias, self.eps)
+        if self.track_running_stats:
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), self.momentum)
+        return y
+
+
+def _lies_channels_last(x: torch.Tensor) -> bool:
+    """Whether x is on the CPU and its channels lie together there; not while the compiler traces, which does its own
+    sums.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
+
+
+class _ExactBatchNorm(torch.autograd.Function):
+    """Normalises by the statistics of x (B, C, T, H, W); gives the output, the means and the variances (C)."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        dims, dtype = (0, 2, 3, 4), weight.dtype
+        mean = x.mean(dims, dtype=dtype)
+        var = (x - mean.view(1, -1, 1, 1, 1)).square_().mean(dims)
+        y = torch.ops.aten.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)[0]
+        ctx.save_for_backward(x, weight, mean, (var + eps).rsqrt())
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, var)
+        return y, mean, var
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, mean, invstd = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last_3d)
+        mask = list(ctx.needs_input_grad[:3])
+        grads = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, None, None, mean, invstd, True, ctx.eps, mask
+        )
+        return *grads, None
 
 
 class FrozenBatchNorm3d(nn.Module):
@@ -166,7 +225,7 @@ def norm_layer(
         ValueError: for another name.
     """
     kinds = {
-        "batchnorm": partial(nn.BatchNorm3d, eps=eps, momentum=momentum),
+        "batchnorm": partial(BatchNorm3d, eps=eps, momentum=momentum),
         "frozen_batchnorm": partial(FrozenBatchNorm3d, eps=eps),
         "sub_batchnorm": partial(SubBatchNorm3d, num_splits=num_splits, eps=eps, momentum=momentum),
         "sync_batchnorm": partial(nn.SyncBatchNorm, eps=eps, momentum=momentum, process_group=process_group),

@@ -1,0 +1,121 @@
+"""The convolution of the models against PyTorch's own."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from slowfast.layers.conv import Conv3d, set_planar
+
+# Channels in and out, kernel, stride, padding, dilation, groups, bias.
+CASES = {
+    "pointwise": (6, 5, 1, 1, 0, 1, 1, False),
+    "pointwise, wide": (128, 136, 1, 1, 0, 1, 1, True),
+    "pointwise, wide, strided": (128, 128, 1, (1, 2, 2), 0, 1, 1, False),
+    "pointwise, strided in time": (128, 128, 1, (2, 1, 1), 0, 1, 1, False),
+    "pointwise, padded": (3, 4, 1, 1, 1, 1, 1, True),
+    "pointwise, grouped": (6, 4, 1, 1, 0, 1, 2, False),
+    "frames": (6, 8, (1, 3, 3), (1, 2, 2), (0, 1, 1), 1, 1, True),
+    "frames, wide": (128, 130, (1, 3, 3), (1, 2, 2), (0, 1, 1), 1, 1, True),
+    "frames, wide, dilated": (128, 128, (1, 3, 3), 1, (0, 2, 2), (1, 2, 2), 1, False),
+    "frames, uneven": (128, 128, (1, 3, 2), (1, 3, 2), (0, 0, 1), (1, 1, 2), 1, False),
+    "frames, strided in time": (6, 8, (1, 3, 3), (2, 1, 1), (0, 1, 1), 1, 1, False),
+    "frames, grouped": (8, 12, (1, 3, 3), 1, (0, 1, 1), 1, 4, False),
+    "frames, padded in time": (6, 8, (1, 3, 3), 1, (1, 1, 1), 1, 1, False),
+    "time": (6, 8, (3, 1, 1), 1, (1, 0, 0), 1, 1, False),
+    "time, wide": (128, 128, (3, 1, 1), 1, (1, 0, 0), 1, 1, True),
+    "time, wide, strided": (128, 128, (5, 1, 1), (2, 1, 1), (2, 0, 0), 1, 1, False),
+    "time, wide, strided in space": (128, 128, (3, 1, 1), (1, 2, 2), (1, 0, 0), 1, 1, False),
+    "time, unpadded": (128, 128, (2, 1, 1), 1, 0, 1, 1, False),
+    "whole": (3, 8, (5, 7, 7), (1, 2, 2), (2, 3, 3), 1, 1, False),
+    "depthwise": (6, 6, 3, 1, 1, 1, 6, True),
+    "depthwise, strided": (6, 6, 3, (1, 2, 2), 1, 1, 6, False),
+    "depthwise, time": (6, 6, (5, 1, 1), 1, (2, 0, 0), 1, 6, False),
+    "depthwise, long": (6, 6, (7, 1, 1), 1, (3, 0, 0), 1, 6, False),
+    "depthwise, one tap in time": (6, 6, (1, 3, 3), 1, (0, 1, 1), 1, 6, False),
+    "depthwise, unpadded": (6, 6, 3, 1, 0, 1, 6, False),
+    "depthwise, dilated in space": (6, 6, 3, 1, (1, 2, 2), (1, 2, 2), 6, False),
+    "depthwise, strided in time": (6, 6, 3, 2, 1, 1, 6, False),
+    "depthwise, more out than in": (6, 12, 3, 1, 1, 1, 6, False),
+}
+
+
+def convolutions(name, dtype=torch.float64):
+    c_in, c_out, kernel, stride, padding, dilation, groups, bias = CASES[name]
+    torch.manual_seed(0)
+    plain = nn.Conv3d(c_in, c_out, kernel, stride, padding, dilation, groups, bias).to(dtype)
+    ours = Conv3d(c_in, c_out, kernel, stride, padding, dilation, groups, bias).to(dtype)
+    ours.load_state_dict(plain.state_dict())
+    clip = torch.randn(2, c_in, 4, 7, 6, dtype=dtype)
+    return plain, ours, clip
+
+
+def results(conv, clip):
+    """Output and gradients of input and parameters."""
+    clip = clip.clone().requires_grad_()
+    y = conv(clip)
+    generator = torch.Generator().manual_seed(1)
+    y.backward(torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.dtype))
+    return [y.detach(), clip.grad, *(parameter.grad for parameter in conv.parameters())]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_and_gradients_are_those_of_pytorch(name):
+    plain, ours, clip = convolutions(name)
+    torch.testing.assert_close(results(ours, clip), results(plain, clip), rtol=1e-9, atol=1e-9)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(clip), plain(clip), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layout_of_clip_and_weights_is_of_no_matter(name):
+    plain, ours, clip = convolutions(name)
+    ours.to(memory_format=torch.channels_last_3d)
+    laid = clip.contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(results(ours, laid), results(plain, clip), rtol=1e-9, atol=1e-9)
+    sliced = torch.randn(2, 2 * clip.shape[1], 4, 7, 6, dtype=clip.dtype)[:, ::2]
+    torch.testing.assert_close(ours(sliced), plain(sliced), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["pointwise, wide", "frames, wide", "time, wide", "whole", "depthwise"])
+def test_autocast_computes_in_its_type_and_gives_gradients_in_the_weights(name):
+    plain, ours, clip = convolutions(name, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = results(ours, clip), results(plain, clip)
+    assert [tensor.dtype for tensor in found] == [tensor.dtype for tensor in expected]
+    assert found[0].dtype == torch.bfloat16
+    for ours_, plain_ in zip(found, expected, strict=True):
+        assert (ours_ - plain_).abs().max() <= 0.03 * plain_.abs().max()
+
+
+@pytest.mark.parametrize("name", ["pointwise, wide", "frames, wide", "time, wide", "depthwise"])
+def test_what_needs_no_gradient_gets_none(name):
+    _, ours, clip = convolutions(name)
+    ours(clip).sum().backward()  # the first convolution of a network: its clip takes none
+    assert ours.weight.grad is not None and clip.grad is None
+    ours.requires_grad_(False)
+    clip.requires_grad_()
+    ours(clip).sum().backward()
+    plain, _, same = convolutions(name)
+    same.requires_grad_()
+    plain(same).sum().backward()
+    torch.testing.assert_close(clip.grad, same.grad)
+
+
+def test_outputs_keep_channels_last_so_that_nothing_is_copied_between_layers():
+    for name in set(CASES) - {"pointwise, padded"}:  # which no model has
+        _, ours, clip = convolutions(name, torch.float32)
+        laid = clip.contiguous(memory_format=torch.channels_last_3d)
+        assert ours(laid).is_contiguous(memory_format=torch.channels_last_3d), name
+
+
+def test_plain_convolutions_can_be_asked_for():
+    _, ours, clip = convolutions("frames, wide")
+    model = nn.Sequential(ours)
+    set_planar(model, False)
+    assert model(clip).is_contiguous()
+    plain = copy.deepcopy(model)
+    set_planar(plain, True)
+    assert plain(clip).is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(plain(clip), model(clip))
