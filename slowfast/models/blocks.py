@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
+from slowfast.layers.drop_path import DropPath
+from slowfast.layers.se import SqueezeExcitation
 
 Norm = Callable[[int], nn.Module]
 
@@ -21,7 +23,7 @@ class BasicTransform(nn.Module):
 
     Args:
         dim_in, dim_out: channels.
-        dim_inner, groups, dilation, stride_1x1: of no use here, so that branches are interchangeable.
+        dim_inner, groups, dilation, stride_1x1, index: of no use here, so that branches are interchangeable.
         temporal_kernel: frames k of the first convolution, odd.
         stride: spatial stride, at the first convolution.
     """
@@ -40,6 +42,7 @@ class BasicTransform(nn.Module):
         zero_init_norm: bool = False,
         zero_init_conv: bool = False,
         inplace: bool = True,
+        index: int = 0,
     ):
         super().__init__()
         k = temporal_kernel
@@ -63,6 +66,7 @@ class BottleneckTransform(nn.Module):
         temporal_kernel: frames k of the first convolution, odd.
         stride: spatial stride, at the 3 x 3 convolution unless `stride_1x1`.
         groups, dilation: of the 3 x 3 convolution.
+        index: of no use here, as in `BasicTransform`.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class BottleneckTransform(nn.Module):
         zero_init_norm: bool = False,
         zero_init_conv: bool = False,
         inplace: bool = True,
+        index: int = 0,
     ):
         super().__init__()
         k, d = temporal_kernel, dilation
@@ -99,7 +104,62 @@ class BottleneckTransform(nn.Module):
         return self.c_bn(self.c(x))
 
 
-TRANSFORMS = {"basic_transform": BasicTransform, "bottleneck_transform": BottleneckTransform}
+class X3DTransform(nn.Module):
+    """1 x 1 x 1, k x 3 x 3, 1 x 1 x 1 convolutions; squeeze-excitation in every other block, swish in the middle.
+
+    ("X3D: Expanding Architectures for Efficient Video Recognition", section 3.1.)
+
+    Args:
+        dim_in, dim_out, dim_inner: channels in, out and of the middle convolution.
+        temporal_kernel: frames k of the middle convolution, odd.
+        stride: spatial stride, at the middle convolution unless `stride_1x1`.
+        groups, dilation: of the middle convolution; X3D has `dim_inner` groups, one a channel.
+        index: of the block in its stage; even ones have squeeze-excitation.
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        dim_inner: int,
+        temporal_kernel: int,
+        stride: int,
+        norm: Norm,
+        groups: int = 1,
+        dilation: int = 1,
+        stride_1x1: bool = False,
+        zero_init_norm: bool = False,
+        zero_init_conv: bool = False,
+        inplace: bool = True,
+        index: int = 0,
+    ):
+        super().__init__()
+        k, d = temporal_kernel, dilation
+        first, middle = (stride, 1) if stride_1x1 else (1, stride)
+        self.a = Conv3d(dim_in, dim_inner, 1, (1, first, first), bias=False)
+        self.a_bn = norm(dim_inner)
+        self.a_relu = nn.ReLU(inplace)
+        self.b = Conv3d(
+            dim_inner, dim_inner, (k, 3, 3), (1, middle, middle), (k // 2, d, d), (1, d, d), groups, bias=False
+        )
+        self.b_bn = norm(dim_inner)
+        self.se = SqueezeExcitation(dim_inner) if index % 2 == 0 else nn.Identity()
+        self.b_swish = nn.SiLU()
+        self.c = Conv3d(dim_inner, dim_out, 1, bias=False)
+        self.c.zero_init = zero_init_conv
+        self.c_bn = _last(norm(dim_out), zero_init_norm)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a_relu(self.a_bn(self.a(x)))
+        x = self.b_swish(self.se(self.b_bn(self.b(x))))
+        return self.c_bn(self.c(x))
+
+
+TRANSFORMS = {
+    "basic_transform": BasicTransform,
+    "bottleneck_transform": BottleneckTransform,
+    "x3d_transform": X3DTransform,
+}
 
 
 class ResBlock(nn.Module):
@@ -107,22 +167,35 @@ class ResBlock(nn.Module):
 
     Args:
         branch: the residual branch, (B, dim_in, T, H, W) -> (B, dim_out, T, H / stride, W / stride).
+        drop_rate: share of samples whose branch is dropped in training, 0 <= rate < 1.
     """
 
-    def __init__(self, branch: nn.Module, dim_in: int, dim_out: int, stride: int, norm: Norm, inplace: bool = True):
+    recomputable = True
+
+    def __init__(
+        self,
+        branch: nn.Module,
+        dim_in: int,
+        dim_out: int,
+        stride: int,
+        norm: Norm,
+        inplace: bool = True,
+        drop_rate: float = 0.0,
+    ):
         super().__init__()
         self.has_projection = dim_in != dim_out or stride != 1
         if self.has_projection:
             self.branch1 = Conv3d(dim_in, dim_out, 1, (1, stride, stride), bias=False)
             self.branch1_bn = norm(dim_out)
         self.branch2 = branch
+        self.drop = DropPath(drop_rate) if drop_rate else nn.Identity()
         self.relu = nn.ReLU(inplace)
 
     def shortcut(self, x: torch.Tensor) -> torch.Tensor:
         return self.branch1_bn(self.branch1(x)) if self.has_projection else x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.relu(self.shortcut(x) + self.branch2(x))
+        return self.relu(self.shortcut(x) + self.drop(self.branch2(x)))
 
 
 class ResStage(nn.Module):
@@ -178,6 +251,7 @@ def residual_pathway(
     inplace: bool = True,
     nonlocal_at: Sequence[int] = (),
     make_nonlocal: Callable[[int], nn.Module] | None = None,
+    drop_rate: float = 0.0,
 ) -> dict[str, nn.Module]:
     """The residual blocks (`res{i}`) of one pathway in one stage, with non-local blocks (`nonlocal{i}`) behind some.
 
@@ -185,6 +259,7 @@ def residual_pathway(
         transform: class of the residual branch.
         temporal_kernels: repeated over the first `num_block_temp_kernel` blocks; the others have kernel 1.
         nonlocal_at: blocks followed by `make_nonlocal(dim_out)`.
+        drop_rate: share of samples whose branch is dropped in training, in each block.
 
     Raises:
         ValueError: a non-local block behind a block that does not exist.
@@ -209,8 +284,9 @@ def residual_pathway(
             zero_init_norm,
             zero_init_conv,
             inplace,
+            index=i,
         )
-        modules[f"res{i}"] = ResBlock(branch, block_in, dim_out, block_stride, norm, inplace)
+        modules[f"res{i}"] = ResBlock(branch, block_in, dim_out, block_stride, norm, inplace, drop_rate)
         if i in nonlocal_at:
             modules[f"nonlocal{i}"] = make_nonlocal(dim_out)
     return modules

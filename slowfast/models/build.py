@@ -1,22 +1,23 @@
-"""From a configuration to a model: the one place of this package that reads it."""
-
-from collections.abc import Callable
+"""From a configuration to a model: the registries, and the builders of ResNet and SlowFast."""
 
 from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.config.resolve import STAGE_BLOCKS
-from slowfast.layers.nonlocal_ import NonLocal
-from slowfast.layers.norm import norm_layer
-from slowfast.layers.pool import SpaceTimePool
 from slowfast.models.architectures import TEMPORAL_KERNELS, TEMPORAL_POOL
-from slowfast.models.blocks import TRANSFORMS, ResStage, residual_pathway
-from slowfast.models.heads import ClassificationHead
-from slowfast.models.init import init_weights
+from slowfast.models.blocks import ResStage, residual_pathway
+from slowfast.models.build_parts import (
+    build_head,
+    initialised,
+    is_alone,
+    model_norm,
+    norm_type,
+    residual_options,
+    stage_entry,
+)
 from slowfast.models.resnet import ResNet
 from slowfast.models.slowfast import FuseFastToSlow, SlowFast
 from slowfast.models.stem import PathwayStems, ResNetStem
-from slowfast.utils.distributed import get_world_size, norm_group
 from slowfast.utils.logging import get_logger
 from slowfast.utils.registry import Registry
 
@@ -33,12 +34,14 @@ def build_model(cfg: CfgNode) -> nn.Module:
     """The model of a configuration, on the CPU, with fresh weights.
 
     `model(inputs)` takes one clip (B, 3, T, H, W) a pathway and gives (B, MODEL.NUM_CLASSES): logits in train mode,
-    class scores in eval mode. With MODEL.ADAPTER set the project that set it says what the model takes and gives.
+    class scores in eval mode. With DETECTION.ENABLE `model(inputs, boxes)` takes boxes (N, 5) too, index in the batch,
+    x1, y1, x2, y2 in pixels of the clip, and gives (N, MODEL.NUM_CLASSES), class scores in both modes. With
+    MODEL.ADAPTER set the project that set it says what the model takes and gives.
 
     Raises:
         ValueError: MODEL.MODEL_NAME or MODEL.ADAPTER is not registered, or a setting of the model is inconsistent.
     """
-    if _norm_type(cfg) == "sync_batchnorm" and _is_alone(cfg):
+    if norm_type(cfg) == "sync_batchnorm" and is_alone(cfg):
         logger.info("BN.NORM_TYPE sync_batchnorm is built as batchnorm: one process has nobody to synchronise with")
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)
     if cfg.MODEL.ADAPTER:
@@ -49,7 +52,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
 @MODEL_REGISTRY.register("ResNet")
 def build_resnet(cfg: CfgNode) -> ResNet:
     """C2D, I3D or Slow by MODEL.ARCH, RESNET.* and NONLOCAL.*."""
-    return _initialised(ResNet(*_parts(cfg, [cfg.RESNET.WIDTH_PER_GROUP], fused_channels=0)), cfg)
+    return initialised(ResNet(*_parts(cfg, [cfg.RESNET.WIDTH_PER_GROUP], fused_channels=0)), cfg)
 
 
 @MODEL_REGISTRY.register("SlowFast")
@@ -58,7 +61,7 @@ def build_slowfast(cfg: CfgNode) -> SlowFast:
     options = cfg.SLOWFAST
     widths = [cfg.RESNET.WIDTH_PER_GROUP, cfg.RESNET.WIDTH_PER_GROUP // options.BETA_INV]
     ratio = options.FUSION_CONV_CHANNEL_RATIO
-    norm = _norm(cfg) if options.FUSION_BN else None
+    norm = model_norm(cfg) if options.FUSION_BN else None
     fusions = [
         FuseFastToSlow(
             widths[1] * scale,
@@ -71,39 +74,7 @@ def build_slowfast(cfg: CfgNode) -> SlowFast:
         )
         for scale in (1, 4, 8, 16)
     ]
-    return _initialised(SlowFast(*_parts(cfg, widths, fused_channels=widths[1] * ratio), fusions), cfg)
-
-
-def _initialised(model: nn.Module, cfg: CfgNode) -> nn.Module:
-    init_weights(model, cfg.MODEL.FC_INIT_STD)
-    return model
-
-
-def build_norm(cfg: CfgNode, kind: str) -> Callable[[int], nn.Module]:
-    """A constructor `norm(channels)` of the norm `kind`, a value of BN.NORM_TYPE, by the section BN.
-
-    Raises:
-        ValueError: an unknown kind, or sync_batchnorm over groups that do not fill the host.
-    """
-    if kind == "sync_batchnorm" and _is_alone(cfg):
-        kind = "batchnorm"
-    group = None
-    if kind == "sync_batchnorm" and cfg.NUM_GPUS > 0:
-        group = norm_group(cfg.BN.GLOBAL_SYNC, cfg.BN.NUM_SYNC_DEVICES)
-    return norm_layer(kind, cfg.BN.EPSILON, cfg.BN.MOMENTUM, cfg.BN.NUM_SPLITS, group)
-
-
-def _norm_type(cfg: CfgNode) -> str:
-    return "frozen_batchnorm" if cfg.MODEL.FROZEN_BN else cfg.BN.NORM_TYPE
-
-
-def _norm(cfg: CfgNode) -> Callable[[int], nn.Module]:
-    return build_norm(cfg, _norm_type(cfg))
-
-
-def _is_alone(cfg: CfgNode) -> bool:
-    """Whether one GPU trains, or tests, alone."""
-    return cfg.NUM_GPUS == 1 and max(get_world_size(), cfg.NUM_SHARDS) == 1
+    return initialised(SlowFast(*_parts(cfg, widths, fused_channels=widths[1] * ratio), fusions), cfg)
 
 
 def _parts(cfg: CfgNode, widths: list[int], fused_channels: int) -> tuple[nn.Module, list[nn.Module], nn.Module, list]:
@@ -123,11 +94,11 @@ def _parts(cfg: CfgNode, widths: list[int], fused_channels: int) -> tuple[nn.Mod
         stages.append(_stage(cfg, stage, blocks, widths, scale_in, extra, kernels[stage + 1]))
         scale_in = 4 * 2**stage
     pool = [(TEMPORAL_POOL.get(arch, 1), 1, 1)] * len(widths)
-    return stem, stages, _head(cfg, [32 * width for width in widths], pool), pool
+    return stem, stages, build_head(cfg, [32 * width for width in widths], pool), pool
 
 
 def _stem(cfg: CfgNode, widths: list[int], kernels: tuple) -> nn.Module:
-    norm = _norm(cfg)
+    norm = model_norm(cfg)
     return PathwayStems(
         [
             ResNetStem(dim_in, width, kernel[0], norm, cfg.RESNET.STEM_POOL_PAD, cfg.RESNET.INPLACE_RELU)
@@ -140,68 +111,19 @@ def _stage(
     cfg: CfgNode, stage: int, blocks: int, widths: list[int], scale_in: int, extra: int, kernels: tuple
 ) -> ResStage:
     """Stage number `stage` (0 is s2) of every pathway; `extra` channels of the first come from a lateral connection."""
-    options, norm = cfg.RESNET, _norm(cfg)
-    if options.TRANS_FUNC not in TRANSFORMS:
-        raise ValueError(f"RESNET.TRANS_FUNC is {options.TRANS_FUNC!r}; it must be one of {', '.join(TRANSFORMS)}")
-    pathways = []
+    options, pathways = cfg.RESNET, []
     for i, width in enumerate(widths):
         pathways.append(
             residual_pathway(
-                TRANSFORMS[options.TRANS_FUNC],
                 dim_in=width * scale_in + (extra if i == 0 else 0),
                 dim_out=width * 4 * 2**stage,
                 dim_inner=options.NUM_GROUPS * width * 2**stage,
                 num_blocks=blocks,
                 temporal_kernels=kernels[i],
-                num_block_temp_kernel=_entry(options.NUM_BLOCK_TEMP_KERNEL, stage, i),
-                stride=_entry(options.SPATIAL_STRIDES, stage, i),
-                norm=norm,
+                num_block_temp_kernel=stage_entry(options.NUM_BLOCK_TEMP_KERNEL, stage, i),
+                stride=stage_entry(options.SPATIAL_STRIDES, stage, i),
                 groups=options.NUM_GROUPS,
-                dilation=_entry(options.SPATIAL_DILATIONS, stage, i),
-                stride_1x1=options.STRIDE_1X1,
-                zero_init_norm=options.ZERO_INIT_FINAL_BN,
-                zero_init_conv=options.ZERO_INIT_FINAL_CONV,
-                inplace=options.INPLACE_RELU,
-                nonlocal_at=_entry(cfg.NONLOCAL.LOCATION, stage, i),
-                make_nonlocal=_nonlocal_maker(cfg, stage, i),
+                **residual_options(cfg, stage, i),
             )
         )
     return ResStage(pathways)
-
-
-def _nonlocal_maker(cfg: CfgNode, stage: int, pathway: int) -> Callable[[int], nn.Module]:
-    options = cfg.NONLOCAL
-
-    def make(dim: int) -> nn.Module:
-        return NonLocal(
-            dim,
-            dim // 2,
-            _entry(options.POOL, stage, pathway),
-            options.INSTANTIATION,
-            _norm(cfg) if options.USE_BN else None,
-            _entry(options.GROUP, stage, pathway),
-        )
-
-    return make
-
-
-def _entry(table: list, stage: int, pathway: int):
-    """table[stage][pathway] of a checked setting, a list a stage of a list a pathway; one entry stands for all."""
-    row = table[stage]
-    return row[pathway] if pathway < len(row) else row[0]
-
-
-def _head(cfg: CfgNode, dims: list[int], pool: list[tuple]) -> ClassificationHead:
-    """The head whose pooling window is one training clip after the network's strides."""
-    frames, crop = cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE
-    rates = [cfg.SLOWFAST.ALPHA, 1] if len(dims) == 2 else [1]
-    spatial, temporal = cfg.MODEL.FINAL_POOL
-    pools = []
-    for rate, size in zip(rates, pool, strict=True):
-        # Where the clip's size changes by the iteration, everything is pooled.
-        whole = cfg.MULTIGRID.SHORT_CYCLE
-        window_t = None if whole or cfg.DATA.TRAIN_NUM_FRAMES else frames // rate // size[0]
-        pools.append(SpaceTimePool(window_t, None if whole else crop // 32, spatial, temporal))
-    return ClassificationHead(
-        dims, cfg.MODEL.NUM_CLASSES, pools, cfg.MODEL.DROPOUT_RATE, cfg.MODEL.HEAD_ACT, cfg.MODEL.FC_INIT_STD
-    )

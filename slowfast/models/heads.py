@@ -61,3 +61,20 @@ class ClassificationHead(nn.Module):
         self.projection = nn.Linear(self.num_features, num_classes).to(old.weight.device, old.weight.dtype)
         nn.init.normal_(self.projection.weight, std=self.init_std)
         nn.init.zeros_(self.projection.bias)
+
+
+def apply_head(head: nn.Module, x: list[torch.Tensor], boxes: torch.Tensor | None) -> torch.Tensor:
+    """`head(x)`, or `head(x, boxes)` of a head that scores boxes.
+
+    Raises:
+        ValueError: such a head without boxes, or another with them.
+    """
+    takes_boxes = getattr(head, "takes_boxes", False)
+    if takes_boxes and boxes is None:
+        raise ValueError(
+            "the model scores boxes (DETECTION.ENABLE True) and got none: call model(inputs, boxes), boxes (N, 5): "
+            "index in the batch, x1, y1, x2, y2 in pixels of the clip"
+        )
+    if boxes is not None and not takes_boxes:
+        raise ValueError(f"the model scores whole clips, but got {len(boxes)} boxes; set DETECTION.ENABLE True")
+    return head(x, boxes) if takes_boxes else head(x)

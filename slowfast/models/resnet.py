@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from slowfast.models.heads import apply_head
+
 
 class ResNet(nn.Module):
     """Stem, four residual stages and a head over a list of pathways, one for C2D, I3D and Slow.
@@ -14,7 +16,7 @@ class ResNet(nn.Module):
     Args:
         stem: list of clips -> list of features.
         stages: four modules, list of features -> list of features (`s2` to `s5`).
-        head: list of features -> scores (B, classes).
+        head: list of features -> scores (B, classes); for boxes see `slowfast.models.roi_head`.
         pool: (T, H, W) max pooling after the first stage, a pathway; all ones is none.
     """
 
@@ -48,13 +50,18 @@ class ResNet(nn.Module):
         x = self.s2(self.s1(inputs))
         return self.s5(self.s4(self.s3(self._pool(x))))
 
-    def forward(self, inputs: list[torch.Tensor]) -> torch.Tensor:
-        """Scores (B, classes): logits in train mode, activated and averaged over positions in eval mode.
+    def forward(self, inputs: list[torch.Tensor], boxes: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores (B, classes): logits in train mode, activated and averaged over positions in eval mode. Of boxes (N,
+        classes), activated in both.
 
         Args:
             inputs: one clip (B, 3, T, H, W) a pathway.
+            boxes: for a head that scores boxes, (N, 5): index in the batch, x1, y1, x2, y2 in pixels of the clip.
+
+        Raises:
+            ValueError: boxes without such a head, or such a head without.
         """
-        return self.head(self.forward_features(inputs))
+        return apply_head(self.head, self.forward_features(inputs), boxes)
 
     def reset_classifier(self, num_classes: int) -> None:
         """Puts a fresh classifier with `num_classes` outputs in place of the old one."""

@@ -114,7 +114,7 @@ def test_frozen_norm_loads_from_trained_norm_and_back_and_computes_the_same(tiny
         (["MODEL.MODEL_NAME", "SlowFast"], "slowfast"),
         (["BN.NORM_TYPE", "none"], "batchnorm, frozen_batchnorm"),
         (["NONLOCAL.LOCATION", [[[]], [[7]], [[]], [[]]]], "7 in stage 3"),
-        (["RESNET.TRANS_FUNC", "x3d_transform"], "bottleneck_transform"),
+        (["RESNET.TRANS_FUNC", "x4d_transform"], "x3d_transform"),
     ],
 )
 def test_what_cannot_be_built_is_named(tiny_model, settings, message):
@@ -131,7 +131,7 @@ def test_sync_batchnorm_over_several_gpus_has_the_keys_of_batchnorm(tiny_model):
 def test_sync_batchnorm_in_one_process_is_batchnorm_and_says_so(tiny_model, caplog):
     with caplog.at_level("INFO"):
         model = build_model(load_config(None, [*tiny_model, "BN.NORM_TYPE", "sync_batchnorm", "NUM_GPUS", 1]))
-    assert any(type(module) is torch.nn.BatchNorm3d for module in model.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm3d) for module in model.modules())
     assert caplog.text.count("sync_batchnorm is built as batchnorm") == 1
 
 
