@@ -1,0 +1,289 @@
+"""Attention, windows and positions in steps against the equations written out; MViT and TimeSformer as a whole."""
+
+import copy
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from pgt import StepPlan
+from pgt.attention import StepPositions, convert_attention, mixed, step_window
+from pgt.attention_memory import memory_frames, token_frames
+from pgt.markov import CacheRule, Carry
+from pgt.mgrid import epoch_config
+from slowfast.config import load_config
+from slowfast.engine.parallel import Preparation, prepare_model
+from slowfast.layers.attention import Pooling, PoolingAttention, PoolingOptions
+from slowfast.layers.conv import Conv3d
+from slowfast.models import build_model
+from slowfast.models.timesformer import TimeAttention
+from slowfast.models.tokens import TokenModel
+
+
+def call(layer, memory, *inputs):
+    """What a layer with memory gives in a step, and what it leaves."""
+    carry = Carry(memory)
+    with carry.active():
+        y = layer(*inputs)
+    return y, carry.new
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [(3, 1, 1), (5, 3, 3)])
+def test_windows_with_the_last_frames_are_those_of_the_whole_video(kernel, stride):
+    """Where no window reaches ahead of its step, steps give the same patches as one convolution."""
+    torch.manual_seed(0)
+    padding = (kernel[0] - stride, *(k // 2 for k in kernel[1:]))
+    plain = Conv3d(2, 3, kernel, (stride, 2, 2), padding)
+    stepped = copy.deepcopy(plain)
+    step_window("op", stepped, CacheRule(9))
+    video, outputs, memory = torch.randn(2, 2, 12, 6, 6), [], None
+    for part in video.split([4, 6, 2], dim=2):
+        y, memory = call(stepped, memory, part)
+        outputs.append(y[:, :, : part.shape[2] // stride])
+        assert memory["op"].shape == (2, 2, padding[0], 6, 6)
+    torch.testing.assert_close(torch.cat(outputs, dim=2), plain(video)[:, :, : 12 // stride])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv3d(3, 3, 3, (1, 2, 2), 1, groups=3, bias=False),
+        Conv3d(3, 3, 3, (2, 2, 2), 1, groups=3, bias=False),
+        nn.MaxPool3d((3, 3, 3), (1, 2, 2), (1, 1, 1)),
+        nn.MaxPool3d((5, 3, 3), (2, 1, 1), (2, 1, 1)),
+        nn.AvgPool3d((3, 3, 3), (1, 2, 2), (1, 1, 1)),
+    ],
+    ids=repr,
+)
+@torch.no_grad()
+def test_windows_read_memory_in_place_of_padding(layer):
+    """The layer over [zeros or nothing; memory; step], without the outputs centred on memory."""
+    plain, heads = copy.deepcopy(layer), 2
+    step_window("op", layer, CacheRule(1), heads)
+    before, x = torch.randn(2 * heads, 3, 6, 4, 4), torch.randn(2 * heads, 3, 6, 4, 4)
+    _, memory = call(layer, None, before)
+    y, _ = call(layer, memory, x)
+    stride = plain.stride[0]
+    expected = plain(torch.cat([before, x], dim=2))[:, :, 6 // stride :]
+    torch.testing.assert_close(y, expected)
+
+
+def test_a_window_that_never_reaches_back_remembers_nothing():
+    layer = Conv3d(3, 3, (2, 4, 4), (2, 4, 4))
+    step_window("op", layer, CacheRule(1))
+    y, memory = call(layer, None, torch.randn(1, 3, 4, 8, 8))
+    assert y.shape == (1, 3, 2, 2, 2) and memory == {}
+
+
+def pooling_attention(unplaced, stride_q=1, stride_k=1):
+    torch.manual_seed(0)
+    pools = [Pooling((1, 1, 1), (stride, 1, 1)) for stride in (stride_q, stride_k)]
+    options = PoolingOptions(relative_space=True, relative_time=True, mode="max")
+    attention = PoolingAttention(8, 8, 2, *pools, (4, 2, 2), nn.LayerNorm, options, unplaced).double()
+    for parameter in attention.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return attention
+
+
+def reference_read(attention, q, k, v, q_at, k_at):
+    """Heads one by one; tokens with their (time, row, column), None for those of no position."""
+    reads = []
+    last = len(attention.rel_pos_t) // 2
+    for head in zip(*(x.chunk(2, dim=-1) for x in (q, k, v)), strict=True):
+        queries, keys, values = head
+        scores = queries @ keys.transpose(1, 2) / queries.shape[-1] ** 0.5
+        for i, place in enumerate(q_at):
+            for j, other in enumerate(k_at):
+                if place is not None and other is not None:
+                    t, y, x = (a - b for a, b in zip(place, other, strict=True))
+                    vector = attention.rel_pos_t[max(-last, min(last, t)) + last]
+                    vector = vector + attention.rel_pos_h[y + 1] + attention.rel_pos_w[x + 1]
+                    scores[:, i, j] = scores[:, i, j] + queries[:, i] @ vector
+        reads.append(scores.softmax(-1) @ values)
+    return torch.cat(reads, dim=-1)
+
+
+def places(times, unplaced):
+    return [None] * unplaced + [(t, y, x) for t in times for y in range(2) for x in range(2)]
+
+
+@pytest.mark.parametrize("unplaced", [0, 1])
+@pytest.mark.parametrize("frames", [1, 3])
+@torch.no_grad()
+def test_queries_read_the_keys_carried_at_their_distance(unplaced, frames):
+    attention = pooling_attention(unplaced)
+    convert_attention("op", attention, CacheRule(frames))
+    parts = [torch.randn(2, unplaced + 4 * length, 8, dtype=torch.float64) for length in (4, 3, 3)]
+    memory, seen = None, []
+    for step, tokens in enumerate(parts):
+        length = (len(tokens[0]) - unplaced) // 4
+        y, memory = call(attention, memory, tokens, (length, 2, 2))
+        q, k, v = attention.qkv(tokens).chunk(3, dim=-1)
+        now = [x[:, unplaced:] for x in (k, v)]
+        if step:
+            kept = [x[:, -4 * frames :] for x in seen]
+            k, v = (torch.cat([x[:, :unplaced], m, x[:, unplaced:]], 1) for x, m in zip((k, v), kept, strict=True))
+            seen = [torch.cat(pair, dim=1) for pair in zip(seen, now, strict=True)]
+        else:
+            seen = now
+        past = frames if step else 0
+        q_at, k_at = places(range(length), unplaced), places(range(-past, length), unplaced)
+        torch.testing.assert_close(y, attention.proj(reference_read(attention, q, k, v, q_at, k_at)))
+        assert memory["op"].shape == (2, 16, frames, 2, 2)
+        newest = torch.cat([x[:, -4 * frames :] for x in seen], dim=-1).unflatten(1, (frames, 2, 2))
+        torch.testing.assert_close(memory["op"], newest.permute(0, 4, 1, 2, 3))
+
+
+@pytest.mark.parametrize(("stride_q", "stride_k"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+@torch.no_grad()
+def test_one_rule_of_distances_for_steps_with_and_without_memory(stride_q, stride_k):
+    """For a whole step of queries the vectors of its own keys are the clip model's."""
+    attention = pooling_attention(1, stride_q, stride_k)
+    convert_attention("op", attention, CacheRule(1))
+    sizes = (4 // stride_q, 2, 2), (4 // stride_k, 2, 2)
+    plain = attention.rows(*sizes)[0]
+    behind = attention._rows_in_time(sizes[0][0], sizes[1][0] + 1, 1)
+    torch.testing.assert_close(behind[:, 1:], plain)
+
+
+@torch.no_grad()
+def test_attention_over_time_with_all_frames_carried_is_that_of_the_whole_clip():
+    torch.manual_seed(0)
+    plain = TimeAttention(8, 2)
+    stepped = copy.deepcopy(plain)
+    convert_attention("op", stepped, CacheRule(4))
+    clip = torch.randn(2, 7, 5, 8)
+    first, memory = call(stepped, None, clip[:, :4])
+    second, _ = call(stepped, memory, clip[:, 4:])
+    torch.testing.assert_close(first, plain(clip[:, :4]))
+    torch.testing.assert_close(second, plain(clip)[:, 4:])
+    assert memory["op"].shape == (2, 16, 4, 5, 1)
+
+
+def test_absolute_positions_of_steps_and_of_a_whole_clip():
+    model = TokenModel()
+    model.__class__, model.step_tokens = mixed(StepPositions, TokenModel), 3
+    table = torch.arange(4.0).view(1, 4, 1, 1, 1)
+
+    def times(frames, memory=None, step=True):
+        if not step:
+            return model.fit_positions(table, (frames, 1, 1)).flatten().tolist()
+        with Carry(memory).active():
+            return model.fit_positions(table, (frames, 1, 1)).flatten().tolist()
+
+    some = {"op": torch.zeros(1)}
+    assert times(4) == times(4, some) == times(4, step=False) == [0, 1, 2, 3]
+    assert times(3, some) == [1, 2, 3]
+    assert times(3) == times(3, step=False) == pytest.approx([1 / 6, 1.5, 3 - 1 / 6])
+    assert times(9, step=False) == [0, 1, 2, 3, 1, 2, 3, 1, 2]
+
+
+@pytest.mark.parametrize(("variant", "frames"), [("mvit", 3), ("timesformer", 1)])
+@torch.no_grad()
+def test_the_first_step_reaches_the_third(variant, frames, progressive_cfg, parity, random_clip):
+    """With the last frames alone: what a step remembers depends on what it has read."""
+    cfg = progressive_cfg(variant, "PGT.ATTENTION_MEMORY", frames)
+    model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
+    steps, other, scores = plan.split(random_clip(cfg)), plan.split(random_clip(cfg, seed=5)), []
+    for first in (steps[0], other[0]):
+        memory = None
+        for step in (first, *steps[1:]):
+            y, memory = model(step, memory)
+        scores.append(y)
+    assert {v.shape[2] for name, v in memory.items() if name.endswith("attn")} == {frames}
+    assert (scores[0] - scores[1]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("variant", ["mvit", "mvit_mean", "timesformer"])
+@torch.no_grad()
+def test_a_whole_clip_of_one_step_is_the_clip_model(
+    variant, progressive_cfg, progressive_settings, parity, random_clip
+):
+    cfg = progressive_cfg(variant, "PGT.TPOOL_SIZE", [1])
+    model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
+    settings = progressive_settings(variant, "PGT.ENABLE", False, "DATA.NUM_FRAMES", plan.step_len[0])
+    clip_model = build_model(load_config(None, settings)).eval()
+    clip_model.load_state_dict(model.state_dict())
+    inputs = random_clip(cfg)
+    torch.testing.assert_close(model.whole_clip(plan.split(inputs)[0]), clip_model(plan.split(inputs)[0]))
+    torch.testing.assert_close(model.whole_clip(inputs).sum(dim=1), torch.ones(2))
+
+
+def test_sizes_that_follow_from_the_steps(progressive_cfg):
+    cfg = progressive_cfg("mvit")
+    assert cfg.MODEL.POSITIONS_FOR == [8, 32]
+    assert (token_frames(cfg, 8), token_frames(cfg, 6), memory_frames(cfg)) == (4, 3, 1)
+    assert memory_frames(progressive_cfg("mvit", "PGT.OVERLAP", [1], "DATA.NUM_FRAMES", 22)) == 1
+    assert memory_frames(progressive_cfg("mvit", "PGT.OVERLAP", [6], "DATA.NUM_FRAMES", 12)) == 3
+    assert memory_frames(progressive_cfg("timesformer", "PGT.OVERLAP", [3], "DATA.NUM_FRAMES", 18)) == 3
+    with pytest.raises(ValueError, match="ATTENTION_MEMORY is 5; the first step of 8 frames has 4 positions"):
+        progressive_cfg("mvit", "PGT.ATTENTION_MEMORY", 5)
+
+
+def test_tables_keep_their_size_when_steps_change(progressive_cfg):
+    cycle = ["PGT.MGRID", True, "PGT.MGRID_STEPS", [2], "PGT.MGRID_STEP_LEN", [[6]], "PGT.MGRID_LRSCALES", [1.0]]
+    cfg = progressive_cfg("mvit", *cycle, "SOLVER.MAX_EPOCH", 4)
+    model, other = build_model(cfg), build_model(epoch_config(cfg, 0))
+    other.load_state_dict(model.state_dict())
+    memory = None
+    for step in StepPlan.from_config(epoch_config(cfg, 0)).split([torch.randn(1, 3, 10, 32, 32)]):
+        _, memory = other(step, memory)
+
+
+def run(model, clip, plan):
+    """Scores and memory of every step, and the gradients of all scores."""
+    memory, total, found = None, 0.0, []
+    for step in plan.split(clip):
+        scores, memory = model(step, memory)
+        found += [scores.detach(), *(frames.detach() for frames in memory.values())]
+        total = total + scores.square().sum()
+    return [*found, *torch.autograd.grad(total, list(model.parameters()))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("variant", ["mvit", "timesformer"])
+def test_recomputed_steps_are_the_same(variant, full, progressive_cfg, parity, random_clip):
+    cfg = progressive_cfg(variant, "PGT.FULL_GRADIENT", full)
+    model, plan = parity.fill_module(build_model(cfg)).train(), StepPlan.from_config(cfg)
+    expected = run(model, random_clip(cfg), plan)
+    again = prepare_model(copy.deepcopy(model), torch.device("cpu"), Preparation(recompute=True))
+    assert type(again.blocks[0]).__name__.startswith("Recomputed")
+    torch.testing.assert_close(run(again, random_clip(cfg), plan), expected, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["mvit", "timesformer"])
+def test_compiled_steps_are_two_graphs(variant, progressive_cfg, parity, random_clip, monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    one_block = {
+        "mvit": ["MVIT.DEPTH", 1, "MVIT.POOL_Q_STRIDE", [], "MVIT.DIM_MUL", [], "MVIT.HEAD_MUL", []],
+        "timesformer": ["TIMESFORMER.DEPTH", 1],
+    }
+    cfg = progressive_cfg(variant, *one_block[variant])
+    plain, plan = parity.fill_module(build_model(cfg)).train(), StepPlan.from_config(cfg)
+    model = prepare_model(copy.deepcopy(plain), torch.device("cpu"), Preparation(compile_mode="default"))
+    torch._dynamo.utils.counters.clear()
+    found, expected = (run(module, random_clip(cfg), plan) for module in (model, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MVITv2_S_PROG_72x4", "TIMESFORMER_PROG_36x8_B16"])
+@torch.no_grad()
+def test_our_settings_build_and_run(name, repo):
+    file = repo / f"projects/pgt/configs/Kinetics/{name}.yaml"
+    small = ["NUM_GPUS", 0, "DATA.TRAIN_CROP_SIZE", 32, "DATA.TEST_CROP_SIZE", 32, "MVIT.EMBED_DIM", 16]
+    small += ["TIMESFORMER.EMBED_DIM", 24, "TIMESFORMER.DEPTH", 2]
+    cfg = load_config(file, small)
+    model, plan, memory = build_model(cfg).eval(), StepPlan.from_config(cfg), None
+    for step in plan.split([torch.rand(1, 3, cfg.DATA.NUM_FRAMES, 32, 32)]):
+        scores, memory = model(step, memory)
+    assert plan.steps == 5 and scores.shape == (1, 400)
+    with torch.device("meta"):
+        assert build_model(load_config(file, ["NUM_GPUS", 0])).operators
