@@ -54,8 +54,7 @@ class SpaceTimePool(nn.Module):
     def __init__(self, frames: int | None = None, size: int | None = None, spatial: str = "avg", temporal: str = "avg"):
         super().__init__()
         for kind in (spatial, temporal):
-            if kind not in KINDS:
-                raise ValueError(f"MODEL.FINAL_POOL has {kind!r}; each entry must be one of {KINDS}")
+            _check_kind(kind)
         self.frames, self.size, self.spatial, self.temporal = frames, size, spatial, temporal
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -63,3 +62,30 @@ class SpaceTimePool(nn.Module):
 
     def extra_repr(self) -> str:
         return f"frames={self.frames}, size={self.size}, spatial={self.spatial}, temporal={self.temporal}"
+
+
+class TimePool(nn.Module):
+    """Pools all frames, (B, C, T, H, W) -> (B, C, 1, H, W); no parameters.
+
+    Args:
+        kind: "avg" or "max" (the second of `MODEL.FINAL_POOL`).
+
+    Raises:
+        ValueError: unknown kind.
+    """
+
+    def __init__(self, kind: str = "avg"):
+        super().__init__()
+        _check_kind(kind)
+        self.kind = kind
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return pool_time(x, None, self.kind)
+
+    def extra_repr(self) -> str:
+        return f"kind={self.kind}"
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"MODEL.FINAL_POOL has {kind!r}; each entry must be one of {KINDS}")

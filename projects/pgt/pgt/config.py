@@ -5,6 +5,7 @@ from dataclasses import replace
 from fvcore.common.config import CfgNode
 
 from pgt import mgrid
+from pgt.attention_memory import TOKEN_MODELS, validate_memory
 from pgt.plan import StepPlan, per_pathway
 from slowfast.utils.logging import get_logger
 
@@ -43,7 +44,13 @@ def add_config(cfg: CfgNode) -> None:
             "TPOOL_SIZE": [4],
             # Memory in the head.
             "HEAD": True,
-            # Pooling of the head's memory: "last", "max", "avg", or "published": CACHE, but avg where that is max.
+            # MViT and TimeSformer: temporal positions of keys and values carried (and of the head's memory); 0 for as
+            # many as a later step has fewer than the first, at least 1.
+            "ATTENTION_MEMORY": 0,
+            # Memory in the lateral connections of SlowFast; published without.
+            "FUSION_MEMORY": False,
+            # Pooling of the head's memory: "last", "max", "avg", or "published": CACHE, but avg where that is max
+            # (heads of X3D and for boxes: max).
             "HEAD_CACHE": "published",
             # Gradients flow through the memory over all steps (needs TRAIN_TOGETHER); False cuts them between steps.
             "FULL_GRADIENT": False,
@@ -87,6 +94,8 @@ def resolve(cfg: CfgNode) -> None:
     cfg.PGT.TPOOL_SIZE = per_pathway(cfg.PGT.TPOOL_SIZE, plan.num_pathways, "PGT.TPOOL_SIZE")
     cfg.PGT.MGRID_STEP_LEN = mgrid.step_lengths(cfg.PGT.MGRID_STEP_LEN, plan.num_pathways)
     cfg.DATA.TRAIN_NUM_FRAMES = _train_lengths(cfg, plan)
+    if cfg.MODEL.MODEL_NAME in TOKEN_MODELS and not cfg.MODEL.POSITIONS_FOR:
+        cfg.MODEL.POSITIONS_FOR = [plan.step_len[0], cfg.DATA.TRAIN_CROP_SIZE]
     # Those of fewer steps are the first of those of more.
     longest = replace(plan, steps=max(plan.steps, *cfg.PGT.STEPS_RANGE, 0))
     cfg.SLOWFAST.SLOW_INDICES = longest.slow_indices() if plan.num_pathways == 2 else []
@@ -115,10 +124,15 @@ def _reject_published_traps(cfg: CfgNode) -> None:
 
 
 def head_cache(cfg: CfgNode) -> str:
-    """How the head's memory is pooled: PGT.HEAD_CACHE with "published" resolved."""
+    """How the head's memory is pooled: PGT.HEAD_CACHE with "published" resolved.
+
+    In the published code the classification head of ResNet and SlowFast averages where CACHE is max; those of X3D and
+    for boxes do not.
+    """
     if cfg.PGT.HEAD_CACHE != "published":
         return cfg.PGT.HEAD_CACHE
-    return "avg" if cfg.PGT.CACHE == "max" else cfg.PGT.CACHE
+    pools_apart = cfg.MODEL.MODEL_NAME == "X3D" or cfg.DETECTION.ENABLE
+    return "avg" if cfg.PGT.CACHE == "max" and not pools_apart else cfg.PGT.CACHE
 
 
 def validate(cfg: CfgNode) -> None:
@@ -137,8 +151,12 @@ def validate(cfg: CfgNode) -> None:
         raise ValueError(f"PGT.CACHE_MOMENTUM is {options.CACHE_MOMENTUM}; it must be at least 0 and under 1")
     if min(options.TPOOL_SIZE) < 1:
         raise ValueError(f"PGT.TPOOL_SIZE is {list(options.TPOOL_SIZE)}; every entry must be at least 1")
+    if cfg.MODEL.MODEL_NAME in TOKEN_MODELS:
+        validate_memory(cfg)
     _validate_training(cfg)
     _validate_multigrid(cfg)
+    if options.FUSION_MEMORY:
+        StepPlan.from_config(cfg).check_fusion()
     if options.ALL_STEP_TEST:
         logger.warning("not built yet, so without effect: PGT.ALL_STEP_TEST")
 

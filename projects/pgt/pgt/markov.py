@@ -116,7 +116,10 @@ class CacheRule:
 
     def remember(self, x: torch.Tensor, memory: torch.Tensor | None) -> torch.Tensor:
         """The new memory (B, C, O, H, W); it shares no storage with its arguments, so nothing of a step stays alive."""
-        z = x if memory is None else torch.cat([memory.to(x.dtype), x], dim=2)
+        if self.kind == "last" and x.shape[2] >= self.frames:
+            z = x  # the old memory is too old, so that nothing need be joined
+        else:
+            z = x if memory is None else torch.cat([memory.to(x.dtype), x], dim=2)
         if z.shape[2] < self.frames:
             raise ValueError(f"a step of {z.shape[2]} frames here cannot fill {self.frames} frames of memory")
         new = self._pool(z)
@@ -170,8 +173,7 @@ class MarkovConv3d(Conv3d):
         past = memory[:, :, -reach:]
         # Zeros before: frames that the memory lacks. Zeros behind: where the kernel leaves the memory.
         past = F.pad(past, (0, 0, 0, 0, reach - past.shape[2], reach - 1))
-        padding = (0, *self.padding[1:])
-        return F.conv3d(past, self.weight[:, :, :reach], None, self.stride, padding, self.dilation, self.groups)
+        return self.convolve(past, self.weight[:, :, :reach], None, (0, *self.padding[1:]))
 
 
 class MarkovPool(SpaceTimePool):

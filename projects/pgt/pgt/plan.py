@@ -89,6 +89,16 @@ class StepPlan:
             raise ValueError(plan._misfit(cfg.DATA.NUM_FRAMES))
         return plan
 
+    def applied_to(self, cfg: CfgNode) -> CfgNode:
+        """A frozen copy of the settings with clips and steps of this plan."""
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.PGT.STEPS, cfg.PGT.STEP_LEN = self.steps, list(self.step_len)
+        cfg.DATA.NUM_FRAMES = self.num_frames
+        cfg.SLOWFAST.SLOW_INDICES = self.slow_indices() if self.num_pathways == 2 else []
+        cfg.freeze()
+        return cfg
+
     @property
     def num_pathways(self) -> int:
         """1, or 2 for slow and fast."""
@@ -132,6 +142,20 @@ class StepPlan:
             indices += _linspace(frames[0] + skip, frames[-1], slow_new)
         return indices
 
+    def covering(self, num_frames: int) -> "StepPlan":
+        """The plan with as many steps as cover so many frames; the last may reach past them."""
+        length, overlap = self.step_len[-1], self.overlap[-1]
+        later = -(-(num_frames - length) // (length - overlap))
+        return replace(self, steps=1 + max(0, later))
+
+    def positions(self) -> list[list[list[int]]]:
+        """For every step, for every pathway (slow first), the frames of the clip that it reads."""
+        fast = [list(frames) for frames in self.frame_ranges()]
+        if self.num_pathways == 1:
+            return [[frames] for frames in fast]
+        slow = self.slow_indices()
+        return [[slow[r.start : r.stop], frames] for r, frames in zip(self.frame_ranges(0), fast, strict=True)]
+
     def for_clips(self, inputs: Sequence[torch.Tensor]) -> "StepPlan":
         """The plan of clips of another number of steps; this one where their frames are not those of whole steps.
 
@@ -161,6 +185,22 @@ class StepPlan:
             [clip[:, :, r[s].start : r[s].stop] for clip, r in zip(inputs, ranges, strict=True)]
             for s in range(self.steps)
         ]
+
+    def check_fusion(self) -> None:
+        """Raise ValueError unless every step has `alpha` fast frames for each slow one, as PGT.FUSION_MEMORY needs."""
+        if self.num_pathways != 2:
+            raise ValueError(
+                "PGT.FUSION_MEMORY True is for lateral connections, and a model of one pathway has none; set it False"
+            )
+        lengths, overlaps = list(self.step_len), list(self.overlap)
+        fitting = [[slow, self.alpha * slow] for slow, _ in (lengths, overlaps)]
+        if [lengths, overlaps] != fitting:
+            raise ValueError(
+                f"PGT.FUSION_MEMORY True with PGT.STEP_LEN {lengths} and PGT.OVERLAP {overlaps}: every slow frame of a "
+                "step takes the lateral output of its own time, so a step needs SLOWFAST.ALPHA "
+                f"{self.alpha} fast frames for each slow one. PGT.STEP_LEN {fitting[0]} with PGT.OVERLAP {fitting[1]} "
+                "fits, or set FUSION_MEMORY False"
+            )
 
     def _sum(self, pathway: int) -> str:
         length, overlap = self.step_len[pathway], self.overlap[pathway]
