@@ -1,6 +1,17 @@
 """Checkpoints: files that survive a crash, weights that report every key, training that goes on exactly."""
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, save_checkpoint
-from slowfast.checkpoint.weights import load_weights
+from slowfast.checkpoint.tensor_file import write_tensor_file
+from slowfast.checkpoint.weights import LoadReport, load_weights
+from slowfast.checkpoint.zoo import local_path, register_entries
 
-__all__ = ["find_checkpoints", "load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = [
+    "LoadReport",
+    "find_checkpoints",
+    "load_checkpoint",
+    "load_weights",
+    "local_path",
+    "register_entries",
+    "save_checkpoint",
+    "write_tensor_file",
+]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import re
-import warnings
 from typing import Any, NamedTuple
 
 import torch
 
+from slowfast.checkpoint.reading import check_kind, read_checkpoint
+from slowfast.checkpoint.zoo import PREFIX, local_path
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -72,55 +72,49 @@ def save_checkpoint(state: dict[str, Any], path: str) -> None:
         raise OSError(error.errno, f"the checkpoint could not be written ({error.strerror or error})", path) from error
 
 
-def load_checkpoint(path: str) -> dict[str, Any]:
+def load_checkpoint(path: str, kind: str = "", key: str = "CHECKPOINT_TYPE") -> dict[str, Any]:
     """Read a checkpoint onto the CPU, without executing anything the file may hold.
 
-    Files that hold nothing but a state dict come back as `{"model_state": ...}`.
+    Args:
+        path: a file, or `zoo://NAME`, whose kind is known.
+        kind: the value of CHECKPOINT_TYPE that the file has to be of: pytorch (also safetensors), caffe2 or aia; "" for
+            any.
+        key: the full name of that setting, for the message.
+
+    Returns:
+        `model_state`, the weights under our names, and whatever else the file holds, such as `cfg` and `epoch`.
 
     Raises:
         FileNotFoundError: no such file.
         PermissionError: it may not be read.
-        ValueError: the file is truncated, is no checkpoint, or holds pickled code.
+        ValueError: the file is truncated, is no checkpoint, holds pickled code, or is of another kind.
+        DownloadError: a file of the zoo is not here and cannot be had.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        with warnings.catch_warnings():
-            # PyTorch remarks on the pickle protocol of foreign files; the error below is what counts.
-            warnings.simplefilter("ignore", UserWarning)
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
-        raise  # it may be whole, so it must not be taken for damaged and passed over
-    except pickle.UnpicklingError as error:
-        # PyTorch's own words advise to load the file with code execution allowed, so they are not passed on.
-        raise ValueError(
-            f"{path} is no checkpoint of weights: it is damaged, or holds pickled code, of which nothing was executed. "
-            "Give a file that holds tensors and plain values alone"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        raise ValueError(
-            f"{path}, {os.path.getsize(path)} bytes, is truncated or is no checkpoint "
-            f"({type(error).__name__}: {_first_line(error)})"
-        ) from error
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} is no checkpoint: it holds a {type(state).__name__}")
-    if _is_weights(state.get("model_state")):
-        return state
-    if state and _is_weights(state):
-        return {"model_state": state}
-    raise ValueError(
-        f"{path} has no model_state of names and tensors, and is no such dict itself; it holds "
-        f"{sorted(map(str, state))[:10]}"
-    )
+    state, found = read_checkpoint(local_path(path))
+    if kind and not path.startswith(PREFIX):
+        check_kind(path, found, kind, key)
+    return state
 
 
-def load_last_checkpoint(output_dir: str) -> tuple[dict[str, Any], str] | None:
+def load_last_checkpoint(output_dir: str, epoch: int = -1) -> tuple[dict[str, Any], str] | None:
     """The furthest checkpoint of a run that can be read, and its path; None where there is none.
 
+    Args:
+        epoch: take the one after this epoch, counted from 0, instead (`CHECKPOINT_FILE_EPOCH`); -1 for the furthest.
+
     Raises:
-        ValueError: there are checkpoints, and not one can be read.
+        ValueError: there are checkpoints, and not one can be read, or none is of `epoch`.
     """
     files = find_checkpoints(output_dir)
+    if epoch >= 0 and files:
+        path = checkpoint_path(output_dir, epoch + 1)
+        if not os.path.isfile(path):
+            whole = sorted(file.epoch - 1 for file in files if not file.iteration)
+            raise ValueError(
+                f"CHECKPOINT_FILE_EPOCH is {epoch} and there is no {path}; epochs, from 0, that have a checkpoint: "
+                f"{', '.join(map(str, whole)) or 'none'}. -1 takes the newest"
+            )
+        return load_checkpoint(path), path
     for file in reversed(files):
         try:
             return load_checkpoint(file.path), file.path
@@ -143,13 +137,6 @@ def remove_superseded(output_dir: str) -> None:
     for path in stale:
         with contextlib.suppress(OSError):
             os.remove(path)
-
-
-def _is_weights(item: Any) -> bool:
-    """Whether it is a dict of names and tensors."""
-    return isinstance(item, dict) and all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in item.items()
-    )
 
 
 def _write(state: dict[str, Any], stream: Any) -> None:

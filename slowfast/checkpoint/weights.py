@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from slowfast.checkpoint.fit import fit_weights, is_inflatable
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -15,6 +16,8 @@ logger = get_logger(__name__)
 # Of norms, what one kind keeps and another does without: a counter, which never changes an output here, and the
 # statistics of parts of a batch, which start at those of the whole.
 _OPTIONAL = ("num_batches_tracked", "split_mean", "split_var")
+# The last map of every model, whose rows are classes.
+_CLASSIFIER = "head.projection."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +28,7 @@ class LoadReport:
     missing: list[str]  # in the model only
     unexpected: list[str]  # in the checkpoint only
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]  # key -> shapes (checkpoint, model)
+    transformed: dict[str, str] = dataclasses.field(default_factory=dict)  # of the matched: key -> what was done
 
     @property
     def is_exact(self) -> bool:
@@ -32,8 +36,11 @@ class LoadReport:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def describe(self) -> str:
-        """Lines that name every key that did not match."""
+        """Lines that name every key that did not match, and those whose weights were changed to match."""
         lines = [f"{len(self.matched)} keys matched"]
+        for what in dict.fromkeys(self.transformed.values()):
+            keys = [key for key, done in self.transformed.items() if done == what]
+            lines.append(f"{len(keys)} of them transformed, {what}: {', '.join(keys)}")
         lines += [f"missing in the checkpoint: {key}" for key in self.missing]
         lines += [f"not in the model: {key}" for key in self.unexpected]
         lines += [f"other shape: {key}, checkpoint {a}, model {b}" for key, (a, b) in self.mismatched.items()]
@@ -61,6 +68,10 @@ def load_weights(
     drop_mismatch: bool = False,
     allow_missing: bool = False,
     clear_patterns: Sequence[str] = (),
+    *,
+    drop_classifier: bool = False,
+    inflate: bool = False,
+    strict: bool = False,
 ) -> LoadReport:
     """Copy a checkpoint's weights into `model`.
 
@@ -70,22 +81,25 @@ def load_weights(
         drop_mismatch: weights of another shape keep the model's initialisation, and absent ones too.
         allow_missing: weights absent from the checkpoint keep the model's initialisation.
         clear_patterns: pieces taken out of the checkpoint's keys before matching.
+        drop_classifier: the last map, if of another number of classes, keeps the model's initialisation.
+        inflate: kernels of an image model are repeated over time.
+        strict: refuse whatever has no counterpart in the model or in the checkpoint.
 
     Returns:
         What became of each key, which is also logged.
 
     Raises:
-        ValueError: shapes differ or keys are absent and that is not allowed, or no key matches at all.
+        ValueError: shapes differ or keys are absent and that is not allowed, or no key matches at all; the model is as
+            it was.
     """
-    weights = rename_keys(weights, clear_patterns)
-    report = compare_weights(model, weights)
+    weights, transformed = fit_weights(model, rename_keys(weights, clear_patterns), inflate)
+    report = dataclasses.replace(compare_weights(model, weights), transformed=transformed)
     if not report.matched:
         raise ValueError(f"{source}: no key fits the model\n  {report.describe()}")
-    if report.mismatched and not drop_mismatch:
-        raise ValueError(
-            f"{source} holds weights of other shapes; set CHECKPOINT_DROP_MISMATCH True (in TRAIN or TEST) to keep "
-            f"the model's own initialisation for them\n  {report.describe()}"
-        )
+    if strict and not report.is_exact:
+        raise ValueError(f"CHECKPOINT_STRICT is True, and {source} differs from the model\n  {report.describe()}")
+    if not drop_mismatch:
+        _check_shapes(report, source, drop_classifier)
     if report.missing and not (drop_mismatch or allow_missing):
         raise ValueError(f"{source} does not hold all weights of the model\n  {report.describe()}")
     own = model.state_dict().keys()
@@ -97,6 +111,23 @@ def load_weights(
     kept_back = f"\n  {fresh} keys, missing or of other shape, keep the model's own initialisation" if fresh else ""
     level("weights of %s: %s%s", source, report.describe(), kept_back)
     return report
+
+
+def _check_shapes(report: LoadReport, source: str, drop_classifier: bool) -> None:
+    """Raise ValueError, saying what to set, where shapes differ in more than the classes that may."""
+    bad = {
+        key: (given, own)
+        for key, (given, own) in report.mismatched.items()
+        if not (drop_classifier and key.startswith(_CLASSIFIER) and given[1:] == own[1:])
+    }
+    if not bad:
+        return
+    inflatable = any(is_inflatable(given, own) for given, own in bad.values())
+    hint = "; TRAIN.CHECKPOINT_INFLATE True repeats the kernels of an image model over time" if inflatable else ""
+    raise ValueError(
+        f"{source} holds weights of other shapes; set CHECKPOINT_DROP_MISMATCH True (in TRAIN or TEST) to keep "
+        f"the model's own initialisation for them{hint}\n  {report.describe()}"
+    )
 
 
 def replace_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:

@@ -1,0 +1,78 @@
+"""Caffe2 checkpoints (`.pkl`): a pickle of `{"blobs": {name: array}}` under the names of the Caffe2 models.
+
+A name tells stage, block and layer: `res3_1_branch2a_bn_rm` is the running mean of the norm after convolution a in
+block 1 of stage 3; `t_` in front means the fast pathway. Source: the published `.pkl` files.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import torch
+
+_NORM = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
+_PLAIN = {"w": "weight", "b": "bias"}
+
+# The front of a blob's name -> the layer without and with `_bn` after it; {p} is the pathway.
+_LAYERS = (
+    (r"(?P<fast>t_)pool1_subsample", "s1_fuse.conv_f2s", "s1_fuse.bn"),
+    (r"(?P<fast>t_)res(\d+)_\d+_branch2c_bn_subsample", "s{0}_fuse.conv_f2s", "s{0}_fuse.bn"),
+    (r"(?P<fast>t_)?conv1", "s1.pathway{p}_stem.conv", None),
+    (r"(?P<fast>t_)?res_conv1", None, "s1.pathway{p}_stem.bn"),
+    (r"(?P<fast>t_)?res(\d+)_(\d+)_branch1", "s{0}.pathway{p}_res{1}.branch1", "s{0}.pathway{p}_res{1}.branch1_bn"),
+    (
+        r"(?P<fast>t_)?res(\d+)_(\d+)_branch2([a-z])",
+        "s{0}.pathway{p}_res{1}.branch2.{2}",
+        "s{0}.pathway{p}_res{1}.branch2.{2}_bn",
+    ),
+    (
+        r"(?P<fast>t_)?nonlocal_conv(\d+)_(\d+)_(theta|phi|g|out)",
+        "s{0}.pathway{p}_nonlocal{1}.conv_{2}",
+        None,
+    ),
+    (r"(?P<fast>t_)?nonlocal_conv(\d+)_(\d+)", None, "s{0}.pathway{p}_nonlocal{1}.bn"),
+    (r"(?P<fast>)pred", "head.projection", None),
+)
+_RULES = tuple((re.compile(front + r"(?P<norm>_bn)?_(?P<tensor>[a-z]+)"), *layers) for front, *layers in _LAYERS)
+# State of the optimizer, which the files hold beside the weights.
+_TRAINING = re.compile(r"(^|_)(momentum|lr|model_iter)($|_)")
+
+
+def state_dict_key(blob: str) -> str | None:
+    """The state-dict key of a blob; None for a name that is no weight's."""
+    for rule, plain, norm in _RULES:
+        match = rule.fullmatch(blob)
+        if match is None:
+            continue
+        layer, tensors = (norm, _NORM) if match["norm"] else (plain, _PLAIN)
+        if layer is None or match["tensor"] not in tensors:
+            continue
+        numbers = [group for name, group in _groups(match) if name not in ("fast", "norm", "tensor")]
+        return f"{layer.format(*numbers, p=int(bool(match['fast'])))}.{tensors[match['tensor']]}"
+    return None
+
+
+def is_training_state(blob: str) -> bool:
+    """Whether a blob holds what the optimizer keeps, such as `conv1_w_momentum`, `lr` or `model_iter`."""
+    return state_dict_key(blob) is None and _TRAINING.search(blob) is not None
+
+
+def weights_of_blobs(blobs: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Tensors by state-dict key; blobs that no rule knows keep their name, and the optimizer's are left out.
+
+    Raises:
+        ValueError: a blob is no array.
+    """
+    kept = {name: blob for name, blob in blobs.items() if not is_training_state(name)}
+    wrong = {name: type(blob).__name__ for name, blob in kept.items() if not isinstance(blob, (np.ndarray, int, float))}
+    if wrong:
+        raise ValueError(f"blobs that are no arrays: {', '.join(f'{name} ({kind})' for name, kind in wrong.items())}")
+    return {state_dict_key(name) or name: torch.from_numpy(np.array(blob)) for name, blob in kept.items()}
+
+
+def _groups(match: re.Match[str]) -> list[tuple[str | None, str | None]]:
+    """The groups of a match in their order, each with its name."""
+    names = {index: name for name, index in match.re.groupindex.items()}
+    return [(names.get(index), match[index]) for index in range(1, match.re.groups + 1)]

@@ -1,0 +1,198 @@
+"""Reading pickles of numbers: numpy arrays inside plain containers, and nothing else.
+
+A pickle names functions and has them called. Here the few names that numpy's arrays need lead to stand-ins of our own,
+which build an array from its bytes; every other name is refused. Numpy's own functions are not called either, since a
+crafted state can make those read memory that is not theirs.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+
+import numpy as np
+
+# Booleans, integers and floats of a fixed size, as numpy's pickles write them: "f4", "<f4", "|b1".
+_NUMBERS = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
+# Instructions that make instances of classes, sets, or things from outside of the pickle.
+_REFUSED = (
+    *("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "EMPTY_SET", "FROZENSET", "ADDITEMS"),
+    *("PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"),
+)
+_DEEPEST = 20  # levels of containers
+_NUMPY_CORES = ("numpy.core", "numpy._core")  # before and since numpy 2
+
+
+class RefusedPickleError(ValueError):
+    """A pickle that is damaged, or asks for more than arrays and plain containers; nothing was executed."""
+
+
+def read_plain_pickle(stream: BinaryIO) -> Any:
+    """What a pickle holds, of Python 2 or 3, with text and bytes as latin-1 text and numbers as numpy arrays.
+
+    Raises:
+        RefusedPickleError: it names a function or class that arrays do without (the message says which), or is damaged.
+    """
+    allowed, array_type = _stand_ins()
+    try:
+        return _arrays_of(_Unpickler(stream, allowed).load(), array_type)
+    except RefusedPickleError:
+        raise
+    except Exception as error:
+        # A damaged or crafted pickle can raise anything at all, from the unpickler and from the stand-ins.
+        reason = (str(error).splitlines() or [""])[0]
+        raise RefusedPickleError(f"it cannot be read ({type(error).__name__}: {reason[:200]})") from error
+
+
+class _Unpickler(pickle._Unpickler):
+    """The library's own in Python, without the instructions that arrays do without.
+
+    That in C hashes whatever a pickle makes a key of a dict, and a key nested deep enough ends the process.
+    """
+
+    def __init__(self, stream: BinaryIO, allowed: dict[tuple[str, str], Any]):
+        super().__init__(stream, encoding="latin1")
+        self._allowed = allowed
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = self._allowed.get((module, name))
+        if found is None:
+            raise RefusedPickleError(
+                f"it asks for {module}.{name}, and a file of weights holds numpy arrays and plain containers alone; "
+                "nothing was executed. It may be an attack: get the file from its source again"
+            )
+        return found
+
+    def load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def refuse(self) -> None:
+        raise RefusedPickleError("it makes objects other than numpy arrays and plain containers; nothing was executed")
+
+    dispatch = {
+        **pickle._Unpickler.dispatch,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
+        **dict.fromkeys((getattr(pickle, name)[0] for name in _REFUSED), refuse),
+    }
+
+
+def _stand_ins() -> tuple[dict[tuple[str, str], Any], type]:
+    """What a pickle may name, and the type of an array in it.
+
+    Made anew for each pickle: one that changes them, as a pickle can, changes its own alone.
+    """
+
+    class Kind:
+        """Stands for a `numpy.dtype`."""
+
+        def __init__(self, text: str, *_: Any):
+            if not isinstance(text, str) or not _NUMBERS.fullmatch(text):
+                raise ValueError(f"an array of {str(text)[:40]!r}, which are no plain numbers")
+            self.numpy = np.dtype(text)
+
+        def __setstate__(self, state: tuple) -> None:
+            if state[1] in ("<", ">"):
+                self.numpy = self.numpy.newbyteorder(state[1])
+
+    class Array:
+        """Stands for a `numpy.ndarray`; `numpy` is there once its state is read."""
+
+        numpy: np.ndarray
+
+        def __setstate__(self, state: tuple) -> None:
+            _, shape, kind, by_columns, content = state
+            self.numpy = _array(shape, kind.numpy, bool(by_columns), content)
+
+    def reconstruct(*_: Any) -> Array:
+        return Array()
+
+    def scalar(kind: Kind, content: str | bytes) -> Array:
+        return from_buffer(content, kind, (), "C")
+
+    def from_buffer(content: str | bytes, kind: Kind, shape: tuple, order: str) -> Array:
+        array = Array()
+        array.numpy = _array(shape, kind.numpy, order == "F", content)
+        return array
+
+    allowed = {
+        ("numpy", "ndarray"): Array,
+        ("numpy", "dtype"): Kind,
+        ("_codecs", "encode"): _encode,
+        ("__builtin__", "bytes"): _no_bytes,
+        ("collections", "OrderedDict"): _ordered_dict,
+    }
+    for core in _NUMPY_CORES:
+        allowed[f"{core}.multiarray", "_reconstruct"] = reconstruct
+        allowed[f"{core}.multiarray", "scalar"] = scalar
+        allowed[f"{core}.numeric", "_frombuffer"] = from_buffer
+    return allowed, Array
+
+
+def _array(shape: Any, kind: np.dtype, by_columns: bool, content: str | bytes) -> np.ndarray:
+    """A writable array from its bytes, in this machine's byte order; numpy checks that the sizes agree."""
+    raw = content.encode("latin1") if isinstance(content, str) else content
+    flat = np.frombuffer(bytearray(raw), dtype=kind)
+    array = flat.reshape(tuple(int(size) for size in shape), order="F" if by_columns else "C")
+    return np.ascontiguousarray(array, dtype=kind.newbyteorder("=")).reshape(array.shape)
+
+
+def _ordered_dict(pairs: Iterable[tuple[Any, Any]] = ()) -> dict:
+    """Stands for `collections.OrderedDict`."""
+    pairs = [(key, value) for key, value in pairs]
+    _check_keys([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _check_keys(keys: Iterable[Any]) -> None:
+    wrong = next((key for key in keys if not isinstance(key, (str, bytes, int, float, type(None)))), None)
+    if wrong is not None:
+        raise RefusedPickleError(f"it has a {type(wrong).__name__} as a key of a dict, and nothing was executed")
+
+
+def _encode(text: str, encoding: str = "latin1", *_: Any) -> bytes:
+    """How Python 3 writes bytes in a pickle for Python 2."""
+    if encoding not in ("latin1", "latin-1"):
+        raise ValueError(f"bytes written as {str(encoding)[:40]!r}")
+    return str.encode(text, "latin1")
+
+
+def _no_bytes() -> bytes:
+    """How Python 3 writes the bytes of an empty array in a pickle for Python 2: a call without arguments."""
+    return b""
+
+
+def _arrays_of(item: Any, array_type: type) -> Any:
+    """`item` with stand-ins replaced by their arrays, in dicts, lists and tuples (which become lists).
+
+    Containers that occur several times, as a pickle can write them, are gone through once.
+    """
+    done: dict[int, Any] = {}
+
+    def convert(item: Any, depth: int) -> Any:
+        if depth > _DEEPEST:
+            raise ValueError(f"containers nested more than {_DEEPEST} deep")
+        if isinstance(item, array_type):
+            return item.numpy
+        if isinstance(item, (str, bytes, int, float, complex, type(None))):
+            return item
+        if not isinstance(item, (dict, list, tuple)):
+            raise ValueError(f"it holds a {type(item).__name__}")
+        if id(item) not in done:
+            inner = [convert(value, depth + 1) for value in (item.values() if isinstance(item, dict) else item)]
+            done[id(item)] = dict(zip(item, inner, strict=True)) if isinstance(item, dict) else inner
+        return done[id(item)]
+
+    return convert(item, 0)
