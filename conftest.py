@@ -1,5 +1,6 @@
 """What the tests of the core and of the projects share: published numbers, and small configurations."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -63,6 +64,34 @@ def tiny_model():
 
 
 @pytest.fixture(scope="session")
+def tiny_models(tiny_model):
+    """MODEL.MODEL_NAME -> overrides of a smallest model of the name: clips of 8 frames of 32 pixels, 5 classes."""
+    two_pathways = [
+        "MODEL.ARCH", "slowfast", "DATA.INPUT_CHANNEL_NUM", [3, 3], "SLOWFAST.ALPHA", 4, "SLOWFAST.BETA_INV", 4,
+        "RESNET.NUM_BLOCK_TEMP_KERNEL", [[2, 2]] * 4, "RESNET.SPATIAL_STRIDES", [[1, 1], *[[2, 2]] * 3],
+        "RESNET.SPATIAL_DILATIONS", [[1, 1]] * 4, "NONLOCAL.LOCATION", [[[], []]] * 4,
+        "NONLOCAL.GROUP", [[1, 1]] * 4,
+    ]  # fmt: skip
+    families = {
+        "ResNet": [],
+        "SlowFast": two_pathways,
+        "X3D": ["MODEL.ARCH", "x3d", "RESNET.TRANS_FUNC", "x3d_transform", "X3D.DEPTH_FACTOR", 0.4, "X3D.DIM_C5", 32],
+        "RegNet": ["MODEL.ARCH", "r3d"],
+        "MViT": [
+            "MODEL.ARCH", "mvit", "MVIT.EMBED_DIM", 8, "MVIT.DEPTH", 3, "MVIT.PATCH_PADDING", [1, 3, 3],
+            "MVIT.DROPPATH_RATE", 0.0, "MVIT.DIM_MUL", [[1, 2.0]], "MVIT.HEAD_MUL", [[1, 2.0]],
+            "MVIT.POOL_Q_STRIDE", [[1, 1, 2, 2]], "MVIT.POOL_KV_STRIDE_ADAPTIVE", [1, 4, 4],
+            "MVIT.POOL_KVQ_KERNEL", [3, 3, 3], "MVIT.REL_POS_SPATIAL", True, "MVIT.REL_POS_TEMPORAL", True,
+        ],
+        "TimeSformer": [
+            "MODEL.ARCH", "timesformer", "TIMESFORMER.EMBED_DIM", 16, "TIMESFORMER.DEPTH", 2,
+            "TIMESFORMER.NUM_HEADS", 2, "TIMESFORMER.DROPPATH_RATE", 0.0,
+        ],
+    }  # fmt: skip
+    return {name: [*tiny_model, "MODEL.MODEL_NAME", name, *settings] for name, settings in families.items()}
+
+
+@pytest.fixture(scope="session")
 def exchange_counter():
     """Source of `count_exchanges(model)`, for scripts: a list that gets how many numbers each exchange of gradients has
     between the two processes of a wrapped model.
@@ -102,3 +131,35 @@ def one_block_model():
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_mvit(tiny_model):
+    """Overrides that make an MViT of 2 blocks, the second with half the side and twice the channels; 32 channels."""
+    return [
+        *tiny_model, "MODEL.MODEL_NAME", "MViT", "MODEL.ARCH", "mvit",
+        "MVIT.EMBED_DIM", 32, "MVIT.DEPTH", 2, "MVIT.NUM_HEADS", 1, "MVIT.PATCH_PADDING", [1, 3, 3],
+        "MVIT.DIM_MUL", [[1, 2.0]], "MVIT.HEAD_MUL", [[1, 2.0]], "MVIT.POOL_Q_STRIDE", [[1, 1, 2, 2]],
+        "MVIT.POOL_KV_STRIDE_ADAPTIVE", [1, 4, 4], "MVIT.POOL_KVQ_KERNEL", [3, 3, 3], "MVIT.DROPPATH_RATE", 0.0,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_timesformer(tiny_model):
+    """Overrides that make a TimeSformer of 2 blocks, 16 channels, patches of 8 pixels."""
+    return [
+        *tiny_model, "MODEL.MODEL_NAME", "TimeSformer", "MODEL.ARCH", "timesformer", "TIMESFORMER.EMBED_DIM", 16,
+        "TIMESFORMER.DEPTH", 2, "TIMESFORMER.NUM_HEADS", 2, "TIMESFORMER.PATCH_SIZE", 8,
+        "TIMESFORMER.DROPPATH_RATE", 0.0,
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Networks of one block a stage, where time counts more than depth (RESNET.DEPTH 18, REGNET.DEPTH 400M)."""
+    from slowfast.config.resolve import STAGE_BLOCKS
+    from slowfast.models.regnet import SIZES
+
+    monkeypatch.setitem(STAGE_BLOCKS, 18, (1, 1, 1, 1))
+    monkeypatch.setitem(SIZES, "400M", dataclasses.replace(SIZES["400M"], depths=(1, 1, 1, 1)))
+    return ["RESNET.NUM_BLOCK_TEMP_KERNEL", [[1]] * 4]

@@ -1,10 +1,21 @@
-"""Time and peak memory of training, one process a point; or how much a truncated gradient leaves out.
+"""Size, speed and memory of a configuration's model next to a plain baseline; or what a truncated gradient leaves out.
 
-python tools/benchmark.py --cfg FILE [KEY VALUE ...] [--point "KEY VALUE ..."]...
+python tools/benchmark.py --cfg FILE [KEY VALUE ...] [--variants NAME,...] [--measure size,time,memory,steps]
+python tools/benchmark.py --cfg FILE [KEY VALUE ...] --point "KEY VALUE ..." [--point "KEY VALUE ..."]...
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --truncation-gap [--steps N ...] [--checkpoint FILE]...
 
-Every --point is a set of overrides of its own, measured in a process of its own, the points in turn `--repeats` times;
-the table gives medians. Without --point the configuration itself is the one point.
+The first form works on random clips (TRAIN.BATCH_SIZE of them, DATA.TRAIN_CROP_SIZE pixels) and gives
+  size    parameters and multiply-adds
+  time    of predicting and of a training iteration; for a configuration that reads clips in steps also in steps. The
+          variants take turns with the baseline in one process, in --iterations rounds; ratios are of the same round
+  memory  of each of these, over the idle process, in a process of its own
+  steps   memory of a training iteration in steps against the number of --steps, in a process of its own
+The baseline is the same weights as plain contiguous fp32 nn.Conv3d modules, on the whole clip.
+A variant is words joined with +: config (as it is set), fp32, bf16, fp16, compile, contiguous, channels_last,
+recompute, unfolded.
+
+Every --point is a set of overrides of its own: time and memory of a training iteration, each in a process of its own,
+the points in turn `--repeats` times; the table gives medians.
 
 --truncation-gap compares, for a model that reads a clip in steps, the gradient that is cut between steps with the full
 one, on training batches in train mode, by layer and number of steps, and measures the memory each needs.
@@ -13,30 +24,71 @@ one, on training batches in train mode, by layer and number of steps, and measur
 import argparse
 import json
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+from fvcore.common.config import CfgNode
+
 from slowfast.config import load_config
-from slowfast.engine.benchmark import benchmark_training
+from slowfast.engine.benchmark import BASELINE, WORKS, Arm, compare, has_steps, make_arm, measure_alone, steps_config
+from slowfast.engine.benchmark_report import as_rows, format_points, format_steps, format_work, machine
+from slowfast.engine.task import task_class
 from slowfast.engine.truncation import RANDOM, gap_of_weights, gradient_memory, step_task
 from slowfast.engine.truncation_report import DEPTHS, as_values, format_gap, format_memory, plot_gap
+from slowfast.models.complexity import complexity
+from slowfast.utils.device import device_of
+
+MEASURES = ("size", "time", "memory", "steps")
+
+
+def words(text: str) -> list[str]:
+    """The words of a list with commas."""
+    return text.split(",")
+
+
+def words_of(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """`words` that must be among `known`."""
+
+    def parse(text: str) -> list[str]:
+        unknown = [word for word in words(text) if word not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
+        return words(text)
+
+    return parse
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", required=True, help="YAML file")
-    parser.add_argument("--point", action="append", default=[], help="overrides of one point, quoted")
-    parser.add_argument("--iterations", type=int, default=3, help="timed iterations a process (median)")
-    parser.add_argument("--repeats", type=int, default=3, help="processes a point (median)")
+    parser.add_argument("--iterations", type=int, default=5, help="rounds, or timed iterations of a point (median)")
+    parser.add_argument("--repeats", type=int, default=3, help="processes a point of memory (median)")
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    parser.add_argument("--in-process", action="store_true", help="measure here and print one JSON line")
     parser.add_argument("opts", nargs="*", help="KEY VALUE ...", metavar="KEY VALUE")
+    speed = parser.add_argument_group("size, speed and memory")
+    speed.add_argument("--variants", type=words, default="fp32,bf16", metavar="NAME,...", help="default: fp32,bf16")
+    speed.add_argument(
+        "--measure", type=words_of(MEASURES), default=list(MEASURES), metavar="WHAT,...", help="default: all four"
+    )
+    speed.add_argument(
+        "--works", type=words_of(WORKS), default=list(WORKS), metavar="WORK,...", help=f"default: {','.join(WORKS)}"
+    )
+    speed.add_argument("--baseline", action=argparse.BooleanOptionalAction, default=True, help="measure it too")
+    speed.add_argument("--point", action="append", default=[], help="overrides of one point, quoted")
     gap = parser.add_argument_group("how much truncation leaves out")
     gap.add_argument("--truncation-gap", action="store_true", help="measure this")
     gap.add_argument(
-        "--steps", type=int, nargs="+", default=[], metavar="N", help="numbers of steps (default: 1 to all)"
+        "--steps",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="numbers of steps (default: 1 to all; for memory 1, all and twice as many)",
     )
     gap.add_argument("--batches", type=int, default=8, help="training batches to average over")
     gap.add_argument(
@@ -47,52 +99,114 @@ def parse_args() -> argparse.Namespace:
     )
     gap.add_argument("--by", choices=DEPTHS, default="stage", help="what a row is of")
     gap.add_argument("--plot", type=Path, metavar="PNG", help="picture to draw (needs matplotlib)")
-    gap.add_argument("--gradient", choices=("truncated", "full"), help="with --in-process: its memory, at --steps N")
+    child = parser.add_argument_group("one point of memory, measured in this process and printed as a line of JSON")
+    child.add_argument("--in-process", action="store_true", help="measure a training iteration, or one of the next two")
+    child.add_argument("--arm", nargs=2, metavar=("WORK", "NAME"), help="a work, and a variant or the baseline")
+    child.add_argument("--gradient", choices=("truncated", "full"), help="one gradient, at --steps N")
     return parser.parse_args()
 
 
-def measure_in_child(args: argparse.Namespace, point: str, *options: str) -> dict[str, float]:
-    """The figures of one point, from a fresh process."""
-    command = [sys.executable, __file__, "--in-process", "--cfg", args.cfg, "--iterations", str(args.iterations)]
-    done = subprocess.run(
-        [*command, *options, *args.opts, *shlex.split(point)], stdout=subprocess.PIPE, text=True, check=True
-    )
+def measure_in_child(args: argparse.Namespace, overrides: str, *options: str) -> dict[str, float] | None:
+    """The figures of one point, from a fresh process; None where its memory ran out."""
+    command = [sys.executable, __file__, "--in-process", "--cfg", args.cfg]
+    command += [*options, "--", *args.opts, *shlex.split(overrides)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode == -signal.SIGKILL:
+        return None
+    done.check_returncode()
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def print_table(rows: list[dict]) -> None:
-    """A line a point; memory over idle and of the whole process, each also as a share of the first point's."""
-    width = max(len(text) for text in ["point", *(row["point"] for row in rows)])
-    memory = f"{'MiB over idle':>13}  {'of first':>8}  {'MiB':>6}  {'of first':>8}"
-    print(f"{'point':<{width}}  {'s / iteration':>13}  {memory}")
-    for row in rows:
-        shares = [row[key] / rows[0][key] for key in ("peak_mib", "process_mib")]
-        print(
-            f"{row['point']:<{width}}  {row['seconds']:13.3f}  {row['peak_mib']:13.0f}  {shares[0]:8.2f}"
-            f"  {row['process_mib']:6.0f}  {shares[1]:8.2f}"
-        )
-
-
-def measure_in_process(args: argparse.Namespace) -> dict[str, float]:
-    """The figures of one point, here."""
-    cfg = load_config(args.cfg, args.opts)
+def measure_in_process(args: argparse.Namespace) -> dict[str, float] | None:
+    """The figures of one point, here; None where memory ran out."""
+    steps = args.steps[0] if args.steps else None
     if args.gradient:
-        return gradient_memory(cfg, args.steps[0], args.gradient == "truncated")
-    return benchmark_training(cfg, args.iterations)
+        return gradient_memory(load_config(args.cfg, args.opts), steps, args.gradient == "truncated")
+    work, name = args.arm or ("train_steps", "config")
+    try:
+        return measure_alone(arm_of(args, work, name, steps), work.startswith("train"), args.iterations)
+    except torch.OutOfMemoryError:
+        return None
+
+
+def median_of_children(args: argparse.Namespace, *options: str) -> dict[str, float] | None:
+    """Medians over `--repeats` processes; None where memory ran out."""
+    results = [measure_in_child(args, "", "--iterations", "0", *options) for _ in range(args.repeats)]
+    return None if None in results else medians(results)
+
+
+def medians(results: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(result[key] for result in results) for key in results[0]}
+
+
+def arm_of(args: argparse.Namespace, work: str, name: str, steps: int | None = None) -> Arm:
+    """One way to do a work, with the settings of the command line."""
+    return make_arm(lambda overrides: load_config(args.cfg, [*args.opts, *overrides]), work, name, steps)
+
+
+def measure_model(args: argparse.Namespace) -> dict:
+    """Size, speed and memory of a configuration, with tables."""
+    cfg = load_config(args.cfg, args.opts)
+    arms = [BASELINE, *args.variants] if args.baseline else args.variants
+    works = [work for work in args.works if has_steps(cfg) or not work.endswith("_steps")]
+    for work in works:  # a mistake shows before the first measurement
+        for name in arms:
+            arm_of(args, work, name)
+    where = machine(device_of(cfg))
+    clips = {"batch": cfg.TRAIN.BATCH_SIZE, "frames": cfg.DATA.NUM_FRAMES, "crop": cfg.DATA.TRAIN_CROP_SIZE}
+    print(f"{args.cfg} {shlex.join(args.opts)}\n{', '.join(f'{key} {value}' for key, value in where.items())}")
+    print(", ".join(f"{key} {value}" for key, value in clips.items()))
+    result = {"cfg": args.cfg, "overrides": args.opts, "machine": where, "clips": clips}
+    result |= {"rounds": args.iterations, "repeats": args.repeats}
+    if "size" in args.measure:
+        size = complexity(cfg)
+        print(size, flush=True)
+        result |= {"parameters": size.parameters, "gflops": size.multiply_adds / 1e9}
+    result["works"] = {work: measure_work(args, work, arms) for work in works}
+    if "steps" in args.measure and has_steps(cfg):
+        result["memory_by_steps"] = memory_by_steps(args, cfg, arms)
+    return result
+
+
+def measure_work(args: argparse.Namespace, work: str, arms: list[str]) -> list[dict]:
+    """Time and memory of one work in every way, with a table."""
+    rows = [{"name": name} for name in arms]
+    if "time" in args.measure:
+        made = [arm_of(args, work, name) for name in arms]
+        rows = as_rows(compare(made, work.startswith("train"), args.iterations), made[0].cfg.TRAIN.BATCH_SIZE)
+    if "memory" in args.measure:
+        for row in rows:
+            memory = median_of_children(args, "--arm", work, row["name"]) or {}
+            row |= {key: memory.get(key) for key in ("peak_mib", "process_mib")}
+    if len(rows[0]) > 1:
+        print(f"\n{format_work(work, rows)}", flush=True)
+    return rows
+
+
+def memory_by_steps(args: argparse.Namespace, cfg: CfgNode, arms: list[str]) -> list[dict]:
+    """Memory of a training iteration in steps for each number of steps, with a table."""
+    own = task_class(cfg)(cfg).num_steps
+    points = []
+    for steps in args.steps or sorted({1, own, 2 * own}):
+        memory = {name: median_of_children(args, "--arm", "train_steps", name, "--steps", str(steps)) for name in arms}
+        frames = steps_config(cfg, steps).DATA.NUM_FRAMES
+        peaks = {name: value and value["peak_mib"] for name, value in memory.items()}
+        points.append({"steps": steps, "frames": frames, "peak_mib": peaks})
+    print(f"\n{format_steps(points)}", flush=True)
+    return points
 
 
 def compare_points(args: argparse.Namespace) -> list[dict]:
-    """Time and memory of every point, with a table."""
-    points = args.point or [""]
-    runs = {point: [] for point in points}
+    """Time and memory of a training iteration at every point, with a table."""
+    runs = {point: [] for point in args.point}
     for _ in range(args.repeats):
-        for point in points:
-            runs[point].append(measure_in_child(args, point))
-    rows = [
-        {"point": point, **{key: statistics.median(r[key] for r in results) for key in results[0]}}
-        for point, results in runs.items()
-    ]
-    print_table(rows)
+        for point in args.point:
+            runs[point].append(measure_in_child(args, point, "--iterations", str(args.iterations)))
+    lacking = [point for point, results in runs.items() if None in results]
+    if lacking:
+        raise ValueError(f"memory ran out at --point {lacking[0]!r}")
+    rows = [{"point": point, **medians(results)} for point, results in runs.items()]
+    print(format_points(rows))
     return rows
 
 
@@ -118,17 +232,17 @@ def compare_gradients(args: argparse.Namespace) -> dict:
 
 def memory_of_gradient(args: argparse.Namespace, steps: int, kind: str) -> float:
     """Peak memory of one gradient in MiB, the median over `--repeats` fresh processes."""
-    options = ("--gradient", kind, "--steps", str(steps), "--")
-    return statistics.median(measure_in_child(args, "", *options)["peak_mib"] for _ in range(args.repeats))
+    return median_of_children(args, "--gradient", kind, "--steps", str(steps))["peak_mib"]
 
 
 def main() -> int:
     args = parse_args()
+    measure = compare_gradients if args.truncation_gap else compare_points if args.point else measure_model
     try:
         if args.in_process:
             print(json.dumps(measure_in_process(args)))
             return 0
-        measured = compare_gradients(args) if args.truncation_gap else compare_points(args)
+        measured = measure(args)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -53,7 +53,7 @@ def test_silence_when_everything_works(caplog):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("BN.NORM_TYPE", "none"), ("TASK", "ssl_eval"), ("TRAIN.CHECKPOINT_TYPE", "caffe2")],
+    [("BN.NORM_TYPE", "none"), ("TASK", "ssl_eval")],
 )
 def test_values_of_parts_not_built(caplog, key, value):
     (message,) = warnings_of(caplog, [key, value])

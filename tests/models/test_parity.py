@@ -22,6 +22,12 @@ CASES = [
     "slowfast_nln_4x16_r50",
     "charades_slowfast_16x8_r50",
     "ssv2_slowfast_16x8_r50",
+    "ava_slow_8x8_r50",
+    "ava_slowfast_32x2_r50",
+    "x3d_s",
+    "x3d_xs",
+    "mvit_b_16x4",
+    "mvitv2_s_16x4",
 ]
 
 
@@ -43,13 +49,14 @@ def test_keys_scores_and_gradients(name, parity, repo, relative_error):
 
     parity.fill_module(model)
     inputs = pathways(parity.make_clip(meta["clip"]["seed"], meta["clip"]["shape"]), cfg)
+    boxes = [torch.tensor(meta["boxes"])] if meta.get("boxes") else []
     with torch.no_grad():
-        assert relative_error(model.eval()(inputs), expected["eval"]) < 1e-4
+        assert relative_error(model.eval()(inputs, *boxes), expected["eval"]) < 1e-4
     if "train" not in expected:
         return
 
     output_tolerance, gradient_tolerance = TOLERANCES.get(name, (1e-4, 1e-3))
-    scores = model.train()(inputs)
+    scores = model.train()(inputs, *boxes)
     assert relative_error(scores, expected["train"]) < output_tolerance
     (scores * parity.make_clip(meta["grad_seed"], scores.shape)).sum().backward()
     norms = {key: float(p.grad.norm()) for key, p in model.named_parameters()}

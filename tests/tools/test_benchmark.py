@@ -1,31 +1,95 @@
 """The benchmark tool, as a real process on a tiny model."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from slowfast.config import load_config
 from slowfast.config.load import cfg_to_yaml
+from slowfast.models import build_model
+
+STEPS = ["PGT.ENABLE", True, "PGT.STEPS", 2, "PGT.STEP_LEN", [8], "DATA.NUM_FRAMES", 15]
+
+
+@pytest.fixture
+def cfg_file(tmp_path, tiny_model):
+    """`cfg_file(*more)`: the tiny model with more overrides, as a file."""
+
+    def write(*more):
+        path = tmp_path / "cfg.yaml"
+        path.write_text(cfg_to_yaml(load_config(None, [*tiny_model, "TRAIN.BATCH_SIZE", 2, *more])))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def benchmark(tool, tmp_path):
+    """`benchmark(file, *arguments)`: printed lines, and what the JSON file holds."""
+
+    def run(file, *arguments):
+        out = tmp_path / "out.json"
+        process = tool("benchmark", "--cfg", file, "--output", out, *arguments)
+        text = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, text
+        return text.splitlines(), json.loads(out.read_text())
+
+    return run
 
 
 @pytest.mark.slow
-def test_a_row_a_point_and_json(repo, tiny_model, tmp_path):
-    (tmp_path / "cfg.yaml").write_text(cfg_to_yaml(load_config(None, [*tiny_model, "TRAIN.BATCH_SIZE", 2])))
-    command = [
-        sys.executable,
-        repo / "tools/benchmark.py",
-        "--cfg",
-        tmp_path / "cfg.yaml",
-        "--output",
-        tmp_path / "out.json",
-    ]
+def test_a_row_a_point_and_json(cfg_file, benchmark):
     points = ["--point", "DATA.NUM_FRAMES 4", "--point", "DATA.NUM_FRAMES 32"]
-    command += ["--iterations", "1", "--repeats", "1", *points, "TRAIN.BATCH_SIZE", "8"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
-    short, long = json.loads((tmp_path / "out.json").read_text())
+    lines, (short, long) = benchmark(cfg_file(), "--iterations", 1, "--repeats", 1, *points, "TRAIN.BATCH_SIZE", "8")
     assert short["point"] == "DATA.NUM_FRAMES 4"
     assert 0 < 3 * short["peak_mib"] < long["peak_mib"] < long["process_mib"]
     assert short["seconds"] > 0
-    assert len(done.stdout.splitlines()) == 3
+    assert [line.split("  ")[0] for line in lines[-3:]] == ["point", short["point"], long["point"]]
+
+
+@pytest.mark.slow
+def test_variants_take_turns_with_the_baseline(cfg_file, benchmark):
+    lines, result = benchmark(cfg_file(), "--variants", "bf16+contiguous", "--measure", "size,time", "--iterations", 2)
+    cfg = load_config(cfg_file())
+    assert result["parameters"] == sum(p.numel() for p in build_model(cfg).parameters())
+    assert result["machine"]["torch"] and result["machine"]["date"] and result["machine"]["threads"] == 1
+    assert result["clips"] == {"batch": 2, "frames": 8, "crop": 32}
+    assert list(result["works"]) == ["forward", "train"]
+    for rows in result["works"].values():
+        assert [row["name"] for row in rows] == ["baseline", "bf16+contiguous"]
+        assert rows[0]["of_baseline"] == {"median": 1.0, "min": 1.0, "max": 1.0}
+        for row in rows:
+            assert 0 < row["ms"]["min"] <= row["ms"]["median"] <= row["ms"]["max"]
+            assert row["clips_per_second"] == pytest.approx(2000 / row["ms"]["median"])
+        ratio, base = rows[1]["of_baseline"], rows[0]["ms"]
+        assert 0.999 * rows[1]["ms"]["min"] / base["max"] <= ratio["min"] <= ratio["median"] <= ratio["max"]
+    assert sum(line.startswith(("baseline", "bf16+contiguous")) for line in lines) == 4
+
+
+@pytest.mark.slow
+def test_steps_beside_end_to_end_training_and_their_memory(cfg_file, benchmark):
+    options = ["--works", "train_steps", "--variants", "config", "--steps", 8, "--repeats", 1, "--iterations", 1]
+    lines, result = benchmark(cfg_file(*STEPS, "TRAIN.BATCH_SIZE", 8), *options)
+    (work,) = result["works"].values()
+    assert [row["name"] for row in work] == ["baseline", "config"]
+    assert all(0 < row["peak_mib"] < row["process_mib"] for row in work)
+    assert any(line.startswith("baseline, end to end") for line in lines)
+    (point,) = result["memory_by_steps"]
+    assert (point["steps"], point["frames"]) == (8, 57)
+    assert point["peak_mib"]["config"] < 1.5 * work[1]["peak_mib"]  # of 2 steps
+    assert point["peak_mib"]["baseline"] > 2.5 * work[0]["peak_mib"]
+    assert lines[-1].split()[:2] == ["8", "57"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--variants", "fp32,fp64"], "fp64"),
+        (["--works", "backward"], "forward, train"),
+    ],
+)
+def test_mistakes_show_before_the_first_measurement(cfg_file, tool, options, message):
+    process = tool("benchmark", "--cfg", cfg_file(), *options)
+    text = process.communicate(timeout=100)[0]
+    assert process.returncode == 2 and message in text and "Traceback" not in text

@@ -1,0 +1,54 @@
+"""Parameters and multiply-adds of a configuration's model, worked out without its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from fvcore.common.config import CfgNode
+from torch.utils.flop_counter import FlopCounterMode
+
+from slowfast.config.resolve import num_pathways
+from slowfast.layers.plain import use_plain_convolutions
+from slowfast.models.build import MODEL_REGISTRY
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Size of a model.
+
+    Attributes:
+        parameters: learnable numbers.
+        multiply_adds: of convolutions and matrix products, for one clip; what papers call FLOPs.
+    """
+
+    parameters: int
+    multiply_adds: int
+
+    def __str__(self) -> str:
+        return f"{self.parameters / 1e6:.2f} M parameters, {self.multiply_adds / 1e9:.2f} GFLOPs a clip (multiply-adds)"
+
+
+def complexity(cfg: CfgNode, crop: int | None = None) -> Complexity:
+    """Size of the clip model of a configuration, over DATA.NUM_FRAMES frames at once.
+
+    Args:
+        crop: pixels of the clip's sides; None for DATA.TRAIN_CROP_SIZE.
+    """
+    crop = crop or cfg.DATA.TRAIN_CROP_SIZE
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        model = use_plain_convolutions(MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)).eval()
+        inputs = [
+            torch.empty(1, channels, frames, crop, crop)
+            for channels, frames in zip(cfg.DATA.INPUT_CHANNEL_NUM, _frames(cfg), strict=True)
+        ]
+        boxes = [torch.tensor([[0.0, 0.0, 0.0, crop, crop]])] if cfg.DETECTION.ENABLE else []
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(inputs, *boxes)
+    return Complexity(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
+
+
+def _frames(cfg: CfgNode) -> list[int]:
+    """Frames of a clip, a pathway."""
+    frames = cfg.DATA.NUM_FRAMES
+    return [frames] if num_pathways(cfg) == 1 else [frames // cfg.SLOWFAST.ALPHA, frames]

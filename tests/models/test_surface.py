@@ -1,0 +1,148 @@
+"""What every model of the registry offers alike, scoring clips or boxes."""
+
+import copy
+
+import pytest
+import torch
+
+from slowfast.config import load_config
+from slowfast.engine.parallel import place_model, recompute_blocks
+from slowfast.layers.plain import use_plain_convolutions
+from slowfast.models import MODEL_REGISTRY, build_model
+from slowfast.models.complexity import complexity
+from slowfast.models.fold import fold_norms
+from slowfast.models.mvit import MViT
+
+WITHOUT_BOXES = ("TimeSformer",)
+DETECTION = ["DETECTION.ENABLE", True, "MODEL.HEAD_ACT", "sigmoid", "MODEL.LOSS_FUNC", "bce"]
+CASES = [
+    (name, kind) for name in MODEL_REGISTRY for kind in ("clip", "boxes") if kind == "clip" or name not in WITHOUT_BOXES
+]
+BOXES = torch.tensor([[0.0, 4.0, 2.0, 20.0, 30.0], [1.0, 0.0, 0.0, 31.0, 31.0], [1.0, 10.0, 9.0, 22.0, 25.0]])
+
+
+def random_clip(cfg, seed=0, batch=2):
+    generator = torch.Generator().manual_seed(seed)
+    clip = torch.randn(batch, 3, 8, 32, 32, generator=generator)
+    return [clip[:, :, :: cfg.SLOWFAST.ALPHA], clip] if len(cfg.DATA.INPUT_CHANNEL_NUM) == 2 else [clip]
+
+
+@pytest.fixture(params=CASES, ids="-".join)
+def case(request, tiny_models):
+    """Settings, and further arguments of a call, of every model with every head."""
+    name, kind = request.param
+    cfg = load_config(None, [*tiny_models[name], *(DETECTION if kind == "boxes" else [])])
+    return cfg, [BOXES] if kind == "boxes" else []
+
+
+@pytest.fixture
+def built(case, parity):
+    """The model with weights that leave nothing at zero, its settings, clips and further arguments."""
+    cfg, boxes = case
+    return parity.fill_module(build_model(cfg)), cfg, random_clip(cfg), boxes
+
+
+@torch.no_grad()
+def test_scores_and_features(built):
+    model, cfg, inputs, boxes = built
+    model.eval()
+    scores = model(inputs, *boxes)
+    assert scores.shape == (len(BOXES) if boxes else 2, cfg.MODEL.NUM_CLASSES)
+    assert bool(((scores >= 0) & (scores <= 1)).all())
+    assert torch.equal(model(inputs, *boxes), scores)
+    features = model.forward_features(inputs)
+    assert len(features) == len(inputs)
+    for x, clip in zip(features, inputs, strict=True):
+        assert x.dim() == 5 and len(x) == 2 and clip.shape[2] % x.shape[2] == 0
+    assert sum(x.shape[1] for x in features) == model.num_features
+    assert not torch.allclose(model(random_clip(cfg, seed=1), *boxes), scores)
+
+
+@torch.no_grad()
+def test_a_batch_is_its_samples(built):
+    model, _, inputs, boxes = built
+    model.eval()
+    together = model(inputs, *boxes)
+    first = [BOXES[BOXES[:, 0] == 0]] if boxes else []
+    alone = model([clip[:1] for clip in inputs], *first)
+    torch.testing.assert_close(alone, together[:1], rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_new_classifier(built):
+    model, _, inputs, boxes = built
+    model.eval()
+    before, features = model.num_features, model.forward_features(inputs)
+    model.reset_classifier(7)
+    assert model(inputs, *boxes).shape[1] == 7
+    assert model.num_features == before
+    for x, y in zip(features, model.forward_features(inputs), strict=True):
+        assert torch.equal(x, y)
+
+
+def test_every_parameter_is_of_one_depth(built):
+    model, *_ = built
+    groups = model.depth_groups()
+    owners = [[id(p) for module in group for p in module.parameters()] for group in groups]
+    counted = [parameter for group in owners for parameter in group]
+    assert sorted(counted) == sorted(id(p) for p in model.parameters())
+    assert {id(p) for p in model.head.parameters()} <= set(owners[-1])
+    first = next(iter(model.children())).parameters()
+    assert {id(p) for p in first} <= set(owners[0])
+
+
+@torch.no_grad()
+def test_state_dict_round_trip(built, tmp_path):
+    model, cfg, inputs, boxes = built
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    other = build_model(cfg).eval()
+    assert not torch.equal(other(inputs, *boxes), model.eval()(inputs, *boxes))
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True), strict=True)
+    assert torch.equal(other(inputs, *boxes), model(inputs, *boxes))
+
+
+def test_every_parameter_gets_a_gradient(built):
+    model, _, inputs, boxes = built
+    scores = model.train()(inputs, *boxes)
+    (scores * torch.randn(scores.shape, generator=torch.Generator().manual_seed(0))).sum().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+    nil = [name for name, gradient in gradients.items() if not bool(gradient.abs().max() > 0)]
+    if isinstance(model, MViT) and not boxes:
+        # The head reads the class token, which is at no position.
+        nil = [name for name in nil if not name.startswith("blocks.2.attn.rel_pos_")]
+    assert nil == []
+
+
+def test_recomputed_activations_give_the_same_gradient(built):
+    model, _, inputs, boxes = built
+    other = copy.deepcopy(model)
+    recompute_blocks(other)
+    for each in (model, other):
+        each.train()(inputs, *boxes).square().sum().backward()
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad)
+
+
+@torch.no_grad()
+def test_layout_and_folded_norms_leave_scores(built):
+    model, _, inputs, boxes = built
+    plain = use_plain_convolutions(copy.deepcopy(model)).eval()(inputs, *boxes)
+    for layout in ("contiguous", "channels_last"):
+        placed = place_model(copy.deepcopy(model), torch.device("cpu"), layout).eval()
+        torch.testing.assert_close(placed(inputs, *boxes), plain, rtol=1e-4, atol=1e-6)
+        fold_norms(placed)
+        torch.testing.assert_close(placed(inputs, *boxes), plain, rtol=1e-3, atol=1e-5)
+
+
+def test_complexity(built):
+    model, cfg, *_ = built
+    size = complexity(cfg)
+    assert size.parameters == sum(p.numel() for p in model.parameters())
+    assert size.multiply_adds > size.parameters
+
+
+@pytest.mark.parametrize("name", WITHOUT_BOXES)
+def test_models_without_boxes_say_so(name, tiny_models):
+    with pytest.raises(ValueError, match=name):
+        build_model(load_config(None, [*tiny_models[name], *DETECTION]))
