@@ -19,7 +19,7 @@ LAYERS = [
     {"models", "datasets", "evaluation", "checkpoint"},
     {"engine"},
 ]
-OPTIONAL = ("torchvision", "detectron2", "pytorchvideo", "matplotlib", "submitit")
+OPTIONAL = ("torchvision", "detectron2", "pytorchvideo", "matplotlib", "submitit", "onnx", "pyarrow")
 
 
 def named(path: Path) -> str:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # Import name -> distribution, where they differ; yaml and yacs come with fvcore, whose CfgNode is made of them.
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "fvcore", "yacs": "fvcore"}
 # Imported where they are used, and not needed to train or test.
-EXTRAS = {"matplotlib", "submitit"}
+EXTRAS = {"matplotlib", "submitit", "onnx", "onnxruntime", "pyarrow"}
 
 
 def dependencies() -> set[str]:
@@ -23,7 +23,7 @@ def dependencies() -> set[str]:
 
 
 def test_core_dependencies_are_the_agreed_ones():
-    agreed = "torch numpy av opencv-python-headless fvcore iopath simplejson pandas tensorboard tqdm"
+    agreed = "torch numpy av opencv-python-headless fvcore iopath simplejson pandas tensorboard tqdm safetensors"
     assert dependencies() == set(agreed.split())
 
 

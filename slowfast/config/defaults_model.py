@@ -22,13 +22,15 @@ MODEL = {
     "FINAL_POOL": ["avg", "avg"],
     # Share of features dropped before the last linear layer, 0 to 1.
     "DROPOUT_RATE": 0.5,
-    # Share of residual branches dropped in training, 0 to 1.
+    # Share of samples whose residual branches are dropped in training, 0 to under 1: in each block of the last stage;
+    # less in earlier stages, rising evenly.
     "DROPCONNECT_RATE": 0.0,
     # Standard deviation of the normal distribution the last linear layer starts from.
     "FC_INIT_STD": 0.01,
-    # How the numbers of a clip lie in memory: "contiguous" (channel by channel) or "channels_last" (channels of a
-    # position together), which gives the same results and is often faster in mixed precision and for small models.
-    "MEMORY_FORMAT": "contiguous",
+    # How the numbers of a clip lie in memory: "contiguous" (channel by channel), with plain 3-D convolutions;
+    # "channels_last" (channels of a position together), with convolutions computed in two dimensions where their
+    # kernels allow; "auto": the faster one as measured, channels_last on the CPU. The results are the same.
+    "MEMORY_FORMAT": "auto",
     # Recompute the activations of residual blocks in the backward pass instead of keeping them: less memory, more
     # time, same results.
     "ACT_CHECKPOINT": False,
@@ -44,6 +46,9 @@ MODEL = {
     "DETACH_FINAL_FC": False,
     # Keep every batch norm at its loaded statistics, whatever BN.NORM_TYPE says.
     "FROZEN_BN": False,
+    # [frames, pixels] of the clips that the tables of positions of MViT and TimeSformer are made for; [] for
+    # DATA.NUM_FRAMES and TRAIN_CROP_SIZE. Clips of another size get interpolated positions.
+    "POSITIONS_FOR": [],
     # Send gradients between processes in half precision.
     "FP16_ALLREDUCE": False,
 }
@@ -51,7 +56,8 @@ MODEL = {
 RESNET = {
     # Layers of the network: 18, 50 or 101.
     "DEPTH": 50,
-    # Residual branch: basic_transform (two convolutions) or bottleneck_transform (three).
+    # Residual branch: basic_transform (two convolutions), bottleneck_transform (three) or x3d_transform (three, the
+    # middle one in space and time).
     "TRANS_FUNC": "bottleneck_transform",
     # Channels of the stem and of one group; all widths grow with it.
     "WIDTH_PER_GROUP": 64,
@@ -134,12 +140,12 @@ BN = {
 }
 
 DETECTION = {
-    # Score boxes of people at a key frame rather than whole clips.
+    # Score boxes of people at a key frame rather than whole clips: model(inputs, boxes).
     "ENABLE": False,
     # Shift the boxes by half a pixel when features are cut out, which is exact.
     "ALIGNED": True,
-    # Pixels of the input for one position of the last feature map.
+    # Pixels of the input for one position of the last feature map; left out, as the network's strides make it.
     "SPATIAL_SCALE_FACTOR": 16,
-    # Side of the grid of features cut out of a box.
+    # Side of the grid of features cut out of a box, of which each channel's largest counts.
     "ROI_XFORM_RESOLUTION": 7,
 }

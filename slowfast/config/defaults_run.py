@@ -62,17 +62,17 @@ TRAIN = {
     "CHECKPOINT_PERIOD": 10,
     # Go on from the newest checkpoint in OUTPUT_DIR.
     "AUTO_RESUME": True,
-    # Weights to start from, where there is nothing to resume; "" for fresh ones.
+    # Weights to start from, where there is nothing to resume: a file, or zoo://NAME; "" for fresh ones.
     "CHECKPOINT_FILE_PATH": "",
-    # Whose file that is: pytorch, caffe2 or aia.
+    # Whose file that is: pytorch (also safetensors), caffe2 or aia; of the zoo's files it is known.
     "CHECKPOINT_TYPE": "pytorch",
-    # Take weights of a 2D network, repeated over time.
+    # Take weights of an image model: kernels are repeated over time, the classifier may be of other classes.
     "CHECKPOINT_INFLATE": False,
     # Start at epoch 0 with a fresh optimizer although the file has an epoch.
     "CHECKPOINT_EPOCH_RESET": False,
     # Parts cut off the front of the names of weights in the file.
     "CHECKPOINT_CLEAR_NAME_PATTERN": [],
-    # Load the file when the model is built.
+    # As CHECKPOINT_INFLATE; published files of transformers that start from ImageNet ("IN") set this one.
     "CHECKPOINT_IN_INIT": False,
     # Start weights of another shape (a head of other classes) afresh and report them, rather than stop.
     "CHECKPOINT_DROP_MISMATCH": False,
@@ -80,7 +80,7 @@ TRAIN = {
     "CHECKPOINT_STRICT": False,
     # Epoch of the checkpoint in OUTPUT_DIR to start from, from 0; -1 for the newest.
     "CHECKPOINT_FILE_EPOCH": -1,
-    # Take the weights only, not the epoch and the optimizer, from CHECKPOINT_FILE_PATH.
+    # From a file of another TASK or TRAIN.DATASET take the weights only, not the epoch and the optimizer.
     "TRANSFER_WEIGHT": True,
     # Compute in 16 bits where that is safe.
     "MIXED_PRECISION": False,
@@ -99,9 +99,9 @@ TEST = {
     "DATASET": "kinetics",
     # Clips of one forward pass, over all processes of this host.
     "BATCH_SIZE": 8,
-    # Weights to test; "" for the newest checkpoint in OUTPUT_DIR, else TRAIN.CHECKPOINT_FILE_PATH.
+    # Weights to test, a file or zoo://NAME; "" for the newest in OUTPUT_DIR, else TRAIN.CHECKPOINT_FILE_PATH.
     "CHECKPOINT_FILE_PATH": "",
-    # Whose file that is: pytorch, caffe2 or aia.
+    # Whose file that is: pytorch (also safetensors), caffe2 or aia; of the zoo's files it is known.
     "CHECKPOINT_TYPE": "pytorch",
     # Start weights of another shape afresh and report them, rather than stop.
     "CHECKPOINT_DROP_MISMATCH": False,
@@ -117,6 +117,8 @@ TEST = {
     "NUM_TEMPORAL_CLIPS": [],
     # File for the scores of all videos; "" for none.
     "SAVE_RESULTS_PATH": "",
+    # Fold batch norms into the convolutions before them: the same scores to rounding, sooner.
+    "FOLD_NORMS": True,
     # Repeat a short video from its start rather than its last frame.
     "CYCLIC_LOAD": False,
 }

@@ -1,26 +1,27 @@
-"""Default settings of further models (X3D, REGNET, MVIT) and of learning without labels."""
+"""Default settings of further models (X3D, REGNET, MVIT, TIMESFORMER) and of learning without labels."""
 
 X3D = {
-    # Multiplies all widths.
+    # Multiplies all widths, rounded to multiples of 8.
     "WIDTH_FACTOR": 1.0,
-    # Multiplies all depths.
+    # Multiplies all depths, rounded up.
     "DEPTH_FACTOR": 1.0,
     # Width of the widest part of a block over that of the block.
     "BOTTLENECK_FACTOR": 1.0,
-    # Channels of the first stage.
+    # Channels of the stem, and those of the first stage unless SCALE_RES2, before WIDTH_FACTOR; each further stage has
+    # twice as many.
     "DIM_C1": 12,
     # Channels of the layer before the last.
     "DIM_C5": 2048,
-    # Apply WIDTH_FACTOR to the first stage too.
+    # The first stage has twice the channels of the stem too.
     "SCALE_RES2": False,
     # Batch norm before the last linear layer.
     "BN_LIN5": False,
-    # 3x3x3 convolutions within a channel only.
+    # 3x3x3 convolutions within a channel only; False: in RESNET.NUM_GROUPS groups of channels.
     "CHANNELWISE_3x3x3": True,
 }
 
 REGNET = {
-    # Size of the network, by its operations.
+    # Size of the network, by its multiply-adds over a picture of 224 pixels: 400M or 4.0G.
     "DEPTH": "400M",
 }
 
@@ -109,6 +110,29 @@ MVIT = {
         # Kind of the path around such a block.
         "RES_PATH": "conv",
     },
+}
+
+TIMESFORMER = {
+    # Side of a patch, pixels.
+    "PATCH_SIZE": 16,
+    # Channels of a token.
+    "EMBED_DIM": 768,
+    # Blocks.
+    "DEPTH": 12,
+    # Attention heads.
+    "NUM_HEADS": 12,
+    # Hidden channels of a block over its channels.
+    "MLP_RATIO": 4.0,
+    # Bias in the maps to queries, keys and values.
+    "QKV_BIAS": True,
+    # Who attends to whom: divided_space_time, over time and then over space.
+    "ATTENTION_TYPE": "divided_space_time",
+    # Share of values dropped in training, 0 to 1.
+    "DROPOUT_RATE": 0.0,
+    # Share of branches dropped in training in the last block, 0 to 1; less before.
+    "DROPPATH_RATE": 0.1,
+    # No weight decay on positions and the clip's token.
+    "ZERO_DECAY_POS_CLS": True,
 }
 
 MASK = {

@@ -9,7 +9,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from slowfast.config.defaults import get_cfg
-from slowfast.config.merge import merge_layer
+from slowfast.config.merge import leave_out_unknown, merge_layer
 from slowfast.config.projects import find_projects
 from slowfast.config.resolve import resolve
 from slowfast.config.sources import Layer, file_layers, override_layer, text_layer
@@ -40,25 +40,36 @@ def cfg_to_yaml(cfg: CfgNode) -> str:
     return yaml.dump(_plain(cfg), Dumper=dumper, sort_keys=True, allow_unicode=True, width=120)
 
 
-def cfg_from_yaml(text: str, origin: str = "YAML text") -> CfgNode:
-    """The configuration that `cfg_to_yaml` wrote, checked and frozen; `origin` names the text in messages.
+def cfg_from_yaml(
+    text: str, origin: str = "YAML text", overrides: Sequence[Any] = (), foreign: bool = False
+) -> CfgNode:
+    """The configuration that `cfg_to_yaml` wrote, checked and frozen.
 
     Keys without effect were reported when it was first loaded, so nothing is said of them again.
+
+    Args:
+        origin: names the text in messages.
+        overrides: KEY VALUE pairs that come after it.
+        foreign: the text may be of other code, or of another version of this; keys that are unknown in a known section
+            are left out, with a warning.
 
     Raises:
         ValueError: as `load_config`.
     """
-    return _build([text_layer(text, origin)])[0]
+    layers = [text_layer(text, origin), *([override_layer(overrides)] if overrides else [])]
+    return _build(layers, layers[:1] if foreign else [])[0]
 
 
-def _build(layers: list[Layer]) -> tuple[CfgNode, CfgNode]:
-    """The frozen configuration of the layers, and the defaults of the same keys."""
+def _build(layers: list[Layer], foreign: Sequence[Layer] = ()) -> tuple[CfgNode, CfgNode]:
+    """The frozen configuration of the layers, and the defaults of the same keys; of `foreign` layers what is known."""
     cfg = get_cfg()
-    foreign = [name for layer in layers for name in layer.values if name not in cfg]
-    projects = find_projects(_project_names(layers), foreign)
+    sections = [name for layer in layers for name in layer.values if name not in cfg]
+    projects = find_projects(_project_names(layers), sections)
     for project in projects:
         project.setup(cfg)
     defaults = cfg.clone()
+    for layer in foreign:
+        leave_out_unknown(layer, defaults)
     given = set().union(*(merge_layer(cfg, layer, defaults) for layer in layers))
     cfg.PROJECTS = [project.__name__ for project in projects]
     resolve(cfg, given)

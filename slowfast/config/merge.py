@@ -9,6 +9,9 @@ from slowfast.config.nearest import nearest_keys
 from slowfast.config.projects import section_owners
 from slowfast.config.sources import BASE_KEY, Layer
 from slowfast.config.values import WrongType, read_value
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
 
 # What a key takes besides None, where the default is None and so tells no type, or where published files say
 # None.
@@ -49,6 +52,25 @@ def merge_layer(cfg: CfgNode, layer: Layer, defaults: CfgNode) -> set[str]:
         node = get_key(cfg, ".".join(sections)) if sections else cfg
         node[leaf] = value
     return set(changed)
+
+
+def leave_out_unknown(layer: Layer, defaults: CfgNode) -> None:
+    """Takes out of the layer the keys that are unknown in a known section, and warns of them.
+
+    A section that is unknown as a whole stays, and so is an error later: it may say what the model is.
+    """
+    unknown = []
+    pending = [((str(name),), value, defaults[name]) for name, value in layer.values.items() if name in defaults]
+    while pending:
+        path, values, node = pending.pop()
+        if not isinstance(node, CfgNode) or not isinstance(values, dict):
+            continue
+        unknown += [".".join((*path, str(name))) for name in values if name not in node]
+        for name in [name for name in values if name not in node]:
+            del values[name]
+        pending += [((*path, str(name)), value, node[name]) for name, value in values.items()]
+    if unknown:
+        logger.warning("%s has settings that are unknown here, and left out: %s", layer.origin, ", ".join(unknown))
 
 
 def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:

@@ -1,5 +1,8 @@
 """Settings that follow from others, worked out once after the user's are in."""
 
+from contextlib import suppress
+from math import prod
+
 from fvcore.common.config import CfgNode
 
 from slowfast.utils.logging import get_logger
@@ -9,6 +12,10 @@ logger = get_logger(__name__)
 # Residual blocks of stages 2 to 5, by RESNET.DEPTH.
 STAGE_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
+STEM_STRIDE = 4  # of ResNet and SlowFast, in space
+# Archs whose stem and four stages each halve height and width.
+_HALVING_ARCHS = ("x3d", "r3d")
+
 # Older names of keys and the names that count.
 _RENAMED = {"LOGS.DIR": "OUTPUT_DIR", "LOGS.PERIOD": "LOG_PERIOD", "LOGS.LOG_MODEL": "LOG_MODEL_INFO"}
 
@@ -16,6 +23,25 @@ _RENAMED = {"LOGS.DIR": "OUTPUT_DIR", "LOGS.PERIOD": "LOG_PERIOD", "LOGS.LOG_MOD
 def num_pathways(cfg: CfgNode) -> int:
     """Streams of frames the model reads: 2 for the archs of MODEL.MULTI_PATHWAY_ARCH, else 1."""
     return 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
+
+
+def feature_strides(cfg: CfgNode) -> set[int]:
+    """Pixels of a clip for one position of the last features, of all pathways; empty where an arch is not known.
+
+    Raises:
+        TypeError, IndexError: a table of strides has another form.
+    """
+    arch = cfg.MODEL.ARCH
+    if arch in _HALVING_ARCHS:
+        return {2**5}
+    if arch == "mvit":
+        return {cfg.MVIT.PATCH_STRIDE[-1] * prod(strides[-1] for strides in cfg.MVIT.POOL_Q_STRIDE)}
+    if cfg.MODEL.MODEL_NAME not in ("ResNet", "SlowFast"):
+        return set()
+    return {
+        STEM_STRIDE * prod(row[p] if p < len(row) else row[0] for row in cfg.RESNET.SPATIAL_STRIDES)
+        for p in range(num_pathways(cfg))
+    }
 
 
 def resolve(cfg: CfgNode, given: set[str]) -> None:
@@ -35,3 +61,7 @@ def resolve(cfg: CfgNode, given: set[str]) -> None:
             [min(count, blocks) for count in counts]
             for counts, blocks in zip(cfg.RESNET.NUM_BLOCK_TEMP_KERNEL, STAGE_BLOCKS[cfg.RESNET.DEPTH], strict=True)
         ]
+    if cfg.DETECTION.ENABLE and "DETECTION.SPATIAL_SCALE_FACTOR" not in given:
+        with suppress(TypeError, IndexError):  # the rules of the tables of strides say what is wrong with them
+            strides = feature_strides(cfg)
+            cfg.DETECTION.SPATIAL_SCALE_FACTOR = max(strides, default=cfg.DETECTION.SPATIAL_SCALE_FACTOR)

@@ -40,17 +40,10 @@ UNBUILT_KEYS = {
     "TEST.NUM_TEMPORAL_CLIPS": "several numbers of views in one test",
     "TRAIN.FULL_TIME_EVAL": "evaluation on all frames by this key",
     "TRAIN.KILL_LOSS_EXPLOSION_FACTOR": "stopping by the size of the loss",
-    "*.CHECKPOINT_STRICT": "further ways to load checkpoints",
-    "*.CHECKPOINT_FILE_EPOCH": "further ways to load checkpoints",
-    "TRAIN.CHECKPOINT_IN_INIT": "further ways to load checkpoints",
-    "TRAIN.TRANSFER_WEIGHT": "further ways to load checkpoints",
     "MODEL.DETACH_FINAL_FC": "learning without labels",
-    "MODEL.DROPCONNECT_RATE": "dropped branches",
     "RESNET.STEM_FUNC": "other stems",
-    "MVIT.*": "MViT models",
-    "X3D.*": "X3D models",
-    "REGNET.*": "RegNet models",
-    "DETECTION.*": "detection",
+    "MVIT.REV.*": "reversible blocks",
+    "MVIT.PATCH_2D": "images",
     "AVA.*": "detection",
     "DEMO.*": "the demo on a video",
     "BENCHMARK.*": "benchmarks",
@@ -72,8 +65,6 @@ UNBUILT_KEYS = {
 UNBUILT_VALUES = {
     "BN.NORM_TYPE": (("none",), "other norms"),
     "TASK": (("ssl*",), "learning without labels"),
-    "TEST.CHECKPOINT_TYPE": (("caffe2", "aia"), "checkpoints of other programs"),
-    "TRAIN.CHECKPOINT_TYPE": (("caffe2", "aia"), "checkpoints of other programs"),
 }
 
 

@@ -11,24 +11,30 @@ from fvcore.common.config import CfgNode
 from slowfast.config.merge import get_key
 from slowfast.config.nearest import nearest_keys, nearest_multiples
 from slowfast.config.resolve import STAGE_BLOCKS, num_pathways
+from slowfast.config.validate_detection import detection
+from slowfast.config.validate_networks import networks
 from slowfast.config.validate_shapes import shapes
+from slowfast.config.validate_tokens import token_models
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
 
 # Archs whose layers RESNET.* and NONLOCAL.* describe.
 RESNET_ARCHS = ("2d", "c2d", "c2d_nopool", "i3d", "i3d_nopool", "slow", "slow_c2d", "slow_i3d", "slowfast")
+# Archs with depths and widths of their own, whose four stages read the other tables alike.
+_OTHER_RESIDUAL_ARCHS = ("x3d", "r3d")
 # Further archs of published files, whose models are not all built here.
-_OTHER_ARCHS = ("r3d", "csn", "r2plus1d")
+_OTHER_ARCHS = ("r3d", "csn", "r2plus1d", "timesformer")
 
 _CHOICES = {
     "BN.NORM_TYPE": ("batchnorm", "frozen_batchnorm", "sync_batchnorm", "sub_batchnorm", "none"),
     "DATA.ENSEMBLE_METHOD": ("sum", "max"),
     "DIST_BACKEND": ("nccl", "gloo", "mpi"),
     "MODEL.COMPILE_MODE": ("default", "max-autotune-no-cudagraphs"),
-    "MODEL.MEMORY_FORMAT": ("contiguous", "channels_last"),
+    "MODEL.MEMORY_FORMAT": ("auto", "contiguous", "channels_last"),
     "MODEL.HEAD_ACT": ("softmax", "sigmoid", "none"),
     "NONLOCAL.INSTANTIATION": ("dot_product", "softmax"),
+    "REGNET.DEPTH": ("400M", "400MF", "4.0G", "4.0GF"),
     "SOLVER.LR_POLICY": ("cosine", "steps_with_relative_lrs"),
     "SOLVER.OPTIMIZING_METHOD": ("sgd", "adam", "adamw"),
     "TEST.CHECKPOINT_TYPE": ("pytorch", "caffe2", "aia"),
@@ -49,6 +55,8 @@ _LEAST = {
     "DATA.TRAIN_CROP_SIZE": 1,
     "DATA_LOADER.NUM_WORKERS": 0,
     "DATA_LOADER.PREFETCH_FACTOR": 1,
+    "DETECTION.ROI_XFORM_RESOLUTION": 1,
+    "DETECTION.SPATIAL_SCALE_FACTOR": 1,
     "DIST.MAX_RESTARTS": 0,
     "DIST.START_TIMEOUT": 1,
     "DIST.STOP_TIMEOUT": 0,
@@ -75,12 +83,16 @@ _LEAST = {
     "SOLVER.WARMUP_START_LR": 0,
     "SOLVER.WEIGHT_DECAY": 0,
     "TEST.BATCH_SIZE": 1,
+    "TEST.CHECKPOINT_FILE_EPOCH": -1,
     "TEST.NUM_ENSEMBLE_VIEWS": 1,
     "TEST.NUM_SPATIAL_CROPS": 1,
     "TRAIN.ACCUM_STEPS": 1,
     "TRAIN.BATCH_SIZE": 1,
+    "TRAIN.CHECKPOINT_FILE_EPOCH": -1,
     "TRAIN.CHECKPOINT_PERIOD": 1,
     "TRAIN.EVAL_PERIOD": 1,
+    "X3D.DIM_C1": 1,
+    "X3D.DIM_C5": 1,
 }
 # Shares, from 0 to 1.
 _FRACTIONS = (
@@ -118,7 +130,21 @@ def validate(cfg: CfgNode) -> None:
     Raises:
         ValueError: with the key, its value and what to do.
     """
-    rules = (_values, _model, _crops, _channels, _views, _schedule, shapes, _optimizer, _batches, _hosts)
+    rules = (
+        _values,
+        _model,
+        networks,
+        token_models,
+        detection,
+        _crops,
+        _channels,
+        _views,
+        _schedule,
+        shapes,
+        _optimizer,
+        _batches,
+        _hosts,
+    )
     for rule in rules:
         rule(cfg)
 
@@ -149,6 +175,8 @@ def _model(cfg: CfgNode) -> None:
         raise ValueError(f"MODEL.FINAL_POOL is {model.FINAL_POOL}; it is [space, time], each avg or max.")
     if cfg.NONLOCAL.PROGRESS and not model.ADAPTER:
         logger.warning("NONLOCAL.PROGRESS has no effect: no project that carries frames along is switched on.")
+    if model.ARCH in (*RESNET_ARCHS, *_OTHER_RESIDUAL_ARCHS):
+        _stage_tables(cfg)
     if model.ARCH in RESNET_ARCHS:
         _resnet(cfg)
 
@@ -162,6 +190,13 @@ def _resnet(cfg: CfgNode) -> None:
         )
     if depth not in STAGE_BLOCKS:
         raise ValueError(f"RESNET.DEPTH is {depth}; it can be {', '.join(map(str, STAGE_BLOCKS))}.")
+    _blocks(cfg, "RESNET.NUM_BLOCK_TEMP_KERNEL", cfg.RESNET.NUM_BLOCK_TEMP_KERNEL, last=0)
+    locations = [[max(blocks, default=-1) for blocks in row] for row in cfg.NONLOCAL.LOCATION]
+    _blocks(cfg, "NONLOCAL.LOCATION", locations, last=-1)
+
+
+def _stage_tables(cfg: CfgNode) -> None:
+    pathways = num_pathways(cfg)
     for key in _STAGE_TABLES:
         table = get_key(cfg, key)
         # The default of POOL has an entry for each of two pathways; one pathway reads the first.
@@ -172,9 +207,9 @@ def _resnet(cfg: CfgNode) -> None:
                 f"{'entry' if pathways == 1 else 'entries'}, one for each pathway of MODEL.ARCH "
                 f"{cfg.MODEL.ARCH} (one entry serves all)."
             )
-    _blocks(cfg, "RESNET.NUM_BLOCK_TEMP_KERNEL", cfg.RESNET.NUM_BLOCK_TEMP_KERNEL, last=0)
-    locations = [[max(blocks, default=-1) for blocks in row] for row in cfg.NONLOCAL.LOCATION]
-    _blocks(cfg, "NONLOCAL.LOCATION", locations, last=-1)
+    for key in ("RESNET.SPATIAL_STRIDES", "RESNET.SPATIAL_DILATIONS"):
+        if min(map(min, get_key(cfg, key))) < 1:
+            raise ValueError(f"{key} is {get_key(cfg, key)}; every entry must be at least 1.")
 
 
 def _blocks(cfg: CfgNode, key: str, numbers: list[list[int]], last: int) -> None:

@@ -19,7 +19,7 @@ from slowfast.utils.distributed import get_local_world_size, get_rank, get_world
 from slowfast.utils.env import seed_all
 from slowfast.utils.registry import Registry
 
-# A class(cfg, split) a name; see `Kinetics` for what it offers.
+# A class(cfg, split) a name; see `Kinetics` for what it offers. One whose batches have boxes has `has_boxes = True`.
 DATASET_REGISTRY = Registry("TRAIN.DATASET (or TEST.DATASET)")
 DATASET_REGISTRY.register("kinetics")(Kinetics)
 
@@ -28,12 +28,20 @@ def build_dataset(cfg: Any, split: str) -> Dataset:
     """The data set `TRAIN.DATASET` (train, val) or `TEST.DATASET` (test).
 
     Raises:
-        ValueError: no such split, or no data set of that name; and what the data set raises.
+        ValueError: no such split, no data set of that name, or one without boxes under DETECTION.ENABLE; and what the
+            data set raises.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     name = cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET
-    return DATASET_REGISTRY.get(name.lower())(cfg, split)
+    dataset = DATASET_REGISTRY.get(name.lower())
+    if cfg.DETECTION.ENABLE and not getattr(dataset, "has_boxes", False):
+        key = "TEST.DATASET" if split == "test" else "TRAIN.DATASET"
+        raise ValueError(
+            f"{key} {name} has no boxes, but the model scores boxes (DETECTION.ENABLE True); set DETECTION.ENABLE "
+            "False to score whole clips"
+        )
+    return dataset(cfg, split)
 
 
 def train_sampler(cfg: Any, num_samples: int) -> EpochBatchSampler:

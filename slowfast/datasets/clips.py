@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,6 +135,16 @@ class ClipMaker:
             self._last = (path, temporal), self._read(path, s.target_fps, window)
         return self._cropped(self._last[1], spatial if s.spatial_views > 1 else transforms.CENTRE)
 
+    def window_crops(self, video: VideoReader, window: Sequence[Sequence[int]]) -> list[list[Tensor]]:
+        """The spatial views of the frames with these numbers, one list a pathway; each view is a clip."""
+        s = self.settings
+        numbers = sorted(set().union(*window))
+        place = {number: i for i, number in enumerate(numbers)}
+        frames = transforms.resize_short_side(transforms.to_float(video.frames(numbers)), s.short_sides[0])
+        positions = range(s.spatial_views) if s.spatial_views > 1 else [transforms.CENTRE]
+        crops = [self._coloured(transforms.uniform_crop(frames, s.crop, position)) for position in positions]
+        return [[crop[:, [place[number] for number in pathway]] for pathway in window] for crop in crops]
+
     def _read(
         self,
         path: str,
@@ -154,9 +164,12 @@ class ClipMaker:
 
     def _pack(self, clip: Tensor) -> list[Tensor]:
         s = self.settings
-        clip = transforms.normalise(clip, s.mean, s.std)
-        if s.reverse_channels:
-            clip = clip.flip(0)
+        clip = self._coloured(clip).contiguous()
         if not s.alpha:
-            return [clip.contiguous()]
-        return [clip[:, sampling.slow_indices(clip.shape[1], s.alpha, s.slow_indices)], clip.contiguous()]
+            return [clip]
+        return [clip[:, sampling.slow_indices(clip.shape[1], s.alpha, s.slow_indices)], clip]
+
+    def _coloured(self, clip: Tensor) -> Tensor:
+        s = self.settings
+        clip = transforms.normalise(clip, s.mean, s.std)
+        return clip.flip(0) if s.reverse_channels else clip

@@ -27,16 +27,42 @@ def read_video_list(
     if not os.path.isfile(csv_path):
         raise FileNotFoundError(f"{csv_path} does not exist; DATA.PATH_TO_DATA_DIR must be the folder that holds it")
     paths, labels = [], []
-    with open(csv_path, encoding="utf-8-sig", errors="surrogateescape") as stream:
-        for number, line in enumerate(stream, start=1):
-            if number <= skip_rows or not line.strip():
-                continue
-            path, label = _parse(line.rstrip("\r\n"), f"{csv_path}, line {number}", num_classes, separator)
-            paths.append(os.path.join(prefix, path))
-            labels.append(label)
-    if not paths:
-        raise ValueError(f"{csv_path} lists no video (after {skip_rows} skipped lines)")
+    for number, line in _lines(csv_path, skip_rows):
+        path, label = _parse(line, f"{csv_path}, line {number}", num_classes, separator)
+        paths.append(os.path.join(prefix, path))
+        labels.append(label)
     return paths, labels
+
+
+def read_paths(
+    csv_path: str, separator: str = " ", prefix: str = "", skip_rows: int = 0
+) -> tuple[list[str], list[int | None]]:
+    """Paths of a list of videos, one `path` or `path<separator>label` a line, and their labels.
+
+    Where every line ends in a whole number after a separator, these are labels; otherwise no line has one, and each is
+    a path as a whole.
+
+    Raises:
+        FileNotFoundError: no such list.
+        ValueError: no video in the list.
+    """
+    if not os.path.isfile(csv_path):
+        raise FileNotFoundError(f"there is no list of videos {csv_path}")
+    lines = [line.strip() for _, line in _lines(csv_path, skip_rows)]
+    parts = [line.rpartition(separator) for line in lines]
+    if all(path.strip() and label.strip().isdecimal() for path, _, label in parts):
+        return [os.path.join(prefix, path.strip()) for path, _, _ in parts], [int(label) for _, _, label in parts]
+    return [os.path.join(prefix, line) for line in lines], [None] * len(lines)
+
+
+def _lines(csv_path: str, skip_rows: int) -> list[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1."""
+    with open(csv_path, encoding="utf-8-sig", errors="surrogateescape") as stream:
+        numbered = [(number, line.rstrip("\r\n")) for number, line in enumerate(stream, start=1) if line.strip()]
+    lines = [(number, line) for number, line in numbered if number > skip_rows]
+    if not lines:
+        raise ValueError(f"{csv_path} lists no video (after {skip_rows} skipped lines)")
+    return lines
 
 
 def _parse(line: str, place: str, num_classes: int, separator: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""The command line: `--cfg FILE [KEY VALUE ...]`, one clear line for a user's mistake."""
+"""The command line: `[--cfg FILE] [KEY VALUE ...]`, one clear line for a user's mistake."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import activate_projects, load_config
 from slowfast.datasets.unreadable import UnreadableError
 from slowfast.engine.interrupt import TrainingInterrupted
+from slowfast.engine.own_settings import settings_to_test
 from slowfast.engine.parallel import CompileError
 from slowfast.engine.run_lock import alone_in_output_dir
 from slowfast.engine.test import test
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
     _show_stack_on_request()
     try:
         setup_logging()
-        cfg = load_config(arguments.cfg, [*(arguments.opts or []), *arguments.overrides, *hosts(arguments), *extra])
+        overrides = [*(arguments.opts or []), *arguments.overrides, *hosts(arguments), *extra]
+        cfg = settings_to_test(overrides) if arguments.cfg is None else load_config(arguments.cfg, overrides)
         launch(run, cfg, arguments.num_procs, arguments.init_method)
     except TrainingInterrupted as stop:
         logger.info("%s", stop)
@@ -110,7 +112,12 @@ def own_words(error: Exception) -> str:
 def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     """The command line as a namespace of its options and of `overrides`."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--cfg", "--cfg_file", required=True, metavar="FILE", help="YAML file of settings")
+    parser.add_argument(
+        "--cfg",
+        "--cfg_file",
+        metavar="FILE",
+        help="YAML file of settings; a checkpoint is tested with its own without it",
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     parser.add_argument("--opts", nargs="+", metavar="KEY VALUE", help="the same, as older command lines write it")
     parser.add_argument(

@@ -159,6 +159,8 @@ def epoch_config(cfg: Any, epoch: int) -> Any:
     options, solver = cfg.MULTIGRID, cfg.SOLVER
     options.DEFAULT_B, options.DEFAULT_T = cfg.TRAIN.BATCH_SIZE, cfg.DATA.NUM_FRAMES
     options.DEFAULT_S = cfg.DATA.TRAIN_CROP_SIZE
+    if stages:  # tables of positions stay as they are when clips change
+        cfg.MODEL.POSITIONS_FOR = cfg.MODEL.POSITIONS_FOR or [options.DEFAULT_T, options.DEFAULT_S]
     if stages:
         solver.STEPS, solver.LRS = learning_rate_steps(stages, solver.GAMMA)
         solver.MAX_EPOCH = stages[-1].end

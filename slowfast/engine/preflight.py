@@ -15,6 +15,7 @@ from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.datasets.build import build_dataset
 from slowfast.engine.schedule import lr_scale
 from slowfast.layers.norm import SubBatchNorm3d, measuring_norms
+from slowfast.models.complexity import complexity
 from slowfast.utils.distributed import get_local_world_size, get_world_size
 from slowfast.utils.logging import get_logger
 
@@ -84,11 +85,17 @@ def check_disk_space(output_dir: str, checkpoint_size: int, count: int) -> None:
         )
 
 
-def describe_model(model: nn.Module) -> str:
-    """Numbers of parameters, one line."""
+def describe_model(model: nn.Module, cfg: Any) -> str:
+    """Numbers of parameters and, where the model can be run without data, multiply-adds; one line."""
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return f"{type(model).__name__}: {total:,} parameters, {trained:,} trained"
+    line = f"{type(model).__name__}: {total:,} parameters, {trained:,} trained"
+    try:
+        size = complexity(cfg)
+    except Exception as error:  # a project's own model may do anything; it is not worth a run
+        logger.debug("multiply-adds of %s could not be counted: %s", type(model).__name__, error)
+        return line
+    return f"{line}; {size.multiply_adds / 1e9:.4g} GFLOPs (multiply-adds) a training clip read at once"
 
 
 def describe_schedule(cfg: Any) -> str:

@@ -136,11 +136,12 @@ def restore(state: TrainState, saved: dict[str, Any], source: str) -> None:
             f"the run in OUTPUT_DIR cannot go on: {source} is of another model than this config's. Set OUTPUT_DIR to "
             f"another folder, or mend the config\n  {report.describe()}"
         )
-    if saved.get("cfg") and _task_of(saved["cfg"]) != state.cfg.TASK:
+    task = saved_settings(saved).get("TASK", state.cfg.TASK)
+    if task != state.cfg.TASK:
         logger.warning(
             "%s is of a run with TASK %r, and goes on with TASK %r. For a run of its own set another OUTPUT_DIR",
             source,
-            _task_of(saved["cfg"]),
+            task,
             state.cfg.TASK,
         )
     load_weights(model, saved["model_state"], source)
@@ -150,9 +151,15 @@ def restore(state: TrainState, saved: dict[str, Any], source: str) -> None:
     restore_progress(state, saved, source)
 
 
-def _task_of(text: str) -> str:
-    """The TASK of a checkpoint's settings, which `cfg_to_yaml` wrote."""
-    return text_layer(text, "the checkpoint's cfg").values.get("TASK", "")
+def saved_settings(saved: dict[str, Any]) -> dict[str, Any]:
+    """Of a checkpoint's own settings: TASK and TRAIN.DATASET, as far as it has them in a form that can be read."""
+    try:
+        values = text_layer(saved.get("cfg") or "", "the checkpoint's cfg").values
+    except ValueError:
+        return {}
+    train = values.get("TRAIN")
+    found = {"TASK": values.get("TASK"), "TRAIN.DATASET": train.get("DATASET") if isinstance(train, dict) else None}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def restore_progress(state: TrainState, saved: dict[str, Any], source: str) -> None:

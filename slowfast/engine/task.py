@@ -22,7 +22,12 @@ class Task(Protocol):
     """What the loop asks of a task.
 
     A task whose settings change from epoch to epoch also has a static `epoch_config(cfg, epoch) -> cfg`, epochs counted
-    from 0: a pure function from the settings of a run to those of an epoch, a frozen copy where they differ.
+    from 0: a pure function from the settings of a run to those of an epoch, a frozen copy where they differ. One that
+    reads clips in steps has a static `steps_config(cfg, steps) -> cfg`: those for clips of that many steps.
+
+    For features of whole videos it has `features(model, inputs, memory)`, which gives those in front of the head,
+    (B, C, T, H, W) a pathway, and what the next call for the same videos gets as `memory`, None for their first. With
+    `stream_steps(num_frames)` a video of so many sampled frames is read in steps: for each, positions a pathway.
     """
 
     def train_step(self, model: nn.Module, batch: Any, update: Update) -> dict[str, torch.Tensor]:
@@ -54,6 +59,9 @@ class ClipTask:
 
     def predict(self, model: nn.Module, batch: Any) -> torch.Tensor:
         return model(batch.inputs)
+
+    def features(self, model: nn.Module, inputs: list[torch.Tensor], memory: None) -> tuple[list[torch.Tensor], None]:
+        return model.forward_features(inputs), None
 
 
 def task_class(cfg: Any) -> type[Task]:

@@ -21,7 +21,7 @@ from slowfast.engine.workers import shield_workers, worker_deaths_explained
 from slowfast.evaluation.classification import classification_metrics
 from slowfast.models import build_model
 from slowfast.utils.device import device_of
-from slowfast.utils.distributed import barrier
+from slowfast.utils.distributed import barrier, is_main_process
 from slowfast.utils.env import seed_all
 from slowfast.utils.files import write_whole
 from slowfast.utils.logging import get_logger, log_json_stats
@@ -53,13 +53,13 @@ def test(cfg: Any) -> dict[str, Any]:
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg)
     checkpoint = load_test_weights(model, cfg)
+    if cfg.LOG_MODEL_INFO and is_main_process():
+        logger.info("%s", describe_model(model, cfg))
     prepare_model(model, device, Preparation.from_config(cfg), training=False)
     loader = build_loader(cfg, "test")
     shield_workers(loader)
     dataset = loader.dataset
     check_agreement(lambda: {**data_facts("test", dataset), **weight_facts(model)})
-    if cfg.LOG_MODEL_INFO:
-        logger.info("%s", describe_model(model))
     logger.info(
         "testing %d videos, %d view(s) each, class scores joined by %s",
         dataset.num_videos,

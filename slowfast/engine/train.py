@@ -98,8 +98,8 @@ def announce(state: TrainState) -> None:
         preflight.warn_small_norm_batch(model, cfg)
     if cfg.TEST.ENABLE:
         preflight.check_test_list(cfg)
-    if cfg.LOG_MODEL_INFO:
-        logger.info("%s", preflight.describe_model(model))
+    if cfg.LOG_MODEL_INFO and is_main_process():
+        logger.info("%s", preflight.describe_model(model, cfg))
     cycles = multigrid.describe(state.run_cfg)
     if cycles:
         logger.info("%s", cycles)

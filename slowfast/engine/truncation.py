@@ -17,14 +17,13 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from slowfast.checkpoint.io import load_checkpoint
-from slowfast.checkpoint.weights import load_weights
 from slowfast.datasets.batch import Batch
 from slowfast.datasets.build import build_loader
-from slowfast.engine.benchmark import memory_of, random_batch
+from slowfast.engine.benchmark import random_batch
 from slowfast.engine.loop import epoch_batches
+from slowfast.engine.memory_use import memory_of
 from slowfast.engine.parallel import Preparation, prepare_model
-from slowfast.engine.startup import check_checkpoint_type
+from slowfast.engine.startup import take_weights
 from slowfast.engine.task import TASK_REGISTRY, Task, build_task
 from slowfast.engine.update import Update, autocast_dtype
 from slowfast.models import build_model
@@ -231,8 +230,7 @@ def gap_of_weights(
         seed_all(cfg.RNG_SEED)
         model, device = build_model(cfg), device_of(cfg)
         if source != RANDOM:
-            check_checkpoint_type("TRAIN", cfg.TRAIN.CHECKPOINT_TYPE)
-            load_weights(model, load_checkpoint(source)["model_state"], source, cfg.TRAIN.CHECKPOINT_DROP_MISMATCH)
+            take_weights(model, cfg, source)
         model = prepare_model(model, device, replace(Preparation.from_config(cfg), compile_mode=""))
         batches = epoch_batches(loader, 0, 0, num_batches)
         yield source, measure_gap(task, model, batches, steps, cfg.RNG_SEED)

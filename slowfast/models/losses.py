@@ -25,7 +25,10 @@ class SoftTargetCrossEntropy(nn.Module):
 
 
 class MultiLabelLoss(nn.Module):
-    """Binary cross entropy over classes, mean over batch and classes; the targets may be of any number type."""
+    """Binary cross entropy over classes, mean over batch and classes; the targets may be of any number type.
+
+    Without anything to score, as in a batch without boxes, it is 0.
+    """
 
     def __init__(self, from_logits: bool):
         super().__init__()
@@ -33,7 +36,12 @@ class MultiLabelLoss(nn.Module):
 
     def forward(self, scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         _check_shapes(scores, targets)
-        return self.loss(scores, targets.to(scores.dtype))
+        if scores.numel() == 0:
+            return scores.sum()
+        # Logarithms of probabilities take 32 bits, and autocast refuses them.
+        with torch.autocast(scores.device.type, enabled=False):
+            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+            return self.loss(scores, targets.to(scores.dtype))
 
 
 _LOSSES: dict[str, Callable[[], nn.Module]] = {
@@ -48,9 +56,15 @@ def build_loss(cfg: CfgNode) -> nn.Module:
     """The loss named by MODEL.LOSS_FUNC: (scores (B, K), labels (B,) or (B, K)) -> mean over the batch.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or one that does not fit what a head for boxes gives in training.
     """
-    name = cfg.MODEL.LOSS_FUNC
+    name, activation = cfg.MODEL.LOSS_FUNC, cfg.MODEL.HEAD_ACT
     if name not in _LOSSES:
         raise ValueError(f"MODEL.LOSS_FUNC is {name!r}; it must be one of {', '.join(_LOSSES)}")
+    if cfg.DETECTION.ENABLE and (name == "bce") != (activation == "sigmoid"):
+        raise ValueError(
+            f"MODEL.LOSS_FUNC {name} with MODEL.HEAD_ACT {activation}: a head that scores boxes (DETECTION.ENABLE "
+            "True) applies HEAD_ACT in training too, so the loss gets its results. Set LOSS_FUNC bce with HEAD_ACT "
+            "sigmoid, or another loss with HEAD_ACT none"
+        )
     return _LOSSES[name]()

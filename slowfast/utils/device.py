@@ -11,9 +11,14 @@ import torch
 GIB = 1024.0**3
 
 
+def device_count() -> int:
+    """GPUs of this host that can be used."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def check_device_count(num_gpus: int) -> None:
     """Raise ValueError, saying what to set, where this host has fewer GPUs than `num_gpus`."""
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = device_count()
     if num_gpus < 0:
         raise ValueError(f"NUM_GPUS is {num_gpus}; set NUM_GPUS 0 for the CPU or the number of GPUs to use")
     if num_gpus > 0 and found == 0:
@@ -39,6 +44,11 @@ def device_of(cfg: Any) -> torch.device:
     if cfg.NUM_GPUS == 0:
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name; "cpu" for the CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def synchronize(device: torch.device) -> None:

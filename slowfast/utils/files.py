@@ -18,9 +18,13 @@ def write_whole(path: str, fill: Callable[[Any], object]) -> None:
     Raises:
         OSError: the file cannot be written; what was there before is as it was.
     """
-    if not is_main_process():
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if is_main_process():
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        replace_whole(path, fill)
+
+
+def replace_whole(path: str, fill: Callable[[Any], object]) -> None:
+    """Write a file from this process, whichever it is; otherwise as `write_whole`, in a folder that is there."""
     with open(path + ".tmp", "wb") as stream:
         fill(stream)
     os.replace(path + ".tmp", path)

@@ -1,5 +1,7 @@
 """PGT: progressive training of video models on long videos (CVPR 2021, arXiv 2103.11313)."""
 
+from pathlib import Path
+
 from pgt.config import add_config, resolve, validate
 from pgt.plan import StepPlan
 
@@ -7,7 +9,9 @@ __all__ = ["StepPlan", "resolve", "setup", "validate"]
 
 
 def setup(cfg) -> None:
-    """Adds the section PGT to a configuration and registers the model adapter and the task."""
+    """Adds the section PGT to a configuration; registers the model adapter, the task, and checkpoints in the zoo."""
     from pgt import convert, task  # noqa: F401  (registers on import; late, so that a plan alone needs no models)
+    from slowfast.checkpoint.zoo import register_entries
 
+    register_entries(Path(__file__).parent / "zoo" / "entries.json")
     add_config(cfg)

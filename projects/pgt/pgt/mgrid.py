@@ -32,12 +32,8 @@ def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
     if not options.MGRID or (epoch >= cfg.SOLVER.MAX_EPOCH - 1 and not options.MGRID_NO_FINETUNE):
         return cfg
     entry = epoch % len(options.MGRID_STEPS)
-    plan = entry_plan(cfg, entry)
-    cfg = cfg.clone()
+    cfg = entry_plan(cfg, entry).applied_to(cfg)
     cfg.defrost()
-    cfg.PGT.STEPS, cfg.PGT.STEP_LEN = plan.steps, list(plan.step_len)
-    cfg.DATA.NUM_FRAMES = plan.num_frames
-    cfg.SLOWFAST.SLOW_INDICES = plan.slow_indices() if plan.num_pathways == 2 else []
     for key in _RATES:
         cfg.SOLVER[key] *= options.MGRID_LRSCALES[entry]
     cfg.freeze()
@@ -75,7 +71,9 @@ def validate(cfg: CfgNode) -> None:
     if not all(scale > 0 for scale in options.MGRID_LRSCALES):
         raise ValueError(f"PGT.MGRID_LRSCALES is {lists[2]}; every factor of the learning rate must be over 0")
     for entry in range(len(lists[0])):
-        entry_plan(cfg, entry)
+        plan = entry_plan(cfg, entry)
+        if options.FUSION_MEMORY:
+            plan.check_fusion()
     if options.STEPS_RANGE:
         raise ValueError(
             f"PGT.STEPS_RANGE {list(options.STEPS_RANGE)} draws the number of steps by the batch, PGT.MGRID sets it by "

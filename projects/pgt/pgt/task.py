@@ -1,5 +1,7 @@
 """Training and testing in steps. Shapes: inputs are (B, 3, T, H, W) a pathway, scores (B, classes)."""
 
+from dataclasses import replace
+
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from pgt import mgrid
 from pgt.config import NAME
 from pgt.evaluate import ensemble, step_scores
+from pgt.outputs import StepOutputs
 from pgt.plan import StepPlan
 from pgt.truncation import StepGradients
 from slowfast.datasets.batch import Batch
@@ -16,7 +19,7 @@ from slowfast.models.losses import build_loss
 
 
 @TASK_REGISTRY.register(NAME)
-class ProgressiveTask(StepGradients):
+class ProgressiveTask(StepGradients, StepOutputs):
     """For each step of a clip: forward with the memory of the step before, loss, backward. ("PGT", section 3.)
 
     One update a clip, on the sum of the steps' gradients (PGT.TRAIN_TOGETHER), or one a step.
@@ -36,6 +39,15 @@ class ProgressiveTask(StepGradients):
     def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
         """The settings of an epoch, counted from 0: steps, their length and the learning rate of multigrid."""
         return mgrid.epoch_config(cfg, epoch)
+
+    @staticmethod
+    def steps_config(cfg: CfgNode, steps: int) -> CfgNode:
+        """The settings for clips of another number of steps, all of which weigh the same."""
+        cfg = replace(StepPlan.from_config(cfg), steps=steps).applied_to(cfg)
+        cfg.defrost()
+        cfg.PGT.STEP_WEIGHTS = []
+        cfg.freeze()
+        return cfg
 
     def train_step(self, model: nn.Module, batch: Batch, update: Update) -> dict[str, torch.Tensor]:
         """Trains on one batch of clips, in as many steps as they are long; the reported loss is the weighted mean over

@@ -32,6 +32,24 @@ SLOWFAST = [
     "RESNET.SPATIAL_DILATIONS", [[1, 1]] * 4, "NONLOCAL.LOCATION", [[[], []]] * 4, "NONLOCAL.GROUP", [[1, 1]] * 4,
     "PGT.STEP_LEN", [4, 16], "PGT.OVERLAP", [1, 4], "DATA.NUM_FRAMES", 40,
 ]  # fmt: skip
+X3D = [
+    "MODEL.MODEL_NAME", "X3D", "MODEL.ARCH", "x3d", "RESNET.TRANS_FUNC", "x3d_transform", "X3D.DEPTH_FACTOR", 0.4,
+    "X3D.DIM_C5", 32,
+]  # fmt: skip
+MVIT = [
+    "MODEL.MODEL_NAME", "MViT", "MODEL.ARCH", "mvit",
+    "MVIT.EMBED_DIM", 16, "MVIT.DEPTH", 2, "MVIT.NUM_HEADS", 1, "MVIT.PATCH_PADDING", [1, 3, 3],
+    "MVIT.DIM_MUL", [[1, 2.0]], "MVIT.HEAD_MUL", [[1, 2.0]], "MVIT.POOL_Q_STRIDE", [[0, 1, 1, 1], [1, 1, 2, 2]],
+    "MVIT.POOL_KV_STRIDE_ADAPTIVE", [1, 4, 4], "MVIT.POOL_KVQ_KERNEL", [3, 3, 3], "MVIT.DROPPATH_RATE", 0.0,
+]  # fmt: skip
+MVIT_V2 = [
+    *MVIT, "MVIT.USE_ABS_POS", False, "MVIT.REL_POS_SPATIAL", True, "MVIT.REL_POS_TEMPORAL", True,
+    "MVIT.RESIDUAL_POOLING", True, "MVIT.DIM_MUL_IN_ATT", True, "PGT.OVERLAP", [2], "DATA.NUM_FRAMES", 20,
+]  # fmt: skip
+TIMESFORMER = [
+    "MODEL.MODEL_NAME", "TimeSformer", "MODEL.ARCH", "timesformer", "TIMESFORMER.EMBED_DIM", 16,
+    "TIMESFORMER.DEPTH", 2, "TIMESFORMER.NUM_HEADS", 2, "TIMESFORMER.PATCH_SIZE", 8, "TIMESFORMER.DROPPATH_RATE", 0.0,
+]  # fmt: skip
 VARIANTS = {
     "slow": [],
     "slow_basic": ["RESNET.TRANS_FUNC", "basic_transform"],
@@ -57,9 +75,24 @@ VARIANTS = {
     ],  # fmt: skip
     "c2d": ["MODEL.ARCH", "c2d_nopool"],
     "no_head": ["PGT.HEAD", False],
+    "x3d": X3D,
+    "x3d_max": [*X3D, "PGT.CACHE", "max", "PGT.CACHE_MOMENTUM", 0.25, "MODEL.FINAL_POOL", ["avg", "max"]],
+    "regnet": ["MODEL.MODEL_NAME", "RegNet", "MODEL.ARCH", "r3d"],
     "slowfast": SLOWFAST,
+    "slowfast_fusion": [
+        *SLOWFAST, "PGT.FUSION_MEMORY", True, "SLOWFAST.FUSION_KERNEL_SZ", 7, "PGT.CACHE_MOMENTUM", 0.25,
+    ],
+    "slowfast_nonlocal": [
+        *SLOWFAST, "NONLOCAL.PROGRESS", True, "NONLOCAL.LOCATION", [[[], []], [[1], [0]], [[0], [1]], [[], []]],
+    ],
     "slowfast_even_max": [*SLOWFAST, "PGT.SLOW_SAMPLING", "even", "PGT.CACHE", "max"],
-}
+    "mvit": MVIT_V2,
+    "mvit_mean": [
+        *MVIT, "MVIT.CLS_EMBED_ON", False, "MVIT.SEP_POS_EMBED", True, "MVIT.MODE", "max",
+        "MVIT.POOL_Q_STRIDE", [[1, 2, 2, 2]], "PGT.CACHE", "avg", "PGT.CACHE_MOMENTUM", 0.25, "PGT.ATTENTION_MEMORY", 2,
+    ],
+    "timesformer": TIMESFORMER,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -114,9 +114,9 @@ def test_memory_reaches_the_output(built, random_clip):
     changed, _ = run(model, [other[0], *steps[1:]])
     reached = (scores - changed).abs().amax(dim=(1, 2)) > 1e-7
     assert bool(reached[1])
-    # The last frames alone know only as far back as the convolutions reach; pooled or averaged memory hands everything
-    # on.
-    if cfg.PGT.CACHE != "last" or cfg.PGT.CACHE_MOMENTUM:
+    # The last frames alone know only as far back as the convolutions reach; pooled or averaged memory, and that of a
+    # whole step, hands everything on.
+    if cfg.PGT.CACHE != "last" or cfg.PGT.CACHE_MOMENTUM or cfg.NONLOCAL.PROGRESS:
         assert bool(reached[2])
 
 

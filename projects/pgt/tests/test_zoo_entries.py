@@ -1,0 +1,64 @@
+"""The checkpoints that ship with the project: whole, small, without traces of a machine, as good as their card says."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from pgt import StepPlan
+from slowfast.checkpoint.io import load_checkpoint
+from slowfast.checkpoint.zoo import all_entries, local_path, verify
+from slowfast.config import load_config
+from slowfast.datasets.synthetic import SweepSpec, make_sweep
+from slowfast.engine.command import main
+from slowfast.engine.own_settings import settings_of_checkpoint
+
+NAMES = ("sweep_pgt_36x1", "sweep_slow_8x1")
+
+
+@pytest.fixture(scope="module")
+def entries():
+    found = {entry.name: entry for entry in all_entries()}
+    return {name: found[name] for name in NAMES}
+
+
+def test_files_are_whole_and_small(entries):
+    assert {name: verify(entry) for name, entry in entries.items()} == dict.fromkeys(NAMES)
+    assert sum(entry.file.stat().st_size for entry in entries.values()) < 5e6
+    for entry in entries.values():
+        saved = load_checkpoint(str(entry.file))
+        assert not re.search(r"(?<![\w.])/(tmp|work|home|root|data)\b", saved["cfg"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_those_of_the_file_that_the_entry_names(entries, repo, name):
+    cfg = settings_of_checkpoint(local_path(f"zoo://{name}"))
+    named = load_config(repo / "configs" / f"{entries[name].config}.yaml")
+    for section in ("RESNET", "SOLVER", *(["PGT"] if "PGT" in named else [])):
+        assert cfg[section] == named[section]
+    assert cfg.DATA.NUM_FRAMES == named.DATA.NUM_FRAMES
+    assert "PGT" not in named or StepPlan.from_config(cfg).steps == 5
+
+
+@pytest.mark.slow
+def test_they_are_as_good_as_their_card_says(entries, tmp_path):
+    # What a test video shows depends on seed and number alone, so training videos need not be made.
+    make_sweep(tmp_path / "data", SweepSpec(train=1, val=1, test=480), workers=2)
+    for name, entry in entries.items():
+        torch.set_num_threads(1)
+        out = tmp_path / name
+        places = ["DATA.PATH_TO_DATA_DIR", str(tmp_path / "data"), "OUTPUT_DIR", str(out)]
+        assert main(["TEST.CHECKPOINT_FILE_PATH", f"zoo://{name}", *places]) == 0
+        results = json.loads((out / "test_results.json").read_text())
+        assert results["videos"] == 480
+        # Other machines round otherwise, which may turn a video or two.
+        assert results["top1_acc"] == pytest.approx(entry.metrics["top1"], abs=0.5)
+
+
+def test_the_card_has_the_figures_of_the_entries(entries):
+    card = Path(entries[NAMES[0]].card).read_text()
+    (line,) = [line for line in card.splitlines() if line.startswith("| top-1")]
+    figures = [float(figure) for figure in re.findall(r"([0-9.]+) %", line)]
+    assert figures == pytest.approx([entries[name].metrics["top1"] for name in NAMES], abs=0.06)

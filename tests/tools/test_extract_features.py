@@ -1,0 +1,91 @@
+"""The command line: a run that was killed, mistakes, several processes."""
+
+import importlib.util
+import json
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from slowfast.engine.features import FeatureOptions, extract
+
+
+def files(folder):
+    """The feature files by the names of their videos."""
+    return {path.name: path.read_bytes() for path in folder.rglob("*.mp4.npz")}
+
+
+def finish(process):
+    output = process.communicate(timeout=120)[0]
+    return process.returncode, output
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_leaves_the_same_files(tool, tiny_cfg, tiny_file, tiny_data, tmp_path):
+    listed = tmp_path / "list.csv"
+    listed.write_text("".join(f"{tiny_data}/train {n}.mp4 {n % 2}\n" for n in range(12)))
+    # One clip at a time, of many, so that there is time to kill it in the midst of a video.
+    settings = ("TEST.BATCH_SIZE", 1, "TEST.NUM_ENSEMBLE_VIEWS", 20, "TEST.NUM_SPATIAL_CROPS", 1)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = ("extract_features", "--cfg", tiny_file, "--csv", listed, "--clips", 20, "--output", killed)
+    process = tool(*command, *settings[:2])
+    deadline = time.monotonic() + 60
+    while len(files(killed)) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert finish(process)[0] == -signal.SIGKILL
+    before = files(killed)
+    assert 2 <= len(before) < 12
+    status, output = finish(tool(*command, *settings[:2]))
+    assert status == 0, output
+    summary = json.loads(output.splitlines()[-1])
+    assert summary == {"videos": 12, "written": 12 - len(before), "already_there": len(before), "unreadable": {}}
+    extract(tiny_cfg(*settings), FeatureOptions(str(whole), tile=False, csv=str(listed)))
+    after = files(killed)
+    assert before.items() <= after.items()
+    assert after == files(whole)
+    with np.load(next(killed.rglob("train 0.mp4.npz"))) as arrays:
+        assert arrays["features"].shape == (20, 128)
+
+
+@pytest.mark.slow
+def test_processes_share_the_videos(tool, tiny_file, tmp_path):
+    two = tmp_path / "two"
+    status, output = finish(
+        tool("extract_features", "--cfg", tiny_file, "--output", two, "--num_procs", 2, "--one-file")
+    )
+    assert status == 0, output
+    assert len(files(two)) == 4
+    with np.load(two / "features.npz") as arrays:
+        assert len(arrays["path"]) == 4
+
+
+@pytest.fixture
+def main(repo, monkeypatch, capsys):
+    """Function: run the tool in this process; gives exit status and standard error."""
+    spec = importlib.util.spec_from_file_location("extract_features", repo / "tools/extract_features.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["extract_features.py", *map(str, arguments)])
+        return module.main(), capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--clips", "some"], "--clips is 'some'"),
+        (["--csv", "/nowhere/list.csv"], "/nowhere/list.csv"),
+        (["--checkpoint", "/nowhere/weights.pyth"], "/nowhere/weights.pyth"),
+        (["--crops", "4"], "NUM_SPATIAL_CROPS"),
+    ],
+)
+def test_mistakes_are_one_clear_message(main, tiny_file, tmp_path, arguments, words):
+    status, stderr = main("--cfg", tiny_file, "--output", tmp_path / "f", *arguments)
+    assert status == 2
+    assert words in stderr.split("error: ")[-1]

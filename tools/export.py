@@ -1,0 +1,49 @@
+"""Write a trained model for other programs: ONNX and torch.export files, each checked against the model.
+
+python tools/export.py [--cfg FILE] [--checkpoint FILE] --output DIR [--format onnx pt2] [--batch N] [KEY VALUE ...]
+
+A clip model becomes `model.onnx` and `model.pt2`; a model that reads in steps `first_step` and `next_step`, with its
+memory as inputs and outputs. `export.json` names and measures all of them. See docs/export.md.
+"""
+
+import argparse
+import sys
+
+from slowfast.config import load_config
+from slowfast.engine.export import export
+from slowfast.engine.own_settings import settings_to_test
+from slowfast.utils.logging import setup_logging
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", metavar="FILE", help="YAML file of settings; without it the checkpoint's own")
+    parser.add_argument("--checkpoint", metavar="FILE", help="weights (TEST.CHECKPOINT_FILE_PATH)")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the files")
+    parser.add_argument("--format", nargs="+", choices=("onnx", "pt2"), default=["onnx", "pt2"], dest="formats")
+    parser.add_argument("--batch", type=int, metavar="N", help="clips at a time; default: any number")
+    parser.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators; default: the exporter's")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
+    return parser.parse_intermixed_args()
+
+
+def main() -> int:
+    args = parse_args()
+    given = ["TEST.CHECKPOINT_FILE_PATH", args.checkpoint] if args.checkpoint else []
+    overrides = [*given, *args.overrides]
+    try:
+        setup_logging()
+        cfg = load_config(args.cfg, overrides) if args.cfg else settings_to_test(overrides)
+        about = export(cfg, args.output, args.formats, args.batch, args.opset)
+    except (ValueError, OSError) as error:
+        if args.debug:
+            raise
+        print(f"error: {error} (--debug shows where)", file=sys.stderr)
+        return 2
+    print("\n".join(f"{args.output}/{name}" for graph in about["graphs"] for name in graph["files"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
