@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 
 from slowfast.config.defaults import get_cfg
 from slowfast.config.merge import leave_out_unknown, merge_layer
-from slowfast.config.projects import find_projects
+from slowfast.config.projects import check_installed, find_projects
 from slowfast.config.resolve import resolve
 from slowfast.config.sources import Layer, file_layers, override_layer, text_layer
 from slowfast.config.unbuilt import warn_of_unbuilt
@@ -51,7 +51,7 @@ def cfg_from_yaml(
         origin: names the text in messages.
         overrides: KEY VALUE pairs that come after it.
         foreign: the text may be of other code, or of another version of this; keys that are unknown in a known section
-            are left out, with a warning.
+            are left out, with a warning, and no project is imported that is not installed as one.
 
     Raises:
         ValueError: as `load_config`.
@@ -64,7 +64,11 @@ def _build(layers: list[Layer], foreign: Sequence[Layer] = ()) -> tuple[CfgNode,
     """The frozen configuration of the layers, and the defaults of the same keys; of `foreign` layers what is known."""
     cfg = get_cfg()
     sections = [name for layer in layers for name in layer.values if name not in cfg]
-    projects = find_projects(_project_names(layers), sections)
+    names = _project_names(layers)
+    for layer in foreign:
+        own = [other for other in layers if other is not layer]
+        check_installed(set(names) - set(_project_names(own)), layer.origin)
+    projects = find_projects(names, sections)
     for project in projects:
         project.setup(cfg)
     defaults = cfg.clone()

@@ -57,6 +57,21 @@ def import_project(name: str, reason: str) -> ModuleType:
     return module
 
 
+def check_installed(names: Iterable[str], origin: str) -> None:
+    """Refuse projects that no installed distribution declares: importing runs code, which a file must not ask for.
+
+    Raises:
+        ValueError: names them, and what to do where they are trusted.
+    """
+    strangers = sorted(set(names) - set(section_owners().values()))
+    if strangers:
+        raise ValueError(
+            f"{origin} names the project(s) {', '.join(strangers)}, which no installed distribution declares (entry "
+            f"points, group {GROUP}); a file alone does not have their code run. If you trust it, say PROJECTS "
+            f'"{strangers}" on the command line'
+        )
+
+
 def find_projects(names: Iterable[str], sections: Iterable[str]) -> list[ModuleType]:
     """The projects in `names` and the installed owners of `sections`; others are passed over."""
     owners = section_owners()

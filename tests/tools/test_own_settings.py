@@ -51,6 +51,22 @@ def test_what_belongs_to_the_training_is_left_behind(given):
     assert cfg.NUM_GPUS == min(8, torch.cuda.device_count())
 
 
+def test_a_checkpoint_has_no_code_run_and_no_file_written_where_it_likes(given, tmp_path, monkeypatch):
+    (tmp_path / "stranger.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef setup(cfg): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def asks(values):
+        values["PROJECTS"] = ["stranger"]
+        values["TEST"]["SAVE_RESULTS_PATH"] = str(tmp_path / "over.npz")
+
+    path = given(asks)
+    with pytest.raises(ValueError, match="stranger, which no installed distribution declares"):
+        settings_of_checkpoint(path)
+    assert not (tmp_path / "ran").exists()
+    cfg = settings_of_checkpoint(path, ["PROJECTS", ["stranger"]])
+    assert (tmp_path / "ran").exists() and cfg.TEST.SAVE_RESULTS_PATH == ""
+
+
 def test_settings_of_other_code(given, caplog):
     """A key this version does not know is left out and said; a section may say what the model is, and is refused."""
 
