@@ -1,11 +1,12 @@
 """Classification heads. Shapes: x is (B, C, T, H, W) a pathway."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
 
-ACTIVATIONS = {"softmax": nn.Softmax(dim=-1), "sigmoid": nn.Sigmoid(), "none": nn.Identity()}
+ACTIVATIONS = {"softmax": partial(nn.Softmax, dim=-1), "sigmoid": nn.Sigmoid, "none": nn.Identity}
 
 
 class ClassificationHead(nn.Module):
@@ -44,7 +45,7 @@ class ClassificationHead(nn.Module):
             self.add_module(f"pathway{i}_avgpool", pool)
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(self.num_features, num_classes)
-        self.act = ACTIVATIONS[activation]
+        self.act = ACTIVATIONS[activation]()
 
     def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
         """Scores (B, num_classes)."""

@@ -35,7 +35,7 @@ class TokenHead(nn.Module):
         self.num_features, self.init_std = dim, init_std
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(dim, num_classes)
-        self.act = ACTIVATIONS[activation]
+        self.act = ACTIVATIONS[activation]()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Scores (B, num_classes) of vectors (B, P, dim)."""

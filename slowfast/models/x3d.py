@@ -81,7 +81,7 @@ class X3DHead(nn.Module):
         self.lin_5_relu = nn.ReLU(inplace)
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(dim_out, num_classes)
-        self.act = ACTIVATIONS[activation]
+        self.act = ACTIVATIONS[activation]()
 
     def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
         """Scores (B, num_classes) of a list with the one pathway's features."""
