@@ -190,6 +190,11 @@ def _resnet(cfg: CfgNode) -> None:
         )
     if depth not in STAGE_BLOCKS:
         raise ValueError(f"RESNET.DEPTH is {depth}; it can be {', '.join(map(str, STAGE_BLOCKS))}.")
+    if cfg.RESNET.NUM_GROUPS > 1 and cfg.RESNET.TRANS_FUNC == "basic_transform":
+        raise ValueError(
+            f"RESNET.NUM_GROUPS is {cfg.RESNET.NUM_GROUPS}, but RESNET.TRANS_FUNC basic_transform has no groups; set "
+            "bottleneck_transform, or NUM_GROUPS 1."
+        )
     _blocks(cfg, "RESNET.NUM_BLOCK_TEMP_KERNEL", cfg.RESNET.NUM_BLOCK_TEMP_KERNEL, last=0)
     locations = [[max(blocks, default=-1) for blocks in row] for row in cfg.NONLOCAL.LOCATION]
     _blocks(cfg, "NONLOCAL.LOCATION", locations, last=-1)

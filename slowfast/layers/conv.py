@@ -261,7 +261,7 @@ class _DepthwiseConv3d(torch.autograd.Function):
             )
             grad_weight[:, :, tap] = found_weight
             if grad_x is not None:
-                grad_x[:, :, inputs] += found_x.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+                grad_x[:, :, inputs] += found_x.unflatten(0, (x.shape[0], grad[:, :, outputs].shape[2])).transpose(1, 2)
         return grad_x, grad_weight, None, None, None
 
 

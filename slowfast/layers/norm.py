@@ -20,11 +20,9 @@ class BatchNorm3d(nn.BatchNorm3d):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not (self.training and self.momentum is not None and _lies_channels_last(x)):
+        if not (self.training and self.affine and self.momentum is not None and _lies_channels_last(x)):
             return super().forward(x)
         count = x.numel() // x.shape[1]
-        if count == 1:
-            raise ValueError(f"batch norm of one position a channel has no variance; the features are {tuple(x.shape)}")
         y, mean, var = _ExactBatchNorm.apply(x, self.weight, self.bias, self.eps)
         if self.track_running_stats:
             self.num_batches_tracked.add_(1)
@@ -91,10 +89,7 @@ class FrozenBatchNorm3d(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
-        shape = (1, -1, 1, 1, 1)
-        return x * scale.to(x.dtype).view(shape) + shift.to(x.dtype).view(shape)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         # Present in checkpoints of trained batch norm; it counts updates, which a frozen norm does not make.

@@ -31,11 +31,15 @@ def build_mvit(cfg: CfgNode) -> MViT:
     """MViT by MVIT.*, for clips of DATA.NUM_FRAMES and DATA.TRAIN_CROP_SIZE (or MODEL.POSITIONS_FOR).
 
     Raises:
-        ValueError: MVIT.PATCH_2D, patches of images.
+        ValueError: MVIT.PATCH_2D, patches of images, or MVIT.REV.ENABLE, reversible blocks.
     """
     options = cfg.MVIT
     if options.PATCH_2D:
         raise ValueError("MVIT.PATCH_2D True cuts images into patches, which is not built; set it False for clips")
+    if options.REV.ENABLE:
+        raise ValueError(
+            "MVIT.REV.ENABLE True asks for reversible blocks, which are not built; set it False for MViT's"
+        )
     size = _token_size(cfg)
     blocks = _block_sizes(cfg, size)
     rates = [options.DROPPATH_RATE * i / max(len(blocks) - 1, 1) for i in range(len(blocks))]

@@ -119,3 +119,10 @@ def test_plain_convolutions_can_be_asked_for():
     set_planar(plain, True)
     assert plain(clip).is_contiguous(memory_format=torch.channels_last_3d)
     torch.testing.assert_close(plain(clip), model(clip))
+
+
+def test_a_depthwise_convolution_of_no_clips_has_gradients():
+    conv = Conv3d(4, 4, 3, padding=1, groups=4)
+    clips = torch.zeros(0, 4, 3, 5, 5, requires_grad=True)
+    conv(clips).sum().backward()
+    assert clips.grad.shape == clips.shape and not conv.weight.grad.any()

@@ -6,7 +6,7 @@ from torch import nn
 
 from slowfast.checkpoint.weights import compare_weights, load_weights
 from slowfast.engine.precise_bn import update_norm_statistics
-from slowfast.layers.norm import SubBatchNorm3d, fix_statistics, measuring_norms, norm_layer
+from slowfast.layers.norm import BatchNorm3d, SubBatchNorm3d, fix_statistics, measuring_norms, norm_layer
 
 CHANNELS = 3
 
@@ -125,3 +125,35 @@ def test_fixed_norms_stay_in_eval_mode(kind):
     assert list(model.state_dict()) == keys
     assert measuring_norms(model) == []
     assert update_norm_statistics(model, [clips(4)], lambda m, x: m(x)) == 0
+
+
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_batch_norm_in_channels_last_is_as_exact_as_in_double_precision(offset):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 8, 16, 40, 40, generator=generator) + offset
+    weights = torch.randn(x.shape, generator=generator)
+    norm, exact = norm_layer("batchnorm", momentum=0.3)(8), nn.BatchNorm3d(8, momentum=0.3).double()
+    results = []
+    for layer, clip in ((norm, x.contiguous(memory_format=torch.channels_last_3d)), (exact, x.double())):
+        clip.requires_grad_()
+        y = layer(clip)
+        (y * weights.to(y.dtype)).sum().backward()
+        results.append([y.detach(), clip.grad, layer.weight.grad, layer.bias.grad, *layer.buffers()])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours.double(), theirs.double(), rtol=2e-5, atol=2e-5)
+    assert (results[0][0] - results[1][0]).abs().max() < 3e-6
+
+
+def test_batch_norm_without_affine_map():
+    x = torch.randn(2, 3, 2, 4, 4).contiguous(memory_format=torch.channels_last_3d)
+    plain, ours = nn.BatchNorm3d(3, affine=False), BatchNorm3d(3, affine=False)
+    torch.testing.assert_close(ours(x), plain(x))
+
+
+def test_a_frozen_norm_is_as_exact_as_batch_norm_in_half_precision():
+    """Where the mean is far from 0, rounding scale and shift would leave little of the difference."""
+    frozen = norm_layer("frozen_batchnorm")(2)
+    frozen.running_mean.fill_(50.3), frozen.running_var.fill_(1.7), frozen.weight.fill_(1.3), frozen.bias.fill_(0.2)
+    x = (torch.randn(2, 2, 4, 8, 8) + 50.3).bfloat16()
+    expected = (x.double() - 50.3) * (1.3 / (1.7 + 1e-5) ** 0.5) + 0.2
+    assert (frozen(x).double() - expected).abs().max() < 0.02
