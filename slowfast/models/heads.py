@@ -6,10 +6,40 @@ from functools import partial
 import torch
 from torch import nn
 
-ACTIVATIONS = {"softmax": partial(nn.Softmax, dim=-1), "sigmoid": nn.Sigmoid, "none": nn.Identity}
+_ACTIVATIONS = {"softmax": partial(nn.Softmax, dim=-1), "sigmoid": nn.Sigmoid, "none": nn.Identity}
 
 
-class ClassificationHead(nn.Module):
+def build_activation(name: str) -> nn.Module:
+    """What a head makes of its logits in eval mode: "softmax", "sigmoid" or "none" (`MODEL.HEAD_ACT`).
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"MODEL.HEAD_ACT is {name!r}; it must be one of {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name]()
+
+
+class Classifier(nn.Module):
+    """What every head is: something that ends in a linear map, `projection`.
+
+    Attributes:
+        init_std: of the normal distribution that the map starts from; `init_weight` draws from it.
+    """
+
+    projection: nn.Linear
+    init_std: float
+    init_weight = staticmethod(nn.init.normal_)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Puts a new linear map with `num_classes` outputs in place of the old one."""
+        old = self.projection
+        self.projection = nn.Linear(old.in_features, num_classes).to(old.weight.device, old.weight.dtype)
+        self.init_weight(self.projection.weight, std=self.init_std)
+        nn.init.zeros_(self.projection.bias)
+
+
+class ClassificationHead(Classifier):
     """Pools every pathway, concatenates the channels and applies one linear map at every position that is left.
 
     Train mode gives logits (mean over positions); eval mode applies the activation at every position, then averages, as
@@ -36,8 +66,6 @@ class ClassificationHead(nn.Module):
         init_std: float = 0.01,
     ):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"MODEL.HEAD_ACT is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
         self.num_pathways = len(pools)
         self.num_features = sum(dims)
         self.init_std = init_std
@@ -45,7 +73,7 @@ class ClassificationHead(nn.Module):
             self.add_module(f"pathway{i}_avgpool", pool)
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(self.num_features, num_classes)
-        self.act = ACTIVATIONS[activation]()
+        self.act = build_activation(activation)
 
     def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
         """Scores (B, num_classes)."""
@@ -55,13 +83,6 @@ class ClassificationHead(nn.Module):
         if not self.training:
             scores = self.act(scores)
         return scores.mean(dim=(1, 2, 3))
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new linear map with `num_classes` outputs in place of the old one."""
-        old = self.projection
-        self.projection = nn.Linear(self.num_features, num_classes).to(old.weight.device, old.weight.dtype)
-        nn.init.normal_(self.projection.weight, std=self.init_std)
-        nn.init.zeros_(self.projection.bias)
 
 
 def apply_head(head: nn.Module, x: list[torch.Tensor], boxes: torch.Tensor | None) -> torch.Tensor:

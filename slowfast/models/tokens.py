@@ -6,13 +6,13 @@ from functools import partial
 import torch
 from torch import nn
 
-from slowfast.models.heads import ACTIVATIONS
+from slowfast.models.heads import Classifier, build_activation
 from slowfast.models.positions import fit_table
 
 layer_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
-class TokenHead(nn.Module):
+class TokenHead(Classifier):
     """One linear map of a clip's P vectors: the mean over them of logits in train mode, of activated scores in eval.
 
     Args:
@@ -26,28 +26,21 @@ class TokenHead(nn.Module):
         ValueError: unknown activation.
     """
 
+    init_weight = staticmethod(nn.init.trunc_normal_)
+
     def __init__(
         self, dim: int, num_classes: int, dropout: float = 0.0, activation: str = "softmax", init_std: float = 0.02
     ):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"MODEL.HEAD_ACT is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
         self.num_features, self.init_std = dim, init_std
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(dim, num_classes)
-        self.act = ACTIVATIONS[activation]()
+        self.act = build_activation(activation)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Scores (B, num_classes) of vectors (B, P, dim)."""
         scores = self.projection(self.dropout(x))
         return (scores if self.training else self.act(scores)).mean(dim=1)
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new linear map with `num_classes` outputs in place of the old one."""
-        old = self.projection
-        self.projection = nn.Linear(self.num_features, num_classes).to(old.weight.device, old.weight.dtype)
-        nn.init.trunc_normal_(self.projection.weight, std=self.init_std)
-        nn.init.zeros_(self.projection.bias)
 
 
 class TokenModel(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
-from slowfast.models.heads import ACTIVATIONS
+from slowfast.models.heads import Classifier, build_activation
 from slowfast.models.resnet import ResNet
 
 Norm = Callable[[int], nn.Module]
@@ -33,7 +33,7 @@ class X3DStem(nn.Module):
         return self.relu(self.bn(self.conv(self.conv_xy(x))))
 
 
-class X3DHead(nn.Module):
+class X3DHead(Classifier):
     """1 x 1 x 1 convolution, norm and ReLU, pooling, a wide 1 x 1 x 1 convolution and ReLU, and a linear map.
 
     What lies behind the pooling is applied at every position that it leaves. Train mode gives logits (mean over
@@ -68,8 +68,6 @@ class X3DHead(nn.Module):
         inplace: bool = True,
     ):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"MODEL.HEAD_ACT is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
         self.num_features = dim_in
         self.init_std = init_std
         self.conv_5 = Conv3d(dim_in, dim_inner, 1, bias=False)
@@ -81,7 +79,7 @@ class X3DHead(nn.Module):
         self.lin_5_relu = nn.ReLU(inplace)
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(dim_out, num_classes)
-        self.act = ACTIVATIONS[activation]()
+        self.act = build_activation(activation)
 
     def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
         """Scores (B, num_classes) of a list with the one pathway's features."""
@@ -92,13 +90,6 @@ class X3DHead(nn.Module):
         if not self.training:
             scores = self.act(scores)
         return scores.mean(dim=(1, 2, 3))
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new linear map with `num_classes` outputs in place of the old one."""
-        old = self.projection
-        self.projection = nn.Linear(old.in_features, num_classes).to(old.weight.device, old.weight.dtype)
-        nn.init.normal_(self.projection.weight, std=self.init_std)
-        nn.init.zeros_(self.projection.bias)
 
 
 class X3D(ResNet):
