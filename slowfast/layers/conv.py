@@ -10,6 +10,7 @@ docs/performance.md holds the measurements that these choices rest on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,15 +34,18 @@ class Conv3d(nn.Conv3d):
     planar: bool | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.padding_mode != "zeros" or isinstance(self.padding, str) or x.dim() != 5:
+            return super().forward(x)
         return self.convolve(x, self.weight, self.bias, self.padding)
 
     def convolve(
         self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: Sequence[int]
     ) -> torch.Tensor:
         """The convolution of x with some weight (O, C / groups, k_t, k_h, k_w), by this layer's stride and way."""
-        planar = x.device.type == "cpu" if self.planar is None else self.planar
-        compute = planar_conv3d if planar else F.conv3d
-        return compute(x, weight, bias, self.stride, padding, self.dilation, self.groups)
+        geometry = Geometry(self.stride, tuple(padding), self.dilation)
+        if x.device.type == "cpu" if self.planar is None else self.planar:
+            return planar_conv3d(x, weight, bias, geometry, self.groups)
+        return F.conv3d(x, weight, bias, *geometry, self.groups)
 
 
 def set_planar(model: nn.Module, planar: bool) -> None:
@@ -51,30 +55,36 @@ def set_planar(model: nn.Module, planar: bool) -> None:
             module.planar = planar
 
 
+class Geometry(NamedTuple):
+    """How a kernel goes over a clip (three numbers each) or a picture (two)."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    def over(self, *axes: int) -> Geometry:
+        """That along some axes alone."""
+        return Geometry(*(tuple(values[axis] for axis in axes) for values in self))
+
+
 def planar_conv3d(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
 ) -> torch.Tensor:
-    """What F.conv3d gives, in the layout channels_last_3d; arguments as there, each of three numbers.
+    """What F.conv3d gives, in the layout channels_last_3d.
 
     x may have any layout; one that is not channels_last_3d is copied.
     """
     x = x.contiguous(memory_format=LAYOUT)
-    kernel = tuple(weight.shape[2:])
+    kernel, (stride, padding, dilation) = tuple(weight.shape[2:]), geometry
     if not any(padding) and groups == 1 and kernel == (1, 1, 1):
         return _pointwise(x, weight, bias, stride)
     if kernel[0] == 1 and padding[0] == 0:
-        return _over_frames(x, weight, bias, stride, padding, dilation, groups)
-    if kernel[1:] == (1, 1) and tuple(padding[1:]) == (0, 0):
-        return _over_time(x, weight, bias, stride, padding, dilation, groups)
+        return _over_frames(x, weight, bias, geometry, groups)
+    if kernel[1:] == (1, 1) and padding[1:] == (0, 0):
+        return _over_time(x, weight, bias, geometry, groups)
     if groups > 1 and groups == x.shape[1] == weight.shape[0] and stride[0] == 1 and dilation[0] == 1:
-        return _depthwise(x, weight, bias, stride, padding, dilation)
-    return F.conv3d(x, weight, bias, stride, padding, dilation, groups)
+        return _depthwise(x, weight, bias, geometry)
+    return F.conv3d(x, weight, bias, *geometry, groups)
 
 
 def _every(x: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
@@ -91,36 +101,24 @@ def _pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
 
 
 def _over_frames(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
 ) -> torch.Tensor:
     """1 x k x k kernels: a 2-D convolution of every frame."""
-    x = _every(x, (stride[0], 1, 1))
+    x = _every(x, (geometry.stride[0], 1, 1))
     b, c, t, h, w = x.shape
     frames = x.transpose(1, 2).reshape(b * t, c, h, w)
-    y = _conv2d(frames, weight[:, :, 0], bias, stride[1:], padding[1:], dilation[1:], groups)
+    y = _conv2d(frames, weight[:, :, 0], bias, geometry.over(1, 2), groups)
     return y.unflatten(0, (b, t)).transpose(1, 2)
 
 
 def _over_time(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
 ) -> torch.Tensor:
     """k x 1 x 1 kernels: a 2-D convolution over time and position."""
-    x = _every(x, (1, *stride[1:]))
-    h, w = x.shape[3:]
-    y = _conv2d(x.flatten(3), weight[..., 0], bias, (stride[0], 1), (padding[0], 0), (dilation[0], 1), groups)
-    return y.unflatten(3, (h, w))
+    x = _every(x, (1, *geometry.stride[1:]))
+    stride, padding, dilation = geometry.over(0)
+    flat = Geometry((*stride, 1), (*padding, 0), (*dilation, 1))
+    return _conv2d(x.flatten(3), weight[..., 0], bias, flat, groups).unflatten(3, x.shape[3:])
 
 
 def _own_backward(x: torch.Tensor, weight: torch.Tensor) -> bool:
@@ -141,37 +139,24 @@ def _cast(*tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
 
 
 def _conv2d(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
 ) -> torch.Tensor:
     wide = groups == 1 and min(weight.shape[:2]) >= _LEAST_CHANNELS
     if not (wide and _own_backward(x, weight)):
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+        return F.conv2d(x, weight, bias, *geometry, groups)
     x, weight, bias = _cast(x, weight, bias)
     with torch.autocast(x.device.type, enabled=False):
-        y = _DenseConv2d.apply(x, weight, tuple(stride), tuple(padding), tuple(dilation))
+        y = _DenseConv2d.apply(x, weight, geometry)
         return y if bias is None else y + bias[:, None, None]
 
 
-def _depthwise(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> torch.Tensor:
+def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry) -> torch.Tensor:
     """A kernel of its own for every channel, k frames of stride 1 in time."""
     if not _own_backward(x, weight):
-        return F.conv3d(x, weight, bias, stride, padding, dilation, x.shape[1])
+        return F.conv3d(x, weight, bias, *geometry, x.shape[1])
     x, weight, bias = _cast(x, weight, bias)
     with torch.autocast(x.device.type, enabled=False):
-        y = _DepthwiseConv3d.apply(x, weight, tuple(stride), tuple(padding), tuple(dilation))
+        y = _DepthwiseConv3d.apply(x, weight, geometry)
         return y if bias is None else y + bias[:, None, None, None]
 
 
@@ -179,41 +164,26 @@ class _DenseConv2d(torch.autograd.Function):
     """A 2-D convolution whose weight gradient is a matrix product for every tap of the kernel."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
-    ) -> torch.Tensor:
+    def forward(ctx: FunctionCtx, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.geometry = stride, padding, dilation
-        return F.conv2d(x, weight, None, stride, padding, dilation)
+        ctx.geometry = geometry
+        return F.conv2d(x, weight, None, *geometry)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        stride, padding, dilation = ctx.geometry
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_x = None
         if ctx.needs_input_grad[0]:
             mask = [True, False, False]
-            grad_x = _convolution_backward(grad, x, weight, None, stride, padding, dilation, False, [0, 0], 1, mask)[0]
-        grad_weight = _weight_gradient(grad, x, weight, stride, padding, dilation)
-        return grad_x, grad_weight, None, None, None
+            grad_x = _convolution_backward(grad, x, weight, None, *ctx.geometry, False, [0, 0], 1, mask)[0]
+        return grad_x, _weight_gradient(grad, x, weight, ctx.geometry), None
 
 
-def _weight_gradient(
-    grad: torch.Tensor,
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-) -> torch.Tensor:
+def _weight_gradient(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
     """For every tap: (O, positions) of the gradient times (positions, C) of what the tap read."""
+    stride, padding, dilation = geometry
     rows, columns = grad.shape[2:]
     out, channels, *kernel = weight.shape
     positions = grad.permute(0, 2, 3, 1).flatten(0, 2).t()
@@ -233,36 +203,28 @@ class _DepthwiseConv3d(torch.autograd.Function):
     """A depthwise convolution whose gradients are those of a 2-D one for every tap in time."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        stride: tuple[int, int, int],
-        padding: tuple[int, int, int],
-        dilation: tuple[int, int, int],
-    ) -> torch.Tensor:
+    def forward(ctx: FunctionCtx, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.geometry = stride, padding, dilation
-        return F.conv3d(x, weight, None, stride, padding, dilation, x.shape[1])
+        ctx.geometry = geometry
+        return F.conv3d(x, weight, None, *geometry, x.shape[1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        (_, *stride), (pad, *padding), (_, *dilation) = ctx.geometry
+        pad, within = ctx.geometry.padding[0], ctx.geometry.over(1, 2)
         grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight)
         mask = [grad_x is not None, True, False]
         for tap, outputs, inputs in _frames_of_taps(weight.shape[2], pad, grad.shape[2], x.shape[2]):
             g, frames = _as_pictures(grad[:, :, outputs]), _as_pictures(x[:, :, inputs])
-            groups = x.shape[1]
             found_x, found_weight, _ = _convolution_backward(
-                g, frames, weight[:, :, tap], None, stride, padding, dilation, False, [0, 0], groups, mask
+                g, frames, weight[:, :, tap], None, *within, False, [0, 0], x.shape[1], mask
             )
             grad_weight[:, :, tap] = found_weight
             if grad_x is not None:
                 grad_x[:, :, inputs] += found_x.unflatten(0, (x.shape[0], grad[:, :, outputs].shape[2])).transpose(1, 2)
-        return grad_x, grad_weight, None, None, None
+        return grad_x, grad_weight, None
 
 
 def _frames_of_taps(kernel: int, pad: int, frames_out: int, frames_in: int) -> Iterator[tuple[int, slice, slice]]:

@@ -126,3 +126,13 @@ def test_a_depthwise_convolution_of_no_clips_has_gradients():
     clips = torch.zeros(0, 4, 3, 5, 5, requires_grad=True)
     conv(clips).sum().backward()
     assert clips.grad.shape == clips.shape and not conv.weight.grad.any()
+
+
+@pytest.mark.parametrize("arguments", [{"padding": "same"}, {"padding": 1, "padding_mode": "circular"}])
+def test_arguments_that_no_model_has_are_left_to_pytorch(arguments):
+    torch.manual_seed(0)
+    plain, ours = nn.Conv3d(2, 3, 3, **arguments), Conv3d(2, 3, 3, **arguments)
+    ours.load_state_dict(plain.state_dict())
+    clip = torch.randn(1, 2, 4, 5, 5)
+    torch.testing.assert_close(ours(clip), plain(clip))
+    torch.testing.assert_close(ours(clip[0]), plain(clip[0]))
