@@ -62,7 +62,9 @@ from slowfast.utils.launch import launch
 
 def show(cfg):
     ranks = all_gather_object((get_rank(), cfg.SHARD_ID))
-    print(ranks, get_local_world_size(), cfg.NUM_SHARDS, flush=True)
+    # One write a line, since two processes share the pipe.
+    sys.stdout.write(f"{ranks} {get_local_world_size()} {cfg.NUM_SHARDS}{chr(10)}")
+    sys.stdout.flush()
 
 if __name__ == "__main__":
     overrides = ["NUM_SHARDS", 2, "SHARD_ID", int(sys.argv[2])]
