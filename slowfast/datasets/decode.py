@@ -7,10 +7,14 @@ first frame shown. `DECODING_BACKENDS` holds the ways to read a file; a new one 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 from slowfast.datasets.video_reader import VideoError, VideoReader
 from slowfast.utils.registry import Registry
 
-__all__ = ["DECODING_BACKENDS", "VideoError", "VideoReader", "open"]
+__all__ = ["DECODING_BACKENDS", "VideoError", "VideoReader", "open", "video_opener"]
 
 DECODING_BACKENDS = Registry("DATA.DECODING_BACKEND")
 
@@ -35,3 +39,13 @@ def open(path: str, backend: str = "pyav", threads: int = 1) -> VideoReader:  # 
         ValueError: no backend of that name.
     """
     return DECODING_BACKENDS.get(backend)(path, threads)
+
+
+def video_opener(cfg: Any) -> Callable[[str], VideoReader]:
+    """How a configuration has videos opened: path -> `VideoReader`; it can be sent to other processes.
+
+    Raises:
+        ValueError: `DATA.DECODING_BACKEND` is not known.
+    """
+    threads = 0 if cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE else 1
+    return functools.partial(DECODING_BACKENDS.get(cfg.DATA.DECODING_BACKEND), threads=threads)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from slowfast.datasets import sampling
-from slowfast.datasets.clips import ClipSettings
+from slowfast.datasets.clip_settings import ClipSettings
 
 Window = list[list[int]]
 

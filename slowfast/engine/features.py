@@ -7,7 +7,6 @@ steps goes through it from the first frame to the last, its memory carried all t
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 from collections.abc import Sequence
@@ -21,8 +20,10 @@ from tqdm import tqdm
 
 from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import get_key, leaf_keys
-from slowfast.datasets.clips import ClipMaker, ClipSettings
-from slowfast.datasets.decode import DECODING_BACKENDS
+from slowfast.datasets.clip_settings import ClipSettings
+from slowfast.datasets.clips import ClipMaker
+from slowfast.datasets.decode import video_opener
+from slowfast.datasets.times import WindowTimes
 from slowfast.datasets.unreadable import UnreadableFiles
 from slowfast.datasets.video_list import read_paths
 from slowfast.datasets.whole_videos import Chunk, WholeVideos
@@ -255,14 +256,12 @@ class Extraction:
         return there, unreadable
 
     def _loader(self, paths: Sequence[str], numbers: Sequence[int]) -> DataLoader:
-        data, crops = self.cfg.DATA, self.settings.spatial_views
-        threads = 0 if self.cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE else 1
-        open_video = functools.partial(DECODING_BACKENDS.get(data.DECODING_BACKEND), threads=threads)
+        open_video, crops = video_opener(self.cfg), self.settings.spatial_views
         steps = getattr(self.task, "stream_steps", None)
         windows = StepWindows(self.settings, steps) if steps else ClipWindows(self.settings, self.options.tile)
         # A step needs the memory of the one before.
         at_once = 1 if steps else max(1, self.cfg.TEST.BATCH_SIZE // get_local_world_size() // crops)
-        clips = ClipMaker(self.settings, open_video)
+        clips = ClipMaker(self.settings, open_video, WindowTimes())
         workers = min(self.cfg.DATA_LOADER.NUM_WORKERS, len(numbers))
         loader = DataLoader(
             WholeVideos(paths, numbers, open_video, windows, clips, at_once),

@@ -10,10 +10,12 @@ from slowfast.datasets import build as build_module
 from slowfast.datasets import build_dataset, build_loader
 from slowfast.datasets.batch_shapes import BatchShapes, ClipShape, short_cycle
 from slowfast.datasets.build import train_sampler
-from slowfast.datasets.clips import ClipMaker, ClipSettings
+from slowfast.datasets.clip_settings import ClipSettings
+from slowfast.datasets.clips import ClipMaker
 from slowfast.datasets.decode import VideoReader
 from slowfast.datasets.sampler import EpochBatchSampler, SampleKey
 from slowfast.datasets.sampling import slow_indices
+from slowfast.datasets.times import WindowTimes
 
 CYCLE = BatchShapes(crops=((112, 4), (158, 2), (224, 1)))
 LENGTHS = BatchShapes(lengths=(8, 15, 22))
@@ -166,7 +168,9 @@ def stage_settings(tiny_cfg, **changes):
 
 def test_sampling_rate_is_drawn_for_each_clip(tiny_cfg):
     reader = Blank()
-    maker = ClipMaker(stage_settings(tiny_cfg, MULTIGRID__LONG_CYCLE_SAMPLING_RATE=5), lambda path: reader)
+    maker = ClipMaker(
+        stage_settings(tiny_cfg, MULTIGRID__LONG_CYCLE_SAMPLING_RATE=5), lambda path: reader, WindowTimes()
+    )
     generator = torch.Generator().manual_seed(0)
     for _ in range(400):
         maker.training_clip("a", generator)

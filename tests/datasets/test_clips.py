@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from slowfast.datasets import build_dataset
-from slowfast.datasets.clips import ClipMaker, ClipSettings
+from slowfast.datasets.clip_settings import ClipSettings
+from slowfast.datasets.clips import ClipMaker
 from slowfast.datasets.decode import VideoReader
+from slowfast.datasets.times import WindowTimes
 
 
 class Reader(VideoReader):
@@ -32,7 +34,7 @@ def maker(tiny_cfg):
     def make(split, *overrides):
         reader = Reader()
         settings = ClipSettings.from_config(tiny_cfg("DATA.SAMPLING_RATE", 8, *overrides), split)
-        return ClipMaker(settings, lambda path: reader), reader
+        return ClipMaker(settings, lambda path: reader, WindowTimes()), reader
 
     return make
 

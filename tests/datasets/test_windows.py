@@ -6,7 +6,7 @@ import pytest
 
 from slowfast.config import load_config
 from slowfast.datasets import sampling
-from slowfast.datasets.clips import ClipSettings
+from slowfast.datasets.clip_settings import ClipSettings
 from slowfast.datasets.video_list import read_paths
 from slowfast.datasets.windows import ClipWindows, StepWindows, tiles
 
