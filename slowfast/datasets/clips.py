@@ -22,10 +22,13 @@ class Clip:
     Attributes:
         inputs: (3, T, H, W) float32, one a pathway.
         frames: number in the video of every frame of the clip (of its fast pathway).
+        num_frames, fps: of the video.
     """
 
     inputs: list[Tensor]
     frames: list[int]
+    num_frames: int
+    fps: float
 
 
 class ClipMaker:
@@ -40,7 +43,7 @@ class ClipMaker:
     def __init__(self, settings: ClipSettings, open_video: Callable[[str], VideoReader], times: Times) -> None:
         self.settings, self.times = settings, times
         self._open = open_video
-        self._last: tuple[tuple[str, int] | None, tuple[np.ndarray, list[int]] | None] = (None, None)
+        self._last: tuple[tuple[str, int] | None, tuple[np.ndarray, list[int], int, float] | None] = (None, None)
 
     def training_clip(self, path: str, generator: Generator, shape: ClipShape | None = None) -> Clip:
         """A clip at a random time, of random scale, place and side, all drawn from `generator`; of the settings' frames
@@ -53,13 +56,15 @@ class ClipMaker:
         side = transforms.random_short_side(*s.short_sides, s.inverse_uniform, generator)
         clip = transforms.resize_short_side(transforms.to_float(frames), side)
         clip = transforms.random_crop(clip, s.crop, generator)
-        return Clip(self._pack(transforms.random_flip(clip, generator) if s.flip else clip), numbers)
+        inputs = self._pack(transforms.random_flip(clip, generator) if s.flip else clip)
+        return Clip(inputs, numbers, video.num_frames, video.fps)
 
     def centre_clip(self, path: str) -> Clip:
         """The one clip of validation: the middle of the video, cropped at the centre."""
         with self._open(path) as video:
             numbers = self.times.centre(video.num_frames, video.fps, self.settings)
-            return Clip(self._cropped(video.frames(numbers), transforms.CENTRE), numbers)
+            inputs = self._cropped(video.frames(numbers), transforms.CENTRE)
+            return Clip(inputs, numbers, video.num_frames, video.fps)
 
     def view_clip(self, path: str, view: int) -> Clip:
         """A test view. Crops of one temporal view share its decoding when asked for one after the other."""
@@ -68,9 +73,9 @@ class ClipMaker:
         if self._last[0] != (path, temporal):
             with self._open(path) as video:
                 numbers = self.times.view(video.num_frames, video.fps, s, temporal)
-                self._last = (path, temporal), (video.frames(numbers), numbers)
-        frames, numbers = self._last[1]
-        return Clip(self._cropped(frames, spatial if s.spatial_views > 1 else transforms.CENTRE), numbers)
+                self._last = (path, temporal), (video.frames(numbers), numbers, video.num_frames, video.fps)
+        frames, *about = self._last[1]
+        return Clip(self._cropped(frames, spatial if s.spatial_views > 1 else transforms.CENTRE), *about)
 
     def window_crops(self, video: VideoReader, window: Sequence[Sequence[int]]) -> list[list[Tensor]]:
         """The spatial views of the frames with these numbers, one list a pathway; each view is a clip."""
