@@ -15,6 +15,7 @@ import torch
 
 from slowfast.checkpoint.reading import check_kind, read_checkpoint
 from slowfast.checkpoint.zoo import PREFIX, local_path
+from slowfast.utils.errors import first_line
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -145,7 +146,7 @@ def _write(state: dict[str, Any], stream: Any) -> None:
     except RuntimeError as error:
         # The archive writer reports a failed write of the stream as a RuntimeError of its own.
         cause = error.__context__
-        raise cause if isinstance(cause, OSError) else OSError(0, _first_line(error)) from error
+        raise cause if isinstance(cause, OSError) else OSError(0, first_line(error)) from error
 
 
 def _sync_folder(folder: str) -> None:
@@ -154,7 +155,3 @@ def _sync_folder(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

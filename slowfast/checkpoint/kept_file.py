@@ -8,10 +8,10 @@ import errno
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from slowfast.utils.files import replace_whole
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -60,10 +60,8 @@ def recorded(path: Path) -> Facts:
 
 def record(path: Path) -> None:
     """Note the facts of a file beside it, for later."""
-    note = beside(path, ".json")
-    temporary = beside(path, ".json.tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(facts_of(path))) + "\n", encoding="utf-8")
-    os.replace(temporary, note)
+    text = json.dumps(dataclasses.asdict(facts_of(path))) + "\n"
+    replace_whole(str(beside(path, ".json")), lambda stream: stream.write(text.encode()))
 
 
 def beside(path: Path, ending: str) -> Path:

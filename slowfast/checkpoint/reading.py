@@ -16,6 +16,7 @@ from slowfast.checkpoint import aia, image_names
 from slowfast.checkpoint.caffe2 import weights_of_blobs
 from slowfast.checkpoint.plain_pickle import RefusedPickleError, read_plain_pickle
 from slowfast.checkpoint.tensor_file import is_tensor_file, read_tensor_file
+from slowfast.utils.errors import first_line
 
 # Where files of other programs keep their weights.
 _CONTAINERS = ("model_state", "state_dict", "model")
@@ -82,10 +83,9 @@ def _read_torch(path: str) -> Any:
             "Give a file that holds tensors and plain values alone"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"{path}, {os.path.getsize(path)} bytes, is truncated or is no checkpoint "
-            f"({type(error).__name__}: {first_line})"
+            f"({type(error).__name__}: {first_line(error)})"
         ) from error
 
 

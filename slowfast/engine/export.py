@@ -27,6 +27,7 @@ from slowfast.engine.startup import load_test_weights
 from slowfast.engine.task import build_task
 from slowfast.models import build_model
 from slowfast.utils.env import seed_all
+from slowfast.utils.errors import first_line
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -174,13 +175,13 @@ def trace(model: nn.Module, graph: Graph, any_batch: bool) -> tuple[torch.export
                 "%s is exported for batches of %d alone (--batch N for others): %s",
                 graph.name,
                 _TRACED_BATCH,
-                _first_line(error),
+                first_line(error),
             )
     try:
         return _trace(model, graph, None), False
     except Exception as error:
         raise ValueError(
-            f"{type(model).__name__} cannot be exported: PyTorch fails to trace {graph.name} ({_first_line(error)})"
+            f"{type(model).__name__} cannot be exported: PyTorch fails to trace {graph.name} ({first_line(error)})"
         ) from error
 
 
@@ -253,7 +254,3 @@ def _write_pt2(program: torch.export.ExportedProgram, graph: Graph, path: str, o
 def _run_pt2(path: str, graph: Graph) -> list[Tensor]:
     with torch.no_grad():
         return pytree.tree_leaves(torch.export.load(path).module()(*graph.args))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

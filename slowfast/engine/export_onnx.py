@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from slowfast.utils.errors import first_line
+
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -58,8 +60,9 @@ def write(program: torch.export.ExportedProgram, graph: Any, path: str, opset: i
         exported.save(path)
         onnx.checker.check_model(path)
     except Exception as error:  # of the exporter's many
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{graph.name} cannot be written as ONNX: {type(error).__name__}: {first}") from error
+        raise ValueError(
+            f"{graph.name} cannot be written as ONNX: {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def run(path: str, graph: Any) -> list[Tensor]:

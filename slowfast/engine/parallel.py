@@ -21,6 +21,7 @@ from slowfast.layers.norm import SubBatchNorm3d, fix_statistics, measuring_norms
 from slowfast.layers.recompute import recompute
 from slowfast.models.fold import fold_norms
 from slowfast.utils.distributed import get_world_size, reduce_mean
+from slowfast.utils.errors import first_line
 
 # Copying buffers between forwards would break a backward through several of them. PyTorch has renamed the option.
 _OPTIONS = inspect.signature(DistributedDataParallel).parameters
@@ -200,7 +201,7 @@ def compile_model(model: nn.Module, mode: str, device: torch.device) -> None:
     except Exception as error:  # whatever is missing: each backend has errors of its own
         raise ValueError(
             "MODEL.COMPILE True: PyTorch can compile nothing on this machine. It takes a C++ compiler (g++), for GPUs "
-            f"also Triton; install that, or set MODEL.COMPILE False. {_DAMAGED_CACHE}. Its words: {_first_line(error)}"
+            f"also Triton; install that, or set MODEL.COMPILE False. {_DAMAGED_CACHE}. Its words: {first_line(error)}"
         ) from error
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
     # What a recomputed block does besides computing, it does the second time as the first.
@@ -228,13 +229,9 @@ def compile_failures_explained(compiles: bool) -> Iterator[None]:
         yield
     except BackendCompilerFailed as error:
         raise CompileError(
-            f"MODEL.COMPILE True: PyTorch failed to compile ({_first_line(error)}). {_DAMAGED_CACHE}. Or set "
+            f"MODEL.COMPILE True: PyTorch failed to compile ({first_line(error)}). {_DAMAGED_CACHE}. Or set "
             "MODEL.COMPILE False"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def unwrap(model: nn.Module) -> nn.Module:

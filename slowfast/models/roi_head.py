@@ -65,10 +65,7 @@ class X3DRoIHead(X3DHead):
 
     def forward(self, x: list[torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
         """As of `RoIHead`."""
-        (features,) = x
-        pooled = self.pool(self.conv_5_relu(self.conv_5_bn(self.conv_5(features))), boxes)
-        wide = self.lin_5_relu(self.lin_5_bn(self.lin_5(pooled)))
-        return _activated(self.projection(self.dropout(wide.flatten(1))), self.act)
+        return _activated(self.projection(self.dropout(self.widened(x, boxes).flatten(1))), self.act)
 
 
 def _activated(scores: torch.Tensor, activation: nn.Module) -> torch.Tensor:

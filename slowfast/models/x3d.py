@@ -83,13 +83,16 @@ class X3DHead(Classifier):
 
     def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
         """Scores (B, num_classes) of a list with the one pathway's features."""
-        (features,) = x
-        pooled = self.pool(self.conv_5_relu(self.conv_5_bn(self.conv_5(features))))
-        wide = self.lin_5_relu(self.lin_5_bn(self.lin_5(pooled)))
-        scores = self.projection(self.dropout(wide.permute(0, 2, 3, 4, 1)))
+        scores = self.projection(self.dropout(self.widened(x).permute(0, 2, 3, 4, 1)))
         if not self.training:
             scores = self.act(scores)
         return scores.mean(dim=(1, 2, 3))
+
+    def widened(self, x: list[torch.Tensor], *pooled_at: torch.Tensor) -> torch.Tensor:
+        """What the classifier reads of a list with the one pathway's features; `pooled_at` goes to the pooling."""
+        (features,) = x
+        pooled = self.pool(self.conv_5_relu(self.conv_5_bn(self.conv_5(features))), *pooled_at)
+        return self.lin_5_relu(self.lin_5_bn(self.lin_5(pooled)))
 
 
 class X3D(ResNet):
