@@ -115,7 +115,7 @@ TEST = {
     "NUM_SPATIAL_CROPS": 3,
     # Several numbers of clips to test one after the other, in place of NUM_ENSEMBLE_VIEWS.
     "NUM_TEMPORAL_CLIPS": [],
-    # File for the scores of all videos; "" for none.
+    # File in OUTPUT_DIR for the predictions of a test, .npz or .parquet; "" for test_predictions.npz.
     "SAVE_RESULTS_PATH": "",
     # Fold batch norms into the convolutions before them: the same scores to rounding, sooner.
     "FOLD_NORMS": True,

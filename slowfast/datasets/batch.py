@@ -75,6 +75,10 @@ class Boxes:
     key_frame: Tensor
     number: Tensor
 
+    def map(self, move: Callable[[Tensor], Tensor]) -> Boxes:
+        """The boxes with every tensor moved."""
+        return Boxes(**{name: move(value) for name, value in vars(self).items()})
+
 
 @dataclass
 class Batch:
@@ -128,8 +132,8 @@ class Batch:
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         names = ("labels", "video", "view", "frame_labels", "mixed_labels")
         moved = {name: move(value) for name in names if (value := getattr(self, name)) is not None}
-        moments = [Boxes(**{name: move(value) for name, value in vars(moment).items()}) for moment in self.moments]
-        return replace(self, inputs=[move(tensor) for tensor in self.inputs], moments=moments, **moved)
+        moved |= {"moments": [moment.map(move) for moment in self.moments]}
+        return replace(self, inputs=[move(tensor) for tensor in self.inputs], **moved)
 
 
 def collate(samples: Sequence[Sample | MissingSample | list[Sample]]) -> Batch:

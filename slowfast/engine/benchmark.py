@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
-from torch import nn
 
-from slowfast.datasets.batch import Batch
+from slowfast.datasets.batch import Batch, Boxes
 from slowfast.datasets.sampling import slow_indices
 from slowfast.engine.memory_use import memory_of
 from slowfast.engine.optim import build_optimizer, set_lr
@@ -115,31 +114,37 @@ def make_arm(load: Callable[[Sequence[Any]], CfgNode], work: str, name: str, ste
 
 
 def random_batch(cfg: CfgNode, count: int | None = None) -> Batch:
-    """`count` clips of noise (None: TRAIN.BATCH_SIZE), of the configuration's frames, training crop and pathways."""
+    """`count` clips of noise (None: TRAIN.BATCH_SIZE), of the configuration's frames, training crop and pathways; with
+    boxes for a model that scores boxes.
+    """
     count = count or cfg.TRAIN.BATCH_SIZE
     frames, crop = cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE
     clip = torch.randn(count, cfg.DATA.INPUT_CHANNEL_NUM[-1], frames, crop, crop)
     inputs = [clip]
     if len(cfg.DATA.INPUT_CHANNEL_NUM) == 2:
         inputs = [clip[:, :, slow_indices(frames, cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES)], clip]
+    index = torch.arange(count)
+    batch = Batch(inputs=inputs, labels=_random_labels(cfg, count), video=index, view=torch.zeros_like(index))
+    if cfg.DETECTION.ENABLE:
+        batch.moments = [random_boxes(cfg, count) for _ in cfg.AVA.BOX_FRAMES or [None]]
+    return batch
+
+
+def random_boxes(cfg: CfgNode, count: int | None = None) -> Boxes:
+    """A box for each clip of `random_batch`, the middle of the picture, with a random label."""
+    count, crop = count or cfg.TRAIN.BATCH_SIZE, cfg.DATA.TRAIN_CROP_SIZE
+    sides = torch.tensor([0.25, 0.25, 0.75, 0.75]) * crop
+    index = torch.arange(count)
+    boxes = torch.cat([index[:, None], sides.expand(count, -1)], dim=1)
+    return Boxes(boxes, _random_labels(cfg, count), index, torch.zeros_like(index))
+
+
+def _random_labels(cfg: CfgNode, count: int) -> torch.Tensor:
+    """Of `count` samples, in the form that the loss takes."""
     labels = torch.randint(cfg.MODEL.NUM_CLASSES, (count,))
     if cfg.DATA.MULTI_LABEL or cfg.MODEL.LOSS_FUNC != "cross_entropy":
         labels = torch.nn.functional.one_hot(labels, cfg.MODEL.NUM_CLASSES).float()
-    index = torch.arange(count)
-    return Batch(inputs=inputs, labels=labels, video=index, view=torch.zeros_like(index))
-
-
-def random_boxes(cfg: CfgNode, count: int | None = None) -> torch.Tensor:
-    """A box (index in the batch, x1, y1, x2, y2) for each clip of `random_batch`: the middle of the picture."""
-    count, crop = count or cfg.TRAIN.BATCH_SIZE, cfg.DATA.TRAIN_CROP_SIZE
-    sides = torch.tensor([0.25, 0.25, 0.75, 0.75]) * crop
-    return torch.cat([torch.arange(count)[:, None], sides.expand(count, -1)], dim=1)
-
-
-def _give_boxes(model: nn.Module, cfg: CfgNode, device: torch.device) -> None:
-    """Have every call of a model that scores boxes get those of `random_boxes`, whatever the task knows of them."""
-    boxes = random_boxes(cfg).to(device)
-    model.register_forward_pre_hook(lambda _, args, kwargs: (args, {**kwargs, "boxes": boxes}), with_kwargs=True)
+    return labels
 
 
 def prepare_work(arm: Arm, training: bool) -> Callable[[], None]:
@@ -152,8 +157,6 @@ def prepare_work(arm: Arm, training: bool) -> Callable[[], None]:
     device, model = device_of(cfg), build_model(cfg)
     if arm.plain:
         use_plain_convolutions(model)
-    if cfg.DETECTION.ENABLE:
-        _give_boxes(model, cfg, device)
     model = prepare_model(model, device, Preparation.from_config(cfg), training)
     task, batch = build_task(cfg), random_batch(cfg).to(device)
     if not training:

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from slowfast.engine.hooks import Recorder, memory_stats
 from slowfast.engine.loop import predict_batches
 from slowfast.engine.phase import evaluation_parts
+from slowfast.engine.results import Results, build_results
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task
 from slowfast.engine.val_results import write_val_results
-from slowfast.evaluation.classification import ViewEnsemble, classification_metrics
 from slowfast.utils.distributed import all_gather_object, any_process
 
 
@@ -37,17 +37,18 @@ def evaluate(
     started = time.perf_counter()
     dtype = state.update.autocast_dtype
     task, model = evaluation_parts(state)
-    ensemble = gather_scores(task, model, loader, state.cfg, state.device, dtype, should_stop)
+    results = gather_scores(task, model, loader, state.cfg, state.device, dtype, should_stop)
     if any_process(should_stop(), state.device):
         return {}
-    scores, labels, videos = ensemble.result()
-    metrics = classification_metrics(scores, labels)
+    predictions = results.predictions({})
+    # Those of single steps, and of other ways to join them, are for a test.
+    metrics = {name: value for name, value in predictions.metrics().items() if "/" not in name}
     stats = {
         "_type": "val_epoch",
         "epoch": f"{state.epoch}/{state.max_epoch}",
         "epoch_seconds": time.perf_counter() - started,
-        "videos": len(videos),
-        "unreadable_files": len(ensemble.skipped),
+        "videos": results.num_counted,
+        "unreadable_files": results.num_skipped,
         **memory_stats(state.device),
         **metrics,
     }
@@ -64,7 +65,7 @@ def gather_scores(
     device: torch.device,
     dtype: torch.dtype | None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> ViewEnsemble:
+) -> Results:
     """Run the model over all views of `loader` and join the scores of all processes.
 
     Videos that cannot be read are skipped; `should_stop` ends the pass early, with what there is by then.
@@ -73,20 +74,20 @@ def gather_scores(
         RuntimeError: more files cannot be read than `DATA.MAX_UNREADABLE_FRACTION` allows.
     """
     dataset = loader.dataset
-    ensemble = ViewEnsemble(dataset.num_videos, dataset.num_views, cfg.DATA.ENSEMBLE_METHOD, dataset.paths)
+    results = build_results(dataset, cfg.DATA.ENSEMBLE_METHOD)
     files = dataset.unreadable
-    for batch, scores in predict_batches(task, model, loader, device, dtype):
+    for batch, prediction in predict_batches(task, model, loader, device, dtype):
         for sample in batch.missing:
-            ensemble.skip(sample.video)
+            results.skip(sample.video)
         files.update_from(batch.unreadable)
         files.check()
-        if batch.size:
-            ensemble.add(scores, batch.labels, batch.video, batch.view)
+        if prediction is not None:
+            results.add(batch, prediction)
         if should_stop():
             break
-    first, *others = all_gather_object((ensemble, dict(files)))
-    for ensemble_of_rank, files_of_rank in others:
-        first[0].merge(ensemble_of_rank)
+    parts, files_of_ranks = zip(*all_gather_object((results.part, dict(files))), strict=True)
+    results.join(parts)
+    for files_of_rank in files_of_ranks:
         files.update_from(files_of_rank.items())
     files.check()
-    return first[0]
+    return results

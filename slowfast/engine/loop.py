@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader
 from slowfast.datasets.batch import Batch
 from slowfast.engine.hooks import Hook
 from slowfast.engine.meters import Averages
+from slowfast.engine.mixing import Mixing
 from slowfast.engine.optim import set_lr
 from slowfast.engine.schedule import lr_at, lr_scale
 from slowfast.engine.state import TrainState
-from slowfast.engine.task import Task
+from slowfast.engine.task import Prediction, Task
 from slowfast.engine.update import autocast
 
 
@@ -36,6 +37,7 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
         NonFiniteError: the loss is NaN or infinite; names epoch, iteration, lr and the videos of the batch.
     """
     cfg = state.cfg
+    mixing = Mixing.from_config(cfg)
     state.model.train()
     for hook in hooks:
         hook.before_epoch(state)
@@ -45,6 +47,8 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
         set_lr(state.optimizer, lr_scale(cfg) * lr_at(cfg.SOLVER, state.progress))
         state.update.where = describe_position(state, batch)
         batch = batch.to(state.device)
+        if mixing is not None:
+            batch = mixing(batch, state.epoch, state.iteration)
         result = state.task.train_step(state.model, batch, state.update)
         state.iteration, state.step = state.iteration + 1, state.step + 1
         state.data_seconds, state.step_seconds = started - waiting, time.perf_counter() - started
@@ -77,8 +81,8 @@ def describe_position(state: TrainState, batch: Batch) -> str:
 @torch.no_grad()
 def predict_batches(
     task: Task, model: nn.Module, batches: Any, device: torch.device, dtype: torch.dtype | None
-) -> Iterator[tuple[Batch, torch.Tensor]]:
-    """Each batch with its class scores (B, classes) in float32 on the CPU; none where nothing could be read.
+) -> Iterator[tuple[Batch, Prediction | None]]:
+    """Each batch with what is predicted, in float32 on the CPU; None where nothing could be read.
 
     Args:
         model: without a parallel wrapper; it is put into eval mode.
@@ -87,8 +91,8 @@ def predict_batches(
     model.eval()
     for batch in batches:
         if batch.size == 0:
-            yield batch, torch.empty(0, 0)
+            yield batch, None
             continue
         with autocast(device, dtype):
-            scores = task.predict(model, batch.to(device))
-        yield batch, scores.float().cpu()
+            prediction = task.predict(model, batch.to(device))
+        yield batch, prediction.on_cpu()

@@ -5,17 +5,45 @@ Shapes: scores are (B, classes); a batch is a `slowfast.datasets.batch.Batch`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from slowfast.datasets.batch import Batch, Boxes
 from slowfast.engine.update import Update
 from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry
 
 # Tasks by the name in `TASK`; each is a class called with the config.
 TASK_REGISTRY = Registry("TASK")
+
+
+@dataclass
+class Prediction:
+    """What a model says of a batch.
+
+    Attributes:
+        scores: (B, classes) of the clips; of a model that scores boxes (M, classes), one row for each of `boxes`.
+        boxes: whose scores these are; None where they are the clips'.
+        steps: (B, S, classes) of the clips, where they are read in S steps and each gives scores.
+        variants: scores (B, classes) of the clips joined from those of steps in other ways, by their names.
+    """
+
+    scores: Tensor
+    boxes: Boxes | None = None
+    steps: Tensor | None = None
+    variants: dict[str, Tensor] = field(default_factory=dict)
+
+    def on_cpu(self) -> Prediction:
+        """The same on the CPU, scores in float32."""
+        return Prediction(
+            self.scores.float().cpu(),
+            None if self.boxes is None else self.boxes.map(Tensor.cpu),
+            None if self.steps is None else self.steps.float().cpu(),
+            {name: scores.float().cpu() for name, scores in self.variants.items()},
+        )
 
 
 class Task(Protocol):
@@ -30,38 +58,45 @@ class Task(Protocol):
     `stream_steps(num_frames)` a video of so many sampled frames is read in steps: for each, positions a pathway.
     """
 
-    def train_step(self, model: nn.Module, batch: Any, update: Update) -> dict[str, torch.Tensor]:
+    def train_step(self, model: nn.Module, batch: Batch, update: Update) -> dict[str, torch.Tensor]:
         """Run forwards and backwards of one batch and call `update()` at least once.
 
         Returns:
             `loss` (scalar), `scores` (B, classes) and any other scalars to log, all detached.
         """
 
-    def predict(self, model: nn.Module, batch: Any) -> torch.Tensor:
-        """Class scores (B, classes) of a batch; called without gradients, in eval mode."""
+    def predict(self, model: nn.Module, batch: Batch) -> Prediction:
+        """Class scores of a batch; called without gradients, in eval mode."""
 
 
 @TASK_REGISTRY.register("clip")
 class ClipTask:
-    """A clip in, one score a class out."""
+    """A clip in, one score a class out; for a batch with boxes, of every box of its last moment."""
 
     def __init__(self, cfg: Any):
         self.loss = build_loss(cfg)
 
-    def train_step(self, model: nn.Module, batch: Any, update: Update) -> dict[str, torch.Tensor]:
+    def train_step(self, model: nn.Module, batch: Batch, update: Update) -> dict[str, torch.Tensor]:
+        boxes = batch.moments[-1] if batch.moments else None
         with update.sync():
             with update.autocast():
-                scores = model(batch.inputs)
-                loss = self.loss(scores, batch.labels)
+                scores = model(*model_inputs(batch.inputs, boxes))
+                loss = self.loss(scores, batch.targets if boxes is None else boxes.labels)
             update.backward(loss)
         update()
         return {"loss": loss.detach(), "scores": scores.detach()}
 
-    def predict(self, model: nn.Module, batch: Any) -> torch.Tensor:
-        return model(batch.inputs)
+    def predict(self, model: nn.Module, batch: Batch) -> Prediction:
+        boxes = batch.moments[-1] if batch.moments else None
+        return Prediction(model(*model_inputs(batch.inputs, boxes)), boxes)
 
     def features(self, model: nn.Module, inputs: list[torch.Tensor], memory: None) -> tuple[list[torch.Tensor], None]:
         return model.forward_features(inputs), None
+
+
+def model_inputs(inputs: list[Tensor], boxes: Boxes | None) -> tuple[Any, ...]:
+    """What a clip model is called with: the clips, and the boxes of those whose boxes it scores."""
+    return (inputs,) if boxes is None else (inputs, boxes.boxes)
 
 
 def task_class(cfg: Any) -> type[Task]:

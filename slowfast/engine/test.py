@@ -6,8 +6,6 @@ import json
 import os
 from typing import Any
 
-import numpy as np
-
 from slowfast.datasets.build import build_loader
 from slowfast.engine.agreement import check_agreement, data_facts, launch_facts, weight_facts
 from slowfast.engine.evaluate import gather_scores
@@ -18,7 +16,8 @@ from slowfast.engine.startup import load_test_weights
 from slowfast.engine.task import build_task
 from slowfast.engine.update import autocast_dtype
 from slowfast.engine.workers import shield_workers, worker_deaths_explained
-from slowfast.evaluation.classification import classification_metrics
+from slowfast.evaluation.ava_files import write_detections, write_groundtruth
+from slowfast.evaluation.predictions import BoxPredictions
 from slowfast.models import build_model
 from slowfast.utils.device import device_of
 from slowfast.utils.distributed import barrier, is_main_process
@@ -29,18 +28,23 @@ from slowfast.utils.logging import get_logger, log_json_stats
 logger = get_logger(__name__)
 
 RESULTS_NAME = "test_results.json"
+PREDICTIONS_NAME = "test_predictions.npz"
+DETECTIONS_NAME, GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
 
 
 @alone_in_output_dir
 def test(cfg: Any) -> dict[str, Any]:
     """Measure the model of a config on the test split.
 
-    Class scores go to `TEST.SAVE_RESULTS_PATH` (npz: scores, labels, paths) if set, before anything is computed from
-    them; the result to `OUTPUT_DIR/test_results.json`.
+    All class scores go to `OUTPUT_DIR/test_predictions.npz` (or `TEST.SAVE_RESULTS_PATH`, in that folder; .npz or
+    .parquet) before anything is computed from them, those of boxes also to `detections.csv` and `groundtruth.csv`, in
+    AVA's format; the result goes to `OUTPUT_DIR/test_results.json`.
 
     Returns:
-        `top1_acc`, `top5_acc`, `top1_err`, `top5_err` in percent, or `map` in 0..1; `checkpoint` (the file, "" for
-        random weights), `videos`, `views`, `unreadable_files`.
+        `top1_acc`, `top5_acc`, `top1_err`, `top5_err`, `macro_acc` in percent, or `map` in 0..1, or for boxes
+        `ava_map` in 0..1; where a clip is read in steps the same of single steps as `step1/...`, and of other ways to
+        join them by their names; `checkpoint` (the file, "" for random weights), `videos`, `views`,
+        `unreadable_files`.
 
     Raises:
         FileNotFoundError, ValueError: no such checkpoint, one that does not fit, or a view that never came; another
@@ -67,19 +71,23 @@ def test(cfg: Any) -> dict[str, Any]:
         cfg.DATA.ENSEMBLE_METHOD,
     )
     with worker_deaths_explained():
-        ensemble = gather_scores(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
-    scores, labels, videos = ensemble.result()
-    if cfg.TEST.SAVE_RESULTS_PATH:
-        path = os.path.join(cfg.OUTPUT_DIR, cfg.TEST.SAVE_RESULTS_PATH)
-        paths = np.array([dataset.paths[video] for video in videos])
-        write_whole(path, lambda stream: np.savez(stream, scores=scores.numpy(), labels=labels.numpy(), paths=paths))
-    results = {
-        **classification_metrics(scores, labels),
+        gathered = gather_scores(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
+    about = {
         "checkpoint": checkpoint,
-        "videos": len(videos),
+        "videos": gathered.num_counted,
         "views": dataset.num_views,
-        "unreadable_files": len(ensemble.skipped),
+        "unreadable_files": gathered.num_skipped,
     }
+    predictions = gathered.predictions(about)
+    # Kept before anything is computed from it: the pass is what took the time.
+    path = os.path.join(cfg.OUTPUT_DIR, cfg.TEST.SAVE_RESULTS_PATH or PREDICTIONS_NAME)
+    predictions.save(path)
+    if isinstance(predictions, BoxPredictions):
+        write_detections(os.path.join(cfg.OUTPUT_DIR, DETECTIONS_NAME), predictions.detections())
+        write_groundtruth(os.path.join(cfg.OUTPUT_DIR, GROUNDTRUTH_NAME), predictions.groundtruth)
+    if is_main_process():
+        logger.info("the predictions are in %s; tools/evaluate.py measures them again", path)
+    results = {**predictions.metrics(), **about}
     log_json_stats({"_type": "test_final", **results})
     text = json.dumps(results, indent=2, sort_keys=True) + "\n"
     write_whole(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), lambda stream: stream.write(text.encode()))

@@ -5,10 +5,15 @@ Shapes: scores are (N, classes); labels are (N,) class numbers, or (N, classes) 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+
+from slowfast.evaluation.joined_scores import JoinedScores
+
+# The name of a view's own scores among the joined ones.
+_MAIN = ""
 
 
 def topk_hits(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int] = (1, 5)) -> torch.Tensor:
@@ -82,23 +87,27 @@ class ViewEnsemble:
     """
 
     def __init__(self, num_videos: int, num_views: int, method: str, paths: Sequence[str]):
-        if method not in ("sum", "max"):
-            raise ValueError(f"DATA.ENSEMBLE_METHOD {method!r} is not one of sum, max")
-        self.method = method
+        self.joined = JoinedScores(num_videos, method)
         self.paths = list(paths)
         self.seen = torch.zeros(num_videos, num_views, dtype=torch.int32)
         self.skipped: set[int] = set()
-        self.scores: torch.Tensor | None = None
         self.labels: torch.Tensor | None = None
 
-    def add(self, scores: torch.Tensor, labels: torch.Tensor, video: torch.Tensor, view: torch.Tensor) -> None:
-        """Take in B views: scores (B, classes), labels, and the numbers of their video and view (B,)."""
-        scores, labels, video, view = scores.float().cpu(), labels.cpu(), video.cpu(), view.cpu()
-        self._allocate(scores, labels)
-        if self.method == "sum":
-            self.scores.index_add_(0, video, scores)
-        else:
-            self.scores.scatter_reduce_(0, video.view(-1, 1).expand_as(scores), scores, "amax")
+    def add(
+        self,
+        scores: torch.Tensor,
+        labels: torch.Tensor,
+        video: torch.Tensor,
+        view: torch.Tensor,
+        others: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Take in B views: scores (B, classes), labels, and the numbers of their video and view (B,).
+
+        `others` are further scores of the views, (B, ...) by name, the same names in every batch.
+        """
+        labels, video, view = labels.cpu(), video.cpu(), view.cpu()
+        self.joined.add(video, {_MAIN: scores, **(others or {})})
+        self._allocate(labels)
         self.labels[video] = labels
         self.seen.index_put_((video, view), torch.ones_like(video, dtype=torch.int32), accumulate=True)
 
@@ -109,13 +118,10 @@ class ViewEnsemble:
     def merge(self, other: ViewEnsemble) -> None:
         """Take in what another process has gathered."""
         self.skipped |= other.skipped
-        if other.scores is None:
+        if other.labels is None:
             return
-        self._allocate(other.scores, other.labels)
-        if self.method == "sum":
-            self.scores += other.scores
-        else:
-            self.scores = torch.maximum(self.scores, other.scores)
+        self.joined.merge(other.joined)
+        self._allocate(other.labels)
         came = other.seen.any(dim=1)
         self.labels[came] = other.labels[came]
         self.seen += other.seen
@@ -126,21 +132,26 @@ class ViewEnsemble:
         Raises:
             ValueError: a view is missing or came twice, with the videos named; or no video is left.
         """
-        kept = torch.tensor([video not in self.skipped for video in range(len(self.paths))], dtype=torch.bool)
-        if self.scores is None or not kept.any():
+        kept = self._kept()
+        if self.labels is None or not kept.any():
             raise ValueError(f"there are no scores for any of the {len(self.paths)} videos")
         for what, wrong in (("missing", self.seen == 0), ("seen more than once", self.seen > 1)):
             wrong &= kept.view(-1, 1)
             if wrong.any():
                 raise ValueError(f"views {what}: {self._describe(wrong)}")
-        return self.scores[kept], self.labels[kept], kept.nonzero().flatten().tolist()
+        return self.joined.values[_MAIN][kept], self.labels[kept], kept.nonzero().flatten().tolist()
 
-    def _allocate(self, scores: torch.Tensor, labels: torch.Tensor) -> None:
-        if self.scores is None:
-            videos = len(self.seen)
-            fill = 0.0 if self.method == "sum" else -torch.inf
-            self.scores = torch.full((videos, scores.shape[1]), fill)
-            self.labels = torch.zeros((videos, *labels.shape[1:]), dtype=labels.dtype)
+    def result_others(self) -> dict[str, torch.Tensor]:
+        """The joined `others` by name, (N, ...) of the N videos of `result`, which says if any view is missing."""
+        return {name: scores[self._kept()] for name, scores in self.joined.values.items() if name != _MAIN}
+
+    def _kept(self) -> torch.Tensor:
+        """(num_videos,) whether a video is not skipped."""
+        return torch.tensor([video not in self.skipped for video in range(len(self.paths))], dtype=torch.bool)
+
+    def _allocate(self, labels: torch.Tensor) -> None:
+        if self.labels is None:
+            self.labels = torch.zeros((len(self.seen), *labels.shape[1:]), dtype=labels.dtype)
 
     def _describe(self, wrong: torch.Tensor, limit: int = 5) -> str:
         videos = wrong.any(dim=1).nonzero().flatten().tolist()

@@ -295,7 +295,7 @@ def test_small_model_of_a_file_runs(file):
     cfg = load_config(path_of(file), SMALL)
     torch.manual_seed(0)
     model, inputs = build_model(cfg).eval(), random_batch(cfg, 1).inputs
-    boxes = [random_boxes(cfg, 1).repeat(2, 1)] if cfg.DETECTION.ENABLE else []
+    boxes = [random_boxes(cfg, 1).boxes.repeat(2, 1)] if cfg.DETECTION.ENABLE else []
     if not cfg.MODEL.ADAPTER:
         every_score = [model(inputs, *boxes)]
     else:

@@ -7,9 +7,6 @@ from fvcore.common.config import CfgNode
 from pgt import mgrid
 from pgt.attention_memory import TOKEN_MODELS, validate_memory
 from pgt.plan import StepPlan, per_pathway
-from slowfast.utils.logging import get_logger
-
-logger = get_logger(__name__)
 
 CACHES = ("last", "max", "avg")
 ENSEMBLES = ("sum", "max", "last")
@@ -75,7 +72,8 @@ def add_config(cfg: CfgNode) -> None:
             "MGRID_NO_FINETUNE": False,
             # Norm of progressive non-local blocks.
             "NL_NORM": "batchnorm",
-            # Detection: evaluate the boxes of all steps; False: those of the last.
+            # Detection: evaluate the boxes of all steps, joined by ENSEMBLE_METHOD where a second is met several
+            # times; False: those of the last.
             "ALL_STEP_TEST": False,
         }
     )
@@ -87,6 +85,7 @@ def resolve(cfg: CfgNode) -> None:
         if cfg.TASK == NAME:  # a saved configuration with the section switched off again
             cfg.TASK, cfg.MODEL.ADAPTER, cfg.SLOWFAST.SLOW_INDICES = "", "", []
             cfg.DATA.TRAIN_NUM_FRAMES = []
+            cfg.AVA.FRAMES_AFTER_KEY, cfg.AVA.BOX_FRAMES = -1, []
         return
     _reject_published_traps(cfg)
     plan = StepPlan.from_config(cfg)
@@ -99,6 +98,10 @@ def resolve(cfg: CfgNode) -> None:
     # Those of fewer steps are the first of those of more.
     longest = replace(plan, steps=max(plan.steps, *cfg.PGT.STEPS_RANGE, 0))
     cfg.SLOWFAST.SLOW_INDICES = longest.slow_indices() if plan.num_pathways == 2 else []
+    if cfg.DETECTION.ENABLE:
+        cfg.AVA.FRAMES_AFTER_KEY, cfg.AVA.BOX_FRAMES = plan.frames_after_key, longest.centres()
+    if cfg.PGT.ALL_STEP_TEST and cfg.PGT.ENSEMBLE_METHOD != "last":
+        cfg.DATA.ENSEMBLE_METHOD = cfg.PGT.ENSEMBLE_METHOD  # of the boxes that several clips score
 
 
 def _train_lengths(cfg: CfgNode, plan: StepPlan) -> list[int]:
@@ -157,8 +160,16 @@ def validate(cfg: CfgNode) -> None:
     _validate_multigrid(cfg)
     if options.FUSION_MEMORY:
         StepPlan.from_config(cfg).check_fusion()
-    if options.ALL_STEP_TEST:
-        logger.warning("not built yet, so without effect: PGT.ALL_STEP_TEST")
+    if options.ALL_STEP_TEST and not (cfg.DETECTION.ENABLE and options.PG_EVAL):
+        raise ValueError(
+            f"PGT.ALL_STEP_TEST True evaluates the boxes of all steps, but DETECTION.ENABLE is {cfg.DETECTION.ENABLE} "
+            f"and PGT.PG_EVAL {options.PG_EVAL}; it needs both, or set it False"
+        )
+    if options.ALL_STEP_TEST and options.ENSEMBLE_METHOD == "last":
+        raise ValueError(
+            "PGT.ALL_STEP_TEST True evaluates the boxes of all steps, but PGT.ENSEMBLE_METHOD last takes one step; set "
+            "ENSEMBLE_METHOD sum or max, or ALL_STEP_TEST False"
+        )
 
 
 def _validate_multigrid(cfg: CfgNode) -> None:

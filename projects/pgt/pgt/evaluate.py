@@ -1,12 +1,15 @@
 """Class scores of a clip by steps. Shapes: scores of steps are (S, B, classes)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from pgt.markov import Memory
 from pgt.plan import StepPlan
+from pgt.targets import step_boxes
+from slowfast.datasets.batch import Batch, Boxes
+from slowfast.engine.task import Prediction
 
 MemoryFilter = Callable[[int, Memory], Memory | None]
 
@@ -29,6 +32,26 @@ def step_scores(
         step, memory = model(step_inputs, memory)
         scores.append(step)
     return torch.stack(scores)
+
+
+def box_scores(model: nn.Module, batch: Batch, plan: StepPlan) -> list[Prediction]:
+    """Scores of the boxes of every step, in order.
+
+    Raises:
+        ValueError: another number of annotated moments than of steps.
+    """
+    predictions, memory = [], None
+    for step_inputs, boxes in zip(plan.split(batch.inputs), step_boxes(batch, plan), strict=True):
+        scores, memory = model(step_inputs, memory, boxes.boxes)
+        predictions.append(Prediction(scores, boxes))
+    return predictions
+
+
+def together(predictions: Sequence[Prediction]) -> Prediction:
+    """The boxes of several steps as one prediction."""
+    columns = [vars(prediction.boxes) for prediction in predictions]
+    boxes = Boxes(**{name: torch.cat([column[name] for column in columns]) for name in columns[0]})
+    return Prediction(torch.cat([prediction.scores for prediction in predictions]), boxes)
 
 
 def ensemble(scores: torch.Tensor, method: str) -> torch.Tensor:

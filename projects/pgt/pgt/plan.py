@@ -96,6 +96,8 @@ class StepPlan:
         cfg.PGT.STEPS, cfg.PGT.STEP_LEN = self.steps, list(self.step_len)
         cfg.DATA.NUM_FRAMES = self.num_frames
         cfg.SLOWFAST.SLOW_INDICES = self.slow_indices() if self.num_pathways == 2 else []
+        if cfg.DETECTION.ENABLE:
+            cfg.AVA.FRAMES_AFTER_KEY, cfg.AVA.BOX_FRAMES = self.frames_after_key, self.centres()
         cfg.freeze()
         return cfg
 
@@ -121,6 +123,20 @@ class StepPlan:
         length, new = self.step_len[pathway], self.step_len[pathway] - self.overlap[pathway]
         later = [range(length + s * new, length + (s + 1) * new) for s in range(self.steps - 1)]
         return [range(length), *later]
+
+    def span(self, step: int) -> range:
+        """The frames of a step and of the memory that it starts with, in the last pathway (the fast one)."""
+        first = step * (self.step_len[-1] - self.overlap[-1])
+        return range(first, first + self.step_len[-1])
+
+    @property
+    def frames_after_key(self) -> int:
+        """Frames of a clip from its key frame on: the key frame is the centre of the last step."""
+        return self.step_len[-1] // 2
+
+    def centres(self) -> list[int]:
+        """The frame at the centre of every step; that of the last is the clip's key frame."""
+        return [self.span(step).stop - self.frames_after_key for step in range(self.steps)]
 
     def slow_indices(self) -> list[int]:
         """Frames of the fast clip that form the slow pathway's clip.

@@ -7,13 +7,14 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from pgt import mgrid
-from pgt.config import NAME
-from pgt.evaluate import ensemble, step_scores
+from pgt.config import ENSEMBLES, NAME
+from pgt.evaluate import box_scores, ensemble, step_scores, together
 from pgt.outputs import StepOutputs
 from pgt.plan import StepPlan
+from pgt.targets import step_boxes, step_target
 from pgt.truncation import StepGradients
 from slowfast.datasets.batch import Batch
-from slowfast.engine.task import TASK_REGISTRY
+from slowfast.engine.task import TASK_REGISTRY, Prediction, model_inputs
 from slowfast.engine.update import Update
 from slowfast.models.losses import build_loss
 
@@ -34,6 +35,7 @@ class ProgressiveTask(StepGradients, StepOutputs):
         self.full_gradient = options.FULL_GRADIENT
         self.progressive_eval = options.PG_EVAL
         self.ensemble_method = options.ENSEMBLE_METHOD
+        self.all_steps = options.ALL_STEP_TEST
 
     @staticmethod
     def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
@@ -55,12 +57,17 @@ class ProgressiveTask(StepGradients, StepOutputs):
         """
         memory, losses, scores = None, [], []
         plan = self.plan.for_clips(batch.inputs)
-        final = plan.steps - 1
+        moments, final = step_boxes(batch, plan), plan.steps - 1
         for s, step_inputs in enumerate(plan.split(batch.inputs)):
             with update.sync(last=s == final or not self.together):
                 with update.autocast():
-                    logits, memory = model(step_inputs, memory)
-                    loss = self.weights[s] * self.loss(logits, batch.labels)
+                    if moments is None:
+                        logits, memory = model(step_inputs, memory)
+                        target = step_target(batch, plan, s)
+                    else:
+                        logits, memory = model(step_inputs, memory, moments[s].boxes)
+                        target = moments[s].labels
+                    loss = self.weights[s] * self.loss(logits, target)
                 if not self.full_gradient:
                     update.backward(loss)
                     loss = loss.detach()
@@ -73,10 +80,20 @@ class ProgressiveTask(StepGradients, StepOutputs):
         if self.together:
             update()
         mean_loss = torch.stack(losses).detach().sum() / sum(self.weights[: plan.steps])
-        return {"loss": mean_loss, "scores": torch.stack(scores).mean(dim=0)}
+        # Steps have boxes of their own, so their scores have no mean.
+        return {"loss": mean_loss, "scores": torch.stack(scores).mean(dim=0) if moments is None else scores[-1]}
 
-    def predict(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Class scores of the clips: the steps' ensemble (PGT.PG_EVAL), or one forward over the whole clip."""
-        if self.progressive_eval:
-            return ensemble(step_scores(model, batch.inputs, self.plan.for_clips(batch.inputs)), self.ensemble_method)
-        return model.whole_clip(batch.inputs)
+    def predict(self, model: nn.Module, batch: Batch) -> Prediction:
+        """Class scores of the clips: the steps' ensemble (PGT.PG_EVAL), or one forward over the whole clip; of boxes
+        those of the last step, or of all (PGT.ALL_STEP_TEST).
+        """
+        if not self.progressive_eval:
+            boxes = batch.moments[-1] if batch.moments else None
+            return Prediction(model.whole_clip(*model_inputs(batch.inputs, boxes)), boxes)
+        plan = self.plan.for_clips(batch.inputs)
+        if batch.moments:
+            predictions = box_scores(model, batch, plan)
+            return together(predictions) if self.all_steps else predictions[-1]
+        steps = step_scores(model, batch.inputs, plan)
+        variants = {method: ensemble(steps, method) for method in ENSEMBLES}
+        return Prediction(ensemble(steps, self.ensemble_method), steps=steps.transpose(0, 1), variants=variants)

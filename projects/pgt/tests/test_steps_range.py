@@ -67,8 +67,8 @@ def test_a_batch_of_some_steps_trains_as_a_run_of_those_steps(variant, steps, to
     for (name, weight), same in zip(model.state_dict().items(), twin.state_dict().values(), strict=True):
         assert torch.equal(weight, same), name
     with torch.no_grad():
-        scores = build_task(drawn).predict(model.eval(), batch)
-        assert torch.equal(scores, build_task(fixed).predict(model, batch))
+        scores = build_task(drawn).predict(model.eval(), batch).scores
+        assert torch.equal(scores, build_task(fixed).predict(model, batch).scores)
 
 
 def test_a_clip_of_no_whole_number_of_steps_is_named(progressive_cfg, parity):

@@ -169,8 +169,8 @@ def test_predict_progressively_and_on_the_whole_clip(method, progressive_cfg, pa
         scores, memory = model(step, memory)
         steps.append(scores)
     expected = {"sum": sum(steps), "max": torch.stack(steps).amax(dim=0), "last": steps[-1]}[method]
-    torch.testing.assert_close(build_task(cfg).predict(model, batch), expected)
-    whole = build_task(progressive_cfg("slow", "PGT.PG_EVAL", False)).predict(model, batch)
+    torch.testing.assert_close(build_task(cfg).predict(model, batch).scores, expected)
+    whole = build_task(progressive_cfg("slow", "PGT.PG_EVAL", False)).predict(model, batch).scores
     torch.testing.assert_close(whole, model.whole_clip(batch.inputs))
 
 

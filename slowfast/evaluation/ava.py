@@ -1,0 +1,262 @@
+"""Frame mAP at IoU 0.5, the measure of AVA (Gu et al., AVA, CVPR 2018, section 4), over all key frames at once.
+
+The published evaluation (ActivityNet's `get_ava_performance.py` as the SlowFast code base uses it, on the evaluator of
+the TensorFlow object detection API) is followed to the order of its operations, because the result depends on it where
+scores are equal:
+
+- the boxes of a key frame and class take their turn in the order in which they are listed, not by score;
+- a box goes to the ground truth that it overlaps most, the first of several, and counts if that one is free and the
+  overlap is 0.5 or more; it never goes to the second best;
+- boxes without area count for nothing; those on key frames without ground truth are wrong;
+- the boxes of a class are joined in the order in which key frames first appear in the list, and ranked by
+  `numpy.argsort(scores)[::-1]`. That sort leaves the order of equal scores to NumPy and the processor, so two
+  machines may differ in the third digit where many scores are equal.
+
+Shapes: boxes are (N, 4), x1, y1, x2, y2, as shares of the picture's width and height.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+MIN_OVERLAP = 0.5
+# Pairs of a detection and a ground truth box that are compared at a time: some 100 MB.
+_PAIRS_AT_A_TIME = 1_000_000
+
+
+@dataclasses.dataclass
+class BoxRows:
+    """Boxes with one class each, as the lines of an AVA file.
+
+    Attributes:
+        key_frames: (video, second) of each key frame, none twice; some may have no box.
+        key_frame: (N,) position of the box's key frame in `key_frames`.
+        boxes: (N, 4) float64.
+        classes: (N,) class ids, counted from 1.
+        scores: (N,); in ground truth the number of the person, or None.
+    """
+
+    key_frames: list[tuple[str, int]]
+    key_frame: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self.key_frame = np.asarray(self.key_frame, dtype=np.int64)
+        self.boxes = np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4)
+        self.classes = np.asarray(self.classes, dtype=np.int64)
+        columns = {"key_frame": self.key_frame, "boxes": self.boxes, "classes": self.classes}
+        if self.scores is not None:
+            self.scores = np.asarray(self.scores)
+            columns["scores"] = self.scores
+        sizes = {name: len(column) for name, column in columns.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"the columns of one list of boxes must be equally long, but they are {sizes}")
+        if len(set(self.key_frames)) < len(self.key_frames):
+            raise ValueError("a key frame stands in the list of key frames twice")
+        if len(self.key_frame) and not 0 <= self.key_frame.min() <= self.key_frame.max() < len(self.key_frames):
+            raise ValueError(f"boxes name key frames outside 0 to {len(self.key_frames) - 1}")
+
+    def __len__(self) -> int:
+        return len(self.key_frame)
+
+    @classmethod
+    def from_columns(
+        cls,
+        videos: Sequence[str],
+        seconds: Sequence[int],
+        boxes: np.ndarray,
+        classes: Sequence[int],
+        scores: Sequence[float] | None = None,
+    ) -> BoxRows:
+        """From the columns of a file: a video, second, box, class and score for each of N boxes."""
+        numbers: dict[tuple[str, int], int] = {}
+        keys = zip(map(str, videos), map(int, seconds), strict=True)
+        key_frame = [numbers.setdefault(key, len(numbers)) for key in keys]
+        return cls(list(numbers), key_frame, boxes, classes, scores)
+
+    def select(self, kept: np.ndarray) -> BoxRows:
+        """The boxes where `kept` (N,) is true, in the same order."""
+        scores = None if self.scores is None else self.scores[kept]
+        return BoxRows(self.key_frames, self.key_frame[kept], self.boxes[kept], self.classes[kept], scores)
+
+
+def evaluate_ava(
+    groundtruth: BoxRows,
+    detections: BoxRows,
+    excluded: Iterable[tuple[str, int]] = (),
+    class_ids: Iterable[int] | None = None,
+) -> dict:
+    """Average precision of each class and their mean, as the published evaluation gives it.
+
+    Args:
+        groundtruth: the annotated boxes.
+        detections: boxes with scores.
+        excluded: key frames, (video, second), to leave out of both.
+        class_ids: ids of the classes to measure, as a label map lists them; boxes of others are left out. The published
+            tool needs them; without them, all classes of the two lists are measured, which gives the same mean.
+
+    Returns:
+        `{"mAP@0.5": mean over the classes with ground truth (nan if there is none), "AP": {class id: float}}`, where
+        AP is nan for a class without ground truth and 0 for one without detections.
+
+    Raises:
+        ValueError: detections without scores, values that are not numbers, a ground truth box whose ends are in the
+            wrong order, or class ids below 1 or none at all.
+    """
+    _check(groundtruth, detections)
+    ids = _class_ids(groundtruth, detections, class_ids)
+    groundtruth = groundtruth.select(np.isin(groundtruth.classes, ids))
+    detections = detections.select(np.isin(detections.classes, ids))
+    rank = _first_appearance(detections)
+
+    excluded = set(excluded)
+    groundtruth = groundtruth.select(~_on(groundtruth, excluded))
+    x1, y1, x2, y2 = detections.boxes.T
+    detections = detections.select((x1 < x2) & (y1 < y2) & ~_on(detections, excluded))
+    correct = _correct(groundtruth, detections)
+
+    order = np.lexsort((rank[detections.key_frame], detections.classes))
+    classes, scores, correct = detections.classes[order], detections.scores[order].astype(np.float64), correct[order]
+    first, last = np.searchsorted(classes, ids, "left"), np.searchsorted(classes, ids, "right")
+    positives = np.array([np.count_nonzero(groundtruth.classes == class_id) for class_id in ids])
+    precisions = {
+        int(class_id): _average_precision(scores[a:b], correct[a:b], number)
+        for class_id, a, b, number in zip(ids, first, last, positives, strict=True)
+    }
+    measured = [value for value in precisions.values() if not np.isnan(value)]
+    return {"mAP@0.5": float(np.mean(measured)) if measured else float("nan"), "AP": precisions}
+
+
+def _check(groundtruth: BoxRows, detections: BoxRows) -> None:
+    if detections.scores is None:
+        raise ValueError("detections need a score for every box")
+    for name, rows in (("ground truth", groundtruth), ("detections", detections)):
+        wrong = np.count_nonzero(~np.isfinite(rows.boxes).all(axis=1))
+        if wrong:
+            raise ValueError(f"{wrong} boxes of the {name} are not four finite numbers")
+    if np.isnan(detections.scores).any():
+        raise ValueError(f"{np.count_nonzero(np.isnan(detections.scores))} scores of detections are not numbers")
+    x1, y1, x2, y2 = groundtruth.boxes.T
+    wrong = np.flatnonzero((x1 > x2) | (y1 > y2))
+    if len(wrong):
+        video, second = groundtruth.key_frames[groundtruth.key_frame[wrong[0]]]
+        raise ValueError(
+            f"{len(wrong)} ground truth boxes end before they begin, the first on {video}, second {second}: "
+            f"{groundtruth.boxes[wrong[0]].tolist()}"
+        )
+
+
+def _class_ids(groundtruth: BoxRows, detections: BoxRows, class_ids: Iterable[int] | None) -> np.ndarray:
+    """Sorted ids of the classes to measure."""
+    if class_ids is None:
+        ids = np.union1d(groundtruth.classes, detections.classes)
+    else:
+        ids = np.unique(np.array(list(class_ids), dtype=np.int64))
+        if len(ids) == 0:
+            raise ValueError("there are no class ids to measure")
+    if len(ids) and ids[0] < 1:
+        raise ValueError(f"class id {ids[0]}: classes are counted from 1")
+    return ids
+
+
+def _first_appearance(rows: BoxRows) -> np.ndarray:
+    """For each key frame the number of the row in which it first appears."""
+    first = np.full(len(rows.key_frames), len(rows), dtype=np.int64)
+    # Of several values for one place the last stays, so backwards the first row does.
+    first[rows.key_frame[::-1]] = np.arange(len(rows))[::-1]
+    return first
+
+
+def _on(rows: BoxRows, excluded: set[tuple[str, int]]) -> np.ndarray:
+    """(N,) whether a box is on an excluded key frame."""
+    return np.array([key in excluded for key in rows.key_frames], dtype=bool)[rows.key_frame]
+
+
+def _correct(groundtruth: BoxRows, detections: BoxRows) -> np.ndarray:
+    """(N,) whether each detection is the first to find the ground truth box that it overlaps most."""
+    numbers = {key: number for number, key in enumerate(groundtruth.key_frames)}
+    shared = np.array([numbers.get(key, -1) for key in detections.key_frames], dtype=np.int64)
+    classes = 1 + max(groundtruth.classes.max(initial=0), detections.classes.max(initial=0))
+    place = groundtruth.key_frame * classes + groundtruth.classes
+    by_place = np.argsort(place, kind="stable")
+    wanted = shared[detections.key_frame] * classes + detections.classes
+    wanted[shared[detections.key_frame] < 0] = -1
+    first = np.searchsorted(place[by_place], wanted, "left")
+    number = np.searchsorted(place[by_place], wanted, "right") - first
+
+    found = np.full(len(detections), -1, dtype=np.int64)
+    compared = np.flatnonzero(number)
+    for some in _split(compared, number[compared]):
+        best, overlap = _best(groundtruth.boxes[by_place], detections.boxes[some], first[some], number[some])
+        found[some] = np.where(overlap >= MIN_OVERLAP, best, -1)
+    candidates = np.flatnonzero(found >= 0)
+    correct = np.zeros(len(detections), dtype=bool)
+    correct[candidates[np.unique(found[candidates], return_index=True)[1]]] = True
+    return correct
+
+
+def _split(rows: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
+    """Parts of `rows` whose sizes sum up to about `_PAIRS_AT_A_TIME` each."""
+    if len(rows):
+        part = np.cumsum(sizes) // _PAIRS_AT_A_TIME
+        yield from np.split(rows, np.flatnonzero(np.diff(part)) + 1)
+
+
+def _best(truth: np.ndarray, boxes: np.ndarray, first: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The box of truth[first : first + number] that each box overlaps most, and how much.
+
+    Args:
+        truth: (G, 4).
+        boxes: (N, 4).
+        first, number: (N,); number at least 1.
+
+    Returns:
+        Positions in `truth` and IoU, both (N,).
+    """
+    starts = np.cumsum(number) - number
+    pair_of = np.repeat(np.arange(len(boxes)), number)
+    other = np.arange(len(pair_of)) + np.repeat(first - starts, number)
+    overlap = _overlap(boxes[pair_of], truth[other])
+    most = np.maximum.reduceat(overlap, starts)
+    # The first pair of each box that reaches its maximum.
+    reached = np.flatnonzero(overlap == most[pair_of])
+    pair = reached[np.searchsorted(pair_of[reached], np.arange(len(boxes)))]
+    return other[pair], most
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU of each of N pairs of boxes; the operations are in the published order, so that 0.5 is 0.5 in both.
+
+    Boxes of `a` have an area, so the union is never 0.
+    """
+    heights = np.maximum(0.0, np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1]))
+    widths = np.maximum(0.0, np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0]))
+    common = heights * widths
+    area_a = (a[:, 3] - a[:, 1]) * (a[:, 2] - a[:, 0])
+    area_b = (b[:, 3] - b[:, 1]) * (b[:, 2] - b[:, 0])
+    return common / (area_a + area_b - common)
+
+
+def _average_precision(scores: np.ndarray, correct: np.ndarray, positives: int) -> float:
+    """Area under the precision-recall curve, where precision is made to fall with recall (VOC's development kit).
+
+    Args:
+        scores: (N,) of one class, in the published order of boxes.
+        correct: (N,) booleans.
+        positives: ground truth boxes; nan is returned for 0.
+    """
+    if positives == 0:
+        return float("nan")
+    if len(scores) == 0:
+        return 0.0
+    # Not a stable sort, though ties depend on it: it is what the published code calls.
+    hits = np.cumsum(correct[np.argsort(scores)[::-1]])
+    precision = hits / np.arange(1, len(hits) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    recall_gain = np.diff(hits, prepend=0) / positives
+    return float(np.sum(recall_gain * precision))

@@ -1,0 +1,138 @@
+"""Tables of arrays as one file, npz or Parquet.
+
+A file holds a main table and any number of others; a table is columns of N rows each, (N, ...). In npz a column of the
+main table is an array of its name, one of another table is `TABLE.COLUMN`. In Parquet every row of every table is a
+row, the text column `table` names its table ("" is the main one), and rows of further dimensions are flat lists.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from slowfast.utils.files import write_whole
+
+Table = Mapping[str, np.ndarray]
+FORMATS = (".npz", ".parquet")
+_ABOUT = "about"
+
+
+def check_format(path: str | os.PathLike) -> None:
+    """ValueError if `path` does not end in .npz or .parquet, or Parquet's package is missing."""
+    suffix = os.path.splitext(path)[1]
+    if suffix not in FORMATS:
+        raise ValueError(f"{path}: predictions are written to files that end in {' or '.join(FORMATS)}")
+    if suffix == ".parquet":
+        _pyarrow()
+
+
+def write_tables(path: str | os.PathLike, main: Table, others: Mapping[str, Table], about: dict[str, Any]) -> None:
+    """Let the main process write a file, whole or not at all.
+
+    Args:
+        about: whatever JSON holds, to stand beside the tables.
+
+    Raises:
+        ValueError: as `check_format`.
+        OSError: the file cannot be written.
+    """
+    check_format(path)
+    fill = _fill_parquet if os.fspath(path).endswith(".parquet") else _fill_npz
+    write_whole(os.path.abspath(path), lambda stream: fill(stream, {"": main, **others}, about))
+
+
+def read_tables(path: str | os.PathLike) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """The tables of a file by name ("" is the main one), and what stands beside them.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is none of ours, or not whole; otherwise as `check_format`.
+    """
+    check_format(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no file of predictions {path}")
+    read = _read_parquet if os.fspath(path).endswith(".parquet") else _read_npz
+    try:
+        return read(os.fspath(path))
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a whole file of predictions: {error}") from error
+
+
+def _fill_npz(stream: Any, tables: Mapping[str, Table], about: dict[str, Any]) -> None:
+    arrays = {
+        f"{table}.{name}" if table else name: column
+        for table, columns in tables.items()
+        for name, column in columns.items()
+    }
+    np.savez(stream, **arrays, **{_ABOUT: json.dumps(about)})
+
+
+def _read_npz(path: str) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    tables: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(path) as arrays:
+        about = json.loads(arrays[_ABOUT].item())
+        for key in arrays.files:
+            table, _, name = key.rpartition(".")
+            if key != _ABOUT:
+                tables.setdefault(table, {})[name] = arrays[key]
+    return tables, about
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ValueError(
+            "Parquet files take pyarrow, not installed here: pip install pyarrow (the extra `features`), or write .npz"
+        ) from error
+    return pyarrow
+
+
+def _fill_parquet(stream: Any, tables: Mapping[str, Table], about: dict[str, Any]) -> None:
+    pyarrow = _pyarrow()
+    shapes = {table: {name: list(c.shape[1:]) for name, c in columns.items()} for table, columns in tables.items()}
+    parts = [_arrow_table(table, columns) for table, columns in tables.items()]
+    whole = pyarrow.concat_tables(parts, promote_options="default")
+    metadata = {_ABOUT: json.dumps(about), "shapes": json.dumps(shapes)}
+    pyarrow.parquet.write_table(whole.replace_schema_metadata(metadata), stream)
+
+
+def _arrow_table(table: str, columns: Table) -> Any:
+    pyarrow = _pyarrow()
+    rows = len(next(iter(columns.values())))
+    arrays = {"table": pyarrow.array([table] * rows, pyarrow.string())}
+    for name, column in columns.items():
+        if column.dtype.kind == "U":
+            # Names of files may hold bytes that are no text, which Parquet does not take.
+            arrays[name] = pyarrow.array([text.encode(errors="backslashreplace").decode() for text in column.tolist()])
+        elif column.ndim == 1:
+            arrays[name] = pyarrow.array(column)
+        else:
+            flat = pyarrow.array(np.ascontiguousarray(column).reshape(-1))
+            arrays[name] = pyarrow.FixedSizeListArray.from_arrays(flat, int(np.prod(column.shape[1:])))
+    return pyarrow.table(arrays)
+
+
+def _read_parquet(path: str) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    pyarrow = _pyarrow()
+    whole = pyarrow.parquet.read_table(path)
+    metadata = whole.schema.metadata or {}
+    about, shapes = json.loads(metadata[_ABOUT.encode()]), json.loads(metadata[b"shapes"])
+    table_of = whole.column("table").to_numpy()
+    tables: dict[str, dict[str, np.ndarray]] = {}
+    for table, columns in shapes.items():
+        rows = whole.filter(pyarrow.array(table_of == table))
+        tables[table] = {name: _numpy_column(rows.column(name), shape) for name, shape in columns.items()}
+    return tables, about
+
+
+def _numpy_column(column: Any, shape: list[int]) -> np.ndarray:
+    if shape:
+        return column.combine_chunks().flatten().to_numpy().reshape(len(column), *shape)
+    values = column.to_numpy()
+    return values.astype(str) if values.dtype == object else values

@@ -1,0 +1,87 @@
+"""Label maps: names and numbers of classes in the text format of protocol buffers, as AVA's authors publish them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+# A field, the head of a block, its end, or a comment.
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<field>\w+)\s*:\s*(?P<value>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s{}"'#,;]+)\s*[,;]?
+        |(?P<block>\w+)\s*:?\s*\{
+        |(?P<end>\})\s*[,;]?
+        |(?P<comment>\#[^\n]*)
+    )""",
+    re.VERBOSE,
+)
+_ID_FIELDS, _NAME_FIELDS = ("id", "label_id"), ("name", "label_name")
+
+
+def read_label_map(path: str) -> dict[int, str]:
+    """Class id -> name, in the order of the file.
+
+    Reads blocks `item { name: "..." id: 1 }` and `label { name: "..." label_id: 1 label_type: ... }`, fields in any
+    order, on any lines; other fields are passed over. Ids start at 1 and may have gaps.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: text that is no label map, a block without id or name, an id under 1 or that comes twice, or no
+            class at all; with file, line number and line.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no label map {path}")
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
+        text = stream.read()
+    names: dict[int, str] = {}
+    for block, start, end in _blocks(text, path):
+        try:
+            number, name = _class_of(block)
+            if number in names:
+                raise ValueError(f"id {number} comes twice ({names[number]!r} and {name!r})")
+        except ValueError as error:
+            raise ValueError(f"{_place(path, text, start)}: {error} (block {text[start:end].strip()!r})") from None
+        names[number] = name
+    if not names:
+        raise ValueError(f'{path} names no class; it needs blocks like item {{ name: "stand" id: 1 }}')
+    return names
+
+
+def _blocks(text: str, path: str) -> list[tuple[dict[str, str], int, int]]:
+    """Fields of each block, with the places in the text where the block starts and ends."""
+    blocks, fields, start, at = [], None, 0, 0
+    while text[at:].strip():
+        token = _TOKEN.match(text, at)
+        kind = token.lastgroup if token else None
+        if kind in (None, "block" if fields is not None else "end") or (kind == "value" and fields is None):
+            at += len(text[at:]) - len(text[at:].lstrip())
+            raise ValueError(f"{_place(path, text, at)}: {_line(text, at)!r} is no part of a label map")
+        if kind == "block":
+            fields, start = {}, token.start("block")
+        elif kind == "value":
+            fields[token["field"]] = token["value"]
+        elif kind == "end":
+            blocks.append((fields, start, token.end("end")))
+            fields = None
+        at = token.end()
+    if fields is not None:
+        raise ValueError(f"{_place(path, text, start)}: {_line(text, start)!r} opens a block that does not end")
+    return blocks
+
+
+def _class_of(fields: dict[str, str]) -> tuple[int, str]:
+    number = next((fields[key] for key in _ID_FIELDS if key in fields), None)
+    name = next((fields[key] for key in _NAME_FIELDS if key in fields), None)
+    if number is None or name is None:
+        raise ValueError(f"a class needs an id ({' or '.join(_ID_FIELDS)}) and a name")
+    if not number.isdecimal() or int(number) < 1:
+        raise ValueError(f"id {number} is not a whole number from 1")
+    return int(number), re.sub(r"\\(.)", r"\1", name[1:-1]) if name[0] in "\"'" else name
+
+
+def _place(path: str, text: str, at: int) -> str:
+    return f"{path}, line {text.count(chr(10), 0, at) + 1}"
+
+
+def _line(text: str, at: int) -> str:
+    return text[:at].rpartition("\n")[2] + text[at:].partition("\n")[0]

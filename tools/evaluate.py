@@ -1,0 +1,83 @@
+"""Every metric of saved predictions once more, or AVA's frame mAP of CSV files.
+
+python tools/evaluate.py PREDICTIONS [--classes FILE] [--per-class] [--output DIR] [--plot PNG]
+python tools/evaluate.py --ava GROUNDTRUTH DETECTIONS [--excluded FILE] [--label-map FILE] [...]
+
+PREDICTIONS is what a test writes, .npz or .parquet. The table of metrics is printed; --output writes metrics.json,
+classes.csv and, where videos have one label, confusion.csv; --plot draws the accuracy after each step, if the model
+reads in steps, beside the confusion matrix or the classes' average precision (needs matplotlib, the extra `plot`).
+
+--ava takes files in AVA's CSV format. With a label map only its classes are measured, as by the published tool;
+without one all classes of the two files. The mean is always that of the classes with ground truth.
+"""
+
+import argparse
+import sys
+
+from slowfast.evaluation.ava_files import read_detections, read_excluded, read_groundtruth
+from slowfast.evaluation.predictions import load
+from slowfast.evaluation.report import (
+    Report,
+    format_report,
+    read_class_names,
+    report_of,
+    report_of_ava,
+    write_report,
+)
+from slowfast.evaluation.report_plot import plot_report
+from slowfast.utils.label_map import read_label_map
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("predictions", nargs="?", metavar="PREDICTIONS", help="file of a test, .npz or .parquet")
+    parser.add_argument("--ava", nargs=2, metavar=("GROUNDTRUTH", "DETECTIONS"), help="CSV files, instead")
+    parser.add_argument("--excluded", metavar="FILE", help="CSV file of key frames to leave out (with --ava)")
+    parser.add_argument("--label-map", metavar="FILE", help="the classes that count, .pbtxt (with --ava)")
+    parser.add_argument("--classes", metavar="FILE", help="names of classes: .pbtxt, .json, or text with a name a line")
+    parser.add_argument("--per-class", action="store_true", help="print the table of classes too")
+    parser.add_argument("--output", metavar="DIR", help="folder for metrics.json, classes.csv, confusion.csv")
+    parser.add_argument("--plot", metavar="PNG", help="picture to draw")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
+    args = parser.parse_args()
+    if (args.predictions is None) == (args.ava is None):
+        parser.error("give either a file of predictions or --ava GROUNDTRUTH DETECTIONS")
+    if args.ava is None and (args.excluded or args.label_map):
+        parser.error("--excluded and --label-map belong to --ava; predictions hold both")
+    if args.ava and args.classes:
+        parser.error("with --ava the classes and their names come from --label-map")
+    return args
+
+
+def measure(args: argparse.Namespace) -> Report:
+    if args.ava is None:
+        return report_of(load(args.predictions), read_class_names(args.classes) if args.classes else None)
+    groundtruth, detections = args.ava
+    return report_of_ava(
+        read_groundtruth(groundtruth),
+        read_detections(detections),
+        read_excluded(args.excluded) if args.excluded else set(),
+        read_label_map(args.label_map) if args.label_map else None,
+    )
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        report = measure(args)
+        print(format_report(report, args.per_class))
+        written = write_report(report, args.output) if args.output else []
+        if args.plot:
+            plot_report(report, args.plot)
+            written.append(args.plot)
+    except (ValueError, OSError) as error:
+        if args.debug:
+            raise
+        print(f"error: {error} (--debug shows where)", file=sys.stderr)
+        return 2
+    print("".join(f"wrote {path}\n" for path in written), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
