@@ -9,9 +9,8 @@ memory as inputs and outputs. `export.json` names and measures all of them. See 
 import argparse
 import sys
 
-from slowfast.config import load_config
 from slowfast.engine.export import export
-from slowfast.engine.own_settings import settings_to_test
+from slowfast.engine.own_settings import settings_of
 from slowfast.utils.logging import setup_logging
 
 
@@ -34,7 +33,7 @@ def main() -> int:
     overrides = [*given, *args.overrides]
     try:
         setup_logging()
-        cfg = load_config(args.cfg, overrides) if args.cfg else settings_to_test(overrides)
+        cfg = settings_of(args.cfg, overrides)
         about = export(cfg, args.output, args.formats, args.batch, args.opset)
     except (ValueError, OSError) as error:
         if args.debug:

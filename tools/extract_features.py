@@ -13,10 +13,10 @@ import functools
 import json
 import sys
 
-from slowfast.config import activate_projects, load_config
+from slowfast.config import activate_projects
 from slowfast.datasets.unreadable import UnreadableError
 from slowfast.engine.features import KINDS, FeatureOptions, extract
-from slowfast.engine.own_settings import settings_to_test
+from slowfast.engine.own_settings import settings_of
 from slowfast.utils.elastic import LostContactError, ProcessFailedError, RunStopped
 from slowfast.utils.launch import launch
 from slowfast.utils.logging import setup_logging
@@ -72,7 +72,7 @@ def main() -> int:
     args = parse_args()
     try:
         setup_logging()
-        cfg = load_config(args.cfg, settings(args)) if args.cfg else settings_to_test(settings(args))
+        cfg = settings_of(args.cfg, settings(args))
         options = FeatureOptions(
             args.output,
             args.kind,

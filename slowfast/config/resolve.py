@@ -2,9 +2,11 @@
 
 from contextlib import suppress
 from math import prod
+from typing import Any
 
 from fvcore.common.config import CfgNode
 
+from slowfast.config.merge import get_key
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
@@ -17,12 +19,24 @@ STEM_STRIDE = 4  # of ResNet and SlowFast, in space
 _HALVING_ARCHS = ("x3d", "r3d")
 
 # Older names of keys and the names that count.
-_RENAMED = {"LOGS.DIR": "OUTPUT_DIR", "LOGS.PERIOD": "LOG_PERIOD", "LOGS.LOG_MODEL": "LOG_MODEL_INFO"}
+_RENAMED = {
+    "LOGS.DIR": "OUTPUT_DIR",
+    "LOGS.PERIOD": "LOG_PERIOD",
+    "LOGS.LOG_MODEL": "LOG_MODEL_INFO",
+    "AVA.TRAIN_PCA_EIGVAL": "DATA.TRAIN_PCA_EIGVAL",
+    "AVA.TRAIN_PCA_EIGVEC": "DATA.TRAIN_PCA_EIGVEC",
+}
 
 
 def num_pathways(cfg: CfgNode) -> int:
     """Streams of frames the model reads: 2 for the archs of MODEL.MULTI_PATHWAY_ARCH, else 1."""
     return 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
+
+
+def stage_entry(table: list, stage: int, pathway: int) -> Any:
+    """table[stage][pathway] of a checked setting, a list a stage of a list a pathway; one entry stands for all."""
+    row = table[stage]
+    return row[pathway] if pathway < len(row) else row[0]
 
 
 def feature_strides(cfg: CfgNode) -> set[int]:
@@ -38,8 +52,9 @@ def feature_strides(cfg: CfgNode) -> set[int]:
         return {cfg.MVIT.PATCH_STRIDE[-1] * prod(strides[-1] for strides in cfg.MVIT.POOL_Q_STRIDE)}
     if cfg.MODEL.MODEL_NAME not in ("ResNet", "SlowFast"):
         return set()
+    strides = cfg.RESNET.SPATIAL_STRIDES
     return {
-        STEM_STRIDE * prod(row[p] if p < len(row) else row[0] for row in cfg.RESNET.SPATIAL_STRIDES)
+        STEM_STRIDE * prod(stage_entry(strides, stage, p) for stage in range(len(strides)))
         for p in range(num_pathways(cfg))
     }
 
@@ -48,8 +63,8 @@ def resolve(cfg: CfgNode, given: set[str]) -> None:
     """Changes `cfg` in place; the keys in `given`, full names that the user set, stay as they are."""
     for old, new in _RENAMED.items():
         if old in given and new not in given:
-            section, name = old.split(".")
-            cfg[new] = cfg[section][name]
+            *sections, name = new.split(".")
+            (cfg[sections[0]] if sections else cfg)[name] = get_key(cfg, old)
     if cfg.DATA.DECODING_BACKEND == "torchvision":
         # A warning, since this is often said before anybody has set up the log.
         logger.warning("DATA.DECODING_BACKEND torchvision is read as pyav, which decodes the same files.")

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowfast.checkpoint.io import find_checkpoints
-from slowfast.config import activate_projects, load_config
+from slowfast.config import activate_projects
 from slowfast.datasets.unreadable import UnreadableError
 from slowfast.engine.interrupt import TrainingInterrupted
-from slowfast.engine.own_settings import settings_to_test
+from slowfast.engine.own_settings import settings_of
 from slowfast.engine.parallel import CompileError
 from slowfast.engine.run_lock import alone_in_output_dir
 from slowfast.engine.test import test
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
     try:
         setup_logging()
         overrides = [*(arguments.opts or []), *arguments.overrides, *hosts(arguments), *extra]
-        cfg = settings_to_test(overrides) if arguments.cfg is None else load_config(arguments.cfg, overrides)
+        cfg = settings_of(arguments.cfg, overrides)
         launch(run, cfg, arguments.num_procs, arguments.init_method)
     except TrainingInterrupted as stop:
         logger.info("%s", stop)

@@ -139,13 +139,14 @@ def _write_graph(
     """Write and check the files of a graph; `other` has arguments of another batch. What `export.json` says of it."""
     program, dynamic = trace(model, graph, any_batch)
     checked = other if dynamic else graph
+    wanted = outputs_of(model, checked)
     errors = {}
     for writer in writers:
         path = os.path.join(folder, f"{graph.name}.{writer.ending}")
         writer.write(program, graph, path, opset)
-        errors[writer.ending] = compare(model, checked, writer.run(path, checked))
+        errors[writer.ending] = compare(wanted, checked, writer.run(path, checked))
         logger.info("%s.%s: differs by %.1e from the model", graph.name, writer.ending, errors[writer.ending])
-    return _describe(model, graph, dynamic, errors)
+    return _describe(wanted, graph, dynamic, errors)
 
 
 @contextlib.contextmanager
@@ -191,14 +192,18 @@ def _trace(model: nn.Module, graph: Graph, shapes: Any) -> torch.export.Exported
         return torch.export.export(model, graph.args, dynamic_shapes=shapes, strict=False)
 
 
-def compare(model: nn.Module, graph: Graph, found: Sequence[Tensor]) -> float:
+@torch.no_grad()
+def outputs_of(model: nn.Module, graph: Graph) -> list[Tensor]:
+    """What the model computes of the graph's example arguments."""
+    return pytree.tree_leaves(model(*graph.args))
+
+
+def compare(wanted: Sequence[Tensor], graph: Graph, found: Sequence[Tensor]) -> float:
     """Largest difference between outputs of a file and of the model, over the largest number of each output.
 
     Raises:
         ValueError: it is over `TOLERANCE`, or the outputs have other shapes.
     """
-    with torch.no_grad():
-        wanted = pytree.tree_leaves(model(*graph.args))
     worst = 0.0
     for name, a, b in zip(graph.outputs, found, wanted, strict=True):
         if a.shape != b.shape:
@@ -210,10 +215,7 @@ def compare(model: nn.Module, graph: Graph, found: Sequence[Tensor]) -> float:
     return worst
 
 
-def _describe(model: nn.Module, graph: Graph, dynamic: bool, errors: dict[str, float]) -> dict[str, Any]:
-    with torch.no_grad():
-        results = pytree.tree_leaves(model(*graph.args))
-
+def _describe(results: Sequence[Tensor], graph: Graph, dynamic: bool, errors: dict[str, float]) -> dict[str, Any]:
     def tensors(names: Sequence[str], values: Sequence[Tensor]) -> list[dict[str, Any]]:
         pairs = zip(names, values, strict=True)
         return [{"name": name, "shape": [BATCH if dynamic else len(v), *v.shape[1:]]} for name, v in pairs]

@@ -21,6 +21,15 @@ logger = get_logger(__name__)
 _CONFIGS = Path(slowfast.__file__).parents[1] / "configs"
 
 
+def settings_of(file: str | None, overrides: Sequence[Any]) -> CfgNode:
+    """The configuration of a command: a YAML file's, or without one that of the checkpoint to test.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_config`, or `settings_to_test`.
+    """
+    return load_config(file, overrides) if file else settings_to_test(overrides)
+
+
 def settings_to_test(overrides: Sequence[Any]) -> CfgNode:
     """The configuration of the checkpoint that `TEST.CHECKPOINT_FILE_PATH` among `overrides` names, and they on top.
 

@@ -6,9 +6,9 @@ from torch import nn
 from slowfast.layers.conv import Conv3d
 
 
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """The nearest multiple of `divisor`, but not under 0.9 of `channels`, and at least one `divisor`."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+def round_channels(channels: float, divisor: int = 8, least: int | None = None) -> int:
+    """The nearest multiple of `divisor`, not under 0.9 of `channels` nor under `least` (None: one `divisor`)."""
+    rounded = max(divisor if least is None else least, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 

@@ -3,7 +3,7 @@
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from slowfast.config.resolve import STAGE_BLOCKS
+from slowfast.config.resolve import STAGE_BLOCKS, stage_entry
 from slowfast.models.architectures import TEMPORAL_KERNELS, TEMPORAL_POOL
 from slowfast.models.blocks import ResStage, residual_pathway
 from slowfast.models.build_parts import (
@@ -13,7 +13,6 @@ from slowfast.models.build_parts import (
     model_norm,
     norm_type,
     residual_options,
-    stage_entry,
 )
 from slowfast.models.resnet import ResNet
 from slowfast.models.slowfast import FuseFastToSlow, SlowFast

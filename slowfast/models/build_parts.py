@@ -6,6 +6,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from slowfast.config.resolve import stage_entry
 from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.norm import norm_layer
 from slowfast.layers.pool import SpaceTimePool
@@ -94,12 +95,6 @@ def _nonlocal_maker(cfg: CfgNode, stage: int, pathway: int) -> Callable[[int], n
         )
 
     return make
-
-
-def stage_entry(table: list, stage: int, pathway: int):
-    """table[stage][pathway] of a checked setting, a list a stage of a list a pathway; one entry stands for all."""
-    row = table[stage]
-    return row[pathway] if pathway < len(row) else row[0]
 
 
 def head_pool(cfg: CfgNode, frames: int, size: int) -> SpaceTimePool | RoIPool:

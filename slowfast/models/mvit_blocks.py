@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slowfast.layers.attention import Pooling, Size
+from slowfast.layers.se import round_channels
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,7 @@ class BlockSizes:
 
 def scaled_width(width: int, factor: float, divisor: int = 1) -> int:
     """`width` times `factor`, to the nearest multiple of `divisor`, or the next if that is under nine tenths of it."""
-    wanted = width * factor
-    rounded = max(1, int(wanted + divisor / 2) // divisor * divisor)
-    return int(rounded + divisor if rounded < 0.9 * wanted else rounded)
+    return round_channels(width * factor, divisor, least=1)
 
 
 def block_sizes(
