@@ -113,7 +113,8 @@ class BoxScores(Results):
             scores[:, class_ids - 1],
             class_ids,
             BoxRows.from_columns(*dataset.ground_truth),
-            excluded=list(dataset.excluded),
+            # What cannot be read counts neither way, as with whole videos.
+            excluded=[*dataset.excluded, *(dataset.key_frames[number] for number in sorted(self.part.skipped))],
             class_names=[dataset.class_names[class_id] for class_id in dataset.class_ids],
             meta=meta,
         )

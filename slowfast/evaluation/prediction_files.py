@@ -132,7 +132,7 @@ def _read_parquet(path: str) -> tuple[dict[str, dict[str, np.ndarray]], dict[str
 
 
 def _numpy_column(column: Any, shape: list[int]) -> np.ndarray:
-    if shape:
-        return column.combine_chunks().flatten().to_numpy().reshape(len(column), *shape)
-    values = column.to_numpy()
-    return values.astype(str) if values.dtype == object else values
+    flat = column.combine_chunks().flatten() if shape else column
+    # Copied: PyTorch warns of arrays that cannot be written to, as Arrow's are.
+    values = np.array(flat.to_numpy())
+    return values.astype(str) if values.dtype == object else values.reshape(len(column), *shape)

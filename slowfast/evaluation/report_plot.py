@@ -10,8 +10,9 @@ import numpy as np
 from slowfast.evaluation.report import Report
 from slowfast.utils.files import write_whole
 
-# Up to so many classes have their names at the axes.
+# Up to so many classes have their names at the axes, of the matrix and beside bars.
 _NAMED_CLASSES = 40
+_NAMED_BARS = 80
 # Up to so many have their shares written into the fields.
 _WRITTEN_CLASSES = 12
 _COLOURS = ("#2a6fbb", "#d9772b", "#3a8f4d", "#8a4fa3", "#a8322d", "#5c5c5c")
@@ -29,9 +30,16 @@ def plot_report(report: Report, path: str) -> None:
     plt = _pyplot()
     panels = [_plot_steps] if report.steps else []
     panels.append(_plot_classes if report.confusion is None else _plot_confusion)
-    side = min(max(5.0, 0.24 * min(len(report.rows), _NAMED_CLASSES * 2)), 14.0)
+    widths = [*([6.0] if report.steps else []), 8.0]
+    named = len(report.rows) <= (_NAMED_BARS if report.confusion is None else _NAMED_CLASSES)
+    height = max(5.0, 0.17 * len(report.rows)) if named else 7.0
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(6.0 * (len(panels) - 1) + side + 1.5, side), squeeze=False, layout="constrained"
+        1,
+        len(panels),
+        figsize=(sum(widths), height),
+        width_ratios=widths,
+        squeeze=False,
+        layout="constrained",
     )
     for panel, draw in zip(axes[0], panels, strict=True):
         draw(panel, report)
@@ -63,6 +71,7 @@ def _plot_steps(panel: Any, report: Report) -> None:
     panel.xaxis.get_major_locator().set_params(integer=True)
     panel.grid(color="#dddddd", linewidth=0.6)
     panel.legend(fontsize=8)
+    panel.set_box_aspect(0.8)
 
 
 def _plot_confusion(panel: Any, report: Report) -> None:
@@ -88,11 +97,12 @@ def _plot_confusion(panel: Any, report: Report) -> None:
 def _plot_classes(panel: Any, report: Report) -> None:
     """A bar for every class that has samples, the best on top."""
     rows = sorted((row for row in report.rows if row.samples), key=lambda row: row.value)
-    panel.barh(range(len(rows)), [row.value for row in rows], color=_COLOURS[0])
+    named = len(rows) <= _NAMED_BARS
+    panel.barh(range(len(rows)), [row.value for row in rows], height=0.8 if named else 1.0, color=_COLOURS[0])
     panel.set_xlabel(report.measure)
     panel.set_xlim(left=0)
     panel.set_ylim(-0.6, len(rows) - 0.4)
-    if len(rows) <= 2 * _NAMED_CLASSES:
+    if named:
         panel.set_yticks(range(len(rows)), [f"{row.name} ({row.samples})" for row in rows], fontsize=7)
     else:
-        panel.set_ylabel("classes by their value")
+        panel.set_ylabel("classes, worst to best")

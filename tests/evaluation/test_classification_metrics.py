@@ -129,3 +129,27 @@ def test_no_scores_at_all():
 def test_unknown_method():
     with pytest.raises(ValueError, match="ENSEMBLE_METHOD 'mean'"):
         ViewEnsemble(1, 1, "mean", "a")
+
+
+@pytest.mark.parametrize("method", ["sum", "max"])
+def test_further_scores_of_views_are_joined_the_same_way(method):
+    scores, video, view = views()
+    steps = torch.randn(3, 4, 6, 5, generator=torch.Generator().manual_seed(1))
+    parts = [ViewEnsemble(3, 4, method, "abc") for _ in range(2)]
+    for part, piece in zip(parts, (slice(0, 5), slice(5, 12)), strict=True):
+        v, w = video[piece], view[piece]
+        part.add(scores[v, w], torch.tensor([4, 0, 2])[v], v, w, {"steps": steps[v, w], "last": scores[v, w] ** 2})
+    parts[0].merge(parts[1])
+    parts[0].skip(1)
+    joined = {"": parts[0].result()[0], **parts[0].result_others()}
+    for name, values in (("", scores), ("steps", steps), ("last", scores**2)):
+        expected = values.sum(dim=1) if method == "sum" else values.amax(dim=1)
+        torch.testing.assert_close(joined[name], expected[[0, 2]])
+
+
+def test_further_scores_must_come_with_every_view():
+    ensemble = ViewEnsemble(1, 2, "sum", "a")
+    one, first = torch.rand(1, 3), torch.tensor([0])
+    ensemble.add(one, first, first, first, {"steps": one})
+    with pytest.raises(ValueError, match=r"scores \[''\] came after scores \['', 'steps'\]"):
+        ensemble.add(one, first, first, first + 1)

@@ -1,0 +1,174 @@
+"""Reading and writing AVA's CSV files."""
+
+import csv
+import os
+import time
+
+import numpy as np
+import pytest
+
+from slowfast.evaluation import evaluate_ava, evaluate_ava_files
+from slowfast.evaluation.ava import BoxRows
+from slowfast.evaluation.ava_files import (
+    read_detections,
+    read_excluded,
+    read_groundtruth,
+    write_detections,
+    write_groundtruth,
+)
+
+LINES = ["a,0902,0.1,0.2,0.5,0.6,3,0.25", "b c,903,-0.004,0,1e0,.75,80,0.5"]
+
+
+def listed(rows):
+    """The rows as plain tuples."""
+    scores = [None] * len(rows) if rows.scores is None else rows.scores.tolist()
+    columns = (rows.key_frame.tolist(), rows.boxes.tolist(), rows.classes.tolist(), scores)
+    return [(*rows.key_frames[k], *box, c, s) for k, box, c, s in zip(*columns, strict=True)]
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(*lines, end="\n"):
+        path = tmp_path / "boxes.csv"
+        path.write_bytes("".join(line + end for line in lines).encode("utf-8", "surrogateescape"))
+        return path
+
+    return write
+
+
+EXPECTED = [("a", 902, 0.1, 0.2, 0.5, 0.6, 3, 0.25), ("b c", 903, -0.004, 0.0, 1.0, 0.75, 80, 0.5)]
+
+
+@pytest.mark.parametrize(
+    "lines, end",
+    [
+        (LINES, "\n"),
+        (LINES, "\r\n"),
+        (["", LINES[0], "   ", LINES[1], ""], "\n"),
+        (["\ufeff" + LINES[0], LINES[1]], "\n"),
+        ([" , ".join(LINES[0].split(",")).replace(" ", "", 1), '"b c"' + LINES[1][3:]], "\n"),
+        ([LINES[0].replace("0902", "9_02"), LINES[1]], "\n"),
+    ],
+)
+def test_lines_that_read(written, lines, end):
+    assert listed(read_detections(written(*lines, end=end))) == EXPECTED
+
+
+def test_the_eighth_column(written):
+    both = written("a,1,0,0,1,1,1", "a,1,0,0,1,1,1,0.5")
+    assert read_detections(both).scores.tolist() == [1.0, 0.5]
+    without = written("a,1,0,0,1,1,1")
+    assert read_detections(without).scores.tolist() == [1.0]
+    with_name = written("a,1,0,0,1,1,1,somebody")
+    assert listed(read_groundtruth(with_name)) == [("a", 1, 0.0, 0.0, 1.0, 1.0, 1, None)]
+
+
+def test_an_empty_file(written):
+    assert len(read_detections(written())) == len(read_groundtruth(written("  "))) == 0
+    assert read_excluded(written()) == set()
+
+
+def test_seconds_are_numbers(written):
+    assert read_excluded(written("a,0902", "", "a,902", "b,7")) == {("a", 902), ("b", 7)}
+    assert read_detections(written("a,0902,0,0,1,1,1,1", "a,902,0,0,1,1,1,1")).key_frames == [("a", 902)]
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("a,902,0,0,1,1", "6 columns"),
+        ("a,902,0,0,1,1,1,1,1", "9 columns"),
+        ("a,902,0,x,1,1,1,1", "whole numbers"),
+        ("a,902.5,0,0,1,1,1,1", "whole numbers"),
+        ("a,902,0,0,1,1,1.0,1", "whole numbers"),
+        ("a,902,0,0,1,1,,1", "whole numbers"),
+        ("a,902,0,0,1,1,1,", "whole numbers"),
+        ("a,902,0,0,1,True,1,1", "whole numbers"),
+        ("a,99999999999999999999,0,0,1,1,1,1", "whole numbers"),
+        ("a,902,0,0,1,1,9999999999,1", "at most 2147483647"),
+        ("a,902,0,nan,1,1,1,1", "finite"),
+        ("a,902,0,0,1,inf,1,1", "finite"),
+        ("a,902,0,0,1,1,1,nan", "a score a number"),
+    ],
+)
+def test_a_wrong_line_is_named(written, line, message):
+    path = written(LINES[0], "", line, LINES[1])
+    with pytest.raises(ValueError, match=message) as error:
+        read_detections(path)
+    assert f"{path}, line 3: {line!r}" in str(error.value)
+
+
+def test_other_wrong_lines(written):
+    path = written(LINES[0], "a,902,0.5,0,0.4,1,1,1")
+    assert len(read_detections(path)) == 2
+    with pytest.raises(ValueError, match="line 2: 'a,902,0.5,0,0.4,1,1,1': .*x1 <= x2"):
+        read_groundtruth(path)
+    with pytest.raises(ValueError, match="line 2: 'a,902,3' is not video,second"):
+        read_excluded(written("a,902", "a,902,3"))
+    with pytest.raises(ValueError, match="boxes.csv, line 1"):
+        read_detections(written("a" * 200_000 + LINES[0]))
+    with pytest.raises(FileNotFoundError):
+        read_groundtruth("nowhere.csv")
+
+
+def random_boxes(count, dtype, seed=0):
+    generator = np.random.default_rng(seed)
+    key_frames = [('v,1 "x"', 902), ("w", 7), ("ü\udce4", 12345), ("without boxes", 1)]
+    boxes = np.repeat(generator.random((count // 3 + 1, 4)), 3, axis=0)[:count]
+    boxes[:, 2:] += boxes[:, :2]
+    place = generator.integers(0, 3, count)
+    return BoxRows(key_frames, place, boxes, generator.integers(1, 9, count), generator.random(count).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_written_boxes_read_back_to_the_last_bit(tmp_path, dtype, monkeypatch):
+    monkeypatch.setattr("slowfast.evaluation.ava_files._LINES_AT_A_TIME", 64)
+    rows = random_boxes(200, dtype)
+    path = tmp_path / "new" / "detections.csv"
+    write_detections(path, rows)
+    back = read_detections(path)
+    assert [row[:7] for row in listed(back)] == [row[:7] for row in listed(rows)]
+    assert (back.scores.astype(dtype) == rows.scores).all()
+    write_groundtruth(path, rows)
+    assert [row[:7] for row in listed(read_groundtruth(path))] == [row[:7] for row in listed(rows)]
+    assert os.listdir(path.parent) == ["detections.csv"]
+    result = evaluate_ava(rows, back)
+    assert result == evaluate_ava(rows, rows) and result["mAP@0.5"] > 0
+
+
+def test_the_official_form(tmp_path):
+    rows = BoxRows([("v", 902)], [0], [[0.1, 0.2, 0.3, 0.5]], [12], np.array([4.0]))
+    write_groundtruth(tmp_path / "truth.csv", rows)
+    assert (tmp_path / "truth.csv").read_text() == "v,0902,0.1,0.2,0.3,0.5,12,4\n"
+    write_detections(tmp_path / "found.csv", rows)
+    assert (tmp_path / "found.csv").read_text() == "v,0902,0.1,0.2,0.3,0.5,12,4.0\n"
+    rows.scores = None
+    write_groundtruth(tmp_path / "truth.csv", rows)
+    assert (tmp_path / "truth.csv").read_text() == "v,0902,0.1,0.2,0.3,0.5,12\n"
+    with pytest.raises(ValueError, match="need a score"):
+        write_detections(tmp_path / "found.csv", rows)
+
+
+@pytest.mark.slow
+def test_at_most_6_microseconds_a_detection(tmp_path):
+    generator = np.random.default_rng(0)
+    key_frames, classes = 500, 80
+    lines = {"truth.csv": [], "found.csv": []}
+    for number in range(key_frames):
+        place = [f"v{number // 50}", f"{902 + number % 50:04d}"]
+        for person in range(3):
+            corner = generator.random(2) * 0.5
+            box = np.round(np.concatenate([corner, corner + 0.3]), 3).tolist()
+            lines["truth.csv"] += [[*place, *box, c, person] for c in generator.choice(80, 2, replace=False) + 1]
+            scores = np.round(generator.random(classes), 4).tolist()
+            lines["found.csv"] += [[*place, *box, c + 1, score] for c, score in enumerate(scores)]
+    for name, rows in lines.items():
+        with open(tmp_path / name, "w", newline="") as stream:
+            csv.writer(stream).writerows(rows)
+    seconds = []
+    for _ in range(3):
+        started = time.process_time()
+        evaluate_ava_files(tmp_path / "truth.csv", tmp_path / "found.csv", class_ids=range(1, classes + 1))
+        seconds.append(time.process_time() - started)
+    assert min(seconds) / len(lines["found.csv"]) < 6e-6

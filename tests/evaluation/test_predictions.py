@@ -1,0 +1,176 @@
+"""Predictions: what they measure, and their files."""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from slowfast.evaluation import evaluate_ava_files
+from slowfast.evaluation.ava import BoxRows
+from slowfast.evaluation.ava_files import write_detections, write_groundtruth
+from slowfast.evaluation.class_table import macro_accuracy
+from slowfast.evaluation.classification import classification_metrics, multilabel_map
+from slowfast.evaluation.predictions import load
+
+
+def assert_same(one, other):
+    """All fields alike, to the last bit and type."""
+    assert type(one) is type(other)
+    for field in dataclasses.fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(a, np.ndarray):
+            assert (a.dtype, a.shape) == (b.dtype, b.shape) and (a == b).all(), field.name
+        elif isinstance(a, BoxRows):
+            assert_same(a, b)
+        elif field.name == "variants":
+            assert list(a) == list(b) and all((a[name] == b[name]).all() for name in a)
+        else:
+            assert a == b, field.name
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+@pytest.mark.parametrize("kind", ["one_label", "several_labels", "box_predictions"])
+def test_files_give_back_everything(kind, suffix, request, tmp_path):
+    predictions = request.getfixturevalue(kind)
+    path = tmp_path / "new folder" / f"predictions{suffix}"
+    predictions.save(path)
+    back = load(path)
+    assert_same(predictions, back)
+    assert back.metrics() == predictions.metrics()
+    torch.from_numpy(back.scores).add_(1)  # what comes back can be written to
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_columns_that_others_read(one_label, tmp_path):
+    one_label.save(tmp_path / "p.npz")
+    with np.load(tmp_path / "p.npz") as arrays:
+        assert arrays["paths"].tolist() == one_label.videos
+        assert (arrays["labels"] == one_label.labels).all() and (arrays["scores"] == one_label.scores).all()
+    one_label.save(tmp_path / "p.parquet")
+    import pandas
+
+    frame = pandas.read_parquet(tmp_path / "p.parquet")
+    assert frame["paths"].tolist() == one_label.videos
+    assert (np.stack(frame["variants/last"]) == one_label.variants["last"]).all()
+
+
+def test_names_that_are_no_text(several_labels, tmp_path):
+    several_labels.videos[0] = os.fsdecode(b"video \xe4.mp4")
+    several_labels.save(tmp_path / "p.npz")
+    assert load(tmp_path / "p.npz").videos == several_labels.videos
+    several_labels.save(tmp_path / "p.parquet")
+    assert load(tmp_path / "p.parquet").videos[0] == "video \\udce4.mp4"
+
+
+def test_metrics_of_one_label(one_label):
+    metrics = one_label.metrics()
+    labels = torch.from_numpy(one_label.labels)
+    for prefix, scores in {"": one_label.scores, "last/": one_label.variants["last"]}.items():
+        scores = torch.from_numpy(scores)
+        expected = {**classification_metrics(scores, labels), "macro_acc": macro_accuracy(scores, labels)}
+        assert {name: metrics[prefix + name] for name in expected} == expected
+    for step in range(3):
+        hits = one_label.steps[:, step].argmax(axis=1) == one_label.labels
+        assert metrics[f"step{step + 1}/top1_acc"] == pytest.approx(100 * hits.mean())
+    assert len(metrics) == 3 * 5 + 3
+    assert one_label.confusion().sum() == 40
+
+
+def test_metrics_of_several_labels(several_labels):
+    labels = torch.from_numpy(several_labels.labels)
+    steps = [multilabel_map(torch.from_numpy(several_labels.steps[:, step]), labels) for step in range(2)]
+    whole = multilabel_map(torch.from_numpy(several_labels.scores), labels)
+    assert several_labels.metrics() == {"map": whole, "step1/map": steps[0], "step2/map": steps[1]}
+    assert math.isnan(several_labels.class_rows()[4].value)
+
+
+def test_metrics_of_boxes_are_those_of_their_files(box_predictions, tmp_path):
+    write_groundtruth(tmp_path / "truth.csv", box_predictions.groundtruth)
+    (tmp_path / "excluded.csv").write_text("v,0904\n")
+    for name, prefix in ((None, ""), ("last", "last/")):
+        write_detections(tmp_path / "found.csv", box_predictions.detections(name))
+        files = (tmp_path / "truth.csv", tmp_path / "found.csv", tmp_path / "excluded.csv")
+        expected = evaluate_ava_files(*files, [1, 3, 7])
+        assert 0 < box_predictions.metrics()[f"{prefix}ava_map"] == pytest.approx(expected["mAP@0.5"], abs=1e-12)
+    rows = box_predictions.class_rows()
+    assert [(row.number, row.name, row.samples) for row in rows] == [(1, "stand", 1), (3, "sit", 3), (7, "run", 0)]
+    assert box_predictions.metrics()["ava_classes"] == 2
+    box_predictions.excluded = box_predictions.key_frames
+    with pytest.raises(ValueError, match="no class has a ground truth box"):
+        box_predictions.metrics()
+
+
+def test_every_box_is_listed_with_every_class(box_predictions):
+    rows = box_predictions.detections()
+    assert len(rows) == 30
+    assert rows.scores.reshape(10, 3).tolist() == box_predictions.scores.tolist()
+    assert rows.classes[3:6].tolist() == [1, 3, 7] and rows.key_frame[3:6].tolist() == [0, 0, 0]
+    assert (rows.boxes[3:6] == box_predictions.boxes[1]).all()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"labels": np.zeros(3, int)}, r"scores \(40, 6\) do not go with labels \(3,\)"),
+        ({"steps": np.zeros((40, 2, 5))}, r"steps \(40, 2, 5\)"),
+        ({"variants": {"max": np.zeros((40, 5))}}, r"variant max \(40, 5\)"),
+        ({"videos": ["a"]}, "1 videos for 40"),
+        ({"class_names": ["a"]}, "1 class_names for 6"),
+    ],
+)
+def test_what_does_not_fit_is_named(one_label, change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(one_label, **change)
+
+
+def test_boxes_that_do_not_fit(box_predictions):
+    with pytest.raises(ValueError, match=r"scores \(10, 3\) do not go with boxes \(9, 4\), class_ids \(2,\)"):
+        dataclasses.replace(box_predictions, boxes=np.zeros((9, 4)), class_ids=np.array([1, 2]))
+
+
+@pytest.mark.parametrize("name", ["cut.npz", "cut.parquet", "text.npz", "text.parquet", "foreign.npz"])
+def test_files_that_are_not_ours(one_label, tmp_path, name):
+    path = tmp_path / name
+    if name.startswith("cut"):
+        one_label.save(path)
+        path.write_bytes(path.read_bytes()[:-200])
+    elif name.startswith("text"):
+        path.write_text("some text\n")
+    else:
+        np.savez(path, scores=np.zeros(3))
+    with pytest.raises(ValueError, match=f"{name} is not a whole file of predictions"):
+        load(path)
+
+
+def test_other_mistakes_with_files(one_label, tmp_path):
+    with pytest.raises(ValueError, match="end in .npz or .parquet"):
+        one_label.save(tmp_path / "p.csv")
+    with pytest.raises(FileNotFoundError, match="no file of predictions"):
+        load(tmp_path / "p.npz")
+    one_label.save(tmp_path / "p.npz")
+    with np.load(tmp_path / "p.npz") as arrays:
+        changed = dict(arrays)
+    changed["about"] = json.dumps({**json.loads(changed["about"].item()), "version": 9})
+    np.savez(tmp_path / "p.npz", **changed)
+    with pytest.raises(ValueError, match="version 9"):
+        load(tmp_path / "p.npz")
+
+
+@pytest.mark.slow
+def test_without_pyarrow_npz_works_and_parquet_says_what_to_do(one_label, tmp_path):
+    one_label.save(tmp_path / "p.npz")
+    program = (
+        "import sys; sys.modules['pyarrow'] = None\n"
+        "from slowfast.evaluation.predictions import load\n"
+        f"p = load({str(tmp_path / 'p.npz')!r})\n"
+        f"p.save({str(tmp_path / 'p.parquet')!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "ValueError: Parquet files take pyarrow, not installed here: pip install pyarrow" in done.stderr
+    assert not (tmp_path / "p.parquet").exists()

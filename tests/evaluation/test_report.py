@@ -1,0 +1,97 @@
+"""Reports of predictions: tables, files and pictures."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slowfast.evaluation.ava import BoxRows
+from slowfast.evaluation.ava_files import read_excluded, read_groundtruth
+from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
+from slowfast.evaluation.report import format_report, read_class_names, report_of, report_of_ava, write_report
+from slowfast.evaluation.report_plot import plot_report
+
+AVA = Path(__file__).parents[1] / "fixtures" / "ava_small"
+
+
+def predictions(classes=5, videos=60, steps=4, several=False):
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, classes, videos)
+    if several:
+        labels = (generator.random((videos, classes)) < 0.2).astype(np.float32)
+    read = generator.random((videos, steps, classes)).astype(np.float32)
+    names = [f"{number}.mp4" for number in range(videos)]
+    return ClassificationPredictions(read.sum(axis=1), labels, names, read, {"max": read.max(axis=1)})
+
+
+def boxes():
+    truth = BoxRows([("v", 902)], [0, 0], [[0, 0, 0.5, 1], [0.5, 0, 1, 1]], [1, 2])
+    return BoxPredictions([("v", 902)], [0, 0], truth.boxes, np.array([[0.9, 0.1], [0.2, 0.6]]), [1, 2], truth)
+
+
+def test_report_of_ava_counts_what_is_measured():
+    truth = read_groundtruth(AVA / "groundtruth.csv")
+    excluded = read_excluded(AVA / "excluded.csv")
+    truth.scores = np.ones(len(truth))
+    report = report_of_ava(truth, truth, excluded, {1: "bend", 99: "nothing"})
+    counted = sum(key not in excluded for key in (truth.key_frames[k] for k in truth.key_frame[truth.classes == 1]))
+    assert [(row.name, row.samples) for row in report.rows] == [("bend", counted), ("nothing", 0)]
+    assert report.metrics["ava_classes"] == 1
+    assert "nan" in format_report(report, per_class=True)
+    with pytest.raises(ValueError, match="no class has a ground truth box"):
+        report_of_ava(truth, truth, excluded, {99: "nothing"})
+
+
+def test_several_labels_and_boxes_have_no_confusion(tmp_path):
+    report = report_of(predictions(several=True), {0: "zero"})
+    assert report.rows[0].name == "zero" and report.rows[1].name == "1"
+    assert [Path(path).name for path in write_report(report, str(tmp_path))] == ["metrics.json", "classes.csv"]
+    with open(tmp_path / "classes.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["AP"]) for row in rows] == pytest.approx([row.value for row in report.rows])
+    report = report_of(boxes())
+    assert report.metrics == {"ava_map": 1.0, "ava_classes": 2} and report.confusion is None
+
+
+@pytest.mark.parametrize(
+    "name, text, expected",
+    [
+        ("map.pbtxt", 'item {\n name: "run"\n id: 4\n}\n', {4: "run"}),
+        ("names.json", '{"run": 1, "sit": 0}', {1: "run", 0: "sit"}),
+        ("names.json", '["sit", "run"]', {0: "sit", 1: "run"}),
+        ("names.txt", "sit\n\nrun fast\n", {0: "sit", 1: "run fast"}),
+    ],
+)
+def test_class_names(tmp_path, name, text, expected):
+    (tmp_path / name).write_text(text)
+    assert read_class_names(str(tmp_path / name)) == expected
+
+
+def test_class_names_that_do_not_read(tmp_path):
+    for text in ('{"run": "x"}', "{", "3"):
+        (tmp_path / "names.json").write_text(text)
+        with pytest.raises(ValueError, match="names.json is neither"):
+            read_class_names(str(tmp_path / "names.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["few", "many", "several labels", "many labels", "boxes"])
+def test_pictures(case, tmp_path):
+    pytest.importorskip("matplotlib")
+    made = {
+        "few": lambda: predictions(),
+        "many": lambda: predictions(classes=90, steps=1),
+        "several labels": lambda: predictions(several=True),
+        "many labels": lambda: predictions(classes=120, several=True, steps=2),
+        "boxes": boxes,
+    }[case]()
+    path = tmp_path / "picture.png"
+    plot_report(report_of(made), str(path))
+    import cv2
+
+    picture = cv2.imread(str(path))
+    assert 300 < min(picture.shape[:2]) <= max(picture.shape[:2]) < 2000
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20  # something is drawn
+    with pytest.raises(ValueError, match=r"end in \.png"):
+        plot_report(report_of(made), str(tmp_path / "picture.txt"))
