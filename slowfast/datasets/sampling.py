@@ -6,9 +6,11 @@ numbers. It may reach past the end of a short video; its indices are clamped, so
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 Window = tuple[float, float]
@@ -55,6 +57,20 @@ def window_indices(window: Window, num_frames: int, video_frames: int) -> list[i
     """`num_frames` indices spread evenly over a window, cut down to whole frames and clamped to the video."""
     spread = torch.linspace(*window, num_frames)  # float32 as published: it decides what is cut to which frame
     return spread.clamp(0, video_frames - 1).long().tolist()
+
+
+def strided_indices(start: int, stride: int, num_frames: int, video_frames: int) -> list[int]:
+    """`num_frames` indices from `start` on, each `stride` after the one before, clamped to the video."""
+    return [max(min(start + i * stride, video_frames - 1), 0) for i in range(num_frames)]
+
+
+def segments(video_frames: int, num_frames: int) -> list[tuple[int, int]]:
+    """First and last frame, both counted, of equal segments of a video, one for each frame of a clip.
+
+    Neighbours share a frame, and in a video shorter than the clip a frame is in several.
+    """
+    edges = np.round((video_frames - 1) / num_frames * np.arange(num_frames + 1)).astype(int).tolist()
+    return list(itertools.pairwise(edges))
 
 
 def slow_indices(num_frames: int, alpha: int, chosen: Sequence[int] = ()) -> list[int]:

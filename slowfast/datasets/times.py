@@ -55,6 +55,66 @@ class WindowTimes:
         return _indices(window, settings, num_frames)
 
 
+@dataclass(frozen=True)
+class FrameTimes:
+    """Every r-th frame, r the sampling rate, whatever `DATA.TARGET_FPS`: the way of Charades.
+
+    Args:
+        fps: frames are counted at this rate, as if the video had been cut into pictures at it.
+    """
+
+    fps: float
+
+    def training(self, num_frames: int, fps: float, settings: ClipSettings, generator: Generator) -> list[int]:
+        settings = replace(settings, sampling_rate=drawn_rate(settings, generator))
+        # Of a video shorter than the clip some start before its first frame, which then repeats.
+        room = self._counted(num_frames, fps) - self._span(settings)
+        start = int(torch.randint(min(room, 0), max(room, 0) + 1, (), generator=generator))
+        return self._frames(start, num_frames, fps, settings)
+
+    def centre(self, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
+        room = max(self._counted(num_frames, fps) - self._span(settings), 0)
+        return self._frames(room // 2, num_frames, fps, settings)
+
+    def view(self, num_frames: int, fps: float, settings: ClipSettings, temporal: int) -> list[int]:
+        views = settings.temporal_views
+        if not 0 <= temporal < views:
+            raise ValueError(f"view {temporal} of {views} does not exist")
+        if views == 1:
+            return self.centre(num_frames, fps, settings)
+        room = max(self._counted(num_frames, fps) - self._span(settings), 0)
+        return self._frames(round(room / (views - 1) * temporal), num_frames, fps, settings)
+
+    def _span(self, settings: ClipSettings) -> int:
+        return (settings.num_frames - 1) * settings.sampling_rate + 1
+
+    def _counted(self, num_frames: int, fps: float) -> int:
+        return max(1, round(num_frames * self.fps / fps))
+
+    def _frames(self, start: int, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
+        rate, length = settings.sampling_rate, self._counted(num_frames, fps)
+        counted = sampling.strided_indices(start, rate, settings.num_frames, length)
+        return [min(round(number * fps / self.fps), num_frames - 1) for number in counted]
+
+
+@dataclass(frozen=True)
+class SegmentTimes:
+    """A frame of each of as many equal segments of the video as the clip has frames: the way of Something-Something.
+
+    In training a random one, else the middle; so all temporal views of a video are the same frames.
+    """
+
+    def training(self, num_frames: int, fps: float, settings: ClipSettings, generator: Generator) -> list[int]:
+        segments = sampling.segments(num_frames, settings.num_frames)
+        return [int(torch.randint(first, last + 1, (), generator=generator)) for first, last in segments]
+
+    def centre(self, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
+        return [(first + last) // 2 for first, last in sampling.segments(num_frames, settings.num_frames)]
+
+    def view(self, num_frames: int, fps: float, settings: ClipSettings, temporal: int) -> list[int]:
+        return self.centre(num_frames, fps, settings)
+
+
 def _span(settings: ClipSettings, fps: float) -> float:
     return sampling.clip_span(settings.num_frames, settings.sampling_rate, fps, settings.target_fps)
 

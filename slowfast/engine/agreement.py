@@ -94,7 +94,8 @@ def data_facts(split: str, dataset: Dataset) -> dict[str, Any]:
     if paths:
         top = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
         names = [os.path.relpath(os.path.abspath(path), top) for path in paths]
-        listed = json.dumps([names, [str(label) for label in getattr(dataset, "labels", [])]])
+        labels = [_plain(label) for label in getattr(dataset, "labels", [])]
+        listed = json.dumps([names, labels])
         facts[f"{split} list of files and labels"] = _digest(listed.encode())
     return facts
 
@@ -106,6 +107,11 @@ def weight_facts(model: nn.Module) -> dict[str, str]:
         digest.update(name.encode())
         digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).cpu().numpy().data)
     return {"weights to start from": digest.hexdigest()[:12]}
+
+
+def _plain(label: Any) -> Any:
+    # Printing a tensor takes milliseconds, and there are thousands of them.
+    return label.tolist() if isinstance(label, torch.Tensor) else str(label)
 
 
 def _by_rank(values: Sequence[str]) -> str:

@@ -143,6 +143,9 @@ def test_data_may_lie_elsewhere_but_be_no_other():
     ]:
         assert data_facts("train", Listed(paths, labels)) != here
     assert here["train samples"] == 2
+    several = data_facts("train", Listed(["/data/1.mp4", "/data/2.mp4"], torch.eye(2)))
+    assert data_facts("train", Listed(["/x/1.mp4", "/x/2.mp4"], torch.eye(2))) == several
+    assert data_facts("train", Listed(["/data/1.mp4", "/data/2.mp4"], torch.eye(2).flip(0))) != several
     assert data_facts("val", [1, 2, 3]) == {"val samples": 3}
 
 

@@ -1,0 +1,132 @@
+"""Charades: videos of half a minute, each with any number of actions that come and go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from slowfast.datasets.batch import Sample
+from slowfast.datasets.charades_annotations import AnnotatedVideo, read_annotations
+from slowfast.datasets.clips import Clip
+from slowfast.datasets.frame_labels import labels_between, labels_of_clip
+from slowfast.datasets.frame_list import FrameList, read_frame_list
+from slowfast.datasets.times import FrameTimes
+from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
+from slowfast.datasets.video_folder import ListedFrames, VideoOpener, find_videos
+from slowfast.datasets.video_reader import VideoReader
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+FRAMES_A_SECOND = 24  # of the pictures that the authors publish
+# Files of each split: a list of frames, or else the authors' annotations.
+LISTS = {"train": "train.csv", "val": "val.csv", "test": "val.csv"}
+ANNOTATIONS = {split: f"Charades_v1_{'train' if split == 'train' else 'test'}.csv" for split in LISTS}
+
+
+class Charades(VideoDataset):
+    """Clips with several labels.
+
+    Videos come from a list of frames, `DATA.PATH_TO_DATA_DIR`/train.csv or val.csv (for val and test), see
+    `read_frame_list`. Where there is none they come from the authors' Charades_v1_train.csv or Charades_v1_test.csv in
+    that folder, see `read_annotations`, and from `DATA.PATH_PREFIX`, which holds for each video a folder of its frames,
+    24 a second (ID/ID-000001.jpg), or the video (ID.mp4).
+
+    The label of a training clip is all that the frames of the video show from its first to its last, those that are not
+    sampled too; of val and test all that the video shows. Training samples have `frame_labels`.
+
+    Attributes:
+        annotated_seconds: length of each video by the list or the annotations.
+
+    Raises:
+        FileNotFoundError: neither list nor annotations, or no video.
+        ValueError: a wrong line; an unknown `DATA.DECODING_BACKEND`.
+        UnreadableError: as `VideoDataset`.
+    """
+
+    multi_label = True
+
+    def __init__(self, cfg: Any, split: str) -> None:
+        frames_list = list_path(cfg, LISTS[check_split(split)])
+        source = _listed(cfg, frames_list) if os.path.isfile(frames_list) else _annotated(cfg, split)
+        self._spans, self._num_classes = source.spans, cfg.MODEL.NUM_CLASSES
+        self.annotated_seconds = [length / FRAMES_A_SECOND for length in source.lengths]
+        labels = [
+            labels_between(source.spans(video, FRAMES_A_SECOND), 0, length - 1, cfg.MODEL.NUM_CLASSES)
+            for video, length in enumerate(source.lengths)
+        ]
+        labels = torch.stack(labels).float()
+        super().__init__(cfg, split, source.paths, labels, source.open_video, FrameTimes(FRAMES_A_SECOND))
+        self.source = source.name
+
+    def sample_of(self, video: int, view: int, clip: Clip) -> Sample:
+        spans = self._spans(video, clip.fps)
+        frames, last = (clip.frames, clip.frames[-1]) if self.split == "train" else ([0], clip.num_frames - 1)
+        label = labels_between(spans, frames[0], last, self._num_classes).float()
+        sample = Sample(clip.inputs, label, video, view)
+        if self.split == "train":
+            sample.frame_labels = labels_of_clip(spans, frames, self._num_classes)
+        return sample
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Videos and their labels.
+
+    Attributes:
+        name: of the file they come from, for the log.
+        paths, open_video: as `VideoDataset` takes them.
+        lengths: frames of each video, 24 a second.
+        spans: (number of the video, its frames a second) -> what its frames show, see `frame_labels`.
+    """
+
+    name: str
+    paths: Sequence[str]
+    open_video: Callable[[str], VideoReader]
+    lengths: Sequence[int]
+    spans: Callable[[int, float], np.ndarray]
+
+
+@dataclass(frozen=True)
+class _ListedSpans:
+    frames: FrameList
+
+    def __call__(self, video: int, fps: float) -> np.ndarray:
+        return self.frames.spans(video)
+
+
+@dataclass(frozen=True)
+class _AnnotatedSpans:
+    videos: list[AnnotatedVideo]
+
+    def __call__(self, video: int, fps: float) -> np.ndarray:
+        return self.videos[video].spans(fps)
+
+
+def _listed(cfg: Any, path: str) -> _Source:
+    frames = read_frame_list(path, cfg.DATA.PATH_PREFIX, cfg.MODEL.NUM_CLASSES)
+    broken = [name for video, name in enumerate(frames.videos) if frames.gaps(video)]
+    if broken:
+        logger.warning("%s leaves out frames of %d videos, such as %s", path, len(broken), broken[0])
+    lengths = [len(frames.paths(video)) for video in range(len(frames))]
+    opener = ListedFrames.from_config(cfg, frames, FRAMES_A_SECOND)
+    return _Source(path, frames.videos, opener, lengths, _ListedSpans(frames))
+
+
+def _annotated(cfg: Any, split: str) -> _Source:
+    path = list_path(cfg, ANNOTATIONS[split])
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"DATA.PATH_TO_DATA_DIR {cfg.DATA.PATH_TO_DATA_DIR!r} must be the folder that holds {LISTS[split]} (a list "
+            f"of frames) or {ANNOTATIONS[split]} (the annotations of Charades' authors), but it holds neither"
+        )
+    videos = read_annotations(path, cfg.MODEL.NUM_CLASSES)
+    paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])
+    opener = VideoOpener.from_config(cfg, FRAMES_A_SECOND)
+    lengths = [max(1, round(video.length * FRAMES_A_SECOND)) for video in videos]
+    return _Source(path, paths, opener, lengths, _AnnotatedSpans(videos))

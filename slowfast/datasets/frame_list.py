@@ -1,0 +1,253 @@
+"""Lists of frames: the files in which Charades, AVA and sets like them say where the frames of their videos lie.
+
+A line is `original_vido_id video_id frame_id path labels`, fields apart by a space, the labels a quoted comma list.
+There are millions of them, nearly all of which follow from the line before: what is kept, and mostly also what is read,
+is runs of such lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from slowfast.datasets.frame_paths import FramePaths, PathRun
+from slowfast.datasets.wrong_lines import Wrong, note
+
+COLUMNS = ["original_vido_id", "video_id", "frame_id", "path", "labels"]
+_MOST_DIGITS = 18  # a number of more is part of a name
+
+# Text before the last number of a path, that number, text after it; a number in the suffix does not count.
+_NUMBERED = re.compile(rf"(.*?)([0-9]{{1,{_MOST_DIGITS}}})([^0-9]*(?:\.[^./]*)?)", re.DOTALL)
+_NOWHERE = "\n"  # begins no line
+
+
+class FrameList:
+    """The frames of some videos; a few bytes a video, so that it travels to workers at no cost.
+
+    Attributes:
+        videos: their names, in order of first appearance.
+    """
+
+    def __init__(self, videos: dict[str, _Video]) -> None:
+        self.videos = list(videos)
+        self._paths = [video.paths for video in videos.values()]
+        self._gaps = [video.gaps for video in videos.values()]
+        spans = [video.spans for video in videos.values()]
+        self._spans = np.array(list(itertools.chain(*spans)), np.int32).reshape(-1, 3)
+        self._ends = np.cumsum([len(rows) for rows in spans])
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def paths(self, video: int) -> FramePaths:
+        """Paths of the frames of the video of that number, in order of `frame_id`."""
+        return self._paths[video]
+
+    def spans(self, video: int) -> np.ndarray:
+        """(n, 3) int32 labels of the video: class, first and last frame that show it, both counted from 0."""
+        return self._spans[self._ends[video - 1] if video else 0 : self._ends[video]]
+
+    def gaps(self, video: int) -> int:
+        """Numbers between the first and the last `frame_id` of the video that no frame has."""
+        return self._gaps[video]
+
+
+def read_frame_list(
+    files: str | Sequence[str], prefix: str = "", num_classes: int | None = None, wrong: Wrong | None = None
+) -> FrameList:
+    """Read lists of frames as published, one file or several that go together.
+
+    A video's frames may stand in any order and anywhere; blank lines are passed over.
+
+    Args:
+        files: the lists (UTF-8; other bytes in paths are kept as they are).
+        prefix: folder in front of every path that is not absolute.
+        num_classes: labels are whole numbers from 0 to this, exclusive; None leaves labels alone.
+        wrong: takes the messages about wrong lines, which are then left out; None raises the first.
+
+    Raises:
+        FileNotFoundError: no such list.
+        ValueError: a line that does not parse, a label outside the classes, a frame twice (with file, line number and
+            line), or no frame at all.
+    """
+    files = [files] if isinstance(files, str) else list(files)
+    runs: dict[str, list[_Run]] = {}
+    for path in files:
+        _Reader(path, num_classes, wrong).read_into(runs)
+    if not runs:
+        raise ValueError(f"{', '.join(files)} list no frame")
+    return FrameList({name: _video(name, of_video, prefix, wrong) for name, of_video in runs.items()})
+
+
+@dataclass(slots=True)
+class _Run:
+    """Lines on end whose frames and paths count up together and whose labels are the same."""
+
+    place: str  # file, number and text of the first one
+    frame: int  # id of the first frame
+    path: PathRun
+    classes: tuple[int, ...]
+    count: int = 1
+
+
+@dataclass(slots=True)
+class _Video:
+    """What is kept of a video."""
+
+    paths: FramePaths
+    spans: list[tuple[int, int, int]]
+    gaps: int
+
+
+class _Digits(dict[int, str]):
+    """Numbers as text of at least so many digits; those that many videos share are made once."""
+
+    MOST = 100_000
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._width = width
+
+    def __missing__(self, number: int) -> str:
+        text = f"{number:0{self._width}d}"
+        if number < self.MOST:
+            self[number] = text
+        return text
+
+
+class _Reader:
+    """Reads one file. A line that is the expected one is compared and counted, another one taken apart."""
+
+    def __init__(self, file: str, num_classes: int | None, wrong: Wrong | None) -> None:
+        self._file, self._wrong, self._num_classes = file, wrong, num_classes
+        self._digits = {width: _Digits(width) for width in range(1, _MOST_DIGITS + 1)}
+        self._known_labels: dict[str, tuple[int, ...]] = {}
+
+    def read_into(self, runs: dict[str, list[_Run]]) -> None:
+        """Add the runs of the file to those of each video."""
+        if not os.path.isfile(self._file):
+            raise FileNotFoundError(f"there is no list of frames {self._file}")
+        with open(self._file, encoding="utf-8-sig", errors="surrogateescape") as stream:
+            header = stream.readline()
+            if header.split() != COLUMNS:
+                raise ValueError(f"{self._file}, line 1: {header.rstrip()!r} is not the header {' '.join(COLUMNS)!r}")
+            frames = self._digits[1]
+            # The line that would go on with the run: front, frame, middle, number, back.
+            run, frame, number, numbers, (front, middle, back) = None, 0, 0, frames, (_NOWHERE, "", "")
+            for place, line in enumerate(stream, start=2):
+                frame += 1
+                number += 1
+                if line == f"{front}{frames[frame]}{middle}{numbers[number]}{back}":
+                    run.count += 1
+                    continue
+                front = _NOWHERE
+                if not line.strip():
+                    continue
+                try:
+                    video, run, (front, middle, back) = self._parse(line, place)
+                except ValueError as error:
+                    note(error, self._wrong)
+                    continue
+                runs.setdefault(video, []).append(run)
+                frame, number, numbers = run.frame, run.path.number, self._digits[max(run.path.width, 1)]
+
+    def _parse(self, line: str, place: int) -> tuple[str, _Run, tuple[str, str, str]]:
+        """Video and run of a line, and its text around the two numbers that count up."""
+        where = f"{self._file}, line {place}: {line.rstrip()!r}"
+        fields = line.rstrip("\r\n").split(" ")
+        plain = len(fields) == 5 and '"' not in "".join(fields[:4])
+        if not plain:
+            fields = _quoted_fields(line, where)
+        video, video_id, frame, path, labels = fields
+        if not video or not path or "\0" in path:
+            raise ValueError(f"{where} names no video or no path")
+        if not (frame.isascii() and frame.isdigit() and len(frame) <= _MOST_DIGITS):
+            raise ValueError(f"{where} has frame_id {frame!r}, which is not a whole number from 0 on")
+        run = _Run(where, int(frame), _path_run(path), self._classes(labels, where))
+        if not plain or frame != str(run.frame) or not run.path.width:
+            return video, run, (_NOWHERE, "", "")
+        ending = line[len(line.rstrip("\r\n")) :]
+        return video, run, (f"{video} {video_id} ", f" {run.path.head}", f"{run.path.tail} {labels}{ending}")
+
+    def _classes(self, labels: str, where: str) -> tuple[int, ...]:
+        if self._num_classes is None:
+            return ()
+        if labels not in self._known_labels:
+            self._known_labels[labels] = _parse_labels(labels, self._num_classes, where)
+        return self._known_labels[labels]
+
+
+def _quoted_fields(line: str, where: str) -> list[str]:
+    try:
+        fields = next(csv.reader([line.rstrip("\r\n")], delimiter=" ", strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{where} does not parse: {error}") from None
+    if len(fields) != len(COLUMNS):
+        raise ValueError(f"{where} has {len(fields)} fields, not the {len(COLUMNS)} {' '.join(COLUMNS)!r}")
+    return fields
+
+
+def _parse_labels(labels: str, num_classes: int, where: str) -> tuple[int, ...]:
+    text = labels[1:-1] if len(labels) > 1 and labels[0] == labels[-1] == '"' else labels
+    classes = []
+    for part in text.split(",") if text.strip() else []:
+        digits = part.strip()
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS):
+            raise ValueError(f"{where} has labels {labels}, which are not whole numbers from 0 on, apart by commas")
+        if int(digits) >= num_classes:
+            raise ValueError(f"{where} has label {int(digits)}, outside 0 to {num_classes - 1} (MODEL.NUM_CLASSES)")
+        classes.append(int(digits))
+    return tuple(classes)
+
+
+def _path_run(path: str) -> PathRun:
+    match = _NUMBERED.fullmatch(path)
+    if match is None:
+        return PathRun(path, 0, 0, "")
+    head, digits, tail = match.groups()
+    return PathRun(head, int(digits), len(digits), tail)
+
+
+def _video(name: str, runs: list[_Run], prefix: str, wrong: Wrong | None) -> _Video:
+    """Put the runs of a video in order and join them."""
+    runs.sort(key=lambda run: run.frame)
+    runs = _without_repeats(name, runs, wrong)
+    counts = [run.count for run in runs]
+    total, ids = sum(counts), runs[-1].frame + runs[-1].count - runs[0].frame
+    return _Video(FramePaths.joined(prefix, [run.path for run in runs], counts), _spans(runs), ids - total)
+
+
+def _without_repeats(name: str, runs: list[_Run], wrong: Wrong | None) -> list[_Run]:
+    kept: list[_Run] = []
+    end = runs[0].frame
+    for run in runs:
+        twice = min(end - run.frame, run.count)
+        if twice > 0:
+            note(ValueError(f"{run.place} has frame_id {run.frame} of {name}, which another line has too"), wrong)
+            path = run.path._replace(number=run.path.number + twice)
+            run = _Run(run.place, run.frame + twice, path, run.classes, run.count - twice)
+        if run.count:
+            kept.append(run)
+            end = run.frame + run.count
+    return kept
+
+
+def _spans(runs: list[_Run]) -> list[tuple[int, int, int]]:
+    """Class, first and last frame of all unbroken stretches of a label, by first frame and class."""
+    spans: list[tuple[int, int, int]] = []
+    since: dict[int, int] = {}
+    position = 0
+    for run in [*runs, None]:
+        classes = set(run.classes) if run is not None else set()
+        for ended in since.keys() - classes:
+            spans.append((ended, since.pop(ended), position - 1))
+        for begun in classes - since.keys():
+            since[begun] = position
+        position += run.count if run is not None else 0
+    return sorted(spans, key=lambda span: (span[1], span[0]))

@@ -1,0 +1,97 @@
+"""Something-Something V2: short videos of one of 174 actions each, told apart by the order of what happens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from slowfast.datasets.frame_list import read_frame_list
+from slowfast.datasets.ssv2_annotations import LabelledVideo, read_labels, read_videos
+from slowfast.datasets.times import SegmentTimes
+from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
+from slowfast.datasets.video_folder import ListedFrames, VideoOpener, find_videos
+from slowfast.utils.logging import get_logger
+
+logger = get_logger(__name__)
+
+FRAMES_A_SECOND = 30  # of the published lists of frames; nothing depends on it
+# Names of the authors' files: those of the first release, those of the present one.
+LABELS = ("something-something-v2-labels.json", "labels/labels.json", "labels.json")
+VIDEOS = {
+    "train": ("something-something-v2-train.json", "labels/train.json", "train.json"),
+    "val": ("something-something-v2-validation.json", "labels/validation.json", "validation.json"),
+}
+LISTS = {"train": "train.csv", "val": "val.csv"}
+
+
+class SSv2(VideoDataset):
+    """Clips with a frame of each of as many equal segments of the video as there are frames.
+
+    `DATA.PATH_TO_DATA_DIR` holds the authors' JSON files, see `read_labels` and `read_videos`, and lists of frames
+    train.csv and val.csv, see `read_frame_list`. Where there is no list the videos lie in `DATA.PATH_PREFIX`, each a
+    file (ID.webm, ID.mp4) or a folder of its frames. Test takes the videos of val.
+
+    With a list only videos that are in it and in the JSON files are used; the log says how many are not.
+
+    All temporal views of a video are the same frames, so `TEST.NUM_ENSEMBLE_VIEWS` over 1 costs time and changes
+    nothing. Left and right are part of the classes, so `DATA.RANDOM_FLIP` should be False.
+
+    Raises:
+        FileNotFoundError: a file of the authors is missing, or there is no video.
+        ValueError: a wrong line or entry; no video is in both; an unknown `DATA.DECODING_BACKEND`.
+        UnreadableError: as `VideoDataset`.
+    """
+
+    def __init__(self, cfg: Any, split: str) -> None:
+        part = "train" if check_split(split) == "train" else "val"
+        labels = read_labels(_annotation_path(cfg, LABELS), cfg.MODEL.NUM_CLASSES)
+        annotations = _annotation_path(cfg, VIDEOS[part])
+        videos = read_videos(annotations, labels)
+        frames_list = list_path(cfg, LISTS[part])
+        if os.path.isfile(frames_list):
+            videos, paths, open_video = _listed(cfg, frames_list, videos, annotations)
+        else:
+            paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])
+            open_video = VideoOpener.from_config(cfg, FRAMES_A_SECOND)
+        super().__init__(cfg, split, paths, [video.label for video in videos], open_video, SegmentTimes())
+        self.source = annotations
+        if self.clips.settings.temporal_views > 1:
+            logger.warning(
+                "TEST.NUM_ENSEMBLE_VIEWS is %d, but all temporal views of a video are the same frames here: set it to "
+                "1 for the same result in a fraction of the time",
+                self.clips.settings.temporal_views,
+            )
+        if split == "train" and cfg.DATA.RANDOM_FLIP:
+            logger.warning("DATA.RANDOM_FLIP is True, but classes here tell left from right: set it to False")
+
+
+def _listed(
+    cfg: Any, path: str, videos: list[LabelledVideo], annotations: str
+) -> tuple[list[LabelledVideo], list[str], ListedFrames]:
+    """The videos that are also in a list of frames."""
+    frames = read_frame_list(path, cfg.DATA.PATH_PREFIX)
+    listed, labelled = set(frames.videos), {video.name for video in videos}
+    both = [video for video in videos if video.name in listed]
+    if not both:
+        raise ValueError(
+            f"no video is both in {annotations}, which begins with {videos[0].name}, and in {path}, which begins with "
+            f"{frames.videos[0]}"
+        )
+    for source, names, other in ((annotations, labelled - listed, path), (path, listed - labelled, annotations)):
+        if names:
+            logger.warning(
+                "%d videos of %s are not in %s and left out: %d are in both", len(names), source, other, len(both)
+            )
+    return both, [video.name for video in both], ListedFrames.from_config(cfg, frames, FRAMES_A_SECOND)
+
+
+def _annotation_path(cfg: Any, names: Sequence[str]) -> str:
+    """The first of the names that is in `DATA.PATH_TO_DATA_DIR`."""
+    for name in names:
+        if os.path.isfile(list_path(cfg, name)):
+            return list_path(cfg, name)
+    raise FileNotFoundError(
+        f"DATA.PATH_TO_DATA_DIR {cfg.DATA.PATH_TO_DATA_DIR!r} must be the folder that holds {names[0]} "
+        f"(or {', '.join(names[1:])})"
+    )
