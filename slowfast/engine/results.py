@@ -126,4 +126,4 @@ def build_results(dataset: Dataset, method: str) -> Results:
     Args:
         method: DATA.ENSEMBLE_METHOD, by which scores of one video, or of one box, are joined.
     """
-    return BoxScores(dataset, method) if dataset.has_boxes else ViewScores(dataset, method)
+    return (BoxScores if getattr(dataset, "has_boxes", False) else ViewScores)(dataset, method)

@@ -65,8 +65,9 @@ def test(cfg: Any) -> dict[str, Any]:
     dataset = loader.dataset
     check_agreement(lambda: {**data_facts("test", dataset), **weight_facts(model)})
     logger.info(
-        "testing %d videos, %d view(s) each, class scores joined by %s",
+        "testing %d %s, %d view(s) each, class scores joined by %s",
         dataset.num_videos,
+        "key frames" if getattr(dataset, "has_boxes", False) else "videos",
         dataset.num_views,
         cfg.DATA.ENSEMBLE_METHOD,
     )
