@@ -1,4 +1,4 @@
-"""Rules of the keys of detection: DETECTION, and what it must agree on with the network's strides."""
+"""Rules of the keys of detection: DETECTION, what it must agree on with the network's strides, and AVA."""
 
 from fvcore.common.config import CfgNode
 
@@ -25,6 +25,27 @@ def detection(cfg: CfgNode) -> None:
             "MODEL.COMPILE True with DETECTION.ENABLE True: the number of boxes changes by the batch, and every number "
             "would be compiled anew; set MODEL.COMPILE False"
         )
+
+
+def key_frames(cfg: CfgNode) -> None:
+    """Checks which frames and seconds the data set with boxes is asked for.
+
+    Raises:
+        ValueError: with the key, its value and what to do.
+    """
+    ava, frames = cfg.AVA, cfg.DATA.NUM_FRAMES
+    if not 0 < ava.FPS < float("inf"):
+        raise ValueError(f"AVA.FPS is {ava.FPS}; frames a second of the lists of frames, over 0.")
+    if ava.KEY_SECONDS and (len(ava.KEY_SECONDS) != 2 or ava.KEY_SECONDS[0] > ava.KEY_SECONDS[1]):
+        raise ValueError(f"AVA.KEY_SECONDS is {ava.KEY_SECONDS}; it is [first, last], or [] for all with a frame.")
+    if not -1 <= ava.FRAMES_AFTER_KEY <= frames:
+        raise ValueError(
+            f"AVA.FRAMES_AFTER_KEY is {ava.FRAMES_AFTER_KEY}; it is 0 to DATA.NUM_FRAMES {frames}, or -1 for half of "
+            "them."
+        )
+    wanted, most = ava.BOX_FRAMES, max(frames, *cfg.DATA.TRAIN_NUM_FRAMES, 0)
+    if wanted != sorted(set(wanted)) or any(not 0 <= frame < most for frame in wanted):
+        raise ValueError(f"AVA.BOX_FRAMES is {wanted}; frames of the clip, rising, 0 to {most - 1} (DATA.NUM_FRAMES).")
 
 
 def _remedy(cfg: CfgNode, factor: int, strides: set[int]) -> str:

@@ -9,39 +9,75 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from slowfast.config.nearest import nearest_multiples
+from slowfast.datasets.ava import AVA
 from slowfast.datasets.batch import collate
 from slowfast.datasets.batch_shapes import BatchShapes
+from slowfast.datasets.charades import Charades
 from slowfast.datasets.kinetics import Kinetics
 from slowfast.datasets.random_streams import SPLITS
 from slowfast.datasets.sampler import EpochBatchSampler
+from slowfast.datasets.ssv2 import SSv2
+from slowfast.datasets.summary import describe
 from slowfast.utils.device import device_of
 from slowfast.utils.distributed import get_local_world_size, get_rank, get_world_size
 from slowfast.utils.env import seed_all
+from slowfast.utils.logging import get_logger
 from slowfast.utils.registry import Registry
 
-# A class(cfg, split) a name; see `Kinetics` for what it offers. One whose batches have boxes has `has_boxes = True`.
+logger = get_logger(__name__)
+
+# A class(cfg, split) a name; see `Kinetics` for what it offers. One whose batches have boxes has `has_boxes = True`,
+# one whose videos have any number of labels `multi_label = True`.
 DATASET_REGISTRY = Registry("TRAIN.DATASET (or TEST.DATASET)")
 DATASET_REGISTRY.register("kinetics")(Kinetics)
+DATASET_REGISTRY.register("charades")(Charades)
+DATASET_REGISTRY.register("ssv2")(SSv2)
+DATASET_REGISTRY.register("ava")(AVA)
 
 
 def build_dataset(cfg: Any, split: str) -> Dataset:
     """The data set `TRAIN.DATASET` (train, val) or `TEST.DATASET` (test).
 
     Raises:
-        ValueError: no such split, no data set of that name, or one without boxes under DETECTION.ENABLE; and what the
-            data set raises.
+        ValueError: no such split, no data set of that name, one without boxes under DETECTION.ENABLE, or one of as
+            many labels as DATA.MULTI_LABEL does not say; and what the data set raises.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    key = "TEST.DATASET" if split == "test" else "TRAIN.DATASET"
     name = cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET
     dataset = DATASET_REGISTRY.get(name.lower())
     if cfg.DETECTION.ENABLE and not getattr(dataset, "has_boxes", False):
-        key = "TEST.DATASET" if split == "test" else "TRAIN.DATASET"
         raise ValueError(
             f"{key} {name} has no boxes, but the model scores boxes (DETECTION.ENABLE True); set DETECTION.ENABLE "
             "False to score whole clips"
         )
-    return dataset(cfg, split)
+    if not cfg.DETECTION.ENABLE:
+        _check_labels(cfg, key, name, getattr(dataset, "multi_label", False))
+    built = dataset(cfg, split)
+    source = getattr(built, "source", "")
+    logger.info("%s: %s%s", split, describe(built, cfg.MODEL.NUM_CLASSES), f" ({source})" if source else "")
+    return built
+
+
+def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
+    """The settings are for as many labels a video as the data set has."""
+    if multi_label and not cfg.DATA.MULTI_LABEL:
+        raise ValueError(
+            f"{key} {name} has any number of labels a video, but DATA.MULTI_LABEL is False; set it to True, with "
+            "MODEL.LOSS_FUNC bce_logit, MODEL.HEAD_ACT sigmoid and, as published, DATA.ENSEMBLE_METHOD max"
+        )
+    if cfg.DATA.MULTI_LABEL and not multi_label:
+        raise ValueError(
+            f"DATA.MULTI_LABEL is True, but {key} {name} has one label a video; set it to False, with MODEL.LOSS_FUNC "
+            "cross_entropy and MODEL.HEAD_ACT softmax"
+        )
+    if multi_label and key == "TEST.DATASET" and cfg.DATA.ENSEMBLE_METHOD != "max":
+        logger.warning(
+            "DATA.ENSEMBLE_METHOD is %s; published results on %s are of max, since an action fills a part of a video",
+            cfg.DATA.ENSEMBLE_METHOD,
+            name,
+        )
 
 
 def train_sampler(cfg: Any, num_samples: int) -> EpochBatchSampler:
@@ -74,19 +110,29 @@ def build_loader(cfg: Any, split: str, former: Dataset | None = None) -> DataLoa
     decoded again, if it offers `reshaped(cfg)`.
 
     `loader.batch_sampler.set_epoch(epoch, start_iteration)` chooses what the next pass reads. With the same
-    seed the batches are the same whatever the number of workers. The state of the global random generators is
-    left alone.
+    seed the batches are the same whatever the number of workers. So is their order in training; in val and test each
+    worker makes a run of neighbouring samples, and samples of other `batch_groups` (an attribute that the data set may
+    have: a number for each sample) do not share a batch. The state of the global random generators is left alone.
 
     Raises:
         ValueError: a batch size no process can fill; and what `build_dataset` raises.
     """
     dataset = former.reshaped(cfg) if hasattr(former, "reshaped") else build_dataset(cfg, split)
+    workers = cfg.DATA_LOADER.NUM_WORKERS
     if split == "train":
         sampler = train_sampler(cfg, len(dataset))
     else:
         share = _share_of(cfg, "TEST" if split == "test" else "TRAIN")
-        sampler = EpochBatchSampler(len(dataset), share, False, cfg.RNG_SEED, get_rank(), get_world_size())
-    workers = cfg.DATA_LOADER.NUM_WORKERS
+        sampler = EpochBatchSampler(
+            len(dataset),
+            share,
+            False,
+            cfg.RNG_SEED,
+            get_rank(),
+            get_world_size(),
+            workers=workers,
+            groups=getattr(dataset, "batch_groups", None),
+        )
     return DataLoader(
         dataset,
         batch_sampler=sampler,

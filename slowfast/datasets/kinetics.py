@@ -8,9 +8,6 @@ from slowfast.datasets.decode import video_opener
 from slowfast.datasets.times import WindowTimes
 from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
 from slowfast.datasets.video_list import read_video_list
-from slowfast.utils.logging import get_logger
-
-logger = get_logger(__name__)
 
 
 class Kinetics(VideoDataset):
@@ -28,6 +25,4 @@ class Kinetics(VideoDataset):
             csv_path, cfg.MODEL.NUM_CLASSES, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS
         )
         super().__init__(cfg, split, paths, labels, video_opener(cfg), WindowTimes())
-        settings = self.clips.settings
-        views = f"{settings.temporal_views} temporal x {settings.spatial_views} spatial views"
-        logger.info("%s: %d videos, %s (%s)", split, self.num_videos, views, csv_path)
+        self.source = csv_path

@@ -22,13 +22,21 @@ class UnreadableFiles(dict[str, str]):
         num_files: files of the split.
         max_fraction: share of them that may be unreadable (`DATA.MAX_UNREADABLE_FRACTION`).
         answer: what happens with such a file, for the log.
+        folder_key: the setting that says where the files lie.
     """
 
-    def __init__(self, num_files: int, max_fraction: float, answer: str = "replaced by another file") -> None:
+    def __init__(
+        self,
+        num_files: int,
+        max_fraction: float,
+        answer: str = "replaced by another file",
+        folder_key: str = "DATA.PATH_PREFIX",
+    ) -> None:
         super().__init__()
         self.num_files = num_files
         self.max_fraction = max_fraction
         self.answer = answer
+        self.folder_key = folder_key
 
     def add(self, path: str, cause: str) -> bool:
         """Note a file; True, and a line in the log, if it is new."""
@@ -52,5 +60,5 @@ class UnreadableFiles(dict[str, str]):
         raise UnreadableError(
             f"{len(self)} of {self.num_files} video files cannot be read, more than "
             f"DATA.MAX_UNREADABLE_FRACTION {self.max_fraction:g} allows. "
-            "If they do not exist, check DATA.PATH_PREFIX.\n" + "\n".join(lines)
+            f"If they do not exist, check {self.folder_key}.\n" + "\n".join(lines)
         )

@@ -60,7 +60,9 @@ class VideoDataset(Dataset[Sample | MissingSample]):
     Attributes:
         num_videos, num_views: the data set has their product as samples; sample = video * num_views + view.
         paths, labels: of each video.
+        open_video: path -> `VideoReader`.
         unreadable: the files that could not be read so far, as far as this process was told.
+        source: where the lists came from, for the log.
 
     Raises:
         ValueError: no such split.
@@ -69,6 +71,8 @@ class VideoDataset(Dataset[Sample | MissingSample]):
     """
 
     has_boxes = False
+    source = ""
+    folder_key = "DATA.PATH_PREFIX"  # says where the files lie
 
     def __init__(
         self,
@@ -84,13 +88,10 @@ class VideoDataset(Dataset[Sample | MissingSample]):
         settings = ClipSettings.from_config(cfg, split)
         self.num_videos, self.num_views = len(paths), settings.num_views
         answer = "replaced by another file" if split == "train" else "left out"
-        self.unreadable = UnreadableFiles(self.num_videos, cfg.DATA.MAX_UNREADABLE_FRACTION, answer)
+        self.unreadable = UnreadableFiles(self.num_videos, cfg.DATA.MAX_UNREADABLE_FRACTION, answer, self.folder_key)
         if cfg.DATA.CACHE_VIDEOS:
-            cache = VideoCache(self.paths, open_video)
-            self.unreadable.update_from(cache.unreadable.items())
-            self.unreadable.check()
-            open_video = cache.open
-        self._open_video = open_video
+            open_video = self.cached(open_video)
+        self.open_video = open_video
         self.clips = ClipMaker(settings, open_video, times)
 
     def __len__(self) -> int:
@@ -99,11 +100,12 @@ class VideoDataset(Dataset[Sample | MissingSample]):
     def reshaped(self, cfg: Any) -> VideoDataset:
         """The same videos, and the same account of unreadable ones, as clips of another shape."""
         other = copy.copy(self)
-        other.clips = ClipMaker(ClipSettings.from_config(cfg, self.split), self._open_video, self.clips.times)
+        other.clips = ClipMaker(ClipSettings.from_config(cfg, self.split), self.open_video, self.clips.times)
         return other
 
-    def __getitem__(self, key: SampleKey | tuple[int, int] | int) -> Sample | MissingSample:
-        """The sample of a key of the sampler, or of an (index, epoch); a bare index means epoch 0.
+    def __getitem__(self, key: SampleKey | tuple[int, int] | int) -> Sample | MissingSample | list[Sample]:
+        """The sample, or in training samples, of a key of the sampler, or of an (index, epoch); a bare index means
+        epoch 0.
 
         Raises:
             UnreadableError: neither a training video nor the ones drawn in its place can be read.
@@ -119,13 +121,30 @@ class VideoDataset(Dataset[Sample | MissingSample]):
         except VideoError as error:
             return MissingSample(video, view, error.path, error.cause)
 
+    def cached(self, open_video: Callable[[str], VideoReader]) -> Callable[[str], VideoReader]:
+        """Opens videos that are all decoded now; UnreadableError as the class says."""
+        cache = VideoCache(self.paths, open_video)
+        self.unreadable.update_from(cache.unreadable.items())
+        self.unreadable.check()
+        return cache.open
+
+    @property
+    def view_plan(self) -> str:
+        """The views of a video, in words."""
+        s = self.clips.settings
+        return f"{s.temporal_views} temporal x {s.spatial_views} spatial views"
+
     def sample_of(self, video: int, view: int, clip: Clip) -> Sample:
         """The clip with what there is to say about it."""
         return Sample(clip.inputs, self.labels[video], video, view)
 
-    def training_sample(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample:
-        """A training clip of a video, drawn from `generator` alone; VideoError where it is unreadable."""
-        return self.sample_of(video, 0, self.clips.training_clip(self.paths[video], generator, shape))
+    def training_sample(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample | list[Sample]:
+        """A training clip of a video, or with `AUG.NUM_SAMPLE` several of the same frames, drawn from `generator`
+        alone; VideoError where it is unreadable.
+        """
+        clips = self.clips.training_clips(self.paths[video], generator, shape)
+        samples = [self.sample_of(video, 0, clip) for clip in clips]
+        return samples if len(samples) > 1 else samples[0]
 
     def evaluation_sample(self, video: int, view: int) -> Sample:
         """A view of a video of val or test. VideoError where it is unreadable."""
@@ -133,20 +152,20 @@ class VideoDataset(Dataset[Sample | MissingSample]):
         clip = self.clips.view_clip(path, view) if self.split == "test" else self.clips.centre_clip(path)
         return self.sample_of(video, view, clip)
 
-    def _first_readable(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample:
+    def _first_readable(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample | list[Sample]:
         replaced: list[tuple[str, str]] = []
         for _ in range(1 + MAX_SUBSTITUTES):
             try:
-                sample = self.training_sample(video, generator, shape)
-                sample.replaced = replaced
-                return sample
+                found = self.training_sample(video, generator, shape)
+                (found[0] if isinstance(found, list) else found).replaced = replaced
+                return found
             except VideoError as error:
                 replaced.append((error.path, error.cause))
                 video = int(torch.randint(self.num_videos, (), generator=generator))
         lines = "\n".join(f"  {path}: {cause}" for path, cause in dict(replaced).items())
         raise UnreadableError(
             f"{len(replaced)} training videos drawn one after the other cannot be read. "
-            f"If they do not exist, check DATA.PATH_PREFIX.\n{lines}"
+            f"If they do not exist, check {self.folder_key}.\n{lines}"
         )
 
 

@@ -45,3 +45,26 @@ def test_the_scale_follows_from_the_strides(settings, factor):
 def test_disagreements_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         load_config(None, [*ON, *settings])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["AVA.FPS", 0], "AVA.FPS is 0.0"),
+        (["AVA.FPS", float("inf")], "AVA.FPS is inf"),
+        (["AVA.KEY_SECONDS", [902]], r"KEY_SECONDS is \[902\]"),
+        (["AVA.KEY_SECONDS", [5, 4]], r"KEY_SECONDS is \[5, 4\]"),
+        (["AVA.FRAMES_AFTER_KEY", 9], "FRAMES_AFTER_KEY is 9; it is 0 to DATA.NUM_FRAMES 8"),
+        (["AVA.FRAMES_AFTER_KEY", -2], "FRAMES_AFTER_KEY is -2"),
+        (["AVA.BOX_FRAMES", [3, 8]], r"BOX_FRAMES is \[3, 8\]; .* 0 to 7"),
+        (["AVA.BOX_FRAMES", [4, 2]], r"BOX_FRAMES is \[4, 2\]"),
+    ],
+)
+def test_key_frames_that_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(None, settings)
+
+
+def test_key_frames_of_longer_training_clips():
+    settings = ["AVA.BOX_FRAMES", [3, 8], "DATA.TRAIN_NUM_FRAMES", [8, 16], "AVA.KEY_SECONDS", []]
+    assert load_config(None, settings).AVA.BOX_FRAMES == [3, 8]
