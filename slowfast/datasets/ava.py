@@ -25,9 +25,6 @@ from slowfast.datasets.times import WindowTimes, drawn_rate
 from slowfast.datasets.transforms_boxes import has_area
 from slowfast.datasets.video_dataset import VideoDataset, check_split
 from slowfast.datasets.video_reader import VideoError, VideoReader
-from slowfast.utils.logging import get_logger
-
-logger = get_logger(__name__)
 
 
 class AVA(VideoDataset):
@@ -46,6 +43,7 @@ class AVA(VideoDataset):
         batch_groups: number of each sample's group; a batch of one group alone has clips of one size. None where all
             have.
         num_classes: outputs of the model.
+        num_labels: of all boxes.
 
     Raises:
         FileNotFoundError: a list, an annotation file or a label map is missing.
@@ -79,11 +77,8 @@ class AVA(VideoDataset):
         names = [f"{video},{second:04d}" for video, second in self.key_frames]
         super().__init__(cfg, split, names, [], footage.open_video, WindowTimes())
         self.batch_groups = self._boxes.video.tolist() if split == "test" else None
-        logger.info(
-            "%s: %d key frames of %d videos, %d boxes with %d labels (%s)",
-            split, len(names), len(set(self._boxes.video.tolist())), len(self._boxes.boxes), self._boxes.num_labels,
-            ", ".join(table.path for table in tables),
-        )  # fmt: skip
+        self.num_labels = self._boxes.num_labels
+        self.source = ", ".join(table.path for table in tables)
 
     def cached(self, open_video: Callable[[str], VideoReader]) -> Callable[[str], VideoReader]:
         """Opens films that are all decoded now; one that cannot be is counted when its key frames are asked for."""
