@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Generator, Tensor
 
-from slowfast.datasets import sampling, transforms
+from slowfast.datasets import sampling, transforms, transforms_boxes
 from slowfast.datasets.batch_shapes import ClipShape
 from slowfast.datasets.clip_settings import ClipSettings
+from slowfast.datasets.clip_views import VideoViews, View
 from slowfast.datasets.times import Times
+from slowfast.datasets.transforms_crops import CENTRE, Crop, size_by_short_side, uniform_crop
+from slowfast.datasets.transforms_training import training_pixels
 from slowfast.datasets.video_reader import VideoReader
 
 
@@ -23,12 +26,15 @@ class Clip:
         inputs: (3, T, H, W) float32, one a pathway.
         frames: number in the video of every frame of the clip (of its fast pathway).
         num_frames, fps: of the video.
+        boxes: those that were passed, as (n, 4) float32 in pixels of the clip and cut to it, row for row; one that the
+            clip does not show has no area.
     """
 
     inputs: list[Tensor]
     frames: list[int]
     num_frames: int
     fps: float
+    boxes: list[np.ndarray] = field(default_factory=list)
 
 
 class ClipMaker:
@@ -43,62 +49,94 @@ class ClipMaker:
     def __init__(self, settings: ClipSettings, open_video: Callable[[str], VideoReader], times: Times) -> None:
         self.settings, self.times = settings, times
         self._open = open_video
-        self._last: tuple[tuple[str, int] | None, tuple[np.ndarray, list[int], int, float] | None] = (None, None)
+        self._views = VideoViews(settings, open_video, times)
+        # The view whose frames were scaled last: its crops are asked for one after the other.
+        self._scaled: tuple[View | None, np.ndarray | None] = (None, None)
 
-    def training_clip(self, path: str, generator: Generator, shape: ClipShape | None = None) -> Clip:
-        """A clip at a random time, of random scale, place and side, all drawn from `generator`; of the settings' frames
-        and crop, or of `shape`'s.
+    def training_clips(self, path: str, generator: Generator, shape: ClipShape | None = None) -> list[Clip]:
+        """Clips of the same frames at a random time, as many as the augmentation makes, each with random draws of its
+        own from `generator`; of the settings' frames and crop, or of `shape`'s.
         """
         s = self.settings.shaped(shape)
         with self._open(path) as video:
             numbers = self.times.training(video.num_frames, video.fps, s, generator)
             frames = video.frames(numbers)
-        side = transforms.random_short_side(*s.short_sides, s.inverse_uniform, generator)
-        clip = transforms.resize_short_side(transforms.to_float(frames), side)
-        clip = transforms.random_crop(clip, s.crop, generator)
-        inputs = self._pack(transforms.random_flip(clip, generator) if s.flip else clip)
-        return Clip(inputs, numbers, video.num_frames, video.fps)
+        clips = [training_pixels(frames, s, generator, copy=copy)[0] for copy in range(s.augmentation.copies)]
+        return [Clip(self._pathways(clip), numbers, video.num_frames, video.fps) for clip in clips]
+
+    def training_clip_of(
+        self,
+        path: str,
+        numbers: Sequence[int],
+        boxes: Sequence[np.ndarray],
+        generator: Generator,
+        shape: ClipShape | None = None,
+    ) -> Clip:
+        """A training clip of given frames, with boxes.
+
+        Args:
+            numbers: of the frames, in the video.
+            boxes: arrays (n, 4) of x1, y1, x2, y2 in shares of the frame, (0, 0) to (1, 1).
+        """
+        with self._open(path) as video:
+            frames = video.frames(numbers)
+        clip, found = training_pixels(frames, self.settings.shaped(shape), generator, boxes)
+        return Clip(self._pathways(clip), list(numbers), video.num_frames, video.fps, found)
+
+    def evaluation_clip_of(self, path: str, numbers: Sequence[int], boxes: Sequence[np.ndarray]) -> Clip:
+        """A clip of given frames for validation (cropped at the centre) or testing (whole frames), with boxes; see
+        `training_clip_of`.
+        """
+        with self._open(path) as video:
+            frames = video.frames(numbers)
+        full, (size, crop) = frames.shape[1:3], self._place(frames, CENTRE)
+        clip = self._cut(transforms.scale_exactly(frames, *size), crop)
+        found = [transforms_boxes.follow(own, full, size, crop, self.settings.flip) for own in boxes]
+        return Clip(self._pathways(clip), list(numbers), video.num_frames, video.fps, found)
 
     def centre_clip(self, path: str) -> Clip:
         """The one clip of validation: the middle of the video, cropped at the centre."""
         with self._open(path) as video:
             numbers = self.times.centre(video.num_frames, video.fps, self.settings)
-            inputs = self._cropped(video.frames(numbers), transforms.CENTRE)
-            return Clip(inputs, numbers, video.num_frames, video.fps)
+            frames = video.frames(numbers)
+        size, crop = self._place(frames, CENTRE)
+        clip = self._cut(transforms.scale_exactly(frames, *size), crop)
+        return Clip(self._pathways(clip), numbers, video.num_frames, video.fps)
 
     def view_clip(self, path: str, view: int) -> Clip:
-        """A test view. Crops of one temporal view share its decoding when asked for one after the other."""
-        s = self.settings
-        temporal, spatial = divmod(view, s.spatial_views)
-        if self._last[0] != (path, temporal):
-            with self._open(path) as video:
-                numbers = self.times.view(video.num_frames, video.fps, s, temporal)
-                self._last = (path, temporal), (video.frames(numbers), numbers, video.num_frames, video.fps)
-        frames, *about = self._last[1]
-        return Clip(self._cropped(frames, spatial if s.spatial_views > 1 else transforms.CENTRE), *about)
+        """A test view. Views of a video share its decoding, and crops of a temporal view its scaling, when asked for
+        one after the other.
+        """
+        temporal, spatial = divmod(view, self.settings.spatial_views)
+        found = self._views.view(path, temporal)
+        size, crop = self._place(found.pixels, spatial if self.settings.spatial_views > 1 else CENTRE)
+        if self._scaled[0] is not found:
+            self._scaled = found, transforms.scale_exactly(found.pixels, *size)
+        return Clip(self._pathways(self._cut(self._scaled[1], crop)), found.frames, found.num_frames, found.fps)
 
     def window_crops(self, video: VideoReader, window: Sequence[Sequence[int]]) -> list[list[Tensor]]:
         """The spatial views of the frames with these numbers, one list a pathway; each view is a clip."""
-        s = self.settings
         numbers = sorted(set().union(*window))
-        place = {number: i for i, number in enumerate(numbers)}
-        frames = transforms.resize_short_side(transforms.to_float(video.frames(numbers)), s.short_sides[0])
-        positions = range(s.spatial_views) if s.spatial_views > 1 else [transforms.CENTRE]
-        crops = [self._coloured(transforms.uniform_crop(frames, s.crop, position)) for position in positions]
-        return [[crop[:, [place[number] for number in pathway]] for pathway in window] for crop in crops]
+        places = {number: i for i, number in enumerate(numbers)}
+        frames, views = video.frames(numbers), self.settings.spatial_views
+        wanted = [self._place(frames, position) for position in (range(views) if views > 1 else [CENTRE])]
+        scaled = transforms.scale_exactly(frames, *wanted[0][0])
+        clips = [self._cut(scaled, crop) for _, crop in wanted]
+        return [[clip[:, [places[number] for number in pathway]] for pathway in window] for clip in clips]
 
-    def _cropped(self, frames: np.ndarray, position: int) -> list[Tensor]:
-        clip = transforms.resize_short_side(transforms.to_float(frames), self.settings.short_sides[0])
-        return self._pack(transforms.uniform_crop(clip, self.settings.crop, position))
+    def _place(self, frames: np.ndarray, position: int) -> tuple[tuple[int, int], Crop]:
+        """(height, width) to which frames (T, H, W, 3) of validation or testing are scaled, and what is cut from it."""
+        size = size_by_short_side(*frames.shape[1:3], self.settings.short_sides[0])
+        crop = self.settings.crop
+        return size, uniform_crop(*size, crop, position) if crop else Crop(0, 0, *size)
 
-    def _pack(self, clip: Tensor) -> list[Tensor]:
+    def _cut(self, scaled: np.ndarray, crop: Crop) -> Tensor:
         s = self.settings
-        clip = self._coloured(clip).contiguous()
+        colours = transforms.normalisation(s.mean, s.std, s.reverse_channels)
+        return transforms.to_clip(crop.of(scaled), colours, s.flip)
+
+    def _pathways(self, clip: Tensor) -> list[Tensor]:
+        s = self.settings
         if not s.alpha:
             return [clip]
         return [clip[:, sampling.slow_indices(clip.shape[1], s.alpha, s.slow_indices)], clip]
-
-    def _coloured(self, clip: Tensor) -> Tensor:
-        s = self.settings
-        clip = transforms.normalise(clip, s.mean, s.std)
-        return clip.flip(0) if s.reverse_channels else clip

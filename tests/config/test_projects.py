@@ -161,6 +161,6 @@ def test_activation_in_another_process(zebra):
 
 def test_unbuilt_keys_of_the_core_are_listed_beside_a_project(zebra, caplog):
     with caplog.at_level(logging.WARNING):
-        load_config(None, ["ZEBRA.STRIPES", 2, "MIXUP.ENABLE", True])
-    assert "MIXUP.ENABLE" in caplog.text
+        load_config(None, ["ZEBRA.STRIPES", 2, "MASK.ENABLE", True])
+    assert "MASK.ENABLE" in caplog.text
     assert "ZEBRA" not in caplog.text

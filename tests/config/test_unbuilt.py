@@ -23,7 +23,7 @@ def warnings_of(caplog, overrides) -> list[str]:
 
 def test_one_warning_lists_all(caplog):
     overrides = [
-        "AUG.ENABLE",
+        "AUG.MASK_TUBE",
         True,
         "MVIT.REV.ENABLE",
         True,
@@ -34,7 +34,7 @@ def test_one_warning_lists_all(caplog):
     ]
     (message,) = warnings_of(caplog, [*overrides, "PREFETCH.NUM_LOADERS", 3, "SOLVER.BASE_LR", 0.2])
     for key in (
-        "AUG.ENABLE",
+        "AUG.MASK_TUBE",
         "MVIT.REV.ENABLE",
         "SOLVER.LARS_ON",
         "DATA.CROP_SIZE",
@@ -42,7 +42,7 @@ def test_one_warning_lists_all(caplog):
     ):
         assert key in message
     assert "BASE_LR" not in message
-    assert "AUG.NUM_SAMPLE" not in message
+    assert "AUG.MASK_RATIO" not in message
 
 
 def test_silence_when_everything_works(caplog):

@@ -173,7 +173,7 @@ def test_sampling_rate_is_drawn_for_each_clip(tiny_cfg):
     )
     generator = torch.Generator().manual_seed(0)
     for _ in range(400):
-        maker.training_clip("a", generator)
+        maker.training_clips("a", generator)
     rates = collections.Counter(round((indices[-1] - indices[0] + 1) / 4) for indices in reader.asked)
     assert set(rates) == {2, 3, 4, 5}
     assert min(rates.values()) > 70

@@ -1,4 +1,4 @@
-"""Transforms against the published numbers and against slow, obvious ones."""
+"""Pixels against the published numbers and against slow, obvious ways to them."""
 
 import json
 from pathlib import Path
@@ -6,97 +6,111 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from slowfast.datasets import transforms
+from slowfast.datasets.transforms_crops import Crop, size_by_short_side, uniform_crop
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CASES = json.loads((FIXTURES / "spatial.json").read_text())["cases"]
 EXPECTED = np.load(FIXTURES / "spatial.npz")
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.225)
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["key"])
-@pytest.mark.parametrize("normalise_last", [False, True])
-def test_published_crops(case, normalise_last):
-    frames = np.random.default_rng(case["seed"]).integers(0, 256, case["shape_thwc"], np.uint8)
-    clip = transforms.to_float(frames)
-    steps = [
-        lambda x: transforms.normalise(x, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)),
-        lambda x: transforms.uniform_crop(
-            transforms.resize_short_side(x, case["crop"]), case["crop"], case["spatial_view"]
-        ),
-    ]
-    for step in reversed(steps) if normalise_last else steps:
-        clip = step(clip)
+def test_published_crops(case):
+    frames = noise(*case["shape_thwc"], seed=case["seed"])
+    size = size_by_short_side(*frames.shape[1:3], case["crop"])
+    crop = uniform_crop(*size, case["crop"], case["spatial_view"])
+    scaled = transforms.scale_exactly(frames, *size)
+    clip = transforms.to_clip(crop.of(scaled), transforms.normalisation([0.45] * 3, [0.225] * 3))
     expected = torch.from_numpy(EXPECTED[case["key"]])
-    torch.testing.assert_close(clip.reshape(expected.shape), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(clip.reshape(expected.shape), expected, rtol=1e-6, atol=2e-6)
 
 
-def test_to_float():
-    frames = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
-    clip = transforms.to_float(frames)
-    assert clip.shape == (3, 2, 3, 4)
-    assert clip.dtype == torch.float32
-    assert clip[2, 1, 0, 3].item() == pytest.approx(frames[1, 0, 3, 2] / 255)
+@pytest.mark.parametrize("size", [(224, 297), (288, 382), (60, 500)])
+def test_exact_scaling_is_that_of_pytorch_on_a_normalised_clip(size):
+    """At sizes of real videos, where OpenCV's differs by a hundred times as much."""
+    frames = noise(2, 256, 340, 3)
+    colours = transforms.normalisation(MEAN, STD)
+    clip = transforms.to_clip(transforms.scale_exactly(frames, *size), colours)
+    published = (torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 255 - column(MEAN)) / column(STD)
+    published = F.interpolate(published, size, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(clip, published, rtol=1e-6, atol=3e-6)
 
 
-def test_normalise_takes_a_number_a_channel():
-    clip = torch.full((3, 1, 1, 1), 0.5)
-    out = transforms.normalise(clip, (0.0, 0.25, 0.5), (1.0, 0.5, 2.0))
-    assert out.flatten().tolist() == [0.5, 0.5, 0.0]
+def column(numbers):
+    return torch.tensor(numbers).view(3, 1, 1, 1)
 
 
-@pytest.mark.parametrize("height, width, size, expected", [(48, 64, 32, (32, 42)), (64, 48, 24, (32, 24))])
-def test_short_side(height, width, size, expected):
-    assert transforms.resize_short_side(torch.rand(3, 2, height, width), size).shape[-2:] == expected
+@pytest.mark.parametrize(("height", "width"), [(30, 40), (64, 48), (48, 64)])
+def test_scaling_in_whole_numbers(height, width):
+    """Each pixel by hand: the four neighbours of its centre, by their distance."""
+    frames = noise(2, 48, 64, 3)
+    scaled = transforms.scale(frames, height, width)
+    assert scaled.dtype == np.uint8
+    expected = np.empty(scaled.shape)
+    for y in range(height):
+        for x in range(width):
+            v = np.clip((y + 0.5) * 48 / height - 0.5, 0, 47)
+            u = np.clip((x + 0.5) * 64 / width - 0.5, 0, 63)
+            top, left = int(v), int(u)
+            low, right = min(top + 1, 47), min(left + 1, 63)
+            rows = frames[:, top] * (1 - v + top) + frames[:, low] * (v - top)
+            expected[:, y, x] = rows[:, left] * (1 - u + left) + rows[:, right] * (u - left)
+    assert np.abs(scaled - expected).max() <= 1
 
 
-def test_short_side_as_it_is():
-    clip = torch.rand(3, 2, 32, 40)
-    assert torch.equal(transforms.resize_short_side(clip, 32), clip)
+def test_scaling_of_parts_of_several_sizes():
+    frames = noise(2, 40, 50, 3)
+    parts = [frames[0, 3:20, 5:30], frames[1, :, 10:]]
+    scaled = transforms.scale(parts, 16, 16)
+    for part, out in zip(parts, scaled, strict=True):
+        assert np.array_equal(transforms.scale(part[None], 16, 16)[0], out)
 
 
-def test_short_side_follows_its_distribution():
-    def sides(inverse):
-        g = generator()
-        return np.array([transforms.random_short_side(256, 320, inverse, g) for _ in range(4000)])
-
-    uniform, inverse = sides(False), sides(True)
-    for drawn in (uniform, inverse):
-        assert drawn.min() <= 257
-        assert 319 <= drawn.max() <= 320
-    assert uniform.mean() == pytest.approx(288, abs=1.2)
-    # Mean of 1/u with 1/u uniform: log(320/256) / (1/256 - 1/320).
-    assert inverse.mean() == pytest.approx(np.log(320 / 256) / (1 / 256 - 1 / 320), abs=1.2)
+def test_nothing_is_copied_where_the_size_is_right():
+    frames = noise(2, 8, 9, 3)
+    assert transforms.scale(frames, 8, 9) is frames
+    assert transforms.scale_exactly(frames, 8, 9) is frames
 
 
-def test_random_crop_reaches_every_place():
-    clip = torch.arange(5 * 6, dtype=torch.float32).reshape(1, 1, 5, 6)
-    g, corners = generator(), set()
-    for _ in range(300):
-        crop = transforms.random_crop(clip, 4, g)
-        top, left = divmod(int(crop[0, 0, 0, 0]), 6)
-        assert torch.equal(crop, clip[..., top : top + 4, left : left + 4])
-        corners.add((top, left))
-    assert corners == {(top, left) for top in range(2) for left in range(3)}
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_one_pass_flips_normalises_and_lays_out(kind, flip, reverse):
+    frames = noise(3, 20, 31, 3).astype(kind)
+    part = Crop(2, 3, 16, 20).of(frames)
+    clip = transforms.to_clip(part, transforms.normalisation(MEAN, STD, reverse), flip)
+    assert clip.shape == (3, 3, 16, 20) and clip.dtype == torch.float32 and clip.is_contiguous()
+    for channel, number, y, x in np.ndindex(3, 3, 16, 20):
+        source = 2 - channel if reverse else channel
+        value = frames[number, 2 + y, 3 + (19 - x if flip else x), source]
+        expected = (float(value) / 255 - MEAN[source]) / STD[source]
+        assert clip[channel, number, y, x].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_random_flip():
-    clip, g = torch.rand(3, 2, 4, 4), generator()
-    flips = [transforms.random_flip(clip, g) for _ in range(200)]
-    mirrored = sum(torch.equal(out, clip.flip(-1)) for out in flips)
-    assert mirrored + sum(torch.equal(out, clip) for out in flips) == 200
-    assert 70 < mirrored < 130
+@pytest.mark.parametrize("own", [False, True], ids=["one for all", "one a frame"])
+@pytest.mark.parametrize("mixing", [False, True])
+def test_colours_by_matrix(own, mixing):
+    frames, random = noise(4, 6, 7, 3), np.random.default_rng(1)
+    first = random.normal(size=(4, 3, 4) if own else (3, 4))
+    if not mixing:
+        first[..., :3] *= np.eye(3)
+    colours = transforms.after(first, transforms.normalisation(MEAN, STD))
+    clip = transforms.to_clip(frames, colours).numpy()
+    for number in range(4):
+        matrix = first[number] if own else first
+        changed = frames[number] @ matrix[:, :3].T + matrix[:, 3]
+        expected = ((changed / 255 - MEAN) / STD).transpose(2, 0, 1)
+        assert np.allclose(clip[:, number], expected, atol=1e-5)
 
 
-def test_crops_that_do_not_fit():
-    clip = torch.rand(3, 1, 20, 40)
-    with pytest.raises(ValueError, match="24 pixels.*20x40"):
-        transforms.uniform_crop(clip, 24, 1)
-    with pytest.raises(ValueError, match="24 pixels.*20x40"):
-        transforms.random_crop(clip, 24, generator())
-    with pytest.raises(ValueError, match="position 3"):
-        transforms.uniform_crop(clip, 16, 3)
+def test_one_mean_for_all_channels():
+    frames = noise(1, 4, 4, 3)
+    one = transforms.to_clip(frames, transforms.normalisation([0.45], [0.225]))
+    assert torch.equal(one, transforms.to_clip(frames, transforms.normalisation([0.45] * 3, [0.225] * 3)))

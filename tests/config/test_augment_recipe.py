@@ -1,0 +1,39 @@
+"""Recipes of AUG.AA_TYPE."""
+
+import pytest
+
+from slowfast.config.augment_recipe import Recipe, parse_recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rand-m7-n4-mstd0.5-inc1", Recipe(7, 0.5, 4, increasing=True)),
+        ("rand-m9-mstd0.5-inc1", Recipe(9, 0.5, 2, increasing=True)),
+        ("rand-mstd1-w0", Recipe(10, 1.0, 2, weighted=True)),
+        ("rand-inc0-m0-n1", Recipe(0, 0.0, 1)),
+        ("rand", Recipe(10, 0.0, 2)),
+    ],
+)
+def test_recipes(text, expected):
+    assert parse_recipe(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("augmix-m5", "'augmix-m5'; it is rand-mMAGNITUDE"),
+        ("rand-m7-x3", "a part 'x3' that is none"),
+        ("rand-m7-m8", "'m8' that is none, or comes twice"),
+        ("rand-m7.5", "a part 'm7.5'"),
+        ("rand-m-7", "a part 'm'"),
+        ("rand-m11", "magnitude m is 0 to 10"),
+        ("rand-n0", "number n of operations is at least 1"),
+        ("rand-w1", "one set of weights, w0"),
+        ("rand-n14-w0", "n is up to 13"),
+        ("", "AUG.AA_TYPE is ''"),
+    ],
+)
+def test_what_is_no_recipe(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(text)
