@@ -104,7 +104,8 @@ def build_optimizer(model: nn.Module, cfg: Any) -> torch.optim.Optimizer:
             momentum=solver.MOMENTUM,
             dampening=solver.DAMPENING,
             nesterov=solver.NESTEROV,
-            fused=True,
+            # Where float16 overflows in the first update, PyTorch's kernel leaves the momentum as it found the memory.
+            fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
         )
     if method in ("adam", "adamw"):
         kind = torch.optim.Adam if method == "adam" else torch.optim.AdamW
