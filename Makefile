@@ -1,15 +1,18 @@
 # make install   a virtual environment in .venv with both packages and everything they need
 # make demo      the whole path on a small data set: data, clip model, PGT, test, table, plot
+# make demo-data the same, shorter, on small sets in the formats of Kinetics, Charades, AVA and Something-Something V2
 # make test      every test; make lint: style and format
 PYTHON ?= python3
 VENV ?= .venv
 # What pip is given for PyTorch; INSTALL.md says which to choose for a GPU.
 TORCH ?= torch==2.13.0
+# Extras of pyproject.toml to install with it.
+EXTRAS ?= test,plot,dev
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo demo-full test lint format clean distclean
+.PHONY: install demo demo-full demo-data test lint format clean distclean
 
 install: $(STAMP)
 
@@ -22,7 +25,7 @@ $(STAMP): setup.py pyproject.toml
 	  echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet 'pip>=23'
 	$(BIN)/python -m pip install $(TORCH)
-	$(BIN)/python -m pip install --editable '.[test,plot,dev]'
+	$(BIN)/python -m pip install --editable '.[$(EXTRAS)]'
 	@touch $@
 
 demo: install
@@ -30,6 +33,9 @@ demo: install
 
 demo-full: install
 	$(BIN)/python demo/sweep.py --full
+
+demo-data: install
+	$(BIN)/python demo/data.py
 
 test: install
 	$(BIN)/python -m pytest --durations=15

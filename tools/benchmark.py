@@ -3,6 +3,7 @@
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] [--variants NAME,...] [--measure size,time,memory,steps]
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --point "KEY VALUE ..." [--point "KEY VALUE ..."]...
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --truncation-gap [--steps N ...] [--checkpoint FILE]...
+python tools/benchmark.py --cfg FILE [KEY VALUE ...] --data [--workers 0,1,2,4] [--clips N] [--soak N]
 
 The first form works on random clips (TRAIN.BATCH_SIZE of them, DATA.TRAIN_CROP_SIZE pixels) and gives
   size    parameters and multiply-adds
@@ -19,6 +20,10 @@ the points in turn `--repeats` times; the table gives medians.
 
 --truncation-gap compares, for a model that reads a clip in steps, the gradient that is cut between steps with the full
 one, on training batches in train mode, by layer and number of steps, and measures the memory each needs.
+
+--data loads clips of the configured data set: training clips and test views a second, by stage in --iterations rounds
+of --clips clips in this process, and from a loader with each number of workers. --soak N has one worker make N training
+clips and says whether its memory stays flat. For one core: taskset -c 0 env OMP_NUM_THREADS=1 python tools/benchmark.py
 """
 
 import argparse
@@ -36,7 +41,16 @@ from fvcore.common.config import CfgNode
 
 from slowfast.config import load_config
 from slowfast.engine.benchmark import BASELINE, WORKS, Arm, compare, has_steps, make_arm, measure_alone, steps_config
-from slowfast.engine.benchmark_report import as_rows, format_points, format_steps, format_work, machine
+from slowfast.engine.benchmark_data import SPLITS, measure_data, soak
+from slowfast.engine.benchmark_report import (
+    as_rows,
+    format_data,
+    format_points,
+    format_soak,
+    format_steps,
+    format_work,
+    machine,
+)
 from slowfast.engine.task import task_class
 from slowfast.engine.truncation import RANDOM, gap_of_weights, gradient_memory, step_task
 from slowfast.engine.truncation_report import DEPTHS, as_values, format_gap, format_memory, plot_gap
@@ -49,6 +63,14 @@ MEASURES = ("size", "time", "memory", "steps")
 def words(text: str) -> list[str]:
     """The words of a list with commas."""
     return text.split(",")
+
+
+def numbers(text: str) -> list[int]:
+    """The numbers, 0 or more, of a list with commas."""
+    found = [int(word) for word in words(text)]
+    if min(found) < 0:
+        raise argparse.ArgumentTypeError(f"{min(found)} is less than 0")
+    return found
 
 
 def words_of(known: Sequence[str]) -> Callable[[str], list[str]]:
@@ -99,6 +121,14 @@ def parse_args() -> argparse.Namespace:
     )
     gap.add_argument("--by", choices=DEPTHS, default="stage", help="what a row is of")
     gap.add_argument("--plot", type=Path, metavar="PNG", help="picture to draw (needs matplotlib)")
+    data = parser.add_argument_group("loading clips")
+    data.add_argument("--data", action="store_true", help="measure this")
+    data.add_argument(
+        "--splits", type=words_of(SPLITS), default=list(SPLITS), metavar="SPLIT,...", help="default: both"
+    )
+    data.add_argument("--workers", type=numbers, default=[0, 1, 2, 4], metavar="N,...", help="default: 0,1,2,4")
+    data.add_argument("--clips", type=int, default=60, help="of a round, or of a loader (default: 60)")
+    data.add_argument("--soak", type=int, default=0, metavar="N", help="watch a worker's memory over N clips instead")
     child = parser.add_argument_group("one point of memory, measured in this process and printed as a line of JSON")
     child.add_argument("--in-process", action="store_true", help="measure a training iteration, or one of the next two")
     child.add_argument("--arm", nargs=2, metavar=("WORK", "NAME"), help="a work, and a variant or the baseline")
@@ -210,6 +240,29 @@ def compare_points(args: argparse.Namespace) -> list[dict]:
     return rows
 
 
+def measure_loading(args: argparse.Namespace) -> dict:
+    """Clips a second of the configured data set, or the memory of a worker, with tables."""
+    cfg = load_config(args.cfg, args.opts)
+    if min(args.clips, args.iterations) < 1 or args.soak < 0:
+        raise ValueError("--clips and --iterations must be at least 1, and --soak at least 0")
+    result = {"cfg": args.cfg, "overrides": args.opts, "machine": machine(torch.device("cpu"))}
+    result |= {"frames": cfg.DATA.NUM_FRAMES, "sampling_rate": cfg.DATA.SAMPLING_RATE}
+    print(
+        f"{args.cfg} {shlex.join(args.opts)}\n{', '.join(f'{key} {value}' for key, value in result['machine'].items())}"
+    )
+
+    def load(overrides: Sequence) -> CfgNode:
+        return load_config(args.cfg, [*args.opts, *overrides])
+
+    if args.soak:
+        result["soak"] = soak(load, args.soak)
+        print(format_soak(result["soak"]))
+    else:
+        result["data"] = measure_data(load, args.splits, args.workers, args.clips, args.iterations)
+        print("\n" + "\n\n".join(format_data(split, figures) for split, figures in result["data"].items()))
+    return result
+
+
 def compare_gradients(args: argparse.Namespace) -> dict:
     """The gap of a truncated gradient and the memory of both, with tables and the plot."""
     cfg = load_config(args.cfg, args.opts)
@@ -238,6 +291,8 @@ def memory_of_gradient(args: argparse.Namespace, steps: int, kind: str) -> float
 def main() -> int:
     args = parse_args()
     measure = compare_gradients if args.truncation_gap else compare_points if args.point else measure_model
+    if args.data or args.soak:
+        measure = measure_loading
     try:
         if args.in_process:
             print(json.dumps(measure_in_process(args)))

@@ -9,7 +9,7 @@ DATA = {
     "PATH_PREFIX": "",
     # Lines at the head of a list that hold no video.
     "SKIP_ROWS": 0,
-    # Library that decodes videos: pyav (torchvision is read as pyav).
+    # Library that decodes videos: pyav (torchvision is read as pyav), or torchcodec, an extra; they give the same frames.
     "DECODING_BACKEND": "pyav",
     # Short side, pixels, to which a decoder that can scale brings frames at once; 0 keeps them.
     "DECODING_SHORT_SIZE": 256,
@@ -28,7 +28,8 @@ DATA = {
     "MEAN": [0.45, 0.45, 0.45],
     # Standard deviation of each channel, of values from 0 to 1; divided by.
     "STD": [0.225, 0.225, 0.225],
-    # Channels as blue, green, red rather than red, green, blue.
+    # Reverse the channels. Without it they are red, green, blue; of charades and ssv2, whose published settings reverse
+    # them, blue, green, red.
     "REVERSE_INPUT_CHANNEL": False,
     # Side of the square crop in training, pixels.
     "TRAIN_CROP_SIZE": 224,
@@ -36,9 +37,9 @@ DATA = {
     "TEST_CROP_SIZE": 256,
     # The short side of a training frame is scaled to a random number of pixels between these two.
     "TRAIN_JITTER_SCALES": [256, 320],
-    # Instead of that: crop a random share of the frame's area between these two. [] for off.
+    # Instead of that: crop a random share of the frame's area between these two, and scale it. [] for off.
     "TRAIN_JITTER_SCALES_RELATIVE": [],
-    # With it: width over height of the crop, between these two.
+    # With it: width over height of the crop, between these two; [] for 3/4 to 4/3.
     "TRAIN_JITTER_ASPECT_RELATIVE": [],
     # With it: move the crop from one place to another in the course of the clip.
     "TRAIN_JITTER_MOTION_SHIFT": False,
@@ -73,9 +74,9 @@ DATA = {
     "COLOR_RND_GRAYSCALE": 0.0,
     # Chance of a training clip of frame differences, 0 to 1.
     "TIME_DIFF_PROB": 0.0,
-    # Lighting noise: spread of the training set's colours along each of their main directions.
+    # Lighting noise (AVA.TRAIN_USE_COLOR_AUGMENTATION): spread of the training set's colours in their main directions.
     "TRAIN_PCA_EIGVAL": [0.225, 0.224, 0.229],
-    # Those directions, one a row, by channel.
+    # Those directions, one a column; a row a channel, red first.
     "TRAIN_PCA_EIGVEC": [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.814], [-0.5836, -0.6948, 0.4203]],
     # Learning without labels: jitter the colours of each view.
     "SSL_COLOR_JITTER": False,
@@ -122,13 +123,13 @@ PREFETCH = {
 AUG = {
     # Stronger augmentation of training clips, as below.
     "ENABLE": False,
-    # Augmented copies of a clip in its batch.
+    # Clips of the same frames, each augmented on its own, for every one of BATCH_SIZE videos.
     "NUM_SAMPLE": 1,
-    # Strength of colour jitter from 0; None for off.
+    # Where AA_TYPE is "": brightness, contrast and saturation change by up to this share; None for off.
     "COLOR_JITTER": 0.4,
-    # Recipe of random operations: rand-mMAGNITUDE-nNUMBER-mstdSPREAD-incORDER.
+    # Recipe of random operations on whole frames: rand-mMAGNITUDE-nNUMBER-mstdSPREAD-incORDER; "" for none.
     "AA_TYPE": "rand-m9-mstd0.5-inc1",
-    # Interpolation of geometric operations, by name.
+    # Interpolation of those that move pixels: nearest, bilinear, bicubic, or random for one of the last two.
     "INTERPOLATION": "bicubic",
     # Chance that a rectangle is erased, 0 to 1.
     "RE_PROB": 0.25,
@@ -136,7 +137,7 @@ AUG = {
     "RE_MODE": "pixel",
     # Most rectangles of a clip.
     "RE_COUNT": 1,
-    # Erase in the second half of a batch only.
+    # Erase only in the second half of the NUM_SAMPLE clips of a video.
     "RE_SPLIT": False,
     # Make masks in the loader, for models that learn to fill them in.
     "GEN_MASK_LOADER": False,
@@ -153,9 +154,9 @@ AUG = {
 }
 
 MIXUP = {
-    # Blend pairs of training clips and of their labels.
+    # Blend pairs of training clips and of their labels; needs MODEL.LOSS_FUNC soft_cross_entropy.
     "ENABLE": False,
-    # Shape of the Beta distribution of the share in a blend.
+    # Shape of the Beta distribution of the share in a blend; 0 for none of the kind.
     "ALPHA": 0.8,
     # The same for pasting a rectangle of one clip into the other.
     "CUTMIX_ALPHA": 1.0,
@@ -163,14 +164,18 @@ MIXUP = {
     "PROB": 1.0,
     # Chance that a blended batch is blended by pasting, 0 to 1.
     "SWITCH_PROB": 0.5,
-    # Share of a label spread over all classes, 0 to 1.
+    # Share of a label spread over all classes, blended or not, 0 to 1.
     "LABEL_SMOOTH_VALUE": 0.1,
 }
 
 AVA = {
+    # Frames of a clip from its key frame on, that one counted; -1 for half of the clip, as published.
+    "FRAMES_AFTER_KEY": -1,
+    # Frames of a clip, the first is 0, whose boxes are wanted too, the key frame last; [] for the key frame alone.
+    "BOX_FRAMES": [],
     # Folder of the extracted frames.
     "FRAME_DIR": "",
-    # Folder of the lists of frames.
+    # Folder of the lists of frames; "" where FRAME_DIR holds a video file or a folder of frames for each video.
     "FRAME_LIST_DIR": "",
     # Folder of the annotations.
     "ANNOTATION_DIR": "",
@@ -192,21 +197,30 @@ AVA = {
     "TRAIN_USE_COLOR_AUGMENTATION": False,
     # Of that, the lighting noise only.
     "TRAIN_PCA_JITTER_ONLY": True,
+    # Score the annotated boxes of GROUNDTRUTH_FILE in validation and testing, in place of TEST_PREDICT_BOX_LISTS; what
+    # comes out is better than any detector of persons allows.
+    "TEST_ON_GROUND_TRUTH": False,
+    # Frames a second of the lists of frames.
+    "FPS": 30.0,
+    # Second of the first frame of a video.
+    "FIRST_SECOND": 900,
+    # First and last second that can be key frames; [] for all that have a frame.
+    "KEY_SECONDS": [902, 1798],
     # Mirror every test clip.
     "TEST_FORCE_FLIP": False,
-    # Score the whole validation set after each epoch rather than a part.
+    # Score the whole validation set after each epoch rather than every fourth second.
     "FULL_TEST_ON_VAL": False,
-    # Names and numbers of the classes.
+    # Names and numbers of the classes that are scored; "" for all numbers from 1 to MODEL.NUM_CLASSES.
     "LABEL_MAP_FILE": "ava_action_list_v2.2_for_activitynet_2019.pbtxt",
-    # Moments left out of scoring.
+    # Moments left out of scoring; "" for none.
     "EXCLUSION_FILE": "ava_val_excluded_timestamps_v2.2.csv",
     # Boxes and labels to score against.
     "GROUNDTRUTH_FILE": "ava_val_v2.2.csv",
     # Library that scales frames.
     "IMG_PROC_BACKEND": "cv2",
-    # Lighting noise: spread of the training set's colours along each of their main directions.
+    # Older name of DATA.TRAIN_PCA_EIGVAL, which counts where both are set.
     "TRAIN_PCA_EIGVAL": [0.225, 0.224, 0.229],
-    # Those directions, one a row, by channel.
+    # Older name of DATA.TRAIN_PCA_EIGVEC, which counts where both are set.
     "TRAIN_PCA_EIGVEC": [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.814], [-0.5836, -0.6948, 0.4203]],
 }
 

@@ -8,6 +8,7 @@ first frame shown. `DECODING_BACKENDS` holds the ways to read a file; a new one 
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,11 +20,22 @@ __all__ = ["DECODING_BACKENDS", "VideoError", "VideoReader", "open", "video_open
 DECODING_BACKENDS = Registry("DATA.DECODING_BACKEND")
 
 
-@DECODING_BACKENDS.register("pyav")
-def _open_pyav(path: str, threads: int) -> VideoReader:
-    from slowfast.datasets.decode_pyav import PyAVReader  # PyAV loads when the first video is opened
+class _Backend:
+    """A `VideoReader` of a module that loads when the first video is opened, or `load` is called."""
 
-    return PyAVReader(path, threads)
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    def load(self) -> Callable[[str, int], VideoReader]:
+        """The class; ImportError with what is missing."""
+        return getattr(importlib.import_module(self.module), self.name)
+
+    def __call__(self, path: str, threads: int) -> VideoReader:
+        return self.load()(path, threads)
+
+
+DECODING_BACKENDS.register("pyav")(_Backend("slowfast.datasets.decode_pyav", "PyAVReader"))
+DECODING_BACKENDS.register("torchcodec")(_Backend("slowfast.datasets.decode_torchcodec", "TorchCodecReader"))
 
 
 def open(path: str, backend: str = "pyav", threads: int = 1) -> VideoReader:  # noqa: A001
@@ -37,6 +49,7 @@ def open(path: str, backend: str = "pyav", threads: int = 1) -> VideoReader:  # 
     Raises:
         VideoError: the file is missing, is no video, or holds no frame that decodes.
         ValueError: no backend of that name.
+        ImportError: one that is not installed, or lacks a library; the message says which.
     """
     return DECODING_BACKENDS.get(backend)(path, threads)
 
@@ -45,7 +58,13 @@ def video_opener(cfg: Any) -> Callable[[str], VideoReader]:
     """How a configuration has videos opened: path -> `VideoReader`; it can be sent to other processes.
 
     Raises:
-        ValueError: `DATA.DECODING_BACKEND` is not known.
+        ValueError: `DATA.DECODING_BACKEND` is not known, not installed, or lacks a library; the message says which.
     """
+    backend = DECODING_BACKENDS.get(cfg.DATA.DECODING_BACKEND)
+    if isinstance(backend, _Backend):
+        try:
+            backend.load()  # what is missing shows here, before a worker meets it
+        except ImportError as error:
+            raise ValueError(str(error)) from error
     threads = 0 if cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE else 1
-    return functools.partial(DECODING_BACKENDS.get(cfg.DATA.DECODING_BACKEND), threads=threads)
+    return functools.partial(backend, threads=threads)

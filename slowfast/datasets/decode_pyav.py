@@ -3,7 +3,7 @@
 Frames are found by presentation time stamp: seek to the key frame before the window, decode up to the last
 frame wanted, skip decoding frames that are neither wanted nor referred to. Where a file's packets cannot be
 trusted (see `packet_index`), or a frame that should come does not, the reader counts frames from the start of
-the file instead.
+the file instead. What a file's packets tell is kept: a process that opens it again does not read them all.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from slowfast.datasets.packet_index import STAMPED_CONTAINERS, PacketIndex, index_packets
+from slowfast.datasets.recent import Recent
 from slowfast.datasets.video_reader import VideoError, VideoReader
 
 logger = logging.getLogger(__name__)
@@ -33,16 +36,40 @@ DEFAULT_FPS = 30.0
 SKIPPING_CODECS = {"h264", "hevc"}
 # From 17 on, PyAV starts conversion threads unless told not to; a forked loader worker would lack them.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+# For a file whose facts are known, of containers whose header says what a decoder must know: FFmpeg need not read and
+# decode its first frames to work it out.
+HEADED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2"}
+KNOWN = {"options": {"probesize": "32"}, "stream_options": [{"skip_frame": "all"}] * 8}
 
 _local = threading.local()
 
 
-class _MissingFrames(Exception):
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What opening a file finds out."""
+
+    index: PacketIndex
+    counted: int | None  # frames of a file whose packets cannot be trusted
+    fps: float
+    size: tuple[int, int]  # width, height
+    headed: bool  # its header suffices to open it again
+
+
+# (path, inode, size, time of change) -> facts; 3 KB for ten seconds of video.
+_known: Recent[_Facts] = Recent(4096)
+
+
+class MissingFrames(Exception):
     """A seek did not give the frames the index promised."""
 
 
 class PyAVReader(VideoReader):
-    """See `VideoReader`. `frames_decoded` counts the frames the decoder has put out since opening."""
+    """See `VideoReader`.
+
+    Attributes:
+        frames_decoded: by the decoder since opening.
+        version: of the file, by which it is known again: path, inode, size and time of change.
+    """
 
     def __init__(self, path: str, threads: int = 1) -> None:
         self.path = os.fspath(path)
@@ -52,17 +79,31 @@ class PyAVReader(VideoReader):
         if not os.path.isfile(self.path):
             raise VideoError(self.path, "no such file")
         try:
-            self._reopen()
-            packets = self._container.demux(self._stream)
-            self._index = index_packets(_until_error(packets), self._stream, self._container.format.name)
-            self._counted = None if not self._index.doubt else self._count_frames(self._index.doubt)
-            self._fps = self._mean_rate()
+            status = os.stat(self.path)
+            self.version = self.path, status.st_ino, status.st_size, status.st_mtime_ns
+            facts = _known.get(self.version)
+            if facts is None:
+                facts = self._find_out()
+                _known.keep(self.version, facts)
+            else:
+                self._reopen(**KNOWN if facts.headed else {})
         except VideoError:
             self.close()
             raise
         except DECODE_ERRORS as error:
             self.close()
             raise VideoError(self.path, _describe(error)) from error
+        self._index, self._counted, self._fps, self._size = facts.index, facts.counted, facts.fps, facts.size
+
+    def _find_out(self) -> _Facts:
+        self._reopen()
+        codec = self._stream.codec_context
+        size = codec.width, codec.height  # before decoding: in mid-stream it may change
+        packets = self._container.demux(self._stream)
+        index = index_packets(_until_error(packets), self._stream, self._container.format.name)
+        counted = self._count_frames(index.doubt) if index.doubt else None
+        headed = counted is None and self._container.format.name in HEADED_CONTAINERS
+        return _Facts(index, counted, self._mean_rate(index, counted is None), size, headed)
 
     @property
     def num_frames(self) -> int:
@@ -96,7 +137,7 @@ class PyAVReader(VideoReader):
             for skip in (True, False) if self._stream.codec_context.name in SKIPPING_CODECS else (False,):
                 try:
                     return self._by_stamp(wanted, skip)
-                except (_MissingFrames, *DECODE_ERRORS) as error:
+                except (MissingFrames, *DECODE_ERRORS) as error:
                     logger.debug("%s: %s", self.path, error)
             self._counted = self._count_frames("a frame its packets promise does not decode")
         return self._by_count({min(i, self._counted - 1) for i in wanted})
@@ -106,25 +147,32 @@ class PyAVReader(VideoReader):
         for key, positions in _runs(self._index, wanted):
             missing = {self._index.pts[i]: i for i in positions}
             last = max(missing)
-            for frame in self._decode_from(key, set(missing) if skip else None):
+            for frame in self._decode_from(key, set(missing), skip):
                 if frame.is_corrupt:
-                    raise _MissingFrames(f"damaged frame at {frame.pts}")
+                    raise MissingFrames(f"damaged frame at {frame.pts}")
                 if frame.pts in missing:
                     found[missing.pop(frame.pts)] = self._picture(frame)
                 if not missing or (frame.pts is not None and frame.pts > last):
                     break
             if missing:
-                raise _MissingFrames(f"no frames at time stamps {sorted(missing)}")
+                raise MissingFrames(f"no frames at time stamps {sorted(missing)}")
         return found
 
-    def _decode_from(self, key: int, needed: set[int] | None) -> Iterator[av.VideoFrame]:
-        """Frames from key packet `key` on; given `needed`, others to which none refers may be left out."""
+    def _decode_from(self, key: int, needed: set[int], skip: bool) -> Iterator[av.VideoFrame]:
+        """Frames from key packet `key` on until those at the time stamps `needed` are out; with `skip`, others to which
+        none refers are left out.
+        """
         codec = self._stream.codec_context
         try:
             for packet in self._packets_from(key):
-                if needed is not None:
+                if skip:
                     codec.skip_frame = "DEFAULT" if packet.pts in needed else "NONREF"
                 yield from self._decode(packet)
+                needed.discard(packet.pts)
+                if not needed:
+                    # What the decoder holds back comes out without more packets; the next seek has it start anew.
+                    yield from self._decode(None)
+                    return
         finally:
             codec.skip_frame = "DEFAULT"
 
@@ -136,11 +184,11 @@ class PyAVReader(VideoReader):
             self._container.seek(goal, stream=self._stream, backward=True)
             packets = self._container.demux(self._stream)
             first = next(packets, None)
-            if first is not None and index.order.get(first.pts, 1 << 62) <= index.keys[key].order:
+            if first is not None and index.starts_by(first.pts, key):
                 yield first
                 yield from packets
                 return
-        raise _MissingFrames(f"cannot seek to the key frame at {index.keys[key].pts}")
+        raise MissingFrames(f"cannot seek to the key frame at {index.keys[key].pts}")
 
     def _by_count(self, wanted: set[int]) -> dict[int, np.ndarray]:
         found: dict[int, np.ndarray] = {}
@@ -173,35 +221,37 @@ class PyAVReader(VideoReader):
             except DECODE_ERRORS as error:
                 note(error)
 
-    def _decode(self, packet: av.Packet) -> list[av.VideoFrame]:
-        frames = packet.decode()
+    def _decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+        """The frames that come out on a packet; None for those still held back."""
+        frames = self._stream.codec_context.decode(packet) if packet is None else packet.decode()
         self.frames_decoded += len(frames)
         return frames
 
     def _picture(self, frame: av.VideoFrame) -> np.ndarray:
         """(H, W, 3) uint8, upright. A change of size in mid-stream is scaled to the first size."""
         pixels = _reformatter().reformat(frame, *self._size, format="rgb24", **ONE_THREAD).to_ndarray()
-        return _upright(pixels, frame)
+        return upright(pixels, frame)
 
-    def _reopen(self) -> None:
+    def _reopen(self, **arguments: Any) -> None:
         self.close()
         # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
-        self._container = av.open(f"file:{self.path}", metadata_errors="replace")
+        self._container = av.open(f"file:{self.path}", metadata_errors="replace", **arguments)
         self._stream = self._container.streams.best("video")
         if self._stream is None:
             raise VideoError(self.path, "no video stream in the file")
         codec = self._stream.codec_context
+        if codec is None:
+            raise VideoError(self.path, "FFmpeg has no decoder for its codec")
         codec.thread_count = self._threads
         codec.thread_type = "NONE" if self._threads == 1 else "AUTO"
-        self._size = codec.width, codec.height
 
-    def _mean_rate(self) -> float:
+    def _mean_rate(self, index: PacketIndex, trusted: bool) -> float:
         """The container's rate, unless the time stamps stored with the frames contradict it."""
-        pts, step = self._index.pts, self._index.last_duration
+        pts, step = index.pts, index.last_duration
         # Without time stamps the average is a mere default; the guess then comes from the codec's own header.
         told = pts and self._stream.average_rate or self._stream.guessed_rate
         rate = float(told) if told else 0.0
-        stamped = self._counted is None and self._container.format.name in STAMPED_CONTAINERS
+        stamped = trusted and self._container.format.name in STAMPED_CONTAINERS
         if stamped and len(pts) > 1:
             span = pts[-1] - pts[0] + (step or (pts[-1] - pts[0]) / (len(pts) - 1))
             measured = len(pts) / float(span * self._stream.time_base)
@@ -217,13 +267,18 @@ def _reformatter() -> VideoReformatter:
     return _local.reformatter
 
 
-def _upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """Apply the display matrix of the file, if it has one: quarter turns and mirror images."""
+def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """a, b, c, d of the file's x' = a x + c y, y' = b x + d y, by which frames are shown; y points down."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return pixels
-    # x' = a x + c y, y' = b x + d y; y points down.
+        return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
+    return a, b, c, d
+
+
+def upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """Apply the display matrix: quarter turns and mirror images."""
+    a, b, c, d = display_matrix(frame)
     if abs(a) < abs(b):
         pixels, a, d = pixels.transpose(1, 0, 2), c, b
     return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

@@ -8,6 +8,7 @@ that show nothing, a truncated file ends in a packet that does not decode. `inde
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ UNORDERED_CODECS = {"mpeg4", "msmpeg4v3", "mjpeg", "cinepak", "prores"}
 SMALLEST_MPEG4_FRAME = 12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KeyPacket:
     """A packet at which decoding can start. `order` is its place among the packets of the file."""
 
@@ -36,21 +37,19 @@ class KeyPacket:
     order: int
 
 
-@dataclass
+@dataclass(slots=True)
 class PacketIndex:
-    """What the packets of a stream tell.
+    """What the packets of a stream tell; 8 bytes a frame, since many are kept.
 
     Attributes:
         pts: time stamp of every frame shown, sorted; empty where packets carry none.
         keys: key packets in file order.
-        order: time stamp -> place among the packets of the file.
         last_duration: of the last frame, 0 if unknown.
         doubt: why the packets cannot be taken for the frames, "" if they can.
     """
 
-    pts: list[int] = field(default_factory=list)
+    pts: array[int] = field(default_factory=lambda: array("q"))
     keys: list[KeyPacket] = field(default_factory=list)
-    order: dict[int, int] = field(default_factory=dict)
     last_duration: int = 0
     doubt: str = ""
 
@@ -61,6 +60,10 @@ class PacketIndex:
         before.
         """
         return max(bisect_right(self.keys, pts, key=lambda key: key.pts) - 1, 0)
+
+    def starts_by(self, pts: int | None, key: int) -> bool:
+        """Whether reading from the key packet with time stamp `pts` on comes to key packet number `key`."""
+        return any(packet.pts == pts for packet in self.keys[: key + 1])
 
 
 def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str) -> PacketIndex:
@@ -73,25 +76,26 @@ def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str
     """
     index = PacketIndex()
     smallest, count, latest = 1 << 62, 0, None
+    seen: set[int] = set()
+    shown: list[int] = []
     for packet in packets:
         if packet.size == 0:
             continue
         if packet.is_corrupt:
             index.doubt = index.doubt or "a packet is cut off"
-        if packet.pts is None or packet.pts in index.order:
+        if packet.pts is None or packet.pts in seen:
             index.doubt = index.doubt or "packets without time stamps, or with equal ones"
-            index.pts.clear()
             return index
-        index.order[packet.pts] = count
+        seen.add(packet.pts)
         if packet.is_keyframe:
             index.keys.append(KeyPacket(packet.pts, packet.dts, count))
         if not packet.is_discard:
-            index.pts.append(packet.pts)
             if latest is None or packet.pts > latest:
                 latest, index.last_duration = packet.pts, packet.duration or 0
+            shown.append(packet.pts)
         smallest = min(smallest, packet.size)
         count += 1
-    index.pts.sort()
+    index.pts = array("q", sorted(shown))
     index.doubt = index.doubt or _doubt(index, stream, container, count, smallest)
     return index
 

@@ -129,6 +129,36 @@ def format_steps(points: Sequence[dict[str, Any]]) -> str:
     return f"training iteration in steps: peak MiB over idle (of the first line), a process each\n{_table(head, lines)}"
 
 
+def format_data(split: str, figures: dict[str, Any]) -> str:
+    """Tables of loading: milliseconds a clip by stage, and clips a second by the number of workers.
+
+    Args:
+        figures: of a split, as `benchmark_data.measure_data` gives them.
+    """
+    stages, views = figures["stages"], figures["stages"]["views"]
+    title = f"{split}: {'clips' if views == 1 else f'views, {views} a video'}; {stages['clips']} a round, one process"
+    head = ["ms a clip", *stages["first"]["ms"], "all", "of it CPU", "clips/s"] + ([] if views == 1 else ["s / video"])
+    lines = []
+    for name, key in (("first round", "first"), ("median of later", "median")):
+        ms, rate = stages[key]["ms"], stages[key]["clips_per_second"]
+        line = [name, *(f"{value:.2f}" for value in ms.values()), f"{1000 / rate:.2f}"]
+        line += [f"{stages[key]['cpu_ms']:.2f}", f"{rate:.2f}"]
+        lines.append(line + ([] if views == 1 else [f"{views / rate:.3f}"]))
+    text = f"{title}\n{_table(head, lines)}\nclips/s of later rounds: {_with_spread(stages['spread'], '.2f')}"
+    if figures["workers"]:
+        rates = [[str(number), f"{rate:.2f}"] for number, rate in figures["workers"].items()]
+        text += f"\n{_table(['workers', 'clips/s'], rates)}"
+    return text
+
+
+def format_soak(result: dict[str, Any]) -> str:
+    """Memory of a worker against the clips it made, about ten lines, and whether it is flat."""
+    points = result["points"][:: max(1, len(result["points"]) // 10)]
+    table = _table(["clips", "MiB of the worker"], [[str(clips), f"{mib:.1f}"] for clips, mib in points])
+    verdict = "flat" if result["flat"] else "NOT flat"
+    return f"{table}\n{verdict}: {result['growth_mib']:+.1f} MiB from the second to the last quarter"
+
+
 def _with_spread(values: dict[str, float], form: str) -> str:
     return f"{values['median']:{form}} ({values['min']:{form}} - {values['max']:{form}})"
 

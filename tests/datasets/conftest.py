@@ -33,11 +33,12 @@ def _encode(
     time_base: Fraction | None = None,
     audio: bool = False,
     container: dict | None = None,
+    pix_fmt: str = "",
 ) -> Path:
     with av.open(str(path), "w", **(container or {})) as output:
         stream = output.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width = pictures.shape[1:3]
-        stream.pix_fmt = {"mjpeg": "yuvj420p", "cinepak": "rgb24"}.get(codec, "yuv420p")
+        stream.pix_fmt = pix_fmt or {"mjpeg": "yuvj420p", "cinepak": "rgb24"}.get(codec, "yuv420p")
         if time_base is not None:
             stream.codec_context.time_base = time_base
         sound = output.add_stream("aac", rate=16000) if audio else None
@@ -90,7 +91,7 @@ def pictures():
 
 @pytest.fixture(scope="session")
 def encode():
-    """`encode(path, pictures, codec, options, rate, pts, time_base, audio, container) -> path`."""
+    """`encode(path, pictures, codec, options, rate, pts, time_base, audio, container, pix_fmt) -> path`."""
     return _encode
 
 

@@ -96,12 +96,16 @@ def test_frames_equal_a_full_decode(name, videos, pictures):
     # The truth itself is in presentation order: each frame is nearest to the picture it was made from.
     nearest = [int(np.argmin([np.abs(f.astype(int) - p).mean() for p in originals[:40]])) for f in truth[:40:5]]
     assert nearest == list(range(len(truth)))[:40:5]
-    with decode.open(path) as video:
-        assert video.num_frames == len(truth)
-        for indices in index_sets(len(truth)):
-            frames = video.frames(indices)
-            assert frames.dtype == np.uint8
-            np.testing.assert_array_equal(frames, np.stack([truth[i] for i in indices]))
+    known = []
+    for _ in range(2):  # the second time the file is known
+        with decode.open(path) as video:
+            known.append((video.num_frames, video.fps))
+            for indices in index_sets(len(truth)):
+                frames = video.frames(indices)
+                assert frames.dtype == np.uint8
+                np.testing.assert_array_equal(frames, np.stack([truth[i] for i in indices]))
+    assert known[0] == known[1]
+    assert known[0][0] == len(truth)
 
 
 @pytest.mark.parametrize("name", ["h264_key12_b2.mp4", "h264_open_gop.mp4", "mpeg4_b2.avi"])
@@ -122,6 +126,33 @@ def test_decodes_little_more_than_the_window(name, videos):
         before = video.frames_decoded
         video.frames([2, 60])
         assert video.frames_decoded - before <= 24  # the key frames between the two are passed over
+
+
+def test_no_more_is_decoded_than_a_decoder_needs(videos):
+    """Packets after the last wanted frame's are not decoded to get at it, and frames to which none refers are not."""
+    path, truth = videos("h264_key250_b3.mp4")
+    with decode.open(path) as video:
+        video.frames([63])
+        few = video.frames_decoded
+        assert few <= 56  # of 64
+        video.frames(range(64))
+        # x264 puts at most one packet (of the group's last frame) before those shown earlier.
+        assert video.frames_decoded - few <= 64 + 4
+
+
+def test_a_known_file_is_not_indexed_again(videos, tmp_path, monkeypatch):
+    from slowfast.datasets import decode_pyav
+
+    indexed, index = [], decode_pyav.index_packets
+    monkeypatch.setattr(decode_pyav, "index_packets", lambda *args: indexed.append(1) or index(*args))
+    first, second = (videos(name) for name in ("h264_key12_b2.mp4", "h264_audio.mp4"))
+    path = tmp_path / "a.mp4"
+    for source, truth in (first, second):
+        path.write_bytes(Path(source).read_bytes())
+        for threads in (1, 1, 2):
+            with decode.open(path, threads=threads) as video:
+                np.testing.assert_array_equal(video.frames([5, 60]), np.stack([truth[5], truth[60]]))
+    assert len(indexed) == 2  # once a content
 
 
 @pytest.mark.parametrize(

@@ -151,3 +151,12 @@ def test_files_are_closed(sources, tmp_path):
         with pytest.raises(VideoError):
             decode.open(str(bad))
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_unknown_codec(sources, tmp_path):
+    content = sources["faststart.mp4"].read_bytes()
+    assert content.count(b"avc1") >= 1
+    path = tmp_path / "unknown.mp4"
+    path.write_bytes(content.replace(b"avc1", b"zzzz"))
+    with pytest.raises(VideoError, match="no decoder for its codec"):
+        decode.open(str(path))

@@ -27,6 +27,11 @@ def assert_same(batches, others):
         assert batch.unreadable == other.unreadable
 
 
+def first_sample(batch):
+    samples = [*zip(batch.video.tolist(), batch.view.tolist(), strict=True)]
+    return min(samples + [(missing.video, missing.view) for missing in batch.missing])
+
+
 @pytest.fixture
 def with_broken_file(tiny_data, tmp_path):
     lines = (tiny_data / "train.csv").read_text().splitlines()
@@ -46,7 +51,8 @@ def test_workers_do_not_change_batches(split, cached, tiny_cfg, with_broken_file
         batches = read(alone, epoch)
         assert len(batches) == len(alone)
         assert any(batch.unreadable for batch in batches)
-        assert_same(batches, read(helped, epoch))
+        others = read(helped, epoch)
+        assert_same(batches, others if split == "train" else sorted(others, key=first_sample))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -147,6 +153,74 @@ def test_evaluation_ranks_cover_every_sample_once(world):
     assert sum(shares, []) == list(range(23))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert [len(sampler) for sampler in samplers] == [len(indices(sampler)) for sampler in samplers]
+
+
+class WhoMadeIt(Dataset):
+    """Samples that say which worker of the loader made them."""
+
+    num_videos, num_views = 7, 10
+    batch_groups = None
+
+    def __init__(self, cfg, split):
+        pass
+
+    def __len__(self):
+        return self.num_videos * self.num_views
+
+    def __getitem__(self, key):
+        worker = torch.utils.data.get_worker_info()
+        return Sample([torch.tensor(worker.id if worker else 0)], 0, *divmod(key[0], self.num_views))
+
+
+class Grouped(WhoMadeIt):
+    batch_groups = [index // 10 % 3 for index in range(70)]
+
+
+DATASET_REGISTRY.register("who_made_it")(WhoMadeIt)
+DATASET_REGISTRY.register("grouped")(Grouped)
+
+
+@pytest.mark.parametrize("name, sizes", [("who_made_it", {4, 2}), ("grouped", {4, 2})])
+@pytest.mark.parametrize("workers", [0, 1, 2, 3, 5])
+def test_each_worker_makes_a_run_of_neighbours(name, sizes, workers, tiny_cfg):
+    cfg = tiny_cfg("TEST.DATASET", name, "TEST.BATCH_SIZE", 4, WORKERS, workers)
+    loader = build_loader(cfg, "test")
+    for epoch in (0, 1):  # the workers live on
+        batches = read(loader, epoch)
+        assert len(batches) == len(loader) == (18 if name == "who_made_it" else 21)
+        assert {batch.size for batch in batches} == sizes
+        made = {}
+        for batch in batches:
+            samples = (batch.video * 10 + batch.view).tolist()
+            assert samples == list(range(samples[0], samples[0] + len(samples)))
+            for sample, worker in zip(samples, batch.inputs[0].tolist(), strict=True):
+                made.setdefault(worker, []).append(sample)
+            if name == "grouped":
+                assert len(set(batch.video.tolist())) == 1
+        assert len(made) == max(workers, 1)
+        runs = [made[worker] for worker in sorted(made)]
+        assert sum(runs, []) == list(range(70))  # neighbours, and every sample once
+        assert max(map(len, runs)) - min(map(len, runs)) <= 2 * 4
+
+
+def test_a_group_that_comes_again_shares_no_batch_with_its_first_samples():
+    groups = [5, 5, 5, 0, 5, 5]
+    batches = indices(EpochBatchSampler(6, 2, False, 0, groups=groups))
+    assert batches == [[0, 1], [2], [3], [4, 5]]
+
+
+def test_more_workers_than_batches(tiny_cfg):
+    loader = build_loader(tiny_cfg("TEST.DATASET", "who_made_it", "TEST.BATCH_SIZE", 40, WORKERS, 4), "test")
+    assert sorted(sum(((b.video * 10 + b.view).tolist() for b in read(loader, 0)), [])) == list(range(70))
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_evaluation_can_start_later(world):
+    for rank in range(world):
+        sampler = EpochBatchSampler(23, 2, False, 1, rank, world, workers=2)
+        whole = indices(sampler)
+        sampler.set_epoch(0, 2)
+        assert indices(sampler) == whole[2:]
 
 
 def test_more_processes_than_samples():

@@ -93,3 +93,27 @@ def test_mistakes_show_before_the_first_measurement(cfg_file, tool, options, mes
     process = tool("benchmark", "--cfg", cfg_file(), *options)
     text = process.communicate(timeout=100)[0]
     assert process.returncode == 2 and message in text and "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_loading(tool, tiny_file, tmp_path):
+    out = tmp_path / "out.json"
+    arguments = "--cfg", tiny_file, "--data", "--clips", 4, "--iterations", 2, "--workers", "0,1", "--output", out
+    text = tool("benchmark", *arguments).communicate(timeout=300)[0]
+    measured = json.loads(out.read_text())
+    assert "train: clips; 4 a round" in text
+    assert "test: views, 2 a video" in text
+    assert list(measured["data"]) == ["train", "test"]
+    assert set(measured["data"]["train"]["workers"]) == {"0", "1"}
+    text = tool("benchmark", "--cfg", tiny_file, "--soak", 12, "--output", out).communicate(timeout=300)[0]
+    assert json.loads(out.read_text())["soak"]["clips"] == 12
+    assert "from the second to the last quarter" in text
+
+
+@pytest.mark.slow
+def test_loading_of_no_set(tool, tiny_file):
+    process = tool("benchmark", "--cfg", tiny_file, "--data", "--workers", "-1")
+    assert "-1 is less than 0" in process.communicate(timeout=120)[0]
+    process = tool("benchmark", "--cfg", tiny_file, "--data", "DATA.PATH_TO_DATA_DIR", "/none")
+    assert "/none/train.csv" in process.communicate(timeout=120)[0]
+    assert process.returncode == 2

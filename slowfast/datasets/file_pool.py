@@ -1,0 +1,180 @@
+"""Work on many files in several processes, which may crash or hang over one of them."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+POLL_S = 1.0
+STOP_S = 5.0
+_BEGUN = "begun"  # a process says so first, since it takes seconds to start
+_DONE, _FAILED = "done", "failed"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """In place of a result: the process at work on this file died, or was stopped after too long."""
+
+    cause: str
+
+
+def work_on(
+    work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, title: str, timeout_s: float = 600.0
+) -> Iterator[tuple[Task, Result | Lost]]:
+    """Results of `work` as they come, under a progress bar on a terminal.
+
+    Args:
+        work: a function of a module, or a `functools.partial` of one; with tasks and results it has to survive the way
+            between processes.
+        tasks: what it is called with.
+        workers: processes; 0 works here, where a crash is a crash and nothing is stopped.
+        title: of the progress bar.
+        timeout_s: a process that is at one task for longer is stopped.
+
+    Raises:
+        Exception: what `work` raises ends everything, so it should raise for what is no file's fault alone.
+    """
+    results = ((task, work(task)) for task in tasks) if workers < 1 else _shared(work, tasks, workers, timeout_s)
+    with tqdm(total=len(tasks), desc=title, unit="file", disable=None if tasks else True, leave=False) as bar:
+        for pair in results:
+            bar.update()
+            yield pair
+
+
+def default_workers() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _shared(
+    work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, timeout_s: float
+) -> Iterator[tuple[Task, Result | Lost]]:
+    context = _context(getattr(work, "func", work).__module__)
+    pending = iter(tasks)
+    crew = [_Worker(context, work) for _ in range(min(workers, len(tasks)))]
+    try:
+        for worker in crew:
+            worker.take(pending)
+        while busy := [worker for worker in crew if worker.busy]:
+            ready = set(wait([worker.pipe for worker in busy], POLL_S))
+            for worker in busy:
+                if worker.pipe in ready:
+                    result = worker.answer()
+                    if result is _BEGUN:
+                        continue
+                elif time.monotonic() - worker.since > timeout_s:
+                    result = worker.give_up(f"not done after {timeout_s:g} s")
+                else:
+                    continue
+                task = worker.task
+                worker.take(pending)
+                yield task, result
+    finally:
+        for worker in crew:
+            worker.process.terminate()
+        for worker in crew:
+            worker.stop()
+
+
+def _context(module: str) -> Any:
+    """Processes that start from a clean one: a fork of this one might inherit threads and locks."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    return context
+
+
+class _Worker:
+    """A process and the task it is at; a lost process is replaced when the next task is taken."""
+
+    def __init__(self, context: Any, work: Callable[[Any], Any]) -> None:
+        self._context, self._work = context, work
+        self.task, self.busy, self.since = None, False, 0.0
+        self._start()
+
+    def _start(self) -> None:
+        self.pipe, end = self._context.Pipe()
+        self.process = self._context.Process(target=_serve, args=(self._work, end), daemon=True)
+        self.process.start()
+        end.close()
+
+    def take(self, tasks: Iterator[Any]) -> None:
+        """Begin the next task, if there is one."""
+        for task in tasks:
+            if self.pipe.closed:
+                self._start()
+            self.task, self.busy, self.since = task, True, math.inf
+            self.pipe.send(task)
+            return
+        self.busy = False
+
+    def answer(self) -> Any:
+        """What the process has sent, `_BEGUN` or the result; `Lost` where it is gone."""
+        try:
+            kind, value = self.pipe.recv()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            return self.give_up(f"the process that read it died ({_how(self.process.exitcode)})")
+        if kind == _BEGUN:
+            self.since = time.monotonic()
+            return _BEGUN
+        if kind == _FAILED:
+            raise value
+        return value
+
+    def give_up(self, cause: str) -> Lost:
+        """End the process."""
+        self.process.terminate()
+        self.stop()
+        return Lost(cause)
+
+    def stop(self) -> None:
+        """Wait for the process, which was told to end."""
+        self.pipe.close()
+        self.process.join(STOP_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
+    """Work on what comes until the other end is closed; on being told to end, clean up as after an error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    while True:
+        try:
+            task = pipe.recv()
+        except (EOFError, ConnectionError):
+            return
+        try:
+            pipe.send((_BEGUN, None))
+            pipe.send(_outcome(work, task))
+        except ConnectionError:
+            return
+
+
+def _outcome(work: Callable[[Any], Any], task: Any) -> tuple[str, Any]:
+    try:
+        return _DONE, work(task)
+    except Exception as error:
+        return _FAILED, error
+
+
+def _how(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return signal.Signals(-exitcode).name
+    return f"exit status {exitcode}"

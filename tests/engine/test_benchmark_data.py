@@ -1,0 +1,119 @@
+"""Measuring how clips are loaded."""
+
+import os
+import time
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from slowfast.datasets import DATASET_REGISTRY, Sample, transforms
+from slowfast.datasets.decode_pyav import PyAVReader
+from slowfast.engine.benchmark_data import STAGES, StageClock, measure_data, measure_stages, resident_mib, soak
+from slowfast.engine.benchmark_report import format_data, format_soak
+
+
+@pytest.fixture
+def load(tiny_cfg):
+    return lambda overrides: tiny_cfg("TEST.BATCH_SIZE", 2, *overrides)
+
+
+def test_a_stage_within_another_counts_for_itself():
+    clock = StageClock()
+    with clock.stage("other"):
+        time.sleep(0.02)
+        for _ in range(2):
+            with clock.stage("decode"):
+                time.sleep(0.02)
+                with clock.stage("seek"):
+                    time.sleep(0.03)
+    assert 0.02 <= clock.seconds["other"] < 0.04
+    assert 0.04 <= clock.seconds["decode"] < 0.07
+    assert 0.06 <= clock.seconds["seek"] < 0.1
+
+
+@pytest.mark.parametrize("split, views", [("train", 1), ("test", 2)])
+def test_stages_make_up_the_time(split, views, load):
+    before = PyAVReader.frames, transforms.to_clip
+    measured = measure_stages(load, split, clips=6, rounds=3)
+    assert (PyAVReader.frames, transforms.to_clip) == before
+    assert measured["views"] == views
+    assert measured["clips"] >= 6
+    for figures in (measured["first"], measured["median"]):
+        assert list(figures["ms"]) == list(STAGES)
+        # Medians of stages are those of different rounds.
+        assert sum(figures["ms"].values()) == pytest.approx(1000 / figures["clips_per_second"], rel=0.5)
+    spent = measured["first"]["ms"]
+    assert min(spent[stage] for stage in ("open", "seek", "decode", "normalise", "collate", "other")) > 0
+    assert sum(spent.values()) == pytest.approx(1000 / measured["first"]["clips_per_second"], rel=0.1)
+
+
+def test_what_takes_long_is_found(load, monkeypatch):
+    original = transforms.to_clip
+
+    def slow(*args):
+        time.sleep(0.05)
+        return original(*args)
+
+    monkeypatch.setattr(transforms, "to_clip", slow)
+    spent = measure_stages(load, "train", clips=4, rounds=1)["first"]["ms"]
+    assert spent["normalise"] > 50
+    assert spent["normalise"] > 2 * spent["collate"]
+
+
+def test_tables(load):
+    measured = measure_data(load, ["train", "test"], [0, 2], clips=4, rounds=2)
+    assert all(rate > 0 for split in measured.values() for rate in split["workers"].values())
+    train, test = (format_data(split, measured[split]).splitlines() for split in ("train", "test"))
+    assert train[1].split()[:4] == ["ms", "a", "clip", "open"]
+    assert [line.split()[0] for line in train[-2:]] == ["0", "2"]
+    assert test[1].endswith("s / video")
+
+
+def test_a_set_without_a_readable_video(load, tmp_path):
+    (tmp_path / "test.csv").write_text(f"{tmp_path / 'none.mp4'} 0\n")
+    data = ["DATA.PATH_TO_DATA_DIR", str(tmp_path), "DATA.MAX_UNREADABLE_FRACTION", 1.0]
+    with pytest.raises(ValueError, match="no clip can be made; first cause: .*none.mp4.*no such file"):
+        measure_stages(lambda overrides: load([*data, *overrides]), "test", clips=2, rounds=1)
+
+
+class Leaky(Dataset):
+    """Keeps 0.4 MiB a sample, or nothing."""
+
+    num_videos, num_views, leak = 40, 1, 100_000
+
+    def __init__(self, cfg, split):
+        self.kept = []
+
+    def __len__(self):
+        return self.num_videos
+
+    def __getitem__(self, key):
+        self.kept.append(torch.ones(self.leak))
+        return Sample([torch.zeros(3)], 0, key[0], 0)
+
+
+class Tight(Leaky):
+    leak = 1
+
+
+DATASET_REGISTRY.register("leaky")(Leaky)
+DATASET_REGISTRY.register("tight")(Tight)
+
+
+@pytest.mark.parametrize("name, flat", [("leaky", False), ("tight", True)])
+def test_soak_sees_a_worker_that_grows(name, flat, load):
+    result = soak(lambda overrides: load(["TRAIN.DATASET", name, *overrides]), 200)
+    assert result["clips"] == 200
+    assert 30 <= len(result["points"]) <= 41
+    assert result["flat"] is flat
+    if not flat:
+        assert result["growth_mib"] == pytest.approx(0.38 * 100, rel=0.2)  # half of the soak lies between the quarters
+    assert format_soak(result).splitlines()[-1].startswith("flat" if flat else "NOT flat")
+
+
+def test_memory_of_this_process():
+    before = resident_mib(os.getpid())
+    block = torch.ones(20 * 2**18)
+    assert resident_mib(os.getpid()) - before > 15
+    assert block.sum() > 0
