@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 
+from slowfast.datasets.wrong_lines import Wrong, note
+
 
 def read_video_list(
-    csv_path: str, num_classes: int, separator: str = " ", prefix: str = "", skip_rows: int = 0
+    csv_path: str,
+    num_classes: int,
+    separator: str = " ",
+    prefix: str = "",
+    skip_rows: int = 0,
+    wrong: Wrong | None = None,
 ) -> tuple[list[str], list[int]]:
     """Paths and labels of a list of videos, one `path<separator>label` a line.
 
@@ -19,6 +26,7 @@ def read_video_list(
         separator: `DATA.PATH_LABEL_SEPARATOR`.
         prefix: folder in front of every path that is not absolute (`DATA.PATH_PREFIX`).
         skip_rows: lines to leave out at the head (`DATA.SKIP_ROWS`).
+        wrong: takes the messages about wrong lines, which are then left out; None raises the first.
 
     Raises:
         FileNotFoundError: no such list.
@@ -28,7 +36,11 @@ def read_video_list(
         raise FileNotFoundError(f"{csv_path} does not exist; DATA.PATH_TO_DATA_DIR must be the folder that holds it")
     paths, labels = [], []
     for number, line in _lines(csv_path, skip_rows):
-        path, label = _parse(line, f"{csv_path}, line {number}", num_classes, separator)
+        try:
+            path, label = _parse(line, f"{csv_path}, line {number}", num_classes, separator)
+        except ValueError as error:
+            note(error, wrong)
+            continue
         paths.append(os.path.join(prefix, path))
         labels.append(label)
     return paths, labels

@@ -1,0 +1,208 @@
+"""Frames of videos at a rate, and lists of them; real commands write them, the reader of lists reads them."""
+
+import json
+import os
+import shutil
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from slowfast.datasets import decode
+from slowfast.datasets.decode_in_order import frames_in_order
+from slowfast.datasets.extract_frames import ExtractOptions, at_rate, extract
+from slowfast.datasets.frame_list import read_frame_list
+from slowfast.datasets.prepare_frames import FORMATS, prepare_frames, with_overrides
+from slowfast.datasets.video_reader import VideoError
+
+CHARADES = """id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length
+AAAAA,S1,Kitchen,6,7,Yes,a,b,c,c001 0.20 0.61;c012 0.50 0.55,1.00
+BBBBB,S1,Kitchen,6,7,Yes,a,b,c,,1.00
+CCCCC,S1,Kitchen,6,7,Yes,a,b,c,c003 0.00 1.00,9.00
+"""
+
+
+def numbers_at(seconds, options):
+    """Which of the frames at these times the images show."""
+
+    class Timed:
+        def __init__(self, number, time):
+            self.number, self.seconds = number, time
+
+    return [frame.number for frame in at_rate([Timed(n, t) for n, t in enumerate(seconds)], options)]
+
+
+@pytest.mark.parametrize("source", [12, 24, 25, Fraction(30000, 1001), 60])
+@pytest.mark.parametrize("fps", [12.0, 24.0, 30.0])
+@pytest.mark.parametrize("start, end", [(0.0, float("inf")), (0.5, 1.5), (0.5, 9.0)])
+def test_images_show_what_is_on_screen(source, fps, start, end):
+    """Image k shows the last frame that, to the nearest image, has begun; a slow, obvious search finds the same."""
+    times = [Fraction(n) / source for n in range(int(2 * source))]
+    found = numbers_at([float(t) for t in times], ExtractOptions(fps, start, end))
+    length = len(times) / Fraction(source)
+    last = min(length, Fraction(end) if end < 9 else length)
+    count = int((last - Fraction(start)) * Fraction(fps) + Fraction(1, 2))
+    first = Fraction(start)
+    slow = [
+        max((n for n, t in enumerate(times) if int((t - first) * Fraction(fps) + 1000 + Fraction(1, 2)) - 1000 <= k))
+        for k in range(count)
+    ]
+    assert found == slow
+
+
+def test_a_gap_is_filled_and_jitter_is_not():
+    assert numbers_at([0.0, 0.1, 0.4, 0.5], ExtractOptions(10.0)) == [0, 1, 1, 1, 2, 3]
+    assert numbers_at([0.004, 0.097, 0.203, 0.298], ExtractOptions(10.0)) == [0, 1, 2, 3]
+    assert numbers_at([], ExtractOptions(10.0)) == []
+    assert numbers_at([0.0, 0.1], ExtractOptions(10.0, start=5.0)) == []
+    assert numbers_at([0.0, 0.1, 0.2], ExtractOptions(0.0, start=0.1)) == [1, 2]
+
+
+@pytest.fixture
+def videos(tmp_path, encode, pictures):
+    """Charades' annotations, and a folder with two videos of three, of a second each."""
+    folder = tmp_path / "videos" / "deep"
+    folder.mkdir(parents=True)
+    encode(folder / "AAAAA.mp4", pictures(30), rate=30)
+    encode(folder / "BBBBB.mp4", pictures(25, 47, 65, seed=1), "mpeg4", rate=25)
+    encode(folder / "CCCCC.mp4", pictures(24), rate=24)
+    (tmp_path / "Charades_v1_train.csv").write_text(CHARADES)
+    return tmp_path
+
+
+def run(folder, fmt="charades", annotations=("Charades_v1_train.csv",), options=None, **given):
+    options = options or with_overrides(fmt, **given)
+    paths = [str(folder / name) for name in annotations]
+    where = [str(folder / name) for name in ("videos", "frames", "lists")]
+    return prepare_frames(fmt, options, paths, *where, 0)
+
+
+def test_charades_has_a_list_with_the_labels_of_every_frame(videos):
+    report = run(videos)
+    assert report.images == {"AAAAA": 24, "BBBBB": 24, "CCCCC": 24}
+    assert report.failed == {}
+    assert list(report.odd) == ["CCCCC"]
+    assert "9 s" in report.odd["CCCCC"]
+    lines = (videos / "lists" / "train.csv").read_text().splitlines()
+    assert lines[0] == "original_vido_id video_id frame_id path labels"
+    assert lines[1 + 12] == 'AAAAA 0 12 AAAAA/AAAAA-000013.jpg "1,12"'
+    frames = read_frame_list(str(videos / "lists" / "train.csv"), str(videos / "frames"), 157)
+    assert frames.videos == ["AAAAA", "BBBBB", "CCCCC"]
+    # Frame n is at n / 24 s: 0.20 to 0.61 s holds frames 5 to 14, 0.50 to 0.55 s frames 12 and 13.
+    assert sorted(map(tuple, frames.spans(0).tolist())) == [(1, 5, 14), (12, 12, 13)]
+    for video in range(3):
+        assert all(os.path.isfile(path) for path in frames.paths(video))
+
+
+def test_images_are_the_frames(videos):
+    run(videos, fps=0.0, fmt="ava", annotations=(), start=0.0)
+    with decode.open(str(videos / "videos" / "deep" / "BBBBB.mp4")) as video:
+        assert video.num_frames == 25
+        for number in (0, 12, 24):
+            image = cv2.imread(str(videos / "frames" / "BBBBB" / f"BBBBB_{number + 1:06d}.jpg"))[..., ::-1]
+            truth = video.frames([number])[0]
+            assert image.shape == truth.shape == (47, 65, 3) or image.shape == truth.shape
+            assert np.abs(image.astype(int) - truth).mean() < 4
+
+
+def test_finished_videos_are_kept_and_changed_ones_made_again(videos):
+    def stamps():
+        run(videos)
+        return {p.parent.name: p.stat().st_mtime_ns for p in (videos / "frames").glob("*/*-000001.jpg")}
+
+    first = stamps()
+    assert stamps() == first
+    os.utime(videos / "videos" / "deep" / "AAAAA.mp4", ns=(1, 1))
+    (videos / "frames" / "CCCCC" / "CCCCC-000003.jpg").unlink()
+    second = stamps()
+    assert {name for name in first if first[name] != second[name]} == {"AAAAA", "CCCCC"}
+    run(videos, short_side=24)
+    assert cv2.imread(str(videos / "frames" / "AAAAA" / "AAAAA-000001.jpg")).shape[:2] == (24, 32)
+    assert not list((videos / "frames").glob(".*.tmp"))
+
+
+def test_folders_of_others_are_left_alone(videos):
+    (videos / "frames" / "AAAAA").mkdir(parents=True)
+    (videos / "frames" / "AAAAA" / "mine.jpg").touch()
+    assert "was not made by this command" in run(videos).failed["AAAAA"]
+    assert [path.name for path in (videos / "frames" / "AAAAA").iterdir()] == ["mine.jpg"]
+
+
+def test_videos_that_are_missing_or_broken_have_no_frames(videos):
+    deep = videos / "videos" / "deep"
+    (deep / "AAAAA.mp4").unlink()
+    (deep / "BBBBB.mp4").write_bytes(b"nothing")
+    report = run(videos)
+    assert list(report.images) == ["CCCCC"]
+    assert "it is not in" in report.failed["AAAAA"]
+    assert "InvalidData" in report.failed["BBBBB"]
+    assert not (videos / "frames" / "BBBBB").exists()
+    shutil.rmtree(deep)
+    with pytest.raises(ValueError, match="holds no video file"):
+        run(videos)
+
+
+def test_ava_starts_in_the_middle_and_counts_key_frames(videos, encode, pictures):
+    encode(videos / "videos" / "film.mp4", pictures(90), rate=30)
+    (videos / "ava_val_v2.2.csv").write_text("film,0902,0.1,0.1,0.5,0.5,12,0\nfilm,0902,0.1,0.1,0.5,0.5,17,0\n")
+    report = run(videos, "ava", ["ava_val_v2.2.csv"], start=1.0, end=2.5)
+    assert report.images == {"film": 45}
+    assert "last key frame is 898 s after" in report.odd["film"]
+    frames = read_frame_list(str(videos / "lists" / "val.csv"), str(videos / "frames"))
+    assert len(frames.paths(0)) == 45
+    truth = decode.open(str(videos / "videos" / "film.mp4")).frames([30])[0]
+    assert np.abs(cv2.imread(frames.paths(0)[0])[..., ::-1].astype(int) - truth).mean() < 4
+    published = FORMATS["ava"].options
+    assert (published.end - published.start) * published.fps == 27030
+
+
+def test_ssv2_lists_have_no_labels(videos, encode, pictures):
+    (videos / "something-something-v2-validation.json").write_text(json.dumps([{"id": "AAAAA"}, {"id": 5}]))
+    encode(videos / "videos" / "5.webm", pictures(24), "libvpx-vp9", rate=12)
+    report = run(videos, "ssv2", ["something-something-v2-validation.json"])
+    assert report.images == {"AAAAA": 12, "5": 24}
+    assert (videos / "lists" / "val.csv").read_text().splitlines()[-1] == '5 1 23 5/5_000024.jpg ""'
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"name": "a"}]', "[["])
+def test_wrong_json_is_named(text, videos):
+    (videos / "train.json").write_text(text)
+    with pytest.raises(ValueError, match=r"train.json is not a list of videos|names no video"):
+        run(videos, "ssv2", ["train.json"])
+
+
+def test_annotation_files_tell_their_split(videos):
+    for name in ("all.csv", "b train.csv"):
+        shutil.copy(videos / "Charades_v1_train.csv", videos / name)
+    with pytest.raises(ValueError, match="no train, val or test in its name"):
+        run(videos, annotations=["all.csv"])
+    with pytest.raises(ValueError, match="there is a file for train already"):
+        run(videos, annotations=["Charades_v1_train.csv", "b train.csv"])
+    with pytest.raises(ValueError, match="impossible for charades"):
+        run(videos, fps=0.0)
+
+
+@pytest.mark.parametrize("wrong", [{"fps": -1.0}, {"start": 5.0, "end": 5.0}, {"quality": 0}, {"short_side": -1}])
+def test_impossible_options(wrong):
+    with pytest.raises(ValueError):
+        ExtractOptions(**{"fps": 1.0, **wrong})
+
+
+def test_frames_in_order_are_those_of_the_reader(tmp_path, encode, pictures, decode_all):
+    path = encode(tmp_path / "a.mkv", pictures(40), options={"g": "12", "bf": "2"}, rate=25)
+    frames = [(ordered.frame.to_ndarray(format="rgb24"), ordered.seconds) for ordered in frames_in_order(str(path))]
+    np.testing.assert_array_equal(np.stack([pixels for pixels, _ in frames]), np.stack(decode_all(path)))
+    np.testing.assert_allclose([seconds for _, seconds in frames], np.arange(40) / 25, atol=1e-3)
+    late = [ordered.seconds for ordered in frames_in_order(str(path), 1.0)]
+    assert late[-1] == frames[-1][1]
+    assert 0 < late[0] <= 1.0
+    with pytest.raises(VideoError, match="no such file"):
+        next(frames_in_order(str(tmp_path / "none.mkv")))
+
+
+def test_a_video_that_ends_before_the_start_has_no_frames(tmp_path, encode, pictures):
+    path = encode(tmp_path / "a.mp4", pictures(10))
+    done = extract(ExtractOptions(30.0, 900.0), str(tmp_path / "frames"), ("a", str(path)))
+    assert "no frame from second 900" in done.cause
+    assert not list((tmp_path / "frames").iterdir())
