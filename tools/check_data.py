@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 from slowfast.config import activate_projects, load_config
-from slowfast.datasets.check import CheckOptions, check
-from slowfast.datasets.check_report import KINDS
-from slowfast.datasets.file_pool import default_workers
+from slowfast.datasets.prepare.check import CheckOptions, check
+from slowfast.datasets.prepare.check_report import KINDS
+from slowfast.datasets.prepare.file_pool import default_workers
 from slowfast.datasets.random_streams import SPLITS
 from slowfast.utils.logging import setup_logging
 

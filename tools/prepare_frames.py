@@ -12,8 +12,8 @@ goes on where the first was stopped. Exit status 1: some videos have no frames, 
 import argparse
 import sys
 
-from slowfast.datasets.file_pool import default_workers
-from slowfast.datasets.prepare_frames import FORMATS, FrameReport, prepare_frames, with_overrides
+from slowfast.datasets.prepare.file_pool import default_workers
+from slowfast.datasets.prepare.frames import FORMATS, FrameReport, prepare_frames, with_overrides
 
 SHOWN = 20
 

@@ -14,9 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from slowfast.datasets.file_pool import default_workers
-from slowfast.datasets.prepare_kinetics import FATES, KineticsOptions, prepare, resize_folder
-from slowfast.datasets.resize import ResizeOptions
+from slowfast.datasets.prepare.file_pool import default_workers
+from slowfast.datasets.prepare.kinetics import FATES, KineticsOptions, prepare, resize_folder
+from slowfast.datasets.prepare.resize import ResizeOptions
 
 SHOWN = 5
 

@@ -9,7 +9,7 @@ DATA = {
     "PATH_PREFIX": "",
     # Lines at the head of a list that hold no video.
     "SKIP_ROWS": 0,
-    # Library that decodes videos: pyav (torchvision is read as pyav), or torchcodec, an extra; they give the same frames.
+    # Library that decodes videos: pyav (torchvision is read as pyav), or torchcodec, an extra, alike in frames.
     "DECODING_BACKEND": "pyav",
     # Short side, pixels, to which a decoder that can scale brings frames at once; 0 keeps them.
     "DECODING_SHORT_SIZE": 256,

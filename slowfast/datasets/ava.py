@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Generator
 
-from slowfast.datasets.ava_annotations import VAL_EVERY, Annotations, GroundTruth, class_names
+from slowfast.datasets.annotations.ava_annotations import VAL_EVERY, Annotations, GroundTruth, class_names
+from slowfast.datasets.annotations.key_frame_boxes import KeyFrameBoxes
+from slowfast.datasets.annotations.key_seconds import KeySeconds
 from slowfast.datasets.ava_footage import Footage
 from slowfast.datasets.batch import Moment, Sample
 from slowfast.datasets.batch_shapes import ClipShape
 from slowfast.datasets.cache import VideoCache
 from slowfast.datasets.clips import Clip
-from slowfast.datasets.key_frame_boxes import KeyFrameBoxes
 from slowfast.datasets.key_frames import Clock, clip_frames, moments_of
-from slowfast.datasets.key_seconds import KeySeconds
 from slowfast.datasets.times import WindowTimes, drawn_rate
 from slowfast.datasets.transforms_boxes import has_area
 from slowfast.datasets.video_dataset import VideoDataset, check_split

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.datasets.frame_list import read_frame_list
+from slowfast.datasets.annotations.frame_list import read_frame_list
 from slowfast.datasets.video_folder import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video_reader import VideoError, VideoReader
 from slowfast.utils.logging import get_logger

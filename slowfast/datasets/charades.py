@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from slowfast.datasets.annotations.charades_annotations import AnnotatedVideo, read_annotations
+from slowfast.datasets.annotations.frame_labels import labels_between, labels_of_clip
+from slowfast.datasets.annotations.frame_list import FrameList, read_frame_list
 from slowfast.datasets.batch import Sample
-from slowfast.datasets.charades_annotations import AnnotatedVideo, read_annotations
 from slowfast.datasets.clips import Clip
-from slowfast.datasets.frame_labels import labels_between, labels_of_clip
-from slowfast.datasets.frame_list import FrameList, read_frame_list
 from slowfast.datasets.times import FrameTimes
 from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
 from slowfast.datasets.video_folder import ListedFrames, VideoOpener, find_videos

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slowfast.config.resolve import num_pathways
-from slowfast.datasets.augment import Augmentation
+from slowfast.datasets.augment.recipe import Augmentation
 from slowfast.datasets.batch_shapes import ClipShape
 
 # Data sets whose published loaders read frames as blue, green, red, which REVERSE_INPUT_CHANNEL True turns round.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from slowfast.datasets.annotations.video_list import read_video_list
 from slowfast.datasets.decode import video_opener
 from slowfast.datasets.times import WindowTimes
 from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
-from slowfast.datasets.video_list import read_video_list
 
 
 class Kinetics(VideoDataset):

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from slowfast.datasets.frame_list import read_frame_list
-from slowfast.datasets.ssv2_annotations import LabelledVideo, read_labels, read_videos
+from slowfast.datasets.annotations.frame_list import read_frame_list
+from slowfast.datasets.annotations.ssv2_annotations import LabelledVideo, read_labels, read_videos
 from slowfast.datasets.times import SegmentTimes
 from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
 from slowfast.datasets.video_folder import ListedFrames, VideoOpener, find_videos

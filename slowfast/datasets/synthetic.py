@@ -1,9 +1,16 @@
-"""Make the `sweep` set: long videos whose label is the ORDER of two events too far apart for any short clip.
+"""Make a small set of videos, whose labels need what was seen long before.
 
     python -m slowfast.datasets.synthetic --output DIR
 
-writes H.264 videos, `train.csv`, `val.csv` and `test.csv` (lines `path label`) and, with `--annotations`, labels of
-frames and boxes of the moving disc. A set that is already there, complete and made with the same parameters, is kept.
+makes the `sweep` set, long videos whose label is the ORDER of two events too far apart for any short clip. It writes
+H.264 videos, `train.csv`, `val.csv` and `test.csv` (lines `path label`) and, with `--annotations`, labels of frames and
+boxes of the moving disc.
+
+    python -m slowfast.datasets.synthetic --format kinetics|charades|ava|ssv2 --output DIR
+
+makes a set with the folders, names and files that the authors of that data set publish (`synthetic_formats`).
+
+A set that is already there, complete and made with the same parameters, is kept.
 """
 
 import argparse
@@ -12,17 +19,20 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from slowfast.datasets import synthetic_files as files
+from slowfast.datasets import synthetic_formats as formats
 from slowfast.datasets import synthetic_render as render
 
 FORMAT_VERSION = 1  # to be raised whenever the same parameters give other videos
 MANIFEST = "sweep.json"
+SWEEP = "sweep"
 CHUNK = 40  # videos a worker makes at a time
 
 
@@ -119,38 +129,58 @@ def _write_manifest(root: Path, spec: SweepSpec) -> None:
     os.replace(temporary, root / MANIFEST)
 
 
-def write_preview(path: Path, spec: SweepSpec) -> None:
-    """Write a picture of the first training video of every class, one a row."""
+def preview(spec: SweepSpec) -> np.ndarray:
+    """A picture (H, W, 3) uint8 of the first training video of every class, one a row."""
     videos = [render.render_video(spec.seed, "train", index, spec.size)[0] for index in range(len(render.CLASSES))]
-    if not cv2.imwrite(str(path), render.contact_sheet(videos)[..., ::-1]):
-        raise OSError(f"could not write {path}")
+    return render.contact_sheet(videos)
 
 
 def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m slowfast.datasets.synthetic", description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of the set")
-    parser.add_argument("--size", type=int, default=SweepSpec.size, help="height and width in pixels")
+    choices = [SWEEP, *formats.FORMATS]
+    parser.add_argument("--format", choices=choices, default=SWEEP, help="whose files are written (default: sweep)")
+    parser.add_argument("--size", type=int, default=SweepSpec.size, help="short side in pixels")
+    usual = {SWEEP: {split: getattr(SweepSpec, split) for split in render.SPLITS}} | {
+        name: made.counts for name, made in formats.FORMATS.items()
+    }
     for split in render.SPLITS:
-        parser.add_argument(f"--{split}", type=int, default=getattr(SweepSpec, split), help=f"{split} videos")
+        counts = ", ".join(f"{name} {counts[split]}" for name, counts in usual.items() if split in counts)
+        parser.add_argument(f"--{split}", type=int, help=f"{split} videos (default: {counts})")
     parser.add_argument("--seed", type=int, default=SweepSpec.seed)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; 0: none besides this one")
-    parser.add_argument("--annotations", action="store_true", help="also frames, their labels, and boxes of the disc")
-    parser.add_argument("--preview", type=Path, help="also write a picture of one video a class to this PNG file")
+    parser.add_argument(
+        "--annotations", action="store_true", help="sweep: also frames, their labels, boxes of the disc"
+    )
+    parser.add_argument("--preview", type=Path, help="also write a picture of some videos to this PNG file")
     return parser.parse_args(arguments)
+
+
+def _make(parsed: argparse.Namespace) -> tuple[bool, list[int], np.ndarray | None]:
+    """Make what is asked for: whether it was made anew, videos of each split, and a picture of some."""
+    counts = {split: getattr(parsed, split) for split in render.SPLITS if getattr(parsed, split) is not None}
+    settings = {"size": parsed.size, "seed": parsed.seed, **counts}
+    if parsed.format == SWEEP:
+        spec = SweepSpec(**settings, annotations=parsed.annotations)
+        made = make_sweep(parsed.output, spec, parsed.workers)
+        return made, [spec.train, spec.val, spec.test], preview(spec) if parsed.preview else None
+    if parsed.annotations:
+        raise ValueError(f"--annotations belongs to sweep; the format {parsed.format} always has its own")
+    spec = formats.SetSpec(parsed.format, **settings)
+    made = formats.make_set(parsed.output, spec, parsed.workers)
+    return made, list(spec.counts.values()), formats.preview(spec) if parsed.preview else None
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the module."""
     parsed = _parse_arguments(arguments)
-    fields = {key: value for key, value in vars(parsed).items() if key in SweepSpec.__dataclass_fields__}
     try:
-        spec = replace(SweepSpec(), **fields)
-        made = make_sweep(parsed.output, spec, parsed.workers)
-    except ValueError as error:
+        made, counts, picture = _make(parsed)
+        if picture is not None and not cv2.imwrite(str(parsed.preview), picture[..., ::-1]):
+            raise OSError(f"could not write {parsed.preview}")
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    print(f"{'made' if made else 'kept'} {spec.train} + {spec.val} + {spec.test} videos in {parsed.output.resolve()}")
-    if parsed.preview:
-        write_preview(parsed.preview, spec)
+    print(f"{'made' if made else 'kept'} {' + '.join(map(str, counts))} videos in {parsed.output.resolve()}")
 
 
 if __name__ == "__main__":

@@ -17,21 +17,24 @@ FIRST_SECOND = 900  # time stamp of frame 0 in AVA's box files
 # Quality high enough for the disc's colour to survive 4:2:0 chroma at 32 pixels; two groups of pictures with B-frames,
 # so that readers meet what real files have.
 X264_OPTIONS = {"crf": "16", "preset": "veryfast", "g": "18", "bf": "2"}
+VP9_OPTIONS = {"crf": "20", "b": "0", "g": "18", "deadline": "realtime", "cpu-used": "8"}
+JPEG_QUALITY = 95
 FRAME_LIST_HEADER = "original_vido_id video_id frame_id path labels"  # the header as the published reader has it
 
 
-def encode_video(path: Path, frames: np.ndarray) -> None:
-    """Write frames (T, H, W, 3) uint8 RGB, H and W even, as H.264 (4:2:0) in an mp4 of FPS frames a second."""
+def encode_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
+    """Write frames (T, H, W, 3) uint8 RGB, H and W even, of `fps` frames a second: H.264, or VP9 in a .webm (4:2:0)."""
     reformatter = VideoReformatter()
+    codec, options = ("libvpx-vp9", VP9_OPTIONS) if path.suffix == ".webm" else ("libx264", X264_OPTIONS)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options=X264_OPTIONS)
+        stream = container.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
-        stream.codec_context.time_base = Fraction(1, FPS)
+        stream.codec_context.time_base = Fraction(1, fps)
         for number, pixels in enumerate(frames):
             frame = reformatter.reformat(av.VideoFrame.from_ndarray(pixels, format="rgb24"), format="yuv420p")
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            frame.pts, frame.time_base = number, Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
@@ -54,10 +57,18 @@ def write_list(root: Path, split: str, labels: Iterable[int]) -> None:
 
 def write_frames(root: Path, split: str, index: int, frames: np.ndarray) -> None:
     """Write the frames of a video as JPEG files, which the frame lists name."""
-    for number, pixels in enumerate(frames):
-        path = root / "frames" / _frame_path(split, index, number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(path), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
+    write_images([root / "frames" / _frame_path(split, index, number) for number in range(len(frames))], frames)
+
+
+def write_images(paths: list[Path], frames: np.ndarray) -> None:
+    """Write frames (T, H, W, 3) uint8 RGB as JPEG files, all in the folder of the first, which is made.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    for path, pixels in zip(paths, frames, strict=True):
+        if not cv2.imwrite(str(path), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
             raise OSError(f"could not write {path}")
 
 

@@ -38,11 +38,12 @@ SQUARE_HALF_SIZE = (1.5, 3.0)
 SQUARE_GREY = (20.0, 230.0)
 SQUARE_SPEED = 2.5
 NOISE_SIGMA = 10.0
+MAX_PICTURE_ROWS = 32000
 
 
 @dataclass(frozen=True)
 class Event:
-    """A disc that crosses the frame: `centres` (EVENT_FRAMES, 2) pixels in frames `start`, `start + 1`, ..."""
+    """A disc that crosses the frame: `centres` (T, 2) pixels in frames `start`, `start + 1`, ..., `start + T - 1`."""
 
     start: int
     direction: int
@@ -52,7 +53,7 @@ class Event:
     @property
     def frames(self) -> range:
         """Indices of the frames that show the disc."""
-        return range(self.start, self.start + EVENT_FRAMES)
+        return range(self.start, self.start + len(self.centres))
 
 
 def video_generator(seed: int, split: str, index: int) -> np.random.Generator:
@@ -72,83 +73,108 @@ def start_pairs() -> list[tuple[int, int]]:
     return [(first, second) for first in firsts for second in range(first + MIN_START_DISTANCE, last + 1)]
 
 
-def sample_events(rng: np.random.Generator, label: int, size: int) -> tuple[Event, Event]:
-    """Draw the two events of a video of class `label` with frames of `size` pixels, in order of time."""
+def sample_events(rng: np.random.Generator, label: int, size: int, stretch: int = 1) -> tuple[Event, Event]:
+    """Draw the two events of a video of class `label` with frames of `size` pixels, in order of time.
+
+    A video of `stretch` times as many frames shows the same more slowly.
+    """
     pairs = start_pairs()
     starts = pairs[rng.integers(len(pairs))]
-    events = [_sample_event(rng, start, way, size) for start, way in zip(starts, CLASSES[label], strict=True)]
+    ways = CLASSES[label]
+    events = [_sample_event(rng, start, way, size, stretch) for start, way in zip(starts, ways, strict=True)]
     return events[0], events[1]
 
 
-def _sample_event(rng: np.random.Generator, start: int, direction: int, size: int) -> Event:
+def _sample_event(rng: np.random.Generator, start: int, direction: int, size: int, stretch: int) -> Event:
     travel = EVENT_SPEED * (EVENT_FRAMES - 1)
+    count = EVENT_FRAMES * stretch
     far_edge = size - 1 - EDGE_MARGIN
     radius = rng.uniform(*DISC_RADIUS)
-    along = rng.uniform(EDGE_MARGIN, far_edge - travel) + EVENT_SPEED * np.arange(EVENT_FRAMES)
-    across = np.full(EVENT_FRAMES, rng.uniform(EDGE_MARGIN, far_edge))
+    along = rng.uniform(EDGE_MARGIN, far_edge - travel) + travel / (count - 1) * np.arange(count)
+    across = np.full(count, rng.uniform(EDGE_MARGIN, far_edge))
     if DIRECTIONS[direction] == "left":
         along = size - 1 - along
     columns = (across, along) if DIRECTIONS[direction] == "down" else (along, across)
-    return Event(start, direction, radius, np.stack(columns, axis=1))
+    return Event(start * stretch, direction, radius, np.stack(columns, axis=1))
 
 
 def render_video(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray, tuple[Event, Event]]:
     """Draw one video: frames (NUM_FRAMES, size, size, 3) uint8 RGB and its two events."""
     rng = video_generator(seed, split, index)
     events = sample_events(rng, label_of(index), size)
-    frames = _background(rng, size)
-    for _ in range(NUM_SQUARES):
-        _draw_square(rng, frames)
+    frames = background(rng, NUM_FRAMES, size, size)
     for event in events:
-        _draw_disc(frames, event)
+        draw_disc(frames[event.start : event.start + EVENT_FRAMES], event.centres, event.radius, DISC_COLOUR)
+    return finish(rng, frames), events
+
+
+def background(rng: np.random.Generator, count: int, height: int, width: int, pace: float = 1.0) -> np.ndarray:
+    """What lies behind the discs: (count, height, width, 3) float32, random colours that scroll, and grey squares.
+
+    `pace` is how much of its usual way everything moves from one frame to the next.
+    """
+    frames = _scrolling(rng, count, height, width, pace)
+    for _ in range(NUM_SQUARES):
+        _draw_square(rng, frames, pace)
+    return frames
+
+
+def finish(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
+    """`frames` with the noise of a camera, as uint8; they are changed in place."""
     frames += rng.normal(0.0, NOISE_SIGMA, frames.shape).astype(np.float32)
-    return np.clip(np.rint(frames), 0, 255).astype(np.uint8), events
+    return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
 
 
-def _background(rng: np.random.Generator, size: int) -> np.ndarray:
+def _scrolling(rng: np.random.Generator, count: int, height: int, width: int, pace: float) -> np.ndarray:
     """Random colours, enlarged smoothly to twice the frame and mirrored without end, scrolling under it; float32."""
     grid = rng.uniform(*GRID_COLOUR, (GRID_CELLS, GRID_CELLS, 3)).astype(np.float32)
-    picture = cv2.resize(grid, (2 * size, 2 * size), interpolation=cv2.INTER_CUBIC)
-    offset = rng.uniform(0, 2 * size, 2)
-    velocity = rng.uniform(-SCROLL_SPEED, SCROLL_SPEED, 2)
-    time, row, column = np.meshgrid(np.arange(NUM_FRAMES), np.arange(size), np.arange(size), indexing="ij")
-    # One tall picture of all frames: one remap draws the video.
-    x, y = (
-        (offset[axis] + velocity[axis] * time + place).reshape(-1, size).astype(np.float32)
-        for axis, place in enumerate((column, row))
-    )
-    frames = cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    return frames.reshape(NUM_FRAMES, size, size, 3)
+    picture = cv2.resize(grid, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
+    offset = rng.uniform(0, (2 * width, 2 * height))
+    velocity = pace * rng.uniform(-SCROLL_SPEED, SCROLL_SPEED, 2)
+    time, row, column = np.meshgrid(np.arange(count), np.arange(height), np.arange(width), indexing="ij")
+    # One tall picture of many frames: one remap draws them. OpenCV takes pictures of less than 32768 rows.
+    parts = []
+    for part in np.array_split(np.arange(count), -(-count * height // MAX_PICTURE_ROWS)):
+        x, y = (
+            (offset[axis] + velocity[axis] * time[part] + place[part]).reshape(-1, width).astype(np.float32)
+            for axis, place in enumerate((column, row))
+        )
+        drawn = cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        parts.append(drawn.reshape(len(part), height, width, 3))
+    return np.concatenate(parts)
 
 
-def _bounce(position: np.ndarray, limit: float) -> np.ndarray:
+def _bounce(position: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Fold positions on a line into [0, limit], as a ball that bounces off both ends."""
-    folded = np.mod(position, 2 * limit)
-    return np.minimum(folded, 2 * limit - folded)
+    folded = np.mod(position, 2 * limits)
+    return np.minimum(folded, 2 * limits - folded)
 
 
-def _draw_square(rng: np.random.Generator, frames: np.ndarray) -> None:
+def _draw_square(rng: np.random.Generator, frames: np.ndarray, pace: float) -> None:
     """Draw a grey square that bounces between the edges in all frames, in place."""
-    size = frames.shape[1]
+    count, height, width = frames.shape[:3]
+    edges = np.array([width - 1, height - 1])
     half = rng.uniform(*SQUARE_HALF_SIZE)
     grey = rng.uniform(*SQUARE_GREY)
-    start, velocity = rng.uniform(0, size - 1, 2), rng.uniform(-SQUARE_SPEED, SQUARE_SPEED, 2)
-    centres = _bounce(start + velocity * np.arange(NUM_FRAMES)[:, None], size - 1)
+    start, velocity = rng.uniform(0, edges), pace * rng.uniform(-SQUARE_SPEED, SQUARE_SPEED, 2)
+    centres = _bounce(start + velocity * np.arange(count)[:, None], edges)
     # Coverage of a pixel falls from 1 to 0 over the pixel at the edge, so slow squares move smoothly.
-    cover = np.clip(half + 0.5 - np.abs(np.arange(size) - centres[:, :, None]), 0, 1)
-    _blend(frames, cover[:, 1, :, None] * cover[:, 0, None, :], np.full(3, grey))
+    column, row = (
+        np.clip(half + 0.5 - np.abs(np.arange(length) - centres[:, axis, None]), 0, 1)
+        for axis, length in enumerate((width, height))
+    )
+    blend(frames, row[:, :, None] * column[:, None, :], np.full(3, grey))
 
 
-def _draw_disc(frames: np.ndarray, event: Event) -> None:
-    """Draw the disc of an event into its frames, in place."""
-    place = np.arange(frames.shape[1])
-    x, y = event.centres[:, 0, None, None], event.centres[:, 1, None, None]
-    distance = np.hypot(place[None, None, :] - x, place[None, :, None] - y)
-    _blend(frames[event.start : event.start + EVENT_FRAMES], np.clip(event.radius + 0.5 - distance, 0, 1), DISC_COLOUR)
+def draw_disc(frames: np.ndarray, centres: np.ndarray, radius: float, colour) -> None:
+    """Draw a disc at `centres` (T, 2) into `frames` (T, H, W, 3), in place."""
+    x, y = centres[:, 0, None, None], centres[:, 1, None, None]
+    distance = np.hypot(np.arange(frames.shape[2])[None, None, :] - x, np.arange(frames.shape[1])[None, :, None] - y)
+    blend(frames, np.clip(radius + 0.5 - distance, 0, 1), colour)
 
 
-def _blend(frames: np.ndarray, cover: np.ndarray, colour) -> None:
-    """frames (T, H, W, 3) towards `colour` by `cover` (T, H, W) in [0, 1], in place."""
+def blend(frames: np.ndarray, cover: np.ndarray, colour) -> None:
+    """frames (T, H, W, 3) towards `colour`, (3,) or (T, 1, 1, 3), by `cover` (T, H, W) in [0, 1], in place."""
     frames += cover[..., None].astype(np.float32) * (np.asarray(colour, np.float32) - frames)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slowfast.datasets.annotations.frame_list import FrameList
 from slowfast.datasets.decode import video_opener
 from slowfast.datasets.frame_folder import FrameFolder, image_threads
-from slowfast.datasets.frame_list import FrameList
 from slowfast.datasets.video_reader import VideoError, VideoReader
 from slowfast.utils.logging import get_logger
 

@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import get_key, leaf_keys
+from slowfast.datasets.annotations.video_list import read_paths
 from slowfast.datasets.clip_settings import ClipSettings
 from slowfast.datasets.clips import ClipMaker
 from slowfast.datasets.decode import video_opener
 from slowfast.datasets.times import WindowTimes
 from slowfast.datasets.unreadable import UnreadableFiles
-from slowfast.datasets.video_list import read_paths
 from slowfast.datasets.whole_videos import Chunk, WholeVideos
 from slowfast.datasets.windows import ClipWindows, StepWindows
 from slowfast.engine.agreement import check_agreement, weight_facts

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from slowfast.config import validate_data
-from slowfast.datasets.augment_erase import RandomErasing
+from slowfast.datasets.augment.erase import RandomErasing
 
 MARK = 100.0
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from slowfast.datasets import augment_ops as ops
+from slowfast.datasets.augment import ops
 
 HEIGHT, WIDTH = 60, 84
 

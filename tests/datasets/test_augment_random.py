@@ -9,8 +9,9 @@ import torch
 
 from slowfast.config import validate_data
 from slowfast.config.augment_recipe import Recipe, parse_recipe
-from slowfast.datasets import augment_ops, augment_random
-from slowfast.datasets.augment_random import INTERPOLATIONS, RandAugment
+from slowfast.datasets.augment import ops as augment_ops
+from slowfast.datasets.augment import random_augment as augment_random
+from slowfast.datasets.augment.random_augment import INTERPOLATIONS, RandAugment
 
 NAMES = [
     "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "colour", "contrast",

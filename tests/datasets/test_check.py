@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from slowfast.datasets import decode
-from slowfast.datasets.check import CheckOptions, check
-from slowfast.datasets.check_cache import ProbeCache
-from slowfast.datasets.check_report import KINDS, Report
+from slowfast.datasets.annotations.video_list import read_video_list
+from slowfast.datasets.annotations.wrong_lines import WrongLines, collecting
 from slowfast.datasets.frame_folder import FrameFolder
-from slowfast.datasets.probe import Facts, probe
+from slowfast.datasets.prepare.check import CheckOptions, check
+from slowfast.datasets.prepare.check_cache import ProbeCache
+from slowfast.datasets.prepare.check_report import KINDS, Report
+from slowfast.datasets.prepare.probe import Facts, probe
 from slowfast.datasets.summary import describe
-from slowfast.datasets.video_list import read_video_list
-from slowfast.datasets.wrong_lines import WrongLines, collecting
 
 
 @pytest.fixture

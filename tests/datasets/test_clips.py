@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from slowfast.datasets import Sample, build_dataset, clip_views, collate
-from slowfast.datasets.augment_erase import RandomErasing
+from slowfast.datasets.augment.erase import RandomErasing
 from slowfast.datasets.clip_settings import ClipSettings
 from slowfast.datasets.clips import ClipMaker
 from slowfast.datasets.decode import VideoReader

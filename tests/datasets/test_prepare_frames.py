@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from slowfast.datasets import decode
+from slowfast.datasets.annotations.frame_list import read_frame_list
 from slowfast.datasets.decode_in_order import frames_in_order
-from slowfast.datasets.extract_frames import ExtractOptions, at_rate, extract
-from slowfast.datasets.frame_list import read_frame_list
-from slowfast.datasets.prepare_frames import FORMATS, prepare_frames, with_overrides
+from slowfast.datasets.prepare.extract_frames import ExtractOptions, at_rate, extract
+from slowfast.datasets.prepare.frames import FORMATS, prepare_frames, with_overrides
 from slowfast.datasets.video_reader import VideoError
 
 CHARADES = """id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from slowfast.datasets import decode
-from slowfast.datasets.resize import ResizeOptions, copy_paths, resize, resize_set
+from slowfast.datasets.prepare.resize import ResizeOptions, copy_paths, resize, resize_set
 from slowfast.datasets.video_reader import VideoError
 
 SMALL = ResizeOptions(32)

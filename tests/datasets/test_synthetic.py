@@ -14,9 +14,9 @@ import pytest
 from slowfast.config import load_config
 from slowfast.datasets import decode, synthetic
 from slowfast.datasets import synthetic_render as render
+from slowfast.datasets.annotations.video_list import read_video_list
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.synthetic import SweepSpec, make_sweep
-from slowfast.datasets.video_list import read_video_list
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 32

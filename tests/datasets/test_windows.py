@@ -6,8 +6,8 @@ import pytest
 
 from slowfast.config import load_config
 from slowfast.datasets import sampling
+from slowfast.datasets.annotations.video_list import read_paths
 from slowfast.datasets.clip_settings import ClipSettings
-from slowfast.datasets.video_list import read_paths
 from slowfast.datasets.windows import ClipWindows, StepWindows, tiles
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from slowfast.datasets.ava_boxes import read_boxes
-from slowfast.datasets.charades_annotations import read_annotations
-from slowfast.datasets.extract_frames import Extracted, ExtractOptions, count_images, extract
-from slowfast.datasets.file_pool import Lost, work_on
-from slowfast.datasets.frame_list import COLUMNS
-from slowfast.datasets.kinetics_annotations import split_of_name, stem, video_files
+from slowfast.datasets.annotations.ava_boxes import read_boxes
+from slowfast.datasets.annotations.charades_annotations import read_annotations
+from slowfast.datasets.annotations.frame_list import COLUMNS
+from slowfast.datasets.annotations.kinetics_annotations import split_of_name, stem, video_files
+from slowfast.datasets.prepare.extract_frames import Extracted, ExtractOptions, count_images, extract
+from slowfast.datasets.prepare.file_pool import Lost, work_on
 from slowfast.utils.files import replace_whole
 
 ANY_CLASS = 10**6

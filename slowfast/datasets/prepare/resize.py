@@ -12,9 +12,10 @@ import av
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
-from slowfast.datasets import decode, file_pool
+from slowfast.datasets import decode
 from slowfast.datasets.decode_in_order import frames_in_order
-from slowfast.datasets.json_log import add_to_log, open_log, read_log
+from slowfast.datasets.prepare import file_pool
+from slowfast.datasets.prepare.json_log import add_to_log, open_log, read_log
 from slowfast.datasets.video_reader import VideoError
 
 MANIFEST = "resized.jsonl"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.datasets.wrong_lines import Wrong, line_of, note
+from slowfast.datasets.annotations.wrong_lines import Wrong, line_of, note
 
 _COLUMNS = ("id", "actions", "length")
 _ACTION = re.compile(r"c([0-9]{1,6}) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?)")

@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from slowfast.datasets.json_log import add_to_log, open_log, read_log
-from slowfast.datasets.probe import Facts
+from slowfast.datasets.prepare.json_log import add_to_log, open_log, read_log
+from slowfast.datasets.prepare.probe import Facts
 
 
 class ProbeCache:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slowfast.datasets.frame_paths import FramePaths, PathRun
-from slowfast.datasets.wrong_lines import Wrong, note
+from slowfast.datasets.annotations.frame_paths import FramePaths, PathRun
+from slowfast.datasets.annotations.wrong_lines import Wrong, note
 
 COLUMNS = ["original_vido_id", "video_id", "frame_id", "path", "labels"]
 _MOST_DIGITS = 18  # a number of more is part of a name

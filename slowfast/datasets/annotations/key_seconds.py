@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slowfast.datasets.ava_boxes import BoxTable
+from slowfast.datasets.annotations.ava_boxes import BoxTable
+from slowfast.datasets.annotations.wrong_lines import Wrong, note
 from slowfast.datasets.key_frames import Clock
-from slowfast.datasets.wrong_lines import Wrong, note
 from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)

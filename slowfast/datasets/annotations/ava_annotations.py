@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slowfast.datasets.ava_boxes import BoxTable, read_boxes, read_moments
-from slowfast.datasets.key_seconds import KeySeconds
-from slowfast.datasets.wrong_lines import WrongLines
+from slowfast.datasets.annotations.ava_boxes import BoxTable, read_boxes, read_moments
+from slowfast.datasets.annotations.key_seconds import KeySeconds
+from slowfast.datasets.annotations.wrong_lines import WrongLines
 from slowfast.utils.label_map import read_label_map
 from slowfast.utils.logging import get_logger
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowfast.config.augment_recipe import parse_recipe
-from slowfast.datasets.augment_colour import ColourNoise
-from slowfast.datasets.augment_erase import RandomErasing
-from slowfast.datasets.augment_random import RandAugment
+from slowfast.datasets.augment.colour import ColourNoise
+from slowfast.datasets.augment.erase import RandomErasing
+from slowfast.datasets.augment.random_augment import RandAugment
 
 LIGHTING_SPREAD = 0.1
 AVA_JITTER = 0.4

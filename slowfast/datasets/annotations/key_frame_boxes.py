@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slowfast.datasets.ava_boxes import NO_LABEL, BoxTable
+from slowfast.datasets.annotations.ava_boxes import NO_LABEL, BoxTable
 
 
 class KeyFrameBoxes:

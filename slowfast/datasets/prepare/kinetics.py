@@ -11,11 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowfast.datasets import decode, sampling
-from slowfast.datasets.file_pool import Lost, work_on
-from slowfast.datasets.kinetics_annotations import Segment, VideoFolder, chosen_classes, read_segments, video_files
-from slowfast.datasets.probe import Facts, probe
+from slowfast.datasets.annotations.kinetics_annotations import (
+    Segment,
+    VideoFolder,
+    chosen_classes,
+    read_segments,
+    video_files,
+)
+from slowfast.datasets.prepare.file_pool import Lost, work_on
+from slowfast.datasets.prepare.probe import Facts, probe
+from slowfast.datasets.prepare.resize import ResizeOptions, resize_set
 from slowfast.datasets.random_streams import SPLITS
-from slowfast.datasets.resize import ResizeOptions, resize_set
 from slowfast.utils.files import replace_whole
 
 TARGET_FPS = 30.0  # at which the published settings count

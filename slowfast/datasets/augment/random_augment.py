@@ -12,7 +12,7 @@ import torch
 from torch import Generator
 
 from slowfast.config.augment_recipe import GREATEST_MAGNITUDE, Recipe
-from slowfast.datasets import augment_ops as ops
+from slowfast.datasets.augment import ops
 from slowfast.datasets.draws import chance, normal, whole
 
 # Ways to find a value between pixels, by the name in AUG.INTERPOLATION; with "random" one of the last two is drawn.

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from slowfast.datasets.annotations.wrong_lines import WrongLines, collecting
 from slowfast.datasets.build import build_dataset
-from slowfast.datasets.check_cache import ProbeCache
-from slowfast.datasets.check_report import Report, SplitFacts
 from slowfast.datasets.decode import video_opener
-from slowfast.datasets.file_pool import Lost, work_on
-from slowfast.datasets.probe import Facts, probe
+from slowfast.datasets.prepare.check_cache import ProbeCache
+from slowfast.datasets.prepare.check_report import Report, SplitFacts
+from slowfast.datasets.prepare.file_pool import Lost, work_on
+from slowfast.datasets.prepare.probe import Facts, probe
 from slowfast.datasets.summary import classes_seen
 from slowfast.datasets.unreadable import UnreadableError
 from slowfast.datasets.video_reader import VideoReader
-from slowfast.datasets.wrong_lines import WrongLines, collecting
 
 # By how much the length of a video may differ from what is annotated: seconds, and a share of them.
 LENGTH_TOLERANCE = (0.5, 0.05)

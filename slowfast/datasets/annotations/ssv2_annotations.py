@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from slowfast.datasets.wrong_lines import Wrong, note
+from slowfast.datasets.annotations.wrong_lines import Wrong, note
 
 _BETWEEN = re.compile(r"[\s,]*")
 

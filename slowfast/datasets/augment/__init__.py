@@ -1,0 +1,1 @@
+"""What training does to pixels beside scaling, cropping and mirroring."""

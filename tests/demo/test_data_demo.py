@@ -1,0 +1,132 @@
+"""The demo of the four data sets as a process of its own, at a size at which nothing is learnt but every part runs."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from pgt import StepPlan
+from slowfast.config import load_config
+from slowfast.datasets.synthetic_formats import FORMATS
+from slowfast.evaluation.predictions import ClassificationPredictions
+from slowfast.models import build_model
+
+ROOT = Path(__file__).resolve().parents[2]
+SETS = ["ava", "charades", "kinetics", "ssv2"]
+
+
+@pytest.fixture(scope="module")
+def demo_module():
+    """Imports a file of the demo, which import each other by their bare names."""
+    sys.path.insert(0, str(ROOT / "demo"))
+    yield importlib.import_module
+    sys.path.remove(str(ROOT / "demo"))
+
+
+@pytest.fixture(scope="module")
+def plan(demo_module):
+    return demo_module("data_plan")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[Path, str]:
+    """Folder and output of a quick demo."""
+    output = tmp_path_factory.mktemp("demo") / "out put"
+    command = [sys.executable, ROOT / "demo" / "data.py", "--quick", "--output", output]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=output.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return output, done.stdout
+
+
+@pytest.mark.slow
+def test_every_set_is_checked_trained_on_and_tested(demo):
+    output, printed = demo
+    results = json.loads((output / "results.json").read_text())
+    assert {"date", "machine", "versions", "seconds"} <= results.keys()
+    assert sorted((run["set"], run["method"]) for run in results["runs"]) == [
+        (name, method) for name in SETS for method in ("clip", "pgt")
+    ]
+    for run in results["runs"]:
+        assert 0 <= run["score"] <= 1 and run["updates"] >= 3
+        assert run["results"]["unreadable_files"] == 0
+    for row in results["rows"]:
+        assert 0 <= row["chance"] < 1 and row["verdict"] == ""
+        assert row["set"] in printed and row["measure"] in printed
+    assert (output / "table.txt").read_text().strip() in printed
+
+
+@pytest.mark.slow
+def test_what_it_made_is_left(demo):
+    output, _ = demo
+    for name in SETS:
+        folder = output / f"{name}_quick"
+        assert json.loads((folder / "check.json").read_text())
+        for method in ("pgt", "clip"):
+            assert len(list((folder / method).glob("*.yaml"))) >= 1
+            assert (folder / method / "test_predictions.npz").exists()
+    with av.open(str(output / "scores.png")) as image:
+        pixels = next(image.decode(video=0)).to_ndarray(format="rgb24")
+    assert min(pixels.shape[:2]) > 100 and pixels.std() > 5
+
+
+@pytest.mark.slow
+def test_a_part_that_fails_ends_the_demo_with_its_output(tmp_path):
+    command = [sys.executable, ROOT / "demo" / "data.py", "--quick", "--sets", "kinetics", "--output", tmp_path]
+    done = subprocess.run([*command, "--", "NO.SUCH_KEY", "1"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "NO.SUCH_KEY" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_missed_targets_are_said_and_end_with_failure(demo_module, plan, tmp_path, capsys):
+    report = demo_module("data_report")
+    runs = [
+        {"set": name, "method": method, "score": 0.55, "updates": 3, "train_seconds": 1.0}
+        for name in SETS
+        for method in ("pgt", "clip")
+    ]
+    chances = dict.fromkeys(SETS, 0.2)
+    arguments = (tmp_path, list(plan.DATA_SETS), runs, chances, {"all": 60.0})
+    assert report.write(*arguments, judged=True) is False
+    lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "MISSED" in lines["Charades"] and ">= 0.6" in lines["Charades"]
+    assert "met" in lines["AVA"] and "MISSED" not in lines["AVA"]
+    assert report.write(*arguments, judged=False) is True
+    only_ava = [data_set for data_set in plan.DATA_SETS if data_set.name == "ava"]
+    assert report.write(tmp_path, only_ava, runs, chances, {"all": 60.0}, judged=True) is True
+
+
+def test_chance_is_that_of_random_scores(demo_module, plan, tmp_path):
+    """Of 1,000 videos of four classes a quarter is right by chance, whatever the model's own scores."""
+    report = demo_module("data_report")
+    labels = np.arange(1000) % 4
+    scores = np.eye(4, dtype=np.float32)[labels]
+    steps = np.stack([scores, scores], axis=1)
+    perfect = ClassificationPredictions(scores, labels, [str(video) for video in range(1000)], steps, {"max": scores})
+    perfect.save(tmp_path / "tested.npz")
+    assert perfect.metrics()["top1_acc"] == 100
+    by_chance = report.chance(tmp_path / "tested.npz", plan.KINETICS, 20)
+    assert by_chance == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_both_methods_train_the_same_small_model(plan, name):
+    (data_set,) = [data_set for data_set in plan.DATA_SETS if data_set.name == name]
+    shapes, configs = {}, {}
+    for method, path in data_set.cfgs.items():
+        configs[method] = load_config(str(path))
+        state = build_model(configs[method]).state_dict()
+        shapes[method] = {key: tensor.shape for key, tensor in state.items()}
+    assert shapes["pgt"] == shapes["clip"]
+    assert sum(shape.numel() for shape in shapes["pgt"].values()) < 0.32e6
+    assert configs["pgt"].PROJECTS == ["pgt"] and configs["pgt"].PGT.ENABLE and not configs["clip"].PROJECTS
+    frames = [len(part) for part in StepPlan.from_config(configs["pgt"]).frame_ranges()]
+    assert frames == [8, 7, 7, 7, 7] and configs["clip"].DATA.NUM_FRAMES == 8
+    assert configs["clip"].TRAIN.BATCH_SIZE == configs["pgt"].TRAIN.BATCH_SIZE
+    assert configs["clip"].SOLVER.MAX_EPOCH >= configs["pgt"].SOLVER.MAX_EPOCH
+    assert name in FORMATS and configs["pgt"].TRAIN.DATASET == name
