@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 
 @dataclass
@@ -142,7 +143,8 @@ def collate(samples: Sequence[Sample | MissingSample | list[Sample]]) -> Batch:
     present = [sample for sample in samples if isinstance(sample, Sample)]
     frame_labels = [sample.frame_labels for sample in present if sample.frame_labels is not None]
     return Batch(
-        inputs=[torch.stack(pathway) for pathway in zip(*(sample.inputs for sample in present), strict=True)],
+        # PyTorch's own stacks in memory that is shared at once, where a worker calls it, and saves a copy.
+        inputs=[default_collate(pathway) for pathway in zip(*(sample.inputs for sample in present), strict=True)],
         labels=_labels([sample.label for sample in present]),
         video=torch.tensor([sample.video for sample in present], dtype=torch.int64),
         view=torch.tensor([sample.view for sample in present], dtype=torch.int64),
