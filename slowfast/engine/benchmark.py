@@ -10,8 +10,8 @@ import torch
 from fvcore.common.config import CfgNode
 
 from slowfast.datasets.batch import Batch, Boxes
-from slowfast.datasets.sampling import slow_indices
 from slowfast.engine.memory_use import memory_of
+from slowfast.engine.noise import noise_inputs
 from slowfast.engine.optim import build_optimizer, set_lr
 from slowfast.engine.parallel import Preparation, prepare_model
 from slowfast.engine.task import build_task, task_class
@@ -118,12 +118,7 @@ def random_batch(cfg: CfgNode, count: int | None = None) -> Batch:
     boxes for a model that scores boxes.
     """
     count = count or cfg.TRAIN.BATCH_SIZE
-    frames, crop = cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE
-    clip = torch.randn(count, cfg.DATA.INPUT_CHANNEL_NUM[-1], frames, crop, crop)
-    inputs = [clip]
-    if len(cfg.DATA.INPUT_CHANNEL_NUM) == 2:
-        inputs = [clip[:, :, slow_indices(frames, cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES)], clip]
-    index = torch.arange(count)
+    inputs, index = noise_inputs(cfg, count, cfg.DATA.TRAIN_CROP_SIZE), torch.arange(count)
     batch = Batch(inputs=inputs, labels=_random_labels(cfg, count), video=index, view=torch.zeros_like(index))
     if cfg.DETECTION.ENABLE:
         batch.moments = [random_boxes(cfg, count) for _ in cfg.AVA.BOX_FRAMES or [None]]

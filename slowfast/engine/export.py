@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from slowfast.config import cfg_to_yaml
-from slowfast.datasets.sampling import slow_indices
+from slowfast.engine.noise import noise_inputs
 from slowfast.engine.parallel import Preparation, prepare_model
 from slowfast.engine.startup import load_test_weights
 from slowfast.engine.task import build_task
@@ -67,11 +67,7 @@ def clip_graphs(model: nn.Module, inputs: list[Tensor]) -> list[Graph]:
 
 def example_inputs(cfg: Any, batch: int) -> list[Tensor]:
     """Clips of noise (batch, 3, T, H, W), one a pathway, of `DATA.NUM_FRAMES` and `DATA.TEST_CROP_SIZE`."""
-    channels, frames, crop = cfg.DATA.INPUT_CHANNEL_NUM, cfg.DATA.NUM_FRAMES, cfg.DATA.TEST_CROP_SIZE
-    clip = torch.randn(batch, channels[-1], frames, crop, crop, generator=torch.Generator().manual_seed(0))
-    if len(channels) == 1:
-        return [clip]
-    return [clip[:, :, slow_indices(frames, cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES)], clip]
+    return noise_inputs(cfg, batch, cfg.DATA.TEST_CROP_SIZE, torch.Generator().manual_seed(0))
 
 
 def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = None, opset: int | None = None) -> dict:
