@@ -142,7 +142,7 @@ def test_what_is_known_of_a_file_counts_until_it_changes(checked, tmp_path, monk
         looked.append(path)
         return probe(open_video, thorough, path)
 
-    monkeypatch.setattr("slowfast.datasets.check.probe", watched)
+    monkeypatch.setattr("slowfast.datasets.prepare.check.probe", watched)
     first = checked(cache=cache)
     assert len(looked) == 20
     lines = cache.read_text().splitlines()
