@@ -65,6 +65,7 @@ class Demo:
         # With PGT's settings: the clip model reads the same files, and fewer frames of each.
         tool = [sys.executable, ROOT / "tools/check_data.py", "--cfg", data_set.cfgs["pgt"], "--workers", 0]
         command = [*tool, "--report", folder / "check.json", *data_set.settings(data), "OUTPUT_DIR", folder]
+        command += self.overrides
         self.shop.run(f"{data_set.title}: check", command, folder / "check.log")
         seconds = time.monotonic() - started
         self.shop.say(f"  {data_set.title}: made and checked in {seconds:.0f} s")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -48,7 +47,7 @@ class AVA(VideoDataset):
     Raises:
         FileNotFoundError: a list, an annotation file or a label map is missing.
         ValueError: a wrong line of one of them, with file, line number and line; class ids beyond MODEL.NUM_CLASSES; no
-            predicted boxes for val and test; no key frame left; DETECTION.ENABLE False.
+            predicted boxes for val and test; no key frame or nothing to score against left; DETECTION.ENABLE False.
     """
 
     has_boxes = True
@@ -58,8 +57,7 @@ class AVA(VideoDataset):
         ava, self.num_classes = cfg.AVA, cfg.MODEL.NUM_CLASSES
         if not cfg.DETECTION.ENABLE:
             raise ValueError("the data set ava is one of boxes; set DETECTION.ENABLE True, or choose another data set")
-        label_map = ava.LABEL_MAP_FILE and os.path.join(ava.ANNOTATION_DIR, ava.LABEL_MAP_FILE)
-        self.class_names = class_names(label_map, self.num_classes)
+        self.class_names = class_names(cfg)
         self.class_ids = list(self.class_names)
         annotations = Annotations.read(cfg, check_split(split))
         footage = Footage.from_config(cfg, split, annotations.videos)
@@ -76,6 +74,8 @@ class AVA(VideoDataset):
         self._after, self._positions = ava.FRAMES_AFTER_KEY, list(ava.BOX_FRAMES)
         names = [f"{video},{second:04d}" for video, second in self.key_frames]
         super().__init__(cfg, split, names, [], footage.open_video, WindowTimes())
+        if annotations.truth is not None:
+            self._check_countable(annotations)
         self.batch_groups = self._boxes.video.tolist() if split == "test" else None
         self.num_labels = self._boxes.num_labels
         self.source = ", ".join(table.path for table in tables)
@@ -118,6 +118,18 @@ class AVA(VideoDataset):
         with _as_key_frame(self.paths[video]):
             clip = self.clips.evaluation_clip_of(self._film_of(video), numbers, [moment.boxes for moment in annotated])
         return self._sample(video, clip, annotated)
+
+    def _check_countable(self, annotations: Annotations) -> None:
+        """ValueError if nothing is left to score against, which would otherwise show after an epoch."""
+        truth, excluded = self.ground_truth, set(self.excluded)
+        moments = zip(truth.videos, truth.seconds.tolist(), strict=True)
+        counts = np.array([moment not in excluded for moment in moments], dtype=bool)
+        if not (counts & np.isin(truth.classes, self.class_ids)).any():
+            raise ValueError(
+                f"{annotations.truth.path} (AVA.GROUNDTRUTH_FILE) leaves {self.split} no box to score against: of a "
+                f"second that counts, {len(counts)} boxes are annotated, {int(counts.sum())} of them not excluded by "
+                "AVA.EXCLUSION_FILE, none of these of a class of AVA.LABEL_MAP_FILE"
+            )
 
     def _film_of(self, key_frame: int) -> str:
         return self.videos[self._boxes.video[key_frame]]

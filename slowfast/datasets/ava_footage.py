@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.datasets.annotations.frame_list import read_frame_list
+from slowfast.datasets.annotations.frame_list import FrameList, read_frame_list
 from slowfast.datasets.video_folder import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video_reader import VideoError, VideoReader
 from slowfast.utils.logging import get_logger
@@ -40,8 +40,8 @@ class Footage:
         """
         ava = cfg.AVA
         if ava.FRAME_LIST_DIR:
-            lists = ava.TRAIN_LISTS if split == "train" else ava.TEST_LISTS
-            frames = read_frame_list([os.path.join(ava.FRAME_LIST_DIR, name) for name in lists], ava.FRAME_DIR)
+            frames = read_frame_list(_lists(cfg, "TRAIN_LISTS" if split == "train" else "TEST_LISTS"), ava.FRAME_DIR)
+            _warn_of_gaps(frames)
             lengths = {name: len(frames.paths(video)) for video, name in enumerate(frames.videos)}
             return Footage(lengths, ListedFrames.from_config(cfg, frames, ava.FPS))
         try:
@@ -53,6 +53,38 @@ class Footage:
         found = {name: path for name, path in zip(names, paths, strict=True) if os.path.exists(path)}
         opener = FilmOpener(found, VideoOpener.from_config(cfg, ava.FPS), ava.FPS)
         return Footage({name: _length(opener, name) for name in found}, opener)
+
+
+def _lists(cfg: Any, key: str) -> list[str]:
+    """Paths of the lists that a key of AVA names.
+
+    Raises:
+        FileNotFoundError: one does not exist; with the keys.
+        ValueError: it names none.
+    """
+    paths = [os.path.join(cfg.AVA.FRAME_LIST_DIR, name) for name in cfg.AVA[key]]
+    if not paths:
+        raise ValueError(
+            f"AVA.{key} is empty; name lists of frames, or set AVA.FRAME_LIST_DIR '' to read AVA.FRAME_DIR"
+        )
+    for path in paths:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(
+                f"there is no list of frames {path}; AVA.{key} names it, in the folder AVA.FRAME_LIST_DIR"
+            )
+    return paths
+
+
+def _warn_of_gaps(frames: FrameList) -> None:
+    """Frames are counted, so one that the list lacks moves all later boxes of its film onto other pictures."""
+    gaps = {name: frames.gaps(video) for video, name in enumerate(frames.videos)}
+    broken = [name for name, missing in gaps.items() if missing]
+    if broken:
+        logger.warning(
+            "the list of frames lacks frames in the middle of %d of %d films (%s lacks %d), so that their later boxes "
+            "lie on the wrong pictures; make the list again",
+            len(broken), len(gaps), broken[0], gaps[broken[0]],
+        )  # fmt: skip
 
 
 class FilmAtRate(VideoReader):

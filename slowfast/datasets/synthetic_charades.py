@@ -30,8 +30,10 @@ STRETCH = 2  # frames for each of `sweep`: what that shows in clips of 8, this s
 NUM_FRAMES = render.NUM_FRAMES * STRETCH
 OFFICIAL_SPLIT = {"train": "train", "val": "test"}
 HEADER = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length"
-FIRST = [f"After a {colour} disc, the first" for colour in scenes.COLOURS]
-SECOND = [f"After a {second} disc, before it a {first} one" for first, second in scenes.PAIRS]
+COLOURS = {"red": scenes.RED, "blue": scenes.BLUE, "green": scenes.GREEN}
+PAIRS = [tuple(list(COLOURS)[colour] for colour in pair) for pair in render.CLASSES]
+FIRST = [f"After a {colour} disc, the first" for colour in COLOURS]
+SECOND = [f"After a {second} disc, before it a {first} one" for first, second in PAIRS]
 CLASSES = [*FIRST, *SECOND, "Light is on"]
 LIGHT = len(CLASSES) - 1
 LIGHT_FRAMES = (16, 40)  # fewest and most
@@ -83,8 +85,10 @@ def draw(key: Key) -> tuple[np.ndarray, Facts]:
     rng = key.generator
     shape = (key.size, key.size * 9 // 16 * 2)
     label = render.label_of(key.index)
-    events = scenes.crossings(rng, shape, STRETCH)
-    frames = scenes.draw_crossings(rng, events, scenes.PAIRS[label], shape, STRETCH)
+    # Directions mean nothing here.
+    events = scenes.crossings(rng, int(rng.integers(len(render.CLASSES))), shape, STRETCH)
+    colours = tuple(COLOURS[colour] for colour in PAIRS[label])
+    frames = scenes.draw_crossings(rng, events, colours, shape, STRETCH)
     first, second = (event.start for event in events)
     actions = [
         Action(render.CLASSES[label][0], first, second - 1),

@@ -1,11 +1,11 @@
 """A set in Kinetics' format: annotations as its authors publish them, videos named as their tools name them.
 
     annotations/train.csv            label,youtube_id,time_start,time_end,split
-    videos/train/red then blue/NAME_000010_000020.mp4
+    videos/train/right then left/NAME_000010_000020.mp4
     train.csv                        lists of the videos: path label
     classes.txt                      name of class i in line i
 
-and the same for val and test. The class is the order of the colours of two discs.
+and the same for val and test. The class is the order of the directions of two discs.
 """
 
 import csv
@@ -20,8 +20,8 @@ from slowfast.datasets import synthetic_render as render
 from slowfast.datasets import synthetic_scenes as scenes
 from slowfast.datasets.synthetic_scenes import Key
 
-COUNTS = {"train": 720, "val": 60, "test": 180}
-CLASSES = [f"{first} then {second}" for first, second in scenes.PAIRS]
+COUNTS = {"train": 1200, "val": 60, "test": 180}
+CLASSES = [name.replace("-", " then ") for name in render.CLASS_NAMES]
 HEADER = ("label", "youtube_id", "time_start", "time_end", "split")
 SECONDS = 10  # of every cut; the file has 9 of them
 # Height and width of the pictures, in short sides: landscape, wide, portrait.
@@ -55,8 +55,8 @@ def draw(key: Key) -> tuple[np.ndarray, Facts]:
     rng = key.generator
     shape = tuple(int(key.size * side) // 2 * 2 for side in SHAPES[key.index // len(CLASSES) % len(SHAPES)])
     facts = facts_of(key)
-    events = scenes.crossings(rng, shape)
-    return render.finish(rng, scenes.draw_crossings(rng, events, scenes.PAIRS[facts.label], shape)), facts
+    events = scenes.crossings(rng, facts.label, shape)
+    return render.finish(rng, scenes.draw_crossings(rng, events, (scenes.YELLOW,) * 2, shape)), facts
 
 
 def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:

@@ -1,8 +1,7 @@
 """What the videos of the sets in published formats share: two things that cross a picture of any shape, and names.
 
-The class of a video is the order of their COLOURS. They come at the times of the `sweep` set (`synthetic_render`), so
-that no short clip shows both, and go in directions that mean nothing: a colour is seen in any frame, so that a small
-model learns it soon, and what takes memory is the order.
+They come at the times of the `sweep` set (`synthetic_render`), so that no short clip shows both. What a model has to
+tell is the order of their directions, or of their colours.
 """
 
 import string
@@ -13,9 +12,6 @@ import numpy as np
 from slowfast.datasets import synthetic_render as render
 
 YELLOW, RED, BLUE, GREEN = (240.0, 220.0, 40.0), (235.0, 45.0, 45.0), (50.0, 90.0, 245.0), (50.0, 225.0, 70.0)
-COLOURS = {"red": RED, "blue": BLUE, "green": GREEN}
-# Class i is the ordered pair PAIRS[i] of names of colours.
-PAIRS = [tuple(list(COLOURS)[colour] for colour in pair) for pair in render.CLASSES]
 YOUTUBE_LETTERS = string.ascii_letters + string.digits + "-_"
 MAX_VIDEOS = 100_000  # of a split, so that names stay unique
 _SCATTER = 11_400_714_785_074_694_791  # a prime: times it, numbers that follow each other look unlike
@@ -45,29 +41,26 @@ class Key:
         return (render.SPLITS.index(self.split) * MAX_VIDEOS + self.index + 1 + self.seed * 7919) * _SCATTER % end
 
 
-def crossings(rng: np.random.Generator, shape: tuple[int, int], stretch: int = 1) -> list[render.Event]:
+def crossings(rng: np.random.Generator, label: int, shape: tuple[int, int], stretch: int = 1) -> list[render.Event]:
     """Two events in the middle square of a picture (height, width), in order, for a video of 36 * `stretch` frames.
 
+    They go in the directions of class `label` of `sweep`.
     A picture not much longer than its square leaves them in sight of any square crop.
     """
     size = min(shape)
     middle = np.array([shape[1] - size, shape[0] - size]) / 2
-    events = render.sample_events(rng, int(rng.integers(len(render.CLASSES))), size, stretch)
+    events = render.sample_events(rng, label, size, stretch)
     return [replace(event, centres=event.centres + middle) for event in events]
 
 
 def draw_crossings(
-    rng: np.random.Generator,
-    events: list[render.Event],
-    pair: tuple[str, str],
-    shape: tuple[int, int],
-    stretch: int = 1,
+    rng: np.random.Generator, events: list[render.Event], colours: tuple, shape: tuple[int, int], stretch: int = 1
 ) -> np.ndarray:
-    """The video, discs of the colours `pair`, without noise as yet: (36 * stretch, height, width, 3) float32."""
+    """The video, a colour an event, without noise as yet: (36 * stretch, height, width, 3) float32."""
     frames = render.background(rng, render.NUM_FRAMES * stretch, *shape, pace=1 / stretch)
-    for event, colour in zip(events, pair, strict=True):
+    for event, colour in zip(events, colours, strict=True):
         shown = frames[event.frames.start : event.frames.stop]
-        render.draw_disc(shown, event.centres, event.radius, COLOURS[colour])
+        render.draw_disc(shown, event.centres, event.radius, colour)
     return frames
 
 

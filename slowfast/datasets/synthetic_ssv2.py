@@ -1,18 +1,18 @@
 """A set in Something-Something V2's format, 12 frames a second.
 
-    something-something-v2-labels.json          {"Showing something in red then in blue": "0", ...}
+    something-something-v2-labels.json          {"Moving something right then left": "0", ...}
     something-something-v2-train.json           [{"id", "label", "template", "placeholders"}, ...]
     something-something-v2-validation.json
     train.csv, val.csv                          lists of the frames
     frames/ID/ID_000001.jpg
     20bn-something-something-v2/ID.webm         the same as videos, VP9
 
-A disc crosses the picture twice, in two colours, and their order is the class. Each time it is there for two
-frames of 36, so that eight, one of every eighth of the video, mostly miss one of the two.
+A disc crosses the picture twice, and the order of its directions is the class. Each crossing takes four frames of 36,
+so eight, one of every eighth of the video, show where the disc was and not where it went.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,12 @@ from slowfast.datasets import synthetic_render as render
 from slowfast.datasets import synthetic_scenes as scenes
 from slowfast.datasets.synthetic_scenes import Key
 
-COUNTS = {"train": 720, "val": 180}
+COUNTS = {"train": 1200, "val": 180}
 FPS = 12
 OFFICIAL_SPLIT = {"train": "train", "val": "validation"}
-TEMPLATES = [f"Showing [something] in {first} then in {second}" for first, second in scenes.PAIRS]
-RADIUS = {"a big disc": 5.0, "a small disc": 3.5}
+TEMPLATES = [f"Moving [something] {name.replace('-', ' then ')}" for name in render.CLASS_NAMES]
+RADIUS = {"a big disc": 5.5, "a small disc": 4.0}
 THINGS = list(RADIUS)
-SHOWN = slice(1, 3)  # of the four frames of a crossing
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,8 @@ def draw(key: Key) -> tuple[np.ndarray, Facts]:
     shape = (key.size, key.size * 9 // 16 * 2)
     facts = facts_of(key)
     radius = RADIUS[facts.thing]
-    events = [
-        render.Event(event.start + SHOWN.start, event.direction, radius, event.centres[SHOWN])
-        for event in scenes.crossings(rng, shape)
-    ]
-    return render.finish(rng, scenes.draw_crossings(rng, events, scenes.PAIRS[facts.label], shape)), facts
+    events = [replace(event, radius=radius) for event in scenes.crossings(rng, facts.label, shape)]
+    return render.finish(rng, scenes.draw_crossings(rng, events, (scenes.YELLOW,) * 2, shape)), facts
 
 
 def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.datasets.build import build_dataset
 from slowfast.engine.schedule import lr_scale
+from slowfast.evaluation.prediction_files import check_format
 from slowfast.layers.norm import SubBatchNorm3d, measuring_norms
 from slowfast.models.complexity import complexity
 from slowfast.utils.distributed import get_local_world_size, get_world_size
@@ -22,6 +23,7 @@ from slowfast.utils.logging import get_logger
 logger = get_logger(__name__)
 
 SMALL_NORM_BATCH = 4
+PREDICTIONS_NAME = "test_predictions.npz"
 
 
 def check_output_dir(output_dir: str) -> None:
@@ -50,6 +52,19 @@ def check_test_list(cfg: Any) -> None:
     cfg.defrost()
     cfg.DATA.CACHE_VIDEOS = False
     build_dataset(cfg, "test")
+
+
+def predictions_path(cfg: Any) -> str:
+    """Where a test writes its predictions.
+
+    Raises:
+        ValueError: `TEST.SAVE_RESULTS_PATH` names no kind of file that can be written.
+    """
+    try:
+        check_format(cfg.TEST.SAVE_RESULTS_PATH or PREDICTIONS_NAME)
+    except ValueError as error:
+        raise ValueError(f"TEST.SAVE_RESULTS_PATH {error}") from error
+    return os.path.join(cfg.OUTPUT_DIR, cfg.TEST.SAVE_RESULTS_PATH or PREDICTIONS_NAME)
 
 
 def checkpoint_bytes(models: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> int:

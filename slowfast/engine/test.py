@@ -10,7 +10,7 @@ from slowfast.datasets.build import build_loader
 from slowfast.engine.agreement import check_agreement, data_facts, launch_facts, weight_facts
 from slowfast.engine.evaluate import gather_scores
 from slowfast.engine.parallel import Preparation, prepare_model
-from slowfast.engine.preflight import describe_model
+from slowfast.engine.preflight import describe_model, predictions_path
 from slowfast.engine.run_lock import alone_in_output_dir
 from slowfast.engine.startup import load_test_weights
 from slowfast.engine.task import build_task
@@ -28,7 +28,6 @@ from slowfast.utils.logging import get_logger, log_json_stats
 logger = get_logger(__name__)
 
 RESULTS_NAME = "test_results.json"
-PREDICTIONS_NAME = "test_predictions.npz"
 DETECTIONS_NAME, GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
 
 
@@ -37,8 +36,8 @@ def test(cfg: Any) -> dict[str, Any]:
     """Measure the model of a config on the test split.
 
     All class scores go to `OUTPUT_DIR/test_predictions.npz` (or `TEST.SAVE_RESULTS_PATH`, in that folder; .npz or
-    .parquet) before anything is computed from them, those of boxes also to `detections.csv` and `groundtruth.csv`, in
-    AVA's format; the result goes to `OUTPUT_DIR/test_results.json`.
+    .parquet) before anything is computed from them, those of boxes that count also to `detections.csv` and
+    `groundtruth.csv`, in AVA's format; the result goes to `OUTPUT_DIR/test_results.json`.
 
     Returns:
         `top1_acc`, `top5_acc`, `top1_err`, `top5_err`, `macro_acc` in percent, or `map` in 0..1, or for boxes
@@ -53,6 +52,7 @@ def test(cfg: Any) -> dict[str, Any]:
         RuntimeError: too many files cannot be read.
     """
     check_agreement(lambda: launch_facts(cfg))
+    path = predictions_path(cfg)
     device = device_of(cfg)
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg)
@@ -81,11 +81,12 @@ def test(cfg: Any) -> dict[str, Any]:
     }
     predictions = gathered.predictions(about)
     # Kept before anything is computed from it: the pass is what took the time.
-    path = os.path.join(cfg.OUTPUT_DIR, cfg.TEST.SAVE_RESULTS_PATH or PREDICTIONS_NAME)
     predictions.save(path)
     if isinstance(predictions, BoxPredictions):
-        write_detections(os.path.join(cfg.OUTPUT_DIR, DETECTIONS_NAME), predictions.detections())
-        write_groundtruth(os.path.join(cfg.OUTPUT_DIR, GROUNDTRUTH_NAME), predictions.groundtruth)
+        detections = predictions.counted(predictions.detections())
+        write_detections(os.path.join(cfg.OUTPUT_DIR, DETECTIONS_NAME), detections)
+        groundtruth = predictions.counted(predictions.groundtruth)
+        write_groundtruth(os.path.join(cfg.OUTPUT_DIR, GROUNDTRUTH_NAME), groundtruth)
     if is_main_process():
         logger.info("the predictions are in %s; tools/evaluate.py measures them again", path)
     results = {**predictions.metrics(), **about}

@@ -97,6 +97,7 @@ def announce(state: TrainState) -> None:
         preflight.check_disk_space(cfg.OUTPUT_DIR, size, saves)
         preflight.warn_small_norm_batch(model, cfg)
     if cfg.TEST.ENABLE:
+        preflight.predictions_path(cfg)
         preflight.check_test_list(cfg)
     if cfg.LOG_MODEL_INFO and is_main_process():
         logger.info("%s", preflight.describe_model(model, cfg))

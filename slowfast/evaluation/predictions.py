@@ -172,6 +172,12 @@ class BoxPredictions:
             scores.reshape(-1),
         )
 
+    def counted(self, rows: BoxRows) -> BoxRows:
+        """Those of `rows` that count: on key frames that are not excluded, of the classes of `class_ids`."""
+        excluded = set(self.excluded)
+        counts = np.array([key not in excluded for key in rows.key_frames], dtype=bool)
+        return rows.select(counts[rows.key_frame] & np.isin(rows.classes, self.class_ids))
+
     def metrics(self) -> dict[str, float]:
         """`ava_map`, the frame mAP at IoU 0.5 in 0..1, and `ava_classes`, over how many classes; `NAME/ava_map` too.
 
@@ -187,9 +193,7 @@ class BoxPredictions:
 
     def class_rows(self) -> list[ClassRow]:
         """A line for every class: boxes of ground truth that count, and average precision."""
-        excluded = set(self.excluded)
-        counts = np.array([key not in excluded for key in self.groundtruth.key_frames], dtype=bool)
-        labels = self.groundtruth.classes[counts[self.groundtruth.key_frame]]
+        labels = self.counted(self.groundtruth).classes
         precisions = self._evaluate()["AP"]
         names = self.class_names or [str(class_id) for class_id in self.class_ids]
         return [

@@ -356,11 +356,58 @@ def test_without_boxes_in_the_model(ava):
 
 @pytest.mark.parametrize(
     ("key", "message"),
-    [("GROUNDTRUTH_FILE", "AVA.GROUNDTRUTH_FILE is empty"), ("TEST_LISTS", "no list|list no frame|no frame")],
+    [
+        ("GROUNDTRUTH_FILE", "AVA.GROUNDTRUTH_FILE is empty"),
+        ("TEST_LISTS", "AVA.TEST_LISTS names it, in the folder AVA.FRAME_LIST_DIR"),
+    ],
 )
 def test_files_that_are_not_named(ava, key, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         ava("test", **{f"AVA__{key}": "" if key.endswith("FILE") else ["none.csv"]})
+
+
+@pytest.mark.parametrize(
+    "key", ["LABEL_MAP_FILE", "EXCLUSION_FILE", "GROUNDTRUTH_FILE", "TEST_PREDICT_BOX_LISTS", "TRAIN_GT_BOX_LISTS"]
+)
+def test_a_missing_file_is_named_with_its_key(ava, key):
+    name = ["none.csv"] if key.endswith("LISTS") else "none.csv"
+    with pytest.raises(FileNotFoundError, match=f"none.csv; AVA.{key} names it"):
+        ava("train" if key.startswith("TRAIN") else "test", **{f"AVA__{key}": name})
+
+
+def test_no_predicted_boxes_needed_for_annotated_ones(ava):
+    data = ava("test", AVA__TEST_PREDICT_BOX_LISTS=["none.csv"], AVA__TEST_ON_GROUND_TRUTH=True)
+    assert len(data) == 4
+
+
+@pytest.mark.parametrize(
+    ("truth", "excluded", "counts"),
+    [
+        ("", "", "0 boxes are annotated, 0 of them"),
+        ("tall,0903,0.1,0.1,0.9,0.9,1,0\n", "tall,0903\n", "1 boxes are annotated, 0 of them"),
+        ("tall,0902,0.1,0.1,0.9,0.9,3,0\n", "tall,0903\n", "1 boxes are annotated, 1 of them"),
+    ],
+    ids=["empty", "excluded", "class without a name"],
+)
+def test_nothing_to_score_against_is_found_at_the_start(ava, truth, excluded, counts):
+    (ava.folder / "truth.csv").write_text(truth)
+    (ava.folder / "excluded.csv").write_text(excluded)
+    with pytest.raises(ValueError, match=counts):
+        ava("test")
+
+
+def test_a_list_that_lacks_frames_is_warned_of(ava, ava_frames, tmp_path, caplog):
+    lines = (ava_frames / "list.csv").read_text().splitlines()
+    (tmp_path / "list.csv").write_text("\n".join(lines[:20] + lines[23:]) + "\n")
+    with caplog.at_level(logging.WARNING):
+        ava("train", AVA__FRAME_LIST_DIR=str(tmp_path))
+    (message,) = shown(caplog, "lacks frames")
+    assert "1 of 2 films (tall lacks 3)" in message
+
+
+def test_no_list_of_frames_named(ava):
+    with pytest.raises(ValueError, match="AVA.TRAIN_LISTS is empty"):
+        ava("train", AVA__TRAIN_LISTS=[])
 
 
 def test_films_in_place_of_frame_lists(ava, tmp_path, encode):

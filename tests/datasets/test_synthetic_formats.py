@@ -19,6 +19,8 @@ from slowfast.datasets import synthetic
 from slowfast.datasets.synthetic_formats import FORMATS, SetSpec, make_set
 
 TRAIN, VAL = 13, 4
+# What a disc that goes somewhere does, written down apart from the code: axis (x, y) and sign.
+MOVES = {"right": (0, 1), "left": (0, -1), "down": (1, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +71,17 @@ def is_bright(frames: np.ndarray) -> np.ndarray:
     return (np.ptp(frames, axis=-1) > 125) & (frames.max(axis=-1) > 180)
 
 
-def crossings(frames: np.ndarray) -> list[tuple[range, str]]:
-    """Frames and colours of the discs that cross, from the pixels."""
+def crossings(frames: np.ndarray) -> list[tuple[range, str, str]]:
+    """Frames, directions and colours of the discs that cross, from the pixels."""
     bright = is_bright(frames)
     shown = np.flatnonzero(bright.sum(axis=(1, 2)) >= 6)
     found = []
     for run in np.split(shown, np.flatnonzero(np.diff(shown) > 1) + 1):
-        middles = [where(bright[frame]) for frame in run]
-        assert np.linalg.norm(middles[-1] - middles[0]) > 3
+        moved = where(bright[run[-1]]) - where(bright[run[0]])
+        axis = int(np.abs(moved).argmax())
+        (way,) = [way for way, move in MOVES.items() if move == (axis, np.sign(moved[axis]))]
         strongest = frames[run][bright[run]].argmax(axis=-1)
-        found.append((range(run[0], run[-1] + 1), ("red", "green", "blue")[np.bincount(strongest).argmax()]))
+        found.append((range(run[0], run[-1] + 1), way, ("red", "green", "blue")[np.bincount(strongest).argmax()]))
     return found
 
 
@@ -102,7 +105,7 @@ def test_kinetics_annotations_and_videos_agree(sets):
             frames, codec, fps = read_video(named)
             assert (codec, fps, len(frames)) == ("h264", 4, 36)
             shapes.add(frames.shape[1:3])
-            assert [colour for _, colour in crossings(frames)] == row["label"].split(" then ")
+            assert [way for _, way, _ in crossings(frames)] == row["label"].split(" then ")
     assert len(names) == TRAIN + VAL + 3
     assert shapes == {(32, 36), (32, 40), (36, 32)}
 
@@ -139,7 +142,7 @@ def test_charades_actions_are_what_the_frames_show(sets):
 
 def check_charades_pixels(pixels: np.ndarray, shown: dict[str, tuple[float, float]]) -> bool:
     """Whether the light is ever on; fails where the actions are not those of the pixels."""
-    (first, one), (second, two) = crossings(pixels)
+    (first, _, one), (second, _, two) = crossings(pixels)
     actions = {
         f"After a {one} disc, the first": range(first.start, second.start),
         f"After a {two} disc, before it a {one} one": range(second.start, 72),
@@ -176,9 +179,9 @@ def test_ssv2_templates_are_what_the_frames_show(sets):
             paths = [path for path, _ in listed[entry["id"]]]
             assert paths[9] == f"{entry['id']}/{entry['id']}_000010.jpg"
             pixels = read_images([root / "frames" / path for path in paths])
-            (one, first), (other, second) = crossings(pixels)
-            assert entry["template"] == f"Showing [something] in {first} then in {second}"
-            assert len(one) == len(other) == 2
+            (one, first, _), (other, second, _) = crossings(pixels)
+            assert entry["template"] == f"Moving [something] {first} then {second}"
+            assert len(one) == len(other) == 4
             sizes.setdefault(thing, []).append(is_bright(pixels).sum())
             video, codec, fps = read_video(root / "20bn-something-something-v2" / f"{entry['id']}.webm")
             assert (codec.removeprefix("libvpx-"), fps, len(video)) == ("vp9", 12, 36)

@@ -254,6 +254,13 @@ def test_scores_are_saved_before_metrics_are_computed(tiny_cfg, monkeypatch):
     assert np.load(Path(cfg.OUTPUT_DIR) / "scores.npz")["scores"].shape == (4, 2)
 
 
+def test_a_name_that_predictions_cannot_have_stops_before_training(tiny_cfg):
+    for run in (train, run_test):
+        with pytest.raises(ValueError, match="TEST.SAVE_RESULTS_PATH scores.pkl: .* end in .npz or .parquet"):
+            run(cfg := tiny_cfg("SOLVER.MAX_EPOCH", 1, "TEST.ENABLE", True, "TEST.SAVE_RESULTS_PATH", "scores.pkl"))
+    assert not list(Path(cfg.OUTPUT_DIR).rglob("checkpoint_epoch*"))
+
+
 def test_random_weights_are_tested_loudly(tiny_cfg, caplog):
     assert run_test(tiny_cfg())["checkpoint"] == ""
     assert "TESTING RANDOM WEIGHTS" in caplog.text

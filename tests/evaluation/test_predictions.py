@@ -106,6 +106,19 @@ def test_metrics_of_boxes_are_those_of_their_files(box_predictions, tmp_path):
         box_predictions.metrics()
 
 
+def test_rows_that_count_give_the_same_without_a_list_of_excluded_ones(box_predictions, tmp_path):
+    box_predictions.groundtruth.classes[0] = 2  # a class that is not scored
+    truth, found = (
+        box_predictions.counted(rows) for rows in (box_predictions.groundtruth, box_predictions.detections())
+    )
+    assert (len(truth), len(found)) == (3, 24)
+    write_groundtruth(tmp_path / "truth.csv", truth)
+    write_detections(tmp_path / "found.csv", found)
+    assert "v,0904" not in (tmp_path / "truth.csv").read_text() + (tmp_path / "found.csv").read_text()
+    result = evaluate_ava_files(tmp_path / "truth.csv", tmp_path / "found.csv")
+    assert 0 < box_predictions.metrics()["ava_map"] == pytest.approx(result["mAP@0.5"], abs=1e-12)
+
+
 def test_every_box_is_listed_with_every_class(box_predictions):
     rows = box_predictions.detections()
     assert len(rows) == 30

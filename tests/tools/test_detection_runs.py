@@ -1,20 +1,46 @@
-"""Runs with boxes that no data set here has stop before the first batch, and say why."""
+"""Published settings of AVA, trained and tested on a small set in its format."""
+
+import json
+import subprocess
+import sys
 
 import pytest
 
 from slowfast.datasets.build import build_dataset
+from slowfast.evaluation import evaluate_ava_files
+
+BOXES = "person_box_67091280_iou90/ava_detection_val_boxes_and_labels.csv"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("ava") / "set"
+    module = [sys.executable, "-m", "slowfast.datasets.synthetic", "--format", "ava", "--output", path]
+    subprocess.run([*module, "--train", "2", "--val", "1", "--workers", "1"], check=True)
+    return path
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "file", ["configs/AVA/SLOW_8x8_R50_SHORT.yaml", "projects/pgt/configs/AVA/SLOW_PROG_36x8_R50_K400.yaml"]
 )
-def test_a_published_setting_of_ava(tool, repo, tmp_path, file):
-    settings = ["NUM_GPUS", 0, "OUTPUT_DIR", tmp_path / "out", "RESNET.WIDTH_PER_GROUP", 8]
+def test_a_published_setting_of_ava(tool, repo, folder, tmp_path, file):
+    out = tmp_path / "out"
+    settings = [
+        *("NUM_GPUS", 0, "OUTPUT_DIR", out, "RESNET.WIDTH_PER_GROUP", 4, "DATA_LOADER.NUM_WORKERS", 0),
+        *("AVA.FRAME_DIR", folder / "frames", "AVA.FRAME_LIST_DIR", folder / "frame_lists"),
+        *("AVA.ANNOTATION_DIR", folder / "annotations", "AVA.TEST_PREDICT_BOX_LISTS", f"['{BOXES}']"),
+        *("AVA.TRAIN_PREDICT_BOX_LISTS", "[]", "MODEL.NUM_CLASSES", 9, "TRAIN.BATCH_SIZE", 4, "SOLVER.MAX_EPOCH", 1),
+        *("DATA.TRAIN_CROP_SIZE", 32, "DATA.TEST_CROP_SIZE", 32, "DATA.TRAIN_JITTER_SCALES", "[32, 40]"),
+        *("SOLVER.WARMUP_EPOCHS", 0.0, "TRAIN.CHECKPOINT_FILE_PATH", "", "BN.NORM_TYPE", "batchnorm"),
+    ]
     process = tool("run_net", "--cfg", repo / file, *settings)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2, output
-    assert output.strip().splitlines()[-1].startswith("error: TRAIN.DATASET (or TEST.DATASET) is 'ava'")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    results = json.loads((out / "test_results.json").read_text())
+    again = evaluate_ava_files(out / "groundtruth.csv", out / "detections.csv")
+    assert results["ava_map"] == pytest.approx(again["mAP@0.5"], abs=1e-6)
+    assert results["unreadable_files"] == 0 and results["videos"] > 5
 
 
 @pytest.mark.parametrize(("split", "key"), [("train", "TRAIN.DATASET"), ("test", "TEST.DATASET")])

@@ -59,14 +59,15 @@ class Annotations:
         """
         ava, classes, least = cfg.AVA, cfg.MODEL.NUM_CLASSES, cfg.AVA.DETECTION_SCORE_THRESH
         if split == "train":
-            truth, predicted = (_files(cfg, names) for names in (ava.TRAIN_GT_BOX_LISTS, ava.TRAIN_PREDICT_BOX_LISTS))
+            truth, predicted = (_files(cfg, key) for key in ("TRAIN_GT_BOX_LISTS", "TRAIN_PREDICT_BOX_LISTS"))
             if not truth and not predicted:
                 raise ValueError("AVA.TRAIN_GT_BOX_LISTS is empty, as is TRAIN_PREDICT_BOX_LISTS; name files of boxes")
             return Annotations(training_boxes(truth, predicted, classes, least))
         if not ava.GROUNDTRUTH_FILE:
             raise ValueError(f"AVA.GROUNDTRUTH_FILE is empty; {split} needs the annotated boxes to score against")
-        (truth_path,), predicted = _files(cfg, [ava.GROUNDTRUTH_FILE]), _files(cfg, ava.TEST_PREDICT_BOX_LISTS)
+        (truth_path,) = _files(cfg, "GROUNDTRUTH_FILE")
         truth = read_boxes(truth_path, classes)
+        predicted = [] if ava.TEST_ON_GROUND_TRUTH else _files(cfg, "TEST_PREDICT_BOX_LISTS")
         if ava.TEST_ON_GROUND_TRUTH:
             tables, annotated = [truth], [truth_path]
         elif predicted:
@@ -82,7 +83,7 @@ class Annotations:
                 "of persons, and not to be compared with published ones",
                 split, ", ".join(annotated),
             )  # fmt: skip
-        excluded = [moment for path in _files(cfg, [ava.EXCLUSION_FILE]) for moment in read_moments(path)]
+        excluded = [moment for path in _files(cfg, "EXCLUSION_FILE") for moment in read_moments(path)]
         if split == "val" and not ava.FULL_TEST_ON_VAL:
             tables, truth = [every(table, VAL_EVERY) for table in tables], every(truth, VAL_EVERY)
         return Annotations(tables, truth, excluded)
@@ -112,15 +113,17 @@ class Annotations:
             )  # fmt: skip
 
 
-def class_names(path: str, num_classes: int) -> dict[int, str]:
-    """Id -> name of the classes that are scored, from a label map; with "" for it all ids up to `num_classes`.
+def class_names(cfg: Any) -> dict[int, str]:
+    """Id -> name of the classes that are scored: those of `AVA.LABEL_MAP_FILE`, or all ids where that is "".
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is no label map, or has an id over `num_classes`.
+        ValueError: the file is no label map, or has an id over `MODEL.NUM_CLASSES`.
     """
-    if not path:
+    num_classes, paths = cfg.MODEL.NUM_CLASSES, _files(cfg, "LABEL_MAP_FILE")
+    if not paths:
         return {number: str(number) for number in range(1, num_classes + 1)}
+    (path,) = paths
     names = read_label_map(path)
     last = max(names)
     if last > num_classes:
@@ -141,8 +144,18 @@ def every(table: BoxTable, seconds: int) -> BoxTable:
     return table.rows(table.seconds % seconds == 0)
 
 
-def _files(cfg: Any, names: Sequence[str]) -> list[str]:
-    return [os.path.join(cfg.AVA.ANNOTATION_DIR, name) for name in names if name]
+def _files(cfg: Any, key: str) -> list[str]:
+    """Paths of the files that a key of AVA names.
+
+    Raises:
+        FileNotFoundError: one does not exist; with the key.
+    """
+    names = [cfg.AVA[key]] if isinstance(cfg.AVA[key], str) else cfg.AVA[key]
+    paths = [os.path.join(cfg.AVA.ANNOTATION_DIR, name) for name in names if name]
+    for path in paths:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"there is no file {path}; AVA.{key} names it, in the folder AVA.ANNOTATION_DIR")
+    return paths
 
 
 def training_boxes(
