@@ -132,8 +132,11 @@ def write_report(report: Report, folder: str) -> list[str]:
     A line of `confusion.csv` is a label, a column a best score.
 
     Raises:
+        NotADirectoryError: there is a file of that name.
         OSError: a file cannot be written.
     """
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise NotADirectoryError(f"{folder} is a file; --output takes a folder")
     head = ["number", "class", "samples", report.measure]
     files = {
         "metrics.json": json.dumps(report.metrics, indent=2) + "\n",

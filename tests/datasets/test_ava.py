@@ -13,6 +13,7 @@ from slowfast.config import load_config
 from slowfast.datasets import build_dataset, build_loader
 from slowfast.datasets.batch import MissingSample
 from slowfast.datasets.batch_shapes import ClipShape
+from slowfast.datasets.prepare.check import CheckOptions, check
 from slowfast.datasets.sampler import SampleKey
 from slowfast.datasets.unreadable import UnreadableError
 
@@ -427,3 +428,16 @@ def test_films_in_place_of_frame_lists(ava, tmp_path, encode):
         ava("train", **settings)
     with pytest.raises(FileNotFoundError, match="AVA.FRAME_LIST_DIR"):
         ava("train", AVA__FRAME_LIST_DIR="", AVA__FRAME_DIR=str(tmp_path / "nowhere"))
+
+
+def test_films_of_one_list_overlap_only_where_both_splits_have_boxes(ava):
+    def overlap(training: str):
+        (ava.folder / "training.csv").write_text(training)
+        cfg = ava.config(AVA__TRAIN_GT_BOX_LISTS=["training.csv"])
+        report = check(cfg, CheckOptions(splits=("train", "test"), allowed=("unreadable",)))
+        return [finding for finding in report.findings if finding.kind == "overlap"]
+
+    (ava.folder / "predicted.csv").write_text("wide,0904,0.01,0.01,0.99,0.99,5,0.99\n")
+    assert overlap("tall,0902,0.1,0.2,0.5,0.7,1,0\n") == []
+    (found,) = overlap("wide,0906,0.2,0.25,0.4,0.75,1,0\n")
+    assert found.count == 1

@@ -105,12 +105,19 @@ def _read(cfg: Any, name: str, report: Report, limit: int) -> _Split | None:
     _sort_wrong(wrong, name, report)
     if dataset is None:
         return None
-    videos = list(getattr(dataset, "videos", None) or getattr(dataset, "paths", ()))
+    videos = _videos_of(dataset)
     split = _Split(name, dataset, getattr(dataset, "open_video", None) or video_opener(cfg), videos)
     key = cfg.TEST.DATASET if name == "test" else cfg.TRAIN.DATASET
     report.splits[name] = SplitFacts(key, len(dict.fromkeys(videos)), len(dataset))
     _count_labels(dataset, name, report)
     return split
+
+
+def _videos_of(dataset: Any) -> list[str]:
+    """The videos that a data set reads; of one with boxes those that have any."""
+    if getattr(dataset, "has_boxes", False):
+        return list(dict.fromkeys(video for video, _ in dataset.key_frames))
+    return list(getattr(dataset, "videos", None) or getattr(dataset, "paths", ()))
 
 
 def _sort_wrong(wrong: WrongLines, split: str, report: Report) -> None:

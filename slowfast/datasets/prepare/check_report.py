@@ -128,5 +128,6 @@ def _describe(facts: SplitFacts, num_classes: int) -> str:
         parts.append(f"{facts.key_frames} key frames with {facts.boxes} boxes")
     if facts.classes_seen is not None:
         parts.append(f"{facts.classes_seen} of {num_classes} classes")
-    parts.append(f"{facts.probed} probed: {facts.unreadable} unreadable, {facts.frames} frames, {facts.seconds:.0f} s")
+    found = f"{facts.unreadable} unreadable or incomplete, {facts.frames} frames, {facts.seconds:.0f} s"
+    parts.append(f"{facts.probed} probed: {found}")
     return ", ".join(parts)

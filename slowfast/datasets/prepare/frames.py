@@ -116,6 +116,8 @@ def prepare_frames(
     if not paths:
         raise ValueError(f"{videos} holds no video file")
     splits = _splits(FORMATS[name], annotations) or {"frames": [ListedVideo(video) for video in paths]}
+    # Without annotations the videos are the user's own, of any length.
+    least_seconds = FORMATS[name].least_seconds if annotations else 0.0
     report = FrameReport()
     wanted = list(dict.fromkeys(video.name for listed in splits.values() for video in listed))
     report.failed = {video: f"it is not in {videos}" for video in wanted if video not in paths}
@@ -136,7 +138,7 @@ def prepare_frames(
         lines = _lines(there, options, report.images)
         replace_whole(os.path.join(lists, f"{split}.csv"), lambda stream, lines=lines: stream.writelines(lines))
         report.lists[split] = len(there)
-        report.odd |= _odd(there, FORMATS[name], options, report.images, output)
+        report.odd |= _odd(there, least_seconds, options, report.images, output)
     return report
 
 
@@ -177,7 +179,7 @@ def _texts(spans: np.ndarray, count: int) -> list[str]:
 
 
 def _odd(
-    videos: list[ListedVideo], form: FrameFormat, options: ExtractOptions, images: dict[str, int], output: str
+    videos: list[ListedVideo], least_seconds: float, options: ExtractOptions, images: dict[str, int], output: str
 ) -> dict[str, str]:
     """Videos whose number of images is not what the list or the annotations say."""
     odd = {}
@@ -188,9 +190,9 @@ def _odd(
             odd[video.name] = f"{count} images are listed, {there} are in its folder"
         elif options.fps and video.seconds and abs(count / options.fps - video.seconds) > 1.5:
             odd[video.name] = f"{count} images are {count / options.fps:.1f} s; the annotations say {video.seconds:g} s"
-        elif options.fps and form.least_seconds and count <= form.least_seconds * options.fps:
+        elif options.fps and least_seconds and count <= least_seconds * options.fps:
             odd[video.name] = (
-                f"{count} images are {count / options.fps:.1f} s; the last key frame is {form.least_seconds:g} s after "
+                f"{count} images are {count / options.fps:.1f} s; the last key frame is {least_seconds:g} s after "
                 "the first image"
             )
     return odd
