@@ -20,6 +20,7 @@ from slowfast.datasets.prepare.check_report import KINDS
 from slowfast.datasets.prepare.file_pool import default_workers
 from slowfast.datasets.random_streams import SPLITS
 from slowfast.utils.logging import setup_logging
+from slowfast.utils.tool import exit_status
 
 CACHE_NAME = "check_data.jsonl"
 
@@ -89,16 +90,7 @@ def run(args: argparse.Namespace) -> int:
 def main() -> int:
     args = parse_args()
     setup_logging()
-    try:
-        return run(args)
-    except (ValueError, OSError) as error:
-        if args.debug:
-            raise
-        print(f"error: {error} (--debug shows where)", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on with the videos that are left", file=sys.stderr)
-        return 130
+    return exit_status(lambda: run(args), args.debug, "the same command goes on with the videos that are left")
 
 
 if __name__ == "__main__":

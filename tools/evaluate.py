@@ -26,6 +26,7 @@ from slowfast.evaluation.report import (
 )
 from slowfast.evaluation.report_plot import plot_report
 from slowfast.utils.label_map import read_label_map
+from slowfast.utils.tool import exit_status
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,22 +62,20 @@ def measure(args: argparse.Namespace) -> Report:
     )
 
 
+def run(args: argparse.Namespace) -> None:
+    """Measure, and print or write what is asked for."""
+    report = measure(args)
+    print(format_report(report, args.per_class))
+    written = write_report(report, args.output) if args.output else []
+    if args.plot:
+        plot_report(report, args.plot)
+        written.append(args.plot)
+    print("".join(f"wrote {path}\n" for path in written), end="")
+
+
 def main() -> int:
     args = parse_args()
-    try:
-        report = measure(args)
-        print(format_report(report, args.per_class))
-        written = write_report(report, args.output) if args.output else []
-        if args.plot:
-            plot_report(report, args.plot)
-            written.append(args.plot)
-    except (ValueError, OSError) as error:
-        if args.debug:
-            raise
-        print(f"error: {error} (--debug shows where)", file=sys.stderr)
-        return 2
-    print("".join(f"wrote {path}\n" for path in written), end="")
-    return 0
+    return exit_status(lambda: run(args), args.debug)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 from slowfast.engine.export import export
 from slowfast.engine.own_settings import settings_of
 from slowfast.utils.logging import setup_logging
+from slowfast.utils.tool import exit_status
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,21 +28,19 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def main() -> int:
-    args = parse_args()
+def run(args: argparse.Namespace) -> None:
+    """Export, and name the files."""
     given = ["TEST.CHECKPOINT_FILE_PATH", args.checkpoint] if args.checkpoint else []
     overrides = [*given, *args.overrides]
-    try:
-        setup_logging()
-        cfg = settings_of(args.cfg, overrides)
-        about = export(cfg, args.output, args.formats, args.batch, args.opset)
-    except (ValueError, OSError) as error:
-        if args.debug:
-            raise
-        print(f"error: {error} (--debug shows where)", file=sys.stderr)
-        return 2
+    setup_logging()
+    cfg = settings_of(args.cfg, overrides)
+    about = export(cfg, args.output, args.formats, args.batch, args.opset)
     print("\n".join(f"{args.output}/{name}" for graph in about["graphs"] for name in graph["files"]))
-    return 0
+
+
+def main() -> int:
+    args = parse_args()
+    return exit_status(lambda: run(args), args.debug)
 
 
 if __name__ == "__main__":

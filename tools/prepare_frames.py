@@ -14,6 +14,7 @@ import sys
 
 from slowfast.datasets.prepare.file_pool import default_workers
 from slowfast.datasets.prepare.frames import FORMATS, FrameReport, prepare_frames, with_overrides
+from slowfast.utils.tool import exit_status
 
 SHOWN = 20
 
@@ -66,18 +67,13 @@ def print_report(report: FrameReport, lists: str) -> None:
 
 def main() -> int:
     args = parse_args()
-    try:
+
+    def work() -> int:
         report = run(args)
-    except (ValueError, OSError) as error:
-        if args.debug:
-            raise
-        print(f"error: {error} (--debug shows where)", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on with the videos that are left", file=sys.stderr)
-        return 130
-    print_report(report, args.lists)
-    return 1 if report.failed or report.odd else 0
+        print_report(report, args.lists)
+        return 1 if report.failed or report.odd else 0
+
+    return exit_status(work, args.debug, "the same command goes on with the videos that are left")
 
 
 if __name__ == "__main__":

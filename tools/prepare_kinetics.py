@@ -17,6 +17,7 @@ from pathlib import Path
 from slowfast.datasets.prepare.file_pool import default_workers
 from slowfast.datasets.prepare.kinetics import FATES, KineticsOptions, prepare, resize_folder
 from slowfast.datasets.prepare.resize import ResizeOptions
+from slowfast.utils.tool import exit_status
 
 SHOWN = 5
 
@@ -108,26 +109,21 @@ def print_report(report: dict, options: KineticsOptions) -> None:
     print(f"DATA.PATH_TO_DATA_DIR {options.output}{prefix}{separator} MODEL.NUM_CLASSES {report['classes']}")
 
 
-def main() -> int:
-    args = parse_args()
-    try:
-        options = options_of(args)
-        if args.annotations:
-            print_report(prepare(options), options)
-            return 0
-        done = resize_folder(options)
-    except (ValueError, OSError) as error:
-        if args.debug:
-            raise
-        print(f"error: {error} (--debug shows where)", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on with the files that are left", file=sys.stderr)
-        return 130
+def run(args: argparse.Namespace) -> None:
+    """Make lists, or, without annotations, smaller copies of a whole folder."""
+    options = options_of(args)
+    if args.annotations:
+        print_report(prepare(options), options)
+        return
+    done = resize_folder(options)
     print(f"{done['resized']} of {done['videos']} videos are in {options.root}")
     for path, cause in done["unreadable"].items():
         print(f"  unreadable: {path}: {cause}")
-    return 0
+
+
+def main() -> int:
+    args = parse_args()
+    return exit_status(lambda: run(args), args.debug, "the same command goes on with the files that are left")
 
 
 if __name__ == "__main__":

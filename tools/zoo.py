@@ -21,6 +21,7 @@ from slowfast.checkpoint.zoo import all_entries, cache_folder, fetch, find_entry
 from slowfast.checkpoint.zoo_page import figures, fill_page
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 from slowfast.utils.logging import setup_logging
+from slowfast.utils.tool import exit_status
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -137,14 +138,7 @@ def run(args: argparse.Namespace) -> int:
 def main() -> int:
     args = parse_args()
     setup_logging()
-    try:
-        return run(args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; a download goes on from here with the same command", file=sys.stderr)
-        return 130
+    return exit_status(lambda: run(args), resumes="a download goes on from here with the same command")
 
 
 if __name__ == "__main__":
