@@ -63,7 +63,7 @@ def test_refused(overrides, message):
 
 @pytest.mark.parametrize("overrides", ACCEPTED)
 def test_accepted(overrides):
-    load_config(None, overrides)
+    assert load_config(None, overrides).is_frozen()
 
 
 def test_lighting_by_its_older_name():
