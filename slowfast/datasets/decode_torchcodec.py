@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
 except (RuntimeError, OSError) as error:
     raise ImportError(
         f"torchcodec is installed but cannot be loaded. It needs the shared libraries of FFmpeg 4 to 8 ({LIBRARIES}); "
-        "on Debian and Ubuntu: apt install ffmpeg. It must also fit the version of PyTorch. "
+        "on Debian and Ubuntu: apt install ffmpeg. It must also fit PyTorch: torchcodec 0.N goes with PyTorch 2.N. "
         f"Where neither can be had, DATA.DECODING_BACKEND pyav reads the same files.\n{error}"
     ) from error
 
