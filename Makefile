@@ -1,6 +1,6 @@
 # make install   a virtual environment in .venv with both packages and everything they need
 # make demo      the whole path on a small data set: data, clip model, PGT, test, table, plot
-# make demo-data the same, shorter, on small sets in the formats of Kinetics, Charades, AVA and Something-Something V2
+# make demo-data the same on small sets in the formats of Kinetics, Charades, AVA and Something-Something V2
 # make test      every test; make lint: style and format
 PYTHON ?= python3
 VENV ?= .venv

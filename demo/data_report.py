@@ -95,7 +95,8 @@ def plot(path: Path, rows: list[dict]) -> None:
         axes.bar_label(drawn, fmt="%.2f", fontsize=8)
     for place, row in zip(places, rows, strict=True):
         if row["target"] is not None:
-            axes.hlines(row["target"], place - 0.42, place + 0.42, color="black", linestyle="--", linewidth=1)
+            # Over the bar of PGT, whose target it is.
+            axes.hlines(row["target"], place - 0.42, place - 0.13, color="black", linestyle="--", linewidth=1)
     axes.set_xticks(places, [f"{row['set']}\n{row['measure']}" for row in rows])
     axes.set_ylim(0, 1.15)
     axes.spines[["top", "right"]].set_visible(False)
