@@ -11,7 +11,7 @@ from fvcore.common.config import CfgNode
 from slowfast.config.merge import get_key
 from slowfast.config.nearest import nearest_keys, nearest_multiples
 from slowfast.config.resolve import STAGE_BLOCKS, num_pathways
-from slowfast.config.validate_data import augmentation, labels
+from slowfast.config.validate_data import augmentation
 from slowfast.config.validate_detection import detection, key_frames
 from slowfast.config.validate_networks import networks
 from slowfast.config.validate_shapes import shapes
@@ -138,7 +138,6 @@ def validate(cfg: CfgNode) -> None:
         token_models,
         detection,
         key_frames,
-        labels,
         _crops,
         augmentation,
         _channels,

@@ -8,8 +8,10 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "random")
 ERASING_MODES = ("pixel", "rand", "const")
 
 
-def labels(cfg: CfgNode) -> None:
+def several_labels(cfg: CfgNode) -> None:
     """Checks that loss and scores suit videos of several labels, where videos have them.
+
+    Asked where a data set is built: a model alone may be given any loss.
 
     Raises:
         ValueError: with the key, its value and what to do.

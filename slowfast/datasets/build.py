@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from slowfast.config.nearest import nearest_multiples
+from slowfast.config.validate_data import several_labels
 from slowfast.datasets.ava import AVA
 from slowfast.datasets.batch import collate
 from slowfast.datasets.batch_shapes import BatchShapes
@@ -72,6 +73,7 @@ def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
             f"DATA.MULTI_LABEL is True, but {key} {name} has one label a video; set it to False, with MODEL.LOSS_FUNC "
             "cross_entropy and MODEL.HEAD_ACT softmax"
         )
+    several_labels(cfg)
     if multi_label and key == "TEST.DATASET" and cfg.DATA.ENSEMBLE_METHOD != "max":
         logger.warning(
             "DATA.ENSEMBLE_METHOD is %s; published results on %s are of max, since an action fills a part of a video",
