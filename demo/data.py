@@ -20,7 +20,7 @@ from pathlib import Path
 
 import data_report as report
 from data_plan import DATA_SETS, FULL_SCALE, METHODS, QUICK_SCALE, TITLES, DataSet, Scale
-from sweep_jobs import JobError, Workshop, training_progress
+from sweep_jobs import JobError, Workshop, read_training, training_progress
 from sweep_plan import ROOT
 
 CHANCE_DRAWS = 20
@@ -85,19 +85,6 @@ class Demo:
         figures = {**read_training(folder), "process_seconds": usage.seconds}
         self.shop.say(f"  {title}: {data_set.measure} {score:.3f}, {figures['updates']} updates, {usage.seconds:.0f} s")
         return {"set": data_set.name, "method": method, "score": score, **figures, "results": results}
-
-
-def read_training(folder: Path) -> dict:
-    """Updates, and seconds spent training (loading included, evaluation not), from what a training logged."""
-    stats = [json.loads(line) for line in (folder / "json_stats.jsonl").read_text().splitlines()]
-    epochs = [entry for entry in stats if entry["_type"] == "train_epoch"]
-    iterations = [int(entry["iter"].split("/")[1]) for entry in stats if entry["_type"] == "train_iter"]
-    if not iterations:
-        raise JobError(f"{folder}: no iteration was logged; set LOG_PERIOD to at most the iterations of an epoch")
-    return {
-        "updates": iterations[0] * len(epochs),
-        "train_seconds": sum(entry["epoch_seconds"] for entry in epochs),
-    }
 
 
 def run(arguments: argparse.Namespace) -> bool:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import sweep_report as report
-from sweep_jobs import JobError, Workshop, training_progress
+from sweep_jobs import JobError, Workshop, read_training, training_progress
 from sweep_plan import (
     EXPERIMENTS,
     FULL_SCALE,
@@ -90,20 +90,6 @@ class Demo:
         self.shop.run(title, [*tool, *point.overrides, *self.scale.memory_overrides, *self.overrides], log)
         measured = json.loads(log.read_text().splitlines()[-1])
         return {"method": point.method, "frames": point.frames, "peak_mib": measured["peak_mib"]}
-
-
-def read_training(folder: Path) -> dict:
-    """Updates, and seconds spent training (loading included, evaluation not), from what a training logged."""
-    lines = (folder / "json_stats.jsonl").read_text().splitlines()
-    stats = [json.loads(line) for line in lines]
-    epochs = [entry for entry in stats if entry["_type"] == "train_epoch"]
-    iterations = [entry["iter"].split("/")[1] for entry in stats if entry["_type"] == "train_iter"]
-    if not iterations:
-        raise JobError(f"{folder}: no iteration was logged; set LOG_PERIOD to at most the iterations of an epoch")
-    return {
-        "updates": int(iterations[0]) * len(epochs),
-        "train_seconds": sum(entry["epoch_seconds"] for entry in epochs),
-    }
 
 
 def run(arguments: argparse.Namespace) -> Path:

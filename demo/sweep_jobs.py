@@ -148,3 +148,16 @@ def training_progress(stats_file: Path) -> Callable[[], str]:
         return "starts"
 
     return read
+
+
+def read_training(folder: Path) -> dict:
+    """Updates, and seconds spent training (loading included, evaluation not), from what a training logged."""
+    stats = [json.loads(line) for line in (folder / "json_stats.jsonl").read_text().splitlines()]
+    epochs = [entry for entry in stats if entry["_type"] == "train_epoch"]
+    iterations = [int(entry["iter"].split("/")[1]) for entry in stats if entry["_type"] == "train_iter"]
+    if not iterations:
+        raise JobError(f"{folder}: no iteration was logged; set LOG_PERIOD to at most the iterations of an epoch")
+    return {
+        "updates": iterations[0] * len(epochs),
+        "train_seconds": sum(entry["epoch_seconds"] for entry in epochs),
+    }

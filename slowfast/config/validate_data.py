@@ -1,4 +1,4 @@
-"""Rules of the keys of data sets and of what they ask of loss and head."""
+"""Rules of the keys of what is done to training clips."""
 
 from fvcore.common.config import CfgNode
 
@@ -6,29 +6,6 @@ from slowfast.config.augment_recipe import parse_recipe
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "random")
 ERASING_MODES = ("pixel", "rand", "const")
-
-
-def several_labels(cfg: CfgNode) -> None:
-    """Checks that loss and scores suit videos of several labels, where videos have them.
-
-    Asked where a data set is built: a model alone may be given any loss.
-
-    Raises:
-        ValueError: with the key, its value and what to do.
-    """
-    model = cfg.MODEL
-    if not cfg.DATA.MULTI_LABEL or cfg.DETECTION.ENABLE:
-        return
-    if model.LOSS_FUNC != "bce_logit":
-        raise ValueError(
-            f"MODEL.LOSS_FUNC is {model.LOSS_FUNC}, but with DATA.MULTI_LABEL True a video has any number of labels; "
-            "set bce_logit, or MULTI_LABEL False."
-        )
-    if model.HEAD_ACT == "softmax":
-        raise ValueError(
-            "MODEL.HEAD_ACT is softmax, under which classes compete, but with DATA.MULTI_LABEL True a video has any "
-            "number of labels; set sigmoid, or MULTI_LABEL False."
-        )
 
 
 def augmentation(cfg: CfgNode) -> None:

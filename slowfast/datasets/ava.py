@@ -42,6 +42,7 @@ class AVA(VideoDataset):
         batch_groups: number of each sample's group; a batch of one group alone has clips of one size. None where all
             have.
         num_classes: outputs of the model.
+        box_counts: boxes of each key frame.
         num_labels: of all boxes.
 
     Raises:
@@ -77,7 +78,7 @@ class AVA(VideoDataset):
         if annotations.truth is not None:
             self._check_countable(annotations)
         self.batch_groups = self._boxes.video.tolist() if split == "test" else None
-        self.num_labels = self._boxes.num_labels
+        self.num_labels, self.box_counts = self._boxes.num_labels, self._boxes.counts.tolist()
         self.source = ", ".join(table.path for table in tables)
 
     def cached(self, open_video: Callable[[str], VideoReader]) -> Callable[[str], VideoReader]:
@@ -99,7 +100,7 @@ class AVA(VideoDataset):
 
     def boxes_of(self, key_frame: int) -> np.ndarray:
         """(n, 4) float64 boxes of a key frame, relative, as they stand in the file; row i is number i in a batch."""
-        return self._boxes.of(key_frame)[0]
+        return self._boxes.boxes_of(key_frame)
 
     def training_sample(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample:
         """See `VideoDataset`."""

@@ -9,7 +9,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from slowfast.config.nearest import nearest_multiples
-from slowfast.config.validate_data import several_labels
 from slowfast.datasets.ava import AVA
 from slowfast.datasets.batch import collate
 from slowfast.datasets.batch_shapes import BatchShapes
@@ -62,7 +61,7 @@ def build_dataset(cfg: Any, split: str) -> Dataset:
 
 
 def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
-    """The settings are for as many labels a video as the data set has."""
+    """Settings, loss and head are for as many labels a video as the data set has; a model alone may be given any."""
     if multi_label and not cfg.DATA.MULTI_LABEL:
         raise ValueError(
             f"{key} {name} has any number of labels a video, but DATA.MULTI_LABEL is False; set it to True, with "
@@ -73,7 +72,16 @@ def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
             f"DATA.MULTI_LABEL is True, but {key} {name} has one label a video; set it to False, with MODEL.LOSS_FUNC "
             "cross_entropy and MODEL.HEAD_ACT softmax"
         )
-    several_labels(cfg)
+    if multi_label and cfg.MODEL.LOSS_FUNC != "bce_logit":
+        raise ValueError(
+            f"MODEL.LOSS_FUNC is {cfg.MODEL.LOSS_FUNC}, but with DATA.MULTI_LABEL True a video has any number of "
+            "labels; set bce_logit, or MULTI_LABEL False."
+        )
+    if multi_label and cfg.MODEL.HEAD_ACT == "softmax":
+        raise ValueError(
+            "MODEL.HEAD_ACT is softmax, under which classes compete, but with DATA.MULTI_LABEL True a video has any "
+            "number of labels; set sigmoid, or MULTI_LABEL False."
+        )
     if multi_label and key == "TEST.DATASET" and cfg.DATA.ENSEMBLE_METHOD != "max":
         logger.warning(
             "DATA.ENSEMBLE_METHOD is %s; published results on %s are of max, since an action fills a part of a video",

@@ -11,16 +11,15 @@ def describe(dataset: Any, num_classes: int | None = None) -> str:
     """What a data set holds, from what it has read anyway: videos, views, classes, key frames and boxes.
 
     Args:
-        dataset: any that has a length; of `num_videos`, `view_plan`, `labels`, or, with boxes, `key_frames`, `boxes_of`
-            and `num_labels`, whatever it has is told.
+        dataset: any that has a length; of `num_videos`, `view_plan`, `labels`, or, with boxes, `key_frames`,
+            `box_counts` and `num_labels`, whatever it has is told.
         num_classes: of the model, if known.
     """
     parts = [f"{len(dataset)} samples"]
     videos, views = getattr(dataset, "num_videos", None), getattr(dataset, "view_plan", "")
     if getattr(dataset, "has_boxes", False):
-        boxes = sum(len(dataset.boxes_of(number)) for number in range(len(dataset.key_frames)))
         names = {name for name, _ in dataset.key_frames}
-        parts = [f"{len(dataset.key_frames)} key frames of {len(names)} videos", f"{boxes} boxes"]
+        parts = [f"{len(dataset.key_frames)} key frames of {len(names)} videos", f"{sum(dataset.box_counts)} boxes"]
         if hasattr(dataset, "num_labels"):
             parts[-1] += f" with {dataset.num_labels} labels"
     elif videos is not None:

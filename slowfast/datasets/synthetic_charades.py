@@ -107,9 +107,9 @@ def draw(key: Key) -> tuple[np.ndarray, Facts]:
 def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
     """Write one video: as a file, and its frames as JPEG files."""
     video = root / "Charades_v1" / f"{facts.name}.mp4"
-    video.parent.mkdir(parents=True, exist_ok=True)
-    files.encode_video(video, frames, FPS)
-    files.write_images([root / "Charades_v1_rgb" / facts.frame(number) for number in range(len(frames))], frames)
+    files.write_footage(
+        video, [root / "Charades_v1_rgb" / facts.frame(number) for number in range(len(frames))], frames, FPS
+    )
 
 
 def last_file(key: Key) -> str:

@@ -60,6 +60,13 @@ def write_frames(root: Path, split: str, index: int, frames: np.ndarray) -> None
     write_images([root / "frames" / _frame_path(split, index, number) for number in range(len(frames))], frames)
 
 
+def write_footage(video: Path, images: list[Path], frames: np.ndarray, fps: int) -> None:
+    """Write frames (T, H, W, 3) uint8 RGB as a video, whose folder is made, and each as a JPEG file."""
+    video.parent.mkdir(parents=True, exist_ok=True)
+    encode_video(video, frames, fps)
+    write_images(images, frames)
+
+
 def write_images(paths: list[Path], frames: np.ndarray) -> None:
     """Write frames (T, H, W, 3) uint8 RGB as JPEG files, all in the folder of the first, which is made.
 

@@ -69,9 +69,7 @@ def draw(key: Key) -> tuple[np.ndarray, Facts]:
 def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
     """Write one video: as a file, and its frames as JPEG files."""
     video = root / "20bn-something-something-v2" / f"{facts.name}.webm"
-    video.parent.mkdir(parents=True, exist_ok=True)
-    files.encode_video(video, frames, FPS)
-    files.write_images([root / "frames" / facts.frame(number) for number in range(len(frames))], frames)
+    files.write_footage(video, [root / "frames" / facts.frame(number) for number in range(len(frames))], frames, FPS)
 
 
 def last_file(key: Key) -> str:

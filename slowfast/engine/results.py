@@ -93,9 +93,8 @@ class BoxScores(Results):
 
     def __init__(self, dataset: Dataset, method: str):
         self._dataset = dataset
-        self._counts = [len(dataset.boxes_of(i)) for i in range(dataset.num_videos)]
         self.num_videos = dataset.num_videos
-        self.part = BoxResults(dataset.key_frames, self._counts, method)
+        self.part = BoxResults(dataset.key_frames, dataset.box_counts, method)
 
     def add(self, batch: Batch, prediction: Prediction) -> None:
         boxes = prediction.boxes
@@ -104,7 +103,7 @@ class BoxScores(Results):
     def predictions(self, meta: dict[str, Any]) -> BoxPredictions:
         scores, key_frame, number = (values.numpy() for values in self.part.result())
         dataset, class_ids = self._dataset, np.asarray(self._dataset.class_ids)
-        first = np.concatenate([[0], np.cumsum(self._counts)])
+        first = np.concatenate([[0], np.cumsum(dataset.box_counts)])
         boxes = np.concatenate([dataset.boxes_of(i) for i in range(dataset.num_videos)])
         return BoxPredictions(
             list(dataset.key_frames),

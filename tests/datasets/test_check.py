@@ -241,7 +241,7 @@ def test_a_line_says_what_a_data_set_holds(tiny_cfg):
     assert describe(Described(7)) == "7 samples"
     labels = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
     assert describe(Described(2, num_videos=2, labels=labels)) == "2 videos, 2 classes occur"
-    frames = {"key_frames": [("a", 1), ("a", 2), ("b", 1)], "boxes_of": lambda k: [0] * (k + 1), "has_boxes": True}
+    frames = {"key_frames": [("a", 1), ("a", 2), ("b", 1)], "box_counts": [1, 2, 3], "has_boxes": True}
     assert describe(Described(3, **frames)) == "3 key frames of 2 videos, 6 boxes"
     assert describe(Described(3, **frames, num_labels=9)) == "3 key frames of 2 videos, 6 boxes with 9 labels"
 

@@ -96,4 +96,4 @@ class ProgressiveTask(StepGradients, StepOutputs):
             return together(predictions) if self.all_steps else predictions[-1]
         steps = step_scores(model, batch.inputs, plan)
         variants = {method: ensemble(steps, method) for method in ENSEMBLES}
-        return Prediction(ensemble(steps, self.ensemble_method), steps=steps.transpose(0, 1), variants=variants)
+        return Prediction(variants[self.ensemble_method], steps=steps.transpose(0, 1), variants=variants)

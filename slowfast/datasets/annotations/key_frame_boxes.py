@@ -77,6 +77,11 @@ class KeyFrameBoxes:
         labels[np.repeat(np.arange(stop - start), np.diff(edges)), self._column[edges[0] : edges[-1]]] = 1
         return self.boxes[start:stop], labels
 
+    def boxes_of(self, key_frame: int) -> np.ndarray:
+        """The boxes of `of` alone."""
+        start, stop = self._box_start[key_frame : key_frame + 2]
+        return self.boxes[start:stop]
+
     def find(self, video: int, second: int) -> int:
         """Number of the key frame of that second; -1 where the second has no box."""
         start, stop = self._video_start[video : video + 2]
