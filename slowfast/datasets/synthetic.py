@@ -30,7 +30,7 @@ from slowfast.datasets import synthetic_files as files
 from slowfast.datasets import synthetic_formats as formats
 from slowfast.datasets import synthetic_render as render
 
-FORMAT_VERSION = 1  # to be raised whenever the same parameters give other videos
+FORMAT_VERSION = 2  # to be raised whenever the same parameters give other videos
 MANIFEST = "sweep.json"
 SWEEP = "sweep"
 CHUNK = 40  # videos a worker makes at a time

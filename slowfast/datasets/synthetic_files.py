@@ -16,7 +16,9 @@ FPS = EVENT_FRAMES
 FIRST_SECOND = 900  # time stamp of frame 0 in AVA's box files
 # Quality high enough for the disc's colour to survive 4:2:0 chroma at 32 pixels; two groups of pictures with B-frames,
 # so that readers meet what real files have.
-X264_OPTIONS = {"crf": "16", "preset": "veryfast", "g": "18", "bf": "2"}
+# With cpu-independent=1 the same frames give the same bytes on every processor: without it, x264's AVX-512 code reads
+# uninitialised memory on small pictures, and files differ from call to call.
+X264_OPTIONS = {"crf": "16", "preset": "veryfast", "g": "18", "bf": "2", "x264-params": "cpu-independent=1"}
 VP9_OPTIONS = {"crf": "20", "b": "0", "g": "18", "deadline": "realtime", "cpu-used": "8"}
 JPEG_QUALITY = 95
 FRAME_LIST_HEADER = "original_vido_id video_id frame_id path labels"  # the header as the published reader has it
