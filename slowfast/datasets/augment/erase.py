@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 from slowfast.datasets.draws import chance, uniform, whole
 
 # Of all rectangles of a clip together, as a share of the frame; and of each, height over width.
-AREAS = (0.02, 1 / 3)
-ASPECTS = (0.3, 1 / 0.3)
+ERASED_AREAS = (0.02, 1 / 3)
+ERASED_ASPECTS = (0.3, 1 / 0.3)
 TRIES = 10
 
 
@@ -41,8 +41,8 @@ class RandomErasing:
         count = 1 + whole(generator, self.most)
         for _ in range(count):
             for _ in range(TRIES):
-                area = uniform(generator, *AREAS) * height * width / count
-                aspect = math.exp(uniform(generator, *map(math.log, ASPECTS)))
+                area = uniform(generator, *ERASED_AREAS) * height * width / count
+                aspect = math.exp(uniform(generator, *map(math.log, ERASED_ASPECTS)))
                 high, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
                 if high < height and wide < width:
                     top, left = whole(generator, height - high + 1), whole(generator, width - wide + 1)
