@@ -118,9 +118,8 @@ def one_block_model():
         from slowfast.layers.pool import SpaceTimePool
         from slowfast.models.blocks import BasicTransform, ResStage, residual_pathway
         from slowfast.models.heads import ClassificationHead
-        from slowfast.models.init import init_weights
-        from slowfast.models.resnet import ResNet
-        from slowfast.models.stem import PathwayStems, ResNetStem
+        from slowfast.models.parts import init_weights
+        from slowfast.models.resnet import PathwayStems, ResNet, ResNetStem
 
         torch.manual_seed(0)
         blocks = residual_pathway(BasicTransform, 4, 8, 4, 1, [3], 1, 2, norm)

@@ -4,7 +4,7 @@
     python demo/data.py --sets charades ava  these sets alone
     python demo/data.py --output DIR         where everything is left (default: runs/demo-data)
 
-Every part is a process that one can type: `python -m slowfast.datasets.synthetic --format ...`, then
+Every part is a process that one can type: `python -m slowfast.apps.synthetic --format ...`, then
 `tools/prepare_kinetics.py`, `tools/check_data.py` and `tools/run_net.py`; its output is in a file `*.log`. The exit
 status is 1 if PGT misses a target.
 """
@@ -42,7 +42,7 @@ class Demo:
         data, started = self.data(data_set), time.monotonic()
         folder = data.parent
         counts = self.scale.videos.get(data_set.name, {})
-        module = [sys.executable, "-m", "slowfast.datasets.synthetic", "--format", data_set.name, "--output", data]
+        module = [sys.executable, "-m", "slowfast.apps.synthetic", "--format", data_set.name, "--output", data]
         words = [word for split, count in counts.items() for word in (f"--{split}", count)]
         command = [*module, *words, "--workers", 0, "--preview", folder / "videos.png"]
         self.shop.run(f"{data_set.title}: files", command, folder / "data.log")

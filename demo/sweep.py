@@ -46,7 +46,7 @@ class Demo:
     def make_data(self) -> float:
         """Make the data set, or keep the one that is there; seconds it took."""
         counts = [word for split, count in self.scale.videos.items() for word in (f"--{split}", count)]
-        command = [sys.executable, "-m", "slowfast.datasets.synthetic", "--output", self.data, *counts]
+        command = [sys.executable, "-m", "slowfast.apps.synthetic", "--output", self.data, *counts]
         preview = self.output / "videos.png"
         task = partial(self.shop.run, "videos", [*command, "--preview", preview], self.output / "data.log")
         return self.shop.run_all([task])[0].seconds

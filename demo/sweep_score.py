@@ -16,10 +16,10 @@ from pgt import StepPlan
 from pgt.evaluate import ensemble, step_scores
 from slowfast.config import activate_projects, load_config
 from slowfast.datasets.build import build_loader
-from slowfast.engine.startup import load_test_weights
+from slowfast.engine.resume import load_test_weights
 from slowfast.models import build_model
-from slowfast.utils.device import device_of
-from slowfast.utils.env import seed_all
+from slowfast.runtime.device import device_of
+from slowfast.runtime.seed import seed_all
 
 
 def draw_donors(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

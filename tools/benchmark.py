@@ -39,10 +39,20 @@ from pathlib import Path
 import torch
 from fvcore.common.config import CfgNode
 
-from slowfast.config import load_config
-from slowfast.engine.benchmark import BASELINE, WORKS, Arm, compare, has_steps, make_arm, measure_alone, steps_config
-from slowfast.engine.benchmark_data import SPLITS, measure_data, soak
-from slowfast.engine.benchmark_report import (
+from pgt.analysis.report import DEPTHS, as_values, format_gap, format_memory, plot_gap
+from pgt.analysis.truncation import RANDOM, gap_of_weights, gradient_memory, step_task
+from slowfast.apps.benchmark.compare import (
+    BASELINE,
+    WORKS,
+    Arm,
+    compare,
+    has_steps,
+    make_arm,
+    measure_alone,
+    steps_config,
+)
+from slowfast.apps.benchmark.data import SPLITS, measure_data, soak
+from slowfast.apps.benchmark.report import (
     as_rows,
     format_data,
     format_points,
@@ -51,11 +61,10 @@ from slowfast.engine.benchmark_report import (
     format_work,
     machine,
 )
+from slowfast.config import load_config
 from slowfast.engine.task import task_class
-from slowfast.engine.truncation import RANDOM, gap_of_weights, gradient_memory, step_task
-from slowfast.engine.truncation_report import DEPTHS, as_values, format_gap, format_memory, plot_gap
 from slowfast.models.complexity import complexity
-from slowfast.utils.device import device_of
+from slowfast.runtime.device import device_of
 
 MEASURES = ("size", "time", "memory", "steps")
 

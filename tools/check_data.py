@@ -14,13 +14,13 @@ import os
 import sys
 from pathlib import Path
 
+from slowfast.apps.prepare.check import CheckOptions, check
+from slowfast.apps.prepare.check_report import KINDS
+from slowfast.apps.prepare.file_pool import default_workers
 from slowfast.config import activate_projects, load_config
-from slowfast.datasets.prepare.check import CheckOptions, check
-from slowfast.datasets.prepare.check_report import KINDS
-from slowfast.datasets.prepare.file_pool import default_workers
-from slowfast.datasets.random_streams import SPLITS
-from slowfast.utils.logging import setup_logging
-from slowfast.utils.tool import exit_status
+from slowfast.runtime.logging import setup_logging
+from slowfast.utils.errors import exit_status
+from slowfast.utils.rng import SPLITS
 
 CACHE_NAME = "check_data.jsonl"
 

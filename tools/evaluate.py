@@ -16,17 +16,10 @@ import sys
 
 from slowfast.evaluation.ava_files import read_detections, read_excluded, read_groundtruth
 from slowfast.evaluation.predictions import load
-from slowfast.evaluation.report import (
-    Report,
-    format_report,
-    read_class_names,
-    report_of,
-    report_of_ava,
-    write_report,
-)
+from slowfast.evaluation.report import Report, format_report, read_class_names, report_of, report_of_ava, write_report
 from slowfast.evaluation.report_plot import plot_report
+from slowfast.utils.errors import exit_status
 from slowfast.utils.label_map import read_label_map
-from slowfast.utils.tool import exit_status
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,10 +9,10 @@ memory as inputs and outputs. `export.json` names and measures all of them. See 
 import argparse
 import sys
 
-from slowfast.engine.export import export
-from slowfast.engine.own_settings import settings_of
-from slowfast.utils.logging import setup_logging
-from slowfast.utils.tool import exit_status
+from slowfast.apps.export.export import export
+from slowfast.engine.checkpoint_config import settings_of
+from slowfast.runtime.logging import setup_logging
+from slowfast.utils.errors import exit_status
 
 
 def parse_args() -> argparse.Namespace:

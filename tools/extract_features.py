@@ -13,13 +13,13 @@ import functools
 import json
 import sys
 
+from slowfast.apps.features.extract import KINDS, FeatureOptions, extract
 from slowfast.config import activate_projects
-from slowfast.datasets.unreadable import UnreadableError
-from slowfast.engine.features import KINDS, FeatureOptions, extract
-from slowfast.engine.own_settings import settings_of
-from slowfast.utils.elastic import LostContactError, ProcessFailedError, RunStopped
-from slowfast.utils.launch import launch
-from slowfast.utils.logging import setup_logging
+from slowfast.datasets.loading.unreadable import UnreadableError
+from slowfast.engine.checkpoint_config import settings_of
+from slowfast.runtime.elastic import LostContactError, ProcessFailedError, RunStopped
+from slowfast.runtime.launch import launch
+from slowfast.runtime.logging import setup_logging
 
 TILE = "tile"
 

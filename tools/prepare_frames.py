@@ -12,9 +12,9 @@ goes on where the first was stopped. Exit status 1: some videos have no frames, 
 import argparse
 import sys
 
-from slowfast.datasets.prepare.file_pool import default_workers
-from slowfast.datasets.prepare.frames import FORMATS, FrameReport, prepare_frames, with_overrides
-from slowfast.utils.tool import exit_status
+from slowfast.apps.prepare.file_pool import default_workers
+from slowfast.apps.prepare.frames import FORMATS, FrameReport, prepare_frames, with_overrides
+from slowfast.utils.errors import exit_status
 
 SHOWN = 20
 

@@ -14,10 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from slowfast.datasets.prepare.file_pool import default_workers
-from slowfast.datasets.prepare.kinetics import FATES, KineticsOptions, prepare, resize_folder
-from slowfast.datasets.prepare.resize import ResizeOptions
-from slowfast.utils.tool import exit_status
+from slowfast.apps.prepare.file_pool import default_workers
+from slowfast.apps.prepare.kinetics import FATES, KineticsOptions, prepare, resize_folder
+from slowfast.apps.prepare.resize import ResizeOptions
+from slowfast.utils.errors import exit_status
 
 SHOWN = 5
 

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from slowfast.apps.slurm import TrainingJob
 from slowfast.config import load_config
-from slowfast.engine.cluster_job import TrainingJob
 
 # What the cluster leaves between asking a job to stop and ending it, over what the training gets for it.
 MARGIN_S = 30

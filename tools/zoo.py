@@ -14,14 +14,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from slowfast.checkpoint.formats.tensor_file import write_tensor_file
 from slowfast.checkpoint.io import load_checkpoint
-from slowfast.checkpoint.kept_file import facts_of, recorded
-from slowfast.checkpoint.tensor_file import write_tensor_file
-from slowfast.checkpoint.zoo import all_entries, cache_folder, fetch, find_entry, verify
-from slowfast.checkpoint.zoo_page import figures, fill_page
+from slowfast.checkpoint.zoo.entries import all_entries, cache_folder, fetch, find_entry, verify
+from slowfast.checkpoint.zoo.kept_file import facts_of, recorded
+from slowfast.checkpoint.zoo.page import figures, fill_page
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
-from slowfast.utils.logging import setup_logging
-from slowfast.utils.tool import exit_status
+from slowfast.runtime.logging import setup_logging
+from slowfast.utils.errors import exit_status
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,9 +1,9 @@
 """Checkpoints: files that survive a crash, weights that report every key, training that goes on exactly."""
 
+from slowfast.checkpoint.formats.tensor_file import write_tensor_file
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, save_checkpoint
-from slowfast.checkpoint.tensor_file import write_tensor_file
 from slowfast.checkpoint.weights import LoadReport, load_weights
-from slowfast.checkpoint.zoo import local_path, register_entries
+from slowfast.checkpoint.zoo.entries import local_path, register_entries
 
 __all__ = [
     "LoadReport",

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from slowfast.checkpoint.reading import check_kind, read_checkpoint
-from slowfast.checkpoint.zoo import PREFIX, local_path
+from slowfast.checkpoint.formats.reading import check_kind, read_checkpoint
+from slowfast.checkpoint.zoo.entries import PREFIX, local_path
+from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import first_line
-from slowfast.utils.logging import get_logger
 
 logger = get_logger(__name__)
 

@@ -2,9 +2,9 @@
 
 from slowfast.config.defaults import get_cfg
 from slowfast.config.load import cfg_from_yaml, cfg_to_yaml, load_config
-from slowfast.config.nearest import nearest_keys
 from slowfast.config.projects import activate_projects
 from slowfast.config.resolve import num_pathways
+from slowfast.utils.errors import nearest_keys
 
 __all__ = [
     "activate_projects",

@@ -9,12 +9,12 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from slowfast.config.defaults import get_cfg
+from slowfast.config.ignored_keys import warn_of_unbuilt
 from slowfast.config.merge import leave_out_unknown, merge_layer
 from slowfast.config.projects import check_installed, find_projects
 from slowfast.config.resolve import resolve
+from slowfast.config.rules import validate
 from slowfast.config.sources import Layer, file_layers, override_layer, text_layer
-from slowfast.config.unbuilt import warn_of_unbuilt
-from slowfast.config.validate import validate
 
 
 def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[Any] = ()) -> CfgNode:

@@ -5,11 +5,11 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from slowfast.config.nearest import nearest_keys
 from slowfast.config.projects import section_owners
 from slowfast.config.sources import BASE_KEY, Layer
 from slowfast.config.values import WrongType, read_value
-from slowfast.utils.logging import get_logger
+from slowfast.runtime.logging import get_logger
+from slowfast.utils.errors import nearest_keys
 
 logger = get_logger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from slowfast.config.merge import get_key
-from slowfast.utils.logging import get_logger
+from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from slowfast.utils.logging import get_logger
+from slowfast.runtime.logging import get_logger
 
 BASE_KEY = "_BASE_"
 COMMAND_LINE = "the overrides"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from slowfast.datasets.annotations.video_list import read_video_list
-from slowfast.datasets.decode import video_opener
-from slowfast.datasets.times import WindowTimes
+from slowfast.datasets.clips.temporal_sampling import WindowTimes
+from slowfast.datasets.video.open import video_opener
 from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
 
 

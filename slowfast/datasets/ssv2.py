@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowfast.datasets.annotations.frame_list import read_frame_list
-from slowfast.datasets.annotations.ssv2_annotations import LabelledVideo, read_labels, read_videos
-from slowfast.datasets.times import SegmentTimes
+from slowfast.datasets.annotations.ssv2 import LabelledVideo, read_labels, read_videos
+from slowfast.datasets.clips.temporal_sampling import SegmentTimes
+from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
-from slowfast.datasets.video_folder import ListedFrames, VideoOpener, find_videos
-from slowfast.utils.logging import get_logger
+from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 

@@ -11,17 +11,17 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from slowfast.datasets.batch import MissingSample, Sample
-from slowfast.datasets.batch_shapes import ClipShape
-from slowfast.datasets.cache import VideoCache
-from slowfast.datasets.clip_settings import ClipSettings
-from slowfast.datasets.clips import Clip, ClipMaker
-from slowfast.datasets.decode import VideoError, VideoReader
-from slowfast.datasets.random_streams import SPLITS, generator_of
-from slowfast.datasets.sampler import SampleKey
-from slowfast.datasets.times import Times
-from slowfast.datasets.unreadable import UnreadableError, UnreadableFiles
-from slowfast.utils.logging import get_logger
+from slowfast.datasets.clips.clip_maker import Clip, ClipMaker
+from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.clips.temporal_sampling import Times
+from slowfast.datasets.loading.batch import MissingSample, Sample
+from slowfast.datasets.loading.batch_shapes import ClipShape
+from slowfast.datasets.loading.sampler import SampleKey
+from slowfast.datasets.loading.unreadable import UnreadableError, UnreadableFiles
+from slowfast.datasets.video.cache import VideoCache
+from slowfast.datasets.video.open import VideoError, VideoReader
+from slowfast.runtime.logging import get_logger
+from slowfast.utils.rng import SPLITS, generator_of
 
 logger = get_logger(__name__)
 

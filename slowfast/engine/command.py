@@ -12,17 +12,17 @@ from typing import Any
 
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import activate_projects
-from slowfast.datasets.unreadable import UnreadableError
-from slowfast.engine.interrupt import TrainingInterrupted
-from slowfast.engine.own_settings import settings_of
-from slowfast.engine.parallel import CompileError
-from slowfast.engine.run_lock import alone_in_output_dir
+from slowfast.datasets.loading.unreadable import UnreadableError
+from slowfast.engine.checkpoint_config import settings_of
+from slowfast.engine.model_setup import CompileError
 from slowfast.engine.test import test
 from slowfast.engine.train import train
-from slowfast.utils.distributed import is_main_process
-from slowfast.utils.elastic import LostContactError, ProcessFailedError, RunStopped
-from slowfast.utils.launch import launch
-from slowfast.utils.logging import get_logger, setup_logging
+from slowfast.runtime.distributed import is_main_process
+from slowfast.runtime.elastic import LostContactError, ProcessFailedError, RunStopped
+from slowfast.runtime.launch import launch
+from slowfast.runtime.logging import get_logger, setup_logging
+from slowfast.runtime.run_lock import alone_in_output_dir
+from slowfast.runtime.signals import TrainingInterrupted
 
 logger = get_logger(__name__)
 

@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from slowfast.checkpoint.weights import replace_weights
-from slowfast.engine.parallel import compile_model
-from slowfast.utils.logging import get_logger
+from slowfast.engine.model_setup import compile_model
+from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 

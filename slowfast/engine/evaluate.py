@@ -1,7 +1,12 @@
-"""Measuring a model on all views of a split, and on validation clips during training."""
+"""Measuring a model on all views of a split, and on validation clips during training.
+
+`OUTPUT_DIR/val_results.json`: the metrics of a run's last evaluation, and the epochs it came after.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +15,14 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from slowfast.engine.epoch_config import evaluation_parts
 from slowfast.engine.hooks import Recorder, memory_stats
 from slowfast.engine.loop import predict_batches
-from slowfast.engine.phase import evaluation_parts
-from slowfast.engine.results import Results, build_results
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task
-from slowfast.engine.val_results import write_val_results
-from slowfast.utils.distributed import all_gather_object, any_process
+from slowfast.evaluation.evaluators import Results, build_results
+from slowfast.runtime.distributed import all_gather_object, any_process, is_main_process
+from slowfast.utils.files import write_whole
 
 
 def evaluate(
@@ -91,3 +96,24 @@ def gather_scores(
         files.update_from(files_of_rank.items())
     files.check()
     return results
+
+
+NAME = "val_results.json"
+
+
+def write_val_results(output_dir: str, epoch: int, metrics: dict[str, float]) -> None:
+    """Keep the metrics measured after `epoch` epochs; the main process writes."""
+    text = json.dumps({"epoch": epoch, **metrics}, indent=2, sort_keys=True) + "\n"
+    write_whole(os.path.join(output_dir, NAME), lambda stream: stream.write(text.encode()))
+
+
+def last_evaluation(output_dir: str) -> int:
+    """After how many epochs the last evaluation was made, 0 for none; all processes ask, the main one looks."""
+    found = 0
+    if is_main_process():
+        try:
+            with open(os.path.join(output_dir, NAME), encoding="utf-8") as stream:
+                found = int(json.load(stream)["epoch"])
+        except (OSError, ValueError, KeyError, TypeError):
+            found = 0  # none yet, or not ours
+    return all_gather_object(found)[0]

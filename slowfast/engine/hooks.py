@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from slowfast.datasets.batch import Batch
-from slowfast.datasets.unreadable import UnreadableFiles
+from slowfast.datasets.loading.batch import Batch
+from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.engine.meters import Averages, batch_means
 from slowfast.engine.state import TrainState
-from slowfast.utils.device import peak_memory
-from slowfast.utils.distributed import all_gather_object, is_main_process
-from slowfast.utils.logging import log_json_stats
+from slowfast.runtime.device import peak_memory
+from slowfast.runtime.distributed import all_gather_object, is_main_process
+from slowfast.runtime.logging import log_json_stats
 
 
 class Hook:

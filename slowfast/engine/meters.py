@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from slowfast.evaluation.classification import topk_hits
-from slowfast.utils.distributed import is_distributed
+from slowfast.runtime.distributed import is_distributed
 
 
 class Averages:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slowfast.datasets.batch import Batch
-from slowfast.datasets.random_streams import generator_of
-from slowfast.utils.distributed import get_rank
+from slowfast.datasets.loading.batch import Batch
+from slowfast.runtime.distributed import get_rank
+from slowfast.utils.rng import generator_of
 
 # Sets the stream of blends apart from those of samples and of shapes.
 _STREAM = 2

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowfast.utils.distributed import get_local_world_size
+from slowfast.runtime.distributed import get_local_world_size
 
 
 @dataclass(frozen=True)

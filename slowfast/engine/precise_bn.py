@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from slowfast.layers.norm import SubBatchNorm3d, measuring_norms
-from slowfast.utils.distributed import is_distributed
+from slowfast.runtime.distributed import is_distributed
 
 
 class _Moments:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,29 +16,13 @@ from slowfast.engine.schedule import lr_scale
 from slowfast.evaluation.prediction_files import check_format
 from slowfast.layers.norm import SubBatchNorm3d, measuring_norms
 from slowfast.models.complexity import complexity
-from slowfast.utils.distributed import get_local_world_size, get_world_size
-from slowfast.utils.logging import get_logger
+from slowfast.runtime.distributed import get_local_world_size, get_world_size
+from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
 SMALL_NORM_BATCH = 4
 PREDICTIONS_NAME = "test_predictions.npz"
-
-
-def check_output_dir(output_dir: str) -> None:
-    """Make the output folder and write a file in it.
-
-    Raises:
-        OSError: it cannot be made or written; names the key to set.
-    """
-    try:
-        os.makedirs(output_dir, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output_dir) as probe:
-            probe.write(b"\0")
-            probe.flush()
-    except OSError as error:
-        message = f"OUTPUT_DIR cannot be written ({error.strerror}); set OUTPUT_DIR to a folder that can"
-        raise OSError(error.errno, message, output_dir) from error
 
 
 def check_test_list(cfg: Any) -> None:

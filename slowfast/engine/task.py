@@ -1,49 +1,23 @@
 """What one batch means: forward, loss and backward in training, scores in evaluation.
 
-Shapes: scores are (B, classes); a batch is a `slowfast.datasets.batch.Batch`.
+Shapes: scores are (B, classes); a batch is a `slowfast.datasets.loading.batch.Batch`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from slowfast.datasets.batch import Batch, Boxes
-from slowfast.engine.update import Update
+from slowfast.datasets.loading.batch import Batch, Boxes
+from slowfast.engine.optim_step import Update
+from slowfast.evaluation.evaluators import Prediction
 from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry
 
 # Tasks by the name in `TASK`; each is a class called with the config.
 TASK_REGISTRY = Registry("TASK")
-
-
-@dataclass
-class Prediction:
-    """What a model says of a batch.
-
-    Attributes:
-        scores: (B, classes) of the clips; of a model that scores boxes (M, classes), one row for each of `boxes`.
-        boxes: whose scores these are; None where they are the clips'.
-        steps: (B, S, classes) of the clips, where they are read in S steps and each gives scores.
-        variants: scores (B, classes) of the clips joined from those of steps in other ways, by their names.
-    """
-
-    scores: Tensor
-    boxes: Boxes | None = None
-    steps: Tensor | None = None
-    variants: dict[str, Tensor] = field(default_factory=dict)
-
-    def on_cpu(self) -> Prediction:
-        """The same on the CPU, scores in float32."""
-        return Prediction(
-            self.scores.float().cpu(),
-            None if self.boxes is None else self.boxes.map(Tensor.cpu),
-            None if self.steps is None else self.steps.float().cpu(),
-            {name: scores.float().cpu() for name, scores in self.variants.items()},
-        )
 
 
 class Task(Protocol):

@@ -7,23 +7,23 @@ import os
 from typing import Any
 
 from slowfast.datasets.build import build_loader
-from slowfast.engine.agreement import check_agreement, data_facts, launch_facts, weight_facts
 from slowfast.engine.evaluate import gather_scores
-from slowfast.engine.parallel import Preparation, prepare_model
+from slowfast.engine.model_setup import Preparation, prepare_model
+from slowfast.engine.optim_step import autocast_dtype
 from slowfast.engine.preflight import describe_model, predictions_path
-from slowfast.engine.run_lock import alone_in_output_dir
-from slowfast.engine.startup import load_test_weights
+from slowfast.engine.resume import load_test_weights
 from slowfast.engine.task import build_task
-from slowfast.engine.update import autocast_dtype
-from slowfast.engine.workers import shield_workers, worker_deaths_explained
 from slowfast.evaluation.ava_files import write_detections, write_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions
 from slowfast.models import build_model
-from slowfast.utils.device import device_of
-from slowfast.utils.distributed import barrier, is_main_process
-from slowfast.utils.env import seed_all
+from slowfast.runtime.consistency import check_agreement, data_facts, launch_facts, weight_facts
+from slowfast.runtime.device import device_of
+from slowfast.runtime.distributed import barrier, is_main_process
+from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
+from slowfast.runtime.logging import get_logger, log_json_stats
+from slowfast.runtime.run_lock import alone_in_output_dir
+from slowfast.runtime.seed import seed_all
 from slowfast.utils.files import write_whole
-from slowfast.utils.logging import get_logger, log_json_stats
 
 logger = get_logger(__name__)
 

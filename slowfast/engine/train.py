@@ -10,22 +10,21 @@ from torch.utils.data import DataLoader
 from slowfast.checkpoint.io import checkpoint_path, remove_superseded, save_checkpoint
 from slowfast.datasets.build import build_loader
 from slowfast.engine import multigrid, preflight
-from slowfast.engine.agreement import check_agreement, data_facts, launch_facts, weight_facts
-from slowfast.engine.evaluate import evaluate
+from slowfast.engine.epoch_config import build_state, check_phases, enter_epoch
+from slowfast.engine.evaluate import evaluate, last_evaluation
 from slowfast.engine.hooks import IterationStats, ProgressBar, Recorder, UnreadableCount
-from slowfast.engine.interrupt import StopRequest, TrainingInterrupted
 from slowfast.engine.loop import epoch_batches, train_epoch
-from slowfast.engine.parallel import CompileError, average_norm_buffers, compile_failures_explained, unwrap
-from slowfast.engine.phase import build_state, check_phases, enter_epoch
+from slowfast.engine.model_setup import CompileError, average_norm_buffers, compile_failures_explained, unwrap
+from slowfast.engine.optim_step import autocast
 from slowfast.engine.precise_bn import update_norm_statistics
-from slowfast.engine.run_lock import alone_in_output_dir
-from slowfast.engine.startup import start_training_from
+from slowfast.engine.resume import start_training_from
 from slowfast.engine.state import TrainState, capture
-from slowfast.engine.update import autocast
-from slowfast.engine.val_results import last_evaluation
-from slowfast.engine.workers import shield_workers, worker_deaths_explained
-from slowfast.utils.distributed import all_gather_object, barrier, is_main_process
-from slowfast.utils.logging import get_logger
+from slowfast.runtime.consistency import check_agreement, data_facts, launch_facts, weight_facts
+from slowfast.runtime.distributed import all_gather_object, barrier, is_main_process
+from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
+from slowfast.runtime.logging import get_logger
+from slowfast.runtime.run_lock import alone_in_output_dir
+from slowfast.runtime.signals import StopRequest, TrainingInterrupted
 
 logger = get_logger(__name__)
 

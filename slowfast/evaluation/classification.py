@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from slowfast.evaluation.joined_scores import JoinedScores
+from slowfast.evaluation.ensembles import JoinedScores
 
 # The name of a view's own scores among the joined ones.
 _MAIN = ""

@@ -5,6 +5,9 @@ together, so (B, C, T, H, W) is also B * T pictures (C, H, W), B pictures (C, T,
 rows, each without a copy. There 1 x k x k kernels are convolutions of the first pictures, k x 1 x 1 kernels those of
 the second, and 1 x 1 x 1 kernels matrix products. On the CPU the gradient of the weights is worked out tap by tap.
 docs/performance.md holds the measurements that these choices rest on.
+
+
+A model without this package's own way of computing convolutions: what the fast way is measured against.
 """
 
 from __future__ import annotations
@@ -239,3 +242,18 @@ def _frames_of_taps(kernel: int, pad: int, frames_out: int, frames_in: int) -> I
 def _as_pictures(x: torch.Tensor) -> torch.Tensor:
     """(B, C, T, H, W) as B * T pictures."""
     return x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def use_plain_convolutions(model: nn.Module) -> nn.Module:
+    """Have every convolution computed by PyTorch's `nn.Conv3d`, in place; parameters and their names stay.
+
+    Raises:
+        ValueError: a convolution does more than convolve, such as reading memory; that cannot be taken away.
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, Conv3d):
+            continue
+        if type(module) is not Conv3d:
+            raise ValueError(f"{name} is a {type(module).__name__}, which is more than a convolution; none is plain")
+        module.__class__ = nn.Conv3d
+    return model

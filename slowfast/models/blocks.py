@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
-from slowfast.layers.drop_path import DropPath
-from slowfast.layers.se import SqueezeExcitation
+from slowfast.layers.mlp import DropPath
+from slowfast.layers.squeeze_excitation import SqueezeExcitation
 
 Norm = Callable[[int], nn.Module]
 

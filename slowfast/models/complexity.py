@@ -9,8 +9,8 @@ from fvcore.common.config import CfgNode
 from torch.utils.flop_counter import FlopCounterMode
 
 from slowfast.config.resolve import num_pathways
-from slowfast.layers.plain import use_plain_convolutions
-from slowfast.models.build import MODEL_REGISTRY
+from slowfast.layers.conv import use_plain_convolutions
+from slowfast.models.registry import MODEL_REGISTRY
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from functools import partial
 import torch
 from torch import nn
 
+from slowfast.layers.pool import TimePool
+from slowfast.layers.roi_align import RoIAlign
+
 _ACTIVATIONS = {"softmax": partial(nn.Softmax, dim=-1), "sigmoid": nn.Sigmoid, "none": nn.Identity}
 
 
@@ -100,3 +103,52 @@ def apply_head(head: nn.Module, x: list[torch.Tensor], boxes: torch.Tensor | Non
     if boxes is not None and not takes_boxes:
         raise ValueError(f"the model scores whole clips, but got {len(boxes)} boxes; set DETECTION.ENABLE True")
     return head(x, boxes) if takes_boxes else head(x)
+
+
+class RoIPool(nn.Module):
+    """The features of every box: time pooled, then RoIAlign, then the largest number of the grid.
+
+    Args:
+        resolution: side R of the grid.
+        spatial_scale: positions of the features for one pixel of the clip.
+        aligned: see `slowfast.layers.roi_align.roi_align`.
+        temporal: "avg" or "max" over time.
+    """
+
+    def __init__(self, resolution: int, spatial_scale: float, aligned: bool = True, temporal: str = "avg"):
+        super().__init__()
+        self.tpool = TimePool(temporal)
+        self.roi = RoIAlign(resolution, spatial_scale, sampling_ratio=0, aligned=aligned)
+        self.spool = nn.MaxPool2d(resolution)
+
+    def forward(self, x: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """(N, C, 1, 1, 1), a sample for every box."""
+        return self.spool(self.roi(self.tpool(x).squeeze(2), boxes)).unsqueeze(2)
+
+
+class RoIHead(ClassificationHead):
+    """Scores of boxes: the pathways' `RoIPool`s, concatenated, a linear map and the activation, in train mode too.
+
+    Source: "SlowFast Networks" (arXiv 1812.03982), section 5. Parameters and their names are the clip head's, which
+    gives the arguments too; `pools` are `RoIPool`s.
+    """
+
+    takes_boxes = True
+
+    def forward(self, x: list[torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
+        """Scores (N, classes), in 32 bits at least.
+
+        Args:
+            x: features a pathway.
+            boxes: index of the sample in the batch, x1, y1, x2, y2 in pixels of the clip; none gives (0, classes).
+
+        Raises:
+            ValueError: boxes that are not of this batch, see `slowfast.layers.roi_align.roi_align`.
+        """
+        pooled = [getattr(self, f"pathway{i}_avgpool")(x[i], boxes) for i in range(self.num_pathways)]
+        return activated_in_float32(self.projection(self.dropout(torch.cat(pooled, dim=1).flatten(1))), self.act)
+
+
+def activated_in_float32(scores: torch.Tensor, activation: nn.Module) -> torch.Tensor:
+    """Apply the activation in float32: half precision cannot resolve probabilities close to 1 in the log-loss."""
+    return activation(scores.to(torch.promote_types(scores.dtype, torch.float32)))

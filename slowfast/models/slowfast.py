@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
-from slowfast.models.resnet import ResNet
+from slowfast.models.parts import initialised, model_norm
+from slowfast.models.registry import MODEL_REGISTRY
+from slowfast.models.resnet import ResNet, resnet_parts
 
 
 class FuseFastToSlow(nn.Module):
@@ -81,3 +84,25 @@ class SlowFast(ResNet):
         x = self.s3_fuse(self.s3(x))
         x = self.s4_fuse(self.s4(x))
         return self.s5(x)
+
+
+@MODEL_REGISTRY.register("SlowFast")
+def build_slowfast(cfg: CfgNode) -> SlowFast:
+    """SlowFast by SLOWFAST.*, RESNET.* and NONLOCAL.*."""
+    options = cfg.SLOWFAST
+    widths = [cfg.RESNET.WIDTH_PER_GROUP, cfg.RESNET.WIDTH_PER_GROUP // options.BETA_INV]
+    ratio = options.FUSION_CONV_CHANNEL_RATIO
+    norm = model_norm(cfg) if options.FUSION_BN else None
+    fusions = [
+        FuseFastToSlow(
+            widths[1] * scale,
+            ratio,
+            options.FUSION_KERNEL_SZ,
+            options.ALPHA,
+            norm,
+            options.FUSION_RELU,
+            cfg.RESNET.INPLACE_RELU,
+        )
+        for scale in (1, 4, 8, 16)
+    ]
+    return initialised(SlowFast(*resnet_parts(cfg, widths, fused_channels=widths[1] * ratio), fusions), cfg)

@@ -2,17 +2,22 @@
 then the N patches of every frame.
 
 Source: "Is Space-Time Attention All You Need for Video Understanding?" (arXiv 2102.05095), section 3.
+
+
+TimeSformer from a configuration.
 """
 
 import torch
+from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.layers.attention import SelfAttention, as_map
 from slowfast.layers.conv import Conv3d
-from slowfast.layers.drop_path import DropPath
-from slowfast.layers.mlp import Mlp
+from slowfast.layers.mlp import DropPath, Mlp
 from slowfast.models.heads import apply_head
-from slowfast.models.tokens import TokenModel, check_clip, layer_norm
+from slowfast.models.parts import positions_for
+from slowfast.models.registry import MODEL_REGISTRY
+from slowfast.models.tokens import TokenHead, TokenModel, check_clip, layer_norm
 
 ATTENTION_TYPES = ("divided_space_time",)
 _POSITIONS = ("cls_token", "pos_embed", "time_embed")
@@ -193,3 +198,49 @@ class TimeSformer(TokenModel):
         """
         tokens, _ = self._tokens(inputs)
         return apply_head(self.head, tokens[:, :1], boxes)
+
+
+@MODEL_REGISTRY.register("TimeSformer")
+def build_timesformer(cfg: CfgNode) -> TimeSformer:
+    """TimeSformer by TIMESFORMER.*, for clips of DATA.NUM_FRAMES and DATA.TRAIN_CROP_SIZE (or MODEL.POSITIONS_FOR).
+
+    Raises:
+        ValueError: another attention type, patches larger than the crop, or detection, for which it has no head.
+    """
+    options = cfg.TIMESFORMER
+    if options.ATTENTION_TYPE not in ATTENTION_TYPES:
+        raise ValueError(
+            f"TIMESFORMER.ATTENTION_TYPE is {options.ATTENTION_TYPE!r}; what is built is {', '.join(ATTENTION_TYPES)}"
+        )
+    if cfg.DETECTION.ENABLE:
+        raise ValueError("DETECTION.ENABLE True: TimeSformer scores clips only; set it False, or take MViT")
+    frames, crop = positions_for(cfg)
+    side = crop // options.PATCH_SIZE
+    if not side:
+        raise ValueError(
+            f"TIMESFORMER.PATCH_SIZE {options.PATCH_SIZE} is over the {crop} pixels of DATA.TRAIN_CROP_SIZE"
+        )
+    rates = [options.DROPPATH_RATE * i / max(options.DEPTH - 1, 1) for i in range(options.DEPTH)]
+    blocks = [
+        DividedBlock(
+            options.EMBED_DIM,
+            options.NUM_HEADS,
+            options.MLP_RATIO,
+            options.QKV_BIAS,
+            options.DROPOUT_RATE,
+            rate,
+        )
+        for rate in rates
+    ]
+    model = TimeSformer(
+        cfg.DATA.INPUT_CHANNEL_NUM[0],
+        (frames, side, side),
+        options.PATCH_SIZE,
+        options.EMBED_DIM,
+        blocks,
+        TokenHead(options.EMBED_DIM, cfg.MODEL.NUM_CLASSES, cfg.MODEL.DROPOUT_RATE, cfg.MODEL.HEAD_ACT),
+        options.DROPOUT_RATE,
+        decay_positions=not options.ZERO_DECAY_POS_CLS,
+    )
+    model.init_weights()
+    return model

@@ -1,8 +1,66 @@
-"""Words of errors."""
+"""Words of errors.
+
+Names close to a misspelt one, and numbers close to one that does not fit, for error messages.
+
+What all tools answer to a user's mistake and to Ctrl-C.
+"""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from difflib import SequenceMatcher
 
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its class where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
+    """The `count` entries of `known` that look most like `name`, best first.
+
+    Case and surrounding underscores do not count. A dotted key whose last part is spelt right but stands in
+    another section (`TRAIN.BASE_LR` for `SOLVER.BASE_LR`) comes before keys that merely look alike.
+    """
+    wanted = _plain(name)
+    leaf = wanted.rpartition(".")[2]
+
+    def likeness(candidate: str) -> tuple[bool, float]:
+        plain = _plain(candidate)
+        moved = "." in plain and plain.rpartition(".")[2] == leaf
+        return moved, SequenceMatcher(None, wanted, plain).ratio()
+
+    return sorted(sorted(known), key=likeness, reverse=True)[:count]
+
+
+def nearest_multiples(number: int, divisor: int) -> str:
+    """The multiples of `divisor` over 0 on either side of `number`, which is none: "16 or 20"."""
+    below = number - number % divisor
+    return " or ".join(str(multiple) for multiple in (below, below + divisor) if multiple)
+
+
+def _plain(name: str) -> str:
+    return name.upper().strip("_")
+
+
+def exit_status(work: Callable[[], int | None], debug: bool | None = None, resumes: str = "") -> int:
+    """The exit status of a tool that does `work`: what that returns (None: 0), 2 for a user's mistake, 130 for Ctrl-C.
+
+    Args:
+        work: its ValueError and OSError are a user's mistakes, and are said in one line.
+        debug: `--debug`, which lets them through; None for a tool without it.
+        resumes: what the same command does after Ctrl-C, in words; "" for nothing, and Ctrl-C passes through.
+    """
+    try:
+        return work() or 0
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        print(f"error: {error}{'' if debug is None else ' (--debug shows where)'}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if not resumes:
+            raise
+        print(f"\nstopped; {resumes}", file=sys.stderr)
+        return 130

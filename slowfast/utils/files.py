@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from slowfast.utils.distributed import is_main_process
+from slowfast.runtime.distributed import is_main_process
 
 
 def write_whole(path: str, fill: Callable[[Any], object]) -> None:

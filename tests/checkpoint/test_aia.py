@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slowfast.checkpoint import load_checkpoint, load_weights
-from slowfast.checkpoint.aia import has_these_names, state_dict_key
+from slowfast.checkpoint.formats.aia import has_these_names, state_dict_key
 from slowfast.config import load_config
 from slowfast.models import build_model
 

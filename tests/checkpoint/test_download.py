@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from slowfast.checkpoint import download as module
-from slowfast.checkpoint.download import DownloadError, download
-from slowfast.checkpoint.kept_file import Facts, recorded
+from slowfast.checkpoint.zoo import download as module
+from slowfast.checkpoint.zoo.download import DownloadError, download
+from slowfast.checkpoint.zoo.kept_file import Facts, recorded
 
 NOTHING = Facts()
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from slowfast.checkpoint import load_checkpoint, load_weights
-from slowfast.checkpoint.fit import fit_weights, is_inflatable
-from slowfast.checkpoint.image_names import state_dict_key
+from slowfast.checkpoint.formats.image_names import state_dict_key
+from slowfast.checkpoint.weights import fit_weights, is_inflatable
 from slowfast.models import build_model
 
 BLOCKS = (3, 4, 6, 3)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from slowfast.checkpoint import load_checkpoint
-from slowfast.checkpoint.plain_pickle import RefusedPickleError, read_plain_pickle
+from slowfast.checkpoint.formats.plain_pickle import RefusedPickleError, read_plain_pickle
 
 
 def read(content):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from slowfast.config import get_cfg, load_config
+from slowfast.config.ignored_keys import UNBUILT_KEYS, UNBUILT_VALUES
 from slowfast.config.merge import leaf_keys
-from slowfast.config.unbuilt import UNBUILT_KEYS, UNBUILT_VALUES
 
 ROOT = Path(__file__).parents[2]
 

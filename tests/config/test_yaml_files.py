@@ -14,8 +14,8 @@ import torch
 import yaml
 
 import pgt
+from slowfast.apps.benchmark.compare import random_batch, random_boxes
 from slowfast.config import load_config
-from slowfast.engine.benchmark import random_batch, random_boxes
 from slowfast.models import build_model
 
 ROOT = Path(__file__).parents[2]

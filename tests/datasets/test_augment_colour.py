@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.datasets import transforms
-from slowfast.datasets.augment.colour import ColourNoise
+from slowfast.datasets.transforms import pixels as transforms
+from slowfast.datasets.transforms.color import ColourNoise
 
 VALUES = (0.225, 0.224, 0.229)
 DIRECTIONS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.814), (-0.5836, -0.6948, 0.4203))

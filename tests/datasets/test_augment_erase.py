@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.config import validate_data
-from slowfast.datasets.augment.erase import RandomErasing
+from slowfast.config.rules import data as validate_data
+from slowfast.datasets.transforms.augmentation import RandomErasing
 
 MARK = 100.0
 

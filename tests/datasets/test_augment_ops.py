@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from slowfast.datasets.augment import ops
+from slowfast.datasets.transforms import rand_augment as ops
 
 HEIGHT, WIDTH = 60, 84
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.config import validate_data
 from slowfast.config.augment_recipe import Recipe, parse_recipe
-from slowfast.datasets.augment import ops as augment_ops
-from slowfast.datasets.augment import random_augment as augment_random
-from slowfast.datasets.augment.random_augment import INTERPOLATIONS, RandAugment
+from slowfast.config.rules import data as validate_data
+from slowfast.datasets.transforms import rand_augment as augment_ops
+from slowfast.datasets.transforms import rand_augment as augment_random
+from slowfast.datasets.transforms.rand_augment import INTERPOLATIONS, RandAugment
 
 NAMES = [
     "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "colour", "contrast",

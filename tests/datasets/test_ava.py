@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from slowfast.apps.prepare.check import CheckOptions, check
 from slowfast.config import load_config
 from slowfast.datasets import build_dataset, build_loader
-from slowfast.datasets.batch import MissingSample
-from slowfast.datasets.batch_shapes import ClipShape
-from slowfast.datasets.prepare.check import CheckOptions, check
-from slowfast.datasets.sampler import SampleKey
-from slowfast.datasets.unreadable import UnreadableError
+from slowfast.datasets.loading.batch import MissingSample
+from slowfast.datasets.loading.batch_shapes import ClipShape
+from slowfast.datasets.loading.sampler import SampleKey
+from slowfast.datasets.loading.unreadable import UnreadableError
 
 FPS = 30
 SIZES = {"tall": (36, 20), "wide": (20, 44)}  # height, width

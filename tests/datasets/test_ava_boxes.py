@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slowfast.datasets.annotations.ava_boxes import NO_LABEL, read_boxes, read_moments
-from slowfast.datasets.annotations.key_frame_boxes import KeyFrameBoxes
+from slowfast.datasets.ava.key_frames import KeyFrameBoxes
 
 
 @pytest.fixture

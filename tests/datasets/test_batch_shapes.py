@@ -8,14 +8,13 @@ import torch
 
 from slowfast.datasets import build as build_module
 from slowfast.datasets import build_dataset, build_loader
-from slowfast.datasets.batch_shapes import BatchShapes, ClipShape, short_cycle
 from slowfast.datasets.build import train_sampler
-from slowfast.datasets.clip_settings import ClipSettings
-from slowfast.datasets.clips import ClipMaker
-from slowfast.datasets.decode import VideoReader
-from slowfast.datasets.sampler import EpochBatchSampler, SampleKey
-from slowfast.datasets.sampling import slow_indices
-from slowfast.datasets.times import WindowTimes
+from slowfast.datasets.clips.clip_maker import ClipMaker
+from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.clips.temporal_sampling import WindowTimes, slow_indices
+from slowfast.datasets.loading.batch_shapes import BatchShapes, ClipShape, short_cycle
+from slowfast.datasets.loading.sampler import EpochBatchSampler, SampleKey
+from slowfast.datasets.video.open import VideoReader
 
 CYCLE = BatchShapes(crops=((112, 4), (158, 2), (224, 1)))
 LENGTHS = BatchShapes(lengths=(8, 15, 22))
@@ -193,7 +192,7 @@ def test_another_shape_of_the_same_videos_decodes_nothing_again(tiny_cfg, monkey
     def fail(*args):
         raise AssertionError("read again")
 
-    monkeypatch.setattr("slowfast.datasets.cache.VideoCache.__init__", fail)
+    monkeypatch.setattr("slowfast.datasets.video.cache.VideoCache.__init__", fail)
     monkeypatch.setattr("slowfast.datasets.kinetics.read_video_list", fail)
     loader = build_loader(tiny_cfg("DATA.CACHE_VIDEOS", True, "DATA.NUM_FRAMES", 6), "train", dataset)
     (first, *_) = read(loader, 0)

@@ -11,7 +11,7 @@ import torch
 
 from slowfast.config import load_config
 from slowfast.datasets import MissingSample, build_dataset, build_loader
-from slowfast.datasets.sampler import SampleKey
+from slowfast.datasets.loading.sampler import SampleKey
 
 CLASSES, LENGTHS = 6, {"AAAAA": 60, "BBBBB": 31, "CCCCC": 9}
 ACTIONS = {

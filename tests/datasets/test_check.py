@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.datasets import decode
+from slowfast.apps.prepare.check import CheckOptions, check
+from slowfast.apps.prepare.check_report import KINDS, Report
+from slowfast.apps.prepare.json_log import ProbeCache
+from slowfast.apps.prepare.probe import Facts, probe
+from slowfast.datasets.annotations.line_errors import WrongLines, collecting
 from slowfast.datasets.annotations.video_list import read_video_list
-from slowfast.datasets.annotations.wrong_lines import WrongLines, collecting
-from slowfast.datasets.frame_folder import FrameFolder
-from slowfast.datasets.prepare.check import CheckOptions, check
-from slowfast.datasets.prepare.check_cache import ProbeCache
-from slowfast.datasets.prepare.check_report import KINDS, Report
-from slowfast.datasets.prepare.probe import Facts, probe
-from slowfast.datasets.summary import describe
+from slowfast.datasets.build import describe
+from slowfast.datasets.video import open as decode
+from slowfast.datasets.video.frame_folder import FrameFolder
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_what_is_known_of_a_file_counts_until_it_changes(checked, tmp_path, monk
         looked.append(path)
         return probe(open_video, thorough, path)
 
-    monkeypatch.setattr("slowfast.datasets.prepare.check.probe", watched)
+    monkeypatch.setattr("slowfast.apps.prepare.check.probe", watched)
     first = checked(cache=cache)
     assert len(looked) == 20
     lines = cache.read_text().splitlines()

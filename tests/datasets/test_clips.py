@@ -7,13 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from slowfast.datasets import Sample, build_dataset, clip_views, collate
-from slowfast.datasets.augment.erase import RandomErasing
-from slowfast.datasets.clip_settings import ClipSettings
-from slowfast.datasets.clips import ClipMaker
-from slowfast.datasets.decode import VideoReader
-from slowfast.datasets.times import WindowTimes
-from slowfast.datasets.transforms_crops import size_by_short_side, uniform_crop
+from slowfast.datasets import Sample, build_dataset, collate
+from slowfast.datasets.clips.clip_maker import ClipMaker
+from slowfast.datasets.clips import test_views as clip_views
+from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.clips.temporal_sampling import WindowTimes
+from slowfast.datasets.transforms.augmentation import RandomErasing
+from slowfast.datasets.transforms.crops import size_by_short_side, uniform_crop
+from slowfast.datasets.video.open import VideoReader
 
 
 class Reader(VideoReader):

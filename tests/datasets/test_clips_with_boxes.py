@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.datasets.clip_settings import ClipSettings
-from slowfast.datasets.clips import ClipMaker
-from slowfast.datasets.times import WindowTimes
-from slowfast.datasets.transforms_boxes import has_area
-from slowfast.datasets.video_reader import VideoReader
+from slowfast.datasets.clips.clip_maker import ClipMaker
+from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.clips.temporal_sampling import WindowTimes
+from slowfast.datasets.transforms.boxes import has_area
+from slowfast.datasets.video.reader import VideoReader
 
 HEIGHT, WIDTH = 60, 90
 BOX = np.array([[0.2, 0.3, 0.5, 0.8], [0.9, 0.05, 0.99, 0.2]])

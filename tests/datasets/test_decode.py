@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from slowfast.datasets import decode
+from slowfast.datasets.video import open as decode
 
 # Irregular times in thousandths of a second: a variable frame rate.
 IRREGULAR = [int(t) for t in np.cumsum(np.random.default_rng(1).integers(10, 90, 70))]
@@ -141,7 +141,7 @@ def test_no_more_is_decoded_than_a_decoder_needs(videos):
 
 
 def test_a_known_file_is_not_indexed_again(videos, tmp_path, monkeypatch):
-    from slowfast.datasets import decode_pyav
+    from slowfast.datasets.video import pyav as decode_pyav
 
     indexed, index = [], decode_pyav.index_packets
     monkeypatch.setattr(decode_pyav, "index_packets", lambda *args: indexed.append(1) or index(*args))

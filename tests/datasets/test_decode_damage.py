@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from slowfast.datasets import decode
-from slowfast.datasets.decode import VideoError
+from slowfast.datasets.video import open as decode
+from slowfast.datasets.video.open import VideoError
 
 X264 = {"g": "12", "bf": "2", "x264-params": "threads=1"}
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from slowfast.datasets import decode
+from slowfast.datasets.video import open as decode
 
 ONE = 1 << 16
 # name -> (a, b, c, d) of the display matrix x' = a x + c y, y' = b x + d y, and what it does to a picture.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slowfast.datasets import decode
+from slowfast.datasets.video import open as decode
 
 FOLDER = os.environ.get("SLOWFAST_TEST_VIDEOS", "")
 FILES = sorted(p for p in Path(FOLDER).glob("*") if p.suffix in (".mp4", ".avi", ".mov", ".mkv")) if FOLDER else []

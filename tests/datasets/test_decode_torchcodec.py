@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slowfast.datasets import decode
+from slowfast.datasets.video import open as decode
 
 try:
-    import slowfast.datasets.decode_torchcodec  # noqa: F401
+    import slowfast.datasets.video.torchcodec  # noqa: F401
 
     LACKING = ""
 except ImportError as error:
@@ -133,7 +133,7 @@ sys.path.insert(0, {str(tmp_path)!r})
 if not {bool(module)}:
     sys.modules["torchcodec"] = None
 from slowfast.config import load_config
-from slowfast.datasets.decode import video_opener
+from slowfast.datasets.video.open import video_opener
 video_opener(load_config({str(tiny_file)!r}, ["DATA.DECODING_BACKEND", "torchcodec"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from slowfast.datasets.prepare.file_pool import Lost, work_on
+from slowfast.apps.prepare.file_pool import Lost, work_on
 
 
 def behave(task):

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from slowfast.datasets import frame_folder
-from slowfast.datasets.decode import VideoError
-from slowfast.datasets.frame_folder import FrameFolder, image_threads
+from slowfast.datasets.video import frame_folder
+from slowfast.datasets.video.frame_folder import FrameFolder, image_threads
+from slowfast.datasets.video.open import VideoError
 
 
 @pytest.fixture(scope="module")

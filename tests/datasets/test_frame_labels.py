@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.datasets.annotations.frame_labels import labels_between, labels_of_clip
+from slowfast.datasets.charades import labels_between, labels_of_clip
 
 CLASSES, LENGTH = 7, 60
 

@@ -7,8 +7,7 @@ import random
 
 import pytest
 
-from slowfast.datasets.annotations.frame_list import read_frame_list
-from slowfast.datasets.annotations.frame_paths import FramePaths
+from slowfast.datasets.annotations.frame_list import FramePaths, read_frame_list
 
 HEADER = "original_vido_id video_id frame_id path labels\n"
 

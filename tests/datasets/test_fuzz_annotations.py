@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from slowfast.apps.prepare.frames import FORMATS
 from slowfast.datasets.annotations.ava_boxes import read_boxes, read_moments
-from slowfast.datasets.annotations.charades_annotations import read_annotations
+from slowfast.datasets.annotations.charades import read_annotations
 from slowfast.datasets.annotations.frame_list import read_frame_list
-from slowfast.datasets.annotations.kinetics_annotations import chosen_classes, read_segments
-from slowfast.datasets.annotations.ssv2_annotations import read_labels, read_videos
+from slowfast.datasets.annotations.kinetics import chosen_classes, read_segments
+from slowfast.datasets.annotations.line_errors import WrongLines, collecting
+from slowfast.datasets.annotations.ssv2 import read_labels, read_videos
 from slowfast.datasets.annotations.video_list import read_paths, read_video_list
-from slowfast.datasets.annotations.wrong_lines import WrongLines, collecting
-from slowfast.datasets.prepare.frames import FORMATS
 from slowfast.evaluation import ava_files
 from slowfast.utils.label_map import read_label_map
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from slowfast.datasets import decode
-from slowfast.datasets.decode_in_order import frames_in_order
-from slowfast.datasets.frame_folder import FrameFolder
-from slowfast.datasets.video_reader import VideoError
+from slowfast.datasets.video import open as decode
+from slowfast.datasets.video.frame_folder import FrameFolder
+from slowfast.datasets.video.in_order import frames_in_order
+from slowfast.datasets.video.reader import VideoError
 
 ALWAYS = settings(
     derandomize=True,
@@ -47,7 +47,7 @@ def videos(tmp_path_factory, encode, pictures):
 def backends() -> list:
     """The names of backends; one whose library does not load is skipped with the reason."""
     try:
-        import slowfast.datasets.decode_torchcodec  # noqa: F401
+        import slowfast.datasets.video.torchcodec  # noqa: F401
 
         lacking = ""
     except ImportError as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slowfast.datasets.key_frames import Clock, clip_frames, moments_of
+from slowfast.datasets.ava.key_frames import Clock, clip_frames, moments_of
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/keyframe_sequences.json"
 

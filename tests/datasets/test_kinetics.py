@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from slowfast.config import load_config
 from slowfast.datasets import MissingSample, Sample, build_dataset, collate
-from slowfast.datasets.decode import DECODING_BACKENDS
 from slowfast.datasets.kinetics import Kinetics
-from slowfast.datasets.unreadable import UnreadableFiles
+from slowfast.datasets.loading.unreadable import UnreadableFiles
+from slowfast.datasets.video.open import DECODING_BACKENDS
 
 FRAMES = 40
 

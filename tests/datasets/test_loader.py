@@ -6,8 +6,8 @@ import torch
 from torch.utils.data import Dataset
 
 from slowfast.datasets import DATASET_REGISTRY, Sample, build_loader
-from slowfast.datasets.random_streams import generator_of
-from slowfast.datasets.sampler import EpochBatchSampler
+from slowfast.datasets.loading.sampler import EpochBatchSampler
+from slowfast.utils.rng import generator_of
 
 WORKERS = "DATA_LOADER.NUM_WORKERS"
 

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from slowfast.datasets import decode
+from slowfast.apps.prepare.extract_frames import ExtractOptions, at_rate, extract
+from slowfast.apps.prepare.frames import FORMATS, prepare_frames, with_overrides
 from slowfast.datasets.annotations.frame_list import read_frame_list
-from slowfast.datasets.decode_in_order import frames_in_order
-from slowfast.datasets.prepare.extract_frames import ExtractOptions, at_rate, extract
-from slowfast.datasets.prepare.frames import FORMATS, prepare_frames, with_overrides
-from slowfast.datasets.video_reader import VideoError
+from slowfast.datasets.video import open as decode
+from slowfast.datasets.video.in_order import frames_in_order
+from slowfast.datasets.video.reader import VideoError
 
 CHARADES = """id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length
 AAAAA,S1,Kitchen,6,7,Yes,a,b,c,c001 0.20 0.61;c012 0.50 0.55,1.00

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from slowfast.datasets.annotations.kinetics_annotations import Segment, VideoFolder, chosen_classes, read_segments
+from slowfast.apps.prepare.kinetics import KineticsOptions, prepare, resize_folder
+from slowfast.apps.prepare.resize import ResizeOptions
+from slowfast.datasets.annotations.kinetics import Segment, VideoFolder, chosen_classes, read_segments
 from slowfast.datasets.annotations.video_list import read_video_list
-from slowfast.datasets.prepare.kinetics import KineticsOptions, prepare, resize_folder
-from slowfast.datasets.prepare.resize import ResizeOptions
 
 HEADER = "label,youtube_id,time_start,time_end,split"
 TRAIN = f"""{HEADER}

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from slowfast.datasets.recent import Recent
+from slowfast.utils.lru_cache import Recent
 
 
 def test_the_longest_unused_is_forgotten():

@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from slowfast.datasets import decode
-from slowfast.datasets.prepare.resize import ResizeOptions, copy_paths, resize, resize_set
-from slowfast.datasets.video_reader import VideoError
+from slowfast.apps.prepare.resize import ResizeOptions, copy_paths, resize, resize_set
+from slowfast.datasets.video import open as decode
+from slowfast.datasets.video.reader import VideoError
 
 SMALL = ResizeOptions(32)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slowfast.datasets import sampling
+from slowfast.datasets.clips import temporal_sampling as sampling
 
 CASES = json.loads((Path(__file__).parents[1] / "fixtures" / "sampling.json").read_text())
 

@@ -9,8 +9,8 @@ import pytest
 
 from slowfast.config import load_config
 from slowfast.datasets import MissingSample, build_dataset, build_loader
-from slowfast.datasets.annotations.ssv2_annotations import read_labels, read_videos
-from slowfast.datasets.sampler import SampleKey
+from slowfast.datasets.annotations.ssv2 import read_labels, read_videos
+from slowfast.datasets.loading.sampler import SampleKey
 
 TEMPLATES = {"Putting something on a surface": "1", "Pushing something so that it falls": "0", "Doing nothing": "2"}
 ENTRIES = [

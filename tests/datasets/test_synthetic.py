@@ -11,12 +11,13 @@ import av
 import numpy as np
 import pytest
 
+from slowfast.apps.synthetic import __main__ as synthetic
+from slowfast.apps.synthetic import render as render
+from slowfast.apps.synthetic.__main__ import SweepSpec, make_sweep
 from slowfast.config import load_config
-from slowfast.datasets import decode, synthetic
-from slowfast.datasets import synthetic_render as render
 from slowfast.datasets.annotations.video_list import read_video_list
 from slowfast.datasets.build import build_loader
-from slowfast.datasets.synthetic import SweepSpec, make_sweep
+from slowfast.datasets.video import open as decode
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 32
@@ -241,7 +242,7 @@ def test_impossible_sets_are_refused(settings, message):
 
 def test_command_line_with_processes_equals_one_process(tmp_path):
     arguments = ["--train", "3", "--val", "2", "--test", "1", "--seed", "9"]
-    command = [sys.executable, "-m", "slowfast.datasets.synthetic", "--output", tmp_path / "two", "--workers", "2"]
+    command = [sys.executable, "-m", "slowfast.apps.synthetic", "--output", tmp_path / "two", "--workers", "2"]
     preview = tmp_path / "preview.png"
     done = subprocess.run([*command, *arguments, "--preview", preview], capture_output=True, text=True, check=True)
     assert "made 3 + 2 + 1 videos" in done.stdout

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from slowfast.datasets import synthetic
-from slowfast.datasets.synthetic_formats import FORMATS, SetSpec, make_set
+from slowfast.apps.synthetic import __main__ as synthetic
+from slowfast.apps.synthetic.formats import FORMATS, SetSpec, make_set
 
 TRAIN, VAL = 13, 4
 # What a disc that goes somewhere does, written down apart from the code: axis (x, y) and sign.
@@ -356,7 +356,15 @@ def test_impossible_sets_are_refused(settings, message):
 
 
 def test_command_line(tmp_path, capsys):
-    command = [sys.executable, "-m", "slowfast.datasets.synthetic", "--format", "ava", "--output", tmp_path / "set"]
+    command = [
+        sys.executable,
+        "-m",
+        "slowfast.apps.synthetic.__main__",
+        "--format",
+        "ava",
+        "--output",
+        tmp_path / "set",
+    ]
     preview = tmp_path / "preview.png"
     rest = ["--train", "2", "--val", "1", "--size", "48", "--workers", "2", "--preview", preview]
     done = subprocess.run([*command, *rest], capture_output=True, text=True)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from slowfast.config import load_config
-from slowfast.datasets.clip_settings import ClipSettings
-from slowfast.datasets.times import FrameTimes, SegmentTimes
+from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.clips.temporal_sampling import FrameTimes, SegmentTimes
 
 BASE = ClipSettings.from_config(
     load_config(None, ["MODEL.ARCH", "slow", "DATA.INPUT_CHANNEL_NUM", [3], "DATA.TARGET_FPS", 7]), "test"

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from slowfast.datasets import transforms
-from slowfast.datasets.transforms_crops import Crop, size_by_short_side, uniform_crop
+from slowfast.datasets.transforms import pixels as transforms
+from slowfast.datasets.transforms.crops import Crop, size_by_short_side, uniform_crop
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CASES = json.loads((FIXTURES / "spatial.json").read_text())["cases"]

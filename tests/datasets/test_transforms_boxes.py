@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from slowfast.datasets import transforms, transforms_boxes
-from slowfast.datasets.transforms_crops import Crop, size_by_short_side
+from slowfast.datasets.transforms import boxes as transforms_boxes
+from slowfast.datasets.transforms import pixels as transforms
+from slowfast.datasets.transforms.crops import Crop, size_by_short_side
 
 
 def painted(height, width, box):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.datasets import transforms_crops as crops
-from slowfast.datasets.transforms_crops import Crop
+from slowfast.datasets.transforms import crops
+from slowfast.datasets.transforms.crops import Crop
 
 
 def generator(seed=0):

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from pgt import StepPlan
+from slowfast.apps.synthetic.formats import FORMATS
 from slowfast.config import load_config
-from slowfast.datasets.synthetic_formats import FORMATS
 from slowfast.evaluation.predictions import ClassificationPredictions
 from slowfast.models import build_model
 

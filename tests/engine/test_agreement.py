@@ -10,7 +10,14 @@ import torch
 from torch import nn
 
 from slowfast.config.merge import leaf_keys
-from slowfast.engine.agreement import HOST_SETTINGS, check_agreement, code_facts, data_facts, launch_facts, weight_facts
+from slowfast.runtime.consistency import (
+    HOST_SETTINGS,
+    check_agreement,
+    code_facts,
+    data_facts,
+    launch_facts,
+    weight_facts,
+)
 
 # Both processes of one group; each asks, for all cases in turn, with facts of its own, and reports what it was told.
 PAIR = """
@@ -18,7 +25,7 @@ import json, sys
 from datetime import timedelta
 import torch, torch.distributed as dist
 from slowfast.config.merge import leaf_keys
-from slowfast.engine.agreement import check_agreement, launch_facts
+from slowfast.runtime.consistency import check_agreement, launch_facts
 from slowfast.config import load_config
 
 rank, store, cases = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
@@ -87,8 +94,8 @@ def test_ranks_of_one_value_are_told_together_and_long_lists_are_cut(monkeypatch
         gathered.append(item)
         return [f"digest {n}" for n in range(4)] if len(gathered) == 1 else facts
 
-    monkeypatch.setattr("slowfast.engine.agreement.all_gather_object", gather)
-    monkeypatch.setattr("slowfast.engine.agreement.get_world_size", lambda: 4)
+    monkeypatch.setattr("slowfast.runtime.consistency.all_gather_object", gather)
+    monkeypatch.setattr("slowfast.runtime.consistency.get_world_size", lambda: 4)
     with pytest.raises(ValueError) as caught:
         check_agreement(dict)
     _, first, *_, last = str(caught.value).splitlines()

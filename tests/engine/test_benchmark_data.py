@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from slowfast.datasets import DATASET_REGISTRY, Sample, transforms
-from slowfast.datasets.decode_pyav import PyAVReader
-from slowfast.engine.benchmark_data import STAGES, StageClock, measure_data, measure_stages, resident_mib, soak
-from slowfast.engine.benchmark_report import format_data, format_soak
+from slowfast.apps.benchmark.data import STAGES, StageClock, measure_data, measure_stages, resident_mib, soak
+from slowfast.apps.benchmark.report import format_data, format_soak
+from slowfast.datasets import DATASET_REGISTRY, Sample
+from slowfast.datasets.transforms import pixels as transforms
+from slowfast.datasets.video.pyav import PyAVReader
 
 
 @pytest.fixture

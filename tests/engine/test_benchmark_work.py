@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from slowfast.apps.benchmark import compare as benchmark
+from slowfast.apps.benchmark.compare import BASELINE, Arm, compare, make_arm, prepare_work, steps_config
+from slowfast.apps.benchmark.report import as_rows, format_steps
 from slowfast.config import load_config
-from slowfast.engine import benchmark
-from slowfast.engine.benchmark import BASELINE, Arm, compare, make_arm, prepare_work, steps_config
-from slowfast.engine.benchmark_report import as_rows, format_steps
-from slowfast.layers.plain import use_plain_convolutions
+from slowfast.layers.conv import use_plain_convolutions
 from slowfast.models import build_model
 
 

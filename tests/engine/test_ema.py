@@ -12,10 +12,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import load_config
 from slowfast.engine.ema import build_average, restore_average
+from slowfast.engine.optim_step import Update
 from slowfast.engine.task import ClipTask
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
-from slowfast.engine.update import Update
 
 ON = ["EMA.ENABLE", True, "EMA.DECAY", 0.6]
 

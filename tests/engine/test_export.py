@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from slowfast.apps.export import export as engine_export
+from slowfast.apps.export.export import compare, example_inputs, export, outputs_of, trace
 from slowfast.checkpoint.io import save_checkpoint
 from slowfast.config import load_config
-from slowfast.engine import export as engine_export
-from slowfast.engine.export import compare, example_inputs, export, outputs_of, trace
 from slowfast.models import MODEL_REGISTRY, build_model
 
 onnxruntime = pytest.importorskip("onnxruntime")

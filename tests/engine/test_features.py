@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from slowfast.apps.features.extract import FeatureOptions, extract
+from slowfast.apps.features.files import FeatureFolder, about_features, load_features
 from slowfast.checkpoint.io import save_checkpoint
 from slowfast.datasets.build import build_dataset
-from slowfast.datasets.decode import open as open_video
-from slowfast.datasets.unreadable import UnreadableError
-from slowfast.engine.feature_files import FeatureFolder, about_features, load_features
-from slowfast.engine.features import FeatureOptions, extract
+from slowfast.datasets.loading.unreadable import UnreadableError
+from slowfast.datasets.video.open import open as open_video
 from slowfast.models import build_model
 
 SLOWFAST = [

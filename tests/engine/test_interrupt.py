@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from slowfast.engine.interrupt import StopRequest
+from slowfast.runtime.signals import StopRequest
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from slowfast.datasets.batch_shapes import BatchShapes
-from slowfast.datasets.sampler import EpochBatchSampler
-from slowfast.engine.layout import Layout
+from slowfast.datasets.loading.batch_shapes import BatchShapes
+from slowfast.datasets.loading.sampler import EpochBatchSampler
+from slowfast.engine.state import Layout
 
 EIGHT = Layout(processes=8, hosts=1, batch=64, accum_steps=1, samples=1000, seed=1, lr_scale=1.0)
 

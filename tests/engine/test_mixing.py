@@ -10,10 +10,10 @@ import torch
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.datasets import Batch
 from slowfast.engine import mixing as mixing_module
-from slowfast.engine.interrupt import TrainingInterrupted
 from slowfast.engine.mixing import Mixing
 from slowfast.engine.task import ClipTask
 from slowfast.engine.train import train
+from slowfast.runtime.signals import TrainingInterrupted
 
 CLASSES = 7
 

@@ -7,7 +7,7 @@ import pytest
 
 from slowfast.config import load_config
 from slowfast.engine import multigrid
-from slowfast.engine.phase import check_phases, phases
+from slowfast.engine.epoch_config import check_phases, phases
 from slowfast.engine.schedule import lr_at, lr_scale
 
 NAMES = [

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.checkpoint.weights import compare_weights
+from slowfast.engine.model_setup import Preparation, compile_model, freeze_stages, prepare_model
 from slowfast.engine.optim import build_optimizer
-from slowfast.engine.parallel import Preparation, compile_model, freeze_stages, prepare_model
 from slowfast.engine.precise_bn import update_norm_statistics
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
-from slowfast.layers.recompute import Recomputed, recompute
+from slowfast.layers.activation_checkpoint import Recomputed, recompute
 from slowfast.models import build_model
 
 CPU = torch.device("cpu")
@@ -205,7 +205,7 @@ def test_compiled_to_machine_code_equals_eager(one_block_model):
 @pytest.mark.slow
 def test_without_a_compiler_the_error_says_what_to_do(tmp_path):
     code = (
-        "import torch\nfrom slowfast.engine.parallel import compile_model\n"
+        "import torch\nfrom slowfast.engine.model_setup import compile_model\n"
         "compile_model(torch.nn.Linear(2, 2), 'default', torch.device('cpu'))"
     )
     env = {"CXX": "/nowhere/g++", "PATH": "/nowhere", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "HOME": str(tmp_path)}
@@ -216,7 +216,7 @@ def test_without_a_compiler_the_error_says_what_to_do(tmp_path):
 
 COMPILES = """
 import pathlib, sys, torch
-from slowfast.engine.parallel import compile_failures_explained, compile_model
+from slowfast.engine.model_setup import compile_failures_explained, compile_model
 
 class Model(torch.nn.Module):
     def forward(self, x):

@@ -12,13 +12,13 @@ import torch
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import cfg_from_yaml
-from slowfast.datasets.cache import VideoCache
-from slowfast.engine import phase
-from slowfast.engine.interrupt import TrainingInterrupted
+from slowfast.datasets.video.cache import VideoCache
+from slowfast.engine import epoch_config as phase
 from slowfast.engine.task import ClipTask
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
-from slowfast.utils.logging import setup_logging
+from slowfast.runtime.logging import setup_logging
+from slowfast.runtime.signals import TrainingInterrupted
 
 # Batches of 4 short, small clips in epochs 1, 2 and 4, of 1 full clip in epochs 3 and 5.
 LONG = [

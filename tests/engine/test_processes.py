@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
+from slowfast.engine.optim_step import Update
 from slowfast.engine.precise_bn import update_norm_statistics
 from slowfast.engine.task import ClipTask
 from slowfast.engine.train import train
-from slowfast.engine.update import Update
 from slowfast.models import build_model
-from slowfast.utils.launch import launch
+from slowfast.runtime.launch import launch
 
 FROZEN = ["BN.NORM_TYPE", "frozen_batchnorm", "MODEL.DROPOUT_RATE", 0.0]
 
@@ -25,15 +25,15 @@ import sys
 import torch
 from torch import nn
 from slowfast.config import load_config
-from slowfast.datasets.batch import Batch
+from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.meters import Averages
-from slowfast.engine.parallel import average_norm_buffers, prepare_model, unwrap
+from slowfast.engine.model_setup import average_norm_buffers, prepare_model, unwrap
 from slowfast.engine.precise_bn import update_norm_statistics
 from slowfast.engine.task import ClipTask
-from slowfast.engine.update import Update
+from slowfast.engine.optim_step import Update
 from slowfast.models import build_model
-from slowfast.utils.distributed import all_gather_object, any_process, get_rank, get_world_size
-from slowfast.utils.launch import launch
+from slowfast.runtime.distributed import all_gather_object, any_process, get_rank, get_world_size
+from slowfast.runtime.launch import launch
 
 def gradients(model):
     return [p.grad.clone() for p in model.parameters()]

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
-from slowfast.engine.interrupt import TrainingInterrupted
 from slowfast.engine.task import ClipTask
 from slowfast.engine.train import train
+from slowfast.runtime.signals import TrainingInterrupted
 
 # Batches of 2: six iterations an epoch, three updates. Precise statistics, dropout and momentum make state.
 SETTINGS = ["SOLVER.MAX_EPOCH", 3, "TRAIN.BATCH_SIZE", 2, "TRAIN.ACCUM_STEPS", 2, "BN.USE_PRECISE_STATS", True]

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from slowfast.engine.run_lock import LOCK_NAME, FolderInUseError, alone_in_output_dir, run_lock
 from slowfast.engine.train import train
+from slowfast.runtime.run_lock import LOCK_NAME, FolderInUseError, alone_in_output_dir, run_lock
 
 # Holds the folder and says so; a forked child outlives it.
 HOLDER = """
 import os, sys, time
-from slowfast.engine.run_lock import run_lock
+from slowfast.runtime.run_lock import run_lock
 with run_lock(sys.argv[1]):
     child = os.fork()
     if child == 0:

@@ -7,8 +7,8 @@ import torch
 
 from slowfast.checkpoint import load_checkpoint, write_tensor_file
 from slowfast.checkpoint.io import checkpoint_path, save_checkpoint
-from slowfast.engine.phase import build_state
-from slowfast.engine.startup import load_test_weights, start_training_from, take_weights
+from slowfast.engine.epoch_config import build_state
+from slowfast.engine.resume import load_test_weights, start_training_from, take_weights
 from slowfast.engine.state import capture
 from slowfast.models import build_model
 

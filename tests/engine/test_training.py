@@ -14,14 +14,14 @@ from slowfast.config import cfg_from_yaml
 from slowfast.datasets.build import build_loader
 from slowfast.engine import preflight
 from slowfast.engine.meters import batch_means
-from slowfast.engine.parallel import place_model
+from slowfast.engine.model_setup import place_model
+from slowfast.engine.optim_step import NonFiniteError
 from slowfast.engine.task import TASK_REGISTRY, ClipTask
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
-from slowfast.engine.update import NonFiniteError
 from slowfast.evaluation.predictions import ClassificationPredictions
 from slowfast.models import build_model
-from slowfast.utils.logging import setup_logging
+from slowfast.runtime.logging import setup_logging
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import statistics
 import pytest
 import torch
 
-from slowfast.engine.truncation import Gap, gap_of_weights, step_task
+from pgt.analysis.truncation import Gap, gap_of_weights, step_task
 
 NAMES = ["s1.a.weight", "s1.a.bias", "s2.b.weight"]
 SHAPES = [(4, 3), (4,), (5,)]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from slowfast.engine.update import NonFiniteError, Update, autocast_dtype, build_update
+from slowfast.engine.optim_step import NonFiniteError, Update, autocast_dtype, build_update
 
 
 def make(accum_steps=1, lr=0.1, **options):

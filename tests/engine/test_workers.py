@@ -6,7 +6,7 @@ import time
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from slowfast.engine.workers import LoaderWorkerError, shield_workers, worker_deaths_explained
+from slowfast.runtime.loader_workers import LoaderWorkerError, shield_workers, worker_deaths_explained
 
 
 class Pids(Dataset):

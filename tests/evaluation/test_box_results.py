@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slowfast.evaluation.box_results import BoxResults
+from slowfast.evaluation.ensembles import BoxResults
 
 KEY_FRAMES = [("a", 902), ("a", 903), ("b", 902), ("b", 903)]
 COUNTS = [2, 0, 1, 3]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slowfast.layers.drop_path import DropPath
+from slowfast.layers.mlp import DropPath
 
 
 @pytest.mark.parametrize("shape", [(4000, 3, 2, 1, 1), (4000, 5, 2)])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slowfast.layers.se import SqueezeExcitation, round_channels
+from slowfast.layers.squeeze_excitation import SqueezeExcitation, round_channels
 
 
 def test_gates_are_two_maps_of_the_channel_means():

@@ -7,10 +7,9 @@ import torch
 from torch import nn
 
 from slowfast.config import load_config
-from slowfast.engine.parallel import Preparation, prepare_model
+from slowfast.engine.model_setup import Preparation, fold_norms, prepare_model
 from slowfast.layers.norm import BatchNorm, FrozenBatchNorm3d
 from slowfast.models import build_model
-from slowfast.models.fold import fold_norms
 
 MODELS = {
     "slow": [],

@@ -9,8 +9,8 @@ from slowfast.config import load_config
 from slowfast.engine.multigrid import epoch_config
 from slowfast.engine.optim import layer_scales, parameter_groups
 from slowfast.models import build_model
-from slowfast.models.mvit_blocks import block_sizes, scaled_width
-from slowfast.models.positions import adapt_positions, waves
+from slowfast.models.mvit_sizes import block_sizes, scaled_width
+from slowfast.models.tokens import adapt_positions, waves
 
 V1 = ["MVIT.SEP_POS_EMBED", True]
 V2 = [

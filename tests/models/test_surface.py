@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from slowfast.config import load_config
-from slowfast.engine.parallel import place_model, recompute_blocks
-from slowfast.layers.plain import use_plain_convolutions
+from slowfast.engine.model_setup import fold_norms, place_model, recompute_blocks
+from slowfast.layers.conv import use_plain_convolutions
 from slowfast.models import MODEL_REGISTRY, build_model
 from slowfast.models.complexity import complexity
-from slowfast.models.fold import fold_norms
 from slowfast.models.mvit import MViT
 
 WITHOUT_BOXES = ("TimeSformer",)

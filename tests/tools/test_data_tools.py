@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from slowfast.datasets import decode
+from slowfast.datasets.video import open as decode
 
 
 def finish(process):

@@ -15,7 +15,7 @@ BOXES = "person_box_67091280_iou90/ava_detection_val_boxes_and_labels.csv"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("ava") / "set"
-    module = [sys.executable, "-m", "slowfast.datasets.synthetic", "--format", "ava", "--output", path]
+    module = [sys.executable, "-m", "slowfast.apps.synthetic", "--format", "ava", "--output", path]
     subprocess.run([*module, "--train", "2", "--val", "1", "--workers", "1"], check=True)
     return path
 

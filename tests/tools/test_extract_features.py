@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from slowfast.engine.features import FeatureOptions, extract
+from slowfast.apps.features.extract import FeatureOptions, extract
 
 
 def files(folder):

@@ -12,8 +12,8 @@ import pytest
 import submitit
 import torch
 
+from slowfast.apps.slurm import TrainingJob
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
-from slowfast.engine.cluster_job import TrainingJob
 from slowfast.engine.train import train
 
 SETTINGS = ["SOLVER.MAX_EPOCH", 6, "TRAIN.BATCH_SIZE", 2, "TRAIN.CHECKPOINT_PERIOD", 6, "TRAIN.EVAL_PERIOD", 6]

@@ -6,7 +6,7 @@ import signal
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from slowfast.utils.elastic import first_cause
+from slowfast.runtime.elastic import first_cause
 
 START = 1_700_000_000
 

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from slowfast.utils.env import rng_state, seed_all, set_rng_state
+from slowfast.runtime.seed import rng_state, seed_all, set_rng_state
 
 
 def draws():

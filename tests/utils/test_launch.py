@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from slowfast.utils.launch import launch
+from slowfast.runtime.launch import launch
 
 SETTINGS = ["BN.NORM_TYPE", "frozen_batchnorm"]
 
@@ -57,8 +57,8 @@ def test_processes_cannot_start_again_what_was_typed_in(tiny_cfg, monkeypatch):
 SHOW = """
 import sys
 from slowfast.config import load_config
-from slowfast.utils.distributed import all_gather_object, get_local_world_size, get_rank
-from slowfast.utils.launch import launch
+from slowfast.runtime.distributed import all_gather_object, get_local_world_size, get_rank
+from slowfast.runtime.launch import launch
 
 def show(cfg):
     ranks = all_gather_object((get_rank(), cfg.SHARD_ID))

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-from slowfast.utils.logging import get_logger, log_json_stats, setup_logging
+from slowfast.runtime.logging import get_logger, log_json_stats, setup_logging
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from torch import nn
 from pgt.markov import Memory
 from pgt.plan import StepPlan
 from pgt.targets import step_boxes
-from slowfast.datasets.batch import Batch, Boxes
-from slowfast.engine.task import Prediction
+from slowfast.datasets.loading.batch import Batch, Boxes
+from slowfast.evaluation.evaluators import Prediction
 
 MemoryFilter = Callable[[int, Memory], Memory | None]
 

@@ -3,7 +3,7 @@
 import torch
 
 from pgt.plan import StepPlan
-from slowfast.datasets.batch import Batch, Boxes
+from slowfast.datasets.loading.batch import Batch, Boxes
 
 
 def step_boxes(batch: Batch, plan: StepPlan) -> list[Boxes] | None:

@@ -13,9 +13,10 @@ from pgt.outputs import StepOutputs
 from pgt.plan import StepPlan
 from pgt.targets import step_boxes, step_target
 from pgt.truncation import StepGradients
-from slowfast.datasets.batch import Batch
-from slowfast.engine.task import TASK_REGISTRY, Prediction, model_inputs
-from slowfast.engine.update import Update
+from slowfast.datasets.loading.batch import Batch
+from slowfast.engine.optim_step import Update
+from slowfast.engine.task import TASK_REGISTRY, model_inputs
+from slowfast.evaluation.evaluators import Prediction
 from slowfast.models.losses import build_loss
 
 

@@ -1,4 +1,4 @@
-"""The gradient of the first steps of a clip, cut between steps or not, as `slowfast.engine.truncation` asks for it."""
+"""The gradient of the first steps of a clip, cut between steps or not, as `pgt.analysis.truncation` asks for it."""
 
 import copy
 from dataclasses import replace
@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from pgt.plan import StepPlan
-from slowfast.datasets.batch import Batch
-from slowfast.engine.update import Update
+from slowfast.datasets.loading.batch import Batch
+from slowfast.engine.optim_step import Update
 
 
 class StepGradients:

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from pgt.task import ProgressiveTask
+from slowfast.apps.synthetic.__main__ import SweepSpec, make_sweep
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import load_config
-from slowfast.datasets.synthetic import SweepSpec, make_sweep
-from slowfast.engine.interrupt import TrainingInterrupted
 from slowfast.engine.train import train
+from slowfast.runtime.signals import TrainingInterrupted
 
 STEPS = [
     "PGT.ENABLE",

@@ -13,7 +13,7 @@ from pgt.attention_memory import memory_frames, token_frames
 from pgt.markov import CacheRule, Carry
 from pgt.mgrid import epoch_config
 from slowfast.config import load_config
-from slowfast.engine.parallel import Preparation, prepare_model
+from slowfast.engine.model_setup import Preparation, prepare_model
 from slowfast.layers.attention import Pooling, PoolingAttention, PoolingOptions
 from slowfast.layers.conv import Conv3d
 from slowfast.models import build_model

@@ -11,8 +11,8 @@ from pgt.plan import StepPlan
 from pgt.targets import step_target
 from slowfast.config import load_config
 from slowfast.datasets import build_loader
+from slowfast.engine.optim_step import Update
 from slowfast.engine.task import build_task
-from slowfast.engine.update import Update
 from slowfast.models import build_model
 
 FOLDER = Path(__file__).parents[1] / "configs/Charades"

@@ -4,8 +4,8 @@ import torch
 
 from slowfast.checkpoint import load_checkpoint, load_weights, write_tensor_file
 from slowfast.checkpoint.io import save_checkpoint
-from slowfast.engine.phase import build_state
-from slowfast.engine.startup import start_training_from
+from slowfast.engine.epoch_config import build_state
+from slowfast.engine.resume import start_training_from
 from slowfast.engine.state import capture
 from slowfast.models import build_model
 

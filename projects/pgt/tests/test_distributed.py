@@ -9,8 +9,8 @@ import torch
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.config.load import cfg_to_yaml
-from slowfast.datasets.batch import Batch
-from slowfast.engine.update import Update
+from slowfast.datasets.loading.batch import Batch
+from slowfast.engine.optim_step import Update
 from slowfast.models import build_model
 
 # Each process trains on its half of the batch that the test saved; the main one saves what came out.
@@ -19,12 +19,12 @@ import sys
 import torch
 from pgt.task import ProgressiveTask
 from slowfast.config import activate_projects, load_config
-from slowfast.datasets.batch import Batch
-from slowfast.engine.parallel import prepare_model, unwrap
-from slowfast.engine.update import Update
+from slowfast.datasets.loading.batch import Batch
+from slowfast.engine.model_setup import prepare_model, unwrap
+from slowfast.engine.optim_step import Update
 from slowfast.models import build_model
-from slowfast.utils.distributed import get_rank
-from slowfast.utils.launch import launch
+from slowfast.runtime.distributed import get_rank
+from slowfast.runtime.launch import launch
 
 def pair(cfg):
     torch.set_num_threads(1)

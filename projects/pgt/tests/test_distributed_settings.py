@@ -18,15 +18,15 @@ import torch
 from pgt.convert import Rules, convert
 from pgt.markov import CacheRule
 from slowfast.config import activate_projects, load_config
-from slowfast.datasets.batch import Batch
+from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.ema import build_average
 from slowfast.engine.optim import build_optimizer, set_lr
-from slowfast.engine.parallel import Preparation, average_norm_buffers, prepare_model, unwrap
+from slowfast.engine.model_setup import Preparation, average_norm_buffers, prepare_model, unwrap
 from slowfast.engine.task import build_task
-from slowfast.engine.update import build_update
+from slowfast.engine.optim_step import build_update
 from slowfast.layers.norm import SubBatchNorm3d
-from slowfast.utils.distributed import get_rank, get_world_size
-from slowfast.utils.launch import launch
+from slowfast.runtime.distributed import get_rank, get_world_size
+from slowfast.runtime.launch import launch
 
 FOLDER, PROCESSES = sys.argv[1], int(sys.argv[2])
 

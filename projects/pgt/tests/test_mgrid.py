@@ -13,7 +13,7 @@ from slowfast.config import load_config
 from slowfast.datasets.build import build_loader
 from slowfast.engine.train import train
 from slowfast.models import build_model
-from slowfast.utils.env import seed_all
+from slowfast.runtime.seed import seed_all
 
 ENTRIES = [(3, 4, 1.0), (4, 3, 0.5), (2, 6, 2.0)]
 MGRID = [

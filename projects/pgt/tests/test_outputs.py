@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from pgt import StepPlan
+from slowfast.apps.export.export import export
+from slowfast.apps.features.extract import FeatureOptions, extract
+from slowfast.apps.features.files import load_features
 from slowfast.checkpoint.io import save_checkpoint
-from slowfast.datasets.decode import open as open_video
-from slowfast.engine.export import export
-from slowfast.engine.feature_files import load_features
-from slowfast.engine.features import FeatureOptions, extract
+from slowfast.datasets.video.open import open as open_video
 from slowfast.models import build_model
 
 

@@ -10,8 +10,8 @@ from pgt import StepPlan
 from pgt.evaluate import ensemble, step_scores
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
-from slowfast.datasets.batch import Batch
-from slowfast.engine.update import Update
+from slowfast.datasets.loading.batch import Batch
+from slowfast.engine.optim_step import Update
 from slowfast.models import build_model
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -16,10 +16,10 @@ from pgt.markov import CacheRule
 from pgt.progressive import Progressive
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
-from slowfast.datasets.batch import Batch
+from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.ema import build_average
-from slowfast.engine.parallel import Preparation, prepare_model
-from slowfast.engine.update import Update, build_update
+from slowfast.engine.model_setup import Preparation, prepare_model
+from slowfast.engine.optim_step import Update, build_update
 from slowfast.models import build_model
 
 CPU = torch.device("cpu")

@@ -9,11 +9,11 @@ import torch
 from pgt import StepPlan
 from pgt.task import ProgressiveTask
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
-from slowfast.datasets.batch import Batch
 from slowfast.datasets.build import build_loader
+from slowfast.datasets.loading.batch import Batch
+from slowfast.engine.optim_step import build_update
 from slowfast.engine.task import build_task
 from slowfast.engine.train import train
-from slowfast.engine.update import build_update
 from slowfast.models import build_model
 
 RANGE = ["PGT.STEPS_RANGE", [1, 4]]

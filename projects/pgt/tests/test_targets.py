@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from pgt import StepPlan
 from pgt.targets import step_boxes, step_target
 from slowfast.config import load_config
-from slowfast.datasets.batch import Batch, Boxes
+from slowfast.datasets.loading.batch import Batch, Boxes
+from slowfast.engine.optim_step import build_update
 from slowfast.engine.task import build_task
-from slowfast.engine.update import build_update
 from slowfast.models import build_model
 
 CLASSES = 5

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from pgt import StepPlan
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
-from slowfast.datasets.batch import Batch
+from slowfast.datasets.loading.batch import Batch
+from slowfast.engine.optim_step import Update, build_update
 from slowfast.engine.task import build_task
-from slowfast.engine.update import Update, build_update
 from slowfast.models import build_model
 
 LR = 0.05

@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from pgt import StepPlan
+from pgt.analysis.truncation import GradientOnly, measure_gap
 from pgt.task import ProgressiveTask
-from slowfast.datasets.batch import Batch
-from slowfast.engine.truncation import GradientOnly, measure_gap
+from slowfast.datasets.loading.batch import Batch
 from slowfast.models import build_model
 
 STEPS = 3

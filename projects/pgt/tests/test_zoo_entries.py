@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from pgt import StepPlan
+from slowfast.apps.synthetic.__main__ import SweepSpec, make_sweep
 from slowfast.checkpoint.io import load_checkpoint
-from slowfast.checkpoint.zoo import all_entries, local_path, verify
+from slowfast.checkpoint.zoo.entries import all_entries, local_path, verify
 from slowfast.config import load_config
-from slowfast.datasets.synthetic import SweepSpec, make_sweep
+from slowfast.engine.checkpoint_config import settings_of_checkpoint
 from slowfast.engine.command import main
-from slowfast.engine.own_settings import settings_of_checkpoint
 
 NAMES = ("sweep_pgt_36x1", "sweep_slow_8x1")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slowfast.datasets.annotations.wrong_lines import Wrong, note
+from slowfast.datasets.annotations.line_errors import Wrong, note
 
 # Coordinates may lie outside 0 to 1 by this much: published detections do by 0.004, less than a pixel or two.
 ROUNDING = 0.005

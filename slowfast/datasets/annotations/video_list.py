@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from slowfast.datasets.annotations.wrong_lines import Wrong, note
+from slowfast.datasets.annotations.line_errors import Wrong, note
 
 
 def read_video_list(

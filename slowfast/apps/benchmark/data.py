@@ -1,0 +1,234 @@
+"""How fast clips are loaded, where their time goes, and whether a loader's worker grows."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import multiprocessing
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from fvcore.common.config import CfgNode
+from torch.utils.data import DataLoader
+
+from slowfast.apps.benchmark.report import spread
+from slowfast.datasets.build import build_loader
+from slowfast.datasets.loading.sampler import EpochBatchSampler, SampleKey
+from slowfast.datasets.transforms import pixels as transforms
+from slowfast.datasets.transforms.crops import Crop
+from slowfast.datasets.video.pyav import PyAVReader
+from slowfast.datasets.video.reader import VideoReader
+
+SPLITS = ("train", "test")
+# What a clip's time is spent on; drawing, augmentation and the rest of Python are "other".
+STAGES = ("open", "seek", "decode", "resize", "crop", "normalise", "collate", "other")
+# Growth of a worker, in MiB, between the second and the last quarter of a soak, that still counts as none.
+FLAT_MIB = 16.0
+_SOAK_POINTS = 40
+
+Load = Callable[[Sequence[Any]], CfgNode]
+
+
+class StageClock:
+    """Seconds spent in each stage; a stage within another counts for itself alone."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._stack: list[str] = []
+        self._since = 0.0
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """What happens within is of that stage."""
+        self._switch()
+        self._stack.append(name)
+        try:
+            yield
+        finally:
+            self._switch()
+            self._stack.pop()
+
+    def _switch(self) -> None:
+        now = time.perf_counter()
+        if self._stack:
+            self.seconds[self._stack[-1]] += now - self._since
+        self._since = now
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Have the functions that do the work of the stages counted, whichever data set calls them."""
+        readers = _kinds_of(VideoReader)
+        places = [
+            (kind, name, stage) for kind in readers for name, stage in (("__init__", "open"), ("frames", "decode"))
+        ]
+        places += [(transforms, "scale", "resize"), (transforms, "scale_exactly", "resize"), (Crop, "of", "crop")]
+        places += [(transforms, "to_clip", "normalise"), (PyAVReader, "_packets_from", "seek")]
+        with contextlib.ExitStack() as undo:
+            for owner, name, stage in places:
+                if name in vars(owner):
+                    original = vars(owner)[name]
+                    wrapped = self._first_counted(original) if stage == "seek" else self._counted(original, stage)
+                    setattr(owner, name, wrapped)
+                    undo.callback(setattr, owner, name, original)
+            yield
+
+    def _counted(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.stage(stage):
+                return function(*args, **kwargs)
+
+        return call
+
+    def _first_counted(self, function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        """Of an iterator the time until its first item: seeking."""
+
+        def call(*args: Any) -> Iterator[Any]:
+            with self.stage("seek"):
+                items = function(*args)
+                first = next(items, None)
+            if first is not None:
+                yield first
+                yield from items
+
+        return call
+
+
+def _kinds_of(kind: type) -> list[type]:
+    return [kind, *(below for own in kind.__subclasses__() for below in _kinds_of(own))]
+
+
+def measure_stages(load: Load, split: str, clips: int, rounds: int) -> dict[str, Any]:
+    """Makes clips in this process, on one thread as a loader's worker does.
+
+    The first round counts for itself: there files are met for the first time.
+
+    Args:
+        load: from overrides to settings.
+        clips: of a round, at least; whole batches are made.
+
+    Returns:
+        `clips` of a round, `views` a video has; and for the first round and the median of the others (of the first
+        alone if there is but one) `clips_per_second`, `ms`, stage -> milliseconds a clip, and `cpu_ms`, the processor's
+        own of all of them, whoever else is at work on the machine.
+
+    Raises:
+        ValueError: no clip could be made.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        loader = build_loader(load(["DATA_LOADER.NUM_WORKERS", 0]), split)
+        batches = _endless(loader.batch_sampler)
+        turns = [_round(loader, batches, clips) for _ in range(rounds)]
+    finally:
+        torch.set_num_threads(threads)
+    later = turns[1:] or turns
+    return {
+        "clips": turns[0]["clips"],
+        "views": getattr(loader.dataset, "num_views", 1),
+        "first": turns[0],
+        "median": {
+            **{key: statistics.median(turn[key] for turn in later) for key in ("clips_per_second", "cpu_ms")},
+            "ms": {stage: statistics.median(turn["ms"][stage] for turn in later) for stage in STAGES},
+        },
+        "spread": spread([turn["clips_per_second"] for turn in later]),
+    }
+
+
+def _round(loader: DataLoader, batches: Iterator[list[SampleKey]], clips: int) -> dict[str, Any]:
+    clock, done = StageClock(), 0
+    start, cpu = time.perf_counter(), time.process_time()
+    with clock.watching():
+        while done < clips:
+            with clock.stage("other"):
+                samples = [loader.dataset[key] for key in next(batches)]
+                with clock.stage("collate"):
+                    batch = loader.collate_fn(samples)
+            if not batch.size:
+                raise ValueError(f"no clip can be made; first cause: {batch.unreadable[0]}")
+            done += batch.size
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    stages = {stage: 1000 * clock.seconds[stage] / done for stage in STAGES}
+    return {"clips": done, "clips_per_second": done / seconds, "cpu_ms": 1000 * cpu / done, "ms": stages}
+
+
+def _endless(sampler: EpochBatchSampler) -> Iterator[list[SampleKey]]:
+    """Batches of keys, epoch after epoch."""
+    for epoch in itertools.count():
+        sampler.set_epoch(epoch)
+        yield from sampler
+
+
+def measure_workers(load: Load, split: str, workers: int, clips: int) -> float:
+    """Clips a second that a loader with so many workers gives, over passes of about `clips` clips, two at least.
+
+    A short pass before is not counted: in it workers start.
+    """
+    loader = build_loader(load(["DATA_LOADER.NUM_WORKERS", workers]), split)
+    sampler = loader.batch_sampler
+    batches = min(len(sampler), math.ceil(clips / sampler.batch_size))
+    sampler.set_epoch(0, len(sampler) - min(max(workers, 1), batches))
+    for _ in loader:
+        pass
+    done, start = 0, time.perf_counter()
+    for epoch in itertools.count(1):
+        sampler.set_epoch(epoch, len(sampler) - batches)
+        done += sum(batch.size for batch in loader)
+        if not done:
+            raise ValueError(f"no clip of {split} can be made")
+        if epoch > 1 and done >= clips:
+            break
+    return done / (time.perf_counter() - start)
+
+
+def measure_data(load: Load, splits: Sequence[str], workers: Sequence[int], clips: int, rounds: int) -> dict[str, Any]:
+    """Split -> `stages` (see `measure_stages`), and `workers`, number -> clips a second."""
+    measured = {}
+    for split in splits:
+        stages = measure_stages(load, split, clips, rounds)
+        measured[split] = {"stages": stages, "workers": {n: measure_workers(load, split, n, clips) for n in workers}}
+    return measured
+
+
+def soak(load: Load, clips: int) -> dict[str, Any]:
+    """Has one worker make training clips, and looks at its memory on the way.
+
+    Returns:
+        `clips` made; `points`, pairs of clips and resident MiB of the worker; `growth_mib` between the medians of the
+        second and of the last quarter; `flat`, whether that is at most 16 MiB.
+
+    Raises:
+        ValueError: the system does not tell the memory of a process.
+    """
+    if not Path("/proc/self/statm").exists():
+        raise ValueError("--soak reads the memory of a worker from /proc, which this system does not have")
+    loader = build_loader(load(["DATA_LOADER.NUM_WORKERS", 1]), "train")
+    done, epoch, points = 0, 0, []
+    others = {child.pid for child in multiprocessing.active_children()}
+    while done < clips:
+        loader.batch_sampler.set_epoch(epoch)
+        for batch in loader:
+            done += batch.size
+            if done >= clips * len(points) / _SOAK_POINTS:
+                (worker,) = [child for child in multiprocessing.active_children() if child.pid not in others]
+                points.append((done, resident_mib(worker.pid)))
+            if done >= clips:
+                break
+        epoch += 1
+    quarter = max(1, len(points) // 4)
+    early, late = points[quarter : 2 * quarter] or points, points[-quarter:]
+    growth = statistics.median(mib for _, mib in late) - statistics.median(mib for _, mib in early)
+    return {"clips": done, "points": points, "growth_mib": growth, "flat": growth <= FLAT_MIB}
+
+
+def resident_mib(process: int) -> float:
+    """Memory of a process that is in use, shared libraries included."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

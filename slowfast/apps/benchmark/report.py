@@ -1,0 +1,179 @@
+"""What was measured by `benchmark.py`: joined to medians, and as tables."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slowfast.apps.benchmark.compare import BASELINE
+from slowfast.runtime.device import device_name
+
+TITLES = {
+    "forward": "forward, whole clips, eval mode",
+    "train": "training iteration, whole clips",
+    "forward_steps": "prediction by the configuration's own task, eval mode",
+    "train_steps": "training iteration in steps",
+}
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Where and when this is measured."""
+    return {
+        "device": _processor() if device.type == "cpu" else device_name(device),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
+    }
+
+
+def _processor() -> str:
+    """The CPU's name."""
+    path = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", path.read_text()) if path.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def as_rows(arms: Sequence[dict[str, Any]], clips: int) -> list[dict[str, Any]]:
+    """Rows of one work.
+
+    Args:
+        arms: what `compare` gave.
+        clips: of a batch.
+
+    Returns:
+        A row an arm: `name`, `first_seconds`, `ms` with its spread and `clips_per_second`; next to a baseline
+        `of_baseline`, the spread of the ratios of its time to the baseline's in the same round.
+    """
+    base = next((arm["seconds"] for arm in arms if arm["name"] == BASELINE), None)
+    rows = []
+    for arm in arms:
+        seconds = arm["seconds"]
+        row = {
+            "name": arm["name"],
+            "first_seconds": arm["first"],
+            "ms": spread([1000 * value for value in seconds]),
+            "clips_per_second": clips / statistics.median(seconds),
+        }
+        if base:
+            row["of_baseline"] = spread([a / b for a, b in zip(seconds, base, strict=True)])
+        rows.append(row)
+    return rows
+
+
+def format_work(work: str, rows: Sequence[dict[str, Any]]) -> str:
+    """A table of one work, a line an arm."""
+    head = [
+        "",
+        "ms (least - most)",
+        "clips/s",
+        "of baseline (least - most)",
+        "times faster",
+        "first, s",
+        "MiB over idle",
+    ]
+    names = {BASELINE: f"{BASELINE}, end to end" if work == "train_steps" else BASELINE}
+    lines = []
+    for row in rows:
+        ratio = row.get("of_baseline")
+        lines.append(
+            [
+                names.get(row["name"], row["name"]),
+                _with_spread(row["ms"], ".1f"),
+                f"{row['clips_per_second']:.2f}",
+                _with_spread(ratio, ".3f") if ratio else "-",
+                f"{1 / ratio['median']:.2f}" if ratio else "-",
+                f"{row['first_seconds']:.1f}",
+                _mib(row.get("peak_mib")),
+            ]
+        )
+    return f"{TITLES[work]}\n{_table(head, lines)}"
+
+
+def format_points(points: Sequence[dict[str, Any]]) -> str:
+    """A line a point; memory over idle and of the whole process, each also as a share of the first point's."""
+    head = ["point", "s / iteration", "MiB over idle", "of first", "MiB", "of first"]
+    lines = []
+    for point in points:
+        memory = []
+        for key in ("peak_mib", "process_mib"):
+            memory += [f"{point[key]:.0f}", f"{point[key] / points[0][key]:.2f}"]
+        lines.append([point["point"], f"{point['seconds']:.3f}", *memory])
+    return _table(head, lines)
+
+
+def format_steps(points: Sequence[dict[str, Any]]) -> str:
+    """Memory over idle against the number of steps: a line a number, a column an arm, with its share of the first."""
+    arms = list(points[0]["peak_mib"])
+    head = ["steps", "frames", *(f"{'end to end, ' if arm == BASELINE else ''}{arm}" for arm in arms)]
+    lines = []
+    for point in points:
+        cells = []
+        for arm in arms:
+            value, first = point["peak_mib"][arm], points[0]["peak_mib"][arm]
+            cells.append(f"{_mib(value)} ({value / first:.2f})" if value and first else _mib(value))
+        lines.append([str(point["steps"]), str(point["frames"]), *cells])
+    return f"training iteration in steps: peak MiB over idle (of the first line), a process each\n{_table(head, lines)}"
+
+
+def format_data(split: str, figures: dict[str, Any]) -> str:
+    """Tables of loading: milliseconds a clip by stage, and clips a second by the number of workers.
+
+    Args:
+        figures: of a split, as `benchmark_data.measure_data` gives them.
+    """
+    stages, views = figures["stages"], figures["stages"]["views"]
+    title = f"{split}: {'clips' if views == 1 else f'views, {views} a video'}; {stages['clips']} a round, one process"
+    head = ["ms a clip", *stages["first"]["ms"], "all", "of it CPU", "clips/s"] + ([] if views == 1 else ["s / video"])
+    lines = []
+    for name, key in (("first round", "first"), ("median of later", "median")):
+        ms, rate = stages[key]["ms"], stages[key]["clips_per_second"]
+        line = [name, *(f"{value:.2f}" for value in ms.values()), f"{1000 / rate:.2f}"]
+        line += [f"{stages[key]['cpu_ms']:.2f}", f"{rate:.2f}"]
+        lines.append(line + ([] if views == 1 else [f"{views / rate:.3f}"]))
+    text = f"{title}\n{_table(head, lines)}\nclips/s of later rounds: {_with_spread(stages['spread'], '.2f')}"
+    if figures["workers"]:
+        rates = [[str(number), f"{rate:.2f}"] for number, rate in figures["workers"].items()]
+        text += f"\n{_table(['workers', 'clips/s'], rates)}"
+    return text
+
+
+def format_soak(result: dict[str, Any]) -> str:
+    """Memory of a worker against the clips it made, about ten lines, and whether it is flat."""
+    points = result["points"][:: max(1, len(result["points"]) // 10)]
+    table = _table(["clips", "MiB of the worker"], [[str(clips), f"{mib:.1f}"] for clips, mib in points])
+    verdict = "flat" if result["flat"] else "NOT flat"
+    return f"{table}\n{verdict}: {result['growth_mib']:+.1f} MiB from the second to the last quarter"
+
+
+def _with_spread(values: dict[str, float], form: str) -> str:
+    return f"{values['median']:{form}} ({values['min']:{form}} - {values['max']:{form}})"
+
+
+def _mib(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def _table(head: list[str], lines: list[list[str]]) -> str:
+    """Columns of text: the first to the left, the others to the right."""
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if i == 0 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in [head, *lines]
+    )

@@ -1,0 +1,254 @@
+"""Models as graphs for other programs: ONNX, and `torch.export` (.pt2).
+
+A model is one graph; a model that reads in steps is several, with its memory among inputs and outputs. Every file is
+read again and compared with the model before it takes its name. All dimensions but the batch are fixed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from slowfast.apps.dummy_inputs import noise_inputs
+from slowfast.config import cfg_to_yaml
+from slowfast.engine.model_setup import Preparation, prepare_model
+from slowfast.engine.resume import load_test_weights
+from slowfast.engine.task import build_task
+from slowfast.models import build_model
+from slowfast.runtime.logging import get_logger
+from slowfast.runtime.seed import seed_all
+from slowfast.utils.errors import first_line
+
+logger = get_logger(__name__)
+
+ABOUT_NAME = "export.json"
+BATCH = "batch"
+# Largest difference of a file's output from the model's, over the output's largest number.
+TOLERANCE = 1e-4
+_TRACED_BATCH, _OTHER_BATCH = 2, 3  # of 1 the tracer would take that it is always 1
+
+
+@dataclasses.dataclass
+class Graph:
+    """One function of a model.
+
+    Attributes:
+        name: of the file.
+        args: example arguments of the model, dicts and lists of tensors whose first dimension is the batch.
+        inputs, outputs: names of the tensors in the arguments and in the result, in their order.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    inputs: list[str]
+    outputs: list[str]
+
+
+def pathway_names(pathways: int) -> list[str]:
+    """Names of the clips that go in: `clip`, or `slow` and `fast`."""
+    return ["clip"] if pathways == 1 else ["slow", "fast"]
+
+
+def clip_graphs(model: nn.Module, inputs: list[Tensor]) -> list[Graph]:
+    """The one graph of a clip model: clips in, class scores out."""
+    return [Graph("model", (inputs,), pathway_names(len(inputs)), ["scores"])]
+
+
+def example_inputs(cfg: Any, batch: int) -> list[Tensor]:
+    """Clips of noise (batch, 3, T, H, W), one a pathway, of `DATA.NUM_FRAMES` and `DATA.TEST_CROP_SIZE`."""
+    return noise_inputs(cfg, batch, cfg.DATA.TEST_CROP_SIZE, torch.Generator().manual_seed(0))
+
+
+def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = None, opset: int | None = None) -> dict:
+    """Write the graphs of a configuration's model, in eval mode, with the weights that `TEST` asks for.
+
+    Args:
+        output: folder; `GRAPH.onnx`, `GRAPH.pt2` and `export.json`, which tells of them, replace what it holds.
+        formats: of "onnx" and "pt2".
+        batch: None for any number of clips at a time, where the model can be exported so; else this number.
+        opset: version of ONNX's operators; None for the exporter's own choice.
+
+    Returns:
+        What is in `export.json`.
+
+    Raises:
+        FileNotFoundError, ValueError: no such checkpoint, or one that does not fit; a package is missing; the model
+            cannot be exported; or a file does not compute what the model does.
+        OSError: a file cannot be written; what was there is as it was.
+    """
+    writers = [_writer(name) for name in formats]
+    if cfg.DETECTION.ENABLE:
+        raise ValueError(
+            "DETECTION.ENABLE is True; models that score boxes cannot be exported, only those of whole clips"
+        )
+    seed_all(cfg.RNG_SEED)
+    model = build_model(cfg).eval()
+    checkpoint = load_test_weights(model, cfg)
+    # Other programs have ways of their own to compute a convolution.
+    how = Preparation(memory_format="contiguous", fold_norms=cfg.TEST.FOLD_NORMS)
+    model = prepare_model(model, torch.device("cpu"), how, training=False).requires_grad_(False)
+    make_graphs = getattr(build_task(cfg), "export_graphs", clip_graphs)
+    graphs = make_graphs(model, example_inputs(cfg, batch or _TRACED_BATCH))
+    others = make_graphs(model, example_inputs(cfg, batch or _OTHER_BATCH))
+    os.makedirs(output, exist_ok=True)
+    with _scratch(output) as folder:
+        described = [
+            _write_graph(model, graph, other, batch is None, writers, folder, opset)
+            for graph, other in zip(graphs, others, strict=True)
+        ]
+        about = {
+            "graphs": described,
+            "order": "each graph in turn, one a step; the last one again for every further step",
+            "checkpoint": checkpoint,
+            "torch": torch.__version__,
+            "mean": list(cfg.DATA.MEAN),
+            "std": list(cfg.DATA.STD),
+            "config": cfg_to_yaml(cfg),
+        }
+        with open(os.path.join(folder, ABOUT_NAME), "w", encoding="utf-8") as stream:
+            json.dump(about, stream, indent=2)
+        for name in sorted(os.listdir(folder), key=ABOUT_NAME.__eq__):  # what tells of the files comes last
+            os.replace(os.path.join(folder, name), os.path.join(output, name))
+    return about
+
+
+def _write_graph(
+    model: nn.Module,
+    graph: Graph,
+    other: Graph,
+    any_batch: bool,
+    writers: Sequence[Writer],
+    folder: str,
+    opset: int | None,
+) -> dict[str, Any]:
+    """Write and check the files of a graph; `other` has arguments of another batch. What `export.json` says of it."""
+    program, dynamic = trace(model, graph, any_batch)
+    checked = other if dynamic else graph
+    wanted = outputs_of(model, checked)
+    errors = {}
+    for writer in writers:
+        path = os.path.join(folder, f"{graph.name}.{writer.ending}")
+        writer.write(program, graph, path, opset)
+        errors[writer.ending] = compare(wanted, checked, writer.run(path, checked))
+        logger.info("%s.%s: differs by %.1e from the model", graph.name, writer.ending, errors[writer.ending])
+    return _describe(wanted, graph, dynamic, errors)
+
+
+@contextlib.contextmanager
+def _scratch(output: str) -> Iterator[str]:
+    """A folder beside the results, on the same disk, for files that are not checked yet."""
+    folder = tempfile.mkdtemp(prefix=".export-", dir=output)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def trace(model: nn.Module, graph: Graph, any_batch: bool) -> tuple[torch.export.ExportedProgram, bool]:
+    """The graph of `model(*graph.args)`, and whether it takes any number of clips.
+
+    Where it cannot be traced for any number, which is logged, it is for that of the example.
+
+    Raises:
+        ValueError: the model cannot be exported.
+    """
+    if any_batch:
+        size = torch.export.Dim(BATCH)
+        try:
+            return _trace(model, graph, pytree.tree_map(lambda _: {0: size}, graph.args)), True
+        except Exception as error:  # whatever the tracer meets
+            logger.warning(
+                "%s is exported for batches of %d alone (--batch N for others): %s",
+                graph.name,
+                _TRACED_BATCH,
+                first_line(error),
+            )
+    try:
+        return _trace(model, graph, None), False
+    except Exception as error:
+        raise ValueError(
+            f"{type(model).__name__} cannot be exported: PyTorch fails to trace {graph.name} ({first_line(error)})"
+        ) from error
+
+
+def _trace(model: nn.Module, graph: Graph, shapes: Any) -> torch.export.ExportedProgram:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's own modules
+        return torch.export.export(model, graph.args, dynamic_shapes=shapes, strict=False)
+
+
+@torch.no_grad()
+def outputs_of(model: nn.Module, graph: Graph) -> list[Tensor]:
+    """What the model computes of the graph's example arguments."""
+    return pytree.tree_leaves(model(*graph.args))
+
+
+def compare(wanted: Sequence[Tensor], graph: Graph, found: Sequence[Tensor]) -> float:
+    """Largest difference between outputs of a file and of the model, over the largest number of each output.
+
+    Raises:
+        ValueError: it is over `TOLERANCE`, or the outputs have other shapes.
+    """
+    worst = 0.0
+    for name, a, b in zip(graph.outputs, found, wanted, strict=True):
+        if a.shape != b.shape:
+            raise ValueError(f"{graph.name}: the file gives {name} as {tuple(a.shape)}, the model {tuple(b.shape)}")
+        error = float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
+        if not error <= TOLERANCE:
+            raise ValueError(f"{graph.name}: {name} of the file differs by {error:.1e} of the model's largest number")
+        worst = max(worst, error)
+    return worst
+
+
+def _describe(results: Sequence[Tensor], graph: Graph, dynamic: bool, errors: dict[str, float]) -> dict[str, Any]:
+    def tensors(names: Sequence[str], values: Sequence[Tensor]) -> list[dict[str, Any]]:
+        pairs = zip(names, values, strict=True)
+        return [{"name": name, "shape": [BATCH if dynamic else len(v), *v.shape[1:]]} for name, v in pairs]
+
+    return {
+        "name": graph.name,
+        "files": [f"{graph.name}.{ending}" for ending in errors],
+        "inputs": tensors(graph.inputs, pytree.tree_leaves(graph.args)),
+        "outputs": tensors(graph.outputs, results),
+        "difference": errors,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+    """A kind of file: its ending, how to write it, and how to compute with it."""
+
+    ending: str
+    write: Callable[[torch.export.ExportedProgram, Graph, str, int | None], None]
+    run: Callable[[str, Graph], list[Tensor]]
+
+
+def _writer(name: str) -> Writer:
+    if name == "pt2":
+        return Writer("pt2", _write_pt2, _run_pt2)
+    if name == "onnx":
+        from slowfast.apps.export import onnx as export_onnx  # late: it takes packages of an extra
+
+        export_onnx.check_packages()
+        return Writer("onnx", export_onnx.write, export_onnx.run)
+    raise ValueError(f"the format of an export is {name!r}; it must be onnx or pt2")
+
+
+def _write_pt2(program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None) -> None:
+    torch.export.save(program, path)
+
+
+def _run_pt2(path: str, graph: Graph) -> list[Tensor]:
+    with torch.no_grad():
+        return pytree.tree_leaves(torch.export.load(path).module()(*graph.args))

@@ -1,0 +1,325 @@
+"""Features of whole videos, in front of a model's head.
+
+A clip model gives features of clips, which cover the video or are evenly spread over it. A model that reads a video in
+steps goes through it from the first frame to the last, its memory carried all the way, and gives features of steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from slowfast.apps.features.files import FORMAT_VERSION, FeatureFolder, VideoFeatures
+from slowfast.config import cfg_to_yaml
+from slowfast.config.merge import get_key, leaf_keys
+from slowfast.datasets.annotations.video_list import read_paths
+from slowfast.datasets.clips.clip_maker import ClipMaker
+from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, WholeVideos
+from slowfast.datasets.clips.temporal_sampling import WindowTimes
+from slowfast.datasets.loading.unreadable import UnreadableFiles
+from slowfast.datasets.video.open import video_opener
+from slowfast.engine.model_setup import Preparation, prepare_model
+from slowfast.engine.optim_step import autocast, autocast_dtype
+from slowfast.engine.resume import load_test_weights
+from slowfast.engine.task import Task, build_task
+from slowfast.models import build_model
+from slowfast.runtime.consistency import check_agreement, weight_facts
+from slowfast.runtime.device import device_of
+from slowfast.runtime.distributed import (
+    all_gather_object,
+    barrier,
+    get_local_world_size,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
+from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
+from slowfast.runtime.logging import get_logger
+from slowfast.runtime.run_lock import run_lock
+from slowfast.runtime.seed import seed_all
+from slowfast.utils.files import write_whole
+
+logger = get_logger(__name__)
+
+KINDS = ("pooled", "spatial")
+ABOUT_NAME = "features.json"
+LAYER = "forward_features"  # of the model: what it hands to its head
+# What the features of a video do not depend on.
+_INDIFFERENT_SECTIONS = {"TRAIN", "SOLVER", "DATA_LOADER", "TENSORBOARD", "LOGS", "DIST", "MULTIGRID", "EMA"}
+_INDIFFERENT_KEYS = {"OUTPUT_DIR", "NUM_GPUS", "NUM_SHARDS", "SHARD_ID", "LOG_PERIOD", "LOG_MODEL_INFO", "DIST_BACKEND"}
+_INDIFFERENT_KEYS |= {"DATA.PATH_TO_DATA_DIR", "DATA.PATH_PREFIX", "DATA.PATH_LABEL_SEPARATOR", "DATA.SKIP_ROWS"}
+_INDIFFERENT_KEYS |= {"DATA.CACHE_VIDEOS", "DATA.MAX_UNREADABLE_FRACTION", "RNG_SEED"}
+_INDIFFERENT_KEYS |= {"TEST.CHECKPOINT_FILE_PATH", "TEST.ENABLE", "TEST.DATASET", "TEST.SAVE_RESULTS_PATH"}
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureOptions:
+    """What to write where.
+
+    Attributes:
+        output: folder.
+        kind: "pooled", the mean over time and space (C,), or "spatial", the mean over time alone (C, H, W); channels of
+            all pathways one after the other.
+        tile: clips cover the video; False: `TEST.NUM_ENSEMBLE_VIEWS` evenly spread ones. Nothing to models that read in
+            steps.
+        half: write float16.
+        file_format: "npz" or "parquet".
+        one_file: write a file of all videos too.
+        videos: their paths; empty for `csv`.
+        csv: list of videos, `path` or `path label` a line; "" for the test list of the configuration.
+    """
+
+    output: str
+    kind: str = "pooled"
+    tile: bool = True
+    half: bool = False
+    file_format: str = "npz"
+    one_file: bool = False
+    videos: tuple[str, ...] = ()
+    csv: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"the kind of features is {self.kind!r}; it must be one of {', '.join(KINDS)}")
+
+
+def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
+    """Write the features of videos, in `TEST.NUM_SPATIAL_CROPS` crops each; those whose file is there are passed over.
+
+    Returns:
+        `videos`, `written`, `already_there`, and `unreadable`, path -> first cause.
+
+    Raises:
+        FileNotFoundError, ValueError: no such list or checkpoint, one that does not fit, a task that offers no
+            features, or a folder that holds others.
+        OSError: a file cannot be written.
+        UnreadableError: more videos than `DATA.MAX_UNREADABLE_FRACTION` cannot be read; all others are written.
+    """
+    paths, labels = list_videos(cfg, options)
+    task = build_task(cfg)
+    if not hasattr(task, "features"):
+        raise ValueError(f"TASK {cfg.TASK!r} offers no features")
+    folder = FeatureFolder(options.output, options.file_format)
+    with run_lock(options.output):
+        seed_all(cfg.RNG_SEED)
+        device = device_of(cfg)
+        model = build_model(cfg)
+        checkpoint = load_test_weights(model, cfg)
+        check_agreement(lambda: weight_facts(model))
+        about = describe(cfg, options, model, checkpoint, in_steps=hasattr(task, "stream_steps"))
+        keep_together(options.output, about)
+        prepare_model(model, device, Preparation.from_config(cfg), training=False).eval()
+        extraction = Extraction(cfg, options, task, model, device)
+        there, unreadable = extraction.run(paths, labels, folder, about)
+        summary = _summary(paths, there, unreadable)
+        _save_about(options.output, {**about, "result": summary})
+        readable = [path for path in dict.fromkeys(paths) if path not in unreadable]
+        if options.one_file and is_main_process() and readable:
+            logger.info("all of them in %s", folder.join(readable, about))
+        barrier()
+    unreadable.check()
+    return summary
+
+
+def list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int]]:
+    """Paths and labels (-1 for none) of the videos to read.
+
+    Raises:
+        FileNotFoundError, ValueError: no such list, or an empty one.
+    """
+    if options.videos:
+        return list(options.videos), [-1] * len(options.videos)
+    data = cfg.DATA
+    csv = options.csv or os.path.join(data.PATH_TO_DATA_DIR, "test.csv")
+    paths, labels = read_paths(csv, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS)
+    return paths, [-1 if label is None else label for label in labels]
+
+
+def describe(cfg: Any, options: FeatureOptions, model: nn.Module, checkpoint: str, in_steps: bool) -> dict[str, Any]:
+    """How the features are made, for the files."""
+    return {
+        "version": FORMAT_VERSION,
+        "kind": options.kind,
+        "layer": LAYER,
+        "windows": "steps" if in_steps else "clips that cover the video" if options.tile else "clips evenly spread",
+        "dtype": "float16" if options.half else "float32",
+        "model": type(model).__name__,
+        "checkpoint": checkpoint,
+        "weights": weight_facts(model)["weights to start from"],
+        "mixed_precision": str(autocast_dtype(cfg)),
+        "settings": {key: get_key(cfg, key) for key in leaf_keys(cfg) if _matters(key)},
+        "config": cfg_to_yaml(cfg),
+    }
+
+
+def _matters(key: str) -> bool:
+    return key.split(".")[0] not in _INDIFFERENT_SECTIONS and key not in _INDIFFERENT_KEYS
+
+
+def keep_together(output: str, about: dict[str, Any]) -> None:
+    """Note in the folder how its features are made.
+
+    Raises:
+        ValueError: it holds features that are made otherwise; says what differs.
+    """
+    path = os.path.join(output, ABOUT_NAME)
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8") as stream:
+            found = _flat(json.load(stream))
+        wanted = _flat(json.loads(json.dumps(about)))
+        names = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+        if names:
+            lines = [f"  {name}: {found.get(name)} there, {wanted.get(name)} now" for name in names]
+            raise ValueError(
+                f"{output} holds features that were made otherwise; name another folder\n" + "\n".join(lines)
+            )
+    barrier()  # nobody writes before all have looked
+    _save_about(output, about)
+
+
+def _flat(about: dict[str, Any]) -> dict[str, Any]:
+    """What has to agree: weights count, not the file they came from."""
+    rest = {key: about.get(key) for key in about if key not in ("settings", "config", "checkpoint", "result")}
+    return {**rest, **about.get("settings", {})}
+
+
+def _save_about(output: str, about: dict[str, Any]) -> None:
+    text = json.dumps(about, indent=2) + "\n"
+    write_whole(os.path.join(output, ABOUT_NAME), lambda stream: stream.write(text.encode()))
+
+
+def _summary(paths: Sequence[str], there: set[str], unreadable: UnreadableFiles) -> dict[str, Any]:
+    videos = len(set(paths))
+    written = videos - len(there) - len(unreadable)
+    logger.info("%d videos: %d written, %d were there, %d unreadable", videos, written, len(there), len(unreadable))
+    return {"videos": videos, "written": written, "already_there": len(there), "unreadable": dict(unreadable)}
+
+
+class Extraction:
+    """A model going over videos.
+
+    Args:
+        task: says what the features are, and the steps, if any.
+        model: prepared, in eval mode.
+    """
+
+    def __init__(self, cfg: Any, options: FeatureOptions, task: Task, model: nn.Module, device: torch.device) -> None:
+        self.cfg, self.options, self.task, self.model, self.device = cfg, options, task, model, device
+        self.dtype = autocast_dtype(cfg)
+        self.settings = ClipSettings.from_config(cfg, "test")
+
+    def run(
+        self, paths: Sequence[str], labels: Sequence[int], folder: FeatureFolder, about: dict[str, Any]
+    ) -> tuple[set[str], UnreadableFiles]:
+        """Write what is not there yet, each process its share.
+
+        Returns:
+            The videos whose files were there, and those that cannot be read, of all processes.
+        """
+        label_of = dict(zip(paths, labels, strict=True))
+        unique = list(label_of)
+        there = {path for path in unique if folder.has(path)}
+        barrier()  # all processes have the same list
+        todo = [number for number, path in enumerate(unique) if path not in there]
+        unreadable = UnreadableFiles(len(unique), self.cfg.DATA.MAX_UNREADABLE_FRACTION, "left out")
+        bar = tqdm(
+            total=len(unique), initial=len(there), unit="video", disable=not is_main_process(), dynamic_ncols=True
+        )
+        begun: dict[int, _Video] = {}
+        with bar, worker_deaths_explained():
+            for chunk in self._loader(unique, todo[get_rank() :: get_world_size()]):
+                path = unique[chunk.video]
+                if chunk.cause:
+                    unreadable.add(path, chunk.cause)
+                    begun.pop(chunk.video, None)
+                else:
+                    video = begun.setdefault(chunk.video, _Video())
+                    video.add(chunk, *self._features(chunk, video.memory))
+                if chunk.is_last and not chunk.cause:
+                    folder.write(begun.pop(chunk.video).record(path, label_of[path], self.settings), about)
+                if chunk.is_last:
+                    # The others' shares are about as large, and as far.
+                    bar.update(min(get_world_size(), bar.total - bar.n))
+        for others in all_gather_object(dict(unreadable)):
+            unreadable.update_from(others.items())
+        return there, unreadable
+
+    def _loader(self, paths: Sequence[str], numbers: Sequence[int]) -> DataLoader:
+        open_video, crops = video_opener(self.cfg), self.settings.spatial_views
+        steps = getattr(self.task, "stream_steps", None)
+        windows = StepWindows(self.settings, steps) if steps else ClipWindows(self.settings, self.options.tile)
+        # A step needs the memory of the one before.
+        at_once = 1 if steps else max(1, self.cfg.TEST.BATCH_SIZE // get_local_world_size() // crops)
+        clips = ClipMaker(self.settings, open_video, WindowTimes())
+        workers = min(self.cfg.DATA_LOADER.NUM_WORKERS, len(numbers))
+        loader = DataLoader(
+            WholeVideos(paths, numbers, open_video, windows, clips, at_once),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=self.cfg.DATA_LOADER.PREFETCH_FACTOR if workers else None,
+            worker_init_fn=_one_thread,
+        )
+        shield_workers(loader)
+        return loader
+
+    @torch.no_grad()
+    def _features(self, chunk: Chunk, memory: Any) -> tuple[np.ndarray, Any]:
+        """Rows (windows here x crops, C, ...) and the memory after them."""
+        inputs = [clip.to(self.device, non_blocking=True) for clip in chunk.inputs]
+        with autocast(self.device, self.dtype):
+            features, memory = self.task.features(self.model, inputs, memory)
+        reduced = reduce_features(features, self.options.kind)
+        return reduced.to(torch.float16 if self.options.half else torch.float32).cpu().numpy(), memory
+
+
+def reduce_features(features: Sequence[torch.Tensor], kind: str) -> torch.Tensor:
+    """Features (B, C, T, H, W) a pathway as one tensor of float32: (B, C) pooled, (B, C, H, W) spatial."""
+    dims = (2, 3, 4) if kind == "pooled" else (2,)
+    return torch.cat([pathway.float().mean(dim=dims) for pathway in features], dim=1)
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)  # workers are the parallelism
+
+
+class _Video:
+    """The rows of a video that is being read, and its memory."""
+
+    def __init__(self) -> None:
+        self.memory: Any = None
+        self._rows: list[np.ndarray] = []
+        self._frames: list[tuple[int, int]] = []
+        self._last: Chunk | None = None
+
+    def add(self, chunk: Chunk, rows: np.ndarray, memory: Any) -> None:
+        self.memory = memory
+        self._rows.append(rows)
+        self._frames += chunk.frames
+        self._last = dataclasses.replace(chunk, inputs=[])
+
+    def record(self, path: str, label: int, settings: ClipSettings) -> VideoFeatures:
+        """What goes to its file."""
+        crops, last = settings.spatial_views, self._last
+        frames = np.array(self._frames).repeat(crops, axis=0)
+        windows = len(self._frames)
+        return VideoFeatures(
+            path=path,
+            label=label,
+            fps=last.fps,
+            num_frames=last.num_frames,
+            features=np.concatenate(self._rows),
+            window=np.arange(windows).repeat(crops),
+            crop=np.tile(np.arange(crops), windows),
+            frames=frames,
+            times=(frames + [0, 1]) / last.fps,
+        )

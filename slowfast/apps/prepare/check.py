@@ -1,0 +1,269 @@
+"""Everything that can be known to be wrong with the data of a configuration, before a run finds out."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from slowfast.apps.prepare.check_report import Report, SplitFacts
+from slowfast.apps.prepare.file_pool import Lost, work_on
+from slowfast.apps.prepare.json_log import ProbeCache
+from slowfast.apps.prepare.probe import Facts, probe
+from slowfast.datasets.annotations.line_errors import WrongLines, collecting
+from slowfast.datasets.build import build_dataset, classes_seen
+from slowfast.datasets.loading.unreadable import UnreadableError
+from slowfast.datasets.video.open import video_opener
+from slowfast.datasets.video.reader import VideoReader
+
+# By how much the length of a video may differ from what is annotated: seconds, and a share of them.
+LENGTH_TOLERANCE = (0.5, 0.05)
+# Published lists of AVA's frames go on for so long after the last key frame, generously.
+SECONDS_AFTER = 60
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What to look at.
+
+    Attributes:
+        splits: of train, val, test.
+        workers: processes.
+        sample: look at so many videos of a split, evenly spread; 0 for all.
+        thorough: decode every frame, not the first, the middle and the last of each video.
+        cache: file that keeps what is found out about videos; "" for none.
+        limit: wrong lines of a split that are kept.
+        allowed: kinds of findings that do not make the check fail.
+    """
+
+    splits: Sequence[str] = ("train", "val", "test")
+    workers: int = 0
+    sample: int = 0
+    thorough: bool = False
+    cache: str = ""
+    limit: int = 100
+    allowed: Sequence[str] = ()
+
+
+@dataclass
+class _Split:
+    """A split as its data set has it, and what was found out about its videos (by the name the set has for them)."""
+
+    name: str
+    dataset: Any
+    open_video: Callable[[str], VideoReader]
+    videos: list[str]
+    facts: dict[str, Facts] = field(default_factory=dict)
+
+    def images(self, video: str) -> Sequence[str]:
+        """The files of a video that is made of listed images."""
+        paths = getattr(self.open_video, "paths", None)
+        return paths[video] if paths is not None and video in paths else ()
+
+    @functools.cached_property
+    def places(self) -> dict[str, str]:
+        """Where a video is, which is the same in all splits."""
+        return {video: os.path.realpath((self.images(video) or [video])[0]) for video in self.videos}
+
+
+def check(cfg: Any, options: CheckOptions) -> Report:
+    """Read all annotations and probe all videos of the configured data sets.
+
+    The data sets themselves are built, passing over wrong lines, so what is checked is what a run would read.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATA.CACHE_VIDEOS = False
+    report = Report(cfg.MODEL.NUM_CLASSES, options.allowed)
+    splits = [split for name in options.splits if (split := _read(cfg, name, report, options.limit)) is not None]
+    how = f"{cfg.DATA.DECODING_BACKEND}{' every frame' if options.thorough else ''}"
+    with ProbeCache(options.cache, how) as cache:
+        for split in splits:
+            _probe(split, cache, options)
+            _account(split, report)
+            _compare_lengths(cfg, split, report)
+    _compare(splits, report)
+    return report
+
+
+def _read(cfg: Any, name: str, report: Report, limit: int) -> _Split | None:
+    """Build a data set; None where that fails for good."""
+    wrong = WrongLines(limit)
+    try:
+        with collecting(wrong):
+            dataset = build_dataset(cfg, name)
+    except (ValueError, OSError, UnreadableError) as error:
+        dataset = None
+        report.add("list", name, "the data set cannot be read", [str(error)])
+    _sort_wrong(wrong, name, report)
+    if dataset is None:
+        return None
+    videos = _videos_of(dataset)
+    split = _Split(name, dataset, getattr(dataset, "open_video", None) or video_opener(cfg), videos)
+    key = cfg.TEST.DATASET if name == "test" else cfg.TRAIN.DATASET
+    report.splits[name] = SplitFacts(key, len(dict.fromkeys(videos)), len(dataset))
+    _count_labels(dataset, name, report)
+    return split
+
+
+def _videos_of(dataset: Any) -> list[str]:
+    """The videos that a data set reads; of one with boxes those that have any."""
+    if getattr(dataset, "has_boxes", False):
+        return list(dict.fromkeys(video for video, _ in dataset.key_frames))
+    return list(getattr(dataset, "videos", None) or getattr(dataset, "paths", ()))
+
+
+def _sort_wrong(wrong: WrongLines, split: str, report: Report) -> None:
+    """Findings of wrong lines by what is wrong with them."""
+    kinds: dict[str, list[str]] = {"wrong-line": [], "label-range": [], "box-outside": []}
+    for message in wrong:
+        outside = "outside" in message and "MODEL.NUM_CLASSES" in message
+        kinds["label-range" if outside else "box-outside" if "out of the picture" in message else "wrong-line"].append(
+            message
+        )
+    texts = {
+        "wrong-line": "lines that cannot be read",
+        "label-range": "labels outside the classes; is MODEL.NUM_CLASSES right?",
+        "box-outside": "boxes that reach out of the picture",
+    }
+    for kind, messages in kinds.items():
+        report.add(kind, split, texts[kind], messages)
+    if wrong.count > len(wrong):
+        report.add("wrong-line", split, "more wrong lines", [], wrong.count - len(wrong))
+
+
+def _count_labels(dataset: Any, split: str, report: Report) -> None:
+    """Classes that occur, and those that do not."""
+    facts = report.splits[split]
+    if getattr(dataset, "has_boxes", False):
+        facts.key_frames = len(dataset.key_frames)
+        facts.boxes = sum(dataset.box_counts)
+    seen = classes_seen(dataset)
+    if seen is None:
+        return
+    known = [number - 1 for number in getattr(dataset, "class_ids", ())] or range(report.num_classes)
+    names = getattr(dataset, "class_names", {})
+    facts.classes_seen = len(seen & set(known))
+    lacking = [str(names.get(number + 1, number)) for number in known if number not in seen]
+    report.add("class-without-samples", split, f"of {len(known)} classes those without a sample", lacking)
+
+
+def _probe(split: _Split, cache: ProbeCache, options: CheckOptions) -> None:
+    """Facts of the videos, from the cache or by looking."""
+    videos = list(dict.fromkeys(split.videos))
+    if 0 < options.sample < len(videos):
+        videos = [videos[len(videos) * i // options.sample] for i in range(options.sample)]
+    left = []
+    for video in videos:
+        facts = cache.get(video, split.images(video))
+        if facts is None:
+            left.append(video)
+        else:
+            split.facts[video] = facts
+    look = functools.partial(probe, split.open_video, options.thorough)
+    for video, facts in work_on(look, left, options.workers, f"probing {split.name}"):
+        if isinstance(facts, Lost):
+            split.facts[video] = Facts(cause=facts.cause)
+        else:
+            split.facts[video] = facts
+            cache.put(video, split.images(video), facts)
+
+
+def _account(split: _Split, report: Report) -> None:
+    """What the facts of a split come to."""
+    totals, found = report.splits[split.name], split.facts
+    readable = {video: facts for video, facts in found.items() if not facts.cause}
+    totals.probed, totals.unreadable = len(found), len(found) - len(readable)
+    totals.frames = sum(facts.frames for facts in readable.values())
+    totals.seconds = round(sum(facts.frames / facts.fps for facts in readable.values()), 3)
+    causes = {video: facts.cause for video, facts in found.items() if facts.cause and not facts.missing}
+    lines = [f"{video}: {cause}" for video, cause in causes.items()]
+    report.add("unreadable", split.name, f"of {len(found)} videos those that cannot be read", lines)
+    _compare_with_disk(split, report)
+    counts = Counter(split.places[video] for video in split.videos)
+    twice = [f"{place}: {count} times" for place, count in counts.items() if count > 1]
+    report.add("same-path", split.name, "videos that are listed more than once", twice)
+    _look_for_copies(split, readable, report)
+    _look_at_clips(split, readable, report)
+
+
+def _compare_with_disk(split: _Split, report: Report) -> None:
+    """Images that are listed and not there, or there and not listed in a folder of one video alone."""
+    users = Counter(os.path.dirname(images[0]) for video in split.videos if (images := split.images(video)))
+    lines = []
+    for video, facts in split.facts.items():
+        listed = len(split.images(video))
+        if facts.missing:
+            lines.append(f"{video}: {facts.missing} of {listed} images are not there, such as {facts.cause}")
+        elif facts.other and users[facts.folder] == 1:
+            lines.append(f"{video}: {listed} images are listed, {listed + facts.other} are in {facts.folder}")
+    report.add("frame-count", split.name, "videos with another number of frames on disk than in the list", lines)
+
+
+def _compare_lengths(cfg: Any, split: _Split, report: Report) -> None:
+    """Videos whose length is not what the annotations say: as a rule of images extracted at another rate."""
+    expected = getattr(split.dataset, "annotated_seconds", None)
+    if expected is not None:
+        seconds = {video: f.frames / f.fps for video, f in split.facts.items() if not f.cause}
+        lines = [
+            f"{video}: {seconds[video]:.1f} s, the annotations say {length:.1f} s"
+            for video, length in zip(split.videos, expected, strict=True)
+            if video in seconds and abs(seconds[video] - length) > LENGTH_TOLERANCE[0] + LENGTH_TOLERANCE[1] * length
+        ]
+        report.add("frame-count", split.name, "videos of another length than annotated", lines)
+    if getattr(split.dataset, "has_boxes", False) and cfg.AVA.KEY_SECONDS:
+        most = (cfg.AVA.KEY_SECONDS[1] - cfg.AVA.FIRST_SECOND + SECONDS_AFTER) * cfg.AVA.FPS
+        lines = [f"{video}: {facts.frames} images" for video, facts in split.facts.items() if facts.frames > most]
+        text = f"videos with more images than AVA.FPS {cfg.AVA.FPS:g} gives; were they extracted at another rate?"
+        report.add("frame-count", split.name, text, lines)
+
+
+def _look_for_copies(split: _Split, readable: dict[str, Facts], report: Report) -> None:
+    by_content: dict[str, list[str]] = {}
+    for video, facts in readable.items():
+        by_content.setdefault(facts.digest, []).append(video)
+    groups = [videos for videos in by_content.values() if len({split.places[video] for video in videos}) > 1]
+    copies = [" = ".join(videos) for videos in groups]
+    report.add("same-content", split.name, "videos that are there more than once under different names", copies)
+
+
+def _look_at_clips(split: _Split, readable: dict[str, Facts], report: Report) -> None:
+    """Clips in which a frame repeats, and test views that are the same."""
+    clips = getattr(split.dataset, "clips", None)
+    if clips is None or getattr(split.dataset, "has_boxes", False):
+        return
+    s, times = clips.settings, clips.times
+    short, alike = [], []
+    for video, facts in readable.items():
+        frames = times.centre(facts.frames, facts.fps, s)
+        if len(set(frames)) < len(frames):
+            short.append(f"{video}: {facts.frames} frames at {facts.fps:g} a second")
+        if split.name == "test" and s.temporal_views > 1:
+            views = {tuple(times.view(facts.frames, facts.fps, s, view)) for view in range(s.temporal_views)}
+            if len(views) < s.temporal_views:
+                alike.append(f"{video}: {len(views)} different ones of {s.temporal_views}")
+    text = f"videos too short for a clip ({s.num_frames} x {s.sampling_rate} frames), in which frames repeat"
+    report.add("short", split.name, text, short)
+    report.add("duplicate-view", split.name, "videos of which test views show the same frames", alike)
+
+
+def _compare(splits: Iterable[_Split], report: Report) -> None:
+    """Videos of training that are also evaluated on."""
+    by_name = {split.name: split for split in splits}
+    train = by_name.get("train")
+    for other in (by_name.get("val"), by_name.get("test")):
+        if train is None or other is None:
+            continue
+        places, contents = set(train.places.values()), {f.digest for f in train.facts.values() if f.digest}
+        both = [
+            video
+            for video, place in other.places.items()
+            if place in places or (video in other.facts and other.facts[video].digest in contents)
+        ]
+        report.add("overlap", f"train+{other.name}", f"videos of {other.name} that are trained on", both)

@@ -1,0 +1,203 @@
+"""Frames and lists of frames in the published form, from the videos of Charades, AVA and Something-Something."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from slowfast.apps.prepare.extract_frames import Extracted, ExtractOptions, count_images, extract
+from slowfast.apps.prepare.file_pool import Lost, work_on
+from slowfast.datasets.annotations.ava_boxes import read_boxes
+from slowfast.datasets.annotations.charades import read_annotations
+from slowfast.datasets.annotations.frame_list import COLUMNS
+from slowfast.datasets.annotations.kinetics import split_of_name, stem, video_files
+from slowfast.utils.files import replace_whole
+
+ANY_CLASS = 10**6
+HOURS = 3600.0
+
+
+@dataclass(frozen=True)
+class ListedVideo:
+    """A video that an annotation file names.
+
+    Attributes:
+        name: of its file and of the folder of its frames.
+        labels: images a second -> (n, 3): class, first and last image, of what it shows; None for no labels.
+        seconds: its length by the annotations; 0 where they do not tell.
+    """
+
+    name: str
+    labels: Callable[[float], np.ndarray] | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class FrameFormat:
+    """How a data set has its frames.
+
+    Attributes:
+        options: of the extraction as published.
+        read: annotation file -> its videos.
+        least_seconds: after the first image, at which there must still be one; 0 for no such rule.
+    """
+
+    options: ExtractOptions
+    read: Callable[[str], list[ListedVideo]]
+    least_seconds: float = 0.0
+
+
+def _read_charades(path: str) -> list[ListedVideo]:
+    return [ListedVideo(video.name, video.spans, video.length) for video in read_annotations(path, ANY_CLASS)]
+
+
+def _read_ava(path: str) -> list[ListedVideo]:
+    return [ListedVideo(name) for name in dict.fromkeys(read_boxes(path, ANY_CLASS).names)]
+
+
+def _read_ssv2(path: str) -> list[ListedVideo]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            names = [str(entry["id"]) for entry in json.load(stream)]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not a list of videos with an id each ({type(error).__name__}: {error}), as in "
+            "something-something-v2-train.json"
+        ) from None
+    if not names:
+        raise ValueError(f"{path} names no video")
+    return [ListedVideo(name) for name in dict.fromkeys(names)]
+
+
+FORMATS = {
+    "charades": FrameFormat(ExtractOptions(24.0, mark="-"), _read_charades),
+    # Published lists have the 901 seconds from the 900th on; the last key frame is of second 1798.
+    "ava": FrameFormat(ExtractOptions(30.0, 900.0, 1801.0), _read_ava, 898.0),
+    "ssv2": FrameFormat(ExtractOptions(12.0), _read_ssv2),
+}
+
+
+@dataclass
+class FrameReport:
+    """What became of the videos: images of each, causes of those that have none, and what is odd about their number."""
+
+    images: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    odd: dict[str, str] = field(default_factory=dict)
+    lists: dict[str, int] = field(default_factory=dict)
+
+
+def prepare_frames(
+    name: str, options: ExtractOptions, annotations: Sequence[str], videos: str, output: str, lists: str, workers: int
+) -> FrameReport:
+    """Extract the frames of all annotated videos and write a list for each annotation file.
+
+    Args:
+        name: one of `FORMATS`.
+        options: of the extraction.
+        annotations: the authors' files, whose names tell the split; none: every video of the folder, in frames.csv.
+        videos: folder below which the videos lie.
+        output: folder for the frames.
+        lists: folder for train.csv and val.csv.
+        workers: processes.
+
+    Raises:
+        FileNotFoundError, ValueError: the annotations or the folder are not what they should be.
+        OSError: a file cannot be written.
+    """
+    if not options.fps and name == "charades":
+        raise ValueError("every frame (0 frames a second) is impossible for charades, whose labels are in seconds")
+    paths = {stem(os.path.basename(path)): path for path in video_files(os.path.abspath(videos))}
+    if not paths:
+        raise ValueError(f"{videos} holds no video file")
+    splits = _splits(FORMATS[name], annotations) or {"frames": [ListedVideo(video) for video in paths]}
+    # Without annotations the videos are the user's own, of any length.
+    least_seconds = FORMATS[name].least_seconds if annotations else 0.0
+    report = FrameReport()
+    wanted = list(dict.fromkeys(video.name for listed in splits.values() for video in listed))
+    report.failed = {video: f"it is not in {videos}" for video in wanted if video not in paths}
+    tasks = [(video, paths[video]) for video in wanted if video in paths]
+    if not tasks:
+        raise ValueError(f"{videos} holds none of the {len(wanted)} videos of the annotations, such as {wanted[0]}")
+    os.makedirs(output, exist_ok=True)
+    work = functools.partial(extract, options, output)
+    for (video, _), result in work_on(work, tasks, workers, "extracting", 6 * HOURS):
+        done = Extracted(cause=result.cause) if isinstance(result, Lost) else result
+        if done.cause:
+            report.failed[video] = done.cause
+        else:
+            report.images[video] = done.images
+    os.makedirs(lists, exist_ok=True)
+    for split, listed in splits.items():
+        there = [video for video in listed if video.name in report.images]
+        lines = _lines(there, options, report.images)
+        replace_whole(os.path.join(lists, f"{split}.csv"), lambda stream, lines=lines: stream.writelines(lines))
+        report.lists[split] = len(there)
+        report.odd |= _odd(there, least_seconds, options, report.images, output)
+    return report
+
+
+def _splits(form: FrameFormat, annotations: Sequence[str]) -> dict[str, list[ListedVideo]]:
+    splits: dict[str, list[ListedVideo]] = {}
+    for path in annotations:
+        split = split_of_name(path)
+        if split == "test" and form is FORMATS["charades"]:
+            split = "val"  # Charades' test videos are what others call validation
+        if not split or split in splits:
+            raise ValueError(
+                f"{path}: " + (f"there is a file for {split} already" if split else "no train, val or test in its name")
+            )
+        splits[split] = form.read(path)
+    return splits
+
+
+def _lines(videos: list[ListedVideo], options: ExtractOptions, images: dict[str, int]) -> Iterator[bytes]:
+    """The list of frames of these videos."""
+    yield (" ".join(COLUMNS) + "\n").encode()
+    for number, video in enumerate(videos):
+        count, labels = images[video.name], [""] * images[video.name]
+        if video.labels is not None:
+            labels = _texts(video.labels(options.fps), count)
+        for image in range(count):
+            line = f'{video.name} {number} {image} {options.image(video.name, image)} "{labels[image]}"\n'
+            yield line.encode("utf-8", "surrogateescape")
+
+
+def _texts(spans: np.ndarray, count: int) -> list[str]:
+    """The classes of each image, a list with commas."""
+    classes: list[list[int]] = [[] for _ in range(count)]
+    for number, first, last in sorted(spans.tolist()):
+        for image in range(first, min(last, count - 1) + 1):
+            if number not in classes[image]:
+                classes[image].append(number)
+    return [",".join(map(str, numbers)) for numbers in classes]
+
+
+def _odd(
+    videos: list[ListedVideo], least_seconds: float, options: ExtractOptions, images: dict[str, int], output: str
+) -> dict[str, str]:
+    """Videos whose number of images is not what the list or the annotations say."""
+    odd = {}
+    for video in videos:
+        count = images[video.name]
+        there = count_images(os.path.join(output, video.name))
+        if there != count:
+            odd[video.name] = f"{count} images are listed, {there} are in its folder"
+        elif options.fps and video.seconds and abs(count / options.fps - video.seconds) > 1.5:
+            odd[video.name] = f"{count} images are {count / options.fps:.1f} s; the annotations say {video.seconds:g} s"
+        elif options.fps and least_seconds and count <= least_seconds * options.fps:
+            odd[video.name] = (
+                f"{count} images are {count / options.fps:.1f} s; the last key frame is {least_seconds:g} s after "
+                "the first image"
+            )
+    return odd
+
+
+def with_overrides(name: str, **given: float | int | None) -> ExtractOptions:
+    """The published options of a format with those that are not None in place of its own."""
+    return replace(FORMATS[name].options, **{key: value for key, value in given.items() if value is not None})

@@ -1,0 +1,231 @@
+"""From Kinetics as it is published and downloaded to the lists that training reads, and what of it is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from slowfast.apps.prepare.file_pool import Lost, work_on
+from slowfast.apps.prepare.probe import Facts, probe
+from slowfast.apps.prepare.resize import ResizeOptions, resize_set
+from slowfast.datasets.annotations.kinetics import Segment, VideoFolder, chosen_classes, read_segments, video_files
+from slowfast.datasets.clips import temporal_sampling as sampling
+from slowfast.datasets.video import open as decode
+from slowfast.utils.files import replace_whole
+from slowfast.utils.rng import SPLITS
+
+TARGET_FPS = 30.0  # at which the published settings count
+# A file longer than its segment by this many seconds was probably never cut out of its video.
+UNTRIMMED_S = 2.0
+FATES = ("listed", "missing", "unreadable")
+
+
+@dataclasses.dataclass(frozen=True)
+class KineticsOptions:
+    """What to make of what.
+
+    Attributes:
+        annotations: the CSV files; none: videos are only resized.
+        videos: folder below which the videos lie.
+        output: folder for the lists, classes.txt and coverage.json.
+        classes: file that names some of the classes, one a line; "" for all.
+        test: what test.csv lists: "test", "val", or "auto": the test videos if their labels are known, else those of
+            validation.
+        separator: between path and label.
+        relative: write paths relative to the folder of the videos.
+        frames, rate: of a clip, for the count of videos that are shorter.
+        probe: look into every file; without it none is found to be unreadable or short.
+        resize: None to use the videos as they are.
+        resized: folder of the resized copies.
+        workers: processes.
+    """
+
+    annotations: tuple[str, ...]
+    videos: str
+    output: str
+    classes: str = ""
+    test: str = "auto"
+    separator: str = " "
+    relative: bool = False
+    frames: int = 8
+    rate: int = 8
+    probe: bool = True
+    resize: ResizeOptions | None = None
+    resized: str = ""
+    workers: int = 0
+
+    @property
+    def root(self) -> str:
+        """The folder whose videos the lists name."""
+        return os.path.abspath(self.resized if self.resize else self.videos)
+
+
+@dataclasses.dataclass
+class Entry:
+    """An annotated segment and the file found for it ("" for none), and what is known of that."""
+
+    segment: Segment
+    path: str
+    facts: Facts = Facts()
+
+    def fate(self) -> str:
+        """Missing, unreadable or listed."""
+        return "missing" if not self.path else "unreadable" if self.facts.cause else "listed"
+
+
+def prepare(options: KineticsOptions) -> dict[str, Any]:
+    """Write the lists, the class names and the report, which is also returned.
+
+    Raises:
+        FileNotFoundError, ValueError: the annotations, the class file or the folder are not what they should be, or
+            none of the videos is there.
+        OSError: a file cannot be written.
+    """
+    segments = [segment for path in options.annotations for segment in read_segments(path)]
+    classes = sorted({segment.label for segment in segments if segment.label})
+    if options.classes:
+        classes = sorted(chosen_classes(options.classes, classes))
+    known = {"", *classes}
+    segments = [segment for segment in segments if segment.label in known]
+    folder = VideoFolder(os.path.abspath(options.videos))
+    entries = [Entry(segment, folder.find(segment)) for segment in dict.fromkeys(segments)]
+    found = {entry.path for entry in entries if entry.path}
+    if not found:
+        example = segments[0]
+        raise ValueError(
+            f"{options.videos} holds {folder.num_files} video files, but none of the {len(entries)} that the "
+            f"annotations name; they should be called like {example.name}.mp4 or {example.youtube_id}.mp4"
+        )
+    if options.resize:
+        _resize(entries, folder.root, options)
+    if options.probe:
+        _probe(entries, options.workers)
+    os.makedirs(options.output, exist_ok=True)
+    report = {
+        "clip": {"frames": options.frames, "rate": options.rate, "fps": TARGET_FPS},
+        "classes": len(classes),
+        "probed": options.probe,
+        "lists": _write_lists(entries, classes, options),
+        "splits": _by_split(entries, segments, options),
+        "files_without_annotation": folder.num_files - len(found),
+        "by_class": _by_class(entries, classes),
+        "missing": {split: _names(entries, split) for split in SPLITS},
+        "unreadable": {entry.path: entry.facts.cause for entry in entries if entry.fate() == "unreadable"},
+        "short": {entry.path: entry.facts.frames for entry in entries if is_short(entry.facts, options)},
+        "untrimmed": [entry.path for entry in entries if is_untrimmed(entry)],
+    }
+    _write(options, "classes.txt", "".join(f"{name}\n" for name in classes))
+    _write(options, "coverage.json", json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def resize_folder(options: KineticsOptions) -> dict[str, Any]:
+    """Resize every video below the folder, annotated or not; the number of copies and the causes of failures.
+
+    Raises:
+        FileNotFoundError, ValueError: no such folder, or no video in it.
+        OSError: a copy cannot be written.
+    """
+    root = os.path.abspath(options.videos)
+    paths = list(video_files(root))
+    if not paths:
+        raise ValueError(f"{options.videos} holds no video file")
+    causes = {
+        source: cause for source, _, cause in resize_set(paths, root, options.root, options.resize, options.workers)
+    }
+    failed = {source: cause for source, cause in sorted(causes.items()) if cause}
+    return {"videos": len(paths), "resized": len(paths) - len(failed), "unreadable": failed}
+
+
+def is_short(facts: Facts, options: KineticsOptions) -> bool:
+    """Whether a clip reaches past the end of the video, whose last frame it then repeats."""
+    span = sampling.clip_span(options.frames, options.rate, facts.fps, TARGET_FPS)
+    return 0 < facts.frames < span
+
+
+def is_untrimmed(entry: Entry) -> bool:
+    """Whether the file is clearly longer than the segment it stands for."""
+    facts, segment = entry.facts, entry.segment
+    return facts.frames > 0 and facts.frames / facts.fps > segment.end - segment.start + UNTRIMMED_S
+
+
+def _resize(entries: list[Entry], root: str, options: KineticsOptions) -> None:
+    """Put the copies in place of the files, or the cause why there is none."""
+    paths = [entry.path for entry in entries if entry.path]
+    copies = {source: rest for source, *rest in resize_set(paths, root, options.root, options.resize, options.workers)}
+    for entry in entries:
+        if entry.path:
+            copy, cause = copies[entry.path]
+            entry.path, entry.facts = (entry.path, Facts(cause=cause)) if cause else (copy, entry.facts)
+
+
+def _probe(entries: list[Entry], workers: int) -> None:
+    paths = list(dict.fromkeys(entry.path for entry in entries if entry.fate() == "listed"))
+    look = functools.partial(probe, decode.open, False)
+    facts = {}
+    for path, found in work_on(look, paths, workers, "probing"):
+        facts[path] = Facts(cause=found.cause) if isinstance(found, Lost) else found
+    for entry in entries:
+        entry.facts = facts.get(entry.path, entry.facts)
+
+
+def _write_lists(entries: list[Entry], classes: Sequence[str], options: KineticsOptions) -> dict[str, str]:
+    """Write a list for every split of which there are videos; split -> the split whose videos it lists."""
+    label_of = {name: number for number, name in enumerate(classes)}
+    lines: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for entry in entries:
+        if entry.fate() == "listed" and entry.segment.label:
+            path = os.path.relpath(entry.path, options.root) if options.relative else entry.path
+            lines[entry.segment.split].append(f"{path}{options.separator}{label_of[entry.segment.label]}\n")
+    test = "test" if options.test == "test" or (options.test == "auto" and lines["test"]) else "val"
+    lists = {split: split for split in SPLITS} | {"test": test}
+    lists = {split: origin for split, origin in lists.items() if lines[origin]}
+    for split, origin in lists.items():
+        _write(options, f"{split}.csv", "".join(lines[origin]))
+    return lists
+
+
+def _by_split(entries: list[Entry], segments: list[Segment], options: KineticsOptions) -> dict[str, dict[str, int]]:
+    rows = {}
+    for split in SPLITS:
+        own = [entry for entry in entries if entry.segment.split == split]
+        if own:
+            fates = Counter(entry.fate() for entry in own)
+            rows[split] = {
+                "annotated": len(own),
+                "found": len(own) - fates["missing"],
+                **{fate: fates[fate] for fate in FATES},
+                "without_label": sum(not entry.segment.label for entry in own),
+                "annotated_again": sum(segment.split == split for segment in segments) - len(own),
+                "short": sum(is_short(entry.facts, options) for entry in own),
+                "untrimmed": sum(map(is_untrimmed, own)),
+            }
+    return rows
+
+
+def _by_class(entries: list[Entry], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    counts: Counter = Counter()
+    for entry in entries:
+        counts[entry.segment.label, entry.segment.split, entry.fate()] += 1
+    return {
+        name: {
+            "label": label,
+            **{split: {fate: counts[name, split, fate] for fate in FATES} for split in SPLITS},
+        }
+        for label, name in enumerate(classes)
+    }
+
+
+def _names(entries: list[Entry], split: str) -> list[str]:
+    """Of the segments of a split without a file."""
+    return [entry.segment.name for entry in entries if not entry.path and entry.segment.split == split]
+
+
+def _write(options: KineticsOptions, name: str, text: str) -> None:
+    data = text.encode("utf-8", "surrogateescape")
+    replace_whole(os.path.join(options.output, name), lambda stream: stream.write(data))

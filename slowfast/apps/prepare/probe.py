@@ -1,0 +1,116 @@
+"""What a look at a video tells: whether it can be read, how long it is, whether another file is the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from slowfast.datasets.video.frame_folder import FrameFolder
+from slowfast.datasets.video.reader import VideoError, VideoReader
+
+# Bytes at the head and at the tail of a file that, with its size, stand for its content.
+DIGEST_BYTES = 1 << 16
+CHUNK = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What was found out about a video.
+
+    Attributes:
+        cause: why it cannot be read, in words; "" where it can.
+        frames, fps, height, width: of a video that can be read.
+        digest: equal for files with the same content.
+        folder: of its frames, where it has a folder of image files; "" for a video file.
+        missing, other: images that are not there; images of the folder that are none of its frames.
+    """
+
+    cause: str = ""
+    frames: int = 0
+    fps: float = 0.0
+    height: int = 0
+    width: int = 0
+    digest: str = ""
+    folder: str = ""
+    missing: int = 0
+    other: int = 0
+
+
+def probe(open_video: Callable[[str], VideoReader], thorough: bool, path: str) -> Facts:
+    """Open a video, as a data set names it, and decode its first, middle and last frame, or all of them."""
+    try:
+        with open_video(path) as video:
+            images = video.paths if isinstance(video, FrameFolder) else ()
+            files = _Images(images)
+            if images and len(files.missing) == len(images):
+                return Facts(f"none of its {len(images)} images is there, the first is {images[0]}")
+            if files.missing:
+                more = f" and {len(files.missing) - 1} more" if len(files.missing) > 1 else ""
+                cause = f"{files.missing[0]}: no such file{more}"
+                return Facts(cause, folder=files.folder, missing=len(files.missing), other=files.other)
+            height, width = _look_at(video, thorough)
+            digest = _digest(images or [path])
+            return Facts(
+                "", video.num_frames, video.fps, height, width, digest, files.folder, len(files.missing), files.other
+            )
+    except VideoError as error:
+        return Facts(cause=error.cause)
+    except OSError as error:
+        return Facts(cause=f"{type(error).__name__}: {error.strerror}")
+
+
+class _Images:
+    """Which of a video's images are there, found out by listing their folders."""
+
+    def __init__(self, images: Sequence[str]) -> None:
+        self.missing: list[str] = []
+        wanted: Counter[str] = Counter()
+        suffixes: set[str] = set()
+        there: dict[str, set[str]] = {}
+        for image in images:
+            folder, name = os.path.split(image)
+            if folder not in there:
+                there[folder] = _names(folder)
+            wanted[folder] += 1
+            suffixes.add(os.path.splitext(name)[1])
+            if name not in there[folder]:
+                self.missing.append(image)
+        self.folder = next(iter(there), "")
+        pictures = sum(os.path.splitext(name)[1] in suffixes for names in there.values() for name in names)
+        self.other = pictures - (len(images) - len(self.missing))
+
+
+def _names(folder: str) -> set[str]:
+    try:
+        return set(os.listdir(folder or os.curdir))
+    except OSError:
+        return set()
+
+
+def _look_at(video: VideoReader, thorough: bool) -> tuple[int, int]:
+    """Decode frames; height and width of the first."""
+    last = video.num_frames - 1
+    first = video.frames([0])
+    if not thorough:
+        video.frames(sorted({last // 2, last}))
+        return first.shape[1:3]
+    for start in range(0, last + 1, CHUNK):
+        # A reader may find the file shorter than it seemed, on the way.
+        if start < video.num_frames:
+            video.frames(range(start, min(start + CHUNK, video.num_frames)))
+    return first.shape[1:3]
+
+
+def _digest(paths: Sequence[str]) -> str:
+    """Of head, tail and size of a file; of several those of the first, the middle and the last, and their number."""
+    digest = hashlib.blake2b(str(len(paths)).encode(), digest_size=16)
+    for path in [paths[0], paths[len(paths) // 2], paths[-1]] if len(paths) > 1 else paths:
+        size = os.path.getsize(path)
+        with open(path, "rb") as file:
+            digest.update(f"{size}:".encode() + file.read(DIGEST_BYTES))
+            file.seek(max(size - DIGEST_BYTES, 0))
+            digest.update(file.read(DIGEST_BYTES))
+    return digest.hexdigest()

@@ -1,0 +1,230 @@
+"""A set in AVA's format, 30 frames a second, frame 0 at second 900; what its videos show and which boxes they have.
+
+One or two discs stand in for persons. At every second each of them moves to and fro, sideways or up and down: an action
+that a short clip tells. Every four or five seconds it also flashes in a colour; in the three seconds after that it has
+a second action, which is its motion and the colour of that flash. Who does not remember the flash cannot know it.
+
+`synthetic_ava_files` writes the files.
+
+
+Files of the set in AVA's format, named as the authors of AVA and of the published settings name them.
+
+    frames/VIDEO/VIDEO_000001.jpg
+    frame_lists/train.csv, val.csv
+    annotations/ava_train_v2.2.csv, ava_val_v2.2.csv       video,second,x1,y1,x2,y2,action,person
+    annotations/ava_val_excluded_timestamps_v2.2.csv       video,second
+    annotations/ava_action_list_v2.2_for_activitynet_2019.pbtxt
+    annotations/person_box_67091280_iou90/ava_detection_*  video,second,x1,y1,x2,y2,action or nothing,confidence
+
+The last are what a detector of persons finds: the boxes, a little off, some of them with too little confidence to
+count, and some boxes where nobody is. Of train they carry the actions, and of val the boxes alone.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from slowfast.apps.synthetic import ava as ava
+from slowfast.apps.synthetic import files as files
+from slowfast.apps.synthetic import render as render
+from slowfast.apps.synthetic import scenes as scenes
+from slowfast.apps.synthetic.scenes import Key
+
+COUNTS = {"train": 80, "val": 30}
+FPS = 30
+FIRST_SECOND = 900  # of the film that the clip was cut out of
+SECONDS = 12
+NUM_FRAMES = SECONDS * FPS
+# As in AVA, the first and the last two seconds have no annotations.
+KEY_SECONDS = range(FIRST_SECOND + 2, FIRST_SECOND + SECONDS - 1)
+
+MOTIONS = ("sway", "bob")
+FLASHES = {"red": scenes.RED, "blue": scenes.BLUE, "green": scenes.GREEN}
+# Numbers of the actions. AVA's have gaps; here number 3 is none.
+MOTION_IDS = (1, 2)
+FLASH_IDS = ((4, 5, 6), (7, 8, 9))  # by motion and flash
+ACTIONS = dict(zip(MOTION_IDS, MOTIONS, strict=True)) | {
+    FLASH_IDS[i][j]: f"{motion} after a {colour} flash"
+    for i, motion in enumerate(MOTIONS)
+    for j, colour in enumerate(FLASHES)
+}
+REMEMBERED = 3  # seconds after the flash
+FLASH_FRAMES = 20
+FLASH_GAPS = (4, 5)  # seconds from one flash to the next
+SWING = 4.5  # pixels to either side
+SWING_FRAMES = 20  # there and back
+RADIUS = (4.0, 5.5)
+PLACES = ((0.20, 0.32), (0.68, 0.80))  # of the middle of a person, left and right, in widths
+HEIGHTS = (0.35, 0.65)
+
+
+@dataclass(frozen=True)
+class Person:
+    """A disc: `centres` (NUM_FRAMES, 2) pixels; by second from FIRST_SECOND its motion and its flash (-1: none)."""
+
+    radius: float
+    centres: np.ndarray
+    motions: np.ndarray
+    flashes: np.ndarray
+
+    def actions(self, second: int) -> list[int]:
+        """Numbers of its actions at a second."""
+        now = second - FIRST_SECOND
+        motion = self.motions[now]
+        before = self.flashes[max(now - REMEMBERED, 0) : now]
+        flashed = before[before >= 0]
+        known = len(flashed) and self.flashes[now] < 0
+        return [MOTION_IDS[motion], *([FLASH_IDS[motion][flashed[-1]]] if known else [])]
+
+    def box(self, second: int, shape: tuple[int, int]) -> np.ndarray:
+        """Its box x1, y1, x2, y2 at a second, as shares of a picture (height, width), inside it."""
+        # A centre at 0 is the middle of the first pixel, half a pixel from the frame's edge.
+        x, y = self.centres[(second - FIRST_SECOND) * FPS] + 0.5
+        corners = np.array([x - self.radius, y - self.radius, x + self.radius, y + self.radius])
+        return np.clip(corners / np.tile(shape[::-1], 2), 0, 1)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A video of the set: its name, which is unlike others', and the persons in it."""
+
+    name: str
+    split: str
+    shape: tuple[int, int]
+    persons: tuple[Person, ...]
+
+
+def name_of(key: Key) -> str:
+    """Name of a video."""
+    return key.name(scenes.YOUTUBE_LETTERS, 11)
+
+
+def draw(key: Key) -> tuple[np.ndarray, Facts]:
+    """Frames (NUM_FRAMES, H, W, 3) uint8 RGB of a video and its facts."""
+    rng = key.generator
+    shape = (key.size, key.size * 5 // 8 * 2)
+    sides = [0, 1] if rng.random() < 0.8 else [int(rng.integers(2))]
+    persons = tuple(_draw_person(rng, side, shape) for side in sides)
+    # Squares and background at the pace of `sweep`, four of whose frames are a second.
+    frames = render.background(rng, NUM_FRAMES, *shape, pace=4 / FPS)
+    for person in persons:
+        render.draw_disc(frames, person.centres, person.radius, _colours(person))
+    return render.finish(rng, frames), Facts(name_of(key), key.split, shape, persons)
+
+
+def _draw_person(rng: np.random.Generator, side: int, shape: tuple[int, int]) -> Person:
+    height, width = shape
+    middle = np.array([rng.uniform(*PLACES[side]) * width, rng.uniform(*HEIGHTS) * height])
+    motions = rng.integers(len(MOTIONS), size=SECONDS + 1)
+    flashes = np.full(SECONDS + 1, -1)
+    second = int(rng.integers(FLASH_GAPS[0]))
+    while second < len(flashes):
+        flashes[second] = rng.integers(len(FLASHES))
+        second += int(rng.choice(FLASH_GAPS))
+    # Each second's doings are centred at it.
+    motion = motions[np.rint(np.arange(NUM_FRAMES) / FPS).astype(int)]
+    swing = SWING * np.sin(2 * np.pi * (np.arange(NUM_FRAMES) / SWING_FRAMES + rng.random()))
+    centres = middle + swing[:, None] * np.stack([motion == 0, motion == 1], axis=1)
+    return Person(rng.uniform(*RADIUS), centres, motions, flashes)
+
+
+def _colours(person: Person) -> np.ndarray:
+    """Colour of a person in each frame, (NUM_FRAMES, 1, 1, 3)."""
+    colours = np.tile(np.array(scenes.YELLOW), (NUM_FRAMES, 1))
+    for second, flash in enumerate(person.flashes):
+        if flash >= 0:
+            start = second * FPS - FLASH_FRAMES // 2
+            colours[max(start, 0) : start + FLASH_FRAMES] = list(FLASHES.values())[flash]
+    return colours[:, None, None]
+
+
+LABEL_MAP = "ava_action_list_v2.2_for_activitynet_2019.pbtxt"
+DETECTOR = "person_box_67091280_iou90"
+DETECTED = {
+    "train": "ava_detection_train_boxes_and_labels_include_negative_v2.2.csv",
+    "val": "ava_detection_val_boxes_and_labels.csv",
+}
+EXCLUDED = 0.03  # share of the key seconds that are not scored
+OFF_BY = 0.02  # how far an edge of a detected box is from the true one, standard deviation in widths of the picture
+UNSURE = 0.04  # share of the persons who are found with too little confidence
+FALSE_BOXES = 0.3  # boxes where nobody is, a key second
+SURE, NOT_SURE = (0.905, 1.0), (0.3, 0.895)  # ranges of the confidence, on both sides of the usual threshold
+
+
+def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
+    """Write the frames of one video."""
+    files.write_images([root / "frames" / _frame(facts.name, number) for number in range(len(frames))], frames)
+
+
+def last_file(key: Key) -> str:
+    """The file of a video that is written last."""
+    return f"frames/{_frame(ava.name_of(key), ava.NUM_FRAMES - 1)}"
+
+
+def write_lists(root: Path, split: str, videos: list[Facts]) -> None:
+    """Write the list of the frames of a split, and its boxes: annotated ones, and those of a detector."""
+    lists, notes = root / "frame_lists", root / "annotations"
+    for folder in (lists, notes / DETECTOR):
+        folder.mkdir(parents=True, exist_ok=True)
+    frames = (
+        f'{facts.name} {number} {frame} {_frame(facts.name, frame)} ""'
+        for number, facts in enumerate(videos)
+        for frame in range(ava.NUM_FRAMES)
+    )
+    (lists / f"{split}.csv").write_text(scenes.lines(files.FRAME_LIST_HEADER, frames))
+    true_boxes = (row for facts in videos for row in _true_rows(facts))
+    (notes / f"ava_{split}_v2.2.csv").write_text(scenes.lines("", true_boxes))
+    # A generator of its own, so that what a detector finds does not change what the videos show.
+    rng = np.random.default_rng([len(videos), sum(map(ord, videos[0].name))])
+    detected = [row for facts in videos for row in _detected_rows(rng, facts)]
+    (notes / DETECTOR / DETECTED[split]).write_text(scenes.lines("", detected))
+    if split == "val":
+        excluded = (
+            f"{facts.name},{second:04d}" for facts in videos for second in ava.KEY_SECONDS if rng.random() < EXCLUDED
+        )
+        (notes / "ava_val_excluded_timestamps_v2.2.csv").write_text(scenes.lines("", excluded))
+    names = (f'item {{\n  name: "{name}"\n  id: {action}\n}}' for action, name in ava.ACTIONS.items())
+    (notes / LABEL_MAP).write_text(scenes.lines("", names))
+
+
+def _frame(name: str, number: int) -> str:
+    return f"{name}/{name}_{number + 1:06d}.jpg"
+
+
+def _true_rows(facts: Facts) -> list[str]:
+    return [
+        f"{facts.name},{second:04d},{_edges(person.box(second, facts.shape))},{action},{number}"
+        for second in ava.KEY_SECONDS
+        for number, person in enumerate(facts.persons)
+        for action in person.actions(second)
+    ]
+
+
+def _detected_rows(rng: np.random.Generator, facts: Facts) -> list[str]:
+    rows = []
+    for second in ava.KEY_SECONDS:
+        for person in facts.persons:
+            box = np.clip(person.box(second, facts.shape) + rng.normal(0, OFF_BY, 4), 0, 1)
+            confidence = rng.uniform(*(NOT_SURE if rng.random() < UNSURE else SURE))
+            actions = person.actions(second) if facts.split == "train" else [""]
+            rows += [_detected_row(facts, second, box, action, confidence) for action in actions]
+        if rng.random() < FALSE_BOXES:
+            confidence = rng.uniform(*(SURE if rng.random() < 0.2 else NOT_SURE))
+            rows.append(_detected_row(facts, second, _false_box(rng), "", confidence))
+    return rows
+
+
+def _false_box(rng: np.random.Generator) -> np.ndarray:
+    """A box at the upper or lower edge, where no person's middle ever is."""
+    size = rng.uniform(0.2, 0.35, 2)
+    corner = np.array([rng.uniform(0, 1 - size[0]), rng.choice([0.0, 1 - size[1]])])
+    return np.concatenate([corner, corner + size])
+
+
+def _detected_row(facts: Facts, second: int, box: np.ndarray, action: int | str, confidence: float) -> str:
+    return f"{facts.name},{second:04d},{_edges(box)},{action},{confidence:.6f}"
+
+
+def _edges(box: np.ndarray) -> str:
+    return ",".join(f"{edge:.3f}" for edge in box)

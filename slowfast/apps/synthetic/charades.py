@@ -1,0 +1,137 @@
+"""A set in Charades' format, 24 frames a second, any number of actions a video.
+
+    Charades_v1_train.csv, Charades_v1_test.csv    actions as `c004 0.83 1.17;...`, seconds
+    Charades_v1_classes.txt                        c000 After a red disc, the first
+    Charades_v1/ID.mp4, Charades_v1_rgb/ID/ID-000001.jpg
+    train.csv, val.csv                             lists of the frames, with the numbers of their actions
+
+Two discs cross the picture. With each begins an action, named after its colour and after what came BEFORE it: nothing,
+or a disc of which colour. It lasts to the next disc or the end, long after the disc is gone. The discs are too far
+apart for any clip of 16 frames. In some videos the light is on for a while, an action that overlaps with the others and
+that any clip can tell.
+"""
+
+import csv
+import io
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from slowfast.apps.synthetic import files as files
+from slowfast.apps.synthetic import render as render
+from slowfast.apps.synthetic import scenes as scenes
+from slowfast.apps.synthetic.scenes import Key
+
+COUNTS = {"train": 720, "val": 180}
+FPS = 24
+STRETCH = 2  # frames for each of `sweep`: what that shows in clips of 8, this shows in every second of 16
+NUM_FRAMES = render.NUM_FRAMES * STRETCH
+OFFICIAL_SPLIT = {"train": "train", "val": "test"}
+HEADER = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length"
+COLOURS = {"red": scenes.RED, "blue": scenes.BLUE, "green": scenes.GREEN}
+PAIRS = [tuple(list(COLOURS)[colour] for colour in pair) for pair in render.CLASSES]
+FIRST = [f"After a {colour} disc, the first" for colour in COLOURS]
+SECOND = [f"After a {second} disc, before it a {first} one" for first, second in PAIRS]
+CLASSES = [*FIRST, *SECOND, "Light is on"]
+LIGHT = len(CLASSES) - 1
+LIGHT_FRAMES = (16, 40)  # fewest and most
+LIGHT_GAIN = 45.0  # grey values
+
+
+@dataclass(frozen=True)
+class Action:
+    """An action in frames from `first` to `last`, counted from 0."""
+
+    label: int
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        # From half a frame before to half a frame after, so that no rounding moves a frame in or out.
+        start, end = (max((frame + side) / FPS, 0.0) for frame, side in ((self.first, -0.5), (self.last, 0.5)))
+        return f"c{self.label:03d} {start:.2f} {end:.2f}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A video of the set: its name, who is in it, and its actions in order of time."""
+
+    name: str
+    subject: str
+    actions: tuple[Action, ...]
+
+    def frame(self, number: int) -> str:
+        """Path of a frame, counted from 0, under `Charades_v1_rgb`."""
+        return f"{self.name}/{self.name}-{number + 1:06d}.jpg"
+
+    @property
+    def row(self) -> list[str]:
+        """How the annotation file has it."""
+        told = [CLASSES[action.label] for action in self.actions]
+        script = "; then ".join(told) + "."
+        actions = ";".join(str(action) for action in self.actions)
+        length = f"{NUM_FRAMES / FPS:.2f}"
+        return [self.name, self.subject, "Living room", "6", "7", "Yes", script, "disc;light", script, actions, length]
+
+
+def _name(key: Key) -> str:
+    return key.name(string.ascii_uppercase + string.digits, 5)
+
+
+def draw(key: Key) -> tuple[np.ndarray, Facts]:
+    """Frames (72, H, W, 3) uint8 RGB of a video and its facts."""
+    rng = key.generator
+    shape = (key.size, key.size * 9 // 16 * 2)
+    label = render.label_of(key.index)
+    # Directions mean nothing here.
+    events = scenes.crossings(rng, int(rng.integers(len(render.CLASSES))), shape, STRETCH)
+    colours = tuple(COLOURS[colour] for colour in PAIRS[label])
+    frames = scenes.draw_crossings(rng, events, colours, shape, STRETCH)
+    first, second = (event.start for event in events)
+    actions = [
+        Action(render.CLASSES[label][0], first, second - 1),
+        Action(len(FIRST) + label, second, NUM_FRAMES - 1),
+    ]
+    if rng.random() < 0.5:
+        count = int(rng.integers(LIGHT_FRAMES[0], LIGHT_FRAMES[1] + 1))
+        first = int(rng.integers(0, NUM_FRAMES - count + 1))
+        frames[first : first + count] += LIGHT_GAIN
+        actions.append(Action(LIGHT, first, first + count - 1))
+    actions.sort(key=lambda action: action.first)
+    facts = Facts(_name(key), f"S{key.index % 267:03d}", tuple(actions))
+    return render.finish(rng, frames), facts
+
+
+def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
+    """Write one video: as a file, and its frames as JPEG files."""
+    video = root / "Charades_v1" / f"{facts.name}.mp4"
+    files.write_footage(
+        video, [root / "Charades_v1_rgb" / facts.frame(number) for number in range(len(frames))], frames, FPS
+    )
+
+
+def last_file(key: Key) -> str:
+    """The file of a video that is written last."""
+    return f"Charades_v1_rgb/{Facts(_name(key), '', ()).frame(NUM_FRAMES - 1)}"
+
+
+def write_lists(root: Path, split: str, videos: list[Facts]) -> None:
+    """Write the annotation file of a split, the list of its frames, and the names of the classes."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerows([HEADER.split(","), *(facts.row for facts in videos)])
+    (root / f"Charades_v1_{OFFICIAL_SPLIT[split]}.csv").write_text(text.getvalue())
+    names = (f"c{label:03d} {name}" for label, name in enumerate(CLASSES))
+    (root / "Charades_v1_classes.txt").write_text(scenes.lines("", names))
+    rows = (row for number, facts in enumerate(videos) for row in _frame_rows(number, facts))
+    (root / f"{split}.csv").write_text(scenes.lines(files.FRAME_LIST_HEADER, rows))
+
+
+def _frame_rows(number: int, facts: Facts) -> list[str]:
+    rows = []
+    for frame in range(NUM_FRAMES):
+        shown = [str(action.label) for action in facts.actions if action.first <= frame <= action.last]
+        rows.append(f'{facts.name} {number} {frame} {facts.frame(frame)} "{",".join(shown)}"')
+    return rows

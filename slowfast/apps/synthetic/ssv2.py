@@ -1,0 +1,94 @@
+"""A set in Something-Something V2's format, 12 frames a second.
+
+    something-something-v2-labels.json          {"Moving something right then left": "0", ...}
+    something-something-v2-train.json           [{"id", "label", "template", "placeholders"}, ...]
+    something-something-v2-validation.json
+    train.csv, val.csv                          lists of the frames
+    frames/ID/ID_000001.jpg
+    20bn-something-something-v2/ID.webm         the same as videos, VP9
+
+A disc crosses the picture twice, and the order of its directions is the class. Each crossing takes four frames of 36,
+so eight, one of every eighth of the video, show where the disc was and not where it went.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from slowfast.apps.synthetic import files as files
+from slowfast.apps.synthetic import render as render
+from slowfast.apps.synthetic import scenes as scenes
+from slowfast.apps.synthetic.scenes import Key
+
+COUNTS = {"train": 1200, "val": 180}
+FPS = 12
+OFFICIAL_SPLIT = {"train": "train", "val": "validation"}
+TEMPLATES = [f"Moving [something] {name.replace('-', ' then ')}" for name in render.CLASS_NAMES]
+RADIUS = {"a big disc": 5.5, "a small disc": 4.0}
+THINGS = list(RADIUS)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A video of the set: its class, the name that is a number, and what moves in it."""
+
+    label: int
+    name: str
+    thing: str
+
+    @property
+    def entry(self) -> dict:
+        """How the annotation file has it."""
+        template = TEMPLATES[self.label]
+        label = template.replace("[something]", self.thing).lower()
+        return {"id": self.name, "label": label, "template": template, "placeholders": [self.thing]}
+
+    def frame(self, number: int) -> str:
+        """Path of a frame, counted from 0, under `frames`."""
+        return f"{self.name}/{self.name}_{number + 1:06d}.jpg"
+
+
+def facts_of(key: Key) -> Facts:
+    """What is told of a video without drawing it."""
+    label = render.label_of(key.index)
+    return Facts(label, str(1 + key.number(10**6)), THINGS[key.index // len(TEMPLATES) % len(THINGS)])
+
+
+def draw(key: Key) -> tuple[np.ndarray, Facts]:
+    """Frames (36, H, W, 3) uint8 RGB of a video and its facts."""
+    rng = key.generator
+    shape = (key.size, key.size * 9 // 16 * 2)
+    facts = facts_of(key)
+    radius = RADIUS[facts.thing]
+    events = [replace(event, radius=radius) for event in scenes.crossings(rng, facts.label, shape)]
+    return render.finish(rng, scenes.draw_crossings(rng, events, (scenes.YELLOW,) * 2, shape)), facts
+
+
+def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
+    """Write one video: as a file, and its frames as JPEG files."""
+    video = root / "20bn-something-something-v2" / f"{facts.name}.webm"
+    files.write_footage(video, [root / "frames" / facts.frame(number) for number in range(len(frames))], frames, FPS)
+
+
+def last_file(key: Key) -> str:
+    """The file of a video that is written last."""
+    return f"frames/{facts_of(key).frame(render.NUM_FRAMES - 1)}"
+
+
+def write_lists(root: Path, split: str, videos: list[Facts]) -> None:
+    """Write the annotation file of a split, the list of its frames, and the file of the labels."""
+    labels = {template.replace("[", "").replace("]", ""): str(label) for label, template in enumerate(TEMPLATES)}
+    _write_json(root / "something-something-v2-labels.json", labels)
+    _write_json(root / f"something-something-v2-{OFFICIAL_SPLIT[split]}.json", [facts.entry for facts in videos])
+    rows = (
+        f'{facts.name} {number} {frame} {facts.frame(frame)} ""'
+        for number, facts in enumerate(videos)
+        for frame in range(render.NUM_FRAMES)
+    )
+    (root / f"{split}.csv").write_text(scenes.lines(files.FRAME_LIST_HEADER, rows))
+
+
+def _write_json(path: Path, content) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")

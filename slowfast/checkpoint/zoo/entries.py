@@ -1,0 +1,206 @@
+"""The zoo: checkpoints by name, of files that ship with the code or are downloaded once and kept.
+
+`zoo://NAME` works where a path does. Entries come from JSON files; a project registers its own (`register_entries`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from iopath.common.file_io import PathHandler, g_pathmgr
+
+from slowfast.checkpoint.zoo.download import download
+from slowfast.checkpoint.zoo.kept_file import Facts, difference, recorded
+from slowfast.config import get_cfg
+from slowfast.config.projects import import_project, section_owners
+from slowfast.runtime.logging import get_logger
+
+logger = get_logger(__name__)
+
+PREFIX = "zoo://"
+PUBLISHED = Path(__file__).with_name("model_zoo.json")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A checkpoint of the zoo.
+
+    Attributes:
+        name: after `zoo://`.
+        dataset: what it was trained on.
+        format: its CHECKPOINT_TYPE: pytorch (also for safetensors), caffe2 or aia.
+        config: the setting it belongs to, a YAML file's path without its ending, from the folder configs.
+        metrics: name -> figure; top-1, top-5 and mAP in percent.
+        path: the file, where it ships with the code; "" for one to download.
+        url: its address, "" for one that ships.
+        size, sha256: of the file; 0 and "" where they are not published.
+        measured: how and where the figures were measured here; "" for published figures, which are other people's.
+        card: a Markdown file about it; "" for none.
+    """
+
+    name: str
+    dataset: str
+    format: str
+    config: str = ""
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    path: str = ""
+    url: str = ""
+    size: int = 0
+    sha256: str = ""
+    measured: str = ""
+    card: str = ""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"zoo entry {self.name!r}: a name is letters, digits, '_', '-' and '.'")
+        if bool(self.path) == bool(self.url):
+            raise ValueError(f"zoo entry {self.name}: it needs a path or a url, and not both")
+        if self.path and not (self.size and self.sha256):
+            raise ValueError(f"zoo entry {self.name}: a file that ships needs its size and sha256")
+        if self.format not in ("pytorch", "caffe2", "aia"):
+            raise ValueError(f"zoo entry {self.name}: format {self.format!r} is none of pytorch, caffe2, aia")
+
+    @property
+    def facts(self) -> Facts:
+        """Size and digest, as far as they are known beforehand."""
+        return Facts(self.size, self.sha256)
+
+    @property
+    def file(self) -> Path:
+        """Where the file is, or will be once it is downloaded."""
+        if self.path:
+            return Path(self.path)
+        return cache_folder() / (self.name + os.path.splitext(self.url)[1])
+
+
+_entries: dict[str, Entry] = {}
+
+
+def register_entries(path: str | os.PathLike[str]) -> None:
+    """Add the entries of a JSON file, `{"entries": [{"name": ...}, ...]}`; doing it again does no harm.
+
+    Keys are the attributes of `Entry`; `path` and `card` are relative to the JSON file's folder.
+
+    Raises:
+        ValueError: an entry is incomplete, or its name is taken by another.
+    """
+    path = Path(path)
+    folder = path.resolve().parent
+    known = {field.name for field in dataclasses.fields(Entry)}
+    for values in json.loads(path.read_text(encoding="utf-8"))["entries"]:
+        if not {"name", "dataset", "format"} <= set(values) <= known:
+            raise ValueError(
+                f"{path}: a zoo entry has name, dataset and format, and of {', '.join(sorted(known))} what applies; "
+                f"got {', '.join(values)}"
+            )
+        files = {key: str(folder / values[key]) for key in ("path", "card") if values.get(key)}
+        entry = Entry(**{**values, **files})
+        if _entries.setdefault(entry.name, entry) != entry:
+            raise ValueError(f"{path}: there is another zoo entry {entry.name}")
+
+
+def all_entries() -> list[Entry]:
+    """All entries: the published ones and those of installed projects."""
+    _collect()
+    return list(_entries.values())
+
+
+def find_entry(name: str) -> Entry:
+    """The entry called `name`, with or without `zoo://` in front.
+
+    Raises:
+        ValueError: there is none; the message names the nearest.
+    """
+    name = name.removeprefix(PREFIX)
+    _collect()
+    if name not in _entries:
+        near = difflib.get_close_matches(name, _entries, n=3, cutoff=0.4)
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise ValueError(f"there is no {name!r} in the zoo{hint}. `python tools/zoo.py list` shows all")
+    return _entries[name]
+
+
+@functools.cache
+def _collect() -> None:
+    register_entries(PUBLISHED)
+    for module in sorted(set(section_owners().values())):
+        try:
+            import_project(module, "an installed project, which may have zoo entries").setup(get_cfg())
+        except (ValueError, ImportError) as error:
+            logger.warning("the zoo goes without the entries of %s: %s", module, error)
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: SLOWFAST_CACHE/zoo, else in the user's cache folder (XDG_CACHE_HOME, ~/.cache)."""
+    if os.environ.get("SLOWFAST_CACHE"):
+        return Path(os.environ["SLOWFAST_CACHE"]).expanduser() / "zoo"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slowfast" / "zoo"
+
+
+def fetch(entry: Entry) -> Path:
+    """The file of an entry, checked; downloaded first where it is not here. Several processes may ask at once.
+
+    Raises:
+        DownloadError: it cannot be had; the message says why, and where to put it by hand.
+        FileNotFoundError: a file that should ship with the code is not there.
+        ValueError: the file is another than it should be.
+    """
+    if entry.url:
+        download(entry.url, entry.file, entry.facts, PREFIX + entry.name)
+    elif not entry.file.is_file():
+        raise FileNotFoundError(f"{PREFIX}{entry.name}: {entry.file}, which ships with the code, is not there")
+    elif problem := verify(entry):
+        raise ValueError(f"{PREFIX}{entry.name}: {entry.file} is not the file that ships with the code: {problem}")
+    return entry.file
+
+
+def verify(entry: Entry) -> str | None:
+    """What differs from the size and SHA-256 that are known, or were recorded when the file came; None if nothing.
+
+    Raises:
+        FileNotFoundError: the file is not here.
+    """
+    found = (difference(entry.file, facts) for facts in (entry.facts, recorded(entry.file)))
+    return next((wrong for wrong in found if wrong), None)
+
+
+def local_path(path: str) -> str:
+    """The file on disk that a path stands for; paths without `://` are files already.
+
+    Raises:
+        DownloadError, FileNotFoundError, ValueError: as `find_entry` and `fetch`.
+    """
+    return g_pathmgr.get_local_path(path) if "://" in path else path
+
+
+class ZooPathHandler(PathHandler):
+    """Makes `zoo://NAME` a path of iopath's path manager; reading only."""
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [PREFIX]
+
+    def _get_local_path(self, path: str, force: bool = False, **_: Any) -> str:
+        return str(fetch(find_entry(path)))
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **_: Any) -> Any:
+        if not set(mode) <= set("rbt"):
+            raise ValueError(f"{path} can only be read, not opened with mode {mode!r}")
+        return open(self._get_local_path(path), mode, buffering)
+
+    def _exists(self, path: str, **_: Any) -> bool:
+        _collect()
+        return path.removeprefix(PREFIX) in _entries
+
+    def _isfile(self, path: str, **_: Any) -> bool:
+        return self._exists(path)
+
+
+g_pathmgr.register_handler(ZooPathHandler(), allow_override=True)

@@ -1,0 +1,206 @@
+"""The annotation files of Kinetics as their authors publish them, and the videos they speak of in a folder."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from slowfast.datasets.annotations.line_errors import Wrong, note
+from slowfast.utils.rng import SPLITS
+
+VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".wmv"}
+# Names of the splits in the column `split`, and of the files, as they occur over the releases.
+_SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "validate": "val", "validation": "val"}
+_SPLIT_NAMES |= {"test": "test", "testing": "test"}
+_NEEDED = ("youtube_id", "time_start", "time_end")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A row: seconds `start` to `end` of a YouTube video, of a class ("" in test lists without labels)."""
+
+    youtube_id: str
+    start: float
+    end: float
+    split: str
+    label: str
+
+    @property
+    def name(self) -> str:
+        """As the known downloaders name the file."""
+        return f"{self.youtube_id}_{int(self.start):06d}_{int(self.end):06d}"
+
+
+def read_segments(path: str, split: str = "", wrong: Wrong | None = None) -> list[Segment]:
+    """The rows of an annotation CSV: a header with `youtube_id`, `time_start`, `time_end` in any order, mostly `label`
+    and `split` too.
+
+    Args:
+        split: of rows without that column; "" reads it off the file's name.
+        wrong: takes the messages about wrong lines, which are then left out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no header, or no way to tell the split; a wrong line, unless `wrong` takes it; nothing in the file.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no annotation file {path}")
+    split = split or split_of_name(path)
+    segments = []
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
+        lines = stream.read().split("\n")  # a row is a line: a stray quote must not swallow the rows below
+    header = [cell.strip().lower() for cell in _cells(lines[0])]
+    lacking = [name for name in _NEEDED if name not in header]
+    if lacking:
+        raise ValueError(
+            f"{path}, line 1: {lines[0]!r} is no header of a Kinetics annotation file; it lacks {', '.join(lacking)}"
+        )
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        try:
+            segments.append(_parse(line, header, split))
+        except ValueError as error:
+            note(ValueError(f"{path}, line {number}: {line!r} {error}"), wrong)
+    if not segments:
+        raise ValueError(f"{path} lists no video")
+    return segments
+
+
+def split_of_name(path: str) -> str:
+    """The split that a word of the file's name gives; "" for none."""
+    words = re.findall(r"[a-z]+", os.path.basename(path).lower())
+    return next((_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES), "")
+
+
+def _cells(line: str) -> list[str]:
+    return next(csv.reader([line]), [])
+
+
+def _parse(line: str, header: list[str], split: str) -> Segment:
+    """A row; the message of a ValueError goes on where the line was quoted."""
+    try:
+        cells = [cell.strip() for cell in _cells(line)]
+    except csv.Error as error:
+        raise ValueError(f"is no line of a CSV file ({error})") from None
+    if len(cells) != len(header):
+        raise ValueError(f"has {len(cells)} columns, where the header has {len(header)}: {', '.join(header)}")
+    row = dict(zip(header, cells, strict=True))
+    if not row["youtube_id"] or "/" in row["youtube_id"]:
+        raise ValueError(f"has {row['youtube_id']!r} for a youtube_id")
+    named = row.get("split", "")
+    if named and named.lower() not in _SPLIT_NAMES:
+        raise ValueError(f"has split {named!r}, which is not one of {', '.join(_SPLIT_NAMES)}")
+    split = _SPLIT_NAMES[named.lower()] if named else split
+    if not split:
+        raise ValueError(
+            f"has no split, and the file's name does not tell it; name the file {', '.join(f'{s}.csv' for s in SPLITS)}"
+        )
+    label = row.get("label", "")
+    if not label and split != "test":
+        raise ValueError(f"has no label, which only test lists may lack (its split is {split})")
+    start, end = _seconds(row, "time_start"), _seconds(row, "time_end")
+    if end <= start:
+        raise ValueError(f"ends at {end:g} s, not after its start at {start:g} s")
+    return Segment(row["youtube_id"], start, end, split, label)
+
+
+def _seconds(row: dict[str, str], name: str) -> float:
+    try:
+        value = float(row[name])
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e7:
+        raise ValueError(f"has {row[name]!r} for {name}, which is not a number of seconds")
+    return value
+
+
+def normal_class(name: str) -> str:
+    """A class name as folders and lists by different hands agree on it."""
+    return re.sub(r"[\W_]+", " ", name.lower()).strip()
+
+
+class VideoFolder:
+    """The video files below a folder, found again by the segment they show.
+
+    A file is named `ID_START_END` (any number of leading zeros) or `ID`, then its suffix; it lies anywhere below the
+    folder.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root, self.num_files = root, 0
+        self._by_name: dict[str, list[str]] = {}
+        self._by_segment: dict[tuple[str, int, int], list[str]] = {}
+        for path in video_files(root):
+            self.num_files += 1
+            name = stem(os.path.basename(path))
+            self._by_name.setdefault(name, []).append(path)
+            parts = re.fullmatch(r"(.+)[_-](\d+)[_-](\d+)", name, re.ASCII | re.DOTALL)
+            if parts:
+                key = (parts[1], int(parts[2][-9:]), int(parts[3][-9:]))
+                self._by_segment.setdefault(key, []).append(path)
+
+    def find(self, segment: Segment) -> str:
+        """The file of a segment; "" without one. Of several, one in folders named after its class and its split."""
+        exact = self._by_segment.get((segment.youtube_id, int(segment.start), int(segment.end)), [])
+        paths = exact or self._by_name.get(segment.youtube_id, [])
+        return min(paths, key=lambda path: (-self._fit(path, segment), path)) if paths else ""
+
+    def _fit(self, path: str, segment: Segment) -> int:
+        folders = os.path.relpath(os.path.dirname(path), self.root).split(os.sep)
+        label = normal_class(segment.label)
+        return sum(
+            2 * (bool(label) and normal_class(folder) == label) + (_SPLIT_NAMES.get(folder.lower()) == segment.split)
+            for folder in folders
+        )
+
+
+def video_files(root: str) -> Iterator[str]:
+    """Paths of the video files below a folder, in order; what starts with a dot is passed over.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f"there is no folder of videos {root}")
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                yield os.path.join(folder, name)
+
+
+def stem(name: str) -> str:
+    """A name without its suffixes; downloaders leave `ID.mp4.mkv` and the like."""
+    while os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
+        name = os.path.splitext(name)[0]
+    return name
+
+
+def chosen_classes(path: str, known: Sequence[str]) -> list[str]:
+    """The classes that a file names, one a line, as the annotations write them.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line names no class, or one that an earlier line names.
+    """
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
+        lines = [(number, line.strip()) for number, line in enumerate(stream, start=1) if line.strip()]
+    by_name = {normal_class(name): name for name in known} | {name: name for name in known}
+    chosen: dict[str, int] = {}
+    for number, line in lines:
+        name = by_name.get(line) or by_name.get(normal_class(line))
+        if name is None:
+            raise ValueError(f"{path}, line {number}: {line!r} is none of the {len(known)} classes of the annotations")
+        if name in chosen:
+            raise ValueError(f"{path}, line {number}: {line!r} is the class of line {chosen[name]} again")
+        chosen[name] = number
+    if not chosen:
+        raise ValueError(f"{path} names no class")
+    return list(chosen)

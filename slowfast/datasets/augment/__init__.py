@@ -1,1 +1,0 @@
-"""What training does to pixels beside scaling, cropping and mirroring."""

@@ -1,0 +1,109 @@
+"""Sizes of frames and places of crops, in whole pixels; pure arithmetic.
+
+All randomness comes from a `torch.Generator` that the caller passes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from torch import Generator
+
+from slowfast.utils.rng import chance, uniform, whole
+
+LEFT_OR_TOP, CENTRE, RIGHT_OR_BOTTOM = 0, 1, 2
+
+# Draws of a crop by area before the centre is taken.
+TRIES = 10
+
+
+class Crop(NamedTuple):
+    """A rectangle of a frame: its upper left pixel, and its size."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, frames: np.ndarray) -> np.ndarray:
+        """This part of frames (..., H, W, C), a view."""
+        return frames[..., self.top : self.top + self.height, self.left : self.left + self.width, :]
+
+
+def size_by_short_side(height: int, width: int, short: int) -> tuple[int, int]:
+    """Height and width once the shorter side is `short` pixels, the longer one cut to a whole pixel."""
+    if width < height:
+        return math.floor(height / width * short), short
+    return short, math.floor(width / height * short)
+
+
+def uniform_crop(height: int, width: int, size: int, position: int) -> Crop:
+    """Square at the start (0), centre (1) or end (2) of the longer side, centred on the other.
+
+    Raises:
+        ValueError: the frame is smaller than the crop, or there is no such position.
+    """
+    _check_room(height, width, size)
+    if position not in (LEFT_OR_TOP, CENTRE, RIGHT_OR_BOTTOM):
+        raise ValueError(f"crop position {position} is not 0, 1 or 2")
+    top, left = math.ceil((height - size) / 2), math.ceil((width - size) / 2)
+    if height > width:
+        top = (0, top, height - size)[position]
+    else:
+        left = (0, left, width - size)[position]
+    return Crop(top, left, size, size)
+
+
+def random_short_side(smallest: int, largest: int, inverse: bool, generator: Generator) -> int:
+    """A short side from `smallest` to `largest` pixels: uniform, or with `inverse` uniform in 1 / side."""
+    draw = uniform(generator)
+    if inverse:
+        return round(1.0 / (1.0 / largest + draw * (1.0 / smallest - 1.0 / largest)))
+    return round(smallest + draw * (largest - smallest))
+
+
+def random_crop(height: int, width: int, size: int, generator: Generator) -> Crop:
+    """Square anywhere, every place as likely; ValueError where the frame is smaller."""
+    _check_room(height, width, size)
+    return Crop(whole(generator, height - size + 1), whole(generator, width - size + 1), size, size)
+
+
+def random_area_crop(
+    height: int, width: int, areas: tuple[float, float], aspects: tuple[float, float], generator: Generator
+) -> Crop:
+    """A rectangle of a random share of the frame's area and a random shape, anywhere.
+
+    What does not fit in the frame is drawn again, `TRIES` times in all; then the largest centred one is taken whose
+    shape is allowed.
+
+    Args:
+        areas: least and greatest share of the area, drawn uniformly.
+        aspects: least and greatest width over height, drawn uniformly in its logarithm.
+
+    Source: Szegedy et al., Going deeper with convolutions, section 6.
+    """
+    for _ in range(TRIES):
+        area = uniform(generator, *areas) * height * width
+        aspect = math.exp(uniform(generator, *map(math.log, aspects)))
+        wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < wide <= width and 0 < high <= height:
+            return Crop(whole(generator, height - high + 1), whole(generator, width - wide + 1), high, wide)
+    wide, high = min(width, round(height * aspects[1])), min(height, round(width / aspects[0]))
+    return Crop((height - high) // 2, (width - wide) // 2, high, wide)
+
+
+def moving_crops(first: Crop, last: Crop, steps: int) -> list[Crop]:
+    """Crops that go from one to another in even steps, each side cut down to whole pixels."""
+    return [Crop(*row) for row in np.linspace(first, last, steps).astype(int).tolist()]
+
+
+def random_flip(generator: Generator) -> bool:
+    """Whether to mirror left and right: in half of the cases."""
+    return chance(generator, 0.5)
+
+
+def _check_room(height: int, width: int, size: int) -> None:
+    if min(height, width) < size:
+        raise ValueError(f"a crop of {size} pixels does not fit in frames of {height}x{width}")

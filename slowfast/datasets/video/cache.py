@@ -1,0 +1,75 @@
+"""Videos decoded once into memory (`DATA.CACHE_VIDEOS`), for data sets small enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from slowfast.datasets.video.open import VideoError, VideoReader
+from slowfast.runtime.logging import get_logger
+
+logger = get_logger(__name__)
+
+
+@dataclass
+class _Decoded:
+    pixels: np.ndarray  # (T, H, W, 3) uint8
+    fps: float
+
+
+class CachedReader(VideoReader):
+    """A `VideoReader` of frames in memory; closing it leaves them there."""
+
+    def __init__(self, path: str, video: _Decoded) -> None:
+        self.path = path
+        self._video = video
+
+    @property
+    def num_frames(self) -> int:
+        return len(self._video.pixels)
+
+    @property
+    def fps(self) -> float:
+        return self._video.fps
+
+    def frames(self, indices: Sequence[int]) -> np.ndarray:
+        outside = [i for i in indices if not 0 <= i < self.num_frames]
+        if outside:
+            raise IndexError(f"{self.path}: frames {outside} asked of a video of {self.num_frames}")
+        return self._video.pixels[list(indices)]
+
+    def close(self) -> None:
+        pass
+
+
+class VideoCache:
+    """All frames of a list of videos, decoded in this process and shared with workers that are forked from
+    it.
+
+    Args:
+        paths: the files; repeated ones are decoded once.
+        open_video: path -> `VideoReader`.
+
+    Attributes:
+        unreadable: path -> cause, of the files that could not be decoded.
+    """
+
+    def __init__(self, paths: Sequence[str], open_video: Callable[[str], VideoReader]) -> None:
+        self.unreadable: dict[str, str] = {}
+        self._videos: dict[str, _Decoded] = {}
+        for path in dict.fromkeys(paths):
+            try:
+                with open_video(path) as video:
+                    self._videos[path] = _Decoded(video.frames(range(video.num_frames)), video.fps)
+            except VideoError as error:
+                self.unreadable[path] = error.cause
+        size = sum(video.pixels.nbytes for video in self._videos.values())
+        logger.info("decoded %d videos into %.1f MiB of memory", len(self._videos), size / 2**20)
+
+    def open(self, path: str) -> CachedReader:
+        """A reader of a cached video; VideoError with the first cause if it could not be decoded."""
+        if path in self.unreadable:
+            raise VideoError(path, self.unreadable[path])
+        return CachedReader(path, self._videos[path])

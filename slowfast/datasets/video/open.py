@@ -1,0 +1,70 @@
+"""Video decoding behind one small interface: `open(path)` gives a `VideoReader`.
+
+A reader counts frames in presentation order, as a decode of the whole file would yield them; frame 0 is the
+first frame shown. `DECODING_BACKENDS` holds the ways to read a file; a new one is a function `(path, threads)
+-> VideoReader` registered under the name that `DATA.DECODING_BACKEND` then takes.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.utils.registry import Registry
+
+__all__ = ["DECODING_BACKENDS", "VideoError", "VideoReader", "open", "video_opener"]
+
+DECODING_BACKENDS = Registry("DATA.DECODING_BACKEND")
+
+
+class _Backend:
+    """A `VideoReader` of a module that loads when the first video is opened, or `load` is called."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    def load(self) -> Callable[[str, int], VideoReader]:
+        """The class; ImportError with what is missing."""
+        return getattr(importlib.import_module(self.module), self.name)
+
+    def __call__(self, path: str, threads: int) -> VideoReader:
+        return self.load()(path, threads)
+
+
+DECODING_BACKENDS.register("pyav")(_Backend("slowfast.datasets.video.pyav", "PyAVReader"))
+DECODING_BACKENDS.register("torchcodec")(_Backend("slowfast.datasets.video.torchcodec", "TorchCodecReader"))
+
+
+def open(path: str, backend: str = "pyav", threads: int = 1) -> VideoReader:  # noqa: A001
+    """Open a video file.
+
+    Args:
+        path: the file.
+        backend: a name in `DECODING_BACKENDS`.
+        threads: decoder threads; loader workers use 1, 0 lets the decoder choose.
+
+    Raises:
+        VideoError: the file is missing, is no video, or holds no frame that decodes.
+        ValueError: no backend of that name.
+        ImportError: one that is not installed, or lacks a library; the message says which.
+    """
+    return DECODING_BACKENDS.get(backend)(path, threads)
+
+
+def video_opener(cfg: Any) -> Callable[[str], VideoReader]:
+    """How a configuration has videos opened: path -> `VideoReader`; it can be sent to other processes.
+
+    Raises:
+        ValueError: `DATA.DECODING_BACKEND` is not known, not installed, or lacks a library; the message says which.
+    """
+    backend = DECODING_BACKENDS.get(cfg.DATA.DECODING_BACKEND)
+    if isinstance(backend, _Backend):
+        try:
+            backend.load()  # what is missing shows here, before a worker meets it
+        except ImportError as error:
+            raise ValueError(str(error)) from error
+    threads = 0 if cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE else 1
+    return functools.partial(backend, threads=threads)

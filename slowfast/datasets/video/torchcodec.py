@@ -1,0 +1,67 @@
+"""TorchCodec backend of `slowfast.datasets.video.open`: the extra `torchcodec`, and the shared libraries of FFmpeg.
+
+What a file holds is found out as for PyAV, since TorchCodec takes every packet for a frame and a doubtful container's
+time stamps for true; so both backends count the same frames at the same rate. TorchCodec decodes those of files whose
+packets can be trusted. PyAV decodes where a frame would come out otherwise: mirror images, which TorchCodec does not
+turn; more than 8 bits, and odd heights, which versions of FFmpeg convert in other ways.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from slowfast.datasets.video.pyav import MissingFrames, PyAVReader, display_matrix
+from slowfast.utils.lru_cache import Recent
+
+# Of which the system must have one version, 4 to 8.
+LIBRARIES = "libavcodec, libavdevice, libavfilter, libavformat, libavutil, libswresample and libswscale"
+
+try:
+    from torchcodec.decoders import VideoDecoder
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "DATA.DECODING_BACKEND torchcodec needs the package torchcodec (pip install torchcodec, or this program's "
+        f"extra of that name) and the shared libraries of FFmpeg ({LIBRARIES}) of the system"
+    ) from error
+except (RuntimeError, OSError) as error:
+    raise ImportError(
+        f"torchcodec is installed but cannot be loaded. It needs the shared libraries of FFmpeg 4 to 8 ({LIBRARIES}); "
+        "on Debian and Ubuntu: apt install ffmpeg. It must also fit PyTorch: torchcodec 0.N goes with PyTorch 2.N. "
+        f"Where neither can be had, DATA.DECODING_BACKEND pyav reads the same files.\n{error}"
+    ) from error
+
+
+# Version of a file -> whether TorchCodec gives the frames that PyAV gives.
+_alike: Recent[bool] = Recent(4096)
+
+
+class TorchCodecReader(PyAVReader):
+    """See `VideoReader`. `frames_decoded` counts frames of PyAV alone."""
+
+    def _by_stamp(self, wanted: list[int], skip: bool) -> dict[int, np.ndarray]:
+        if not self._decodes_alike():
+            return super()._by_stamp(wanted, skip)
+        # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
+        decoder = VideoDecoder(
+            f"file:{self.path}",
+            stream_index=self._stream.index,
+            dimension_order="NHWC",
+            num_ffmpeg_threads=self._threads,
+        )
+        if len(decoder) != self.num_frames:
+            raise MissingFrames(f"torchcodec sees {len(decoder)} frames, not {self.num_frames}")
+        batch = decoder.get_frames_at(wanted)
+        stamps = [self._index.pts[i] * float(self._stream.time_base) for i in wanted]
+        if not np.allclose(batch.pts_seconds.numpy(), stamps, rtol=0, atol=1e-4):
+            raise MissingFrames("torchcodec gives frames of other times")
+        return dict(zip(wanted, batch.data.numpy(), strict=True))
+
+    def _decodes_alike(self) -> bool:
+        alike = _alike.get(self.version)
+        if alike is None:
+            frame = next(self._decode_from(0, {self._index.pts[0]}, skip=False))
+            a, b, c, d = display_matrix(frame)
+            eight_bits = all(component.bits == 8 for component in frame.format.components)
+            alike = eight_bits and frame.height % 2 == 0 and a * d - b * c > 0
+            _alike.keep(self.version, alike)
+        return alike

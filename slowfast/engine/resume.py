@@ -1,0 +1,140 @@
+"""Where a run's weights come from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, load_last_checkpoint
+from slowfast.checkpoint.weights import LoadReport, load_weights
+from slowfast.engine.ema import restart_average, weights_to_test
+from slowfast.engine.epoch_config import enter_epoch
+from slowfast.engine.model_setup import unwrap
+from slowfast.engine.state import TrainState, next_epoch, restore, restore_progress, saved_settings
+from slowfast.runtime.logging import get_logger
+
+logger = get_logger(__name__)
+
+
+def start_training_from(state: TrainState) -> None:
+    """Fill `state` from the run's own last checkpoint, from `TRAIN.CHECKPOINT_FILE_PATH`, or leave it as it is.
+
+    With `TRAIN.CHECKPOINT_EPOCH_RESET`, from another task or data set (`TRAIN.TRANSFER_WEIGHT`), or after dropping or
+    transforming weights, a given file's weights alone are taken; otherwise training continues after its last epoch.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, foreign or does not fit the config.
+    """
+    cfg = state.cfg
+    if not cfg.TRAIN.AUTO_RESUME and find_checkpoints(cfg.OUTPUT_DIR):
+        logger.warning(
+            "OUTPUT_DIR %s holds checkpoints of an earlier run, and TRAIN.AUTO_RESUME False starts another beside "
+            "them: those of equal epochs are overwritten, and a test takes the furthest. Set OUTPUT_DIR to another",
+            cfg.OUTPUT_DIR,
+        )
+    last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TRAIN.CHECKPOINT_FILE_EPOCH) if cfg.TRAIN.AUTO_RESUME else None
+    if last is not None:
+        saved, path = last
+        enter_epoch(state, next_epoch(saved))
+        restore(state, saved, path)
+        logger.info("resumed from %s: epoch %d, iteration %d", path, state.epoch + 1, state.iteration + 1)
+        if cfg.TRAIN.CHECKPOINT_FILE_EPOCH >= 0:
+            logger.warning(
+                "with TRAIN.CHECKPOINT_FILE_EPOCH %d the same command starts there again; set it to -1 to go on from "
+                "the newest. Checkpoints of later epochs are the earlier run's until they are written anew",
+                cfg.TRAIN.CHECKPOINT_FILE_EPOCH,
+            )
+        return
+    path = cfg.TRAIN.CHECKPOINT_FILE_PATH
+    if not path:
+        logger.info("training starts from random weights")
+        return
+    saved, report = take_weights(unwrap(state.model), cfg, path)
+    if state.ema is not None:
+        restart_average(state.ema, unwrap(state.model))
+    if weights_alone(saved, cfg) or not report.is_exact or report.transformed:
+        logger.info("took the weights of %s; training starts at epoch 1", path)
+        return
+    enter_epoch(state, next_epoch(saved))
+    restore_progress(state, saved, path)
+    logger.info("continuing %s after its epoch %d; TRAIN.CHECKPOINT_EPOCH_RESET takes weights alone", path, state.epoch)
+
+
+def load_test_weights(model: nn.Module, cfg: Any) -> str:
+    """Load what `TEST` asks for: its own file, else the run's last checkpoint, else the file training started from.
+
+    Returns:
+        The file, "" for random weights, which is also logged as an error.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, foreign or does not fit the model.
+    """
+    path, kind, key = cfg.TEST.CHECKPOINT_FILE_PATH, cfg.TEST.CHECKPOINT_TYPE, "TEST.CHECKPOINT_TYPE"
+    if not path:
+        last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TEST.CHECKPOINT_FILE_EPOCH)
+        if last is not None:
+            _load_to_test(model, *last, cfg)
+            return last[1]
+        path, kind, key = cfg.TRAIN.CHECKPOINT_FILE_PATH, cfg.TRAIN.CHECKPOINT_TYPE, "TRAIN.CHECKPOINT_TYPE"
+    if not path:
+        logger.error(
+            "TESTING RANDOM WEIGHTS: there is no checkpoint in OUTPUT_DIR %s, and neither "
+            "TEST.CHECKPOINT_FILE_PATH nor TRAIN.CHECKPOINT_FILE_PATH is set",
+            cfg.OUTPUT_DIR,
+        )
+        return ""
+    _load_to_test(model, load_checkpoint(path, kind, key), path, cfg)
+    return path
+
+
+def _load_to_test(model: nn.Module, saved: dict[str, Any], path: str, cfg: Any) -> None:
+    weights = weights_to_test(saved, cfg.EMA.ENABLE)
+    load_weights(model, weights, path, cfg.TEST.CHECKPOINT_DROP_MISMATCH, strict=cfg.TEST.CHECKPOINT_STRICT)
+
+
+def take_weights(model: nn.Module, cfg: Any, path: str) -> tuple[dict[str, Any], LoadReport]:
+    """Load the weights of a file into a model that is to be trained, as the `TRAIN.CHECKPOINT_*` settings say.
+
+    The classifier may be of another number of classes where the file can only be another model's: of another program,
+    of images, or with `TRAIN.CHECKPOINT_EPOCH_RESET`.
+
+    Returns:
+        What the file holds, and what became of each key.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, of another kind than `TRAIN.CHECKPOINT_TYPE`, or does not fit the model.
+    """
+    options = cfg.TRAIN
+    saved = load_checkpoint(path, options.CHECKPOINT_TYPE, "TRAIN.CHECKPOINT_TYPE")
+    of_images = options.CHECKPOINT_INFLATE or options.CHECKPOINT_IN_INIT
+    report = load_weights(
+        model,
+        saved["model_state"],
+        path,
+        drop_mismatch=options.CHECKPOINT_DROP_MISMATCH,
+        allow_missing=True,
+        clear_patterns=options.CHECKPOINT_CLEAR_NAME_PATTERN,
+        drop_classifier=of_images or options.CHECKPOINT_EPOCH_RESET or options.CHECKPOINT_TYPE != "pytorch",
+        inflate=of_images,
+        strict=options.CHECKPOINT_STRICT,
+    )
+    return saved, report
+
+
+def weights_alone(saved: dict[str, Any], cfg: Any) -> bool:
+    """Whether training starts anew from a file's weights, rather than going on where the file's run was."""
+    if cfg.TRAIN.CHECKPOINT_EPOCH_RESET or "optimizer_state" not in saved:
+        return True
+    before = saved_settings(saved)
+    another = [
+        f"{key} {before[key]!r}, and here {here!r}"
+        for key, here in (("TASK", cfg.TASK), ("TRAIN.DATASET", cfg.TRAIN.DATASET))
+        if before.get(key, here) != here
+    ]
+    if another and cfg.TRAIN.TRANSFER_WEIGHT:
+        logger.info("the file is of a run with %s; TRAIN.TRANSFER_WEIGHT False would continue it", "; ".join(another))
+    return bool(another) and cfg.TRAIN.TRANSFER_WEIGHT

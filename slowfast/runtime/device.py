@@ -1,0 +1,133 @@
+"""The only place that names an accelerator: which device to use, and what it has spent.
+
+Peak memory of a piece of work, on the CPU or a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+GIB = 1024.0**3
+
+
+def device_count() -> int:
+    """GPUs of this host that can be used."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def check_device_count(num_gpus: int) -> None:
+    """Raise ValueError, saying what to set, where this host has fewer GPUs than `num_gpus`."""
+    found = device_count()
+    if num_gpus < 0:
+        raise ValueError(f"NUM_GPUS is {num_gpus}; set NUM_GPUS 0 for the CPU or the number of GPUs to use")
+    if num_gpus > 0 and found == 0:
+        raise ValueError(f"NUM_GPUS is {num_gpus} but no usable GPU was found; set NUM_GPUS 0 to run on the CPU")
+    if num_gpus > found:
+        raise ValueError(
+            f"NUM_GPUS is {num_gpus} but this host has {found}; set NUM_GPUS {found}, or NUM_GPUS 0 for the CPU"
+        )
+
+
+def select_device(index: int) -> None:
+    """Make GPU number `index` the one this process uses."""
+    torch.cuda.set_device(index)
+
+
+def device_of(cfg: Any) -> torch.device:
+    """The device this process computes on: the CPU with `NUM_GPUS` 0, otherwise its GPU.
+
+    Raises:
+        ValueError: the host has fewer GPUs than `NUM_GPUS`.
+    """
+    check_device_count(cfg.NUM_GPUS)
+    if cfg.NUM_GPUS == 0:
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name; "cpu" for the CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for queued work, so that a clock read afterwards measures it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of `peak_memory`; a process's own peak on the CPU cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak memory in GiB: allocated on the GPU, or resident in this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / GIB if sys.platform == "darwin" else peak * 1024 / GIB
+
+
+def device_rng_state(device: torch.device) -> torch.Tensor | None:
+    """The state of the device's own random generator; None on the CPU."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def set_device_rng_state(state: torch.Tensor | None, device: torch.device) -> None:
+    """Put back a state of `device_rng_state`; nothing on the CPU or for None."""
+    if device.type == "cuda" and state is not None:
+        torch.cuda.set_rng_state(state, device)
+
+
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+
+
+def memory_of(work: Callable[[], Any], device: torch.device) -> dict[str, float]:
+    """Calls `work` once, which should not be its first time.
+
+    Returns:
+        `process_mib`, the most memory in use at a time (resident on the CPU, allocated on a GPU), and `peak_mib`, how
+        much of it is over what is in use when `work` starts.
+    """
+    _return_freed_memory()
+    idle = _reset_peak(device)
+    work()
+    peak = _peak(device)
+    return {"peak_mib": peak - idle, "process_mib": peak}
+
+
+def _return_freed_memory() -> None:
+    """Has the C library give freed memory back at once, so that resident memory is memory in use.
+
+    Otherwise what an earlier iteration freed stays resident, and how much of it depends on how it lies.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc
+        libc.mallopt(_M_MMAP_THRESHOLD, 64 * 1024)
+        libc.malloc_trim(0)
+
+
+def _reset_peak(device: torch.device) -> float:
+    """Forgets earlier peaks and gives what is in use now, in MiB."""
+    if device.type != "cpu":
+        reset_peak_memory(device)
+    else:
+        # Linux keeps a process's resident peak; writing 5 here sets it back to what is resident now.
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak(device)
+
+
+def _peak(device: torch.device) -> float:
+    if device.type != "cpu":
+        return peak_memory(device) * 1024
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024

@@ -1,0 +1,188 @@
+"""Starting the processes of a run on this host with the agent behind `torchrun`, and telling why they ended.
+
+The agent starts this very program again, with the same arguments, in every process; each finds its place in the
+environment (see `slowfast.runtime.launch`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous.api import RendezvousError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+# How a process ends that was told to: by itself, after it has saved, or of the signal.
+_TOLD_TO_END = (128 + signal.SIGTERM, -signal.SIGTERM)
+# Processes that fail because another one did are not always the later ones by the clock.
+_SIMULTANEOUS_S = 2
+_USUAL_REASON = {
+    signal.SIGKILL: "out of memory is the usual reason",
+    signal.SIGABRT: "NCCL ends a process so that waited for another longer than DIST.TIMEOUT; its words are above",
+}
+
+
+class ProcessFailedError(RuntimeError):
+    """A process of the run failed; the message names it and its cause.
+
+    Attributes:
+        exitcode: of that process; negative for the signal that killed it.
+    """
+
+    def __init__(self, message: str, exitcode: int):
+        super().__init__(message)
+        self.exitcode = exitcode
+
+
+class RunStopped(Exception):
+    """The run was asked to stop by `signum`, and its processes have ended."""
+
+    def __init__(self, signum: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class LostContactError(RuntimeError):
+    """Another process of the run does not answer, or is gone."""
+
+
+def run_agent(cfg: Any, processes: int, endpoint: str) -> None:
+    """Run this program in `processes` processes of this host until all have ended.
+
+    Args:
+        cfg: `NUM_SHARDS` and `SHARD_ID` say how many hosts take part and which this one is, `DIST` how long to wait.
+        processes: of this host.
+        endpoint: HOST:PORT of host 0, where several hosts meet; "" for one host alone.
+
+    Raises:
+        ProcessFailedError: a process failed, more often than `DIST.MAX_RESTARTS` allows.
+        RunStopped: a signal ended the run.
+        ConnectionError: the hosts did not meet within `DIST.START_TIMEOUT`.
+        ValueError: the program cannot be started again, as in an interactive session.
+    """
+    command = _own_command()
+    config = _launch_config(cfg, processes, endpoint)
+    try:
+        with _thread_share(processes):
+            elastic_launch(config, sys.executable)(*command)
+    except ChildFailedError as error:
+        if all(failure.exitcode in _TOLD_TO_END for failure in error.failures.values()):
+            raise RunStopped(signal.SIGTERM) from None
+        raise first_cause(error.failures) from None
+    except SignalException as stop:
+        raise RunStopped(stop.sigval) from None
+    except (RendezvousError, TimeoutError) as error:
+        raise _not_met(cfg, endpoint, error) from error
+    except RuntimeError as error:
+        # The store where hosts meet raises types of its own, all of them RuntimeErrors.
+        if not endpoint:
+            raise
+        raise _not_met(cfg, endpoint, error) from error
+
+
+def first_cause(failures: Mapping[int, ProcessFailure]) -> ProcessFailedError:
+    """The failure that brought the others about, as an error.
+
+    A process that dies takes the others with it: they lose contact, or are told to end. So among failures of the same
+    moment one that is neither counts first.
+
+    Args:
+        failures: by rank, as the agent saw them.
+    """
+    start = min(failure.timestamp for failure in failures.values())
+    together = [item for item in failures.items() if item[1].timestamp <= start + _SIMULTANEOUS_S]
+    rank, first = min(together, key=lambda item: (_consequence(item[1]), item[1].timestamp, item[0]))
+    text = f"process {rank} {_describe(first)}"
+    silent = [r for r, f in failures.items() if f.exitcode == -signal.SIGKILL and f.timestamp > start + _SIMULTANEOUS_S]
+    if _consequence(first) and silent:
+        text = (
+            f"process {', '.join(map(str, silent))} hung: it neither answered the others nor ended when told to, and "
+            f"was killed. First sign of it: {text}"
+        )
+    return ProcessFailedError(text, first.exitcode)
+
+
+def _describe(failure: ProcessFailure) -> str:
+    message = failure.error_file_data["message"]
+    if isinstance(message, Mapping):
+        return f"failed: {message['message']}"
+    if failure.exitcode < 0:
+        reason = _USUAL_REASON.get(-failure.exitcode)
+        return f"(pid {failure.pid}) was killed by {failure.signal_name()}" + (f"; {reason}" if reason else "")
+    return f"(pid {failure.pid}) ended with exit status {failure.exitcode}"
+
+
+def _consequence(failure: ProcessFailure) -> int:
+    """How likely a failure follows from another's: 0 not, 1 perhaps, 2 surely."""
+    message = failure.error_file_data["message"]
+    if failure.exitcode in _TOLD_TO_END:
+        return 2
+    if isinstance(message, Mapping) and message["message"].startswith(LostContactError.__name__):
+        return 2
+    return int(failure.exitcode == -signal.SIGABRT)
+
+
+def _own_command() -> list[str]:
+    """The arguments that started this program, without the interpreter's name."""
+    arguments = sys.orig_argv[1:]
+    if hasattr(sys, "ps1") or not arguments or sys.argv[0] == "":
+        raise ValueError(
+            "several processes start this program again in each of them, which an interactive session cannot do; write "
+            "it to a file, or set NUM_GPUS to 0 or 1"
+        )
+    return arguments
+
+
+def _launch_config(cfg: Any, processes: int, endpoint: str) -> LaunchConfig:
+    meeting: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
+    timeout = int(cfg.DIST.START_TIMEOUT)
+    configs: dict[str, Any] = {"timeout": timeout, "join_timeout": timeout}
+    if endpoint:
+        meeting = {"rdzv_backend": "static", "rdzv_endpoint": endpoint}
+        configs = {"timeout": timeout, "rank": cfg.SHARD_ID}
+    options = {
+        "min_nodes": cfg.NUM_SHARDS,
+        "max_nodes": cfg.NUM_SHARDS,
+        "nproc_per_node": processes,
+        # Hosts that meet must name the run alike.
+        "run_id": "run" if endpoint else uuid.uuid4().hex,
+        "rdzv_configs": configs,
+        "max_restarts": cfg.DIST.MAX_RESTARTS,
+        "shutdown_timeout": int(cfg.DIST.STOP_TIMEOUT),
+        **meeting,
+    }
+    # Older PyTorch gives processes a fixed time to stop.
+    known = {field.name for field in dataclasses.fields(LaunchConfig)}
+    return LaunchConfig(**{name: value for name, value in options.items() if name in known})
+
+
+@contextlib.contextmanager
+def _thread_share(processes: int) -> Iterator[None]:
+    """Give each process its share of the cores, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+
+
+def _not_met(cfg: Any, endpoint: str, error: Exception) -> ConnectionError:
+    where = (
+        f"{cfg.NUM_SHARDS} hosts did not meet at {endpoint}" if endpoint else "the processes did not find each other"
+    )
+    return ConnectionError(
+        f"{where} within DIST.START_TIMEOUT {cfg.DIST.START_TIMEOUT:g} s (this is host {cfg.SHARD_ID}): "
+        f"{(str(error) or type(error).__name__).splitlines()[0].rstrip('.')}. Check that every host was started with "
+        "the same --init_method and --num_shards and a --shard_id of its own, and that the port is open"
+    )

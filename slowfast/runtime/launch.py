@@ -1,0 +1,186 @@
+"""Starting a run in as many processes and on as many hosts as the config asks for."""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from slowfast.runtime.device import check_device_count, select_device
+from slowfast.runtime.elastic import LostContactError, run_agent
+from slowfast.runtime.logging import get_logger
+
+logger = get_logger(__name__)
+
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
+# How backends name themselves and word that a peer is silent; what they raise is often a plain RuntimeError.
+_BACKEND = re.compile(r"gloo|nccl|TCPStore", re.IGNORECASE)
+_SILENCE = re.compile(r"timed? ?out", re.IGNORECASE)
+
+
+def launch(main: Callable[[Any], Any], cfg: Any, num_procs: int | None = None, init_method: str = "") -> Any:
+    """Call `main(cfg)` in each process of the run.
+
+    One process runs here, and what `main` returns is returned. For more, this program is started again in each of
+    them by PyTorch's elastic agent, this process waits for their end, and None is returned; in those processes, as
+    in those that `torchrun` started, this function joins the process group and calls `main`. So a program calls it
+    under `if __name__ == "__main__"`, and does nothing before it that may not happen several times.
+
+    Args:
+        main: gets `cfg` with `NUM_GPUS`, `NUM_SHARDS` and `SHARD_ID` as they came about.
+        cfg: `NUM_GPUS` processes on this host, joined by `DIST_BACKEND`; with 0 CPU processes, joined by gloo.
+        num_procs: how many CPU processes; one if not given.
+        init_method: tcp://HOST:PORT of host 0, where `NUM_SHARDS` hosts meet.
+
+    Raises:
+        ValueError: fewer GPUs than `NUM_GPUS`, or numbers of processes or hosts that contradict each other.
+        ProcessFailedError, RunStopped, ConnectionError: see `run_agent`.
+        LostContactError: in a process of several: another does not answer, or is gone.
+    """
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return _join(main, cfg, num_procs)
+    check_device_count(cfg.NUM_GPUS)
+    processes = max(1, cfg.NUM_GPUS) if num_procs is None else num_procs
+    if processes < 1:
+        raise ValueError(f"at least one process is needed, not {processes}")
+    if cfg.NUM_GPUS > 0 and processes != cfg.NUM_GPUS:
+        raise ValueError(f"{processes} processes were asked for with NUM_GPUS {cfg.NUM_GPUS}; each GPU has one process")
+    endpoint = _endpoint(cfg, init_method)
+    if processes == 1 and not endpoint:
+        return main(cfg)
+    return run_agent(cfg, processes, endpoint)
+
+
+def _endpoint(cfg: Any, init_method: str) -> str:
+    """HOST:PORT where hosts meet, "" for one host."""
+    if cfg.NUM_SHARDS == 1:
+        return ""
+    match = re.fullmatch(r"tcp://(.+:\d+)", init_method)
+    if not match:
+        raise ValueError(
+            f"NUM_SHARDS is {cfg.NUM_SHARDS} and --init_method {init_method!r}: start every host with --init_method "
+            "tcp://HOST:PORT, an address of host 0 that the others reach, and its own --shard_id; or use torchrun"
+        )
+    if cfg.DIST.MAX_RESTARTS:
+        raise ValueError(
+            f"DIST.MAX_RESTARTS {cfg.DIST.MAX_RESTARTS} with NUM_SHARDS {cfg.NUM_SHARDS}: hosts that meet by "
+            "--init_method cannot restart together; use torchrun --max-restarts with --rdzv-backend c10d"
+        )
+    return match[1]
+
+
+def _join(main: Callable[[Any], Any], cfg: Any, num_procs: int | None) -> Any:
+    """Be one of the processes that the environment describes."""
+    cfg = _as_started(cfg, num_procs)
+    backend = cfg.DIST_BACKEND if cfg.NUM_GPUS > 0 else "gloo"
+    if cfg.NUM_GPUS > 0:
+        select_device(int(os.environ["LOCAL_RANK"]))
+    _end_with_parent()
+    _warn_of_restarts(cfg)
+    # The file it writes is how the agent learns of an exception.
+    return record(_in_group)(main, cfg, backend)
+
+
+def _in_group(main: Callable[[Any], Any], cfg: Any, backend: str) -> Any:
+    try:
+        _join_group(backend, datetime.timedelta(seconds=cfg.DIST.TIMEOUT))
+        result = main(cfg)
+        dist.destroy_process_group()
+    except RuntimeError as error:
+        reason = _lost_contact(error, cfg.DIST.TIMEOUT)
+        if reason is None:
+            raise
+        raise LostContactError(reason) from error
+    return result
+
+
+def _join_group(backend: str, timeout: datetime.timedelta) -> None:
+    """Join the group that the environment describes.
+
+    PyTorch 2.13 leaves the addresses of ended processes in the agent's store. On one host, where all count restarts
+    alike, every start gets a part of the store to itself, so that nobody waits for the dead.
+    """
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+    if int(os.environ.get("GROUP_WORLD_SIZE", 1)) == 1:
+        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+
+
+def _as_started(cfg: Any, num_procs: int | None) -> Any:
+    """The config with the numbers of GPUs and hosts that whoever started this process decided on."""
+    missing = [name for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR") if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"RANK and WORLD_SIZE are set in the environment but not {', '.join(missing)}: start with torchrun, which "
+            "sets them all, or unset them"
+        )
+    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    hosts, host = int(os.environ.get("GROUP_WORLD_SIZE", 1)), int(os.environ.get("GROUP_RANK", 0))
+    if num_procs is not None and num_procs != local:
+        raise ValueError(f"--num_procs is {num_procs}, but {local} processes were started on this host; leave it out")
+    if cfg.NUM_SHARDS not in (1, hosts):
+        raise ValueError(f"NUM_SHARDS is {cfg.NUM_SHARDS}, but torchrun started {hosts} host(s); leave it out")
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.NUM_SHARDS, cfg.SHARD_ID = hosts, host
+    if cfg.NUM_GPUS > 0:
+        check_device_count(local)
+        cfg.NUM_GPUS = local
+    cfg.freeze()
+    return cfg
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send this process a SIGTERM should its parent die without a word, so that no process stays."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+
+def _warn_of_restarts(cfg: Any) -> None:
+    """Say which start this is, and where restarts over several hosts may go wrong.
+
+    Agents that share their store with the processes number its entries by restarts, which each host counts alone: then
+    a process may read, and wait for, the addresses of those before.
+    """
+    if os.environ["RANK"] != "0":
+        return
+    restarts, most = (int(os.environ.get(f"TORCHELASTIC_{name}", 0)) for name in ("RESTART_COUNT", "MAX_RESTARTS"))
+    if restarts:
+        logger.warning("a process failed (see above), so all start again: restart %d of at most %d", restarts, most)
+    if cfg.NUM_SHARDS > 1 and most and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        logger.warning(
+            "%d restarts over %d hosts: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on every host; without "
+            "it processes that are started again can miss each other",
+            most,
+            cfg.NUM_SHARDS,
+        )
+
+
+def _lost_contact(error: RuntimeError, timeout: float) -> str | None:
+    """What an error of a collective says of the other processes; None if it is something else."""
+    text = str(error)
+    if not isinstance(error, dist.DistError) and not _BACKEND.search(text):
+        return None
+    if _SILENCE.search(text):
+        return (
+            f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} had no answer from another for DIST.TIMEOUT "
+            f"{timeout:g} s ({_gist(text)}). One that hangs shows where after kill -USR1 PID; if it only needs "
+            "longer, raise DIST.TIMEOUT"
+        )
+    return (
+        f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost contact with another, which ended or cannot "
+        f"be reached ({_gist(text)})"
+    )
+
+
+def _gist(text: str) -> str:
+    """The first sentence, without the place in the backend's sources that it starts with."""
+    return re.sub(r"^\[[^\]]*\]\s*", "", text.strip()).partition("\n")[0].partition(". ")[0]

@@ -1,0 +1,83 @@
+"""Log lines for people and statistics for programs.
+
+`json_stats: {...}` lines go to standard output and `OUTPUT_DIR/stdout.log`; the same objects, one a line, go to
+`OUTPUT_DIR/json_stats.jsonl`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+from typing import Any
+
+import simplejson
+from tqdm import tqdm
+
+from slowfast.runtime.distributed import is_main_process
+
+_FORMAT = "[%(asctime)s][%(levelname)s] %(name)s: %(message)s"
+_stats_path: str | None = None
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes to the standard output of the moment, around any progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except Exception:
+            self.handleError(record)
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a module; its package speaks from INFO on."""
+    logging.getLogger(name.split(".")[0]).setLevel(logging.INFO)
+    return logging.getLogger(name)
+
+
+def setup_logging(output_dir: str | None = None) -> None:
+    """Send log records to standard output and, given a folder, to `stdout.log` in it.
+
+    Processes other than the main one speak only warnings, on standard output alone. Calling again replaces the
+    former destinations.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    global _stats_path
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if getattr(h, "is_slowfast", False)]:
+        root.removeHandler(handler)
+        handler.close()
+    handlers: list[logging.Handler] = [_ConsoleHandler()]
+    _stats_path = None
+    if output_dir and is_main_process():
+        os.makedirs(output_dir, exist_ok=True)
+        handlers.append(logging.FileHandler(os.path.join(output_dir, "stdout.log"), delay=True, encoding="utf-8"))
+        _stats_path = os.path.join(output_dir, "json_stats.jsonl")
+    for handler in handlers:
+        handler.is_slowfast = True
+        handler.setLevel(logging.INFO if is_main_process() else logging.WARNING)
+        handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%m/%d %H:%M:%S"))
+        root.addHandler(handler)
+    logging.captureWarnings(True)
+
+
+def log_json_stats(stats: dict[str, Any]) -> None:
+    """Log one object of statistics; floats are cut to six digits, those that are not finite become null."""
+    if not is_main_process():
+        return
+    line = simplejson.dumps({key: _rounded(value) for key, value in stats.items()}, sort_keys=True)
+    get_logger(__name__).info("json_stats: %s", line)
+    if _stats_path is not None:
+        with open(_stats_path, "a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None

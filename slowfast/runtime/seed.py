@@ -1,0 +1,42 @@
+"""The random state of a process: seeding, saving, restoring."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from slowfast.runtime.device import device_rng_state, set_device_rng_state
+
+
+def seed_all(seed: int, rank: int = 0) -> None:
+    """Seed Python, NumPy and PyTorch (all devices), differently in each process."""
+    value = (seed + 1_000_003 * rank) % 2**32
+    random.seed(value)
+    np.random.seed(value)
+    torch.manual_seed(value)
+
+
+def rng_state(device: torch.device | None = None) -> dict[str, Any]:
+    """The state of every generator as plain numbers and tensors, so that it loads without unpickling code."""
+    version, python_words, python_gauss = random.getstate()
+    kind, words, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": [version, list(python_words), python_gauss],
+        "numpy": [kind, torch.from_numpy(words.astype(np.int64)), position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "device": device_rng_state(device) if device is not None else None,
+    }
+
+
+def set_rng_state(state: dict[str, Any], device: torch.device | None = None) -> None:
+    """Put back a state of `rng_state`."""
+    version, python_words, python_gauss = state["python"]
+    random.setstate((version, tuple(python_words), python_gauss))
+    kind, words, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, words.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"].cpu())
+    if device is not None:
+        set_device_rng_state(state["device"], device)

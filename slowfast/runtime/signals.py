@@ -1,0 +1,66 @@
+"""SIGTERM and Ctrl-C: finish the update at hand, save, leave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import torch
+
+from slowfast.runtime.distributed import any_process, is_main_process
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# One Ctrl-C may arrive twice: from the terminal, and from a launcher that passes it on.
+_SAME_S = 1.0
+
+
+class TrainingInterrupted(Exception):
+    """Training stopped on request after its state was saved; the message names the file.
+
+    Attributes:
+        signum: what asked for it; SIGTERM where another process was asked.
+    """
+
+    def __init__(self, message: str, signum: int = signal.SIGTERM):
+        super().__init__(message)
+        self.signum = signum
+
+
+class StopRequest:
+    """Notes a SIGTERM or SIGINT while it is entered; `requested` says whether one came, `signum` which.
+
+    A second Ctrl-C is a KeyboardInterrupt, for those who will not wait for the end of the update.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.signum = int(signal.SIGTERM)
+        self._came = 0.0
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._former = {number: signal.signal(number, self._note) for number in heard}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        self._former = {}
+
+    def agreed(self, device: torch.device) -> bool:
+        """Whether any process was asked to stop; all processes have to ask at the same point."""
+        return any_process(self.requested, device)
+
+    def _note(self, signum: int, _frame: Any) -> None:
+        if not self.requested:
+            self.requested, self.signum, self._came = True, signum, time.monotonic()
+            if signum == signal.SIGINT and is_main_process():
+                # Not through the log, which this may have interrupted.
+                os.write(2, b"\nstopping after this update, and saving; Ctrl-C again stops at once\n")
+        elif signum == signal.SIGINT and time.monotonic() - self._came > _SAME_S:
+            raise KeyboardInterrupt
