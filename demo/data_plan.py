@@ -101,7 +101,7 @@ class Scale:
 
 
 FULL_SCALE = Scale()
-# For trying the demo itself: every part runs, nothing is learnt.
+# For trying the demo itself: every part runs, nothing is learned.
 QUICK_SCALE = Scale(
     {
         "kinetics": {"train": 12, "val": 6, "test": 6},

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from data_plan import METHODS, DataSet
-from sweep_report import BLUE, GREY, PALE_BLUE, describe_machine
+from sweep_report import BLUE, GRAY, PALE_BLUE, describe_machine
 
 from slowfast.evaluation.predictions import load
 
@@ -40,7 +40,7 @@ def write(
         seconds: of making and checking each set, and of all.
         judged: whether targets mean something at this scale.
     """
-    rows = [summarise(data_set, runs, chances[data_set.name], judged) for data_set in chosen]
+    rows = [summarize(data_set, runs, chances[data_set.name], judged) for data_set in chosen]
     table = format_table(rows)
     note = f"{seconds['all'] / 60:.1f} minutes in all"
     print(f"\n{table}\n\n{note}", flush=True)
@@ -51,7 +51,7 @@ def write(
     return all(row["verdict"] != "MISSED" for row in rows)
 
 
-def summarise(data_set: DataSet, runs: list[dict], by_chance: float, judged: bool) -> dict:
+def summarize(data_set: DataSet, runs: list[dict], by_chance: float, judged: bool) -> dict:
     """A line of the table as figures."""
     mine = {run["method"]: run for run in runs if run["set"] == data_set.name}
     return {
@@ -89,9 +89,9 @@ def plot(path: Path, rows: list[dict]) -> None:
     """Bars: PGT, clip model and chance on each set, and the targets."""
     figure, axes = plt.subplots(figsize=(8, 4))
     places = np.arange(len(rows))
-    bars = (("pgt", "PGT", BLUE), ("clip", "clip model", PALE_BLUE), ("chance", "chance", GREY))
-    for shift, (key, label, colour) in zip((-0.27, 0, 0.27), bars, strict=True):
-        drawn = axes.bar(places + shift, [row[key] for row in rows], 0.25, label=label, color=colour)
+    bars = (("pgt", "PGT", BLUE), ("clip", "clip model", PALE_BLUE), ("chance", "chance", GRAY))
+    for shift, (key, label, color) in zip((-0.27, 0, 0.27), bars, strict=True):
+        drawn = axes.bar(places + shift, [row[key] for row in rows], 0.25, label=label, color=color)
         axes.bar_label(drawn, fmt="%.2f", fontsize=8)
     for place, row in zip(places, rows, strict=True):
         if row["target"] is not None:

@@ -127,7 +127,7 @@ class Scale:
 
 
 FULL_SCALE = Scale({"train": 1200, "val": 240, "test": 480}, (1, 5, 9))
-# For trying the demo itself: every part runs, nothing is learnt.
+# For trying the demo itself: every part runs, nothing is learned.
 QUICK_SCALE = Scale(
     {"train": 24, "val": 6, "test": 12},
     (5,),

@@ -22,7 +22,7 @@ MEMORY_OF = {
     "memory_off": (MEMORY_OFF, 36),
     "full_gradient": (FULL_GRADIENT, 36),
 }
-BLUE, PALE_BLUE, GREY, ORANGE = "#2a6fbb", "#a9c8ea", "#9a9a9a", "#d9772b"
+BLUE, PALE_BLUE, GRAY, ORANGE = "#2a6fbb", "#a9c8ea", "#9a9a9a", "#d9772b"
 
 
 def write(output: Path, runs: list[dict], memory: list[dict], seconds: dict[str, float], judged: bool) -> None:
@@ -34,7 +34,7 @@ def write(output: Path, runs: list[dict], memory: list[dict], seconds: dict[str,
         seconds: of the data set and of all.
         judged: whether targets mean something at this scale.
     """
-    rows = summarise(runs, memory, judged)
+    rows = summarize(runs, memory, judged)
     table = format_table(rows, judged)
     notes = format_notes(runs, memory, seconds)
     print(f"\n{table}\n\n{notes}", flush=True)
@@ -65,18 +65,18 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def summarise(runs: list[dict], memory: list[dict], judged: bool) -> list[dict]:
+def summarize(runs: list[dict], memory: list[dict], judged: bool) -> list[dict]:
     """The table as figures: means over seeds, of the rows whose experiment was run."""
     peaks = {(point["method"], point["frames"]): point["peak_mib"] for point in memory}
     rows = []
     for row in ROWS:
         mine = [run for run in runs if run["name"] == row.experiment]
         if mine:
-            rows.append(_summarise_row(row, mine, peaks.get(MEMORY_OF.get(row.experiment)), judged))
+            rows.append(_summarize_row(row, mine, peaks.get(MEMORY_OF.get(row.experiment)), judged))
     return rows
 
 
-def _summarise_row(row: Row, runs: list[dict], peak_mib: float | None, judged: bool) -> dict:
+def _summarize_row(row: Row, runs: list[dict], peak_mib: float | None, judged: bool) -> dict:
     values = [run["accuracy"][row.metric] for run in runs]
     mean = statistics.mean(values)
     return {
@@ -163,7 +163,7 @@ def plot_accuracy(path: Path, rows: list[dict]) -> None:
         values,
         xerr=spreads if any(spreads) else None,
         height=0.7,
-        color=[_colour(row) for row in rows],
+        color=[_color(row) for row in rows],
     )
     for place, value in zip(places, values, strict=True):
         axes.text(value + 1.5, place, f"{value:.1f}", va="center", bbox={"color": "white", "pad": 1})
@@ -182,10 +182,10 @@ def plot_accuracy(path: Path, rows: list[dict]) -> None:
     plt.close(figure)
 
 
-def _colour(row: dict) -> str:
+def _color(row: dict) -> str:
     if row["metric"] in ("last_wiped", "last_swapped"):
         return PALE_BLUE
-    return {"clip": GREY, "memory_off": ORANGE}.get(row["experiment"], BLUE)
+    return {"clip": GRAY, "memory_off": ORANGE}.get(row["experiment"], BLUE)
 
 
 def plot_memory(path: Path, memory: list[dict]) -> None:

@@ -44,10 +44,10 @@ from pgt.analysis.truncation import RANDOM, gap_of_weights, gradient_memory, ste
 from slowfast.apps.benchmark.compare import (
     BASELINE,
     WORKS,
-    Arm,
+    Variant,
     compare,
     has_steps,
-    make_arm,
+    make_variant,
     measure_alone,
     steps_config,
 )
@@ -163,7 +163,7 @@ def measure_in_process(args: argparse.Namespace) -> dict[str, float] | None:
         return gradient_memory(load_config(args.cfg, args.opts), steps, args.gradient == "truncated")
     work, name = args.arm or ("train_steps", "config")
     try:
-        return measure_alone(arm_of(args, work, name, steps), work.startswith("train"), args.iterations)
+        return measure_alone(variant_of(args, work, name, steps), work.startswith("train"), args.iterations)
     except torch.OutOfMemoryError:
         return None
 
@@ -178,9 +178,9 @@ def medians(results: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(result[key] for result in results) for key in results[0]}
 
 
-def arm_of(args: argparse.Namespace, work: str, name: str, steps: int | None = None) -> Arm:
+def variant_of(args: argparse.Namespace, work: str, name: str, steps: int | None = None) -> Variant:
     """One way to do a work, with the settings of the command line."""
-    return make_arm(lambda overrides: load_config(args.cfg, [*args.opts, *overrides]), work, name, steps)
+    return make_variant(lambda overrides: load_config(args.cfg, [*args.opts, *overrides]), work, name, steps)
 
 
 def measure_model(args: argparse.Namespace) -> dict:
@@ -190,7 +190,7 @@ def measure_model(args: argparse.Namespace) -> dict:
     works = [work for work in args.works if has_steps(cfg) or not work.endswith("_steps")]
     for work in works:  # a mistake shows before the first measurement
         for name in arms:
-            arm_of(args, work, name)
+            variant_of(args, work, name)
     where = machine(device_of(cfg))
     clips = {"batch": cfg.TRAIN.BATCH_SIZE, "frames": cfg.DATA.NUM_FRAMES, "crop": cfg.DATA.TRAIN_CROP_SIZE}
     print(f"{args.cfg} {shlex.join(args.opts)}\n{', '.join(f'{key} {value}' for key, value in where.items())}")
@@ -211,7 +211,7 @@ def measure_work(args: argparse.Namespace, work: str, arms: list[str]) -> list[d
     """Time and memory of one work in every way, with a table."""
     rows = [{"name": name} for name in arms]
     if "time" in args.measure:
-        made = [arm_of(args, work, name) for name in arms]
+        made = [variant_of(args, work, name) for name in arms]
         rows = as_rows(compare(made, work.startswith("train"), args.iterations), made[0].cfg.TRAIN.BATCH_SIZE)
     if "memory" in args.measure:
         for row in rows:

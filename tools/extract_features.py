@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         metavar="tile|N",
         help="clips that cover the video, or N evenly spread ones; a model that reads in steps covers it anyway",
     )
-    parser.add_argument("--crops", type=int, default=1, metavar="N", help="crops of each: 1 (centre) to 3")
+    parser.add_argument("--crops", type=int, default=1, metavar="N", help="crops of each: 1 (center) to 3")
     parser.add_argument("--format", choices=("npz", "parquet"), default="npz", dest="file_format")
     parser.add_argument("--one-file", action="store_true", help="write a file of all videos too")
     parser.add_argument("--half", action="store_true", help="write float16")

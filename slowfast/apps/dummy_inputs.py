@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from slowfast.datasets.clips.temporal_sampling import slow_indices
 
 
-def noise_inputs(cfg: Any, count: int, crop: int, generator: Generator | None = None) -> list[Tensor]:
+def dummy_inputs(cfg: Any, count: int, crop: int, generator: Generator | None = None) -> list[Tensor]:
     """`count` clips (count, 3, T, crop, crop), one tensor a pathway, of the configuration's frames."""
     channels, frames = cfg.DATA.INPUT_CHANNEL_NUM, cfg.DATA.NUM_FRAMES
     clip = torch.randn(count, channels[-1], frames, crop, crop, generator=generator)

@@ -26,7 +26,7 @@ _CLASSIFIER = "head.projection."
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What became of each key; `missing` and `mismatched` ones keep the model's initialisation."""
+    """What became of each key; `missing` and `mismatched` ones keep the model's initialization."""
 
     matched: list[str]
     missing: list[str]  # in the model only
@@ -82,10 +82,10 @@ def load_weights(
     Args:
         weights: state-dict key -> tensor, as in `model_state`.
         source: the file, for messages.
-        drop_mismatch: weights of another shape keep the model's initialisation, and absent ones too.
-        allow_missing: weights absent from the checkpoint keep the model's initialisation.
+        drop_mismatch: weights of another shape keep the model's initialization, and absent ones too.
+        allow_missing: weights absent from the checkpoint keep the model's initialization.
         clear_patterns: pieces taken out of the checkpoint's keys before matching.
-        drop_classifier: the last map, if of another number of classes, keeps the model's initialisation.
+        drop_classifier: the last map, if of another number of classes, keeps the model's initialization.
         inflate: kernels of an image model are repeated over time.
         strict: refuse whatever has no counterpart in the model or in the checkpoint.
 
@@ -112,7 +112,7 @@ def load_weights(
     model.load_state_dict(kept, strict=False)
     level = logger.info if report.is_exact else logger.warning
     fresh = len(report.missing) + len(report.mismatched)
-    kept_back = f"\n  {fresh} keys, missing or of other shape, keep the model's own initialisation" if fresh else ""
+    kept_back = f"\n  {fresh} keys, missing or of other shape, keep the model's own initialization" if fresh else ""
     level("weights of %s: %s%s", source, report.describe(), kept_back)
     return report
 
@@ -130,7 +130,7 @@ def _check_shapes(report: LoadReport, source: str, drop_classifier: bool) -> Non
     hint = "; TRAIN.CHECKPOINT_INFLATE True repeats the kernels of an image model over time" if inflatable else ""
     raise ValueError(
         f"{source} holds weights of other shapes; set CHECKPOINT_DROP_MISMATCH True (in TRAIN or TEST) to keep "
-        f"the model's own initialisation for them{hint}\n  {report.describe()}"
+        f"the model's own initialization for them{hint}\n  {report.describe()}"
     )
 
 

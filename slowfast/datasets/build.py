@@ -123,7 +123,7 @@ def build_loader(cfg: Any, split: str, former: Dataset | None = None) -> DataLoa
 
     `loader.batch_sampler.set_epoch(epoch, start_iteration)` chooses what the next pass reads. With the same
     seed the batches are the same whatever the number of workers. So is their order in training; in val and test each
-    worker makes a run of neighbouring samples, and samples of other `batch_groups` (an attribute that the data set may
+    worker makes a run of neighboring samples, and samples of other `batch_groups` (an attribute that the data set may
     have: a number for each sample) do not share a batch. The state of the global random generators is left alone.
 
     Raises:
@@ -167,7 +167,7 @@ def _context(cfg: Any) -> multiprocessing.context.BaseContext | None:
 
 
 def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)  # workers are the parallelism; more threads each would fight for the cores
+    torch.set_num_threads(1)  # workers are the parallelizm; more threads each would fight for the cores
     seed_all(torch.initial_seed() % 2**32)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slowfast.datasets.annotations.frame_list import read_frame_list
-from slowfast.datasets.annotations.ssv2 import LabelledVideo, read_labels, read_videos
+from slowfast.datasets.annotations.ssv2 import LabeledVideo, read_labels, read_videos
 from slowfast.datasets.clips.temporal_sampling import SegmentTimes
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
@@ -67,18 +67,18 @@ class SSv2(VideoDataset):
 
 
 def _listed(
-    cfg: Any, path: str, videos: list[LabelledVideo], annotations: str
-) -> tuple[list[LabelledVideo], list[str], ListedFrames]:
+    cfg: Any, path: str, videos: list[LabeledVideo], annotations: str
+) -> tuple[list[LabeledVideo], list[str], ListedFrames]:
     """The videos that are also in a list of frames."""
     frames = read_frame_list(path, cfg.DATA.PATH_PREFIX)
-    listed, labelled = set(frames.videos), {video.name for video in videos}
+    listed, labeled = set(frames.videos), {video.name for video in videos}
     both = [video for video in videos if video.name in listed]
     if not both:
         raise ValueError(
             f"no video is both in {annotations}, which begins with {videos[0].name}, and in {path}, which begins with "
             f"{frames.videos[0]}"
         )
-    for source, names, other in ((annotations, labelled - listed, path), (path, listed - labelled, annotations)):
+    for source, names, other in ((annotations, labeled - listed, path), (path, listed - labeled, annotations)):
         if names:
             logger.warning(
                 "%d videos of %s are not in %s and left out: %d are in both", len(names), source, other, len(both)

@@ -21,7 +21,7 @@ from slowfast.datasets.loading.unreadable import UnreadableError, UnreadableFile
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.open import VideoError, VideoReader
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.rng import SPLITS, generator_of
+from slowfast.utils.rng import SPLITS, seeded_generator
 
 logger = get_logger(__name__)
 
@@ -39,7 +39,7 @@ def check_split(split: str) -> str:
 class VideoDataset(Dataset[Sample | MissingSample]):
     """Clips of a list of videos.
 
-    train: a clip at a random time and place. val: one clip, the middle of the video cropped at the centre (published
+    train: a clip at a random time and place. val: one clip, the middle of the video cropped at the center (published
     code draws a random one). test: `num_views` = NUM_ENSEMBLE_VIEWS x NUM_SPATIAL_CROPS clips a video.
 
     A training video that cannot be decoded is replaced by another one, drawn from seed, epoch and index alone; in val
@@ -114,7 +114,7 @@ class VideoDataset(Dataset[Sample | MissingSample]):
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         if self.split == "train":
-            return self._first_readable(index, generator_of(self.seed, self.split, epoch, index), shape)
+            return self._first_readable(index, seeded_generator(self.seed, self.split, epoch, index), shape)
         video, view = divmod(index, self.num_views)
         try:
             return self.evaluation_sample(video, view)
@@ -149,7 +149,7 @@ class VideoDataset(Dataset[Sample | MissingSample]):
     def evaluation_sample(self, video: int, view: int) -> Sample:
         """A view of a video of val or test. VideoError where it is unreadable."""
         path = self.paths[video]
-        clip = self.clips.view_clip(path, view) if self.split == "test" else self.clips.centre_clip(path)
+        clip = self.clips.view_clip(path, view) if self.split == "test" else self.clips.center_clip(path)
         return self.sample_of(video, view, clip)
 
     def _first_readable(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample | list[Sample]:

@@ -29,7 +29,7 @@ def build_average(
     Args:
         model: without a parallel wrapper.
         optimizer: over its parameters.
-        compile_mode: as of `Preparation`; "" to evaluate uncompiled.
+        compile_mode: as of `ModelSetup`; "" to evaluate uncompiled.
     """
     if not cfg.EMA.ENABLE:
         return None

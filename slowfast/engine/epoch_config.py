@@ -17,9 +17,9 @@ from slowfast.config.merge import get_key, leaf_keys
 from slowfast.datasets.build import build_loader, train_sampler
 from slowfast.engine import multigrid
 from slowfast.engine.ema import build_average
-from slowfast.engine.model_setup import Preparation, place_model, prepare_model, unwrap
+from slowfast.engine.model_setup import ModelSetup, place_model, setup_model, unwrap
 from slowfast.engine.optim import build_optimizer
-from slowfast.engine.optim_step import build_update
+from slowfast.engine.optim_step import build_optim_step
 from slowfast.engine.state import TrainState, capture, restore
 from slowfast.engine.task import Task, build_task, task_class
 from slowfast.models import build_model
@@ -51,14 +51,14 @@ def build_state(run_cfg: Any, epoch: int = 0, former: Dataset | None = None) -> 
     cfg = epoch_config(run_cfg, epoch)
     device = device_of(cfg)
     seed_all(cfg.RNG_SEED)
-    how = Preparation.from_config(cfg)
-    model = prepare_model(build_model(cfg), device, how)
+    how = ModelSetup.from_config(cfg)
+    model = setup_model(build_model(cfg), device, how)
     seed_all(cfg.RNG_SEED, get_rank())
     optimizer = build_optimizer(unwrap(model), cfg)
     ema = build_average(cfg, unwrap(model), optimizer, how.compile_mode)
     loader = build_loader(cfg, "train", former)
     shield_workers(loader)
-    update = build_update(cfg, model, optimizer)
+    update = build_optim_step(cfg, model, optimizer)
     return TrainState(cfg, model, optimizer, update, build_task(cfg), loader, device, run_cfg=run_cfg, ema=ema)
 
 

@@ -22,7 +22,7 @@ from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task
 from slowfast.evaluation.evaluators import Results, build_results
 from slowfast.runtime.distributed import all_gather_object, any_process, is_main_process
-from slowfast.utils.files import write_whole
+from slowfast.utils.files import atomic_write
 
 
 def evaluate(
@@ -104,7 +104,7 @@ NAME = "val_results.json"
 def write_val_results(output_dir: str, epoch: int, metrics: dict[str, float]) -> None:
     """Keep the metrics measured after `epoch` epochs; the main process writes."""
     text = json.dumps({"epoch": epoch, **metrics}, indent=2, sort_keys=True) + "\n"
-    write_whole(os.path.join(output_dir, NAME), lambda stream: stream.write(text.encode()))
+    atomic_write(os.path.join(output_dir, NAME), lambda stream: stream.write(text.encode()))
 
 
 def last_evaluation(output_dir: str) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from slowfast.datasets.loading.batch import Batch
 from slowfast.runtime.distributed import get_rank
-from slowfast.utils.rng import generator_of
+from slowfast.utils.rng import seeded_generator
 
 # Sets the stream of blends apart from those of samples and of shapes.
 _STREAM = 2
@@ -72,7 +72,7 @@ class Mixing:
                 "MIXUP.ENABLE True blends clips of one label each, but those of this data set have several; set it to "
                 "False"
             )
-        stream = generator_of(self.seed, "train", epoch, iteration, get_rank(), _STREAM)
+        stream = seeded_generator(self.seed, "train", epoch, iteration, get_rank(), _STREAM)
         random = np.random.default_rng(stream.initial_seed())
         share, cuts = self._draw(random)
         inputs = batch.inputs

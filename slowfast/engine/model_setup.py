@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.layers.activation_checkpoint import recompute
 from slowfast.layers.conv import Conv3d, set_planar
-from slowfast.layers.norm import BatchNorm, FrozenBatchNorm3d, SubBatchNorm3d, fix_statistics, measuring_norms
+from slowfast.layers.norm import BatchNorm, FrozenBatchNorm3d, SubBatchNorm3d, freeze_bn_stats, trainable_batchnorms
 from slowfast.runtime.distributed import get_world_size, reduce_mean
 from slowfast.utils.errors import first_line, nearest_keys
 
@@ -38,7 +38,7 @@ _DAMAGED_CACHE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Preparation:
+class ModelSetup:
     """What becomes of a built model before it is used; only folding changes the names in its state dict.
 
     Attributes:
@@ -61,7 +61,7 @@ class Preparation:
     dtype: torch.dtype | None = None
 
     @classmethod
-    def from_config(cls, cfg: Any) -> Preparation:
+    def from_config(cls, cfg: Any) -> ModelSetup:
         """What the section MODEL asks for."""
         model = cfg.MODEL
         return cls(
@@ -75,8 +75,8 @@ class Preparation:
         )
 
 
-def prepare_model(
-    model: nn.Module, device: torch.device, how: Preparation | None = None, training: bool = True
+def setup_model(
+    model: nn.Module, device: torch.device, how: ModelSetup | None = None, training: bool = True
 ) -> nn.Module:
     """Place, freeze, set up recomputation, compile and, where several processes train together, wrap `model`.
 
@@ -90,7 +90,7 @@ def prepare_model(
     Raises:
         ValueError: what `check_norms`, `freeze_stages`, `recompute_blocks` and `compile_model` raise.
     """
-    how = how or Preparation()
+    how = how or ModelSetup()
     model = place_model(model, device, how.memory_format)
     if not training:
         prepare_prediction(model, how)
@@ -110,7 +110,7 @@ def prepare_model(
     return model
 
 
-def prepare_prediction(model: nn.Module, how: Preparation) -> None:
+def prepare_prediction(model: nn.Module, how: ModelSetup) -> None:
     """Fold norms into convolutions and cast these, in place, as `how` says."""
     if how.fold_norms:
         fold_norms(model)
@@ -139,7 +139,7 @@ def check_norms(model: nn.Module, device: torch.device) -> None:
     """Refuse norms that cannot be trained on `device`; for predicting they do.
 
     Raises:
-        ValueError: synchronised norms on the CPU.
+        ValueError: synchronized norms on the CPU.
     """
     if device.type == "cpu" and any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
         raise ValueError(
@@ -169,7 +169,7 @@ def freeze_stages(model: nn.Module, names: Sequence[str]) -> None:
             )
         for module in matched:
             module.requires_grad_(False)
-            fix_statistics(module)
+            freeze_bn_stats(module)
     if names and not any(p.requires_grad for p in model.parameters()):
         raise ValueError(f"MODEL.FREEZE_STAGES {list(names)} leaves no parameter to train; leave some stage out")
 
@@ -244,7 +244,7 @@ def average_norm_buffers(model: nn.Module) -> None:
     """Give every process the mean of the processes' running statistics, before evaluating or saving."""
     if get_world_size() == 1:
         return
-    norms = measuring_norms(model)
+    norms = trainable_batchnorms(model)
     buffers = []
     for norm in norms:
         parts = isinstance(norm, SubBatchNorm3d)

@@ -47,7 +47,7 @@ def parameter_groups(
         model: its parameters with `requires_grad`, shared ones once; `model.no_weight_decay()`, where it exists,
             names parameters that are never decayed.
         weight_decay: of everything that is neither of the following.
-        norm_weight_decay: of the parameters of normalisation layers.
+        norm_weight_decay: of the parameters of normalization layers.
         zero_decay_1d: do not decay other parameters of one dimension, nor biases.
         layer_decay: see `layer_scales`; 1 for the same learning rate everywhere.
 

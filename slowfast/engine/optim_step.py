@@ -16,7 +16,7 @@ class NonFiniteError(FloatingPointError):
     """The loss or a gradient is NaN or infinite; weights are as before this batch."""
 
 
-class Update:
+class OptimStep:
     """Handed to a task, which runs its forwards and backwards inside and calls it when a batch's are done.
 
         with update.sync():
@@ -141,10 +141,10 @@ def autocast_dtype(cfg: Any) -> torch.dtype | None:
     return _DTYPES[name]
 
 
-def build_update(cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> Update:
+def build_optim_step(cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> OptimStep:
     """The update rule the config describes."""
     dtype = autocast_dtype(cfg)
-    return Update(
+    return OptimStep(
         model,
         optimizer,
         accum_steps=cfg.TRAIN.ACCUM_STEPS,

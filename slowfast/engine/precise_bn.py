@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from slowfast.layers.norm import SubBatchNorm3d, measuring_norms
+from slowfast.layers.norm import SubBatchNorm3d, trainable_batchnorms
 from slowfast.runtime.distributed import is_distributed
 
 
@@ -48,7 +48,7 @@ class _Moments:
 def update_norm_statistics(model: nn.Module, batches: Iterable[Any], forward: Callable[[nn.Module, Any], Any]) -> int:
     """Replace the running statistics of all batch norm layers by those of `batches`.
 
-    Each layer normalises by the batch at hand, as in training, while everything else (dropout) is in eval mode.
+    Each layer normalizes by the batch at hand, as in training, while everything else (dropout) is in eval mode.
     Frozen norms and norms without running statistics are left alone, as is the mode of every module.
 
     Args:
@@ -59,7 +59,7 @@ def update_norm_statistics(model: nn.Module, batches: Iterable[Any], forward: Ca
     Returns:
         How many layers were measured; with none no batch is read.
     """
-    norms = measuring_norms(model)
+    norms = trainable_batchnorms(model)
     if not norms:
         return 0
     modes = {module: module.training for module in model.modules()}

@@ -14,7 +14,7 @@ from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.datasets.build import build_dataset
 from slowfast.engine.schedule import lr_scale
 from slowfast.evaluation.prediction_files import check_format
-from slowfast.layers.norm import SubBatchNorm3d, measuring_norms
+from slowfast.layers.norm import SubBatchNorm3d, trainable_batchnorms
 from slowfast.models.complexity import complexity
 from slowfast.runtime.distributed import get_local_world_size, get_world_size
 from slowfast.runtime.logging import get_logger
@@ -111,7 +111,7 @@ def describe_schedule(cfg: Any) -> str:
 
 def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
     """Say so where batch norm estimates its statistics from too few clips."""
-    norms = measuring_norms(model)
+    norms = trainable_batchnorms(model)
     splits = max((norm.num_splits for norm in norms if isinstance(norm, SubBatchNorm3d)), default=1)
     processes = get_local_world_size()
     seen = cfg.TRAIN.BATCH_SIZE // processes // splits

@@ -20,7 +20,7 @@ from slowfast.engine.ema import capture_average, restart_average, restore_averag
 from slowfast.engine.meters import Averages
 from slowfast.engine.model_setup import unwrap
 from slowfast.engine.optim import get_lr
-from slowfast.engine.optim_step import Update
+from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.schedule import lr_scale
 from slowfast.engine.task import Task
 from slowfast.runtime.distributed import all_gather_object, get_rank, get_world_size, is_main_process
@@ -50,7 +50,7 @@ class TrainState:
     cfg: Any
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    update: Update
+    update: OptimStep
     task: Task
     loader: DataLoader
     device: torch.device

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slowfast.datasets.loading.batch import Batch, Boxes
-from slowfast.engine.optim_step import Update
+from slowfast.engine.optim_step import OptimStep
 from slowfast.evaluation.evaluators import Prediction
 from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry
@@ -32,7 +32,7 @@ class Task(Protocol):
     `stream_steps(num_frames)` a video of so many sampled frames is read in steps: for each, positions a pathway.
     """
 
-    def train_step(self, model: nn.Module, batch: Batch, update: Update) -> dict[str, torch.Tensor]:
+    def train_step(self, model: nn.Module, batch: Batch, update: OptimStep) -> dict[str, torch.Tensor]:
         """Run forwards and backwards of one batch and call `update()` at least once.
 
         Returns:
@@ -50,8 +50,8 @@ class ClipTask:
     def __init__(self, cfg: Any):
         self.loss = build_loss(cfg)
 
-    def train_step(self, model: nn.Module, batch: Batch, update: Update) -> dict[str, torch.Tensor]:
-        boxes = batch.moments[-1] if batch.moments else None
+    def train_step(self, model: nn.Module, batch: Batch, update: OptimStep) -> dict[str, torch.Tensor]:
+        boxes = batch.key_frames[-1] if batch.key_frames else None
         with update.sync():
             with update.autocast():
                 scores = model(*model_inputs(batch.inputs, boxes))
@@ -61,7 +61,7 @@ class ClipTask:
         return {"loss": loss.detach(), "scores": scores.detach()}
 
     def predict(self, model: nn.Module, batch: Batch) -> Prediction:
-        boxes = batch.moments[-1] if batch.moments else None
+        boxes = batch.key_frames[-1] if batch.key_frames else None
         return Prediction(model(*model_inputs(batch.inputs, boxes)), boxes)
 
     def features(self, model: nn.Module, inputs: list[torch.Tensor], memory: None) -> tuple[list[torch.Tensor], None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from slowfast.datasets.build import build_loader
 from slowfast.engine.evaluate import gather_scores
-from slowfast.engine.model_setup import Preparation, prepare_model
+from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.engine.preflight import describe_model, predictions_path
 from slowfast.engine.resume import load_test_weights
@@ -16,14 +16,14 @@ from slowfast.engine.task import build_task
 from slowfast.evaluation.ava_files import write_detections, write_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions
 from slowfast.models import build_model
-from slowfast.runtime.consistency import check_agreement, data_facts, launch_facts, weight_facts
+from slowfast.runtime.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import barrier, is_main_process
 from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
 from slowfast.runtime.logging import get_logger, log_json_stats
 from slowfast.runtime.run_lock import alone_in_output_dir
 from slowfast.runtime.seed import seed_all
-from slowfast.utils.files import write_whole
+from slowfast.utils.files import atomic_write
 
 logger = get_logger(__name__)
 
@@ -51,7 +51,7 @@ def test(cfg: Any) -> dict[str, Any]:
         OSError: results cannot be written, or a loader's worker process died.
         RuntimeError: too many files cannot be read.
     """
-    check_agreement(lambda: launch_facts(cfg))
+    check_consistency(lambda: launch_facts(cfg))
     path = predictions_path(cfg)
     device = device_of(cfg)
     seed_all(cfg.RNG_SEED)
@@ -59,11 +59,11 @@ def test(cfg: Any) -> dict[str, Any]:
     checkpoint = load_test_weights(model, cfg)
     if cfg.LOG_MODEL_INFO and is_main_process():
         logger.info("%s", describe_model(model, cfg))
-    prepare_model(model, device, Preparation.from_config(cfg), training=False)
+    setup_model(model, device, ModelSetup.from_config(cfg), training=False)
     loader = build_loader(cfg, "test")
     shield_workers(loader)
     dataset = loader.dataset
-    check_agreement(lambda: {**data_facts("test", dataset), **weight_facts(model)})
+    check_consistency(lambda: {**data_facts("test", dataset), **weight_facts(model)})
     logger.info(
         "testing %d %s, %d view(s) each, class scores joined by %s",
         dataset.num_videos,
@@ -92,7 +92,7 @@ def test(cfg: Any) -> dict[str, Any]:
     results = {**predictions.metrics(), **about}
     log_json_stats({"_type": "test_final", **results})
     text = json.dumps(results, indent=2, sort_keys=True) + "\n"
-    write_whole(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), lambda stream: stream.write(text.encode()))
+    atomic_write(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), lambda stream: stream.write(text.encode()))
     barrier()
     return results
 

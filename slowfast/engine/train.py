@@ -19,7 +19,7 @@ from slowfast.engine.optim_step import autocast
 from slowfast.engine.precise_bn import update_norm_statistics
 from slowfast.engine.resume import start_training_from
 from slowfast.engine.state import TrainState, capture
-from slowfast.runtime.consistency import check_agreement, data_facts, launch_facts, weight_facts
+from slowfast.runtime.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.runtime.distributed import all_gather_object, barrier, is_main_process
 from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
 from slowfast.runtime.logging import get_logger
@@ -45,13 +45,13 @@ def train(cfg: Any) -> dict[str, float]:
             processes of this one were not started alike.
         RuntimeError: too many files cannot be read.
     """
-    check_agreement(lambda: launch_facts(cfg))
+    check_consistency(lambda: launch_facts(cfg))
     state = build_state(cfg)
     check_phases(cfg, state.loader.dataset)
     val_loader = build_loader(cfg, "val")
     shield_workers(val_loader)
     start_training_from(state)
-    check_agreement(lambda: start_facts(state, val_loader))
+    check_consistency(lambda: start_facts(state, val_loader))
     if state.epoch >= state.max_epoch and not evaluation_is_missing(state):
         logger.warning(
             "nothing to train: %d epochs are done and SOLVER.MAX_EPOCH is %d. To train longer raise that; to fine-tune "

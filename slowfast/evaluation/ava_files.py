@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from slowfast.evaluation.ava import BoxRows, evaluate_ava
-from slowfast.utils.files import write_whole
+from slowfast.utils.files import atomic_write
 
 _FORMAT = "video,second,x1,y1,x2,y2,class[,score]"
 _COLUMNS = [("video", "O"), ("second", "i8"), ("x1", "f8"), ("y1", "f8"), ("x2", "f8"), ("y2", "f8"), ("class", "i8")]
@@ -208,7 +208,7 @@ def _write(path: str | os.PathLike, rows: BoxRows, last: Callable[[slice], Itera
             lines = (",".join([head, *map(str, values)]) for head, *values in zip(heads, *columns, strict=True))
             stream.write("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
 
-    write_whole(os.path.abspath(path), fill)
+    atomic_write(os.path.abspath(path), fill)
 
 
 def _heads(places: list[str], key_frame: np.ndarray, boxes: np.ndarray) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.utils.files import write_whole
+from slowfast.utils.files import atomic_write
 
 Table = Mapping[str, np.ndarray]
 FORMATS = (".npz", ".parquet")
@@ -43,7 +43,7 @@ def write_tables(path: str | os.PathLike, main: Table, others: Mapping[str, Tabl
     """
     check_format(path)
     fill = _fill_parquet if os.fspath(path).endswith(".parquet") else _fill_npz
-    write_whole(os.path.abspath(path), lambda stream: fill(stream, {"": main, **others}, about))
+    atomic_write(os.path.abspath(path), lambda stream: fill(stream, {"": main, **others}, about))
 
 
 def read_tables(path: str | os.PathLike) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 from slowfast.evaluation.ava import BoxRows, evaluate_ava
 from slowfast.evaluation.class_table import ClassRow
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
-from slowfast.utils.files import write_whole
+from slowfast.utils.files import atomic_write
 from slowfast.utils.label_map import read_label_map
 
 
@@ -147,7 +147,7 @@ def write_report(report: Report, folder: str) -> list[str]:
         counts = zip(names, report.confusion.tolist(), strict=True)
         files["confusion.csv"] = _csv([["label", *names], *([name, *line] for name, line in counts)])
     for name, text in files.items():
-        write_whole(os.path.join(os.path.abspath(folder), name), lambda stream, text=text: stream.write(text.encode()))
+        atomic_write(os.path.join(os.path.abspath(folder), name), lambda stream, text=text: stream.write(text.encode()))
     return [os.path.join(folder, name) for name in files]
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from slowfast.evaluation.report import Report
-from slowfast.utils.files import write_whole
+from slowfast.utils.files import atomic_write
 
 # Up to so many classes have their names at the axes, of the matrix and beside bars.
 _NAMED_CLASSES = 40
 _NAMED_BARS = 80
 # Up to so many have their shares written into the fields.
 _WRITTEN_CLASSES = 12
-_COLOURS = ("#2a6fbb", "#d9772b", "#3a8f4d", "#8a4fa3", "#a8322d", "#5c5c5c")
+_COLORS = ("#2a6fbb", "#d9772b", "#3a8f4d", "#8a4fa3", "#a8322d", "#5c5c5c")
 
 
 def plot_report(report: Report, path: str) -> None:
@@ -43,7 +43,7 @@ def plot_report(report: Report, path: str) -> None:
     )
     for panel, draw in zip(axes[0], panels, strict=True):
         draw(panel, report)
-    write_whole(os.path.abspath(path), lambda stream: figure.savefig(stream, format="png", dpi=100))
+    atomic_write(os.path.abspath(path), lambda stream: figure.savefig(stream, format="png", dpi=100))
     plt.close(figure)
 
 
@@ -64,8 +64,8 @@ def _plot_steps(panel: Any, report: Report) -> None:
     steps = np.arange(1, len(report.steps) + 1)
     panel.plot(steps, report.steps, "o-", color="black", label="after each step", markersize=4)
     for number, (name, value) in enumerate(report.whole.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        panel.axhline(value, color=colour, linestyle="--", linewidth=1.0, label=f"{name}: {value:.4g}")
+        color = _COLORS[number % len(_COLORS)]
+        panel.axhline(value, color=color, linestyle="--", linewidth=1.0, label=f"{name}: {value:.4g}")
     panel.set_xlabel("step through the video")
     panel.set_ylabel(report.step_measure)
     panel.xaxis.get_major_locator().set_params(integer=True)
@@ -90,15 +90,15 @@ def _plot_confusion(panel: Any, report: Report) -> None:
     if classes <= _WRITTEN_CLASSES:
         for (row, column), share in np.ndenumerate(shares):
             if not np.isnan(share):
-                colour = "white" if share > 60 else "black"
-                panel.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+                color = "white" if share > 60 else "black"
+                panel.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=color)
 
 
 def _plot_classes(panel: Any, report: Report) -> None:
     """A bar for every class that has samples, the best on top."""
     rows = sorted((row for row in report.rows if row.samples), key=lambda row: row.value)
     named = len(rows) <= _NAMED_BARS
-    panel.barh(range(len(rows)), [row.value for row in rows], height=0.8 if named else 1.0, color=_COLOURS[0])
+    panel.barh(range(len(rows)), [row.value for row in rows], height=0.8 if named else 1.0, color=_COLORS[0])
     panel.set_xlabel(report.measure)
     panel.set_xlim(left=0)
     panel.set_ylim(-0.6, len(rows) - 0.4)

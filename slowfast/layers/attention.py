@@ -122,7 +122,7 @@ class PoolingAttention(nn.Module):
         pool_q, pool_kv: of queries, and of keys and values; None for none.
         size: (T, H, W) of the clip's tokens that relative positions are made for.
         norm: constructor `norm(channels)`.
-        unplaced: U, 1 with a class token and 0 without.
+        num_prefix_tokens: U, 1 with a class token and 0 without.
         dropout: rate behind the last map.
 
     Raises:
@@ -139,14 +139,14 @@ class PoolingAttention(nn.Module):
         size: Size,
         norm: Callable[[int], nn.Module],
         options: PoolingOptions,
-        unplaced: int = 1,
+        num_prefix_tokens: int = 1,
         dropout: float = 0.0,
     ):
         super().__init__()
         check_heads(dim_out, heads)
         if options.pool_first:
             check_heads(dim, heads)
-        self.heads, self.unplaced, self.options = heads, unplaced, options
+        self.heads, self.num_prefix_tokens, self.options = heads, num_prefix_tokens, options
         self.stride_q, self.stride_kv = (pool.stride if pool else (1, 1, 1) for pool in (pool_q, pool_kv))
         if options.pool_first or options.separate_qkv:
             self.q = nn.Linear(dim, dim_out, bias=options.qkv_bias)
@@ -196,7 +196,7 @@ class PoolingAttention(nn.Module):
         if layer is None:
             return tokens, thw
         folded = 1 if self.options.mode == "conv_unshared" else self.heads
-        tokens, thw = pool_tokens(tokens, thw, layer, self.unplaced, folded)
+        tokens, thw = pool_tokens(tokens, thw, layer, self.num_prefix_tokens, folded)
         if norm is not None:
             tokens = norm(tokens.unflatten(-1, (folded, -1))).flatten(2)
         return tokens, thw
@@ -221,32 +221,36 @@ class PoolingAttention(nn.Module):
     def read(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_thw: Size, k_thw: Size) -> torch.Tensor:
         """What queries (B, U + Lq, C) read from keys and values (B, U + Lk, C)."""
         q, k, v = (split_heads(x, self.heads) for x in (q, k, v))
-        return merge_heads(attend(q, k, v, self.rows(q_thw, k_thw), q_thw, k_thw, self.unplaced))
+        return merge_heads(attend(q, k, v, self.rows(q_thw, k_thw), q_thw, k_thw, self.num_prefix_tokens))
 
     def forward(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
         """Tokens (B, U + L', dim_out), those of the pooled queries."""
         (q, q_thw), (k, k_thw), (v, _) = self.queries_keys_values(tokens, thw)
         y = self.read(q, k, v, q_thw, k_thw)
         if self.options.residual_pooling:
-            y = torch.cat([y[:, : self.unplaced], y[:, self.unplaced :] + q[:, self.unplaced :]], dim=1)
+            y = torch.cat(
+                [y[:, : self.num_prefix_tokens], y[:, self.num_prefix_tokens :] + q[:, self.num_prefix_tokens :]], dim=1
+            )
         return self.proj_drop(self.proj(y))
 
 
 def pool_tokens(
-    tokens: torch.Tensor, thw: Size, layer: nn.Module, unplaced: int, folded: int = 1
+    tokens: torch.Tensor, thw: Size, layer: nn.Module, num_prefix_tokens: int, folded: int = 1
 ) -> tuple[torch.Tensor, Size]:
     """The clip's tokens pooled, those of no position as they are; and (T, H, W) of the positions left.
 
     Args:
         tokens: (B, U + L, C).
         layer: (B * folded, C / folded, T, H, W) in, as many channels out.
-        unplaced: U.
+        num_prefix_tokens: U.
         folded: groups of channels that `layer` gets side by side in the batch.
     """
-    placed = tokens[:, unplaced:].unflatten(-1, (folded, -1)).transpose(1, 2).flatten(0, 1)
+    placed = tokens[:, num_prefix_tokens:].unflatten(-1, (folded, -1)).transpose(1, 2).flatten(0, 1)
     pooled = layer(as_map(placed, thw))
     left = as_tokens(pooled).unflatten(0, (-1, folded)).transpose(1, 2).flatten(2)
-    return torch.cat([tokens[:, :unplaced], left], dim=1) if unplaced else left, tuple(pooled.shape[2:])
+    return torch.cat([tokens[:, :num_prefix_tokens], left], dim=1) if num_prefix_tokens else left, tuple(
+        pooled.shape[2:]
+    )
 
 
 def check_heads(dim: int, heads: int) -> None:

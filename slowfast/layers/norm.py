@@ -1,4 +1,4 @@
-"""Normalisation layers of video networks. Shapes: x is (B, C, T, H, W)."""
+"""Normalization layers of video networks. Shapes: x is (B, C, T, H, W)."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -41,7 +41,7 @@ def _lies_channels_last(x: torch.Tensor) -> bool:
 
 
 class _ExactBatchNorm(torch.autograd.Function):
-    """Normalises by the statistics of x (B, C, T, H, W); gives the output, the means and the variances (C)."""
+    """Normalizes by the statistics of x (B, C, T, H, W); gives the output, the means and the variances (C)."""
 
     @staticmethod
     def forward(
@@ -69,7 +69,7 @@ class _ExactBatchNorm(torch.autograd.Function):
 
 
 class FrozenBatchNorm3d(nn.Module):
-    """Batch normalisation with fixed statistics and a fixed affine map.
+    """Batch normalization with fixed statistics and a fixed affine map.
 
     All four tensors are buffers: nothing is trained or updated, in train mode as in eval mode. State-dict keys are
     those of `nn.BatchNorm3d` without `num_batches_tracked`, so the checkpoints of one load into the other.
@@ -101,10 +101,10 @@ class FrozenBatchNorm3d(nn.Module):
 
 
 class SubBatchNorm3d(nn.BatchNorm3d):
-    """Batch normalisation of each of `num_splits` parts of a batch by itself, as if each were on a device of its own.
+    """Batch normalization of each of `num_splits` parts of a batch by itself, as if each were on a device of its own.
 
     In training sample i belongs to part i mod `num_splits`, and every part has running statistics. `running_mean` and
-    `running_var`, by which eval mode normalises, are those of all parts together: the mean of their means, and the mean
+    `running_var`, by which eval mode normalizes, are those of all parts together: the mean of their means, and the mean
     of their variances plus the variance of their means. ("A Multigrid Method for Efficiently Training Video Models",
     section 3; sample by part as in the published code.)
 
@@ -135,7 +135,7 @@ class SubBatchNorm3d(nn.BatchNorm3d):
                 f"BN.NUM_SPLITS {splits} does not divide the {batch} clips that a norm layer sees at a time (those of "
                 "one process); set BN.NUM_SPLITS to a divisor, or change TRAIN.BATCH_SIZE"
             )
-        # The parts stand side by side as channels, so that one call normalises them all.
+        # The parts stand side by side as channels, so that one call normalizes them all.
         parts = x.reshape(batch // splits, splits * self.num_features, *x.shape[2:])
         tracked = self.track_running_stats
         y = F.batch_norm(
@@ -189,7 +189,7 @@ def _fixed(cls: type[nn.Module]) -> type[nn.Module]:
     return type(f"Fixed{cls.__name__}", (FixedStatistics, cls), {})
 
 
-def fix_statistics(model: nn.Module) -> None:
+def freeze_bn_stats(model: nn.Module) -> None:
     """Keep all batch norms in `model` at their running statistics, in place; state-dict keys stay as they are."""
     for module in model.modules():
         if isinstance(module, BatchNorm) and not isinstance(module, FixedStatistics):
@@ -197,7 +197,7 @@ def fix_statistics(model: nn.Module) -> None:
             module.eval()
 
 
-def measuring_norms(model: nn.Module) -> list[nn.Module]:
+def trainable_batchnorms(model: nn.Module) -> list[nn.Module]:
     """The batch norms of `model` that keep running statistics and are not fixed."""
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
     return [norm for norm in norms if not isinstance(norm, FixedStatistics)]

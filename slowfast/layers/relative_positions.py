@@ -41,28 +41,30 @@ def attend(
     rows: Rows = (None, None, None),
     q_thw: Sequence[int] = (),
     k_thw: Sequence[int] = (),
-    unplaced: int = 0,
+    num_prefix_tokens: int = 0,
 ) -> torch.Tensor:
     """softmax(q k' / sqrt(C) + b) v, (B, N, Lq, C), where b is the sum over the axes of q times the pair's vector.
 
     Args:
         rows: vectors of the pairs' positions, an axis.
         q_thw, k_thw: positions (T, H, W) of queries and keys.
-        unplaced: tokens in front that have no position, and so no b.
+        num_prefix_tokens: tokens in front that have no position, and so no b.
     """
     if all(row is None for row in rows):
         return F.scaled_dot_product_attention(q, k, v)
-    placed = q[:, :, unplaced:].unflatten(2, tuple(q_thw))
+    placed = q[:, :, num_prefix_tokens:].unflatten(2, tuple(q_thw))
     scores = [
         None if row is None else torch.einsum(f"bnthwc,{axis}kc->bnthwk", placed, row)
         for axis, row in zip("thw", rows, strict=True)
     ]
     # As a mask the sum is kept, and has a gradient, for every pair; as further channels it does not exist as such.
     how = _joined if torch.is_grad_enabled() and q.requires_grad else _masked
-    return how(q, k, v, scores, k_thw, unplaced)
+    return how(q, k, v, scores, k_thw, num_prefix_tokens)
 
 
-def _masked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scores: Rows, k_thw: Sequence[int], unplaced: int):
+def _masked(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scores: Rows, k_thw: Sequence[int], num_prefix_tokens: int
+):
     """The sum as a mask."""
     mask = q.new_zeros(())
     for axis, score in enumerate(scores):
@@ -70,20 +72,22 @@ def _masked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scores: Rows, k_t
             others = [1 if other != axis else -1 for other in range(3)]
             mask = mask + score.unflatten(-1, others)
     mask = mask.expand(*mask.shape[:-3], *k_thw).flatten(5).flatten(2, 4)
-    mask = F.pad(mask, (unplaced, 0, unplaced, 0)).to(q.dtype)
+    mask = F.pad(mask, (num_prefix_tokens, 0, num_prefix_tokens, 0)).to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def _joined(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scores: Rows, k_thw: Sequence[int], unplaced: int):
+def _joined(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scores: Rows, k_thw: Sequence[int], num_prefix_tokens: int
+):
     """A score a position of an axis as further channels of q, and in k a one at the key's own position."""
     channels = q.shape[-1]
-    index = torch.arange(k.shape[2] - unplaced, device=k.device).view(*k_thw)
+    index = torch.arange(k.shape[2] - num_prefix_tokens, device=k.device).view(*k_thw)
     at = (index // (k_thw[1] * k_thw[2]), index // k_thw[2] % k_thw[1], index % k_thw[2])
     queries, keys = [q * channels**-0.5], [k]
     for score, position, size in zip(scores, at, k_thw, strict=True):
         if score is not None:
-            queries.append(F.pad(score.flatten(2, 4), (0, 0, unplaced, 0)))
-            own = F.pad(F.one_hot(position.flatten(), size).to(k.dtype), (0, 0, unplaced, 0))
+            queries.append(F.pad(score.flatten(2, 4), (0, 0, num_prefix_tokens, 0)))
+            own = F.pad(F.one_hot(position.flatten(), size).to(k.dtype), (0, 0, num_prefix_tokens, 0))
             keys.append(own.expand(*k.shape[:2], -1, -1))
     q, k = torch.cat(queries, dim=-1), torch.cat(keys, dim=-1)
     # The kernels that keep no scores take one width for all three.

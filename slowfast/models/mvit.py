@@ -29,7 +29,7 @@ from slowfast.models.heads import apply_head
 from slowfast.models.mvit_sizes import BlockSizes, block_sizes, skip_kernel
 from slowfast.models.parts import build_head, positions_for
 from slowfast.models.registry import MODEL_REGISTRY
-from slowfast.models.tokens import TokenHead, TokenModel, check_clip, layer_norm, waves
+from slowfast.models.tokens import TokenHead, TokenModel, check_clip, layer_norm, sincos_3d
 
 Norm = Callable[[int], nn.Module]
 
@@ -59,7 +59,7 @@ class MultiscaleBlock(nn.Module):
         options: of the attention.
         norm: constructor `norm(channels)`.
         mlp_ratio: hidden channels of the network over its input's.
-        unplaced: U, tokens of no position.
+        num_prefix_tokens: U, tokens of no position.
         grow_in_attention: channels grow in the attention; otherwise in the network.
         dropout: rate within both; `drop_path`: share of samples whose branch is dropped.
         layer_scale: first factor of each channel of both branches; 0 for none.
@@ -73,7 +73,7 @@ class MultiscaleBlock(nn.Module):
         options: PoolingOptions,
         norm: Norm,
         mlp_ratio: float = 4.0,
-        unplaced: int = 1,
+        num_prefix_tokens: int = 1,
         grow_in_attention: bool = False,
         dropout: float = 0.0,
         drop_path: float = 0.0,
@@ -82,7 +82,11 @@ class MultiscaleBlock(nn.Module):
         super().__init__()
         dim, dim_out = sizes.dim, sizes.dim_out
         dim_inner = dim_out if grow_in_attention else dim
-        self.unplaced, self.grow_in_attention, self.pooling = unplaced, grow_in_attention, sizes.pool_q
+        self.num_prefix_tokens, self.grow_in_attention, self.pooling = (
+            num_prefix_tokens,
+            grow_in_attention,
+            sizes.pool_q,
+        )
         self.norm1 = norm(dim)
         self.attn = PoolingAttention(
             dim,
@@ -93,7 +97,7 @@ class MultiscaleBlock(nn.Module):
             sizes.size,
             norm,
             options,
-            unplaced,
+            num_prefix_tokens,
             dropout,
         )
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
@@ -118,7 +122,7 @@ class MultiscaleBlock(nn.Module):
         if self.proj is not None and self.grow_in_attention:
             tokens = self.proj(x)
         if self.pool_skip is not None:
-            tokens, _ = pool_tokens(tokens, thw, self.pool_skip, self.unplaced)
+            tokens, _ = pool_tokens(tokens, thw, self.pool_skip, self.num_prefix_tokens)
         tokens = tokens + self.drop_path(branch)
         x = self.norm2(tokens)
         branch = self._scaled(self.mlp(x), self.gamma_2)
@@ -146,7 +150,7 @@ class MViT(TokenModel):
         size: (T', H', W') of the tokens that positions are made for.
         class_token: a token for the whole clip.
         positions: "" for none (beside relative ones in the blocks), "joint" for a vector a position, "separate" for the
-            sum of one of time and one of space, "waves" for fixed joint ones.
+            sum of one of time and one of space, "sincos_3d" for fixed joint ones.
         norm_stem: a norm behind the positions; None for none.
         dropout: rate behind the positions.
         mean_first: pool in front of the last norm.
@@ -168,7 +172,7 @@ class MViT(TokenModel):
         mean_first: bool = False,
     ):
         super().__init__()
-        self.unplaced, self.sizes, self.mean_first = int(class_token), tuple(size), mean_first
+        self.num_prefix_tokens, self.sizes, self.mean_first = int(class_token), tuple(size), mean_first
         self.patch_embed = patch_embed
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if class_token else None
         self._add_positions(positions, dim)
@@ -184,11 +188,11 @@ class MViT(TokenModel):
         self.positions, lengths = kind, {}
         if kind == "separate":
             lengths = {"pos_embed_spatial": height * width, "pos_embed_temporal": frames}
-            lengths |= {"pos_embed_class": 1} if self.unplaced else {}
+            lengths |= {"pos_embed_class": 1} if self.num_prefix_tokens else {}
         elif kind:
-            lengths = {"pos_embed": self.unplaced + frames * height * width}
+            lengths = {"pos_embed": self.num_prefix_tokens + frames * height * width}
         for name, length in lengths.items():
-            self.register_parameter(name, nn.Parameter(torch.zeros(1, length, dim), requires_grad=kind != "waves"))
+            self.register_parameter(name, nn.Parameter(torch.zeros(1, length, dim), requires_grad=kind != "sincos_3d"))
 
     def init_weights(self, head_scale: float = 1.0) -> None:
         """Truncated normal of deviation 0.02 for everything that multiplies, 0.02 for biases, as published.
@@ -204,10 +208,10 @@ class MViT(TokenModel):
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=0.02)
         with torch.no_grad():
-            if self.positions == "waves":
-                fixed = waves(self.pos_embed.shape[-1], self.sizes).flatten(1, 3)
-                self.pos_embed[:, self.unplaced :] = fixed
-                self.pos_embed[:, : self.unplaced] = 0
+            if self.positions == "sincos_3d":
+                fixed = sincos_3d(self.pos_embed.shape[-1], self.sizes).flatten(1, 3)
+                self.pos_embed[:, self.num_prefix_tokens :] = fixed
+                self.pos_embed[:, : self.num_prefix_tokens] = 0
             self.head.projection.weight.mul_(head_scale)
             self.head.projection.bias.mul_(head_scale)
 
@@ -216,7 +220,7 @@ class MViT(TokenModel):
         frames, height, width = self.sizes
         if self.positions == "separate":
             return {"pos_embed_spatial": ((1, height, width), 0), "pos_embed_temporal": ((frames, 1, 1), 0)}
-        return {"pos_embed": (self.sizes, self.unplaced)} if self.positions else {}
+        return {"pos_embed": (self.sizes, self.num_prefix_tokens)} if self.positions else {}
 
     def depth_groups(self) -> list[list[nn.Module]]:
         """The layers by depth: patches with positions, blocks, head with the last norm."""
@@ -235,7 +239,7 @@ class MViT(TokenModel):
             tokens = tokens + table.flatten(1, 3)
             first = [token + self.pos_embed_class for token in first]
         elif self.positions:
-            table = self.pos_embed[:, self.unplaced :].unflatten(1, self.sizes)
+            table = self.pos_embed[:, self.num_prefix_tokens :].unflatten(1, self.sizes)
             tokens = tokens + self.fit_positions(table, thw).flatten(1, 3)
             first = [token + self.pos_embed[:, :1] for token in first]
         return torch.cat([*(token.expand(tokens.shape[0], -1, -1).to(tokens.dtype) for token in first), tokens], dim=1)
@@ -254,7 +258,7 @@ class MViT(TokenModel):
     def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         """A list with the map (B, C, T', H', W') behind the last norm, without the class token."""
         tokens, thw = self._tokens(inputs)
-        return [as_map(self.norm(tokens)[:, self.unplaced :], thw)]
+        return [as_map(self.norm(tokens)[:, self.num_prefix_tokens :], thw)]
 
     def forward(self, inputs: list[torch.Tensor], boxes: torch.Tensor | None = None) -> torch.Tensor:
         """Scores (B, classes): logits in train mode, activated in eval mode.
@@ -277,7 +281,7 @@ class MViT(TokenModel):
         return self._pooled(self.norm(tokens), thw)
 
     def _pooled(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
-        return as_tokens(self.pool(as_map(tokens[:, self.unplaced :], thw)))
+        return as_tokens(self.pool(as_map(tokens[:, self.num_prefix_tokens :], thw)))
 
 
 # Last parts of the names of class token and positions.
@@ -397,7 +401,7 @@ def _positions(cfg: CfgNode) -> str:
         return ""
     if options.SEP_POS_EMBED:
         return "separate"
-    return "waves" if options.USE_FIXED_SINCOS_POS else "joint"
+    return "sincos_3d" if options.USE_FIXED_SINCOS_POS else "joint"
 
 
 def _pool(cfg: CfgNode) -> nn.Module | None:

@@ -1,6 +1,6 @@
 """From a configuration to the parts that several families of models share; with `build*.py` the only reader of it.
 
-Initialisation of video networks.
+Initialization of video networks.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from slowfast.models.heads import ClassificationHead, RoIHead, RoIPool
 from slowfast.runtime.distributed import get_world_size, norm_group
 
 
-def initialised(model: nn.Module, cfg: CfgNode) -> nn.Module:
+def initialized(model: nn.Module, cfg: CfgNode) -> nn.Module:
     """`model` itself, with fresh weights by MODEL.FC_INIT_STD."""
     init_weights(model, cfg.MODEL.FC_INIT_STD)
     return model

@@ -28,7 +28,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
         ValueError: MODEL.MODEL_NAME or MODEL.ADAPTER is not registered, or a setting of the model is inconsistent.
     """
     if norm_type(cfg) == "sync_batchnorm" and is_alone(cfg):
-        logger.info("BN.NORM_TYPE sync_batchnorm is built as batchnorm: one process has nobody to synchronise with")
+        logger.info("BN.NORM_TYPE sync_batchnorm is built as batchnorm: one process has nobody to synchronize with")
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)
     if cfg.MODEL.ADAPTER:
         model = MODEL_ADAPTERS.get(cfg.MODEL.ADAPTER)(model, cfg)

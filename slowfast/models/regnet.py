@@ -12,7 +12,7 @@ from torch import nn
 
 from slowfast.layers.conv import Conv3d
 from slowfast.models.blocks import ResStage, residual_pathway
-from slowfast.models.parts import build_head, initialised, model_norm, residual_options
+from slowfast.models.parts import build_head, initialized, model_norm, residual_options
 from slowfast.models.registry import MODEL_REGISTRY
 from slowfast.models.resnet import PathwayStems, ResNet
 
@@ -81,7 +81,7 @@ def build_regnet(cfg: CfgNode) -> RegNet:
     stem = RegNetStem(cfg.DATA.INPUT_CHANNEL_NUM[0], STEM_WIDTH, model_norm(cfg), cfg.RESNET.INPLACE_RELU)
     stages = [_stage(cfg, size, stage) for stage in range(4)]
     pool = [(1, 1, 1)]
-    return initialised(RegNet(PathwayStems([stem]), stages, build_head(cfg, [size.widths[-1]], pool), pool), cfg)
+    return initialized(RegNet(PathwayStems([stem]), stages, build_head(cfg, [size.widths[-1]], pool), pool), cfg)
 
 
 def _stage(cfg: CfgNode, size: RegNetSize, stage: int) -> ResStage:

@@ -10,7 +10,7 @@ from slowfast.config.resolve import STAGE_BLOCKS, stage_entry
 from slowfast.layers.conv import Conv3d
 from slowfast.models.blocks import ResStage, residual_pathway
 from slowfast.models.heads import apply_head
-from slowfast.models.parts import build_head, initialised, model_norm, residual_options
+from slowfast.models.parts import build_head, initialized, model_norm, residual_options
 from slowfast.models.registry import MODEL_REGISTRY
 
 # Temporal kernels of the stem and of stages 2 to 5, a pathway; a list is repeated over a stage's blocks.
@@ -144,7 +144,7 @@ class ResNet(nn.Module):
 @MODEL_REGISTRY.register("ResNet")
 def build_resnet(cfg: CfgNode) -> ResNet:
     """C2D, I3D or Slow by MODEL.ARCH, RESNET.* and NONLOCAL.*."""
-    return initialised(ResNet(*resnet_parts(cfg, [cfg.RESNET.WIDTH_PER_GROUP], fused_channels=0)), cfg)
+    return initialized(ResNet(*resnet_parts(cfg, [cfg.RESNET.WIDTH_PER_GROUP], fused_channels=0)), cfg)
 
 
 def resnet_parts(

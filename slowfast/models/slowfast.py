@@ -7,7 +7,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
-from slowfast.models.parts import initialised, model_norm
+from slowfast.models.parts import initialized, model_norm
 from slowfast.models.registry import MODEL_REGISTRY
 from slowfast.models.resnet import ResNet, resnet_parts
 
@@ -105,4 +105,4 @@ def build_slowfast(cfg: CfgNode) -> SlowFast:
         )
         for scale in (1, 4, 8, 16)
     ]
-    return initialised(SlowFast(*resnet_parts(cfg, widths, fused_channels=widths[1] * ratio), fusions), cfg)
+    return initialized(SlowFast(*resnet_parts(cfg, widths, fused_channels=widths[1] * ratio), fusions), cfg)

@@ -100,7 +100,7 @@ def fit_table(table: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return F.interpolate(table.permute(0, 4, 1, 2, 3), size=tuple(size), mode="trilinear").permute(0, 2, 3, 4, 1)
 
 
-def waves(dim: int, size: Sequence[int]) -> torch.Tensor:
+def sincos_3d(dim: int, size: Sequence[int]) -> torch.Tensor:
     """Fixed positions (1, T, H, W, dim): a quarter of the channels for time, the rest for column and row, in halves.
 
     Each is half sines, half cosines of falling frequencies. ("Attention Is All You Need", section 3.5; the split as in
@@ -149,18 +149,20 @@ def adapt_positions(
         if key.rpartition(".")[2] in _RELATIVE and own[key].shape[1:] == value.shape[1:]:
             adapted[key] = fit_rows(value, own[key].shape[0])
         elif key in grids and own[key].shape[2:] == value.shape[2:]:
-            grid, unplaced = grids[key]
-            adapted[key] = _refit(value, grid, unplaced, former if min(grid) > 1 else None)
+            grid, num_prefix_tokens = grids[key]
+            adapted[key] = _refit(value, grid, num_prefix_tokens, former if min(grid) > 1 else None)
     return adapted
 
 
-def _refit(value: torch.Tensor, grid: Sequence[int], unplaced: int, former: Sequence[int] | None) -> torch.Tensor:
+def _refit(
+    value: torch.Tensor, grid: Sequence[int], num_prefix_tokens: int, former: Sequence[int] | None
+) -> torch.Tensor:
     """A table (1, U + L', C) as one of U + T*H*W positions."""
-    former = former or _grid_of(value.shape[1] - unplaced, grid)
+    former = former or _grid_of(value.shape[1] - num_prefix_tokens, grid)
     if former is None:
         return value
-    fitted = fit_table(value[:, unplaced:].unflatten(1, tuple(former)), grid).flatten(1, 3)
-    return torch.cat([value[:, :unplaced], fitted], dim=1)
+    fitted = fit_table(value[:, num_prefix_tokens:].unflatten(1, tuple(former)), grid).flatten(1, 3)
+    return torch.cat([value[:, :num_prefix_tokens], fitted], dim=1)
 
 
 def _grid_of(length: int, grid: Sequence[int]) -> tuple[int, int, int] | None:

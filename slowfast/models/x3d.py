@@ -14,7 +14,7 @@ from slowfast.layers.conv import Conv3d
 from slowfast.layers.squeeze_excitation import round_channels
 from slowfast.models.blocks import ResStage, residual_pathway
 from slowfast.models.heads import Classifier, activated_in_float32, build_activation
-from slowfast.models.parts import head_pool, initialised, model_norm, residual_options
+from slowfast.models.parts import head_pool, initialized, model_norm, residual_options
 from slowfast.models.registry import MODEL_REGISTRY
 from slowfast.models.resnet import PathwayStems, ResNet
 
@@ -159,7 +159,7 @@ def build_x3d(cfg: CfgNode) -> X3D:
         cfg.MODEL.FC_INIT_STD,
         inplace,
     )
-    return initialised(X3D(PathwayStems([stem]), stages, head, [(1, 1, 1)]), cfg)
+    return initialized(X3D(PathwayStems([stem]), stages, head, [(1, 1, 1)]), cfg)
 
 
 def _stage_widths(cfg: CfgNode) -> list[int]:

@@ -33,7 +33,7 @@ HOST_SETTINGS = {
 _SHOWN = 12
 
 
-def check_agreement(work_out: Callable[[], Mapping[str, Any]]) -> None:
+def check_consistency(work_out: Callable[[], Mapping[str, Any]]) -> None:
     """Compare the facts that `work_out` gives (name -> plain value) with those of all other processes, which all call.
 
     Only a digest travels as long as they agree. A process alone has nobody to disagree with, and works nothing out.

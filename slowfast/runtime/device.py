@@ -92,7 +92,7 @@ def set_device_rng_state(state: torch.Tensor | None, device: torch.device) -> No
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 
 
-def memory_of(work: Callable[[], Any], device: torch.device) -> dict[str, float]:
+def peak_memory_of(work: Callable[[], Any], device: torch.device) -> dict[str, float]:
     """Calls `work` once, which should not be its first time.
 
     Returns:

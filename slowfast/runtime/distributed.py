@@ -35,26 +35,26 @@ def get_local_world_size() -> int:
 
 
 @cache
-def norm_group(everywhere: bool, neighbours: int) -> Any:
-    """The processes that share the statistics of synchronised norms with this one; all of them have to ask.
+def norm_group(everywhere: bool, neighbors: int) -> Any:
+    """The processes that share the statistics of synchronized norms with this one; all of them have to ask.
 
     Args:
         everywhere: all processes of all hosts.
-        neighbours: otherwise groups of this many processes of a host; 1 for all of a host.
+        neighbors: otherwise groups of this many processes of a host; 1 for all of a host.
 
     Returns:
         A process group; None for all processes.
 
     Raises:
-        ValueError: the processes of a host are no multiple of `neighbours`.
+        ValueError: the processes of a host are no multiple of `neighbors`.
     """
     local = get_local_world_size()
-    size = local if neighbours == 1 else neighbours
+    size = local if neighbors == 1 else neighbors
     if everywhere or not is_distributed() or size == get_world_size():
         return None
     if local % size:
         raise ValueError(
-            f"BN.NUM_SYNC_DEVICES {neighbours} does not divide the {local} processes of a host; set it to a divisor, "
+            f"BN.NUM_SYNC_DEVICES {neighbors} does not divide the {local} processes of a host; set it to a divisor, "
             "or to 1 for all of them"
         )
     group, _ = dist.new_subgroups(size)

@@ -1,6 +1,6 @@
 """Words of errors.
 
-Names close to a misspelt one, and numbers close to one that does not fit, for error messages.
+Names close to a misspelled one, and numbers close to one that does not fit, for error messages.
 
 What all tools answer to a user's mistake and to Ctrl-C.
 """
@@ -20,7 +20,7 @@ def first_line(error: BaseException) -> str:
 def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     """The `count` entries of `known` that look most like `name`, best first.
 
-    Case and surrounding underscores do not count. A dotted key whose last part is spelt right but stands in
+    Case and surrounding underscores do not count. A dotted key whose last part is spelled right but stands in
     another section (`TRAIN.BASE_LR` for `SOLVER.BASE_LR`) comes before keys that merely look alike.
     """
     wanted = _plain(name)

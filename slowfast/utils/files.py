@@ -9,7 +9,7 @@ from typing import Any
 from slowfast.runtime.distributed import is_main_process
 
 
-def write_whole(path: str, fill: Callable[[Any], object]) -> None:
+def atomic_write(path: str, fill: Callable[[Any], object]) -> None:
     """Let the main process write a file, through a temporary one, so that no half-written one is left.
 
     Args:
@@ -20,11 +20,11 @@ def write_whole(path: str, fill: Callable[[Any], object]) -> None:
     """
     if is_main_process():
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        replace_whole(path, fill)
+        atomic_write_local(path, fill)
 
 
-def replace_whole(path: str, fill: Callable[[Any], object]) -> None:
-    """Write a file from this process, whichever it is; otherwise as `write_whole`, in a folder that is there."""
+def atomic_write_local(path: str, fill: Callable[[Any], object]) -> None:
+    """Write a file from this process, whichever it is; otherwise as `atomic_write`, in a folder that is there."""
     with open(path + ".tmp", "wb") as stream:
         fill(stream)
     os.replace(path + ".tmp", path)

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Value]):
+class LRUCache(Generic[Value]):
     """Values by key; beyond `size` of them the one that was not used for longest is forgotten. Threads may share it."""
 
     def __init__(self, size: int) -> None:

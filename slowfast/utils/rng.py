@@ -12,7 +12,7 @@ from torch import Generator
 SPLITS = ("train", "val", "test")
 
 
-def generator_of(seed: int, split: str, *numbers: int) -> torch.Generator:
+def seeded_generator(seed: int, split: str, *numbers: int) -> torch.Generator:
     """A generator whose stream depends on the arguments alone; different arguments give unrelated streams."""
     words = np.random.SeedSequence([seed % 2**64, SPLITS.index(split), *numbers]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(words[0]) >> 1)

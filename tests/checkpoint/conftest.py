@@ -107,7 +107,7 @@ def parity_keys():
 
 
 @pytest.fixture
-def randomised():
+def randomized():
     """A function: a model with random weights and statistics, which it gives back."""
 
     def fill(model, seed=0):

@@ -47,16 +47,16 @@ def test_every_published_name(aia_pairs):
 @pytest.mark.parametrize(
     "file", ["Charades/SLOWFAST_16x8_R101_K600", "AVA/SLOWFAST_16x8_R101_K600", "Charades/SLOWFAST_PROG_76x8_R101_K600"]
 )
-def test_published_settings_are_filled_whole(file, prefix, tmp_path, randomised):
+def test_published_settings_are_filled_whole(file, prefix, tmp_path, randomized):
     cfg = load_config(SETTINGS / f"{file}.yaml", SMALL)
     assert cfg.TRAIN.CHECKPOINT_TYPE == "aia" and not cfg.SLOWFAST.FUSION_BN and not cfg.SLOWFAST.FUSION_RELU
-    model = randomised(build_model(cfg))
+    model = randomized(build_model(cfg))
     weights = {prefix + foreign_name(key): value.clone() for key, value in model.state_dict().items()}
     weights[f"{prefix}cls_head.pred.weight"] = torch.zeros(600, *model.state_dict()["head.projection.weight"].shape[1:])
     weights[f"{prefix}cls_head.pred.bias"] = torch.zeros(600)
     path = str(tmp_path / "SLOWFAST.pth")
     torch.save({"model": weights, "iteration": 3}, path)
-    randomised(model, seed=1)
+    randomized(model, seed=1)
     report = load_weights(model, load_checkpoint(path, "aia")["model_state"], path, drop_classifier=True)
     assert not report.missing and not report.unexpected
     assert sorted(report.mismatched) == ["head.projection.bias", "head.projection.weight"]

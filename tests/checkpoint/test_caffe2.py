@@ -82,10 +82,10 @@ def test_the_names_fill_every_key(caffe2_pairs, setting, parity_keys):
         pytest.param("AVA/c2/SLOWFAST_32x2_R101_50_50", marks=pytest.mark.slow),
     ],
 )
-def test_files_of_other_settings_load_whole(file, tmp_path, randomised):
+def test_files_of_other_settings_load_whole(file, tmp_path, randomized):
     cfg = load_config(ROOT / "configs" / f"{file}.yaml", SMALL)
-    source = randomised(build_model(cfg))
-    target = randomised(copy.deepcopy(source), seed=1)
+    source = randomized(build_model(cfg))
+    target = randomized(copy.deepcopy(source), seed=1)
     blobs = blobs_of(source)
     training = {"lr": np.float32(0.1), "model_iter": np.array([5]), "conv1_w_momentum": blobs["conv1_w"] * 0}
     # As in the published files, a 1x1x1 kernel may come without its last dimensions.

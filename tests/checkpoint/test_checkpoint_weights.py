@@ -30,7 +30,7 @@ def test_other_shapes_are_listed():
     assert "2.bias, checkpoint (5,), model (2,)" in message
 
 
-def test_drop_mismatch_keeps_the_heads_initialisation_and_reports_every_key(caplog):
+def test_drop_mismatch_keeps_the_heads_initialization_and_reports_every_key(caplog):
     source, target = network(5), network(2)
     del source[1].bias
     own_head = target[2].weight.clone()

@@ -19,9 +19,9 @@ def weights_of(model):
 
 
 @pytest.mark.parametrize("old_format", [False, True])
-def test_a_file_of_pyslowfast(tiny_cfg, tmp_path, randomised, old_format):
+def test_a_file_of_pyslowfast(tiny_cfg, tmp_path, randomized, old_format):
     """Its keys, among them the state of the optimizer and the settings as text."""
-    model = randomised(build_model(tiny_cfg()))
+    model = randomized(build_model(tiny_cfg()))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     path = str(tmp_path / "checkpoint_epoch_00010.pyth")
     state = {
@@ -44,8 +44,8 @@ def test_where_files_keep_their_weights(tmp_path, container):
     assert list(saved["model_state"]) == ["module.a"] and saved.get("epoch") == (3 if container else None)
 
 
-def test_tensor_file_and_back(tiny_cfg, tmp_path, randomised):
-    model = randomised(build_model(tiny_cfg()).to(memory_format=torch.channels_last_3d))
+def test_tensor_file_and_back(tiny_cfg, tmp_path, randomized):
+    model = randomized(build_model(tiny_cfg()).to(memory_format=torch.channels_last_3d))
     path = str(tmp_path / "folder" / "some.safetensors")
     weights = weights_of(model) | {"tied": model.state_dict()["head.projection.bias"]}
     weights["tied.too"] = weights["tied"]
@@ -96,15 +96,15 @@ def test_the_wrong_type_says_what_to_set(file_of, found, wanted):
         load_checkpoint(path, wanted, "TEST.CHECKPOINT_TYPE")
 
 
-def test_norms_of_parts_as_other_code_saves_them(randomised):
+def test_norms_of_parts_as_other_code_saves_them(randomized):
     """Norm of the whole inside, statistics of the parts beside it, the affine map outside."""
     plain = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4))
-    randomised(plain)
+    randomized(plain)
     state = plain.state_dict()
     raw = {key: state[key] for key in ("0.weight", "0.bias", "1.weight", "1.bias")}
     raw |= {f"1.bn.{name}": state[f"1.{name}"] for name in ("running_mean", "running_var", "num_batches_tracked")}
     raw |= {f"1.split_bn.{name}": torch.zeros(8) for name in ("running_mean", "running_var")}
-    target = randomised(copy.deepcopy(plain), seed=1)
+    target = randomized(copy.deepcopy(plain), seed=1)
     report = load_weights(target, raw, "file")
     assert report.is_exact and sorted(report.transformed) == [
         "1.num_batches_tracked",
@@ -114,7 +114,7 @@ def test_norms_of_parts_as_other_code_saves_them(randomised):
     assert all(torch.equal(value, target.state_dict()[key]) for key, value in state.items())
 
 
-def test_a_report_names_what_was_transformed(randomised):
+def test_a_report_names_what_was_transformed(randomized):
     model = nn.Sequential(nn.Conv3d(3, 4, 1, bias=False))
     report = load_weights(model, {"0.weight": torch.ones(4, 3)}, "file")
     assert "1 of them transformed" in report.describe() and "0.weight" in report.describe()

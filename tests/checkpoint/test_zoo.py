@@ -11,9 +11,9 @@ import torch
 from iopath.common.file_io import g_pathmgr
 
 from slowfast.checkpoint import find_checkpoints, load_checkpoint, local_path, save_checkpoint
+from slowfast.checkpoint.zoo import entries as zoo
 from slowfast.checkpoint.zoo.download import DownloadError
 from slowfast.checkpoint.zoo.entries import Entry, all_entries, fetch, find_entry, register_entries, verify
-from slowfast.checkpoint.zoo import entries as zoo
 from slowfast.checkpoint.zoo.page import fill_page
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
@@ -81,7 +81,7 @@ def test_files_that_ship_are_what_they_say():
         ({"path": "x.pyth"}, "a path or a url"),
         ({"url": "", "path": "x.pyth"}, "size and sha256"),
         ({"format": "onnx"}, "none of pytorch"),
-        ({"colour": "red"}, "colour"),
+        ({"color": "red"}, "color"),
         ({"name": "slow_8x8_r50"}, "another zoo entry slow_8x8_r50"),
     ],
 )

@@ -47,7 +47,7 @@ def test_cycle_of_bases_names_the_chain(write):
 
 
 @pytest.mark.parametrize("typo", ["BASE_", "_BASE", "__BASE__", "base"])
-def test_misspelt_base(write, typo):
+def test_misspelled_base(write, typo):
     with pytest.raises(ValueError, match=rf"{typo} .*line 1.* _BASE_\."):
         load_config(write(f"{typo}: other.yaml\n"))
 

@@ -16,7 +16,7 @@ calls = []
 
 def setup(cfg):
     calls.append("setup")
-    cfg.ZEBRA = CfgNode({"STRIPES": 7, "COLOURS": ["black", "white"], "INNER": {"GAIN": 1.0}})
+    cfg.ZEBRA = CfgNode({"STRIPES": 7, "COLORS": ["black", "white"], "INNER": {"GAIN": 1.0}})
     cfg.MODEL.SINGLE_PATHWAY_ARCH.append("zebranet")
 
 def resolve(cfg):
@@ -70,8 +70,8 @@ def write(tmp_path):
 
 
 def test_section_in_a_file_brings_its_project(zebra, write):
-    cfg = load_config(write("ZEBRA: {STRIPES: '8', COLOURS: grey}\n"))
-    assert (cfg.ZEBRA.STRIPES, cfg.ZEBRA.COLOURS, cfg.ZEBRA.INNER.GAIN) == (8, ["grey"], 2.0)
+    cfg = load_config(write("ZEBRA: {STRIPES: '8', COLORS: gray}\n"))
+    assert (cfg.ZEBRA.STRIPES, cfg.ZEBRA.COLORS, cfg.ZEBRA.INNER.GAIN) == (8, ["gray"], 2.0)
     assert (cfg.TASK, cfg.PROJECTS, cfg.is_frozen()) == ("zebra", ["zebra_project"], True)
     assert sys.modules["zebra_project"].calls == ["setup", "resolve", "validate"]
 
@@ -80,7 +80,7 @@ def test_section_in_a_base_file_or_in_overrides(zebra, write, tmp_path):
     (tmp_path / "base.yaml").write_text("ZEBRA: {STRIPES: 9}\n")
     assert load_config(write("_BASE_: base.yaml\n")).ZEBRA.STRIPES == 9
     cfg = load_config(None, ["ZEBRA.STRIPES", "3", "MODEL.ARCH", "zebranet"])
-    assert (cfg.ZEBRA.STRIPES, cfg.ZEBRA.COLOURS, cfg.MODEL.ARCH) == (3, ["black", "white"], "zebranet")
+    assert (cfg.ZEBRA.STRIPES, cfg.ZEBRA.COLORS, cfg.MODEL.ARCH) == (3, ["black", "white"], "zebranet")
 
 
 def test_nothing_is_imported_unasked(zebra, write):

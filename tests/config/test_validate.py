@@ -1,4 +1,4 @@
-"""Rules between keys: each mistake is refused with its numbers, each neighbour of it is accepted."""
+"""Rules between keys: each mistake is refused with its numbers, each neighbor of it is accepted."""
 
 import logging
 

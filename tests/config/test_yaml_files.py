@@ -281,7 +281,7 @@ STAGE4 = {
 
 @pytest.mark.parametrize("file", FILES)
 def test_file_builds(file):
-    # NUM_GPUS 0: one process, in which synchronised batch norm is plain batch norm
+    # NUM_GPUS 0: one process, in which synchronized batch norm is plain batch norm
     cfg = load_config(path_of(file), ["NUM_GPUS", 0])
     with torch.device("meta"):
         model = build_model(cfg)

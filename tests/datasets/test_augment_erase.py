@@ -44,7 +44,7 @@ def test_one_rectangle_at_the_same_place_of_all_frames(mode):
     assert 0.28 < min(shapes) < 0.5 and 2 < max(shapes) < 3.5
 
 
-def test_noise_is_that_of_a_normalised_clip():
+def test_noise_is_that_of_a_normalized_clip():
     filled = torch.cat([erased(RandomErasing(1.0, "pixel", 1), seed)[0].flatten() for seed in range(20)])
     filled = filled[filled != MARK]
     assert filled.mean().item() == pytest.approx(0, abs=0.02)

@@ -11,7 +11,7 @@ HEIGHT, WIDTH = 60, 84
 
 @pytest.fixture(scope="module")
 def frames():
-    """Three smooth colour pictures of different range, the last of one colour in one channel."""
+    """Three smooth color pictures of different range, the last of one color in one channel."""
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (3, HEIGHT, WIDTH, 3), np.uint8)
     smooth = np.stack([cv2.GaussianBlur(frame, (0, 0), 2.5) for frame in noise]).astype(float)
@@ -53,8 +53,8 @@ def test_values_as_in_pillow(ours, pillows, frames):
 @pytest.mark.parametrize("factor", [0.1, 0.55, 1.0, 1.9])
 @pytest.mark.parametrize(
     ("ours", "pillows"),
-    [(ops.contrast, "Contrast"), (ops.colour, "Color"), (ops.sharpness, "Sharpness")],
-    ids=["contrast", "colour", "sharpness"],
+    [(ops.contrast, "Contrast"), (ops.color, "Color"), (ops.sharpness, "Sharpness")],
+    ids=["contrast", "color", "sharpness"],
 )
 def test_enhancing_as_in_pillow(ours, pillows, factor, frames):
     """Pillow cuts to whole numbers between its steps, which this does once."""
@@ -114,7 +114,7 @@ def test_frames_are_changed_apart_and_left_alone(frames):
         ops.auto_contrast,
         ops.equalize,
         lambda f: ops.contrast(f, 1.5),
-        lambda f: ops.colour(f, 0.2),
+        lambda f: ops.color(f, 0.2),
         lambda f: ops.sharpness(f, 1.9),
         lambda f: ops.rotate(f, 10, cv2.INTER_CUBIC),
         lambda f: ops.solarize(f, 50),

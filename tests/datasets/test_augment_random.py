@@ -14,7 +14,7 @@ from slowfast.datasets.transforms import rand_augment as augment_random
 from slowfast.datasets.transforms.rand_augment import INTERPOLATIONS, RandAugment
 
 NAMES = [
-    "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "colour", "contrast",
+    "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "color", "contrast",
     "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
 ]  # fmt: skip
 FRAMES = np.zeros((2, 4, 4, 3), np.uint8)
@@ -73,7 +73,7 @@ def test_magnitudes_of_the_published_recipe(calls):
         "posterize": {2},
         "solarize": {77},
         "solarize_add": {77},
-        **{name: {0.37, 1.63} for name in ("colour", "contrast", "brightness", "sharpness")},
+        **{name: {0.37, 1.63} for name in ("color", "contrast", "brightness", "sharpness")},
         **{name: {-0.21, 0.21} for name in ("shear_x", "shear_y")},
         **{name: {-0.315, 0.315} for name in ("translate_x", "translate_y")},
     }
@@ -85,7 +85,7 @@ def test_magnitudes_that_do_not_increase(calls):
     arguments, _ = applied(calls, parse_recipe("rand-m5-n2"))
     found = {name: {round(values[0], 6) for values in arguments[name]} for name in NAMES[3:]}
     assert found["posterize"] == {2} and found["solarize"] == {128}
-    assert found["colour"] == found["brightness"] == {1.0}
+    assert found["color"] == found["brightness"] == {1.0}
     assert found["rotate"] == {-15.0, 15.0}
 
 
@@ -100,7 +100,7 @@ def test_spread_of_magnitudes(calls):
 def test_weights_draw_mild_operations_and_none_twice(calls):
     arguments, _ = applied(calls, parse_recipe("rand-n3-w0"))
     assert not {"invert", "posterize"} & set(arguments)
-    assert len(arguments["rotate"]) > 4 * len(arguments["colour"]) > 0
+    assert len(arguments["rotate"]) > 4 * len(arguments["color"]) > 0
     augment, g = RandAugment(parse_recipe("rand-n13-w0"), "bilinear"), generator()
     for _ in range(20):
         calls.clear()

@@ -40,7 +40,7 @@ LABEL_MAP = 'item { name: "stand" id: 1 }\nitem { name: "sit" id: 2 }\nitem { na
 
 @pytest.fixture(scope="session")
 def ava_frames(tmp_path_factory) -> Path:
-    """Frames and their list; the grey of frame i is 40 + i."""
+    """Frames and their list; the gray of frame i is 40 + i."""
     root = tmp_path_factory.mktemp("ava_frames")
     lines = ["original_vido_id video_id frame_id path labels"]
     for video, (name, count) in enumerate(FRAMES.items()):
@@ -115,7 +115,7 @@ def test_training_on_annotated_boxes(ava):
     assert data.paths[0] == "tall,0902"
     assert (len(data), data.num_views, data.has_boxes) == (4, 1, True)
     sample = data[0, 3]
-    (moment,) = sample.moments
+    (moment,) = sample.key_frames
     assert moment.key_frame == sample.video == 0
     assert frames_shown(sample.inputs[0]) == [50, 55, 60, 65]
     assert sample.inputs[0].shape == (3, 4, 20, 20)
@@ -131,8 +131,8 @@ def test_training_on_predicted_boxes_too(ava):
     assert data.key_frames == [("tall", s) for s in (902, 903, 904, 906)] + [("wide", 904), ("wide", 906)]
     assert len(data.boxes_of(0)) == 3
     assert data.boxes_of(0)[-1].tolist() == [0.11, 0.21, 0.51, 0.71]
-    unlabelled = data[1].moments[0]
-    assert unlabelled.labels.tolist() == [[0] * 5]
+    unlabeled = data[1].key_frames[0]
+    assert unlabeled.labels.tolist() == [[0] * 5]
     low = ava("train", AVA__TRAIN_PREDICT_BOX_LISTS=["predicted.csv"], AVA__DETECTION_SCORE_THRESH=0.2)
     assert len(low.boxes_of(4)) == 3
 
@@ -144,7 +144,7 @@ def test_a_training_box_outside_the_crop_is_left_out_with_its_labels(ava):
     data = ava("train")
     counts = set()
     for epoch in range(30):
-        (moment,) = data[0, epoch].moments
+        (moment,) = data[0, epoch].key_frames
         x1, y1, x2, y2 = moment.boxes.T
         assert bool(((x2 > x1) & (y2 > y1)).all())
         assert moment.labels[:, 1].sum() == 1
@@ -170,11 +170,11 @@ def test_testing_on_predicted_boxes(ava):
     assert wide.inputs[0].shape == (3, 4, 24, 52)
     # As published: cut to the last pixel of the frame, then both axes scaled by the factor of the longer side.
     expected = torch.tensor([0.44, 0.2, min(0.99 * 44, 43), min(0.99 * 20, 19)]) * 52 / 44
-    assert torch.allclose(wide.moments[0].boxes, expected[None], atol=1e-4)
+    assert torch.allclose(wide.key_frames[0].boxes, expected[None], atol=1e-4)
 
 
 def test_a_forced_flip_mirrors_frames_and_boxes(ava):
-    plain, flipped = (ava("test", AVA__TEST_FORCE_FLIP=flip)[0].moments[0].boxes for flip in (False, True))
+    plain, flipped = (ava("test", AVA__TEST_FORCE_FLIP=flip)[0].key_frames[0].boxes for flip in (False, True))
     assert torch.allclose(flipped, torch.stack([23 - plain[:, 2], plain[:, 1], 23 - plain[:, 0], plain[:, 3]], 1))
 
 
@@ -191,7 +191,7 @@ def test_validation_takes_every_fourth_second(ava):
 def test_no_batch_holds_two_sizes(ava):
     batches = list(build_loader(ava.config(), "test"))
     assert sorted(tuple(batch.inputs[0].shape[-2:]) for batch in batches) == [(24, 52), (43, 24)]
-    assert torch.cat([batch.moments[0].key_frame for batch in batches]).tolist() == [0, 1, 2, 3]
+    assert torch.cat([batch.key_frames[0].key_frame for batch in batches]).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -216,7 +216,7 @@ def test_annotated_boxes_are_never_scored_silently(ava, caplog, split):
         data = ava(split, **settings, AVA__FULL_TEST_ON_VAL=True)
         assert len(shown(caplog, "ANNOTATED")) == 1
         assert data.key_frames == [("tall", 902), ("tall", 904), ("wide", 904), ("wide", 906)]
-        assert data[0].moments[0].labels.tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 0, 0]]
+        assert data[0].key_frames[0].labels.tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 0, 0]]
 
 
 def test_boxes_of_other_moments_for_models_that_read_in_steps(ava):
@@ -232,8 +232,8 @@ def test_boxes_of_other_moments_for_models_that_read_in_steps(ava):
     sample = data[own]
     # Frames 40 to 130; key frame 120 is number 8, frame 90 is number 5 and frame 60 (second 902, no boxes) number 2.
     assert frames_shown(sample.inputs[0]) == list(range(40, 140, 10))
-    assert [moment.key_frame for moment in sample.moments] == [-1, data.key_frames.index(("wide", 903)), own]
-    stand_in, before, last = sample.moments
+    assert [moment.key_frame for moment in sample.key_frames] == [-1, data.key_frames.index(("wide", 903)), own]
+    stand_in, before, last = sample.key_frames
     assert torch.equal(stand_in.boxes, last.boxes)
     assert torch.equal(stand_in.labels, last.labels)
     assert last.labels.tolist() == [[0, 0, 0, 0, 1]]
@@ -242,7 +242,7 @@ def test_boxes_of_other_moments_for_models_that_read_in_steps(ava):
     short = data[SampleKey(own, 0, ClipShape(7, 16))]
     assert short.inputs[0].shape == (3, 7, 16, 16)
     assert frames_shown(short.inputs[0]) == list(range(70, 140, 10))
-    assert [moment.key_frame for moment in short.moments] == [data.key_frames.index(("wide", 903)), own]
+    assert [moment.key_frame for moment in short.key_frames] == [data.key_frames.index(("wide", 903)), own]
 
 
 def test_rates_of_the_long_cycle_keep_the_key_frame(ava):
@@ -259,7 +259,7 @@ def test_the_same_draws_for_the_same_key(ava):
     data, again = ava("train"), ava("train")
     for key in [(0, 0), (3, 7)]:
         assert torch.equal(data[key].inputs[0], again[key].inputs[0])
-        assert torch.equal(data[key].moments[0].boxes, again[key].moments[0].boxes)
+        assert torch.equal(data[key].key_frames[0].boxes, again[key].key_frames[0].boxes)
 
 
 def test_a_frame_that_cannot_be_read(ava, ava_frames, tmp_path):

@@ -32,7 +32,7 @@ def shown(name, frames, fps=24):
 
 
 def picture(frame):
-    """A grey that tells the number of the frame."""
+    """A gray that tells the number of the frame."""
     return np.full((24, 32, 3), 3 * frame, np.uint8)
 
 
@@ -41,7 +41,7 @@ def raw_length(name, fps):
 
 
 def frames_of(clip):
-    """Numbers of the frames of a (3, T, H, W) clip, after their grey."""
+    """Numbers of the frames of a (3, T, H, W) clip, after their gray."""
     return [round(float(frame.mean() * 0.225 + 0.45) * 255 / 3) for frame in clip.unbind(1)]
 
 

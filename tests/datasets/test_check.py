@@ -14,7 +14,7 @@ from slowfast.apps.prepare.check import CheckOptions, check
 from slowfast.apps.prepare.check_report import KINDS, Report
 from slowfast.apps.prepare.json_log import ProbeCache
 from slowfast.apps.prepare.probe import Facts, probe
-from slowfast.datasets.annotations.line_errors import WrongLines, collecting
+from slowfast.datasets.annotations.line_errors import LineErrors, collecting
 from slowfast.datasets.annotations.video_list import read_video_list
 from slowfast.datasets.build import describe
 from slowfast.datasets.video import open as decode
@@ -204,7 +204,7 @@ def test_every_frame_of_a_video_is_decoded_when_asked(tmp_path, encode, pictures
 
 def test_readers_without_a_place_for_messages_use_that_of_the_context(tmp_path):
     (tmp_path / "a.csv").write_text("wrong\na.mp4 1\n")
-    wrong = WrongLines(5)
+    wrong = LineErrors(5)
     with collecting(wrong):
         assert read_video_list(str(tmp_path / "a.csv"), 2) == (["a.mp4"], [1])
     assert (len(wrong), wrong.count) == (1, 1)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from slowfast.datasets import Sample, build_dataset, collate
-from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips import test_views as clip_views
+from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import WindowTimes
 from slowfast.datasets.transforms.augmentation import RandomErasing
@@ -218,7 +218,7 @@ def test_order_of_channels_as_the_published_settings_mean_it(dataset, reverse, f
     if split == "train":
         (clip,) = clips.training_clips("a", torch.Generator().manual_seed(0))
     else:
-        clip = clips.view_clip("a", 0) if split == "test" else clips.centre_clip("a")
+        clip = clips.view_clip("a", 0) if split == "test" else clips.center_clip("a")
     expected = torch.zeros(3)
     expected[0 if first == "red" else 2] = 1
     torch.testing.assert_close(clip.inputs[0], expected.view(3, 1, 1, 1).expand_as(clip.inputs[0]))

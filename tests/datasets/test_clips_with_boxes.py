@@ -15,7 +15,7 @@ BOX = np.array([[0.2, 0.3, 0.5, 0.8], [0.9, 0.05, 0.99, 0.2]])
 
 
 class Painted(VideoReader):
-    """Frames of a grey that carries their number, with a reddish box in the place of the first of `BOX`."""
+    """Frames of a gray that carries their number, with a reddish box in the place of the first of `BOX`."""
 
     num_frames, fps = 100, 30.0
 
@@ -67,7 +67,7 @@ def test_training_boxes_follow_the_clip(maker):
     assert 0 < lost < 100
 
 
-def test_validation_shows_the_centre(maker):
+def test_validation_shows_the_center(maker):
     """60x90 to 40x60, of which columns 10 to 49: 10 of them fall away on each side."""
     clip = maker("val").evaluation_clip_of("a", [0, 1, 2, 3], [BOX])
     assert clip.inputs[0].shape == (3, 4, 40, 40)
@@ -96,14 +96,14 @@ def test_testing_shows_whole_frames(maker):
     assert clip.inputs[0][0, :, 0, 0].mul(255).round().tolist() == [9, 9, 9, 99]
 
 
-def test_order_of_colours(maker):
+def test_order_of_colors(maker):
     rgb = maker("test").evaluation_clip_of("a", [0], []).inputs[0]
     bgr = maker("test", "AVA.BGR", True).evaluation_clip_of("a", [0], []).inputs[0]
     assert torch.equal(bgr, rgb.flip(0))
     assert rgb[0, 0, 20, 20] > rgb[2, 0, 20, 20]
 
 
-def test_colour_augmentation(maker):
+def test_color_augmentation(maker):
     """The lighting noise adds one number to a channel, wherever; the jitter does more than that."""
 
     def clip_with(*overrides):

@@ -205,7 +205,7 @@ def test_names_with_spaces_colons_and_letters(tmp_path, videos):
 
 
 def test_another_backend(videos):
-    class Grey(decode.VideoReader):
+    class Gray(decode.VideoReader):
         num_frames, fps = 4, 2.0
 
         def frames(self, indices):
@@ -214,8 +214,8 @@ def test_another_backend(videos):
         def close(self):
             pass
 
-    decode.DECODING_BACKENDS.register("grey")(lambda path, threads: Grey())
-    with decode.open("anything", backend="grey") as video:
+    decode.DECODING_BACKENDS.register("gray")(lambda path, threads: Gray())
+    with decode.open("anything", backend="gray") as video:
         assert video.frames([0, 1]).shape == (2, 2, 2, 3)
         assert video.duration == 2.0
 

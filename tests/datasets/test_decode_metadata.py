@@ -61,7 +61,7 @@ def test_rotation_as_another_reader_sees_it(name, plain, tmp_path):
     with decode.open(path) as video:
         ours = video.frames([0])[0]
     assert ours.shape == theirs.shape
-    assert np.abs(ours.astype(int) - theirs[..., ::-1]).mean() < 3  # another colour conversion, the same picture
+    assert np.abs(ours.astype(int) - theirs[..., ::-1]).mean() < 3  # another color conversion, the same picture
 
 
 def test_portrait(tmp_path, encode, pictures, decode_all):

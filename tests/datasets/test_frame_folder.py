@@ -61,10 +61,10 @@ def test_a_missing_file_with_an_odd_name_can_be_printed(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp"])
 def test_other_kinds_of_images(suffix, tmp_path):
-    grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
-    cv2.imwrite(str(tmp_path / f"a{suffix}"), grey, [cv2.IMWRITE_WEBP_QUALITY, 101])
+    gray = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), gray, [cv2.IMWRITE_WEBP_QUALITY, 101])
     picture = FrameFolder([tmp_path / f"a{suffix}"], 30).frames([0])[0]
-    np.testing.assert_array_equal(picture, np.stack([grey] * 3, axis=-1))
+    np.testing.assert_array_equal(picture, np.stack([gray] * 3, axis=-1))
 
 
 def test_pictures_are_turned_as_their_exif_says(tmp_path):

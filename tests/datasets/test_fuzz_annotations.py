@@ -15,7 +15,7 @@ from slowfast.datasets.annotations.ava_boxes import read_boxes, read_moments
 from slowfast.datasets.annotations.charades import read_annotations
 from slowfast.datasets.annotations.frame_list import read_frame_list
 from slowfast.datasets.annotations.kinetics import chosen_classes, read_segments
-from slowfast.datasets.annotations.line_errors import WrongLines, collecting
+from slowfast.datasets.annotations.line_errors import LineErrors, collecting
 from slowfast.datasets.annotations.ssv2 import read_labels, read_videos
 from slowfast.datasets.annotations.video_list import read_paths, read_video_list
 from slowfast.evaluation import ava_files
@@ -169,7 +169,7 @@ def test_a_wrong_line_costs_a_checker_nothing_but_that_line(name, tmp_path):
         for place, line in wrong_lines:
             lines.insert(min(place, len(lines)) if header else place - 1, line)
         path.write_bytes(b"\n".join(lines) + b"\n")
-        wrong = WrongLines(100)
+        wrong = LineErrors(100)
         with collecting(wrong):
             kind.read(str(path))
         assert wrong.count == len(set(wrong)) == len(wrong_lines)

@@ -61,6 +61,6 @@ def test_moments_are_the_nearest_seconds_and_the_last_is_the_clips_own():
 
 
 def test_moments_end_with_the_key_frame_where_steps_overlap_by_more_than_half():
-    # Steps of 8 frames, 5 of them memory: the centre of a sixth step lies within five steps' 20 frames.
+    # Steps of 8 frames, 5 of them memory: the center of a sixth step lies within five steps' 20 frames.
     positions, frames = [4, 7, 10, 13, 16, 19], list(range(0, 600, 30))
     assert moments_of(frames, positions, 900 + 16, Clock(30, 900), 4) == [904, 907, 910, 913, 916]

@@ -57,7 +57,7 @@ def cfg(folder):
 
 
 def by_hand(frames, indices, short, crop, place):
-    """The published way: normalise, resize, crop; in as few and plain steps as possible. `place` from 0 to 1."""
+    """The published way: normalize, resize, crop; in as few and plain steps as possible. `place` from 0 to 1."""
     clip = torch.from_numpy(np.stack([frames[i] for i in indices])).float() / 255
     clip = (clip - torch.tensor([0.4, 0.5, 0.6])) / torch.tensor([0.225] * 3)
     wide = math.floor(64 / 48 * short)
@@ -89,14 +89,14 @@ def test_frame_rate_of_the_video_sets_the_span(cfg, folder, decode_all):
     torch.testing.assert_close(sample.inputs[0], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_one_spatial_crop_is_the_centre_of_the_training_size(cfg, folder, decode_all):
+def test_one_spatial_crop_is_the_center_of_the_training_size(cfg, folder, decode_all):
     dataset = build_dataset(cfg("TEST.NUM_SPATIAL_CROPS", 1), "test")
     assert dataset.num_views == 2
     expected = by_hand(decode_all(folder / "video 0.mp4"), [14, 17, 21, 25], 36, 32, 0.5)
     torch.testing.assert_close(dataset[1].inputs[0], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_validation_clip_is_the_centre(cfg, folder, decode_all):
+def test_validation_clip_is_the_center(cfg, folder, decode_all):
     dataset = build_dataset(cfg(), "val")
     assert len(dataset) == 6
     expected = by_hand(decode_all(folder / "video 2.mp4"), [14, 17, 21, 25], 36, 32, 0.5)

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 from slowfast.datasets import DATASET_REGISTRY, Sample, build_loader
 from slowfast.datasets.loading.sampler import EpochBatchSampler
-from slowfast.utils.rng import generator_of
+from slowfast.utils.rng import seeded_generator
 
 WORKERS = "DATA_LOADER.NUM_WORKERS"
 
@@ -182,7 +182,7 @@ DATASET_REGISTRY.register("grouped")(Grouped)
 
 @pytest.mark.parametrize("name, sizes", [("who_made_it", {4, 2}), ("grouped", {4, 2})])
 @pytest.mark.parametrize("workers", [0, 1, 2, 3, 5])
-def test_each_worker_makes_a_run_of_neighbours(name, sizes, workers, tiny_cfg):
+def test_each_worker_makes_a_run_of_neighbors(name, sizes, workers, tiny_cfg):
     cfg = tiny_cfg("TEST.DATASET", name, "TEST.BATCH_SIZE", 4, WORKERS, workers)
     loader = build_loader(cfg, "test")
     for epoch in (0, 1):  # the workers live on
@@ -199,7 +199,7 @@ def test_each_worker_makes_a_run_of_neighbours(name, sizes, workers, tiny_cfg):
                 assert len(set(batch.video.tolist())) == 1
         assert len(made) == max(workers, 1)
         runs = [made[worker] for worker in sorted(made)]
-        assert sum(runs, []) == list(range(70))  # neighbours, and every sample once
+        assert sum(runs, []) == list(range(70))  # neighbors, and every sample once
         assert max(map(len, runs)) - min(map(len, runs)) <= 2 * 4
 
 
@@ -241,5 +241,5 @@ def test_streams_of_random_numbers_differ():
         for split in ("train", "test"):
             for epoch in range(3):
                 for index in range(3):
-                    seen.add(torch.rand((), generator=generator_of(seed, split, epoch, index)).item())
+                    seen.add(torch.rand((), generator=seeded_generator(seed, split, epoch, index)).item())
     assert len(seen) == 54

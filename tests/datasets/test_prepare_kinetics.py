@@ -118,11 +118,11 @@ def test_a_folder_without_annotations_is_resized(options, tmp_path):
     assert (done["videos"], done["resized"], len(done["unreadable"])) == (8, 7, 1)
 
 
-def test_labelled_test_videos_make_the_test_list(options, written, tmp_path):
-    labelled = written("k400 test.csv", f"{HEADER}\nyoga,ggggggggggg,5,15,test\n")
-    assert prepare(replace(options, annotations=(*options.annotations, labelled)))["lists"]["test"] == "test"
+def test_labeled_test_videos_make_the_test_list(options, written, tmp_path):
+    labeled = written("k400 test.csv", f"{HEADER}\nyoga,ggggggggggg,5,15,test\n")
+    assert prepare(replace(options, annotations=(*options.annotations, labeled)))["lists"]["test"] == "test"
     assert "ggggggggggg_000005" in (tmp_path / "out" / "test.csv").read_text()
-    assert prepare(replace(options, annotations=(*options.annotations, labelled), test="val"))["lists"]["test"] == "val"
+    assert prepare(replace(options, annotations=(*options.annotations, labeled), test="val"))["lists"]["test"] == "val"
 
 
 def test_nothing_found_says_how_files_should_be_called(options, tmp_path):

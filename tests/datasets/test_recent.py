@@ -2,11 +2,11 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from slowfast.utils.lru_cache import Recent
+from slowfast.utils.lru_cache import LRUCache
 
 
 def test_the_longest_unused_is_forgotten():
-    recent = Recent(3)
+    recent = LRUCache(3)
     for key in "abc":
         recent.keep(key, key.upper())
     assert recent.get("a") == "A"
@@ -17,7 +17,7 @@ def test_the_longest_unused_is_forgotten():
 
 
 def test_threads_may_share_it():
-    recent = Recent(7)
+    recent = LRUCache(7)
 
     def work(seed):
         for number in range(2000):

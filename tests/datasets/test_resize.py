@@ -95,7 +95,7 @@ FOOTAGE = os.environ.get("SLOWFAST_TEST_VIDEOS", "")
 @pytest.mark.slow
 @pytest.mark.skipif(not FOOTAGE, reason="SLOWFAST_TEST_VIDEOS names no folder of videos")
 @pytest.mark.parametrize("name", ["face_noface.mov", "portrait_vp9.mp4", "tree.avi", "cartwheel_non_utf8_metadata.avi"])
-def test_real_footage_keeps_frames_and_colours(name, tmp_path):
+def test_real_footage_keeps_frames_and_colors(name, tmp_path):
     source, copy = os.path.join(FOOTAGE, name), str(tmp_path / "copy.mp4")
     resize(source, copy, ResizeOptions(128))
     with decode.open(source) as before, decode.open(copy) as after:

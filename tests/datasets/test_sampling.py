@@ -49,14 +49,14 @@ def test_random_window_covers_the_video():
     assert sampling.window_indices((start, end), 8, 300)[-1] <= 299
 
 
-def test_centre_window():
-    assert sampling.centre_window(300, 64) == (118.0, 181.0)
-    assert sampling.centre_window(10, 64) == (0.0, 63.0)
+def test_center_window():
+    assert sampling.center_window(300, 64) == (118.0, 181.0)
+    assert sampling.center_window(10, 64) == (0.0, 63.0)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_short_videos_repeat_their_last_frame(frames):
-    indices = sampling.window_indices(sampling.centre_window(frames, 64), 8, frames)
+    indices = sampling.window_indices(sampling.center_window(frames, 64), 8, frames)
     assert indices == [0] + [frames - 1] * 7
 
 

@@ -24,7 +24,7 @@ NEW = ("labels/labels.json", "labels/{}.json")
 
 
 def picture(frame):
-    """A grey that tells the number of the frame."""
+    """A gray that tells the number of the frame."""
     return np.full((24, 32, 3), 6 * frame, np.uint8)
 
 

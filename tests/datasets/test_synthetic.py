@@ -71,10 +71,10 @@ def test_times_keep_the_rules(many_videos):
 def test_discs_move_as_their_class_says(many_videos):
     for name, first, second in many_videos:
         for event, direction in zip((first, second), name.split("-"), strict=True):
-            assert event.centres.shape == (4, 2)
-            np.testing.assert_allclose(np.diff(event.centres, axis=0), [MOVES[direction]] * 3)
+            assert event.centers.shape == (4, 2)
+            np.testing.assert_allclose(np.diff(event.centers, axis=0), [MOVES[direction]] * 3)
             assert 4 <= event.radius <= 5.5
-            assert event.centres.min() >= 0 and event.centres.max() <= SIZE - 1
+            assert event.centers.min() >= 0 and event.centers.max() <= SIZE - 1
 
 
 def test_classes_are_all_ordered_pairs():
@@ -86,12 +86,12 @@ def test_one_frame_tells_no_direction(many_videos):
     places = {direction: [] for direction in MOVES}
     for name, first, second in many_videos:
         for event, direction in zip((first, second), name.split("-"), strict=True):
-            places[direction].append(event.centres)
+            places[direction].append(event.centers)
     edges = np.linspace(1.5, 29.5, 8)
-    for direction, centres in places.items():
+    for direction, centers in places.items():
         for axis in (0, 1):
-            counts, _ = np.histogram(np.concatenate(centres)[:, axis], edges)
-            assert counts.sum() == 4 * len(centres), (direction, axis)
+            counts, _ = np.histogram(np.concatenate(centers)[:, axis], edges)
+            assert counts.sum() == 4 * len(centers), (direction, axis)
             assert np.ptp(counts) < 0.3 * counts.mean(), (direction, axis, counts)
 
 
@@ -141,10 +141,10 @@ def test_videos_decode_to_what_was_drawn(sweep):
             decoded = video.frames(range(36))
         assert np.abs(decoded.astype(int) - drawn).mean() < 10
         for event in events:
-            for frame, centre in zip(event.frames, event.centres, strict=True):
-                x, y = np.clip(np.rint(centre).astype(int), 1, SIZE - 2)
-                colour = decoded[frame, y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).mean(axis=0)
-                assert np.abs(colour - (240, 220, 40)).max() < 30
+            for frame, center in zip(event.frames, event.centers, strict=True):
+                x, y = np.clip(np.rint(center).astype(int), 1, SIZE - 2)
+                color = decoded[frame, y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).mean(axis=0)
+                assert np.abs(color - (240, 220, 40)).max() < 30
 
 
 def test_videos_are_h264(sweep):
@@ -175,11 +175,11 @@ def test_frame_labels_say_what_frames_show(sweep):
         assert path == f"test/{name}/{name}-{int(frame) + 1:06d}.jpg"
         directions = [render.DIRECTIONS[int(label)] for label in labels.strip('"').split(",") if label]
         _, events = render.render_video(SPEC.seed, "test", int(video), SIZE)
-        expected = [event.centres[1] - event.centres[0] for event in events if int(frame) in event.frames]
+        expected = [event.centers[1] - event.centers[0] for event in events if int(frame) in event.frames]
         np.testing.assert_allclose([MOVES[direction] for direction in directions], expected)
 
 
-def test_frames_on_disk_show_the_disc_they_are_labelled_with(sweep):
+def test_frames_on_disk_show_the_disc_they_are_labeled_with(sweep):
     _, *lines = (sweep / "annotations" / "val_frames.csv").read_text().splitlines()
     for line in lines[::5]:
         *_, path, labels = line.split(" ")

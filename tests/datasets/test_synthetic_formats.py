@@ -66,13 +66,13 @@ def where(mask: np.ndarray) -> np.ndarray:
 
 
 def is_bright(frames: np.ndarray) -> np.ndarray:
-    """(T, H, W) bool: strong colours, which nothing has but discs."""
+    """(T, H, W) bool: strong colors, which nothing has but discs."""
     frames = frames.astype(int)
     return (np.ptp(frames, axis=-1) > 125) & (frames.max(axis=-1) > 180)
 
 
 def crossings(frames: np.ndarray) -> list[tuple[range, str, str]]:
-    """Frames, directions and colours of the discs that cross, from the pixels."""
+    """Frames, directions and colors of the discs that cross, from the pixels."""
     bright = is_bright(frames)
     shown = np.flatnonzero(bright.sum(axis=(1, 2)) >= 6)
     found = []
@@ -198,8 +198,8 @@ def read_boxes(path: Path) -> list[list[str]]:
     return [line.split(",") for line in path.read_text().splitlines()]
 
 
-def colour_at(frame: np.ndarray, box: np.ndarray) -> str:
-    """Colour of the disc in the middle of a box of a frame."""
+def color_at(frame: np.ndarray, box: np.ndarray) -> str:
+    """Color of the disc in the middle of a box of a frame."""
     x, y = np.rint((box[:2] + box[2:]) / 2 - 0.5).astype(int)
     red, green, blue = frame[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].reshape(-1, 3).mean(axis=0)
     if red > 170:
@@ -240,9 +240,9 @@ def check_person(frames: np.ndarray, boxes: dict[int, np.ndarray], second: int, 
     window = is_bright(frames[key - 10 : key + 10, :, left:right])
     middles = np.stack([where(mask) for mask in window if mask.sum() > 20])
     motion = "sway" if np.ptp(middles[:, 0]) > np.ptp(middles[:, 1]) else "bob"
-    colours = {t: colour_at(frames[(t - 900) * 30], boxes[t]) for t in range(second - 3, second + 1)}
-    flashes = [colours[t] for t in range(second - 3, second) if colours[t] != "yellow"]
-    known = flashes and colours[second] == "yellow"
+    colors = {t: color_at(frames[(t - 900) * 30], boxes[t]) for t in range(second - 3, second + 1)}
+    flashes = [colors[t] for t in range(second - 3, second) if colors[t] != "yellow"]
+    known = flashes and colors[second] == "yellow"
     assert actions == [motion, *([f"{motion} after a {flashes[-1]} flash"] if known else [])]
     return bool(known)
 

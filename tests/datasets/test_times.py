@@ -45,8 +45,8 @@ def test_frame_times_in_testing(frames, rate, length, views):
 def test_frame_times_in_the_middle(frames, rate, length):
     start = max(length - ((frames - 1) * rate + 1), 0) // 2
     s = settings(frames, rate)
-    assert FrameTimes(24).centre(length, 24, s) == clamped(start, frames, rate, length)
-    assert FrameTimes(24).view(length, 24, s, 0) == FrameTimes(24).centre(length, 24, s)
+    assert FrameTimes(24).center(length, 24, s) == clamped(start, frames, rate, length)
+    assert FrameTimes(24).view(length, 24, s, 0) == FrameTimes(24).center(length, 24, s)
 
 
 @pytest.mark.parametrize(("frames", "rate", "length"), [(4, 3, 14), (4, 3, 10), (8, 3, 19)])
@@ -79,7 +79,7 @@ def test_frame_times_count_at_their_own_rate(fps):
         frames = FrameTimes(24).view(length, fps, s, view)
         assert max(abs(f / fps - p / 24) for f, p in zip(frames, pictures, strict=True)) <= 0.5 / fps + 1 / 24
         assert frames == sorted(frames) and frames[-1] < length
-    assert FrameTimes(24).centre(1, fps, settings(3, 2)) == [0, 0, 0]
+    assert FrameTimes(24).center(1, fps, settings(3, 2)) == [0, 0, 0]
 
 
 def test_a_view_that_does_not_exist():
@@ -94,7 +94,7 @@ def test_segment_times(length, frames):
     size = float(length - 1) / frames
     bounds = [(int(np.round(size * i)), int(np.round(size * (i + 1)))) for i in range(frames)]
     middle = [(start + end) // 2 for start, end in bounds]
-    assert SegmentTimes().centre(length, 30, s) == middle
+    assert SegmentTimes().center(length, 30, s) == middle
     assert all(SegmentTimes().view(length, 12, s, view) == middle for view in range(4))
     clips = [SegmentTimes().training(length, 30, s, draws) for _ in range(40)]
     for clip in clips:

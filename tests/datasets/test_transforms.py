@@ -27,17 +27,17 @@ def test_published_crops(case):
     size = size_by_short_side(*frames.shape[1:3], case["crop"])
     crop = uniform_crop(*size, case["crop"], case["spatial_view"])
     scaled = transforms.scale_exactly(frames, *size)
-    clip = transforms.to_clip(crop.of(scaled), transforms.normalisation([0.45] * 3, [0.225] * 3))
+    clip = transforms.to_clip(crop.of(scaled), transforms.normalization([0.45] * 3, [0.225] * 3))
     expected = torch.from_numpy(EXPECTED[case["key"]])
     torch.testing.assert_close(clip.reshape(expected.shape), expected, rtol=1e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("size", [(224, 297), (288, 382), (60, 500)])
-def test_exact_scaling_is_that_of_pytorch_on_a_normalised_clip(size):
+def test_exact_scaling_is_that_of_pytorch_on_a_normalized_clip(size):
     """At sizes of real videos, where OpenCV's differs by a hundred times as much."""
     frames = noise(2, 256, 340, 3)
-    colours = transforms.normalisation(MEAN, STD)
-    clip = transforms.to_clip(transforms.scale_exactly(frames, *size), colours)
+    colors = transforms.normalization(MEAN, STD)
+    clip = transforms.to_clip(transforms.scale_exactly(frames, *size), colors)
     published = (torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 255 - column(MEAN)) / column(STD)
     published = F.interpolate(published, size, mode="bilinear", align_corners=False)
     torch.testing.assert_close(clip, published, rtol=1e-6, atol=3e-6)
@@ -49,7 +49,7 @@ def column(numbers):
 
 @pytest.mark.parametrize(("height", "width"), [(30, 40), (64, 48), (48, 64)])
 def test_scaling_in_whole_numbers(height, width):
-    """Each pixel by hand: the four neighbours of its centre, by their distance."""
+    """Each pixel by hand: the four neighbors of its center, by their distance."""
     frames = noise(2, 48, 64, 3)
     scaled = transforms.scale(frames, height, width)
     assert scaled.dtype == np.uint8
@@ -82,10 +82,10 @@ def test_nothing_is_copied_where_the_size_is_right():
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_one_pass_flips_normalises_and_lays_out(kind, flip, reverse):
+def test_one_pass_flips_normalizes_and_lays_out(kind, flip, reverse):
     frames = noise(3, 20, 31, 3).astype(kind)
     part = Crop(2, 3, 16, 20).of(frames)
-    clip = transforms.to_clip(part, transforms.normalisation(MEAN, STD, reverse), flip)
+    clip = transforms.to_clip(part, transforms.normalization(MEAN, STD, reverse), flip)
     assert clip.shape == (3, 3, 16, 20) and clip.dtype == torch.float32 and clip.is_contiguous()
     for channel, number, y, x in np.ndindex(3, 3, 16, 20):
         source = 2 - channel if reverse else channel
@@ -96,13 +96,13 @@ def test_one_pass_flips_normalises_and_lays_out(kind, flip, reverse):
 
 @pytest.mark.parametrize("own", [False, True], ids=["one for all", "one a frame"])
 @pytest.mark.parametrize("mixing", [False, True])
-def test_colours_by_matrix(own, mixing):
+def test_colors_by_matrix(own, mixing):
     frames, random = noise(4, 6, 7, 3), np.random.default_rng(1)
     first = random.normal(size=(4, 3, 4) if own else (3, 4))
     if not mixing:
         first[..., :3] *= np.eye(3)
-    colours = transforms.after(first, transforms.normalisation(MEAN, STD))
-    clip = transforms.to_clip(frames, colours).numpy()
+    colors = transforms.after(first, transforms.normalization(MEAN, STD))
+    clip = transforms.to_clip(frames, colors).numpy()
     for number in range(4):
         matrix = first[number] if own else first
         changed = frames[number] @ matrix[:, :3].T + matrix[:, 3]
@@ -112,5 +112,5 @@ def test_colours_by_matrix(own, mixing):
 
 def test_one_mean_for_all_channels():
     frames = noise(1, 4, 4, 3)
-    one = transforms.to_clip(frames, transforms.normalisation([0.45], [0.225]))
-    assert torch.equal(one, transforms.to_clip(frames, transforms.normalisation([0.45] * 3, [0.225] * 3)))
+    one = transforms.to_clip(frames, transforms.normalization([0.45], [0.225]))
+    assert torch.equal(one, transforms.to_clip(frames, transforms.normalization([0.45] * 3, [0.225] * 3)))

@@ -29,7 +29,7 @@ def test_boxes_follow_their_pixels(height, width, short, place, flip):
     size = size_by_short_side(height, width, short)
     crop = Crop(*place, 80, 80)
     scaled = transforms.scale(painted(height, width, box), *size)
-    clip = transforms.to_clip(crop.of(scaled), transforms.normalisation([0.0], [1.0]), flip)
+    clip = transforms.to_clip(crop.of(scaled), transforms.normalization([0.0], [1.0]), flip)
     (found,) = transforms_boxes.follow(np.array([box]), (height, width), size, crop, flip)
     # Boxes end on a pixel's number, pictures on its far side.
     assert found == pytest.approx(bounds(clip), abs=2)

@@ -82,7 +82,7 @@ def test_crops_by_area_stay_within_the_frame(height, width):
     ("height", "width", "expected"),
     [(100, 400, Crop(0, 133, 100, 133)), (400, 100, Crop(133, 0, 133, 100)), (100, 110, Crop(0, 0, 100, 110))],
 )
-def test_what_never_fits_becomes_the_centre(height, width, expected):
+def test_what_never_fits_becomes_the_center(height, width, expected):
     """Shares over 1 fit in no try; the shape of the frame is kept as far as it is allowed."""
     assert crops.random_area_crop(height, width, (2.0, 3.0), (0.75, 1.3333), generator()) == expected
 

@@ -1,4 +1,4 @@
-"""The demo of the four data sets as a process of its own, at a size at which nothing is learnt but every part runs."""
+"""The demo of the four data sets as a process of its own, at a size at which nothing is learned but every part runs."""
 
 import importlib
 import json

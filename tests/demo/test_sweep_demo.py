@@ -1,4 +1,4 @@
-"""The demo as a process of its own, at a size at which nothing is learnt but every part runs."""
+"""The demo as a process of its own, at a size at which nothing is learned but every part runs."""
 
 import importlib.util
 import json

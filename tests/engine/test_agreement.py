@@ -12,7 +12,7 @@ from torch import nn
 from slowfast.config.merge import leaf_keys
 from slowfast.runtime.consistency import (
     HOST_SETTINGS,
-    check_agreement,
+    check_consistency,
     code_facts,
     data_facts,
     launch_facts,
@@ -25,7 +25,7 @@ import json, sys
 from datetime import timedelta
 import torch, torch.distributed as dist
 from slowfast.config.merge import leaf_keys
-from slowfast.runtime.consistency import check_agreement, launch_facts
+from slowfast.runtime.consistency import check_consistency, launch_facts
 from slowfast.config import load_config
 
 rank, store, cases = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
@@ -38,7 +38,7 @@ for overrides in cases:
     if cfg.RNG_SEED == 99:
         facts |= {"code of slowfast/engine/train.py": f"changed{rank}", "torch": f"2.{rank}"}
     try:
-        check_agreement(lambda: facts)
+        check_consistency(lambda: facts)
         print("agreed", flush=True)
     except ValueError as error:
         print(json.dumps(str(error)), flush=True)
@@ -97,14 +97,14 @@ def test_ranks_of_one_value_are_told_together_and_long_lists_are_cut(monkeypatch
     monkeypatch.setattr("slowfast.runtime.consistency.all_gather_object", gather)
     monkeypatch.setattr("slowfast.runtime.consistency.get_world_size", lambda: 4)
     with pytest.raises(ValueError) as caught:
-        check_agreement(dict)
+        check_consistency(dict)
     _, first, *_, last = str(caught.value).splitlines()
     assert first == "  key 1: ranks 0, 1, 2: -1; rank 3: 1"
     assert last == "  ... and 7 more"
 
 
 def test_alone_one_agrees_with_oneself_unasked():
-    check_agreement(lambda: pytest.fail("facts were worked out for nobody"))
+    check_consistency(lambda: pytest.fail("facts were worked out for nobody"))
 
 
 def test_facts_of_the_launch(tiny_cfg):

@@ -46,7 +46,7 @@ def test_stages_make_up_the_time(split, views, load):
         # Medians of stages are those of different rounds.
         assert sum(figures["ms"].values()) == pytest.approx(1000 / figures["clips_per_second"], rel=0.5)
     spent = measured["first"]["ms"]
-    assert min(spent[stage] for stage in ("open", "seek", "decode", "normalise", "collate", "other")) > 0
+    assert min(spent[stage] for stage in ("open", "seek", "decode", "normalize", "collate", "other")) > 0
     assert sum(spent.values()) == pytest.approx(1000 / measured["first"]["clips_per_second"], rel=0.1)
 
 
@@ -59,8 +59,8 @@ def test_what_takes_long_is_found(load, monkeypatch):
 
     monkeypatch.setattr(transforms, "to_clip", slow)
     spent = measure_stages(load, "train", clips=4, rounds=1)["first"]["ms"]
-    assert spent["normalise"] > 50
-    assert spent["normalise"] > 2 * spent["collate"]
+    assert spent["normalize"] > 50
+    assert spent["normalize"] > 2 * spent["collate"]
 
 
 def test_tables(load):

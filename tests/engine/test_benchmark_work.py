@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from slowfast.apps.benchmark import compare as benchmark
-from slowfast.apps.benchmark.compare import BASELINE, Arm, compare, make_arm, prepare_work, steps_config
+from slowfast.apps.benchmark.compare import BASELINE, Variant, compare, make_variant, prepare_work, steps_config
 from slowfast.apps.benchmark.report import as_rows, format_steps
 from slowfast.config import load_config
 from slowfast.layers.conv import use_plain_convolutions
@@ -21,7 +21,7 @@ def test_turns_alternate(load, monkeypatch):
     calls = []
     monkeypatch.setattr(benchmark, "_SHORTEST_TURN", 0.0)
     monkeypatch.setattr(benchmark, "prepare_work", lambda arm, training: lambda: calls.append(arm.name))
-    arms = [Arm(name, load(())) for name in ("a", "b")]
+    arms = [Variant(name, load(())) for name in ("a", "b")]
     results = compare(arms, True, 3)
     assert calls == ["a", "b"] * 5  # twice to warm up
     assert [(result["name"], len(result["seconds"])) for result in results] == [("a", 3), ("b", 3)]
@@ -46,7 +46,7 @@ def test_memory_that_ran_out_is_a_dash():
 @torch.no_grad()
 def test_the_baseline_is_plain_and_scores_the_same(load):
     models = []
-    for arm in (make_arm(load, "forward", BASELINE), make_arm(load, "forward", "fp32")):
+    for arm in (make_variant(load, "forward", BASELINE), make_variant(load, "forward", "fp32")):
         torch.manual_seed(0)
         models.append(build_model(arm.cfg).eval())
     use_plain_convolutions(models[0])
@@ -60,7 +60,7 @@ def test_the_baseline_is_plain_and_scores_the_same(load):
 def test_training_for_the_clock_keeps_the_weights(load, monkeypatch):
     built = []
     monkeypatch.setattr(benchmark, "build_model", lambda cfg: built.append(build_model(cfg)) or built[-1])
-    train = prepare_work(make_arm(load, "train", "fp32"), True)
+    train = prepare_work(make_variant(load, "train", "fp32"), True)
     before = {name: p.detach().clone() for name, p in built[0].named_parameters()}
     statistics = built[0].state_dict()["s1.pathway0_stem.bn.running_mean"].clone()
     train()
@@ -72,4 +72,4 @@ def test_a_clip_has_no_steps(load):
     with pytest.raises(ValueError, match="reads a clip at once"):
         steps_config(load(()), 3)
     with pytest.raises(ValueError, match="fp23 is not one of"):
-        make_arm(load, "train", "bf16+fp23")
+        make_variant(load, "train", "bf16+fp23")

@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import load_config
 from slowfast.engine.ema import build_average, restore_average
-from slowfast.engine.optim_step import Update
+from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.task import ClipTask
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
@@ -46,7 +46,7 @@ def test_average_is_the_formula(cfg, accum):
     model = small()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     average = build_average(cfg, model, optimizer)
-    update, expected = Update(model, optimizer, accum_steps=accum), None
+    update, expected = OptimStep(model, optimizer, accum_steps=accum), None
     for _ in run_updates(update, model, 6):
         weights = [p.detach().double().clone() for p in model.parameters()]
         if expected is None:
@@ -65,7 +65,7 @@ def test_steps_that_a_scaler_skips_do_not_count(cfg):
     model = small()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     average = build_average(cfg, model, optimizer)
-    update = Update(model, optimizer, autocast_dtype=torch.float16, scale_loss=True)
+    update = OptimStep(model, optimizer, autocast_dtype=torch.float16, scale_loss=True)
     update.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     for _ in run_updates(update, model, 3):
         pass
@@ -166,7 +166,7 @@ def test_an_average_of_another_model_is_refused(cfg):
         restore_average(average, {"model_state": state, "updates": 1})
 
 
-def test_synchronised_norms_keep_their_processes(cfg):
+def test_synchronized_norms_keep_their_processes(cfg):
     """A process group cannot be copied; a lock, which cannot either, stands for it."""
     model, group = nn.Sequential(nn.Conv3d(3, 2, 1), nn.SyncBatchNorm(2)), threading.Lock()
     model[1].process_group = group

@@ -75,7 +75,7 @@ def test_clips_cover_the_video(filled, tmp_path, tiny_data):
     found = load_features(FeatureFolder(str(tmp_path / "f")).path_of(video))
     with open_video(video) as reader:
         pixels = torch.as_tensor(reader.frames(range(16))).permute(3, 0, 1, 2).float() / 255
-    # 16 frames, clips of 4 spread over 8 of them: two, without a gap. The centre of the scaled picture.
+    # 16 frames, clips of 4 spread over 8 of them: two, without a gap. The center of the scaled picture.
     assert found.frames.tolist() == [[0, 7], [8, 15]]
     pixels = torch.nn.functional.interpolate(pixels, size=(36, 48), mode="bilinear")[..., 2:34, 8:40]
     pixels = (pixels - 0.45) / 0.225

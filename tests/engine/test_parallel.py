@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.checkpoint.weights import compare_weights
-from slowfast.engine.model_setup import Preparation, compile_model, freeze_stages, prepare_model
+from slowfast.engine.model_setup import ModelSetup, compile_model, freeze_stages, setup_model
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.precise_bn import update_norm_statistics
 from slowfast.engine.test import test as run_test
@@ -59,7 +59,7 @@ def test_recomputed_blocks_train_bit_for_bit(tiny_cfg, dtype, norm):
     """Weights, running statistics and their counters after two steps, with dropout."""
     torch.manual_seed(0)
     plain = build_model(tiny_cfg(*norm)).train()
-    model = prepare_model(copy.deepcopy(plain), CPU, Preparation(recompute=True))
+    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(recompute=True))
     assert sum(isinstance(module, Recomputed) for module in model.modules()) == 8
     assert torch.equal(two_steps(model, dtype), two_steps(plain, dtype))
     assert_same_bits(model.state_dict(), plain.state_dict())
@@ -110,17 +110,17 @@ def test_memory_of_recomputed_blocks(tiny_cfg):
 
     model = build_model(tiny_cfg()).train()
     whole = kept(model)
-    assert kept(prepare_model(model, CPU, Preparation(recompute=True))) < 0.5 * whole
+    assert kept(setup_model(model, CPU, ModelSetup(recompute=True))) < 0.5 * whole
 
 
 def test_a_model_without_residual_blocks_is_named():
     with pytest.raises(ValueError, match="ACT_CHECKPOINT True.*Linear has none"):
-        prepare_model(nn.Linear(2, 2), CPU, Preparation(recompute=True))
+        setup_model(nn.Linear(2, 2), CPU, ModelSetup(recompute=True))
 
 
 def test_frozen_stages(tiny_cfg):
     frozen = ("s1", "s2", "*pathway0_res1")
-    model = prepare_model(build_model(tiny_cfg()), CPU, Preparation(freeze=frozen, recompute=True))
+    model = setup_model(build_model(tiny_cfg()), CPU, ModelSetup(freeze=frozen, recompute=True))
     plain = build_model(tiny_cfg())
     assert model.state_dict().keys() == plain.state_dict().keys()
     before = copy.deepcopy(model.state_dict())
@@ -180,7 +180,7 @@ def assert_trains_alike(model, plain, inputs, labels):
 def test_compiled_equals_eager(one_block_model, fast_compiler, recomputed):
     """One graph for each shape in training, one for evaluation."""
     plain = one_block_model().train()
-    model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default", recompute=recomputed))
+    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default", recompute=recomputed))
     torch._dynamo.utils.counters.clear()
     for frames in (4, 3, 4):
         assert_trains_alike(model, plain, *a_batch(frames, frames, 16))
@@ -198,7 +198,7 @@ def test_compiled_equals_eager(one_block_model, fast_compiler, recomputed):
 @pytest.mark.slow
 def test_compiled_to_machine_code_equals_eager(one_block_model):
     plain = one_block_model().train()
-    model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default"))
+    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default"))
     assert_trains_alike(model, plain, *a_batch(0, 4, 16))
 
 
@@ -277,9 +277,9 @@ def test_checkpoints_interchange_between_all_settings(tiny_cfg, tmp_path):
         assert run_test(tiny_cfg(*second, *folder))["checkpoint"] == path
 
 
-def test_synchronised_norms_do_not_train_on_the_cpu(tiny_cfg):
+def test_synchronized_norms_do_not_train_on_the_cpu(tiny_cfg):
     cfg = tiny_cfg("BN.NORM_TYPE", "sync_batchnorm")
     with pytest.raises(ValueError, match="trains on GPUs only.*set BN.NORM_TYPE batchnorm"):
-        prepare_model(build_model(cfg), CPU)
-    model = prepare_model(build_model(cfg), CPU, training=False).eval()
+        setup_model(build_model(cfg), CPU)
+    model = setup_model(build_model(cfg), CPU, training=False).eval()
     assert model(a_batch()[0]).shape == (4, 2)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
-from slowfast.engine.optim_step import Update
+from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.precise_bn import update_norm_statistics
 from slowfast.engine.task import ClipTask
 from slowfast.engine.train import train
@@ -27,10 +27,10 @@ from torch import nn
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.meters import Averages
-from slowfast.engine.model_setup import average_norm_buffers, prepare_model, unwrap
+from slowfast.engine.model_setup import average_norm_buffers, setup_model, unwrap
 from slowfast.engine.precise_bn import update_norm_statistics
 from slowfast.engine.task import ClipTask
-from slowfast.engine.optim_step import Update
+from slowfast.engine.optim_step import OptimStep
 from slowfast.models import build_model
 from slowfast.runtime.distributed import all_gather_object, any_process, get_rank, get_world_size
 from slowfast.runtime.launch import launch
@@ -48,9 +48,9 @@ def pair(cfg):
     given, out = torch.load(folder + "/given.pt"), {}
     model = build_model(cfg)
     model.load_state_dict(given["weights"])
-    model = prepare_model(model, torch.device("cpu"))
+    model = setup_model(model, torch.device("cpu"))
     exchanged = count_exchanges(model)
-    update = Update(model, torch.optim.SGD(model.parameters(), lr=0.1), accum_steps=2)
+    update = OptimStep(model, torch.optim.SGD(model.parameters(), lr=0.1), accum_steps=2)
     task = ClipTask(cfg)
     for clips, labels in zip(given["clips"], given["labels"]):
         half = slice(2 * rank, 2 * rank + 2)
@@ -108,7 +108,7 @@ def test_two_processes_equal_one(tiny_cfg, run_pair):
     given = {"weights": {k: v.clone() for k, v in model.state_dict().items()}, "clips": clips, "labels": labels}
     done, out = run_pair(given)
     assert done.returncode == 0, done.stderr
-    update = Update(model, torch.optim.SGD(model.parameters(), lr=0.1), accum_steps=2)
+    update = OptimStep(model, torch.optim.SGD(model.parameters(), lr=0.1), accum_steps=2)
     loss = ClipTask(cfg).loss
     for clip, label in zip(clips, labels, strict=True):
         update.backward(loss(model([clip]), label))

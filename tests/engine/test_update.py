@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from slowfast.engine.optim_step import NonFiniteError, Update, autocast_dtype, build_update
+from slowfast.engine.optim_step import NonFiniteError, OptimStep, autocast_dtype, build_optim_step
 
 
 def make(accum_steps=1, lr=0.1, **options):
     torch.manual_seed(0)
     model = nn.Linear(4, 3)
-    return model, Update(model, torch.optim.SGD(model.parameters(), lr=lr), accum_steps, **options)
+    return model, OptimStep(model, torch.optim.SGD(model.parameters(), lr=lr), accum_steps, **options)
 
 
 def step(model, update, x, target):
@@ -122,9 +122,9 @@ def test_from_config(tiny_cfg):
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     assert autocast_dtype(tiny_cfg()) is None
     half = tiny_cfg("TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", "fp16", "TRAIN.ACCUM_STEPS", 3)
-    update = build_update(half, model, optimizer)
+    update = build_optim_step(half, model, optimizer)
     assert (update.autocast_dtype, update.scaler.is_enabled(), update.accum_steps) == (torch.float16, True, 3)
-    update = build_update(tiny_cfg("TRAIN.MIXED_PRECISION", True), model, optimizer)
+    update = build_optim_step(tiny_cfg("TRAIN.MIXED_PRECISION", True), model, optimizer)
     assert (update.autocast_dtype, update.scaler.is_enabled()) == (torch.bfloat16, False)
 
 

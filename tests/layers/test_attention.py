@@ -11,15 +11,15 @@ THW = (3, 4, 4)
 POOL_Q, POOL_KV = Pooling((3, 3, 3), (1, 2, 2)), Pooling((1, 3, 3), (1, 4, 4))
 
 
-def pooled_head(tokens, layer, norm, unplaced):
+def pooled_head(tokens, layer, norm, num_prefix_tokens):
     """Tokens (B, U + L, C) of a head, or of all where they pool together, as a map."""
-    first, placed = tokens[:, :unplaced], tokens[:, unplaced:]
+    first, placed = tokens[:, :num_prefix_tokens], tokens[:, num_prefix_tokens:]
     maps = layer(placed.transpose(1, 2).reshape(len(tokens), -1, *THW))
     tokens = torch.cat([first, maps.flatten(2).transpose(1, 2)], dim=1)
     return tokens if norm is None else F.layer_norm(tokens, tokens.shape[-1:], norm.weight, norm.bias, norm.eps)
 
 
-def reference(attention, tokens, unplaced):
+def reference(attention, tokens, num_prefix_tokens):
     heads, options = attention.heads, attention.options
     joint = options.mode == "conv_unshared"
     linears = [attention.q, attention.k, attention.v] if options.pool_first or options.separate_qkv else None
@@ -29,28 +29,30 @@ def reference(attention, tokens, unplaced):
         x = tokens if options.pool_first else (linears[i](tokens) if linears else packed[i])
         layer, norm = getattr(attention, f"pool_{name}"), getattr(attention, f"norm_{name}")
         groups = [x] if joint else x.chunk(heads, dim=-1)
-        x = torch.cat([pooled_head(group, layer, norm, unplaced) for group in groups], dim=-1)
+        x = torch.cat([pooled_head(group, layer, norm, num_prefix_tokens) for group in groups], dim=-1)
         parts.append(linears[i](x) if options.pool_first else x)
     reads = []
     for q, k, v in zip(*(part.chunk(heads, dim=-1) for part in parts), strict=True):
         reads.append((q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1) @ v)
     y = torch.cat(reads, dim=-1)
     if options.residual_pooling:
-        y = y + F.pad(parts[0][:, unplaced:], (0, 0, unplaced, 0))
+        y = y + F.pad(parts[0][:, num_prefix_tokens:], (0, 0, num_prefix_tokens, 0))
     return attention.proj(y)
 
 
 @pytest.mark.parametrize("mode", ["conv", "conv_unshared", "avg", "max"])
 @pytest.mark.parametrize("pool_first", [False, True])
-@pytest.mark.parametrize(("unplaced", "separate"), [(1, False), (0, True)])
-def test_every_kind_is_attention_head_by_head(mode, pool_first, unplaced, separate):
+@pytest.mark.parametrize(("num_prefix_tokens", "separate"), [(1, False), (0, True)])
+def test_every_kind_is_attention_head_by_head(mode, pool_first, num_prefix_tokens, separate):
     torch.manual_seed(0)
     options = PoolingOptions(mode, pool_first, separate, residual_pooling=True)
-    attention = PoolingAttention(8, 12, 2, POOL_Q, POOL_KV, THW, nn.LayerNorm, options, unplaced)
+    attention = PoolingAttention(8, 12, 2, POOL_Q, POOL_KV, THW, nn.LayerNorm, options, num_prefix_tokens)
     for parameter in attention.parameters():
         nn.init.normal_(parameter, std=0.5)
-    tokens = torch.randn(3, unplaced + 48, 8)
-    torch.testing.assert_close(attention(tokens, THW), reference(attention, tokens, unplaced), rtol=1e-4, atol=1e-5)
+    tokens = torch.randn(3, num_prefix_tokens + 48, 8)
+    torch.testing.assert_close(
+        attention(tokens, THW), reference(attention, tokens, num_prefix_tokens), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_what_is_not_pooled_has_no_layer():

@@ -6,7 +6,7 @@ from torch import nn
 
 from slowfast.checkpoint.weights import compare_weights, load_weights
 from slowfast.engine.precise_bn import update_norm_statistics
-from slowfast.layers.norm import BatchNorm3d, SubBatchNorm3d, fix_statistics, measuring_norms, norm_layer
+from slowfast.layers.norm import BatchNorm3d, SubBatchNorm3d, freeze_bn_stats, norm_layer, trainable_batchnorms
 
 CHANNELS = 3
 
@@ -116,14 +116,14 @@ def test_measured_statistics_are_those_of_all_parts():
 def test_fixed_norms_stay_in_eval_mode(kind):
     model = nn.Sequential(nn.Sequential(trained(kind)[0]), nn.Dropout(0.5))
     keys = list(model.state_dict())
-    fix_statistics(model[0])
+    freeze_bn_stats(model[0])
     model.train()
     assert [model[0][0].training, model[1].training] == [False, True]
     before = model[0][0].running_mean.clone()
     model(clips(4))
     assert torch.equal(model[0][0].running_mean, before)
     assert list(model.state_dict()) == keys
-    assert measuring_norms(model) == []
+    assert trainable_batchnorms(model) == []
     assert update_norm_statistics(model, [clips(4)], lambda m, x: m(x)) == 0
 
 

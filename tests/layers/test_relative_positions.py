@@ -15,7 +15,7 @@ def pair_vector(table, i, j, q_len, k_len):
     return table[int(i * q_step - j * k_step + (k_len - 1) * k_step)]
 
 
-def reference(q, k, v, tables, q_thw, k_thw, unplaced):
+def reference(q, k, v, tables, q_thw, k_thw, num_prefix_tokens):
     """One head of one sample, pair by pair."""
     places = [[(t, y, x) for t in range(s[0]) for y in range(s[1]) for x in range(s[2])] for s in (q_thw, k_thw)]
     out = []
@@ -23,34 +23,36 @@ def reference(q, k, v, tables, q_thw, k_thw, unplaced):
         scores = []
         for b, key in enumerate(k):
             score = query @ key / len(query) ** 0.5
-            if a >= unplaced and b >= unplaced:
+            if a >= num_prefix_tokens and b >= num_prefix_tokens:
                 for axis, table in enumerate(tables):
                     if table is not None:
-                        i, j = places[0][a - unplaced][axis], places[1][b - unplaced][axis]
+                        i, j = places[0][a - num_prefix_tokens][axis], places[1][b - num_prefix_tokens][axis]
                         score = score + query @ pair_vector(table, i, j, q_thw[axis], k_thw[axis])
             scores.append(score)
         out.append(torch.stack(scores).softmax(0) @ v)
     return torch.stack(out)
 
 
-@pytest.mark.parametrize("unplaced", [0, 1])
+@pytest.mark.parametrize("num_prefix_tokens", [0, 1])
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2), (0,)])
 @pytest.mark.parametrize(("q_thw", "k_thw"), [((2, 4, 2), (2, 2, 2)), ((1, 2, 3), (3, 2, 3))])
-def test_both_ways_are_the_sum_over_pairs(unplaced, axes, q_thw, k_thw):
+def test_both_ways_are_the_sum_over_pairs(num_prefix_tokens, axes, q_thw, k_thw):
     generator = torch.Generator().manual_seed(0)
     make = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
-    lengths = [unplaced + s[0] * s[1] * s[2] for s in (q_thw, k_thw)]
+    lengths = [num_prefix_tokens + s[0] * s[1] * s[2] for s in (q_thw, k_thw)]
     q, k, v = make(2, 2, lengths[0], 6), make(2, 2, lengths[1], 6), make(2, 2, lengths[1], 6)
     tables = [make(2 * max(q_thw[a], k_thw[a]) - 1, 6) if a in axes else None for a in range(3)]
     rows = [None if t is None else relative_rows(t, i, j) for t, i, j in zip(tables, q_thw, k_thw, strict=True)]
     expected = torch.stack(
         [
-            torch.stack([reference(q[b, n], k[b, n], v[b, n], tables, q_thw, k_thw, unplaced) for n in range(2)])
+            torch.stack(
+                [reference(q[b, n], k[b, n], v[b, n], tables, q_thw, k_thw, num_prefix_tokens) for n in range(2)]
+            )
             for b in range(2)
         ]
     )
-    torch.testing.assert_close(attend(q, k, v, rows, q_thw, k_thw, unplaced), expected)
-    torch.testing.assert_close(attend(q.requires_grad_(), k, v, rows, q_thw, k_thw, unplaced), expected)
+    torch.testing.assert_close(attend(q, k, v, rows, q_thw, k_thw, num_prefix_tokens), expected)
+    torch.testing.assert_close(attend(q.requires_grad_(), k, v, rows, q_thw, k_thw, num_prefix_tokens), expected)
 
 
 def test_a_table_of_another_size_is_interpolated():

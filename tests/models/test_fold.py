@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from slowfast.config import load_config
-from slowfast.engine.model_setup import Preparation, fold_norms, prepare_model
+from slowfast.engine.model_setup import ModelSetup, fold_norms, setup_model
 from slowfast.layers.norm import BatchNorm, FrozenBatchNorm3d
 from slowfast.models import build_model
 
@@ -41,16 +41,16 @@ def test_a_norm_without_convolution_stays():
 
 
 def test_models_that_train_are_never_folded(tiny_model):
-    how = Preparation(fold_norms=True)
+    how = ModelSetup(fold_norms=True)
     cpu = torch.device("cpu")
-    assert norms(prepare_model(build_model(load_config(None, tiny_model)), cpu, how, training=True))
-    assert not norms(prepare_model(build_model(load_config(None, tiny_model)), cpu, how, training=False))
+    assert norms(setup_model(build_model(load_config(None, tiny_model)), cpu, how, training=True))
+    assert not norms(setup_model(build_model(load_config(None, tiny_model)), cpu, how, training=False))
 
 
 def test_weights_cast_once_give_the_scores_of_weights_cast_at_every_call(tiny_model, parity):
     plain = parity.fill_module(build_model(load_config(None, tiny_model))).eval()
-    cast = prepare_model(copy.deepcopy(plain), torch.device("cpu"), Preparation(dtype=torch.bfloat16), training=False)
-    prepare_model(plain, torch.device("cpu"), training=False)
+    cast = setup_model(copy.deepcopy(plain), torch.device("cpu"), ModelSetup(dtype=torch.bfloat16), training=False)
+    setup_model(plain, torch.device("cpu"), training=False)
     assert cast.s3.pathway0_res0.branch2.a.weight.dtype == torch.bfloat16
     clip = torch.rand(2, 3, 8, 32, 32)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Shapes, surface, initialisation and errors of the ResNet family."""
+"""Shapes, surface, initialization and errors of the ResNet family."""
 
 import pytest
 import torch

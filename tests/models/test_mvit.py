@@ -10,7 +10,7 @@ from slowfast.engine.multigrid import epoch_config
 from slowfast.engine.optim import layer_scales, parameter_groups
 from slowfast.models import build_model
 from slowfast.models.mvit_sizes import block_sizes, scaled_width
-from slowfast.models.tokens import adapt_positions, waves
+from slowfast.models.tokens import adapt_positions, sincos_3d
 
 V1 = ["MVIT.SEP_POS_EMBED", True]
 V2 = [
@@ -22,7 +22,7 @@ VARIANTS = {
     "v2": V2,
     "joint_without_class_token": ["MVIT.CLS_EMBED_ON", False, "MVIT.SEPARATE_QKV", True],
     "mean": [*V2, "MVIT.USE_MEAN_POOLING", True, "MVIT.NORM_STEM", True, "MVIT.REL_POS_ZERO_INIT", True],
-    "waves": ["MVIT.USE_FIXED_SINCOS_POS", True, "MVIT.LAYER_SCALE_INIT_VALUE", 0.1],
+    "sincos_3d": ["MVIT.USE_FIXED_SINCOS_POS", True, "MVIT.LAYER_SCALE_INIT_VALUE", 0.1],
     "pool_first": [*V1, "MVIT.POOL_FIRST", True, "MVIT.MODE", "conv_unshared"],
     "max": [*V2, "MVIT.MODE", "max", "MVIT.LAYER_SCALE_INIT_VALUE", 0.1],
     "kernel_by_stride": [*V1, "MVIT.POOL_KVQ_KERNEL", None, "MVIT.POOL_KV_STRIDE_ADAPTIVE", None],
@@ -95,7 +95,7 @@ def test_widths_are_rounded(width, factor, divisor, expected):
 
 
 def test_waves_are_sines_and_cosines():
-    table = waves(32, (2, 3, 5))[0]
+    table = sincos_3d(32, (2, 3, 5))[0]
     for t, y, x in [(0, 0, 0), (1, 2, 4), (1, 1, 3)]:
         expected = []
         for position, dim in ((t, 8), (x, 12), (y, 12)):
@@ -104,7 +104,7 @@ def test_waves_are_sines_and_cosines():
         torch.testing.assert_close(table[t, y, x], torch.tensor(expected))
 
 
-@pytest.mark.parametrize("variant", ["v1", "v2", "joint_without_class_token", "waves"])
+@pytest.mark.parametrize("variant", ["v1", "v2", "joint_without_class_token", "sincos_3d"])
 @torch.no_grad()
 def test_a_clip_of_another_size_gets_the_positions_that_adapting_weights_gives(variant, tiny_mvit, parity):
     settings = [*tiny_mvit, *VARIANTS[variant]]

@@ -13,12 +13,12 @@ CLASSES, LENGTH = 3, 16
 def write_frames(root, name, shade):
     (root / name).mkdir(parents=True)
     for frame in range(LENGTH):
-        grey = np.random.default_rng(frame).integers(0, 60, (40, 52, 3)) + 60 * shade
-        cv2.imwrite(str(root / name / f"{name}-{frame + 1:06d}.jpg"), grey.astype(np.uint8))
+        gray = np.random.default_rng(frame).integers(0, 60, (40, 52, 3)) + 60 * shade
+        cv2.imwrite(str(root / name / f"{name}-{frame + 1:06d}.jpg"), gray.astype(np.uint8))
 
 
 def write_set(root):
-    """Files of both sets over the same frames: the class is a shade of grey."""
+    """Files of both sets over the same frames: the class is a shade of gray."""
     labels = {f"V{number}": number % CLASSES for number in range(10)}
     splits = {"train": ("train", list(labels)[:6]), "val": ("validation", list(labels)[6:])}
     for name, label in labels.items():

@@ -70,7 +70,7 @@ class MarkovPoolingAttention(PoolingAttention):
         carry = active_carry()
         if carry is None:
             return super().read(q, k, v, q_thw, k_thw)
-        first = self.unplaced
+        first = self.num_prefix_tokens
         maps = torch.cat([as_map(x[:, first:], k_thw) for x in (k, v)], dim=1)
         memory = carry.read(self.name, maps)
         carry.write(self.name, self.rule, maps, memory)

@@ -99,7 +99,7 @@ def resolve(cfg: CfgNode) -> None:
     longest = replace(plan, steps=max(plan.steps, *cfg.PGT.STEPS_RANGE, 0))
     cfg.SLOWFAST.SLOW_INDICES = longest.slow_indices() if plan.num_pathways == 2 else []
     if cfg.DETECTION.ENABLE:
-        cfg.AVA.FRAMES_AFTER_KEY, cfg.AVA.BOX_FRAMES = plan.frames_after_key, longest.centres()
+        cfg.AVA.FRAMES_AFTER_KEY, cfg.AVA.BOX_FRAMES = plan.frames_after_key, longest.centers()
     if cfg.PGT.ALL_STEP_TEST and cfg.PGT.ENSEMBLE_METHOD != "last":
         cfg.DATA.ENSEMBLE_METHOD = cfg.PGT.ENSEMBLE_METHOD  # of the boxes that several clips score
 

@@ -97,7 +97,7 @@ class StepPlan:
         cfg.DATA.NUM_FRAMES = self.num_frames
         cfg.SLOWFAST.SLOW_INDICES = self.slow_indices() if self.num_pathways == 2 else []
         if cfg.DETECTION.ENABLE:
-            cfg.AVA.FRAMES_AFTER_KEY, cfg.AVA.BOX_FRAMES = self.frames_after_key, self.centres()
+            cfg.AVA.FRAMES_AFTER_KEY, cfg.AVA.BOX_FRAMES = self.frames_after_key, self.centers()
         cfg.freeze()
         return cfg
 
@@ -131,11 +131,11 @@ class StepPlan:
 
     @property
     def frames_after_key(self) -> int:
-        """Frames of a clip from its key frame on: the key frame is the centre of the last step."""
+        """Frames of a clip from its key frame on: the key frame is the center of the last step."""
         return self.step_len[-1] // 2
 
-    def centres(self) -> list[int]:
-        """The frame at the centre of every step; that of the last is the clip's key frame."""
+    def centers(self) -> list[int]:
+        """The frame at the center of every step; that of the last is the clip's key frame."""
         return [self.span(step).stop - self.frames_after_key for step in range(self.steps)]
 
     def slow_indices(self) -> list[int]:

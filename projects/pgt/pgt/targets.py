@@ -7,19 +7,19 @@ from slowfast.datasets.loading.batch import Batch, Boxes
 
 
 def step_boxes(batch: Batch, plan: StepPlan) -> list[Boxes] | None:
-    """The boxes of every step, those of the second nearest its centre; None for a batch without boxes.
+    """The boxes of every step, those of the second nearest its center; None for a batch without boxes.
 
     Raises:
         ValueError: another number of annotated moments than of steps.
     """
-    if not batch.moments:
+    if not batch.key_frames:
         return None
-    if len(batch.moments) != plan.steps:
+    if len(batch.key_frames) != plan.steps:
         raise ValueError(
-            f"the data set gives the boxes of {len(batch.moments)} moments of a clip, but {plan.steps} steps need one "
-            "each; it has to follow AVA.BOX_FRAMES"
+            f"the data set gives the boxes of {len(batch.key_frames)} key frames of a clip, but {plan.steps} steps need "
+            "one each; it has to follow AVA.BOX_FRAMES"
         )
-    return batch.moments
+    return batch.key_frames
 
 
 def step_target(batch: Batch, plan: StepPlan, step: int) -> torch.Tensor:

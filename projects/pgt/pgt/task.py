@@ -14,7 +14,7 @@ from pgt.plan import StepPlan
 from pgt.targets import step_boxes, step_target
 from pgt.truncation import StepGradients
 from slowfast.datasets.loading.batch import Batch
-from slowfast.engine.optim_step import Update
+from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.task import TASK_REGISTRY, model_inputs
 from slowfast.evaluation.evaluators import Prediction
 from slowfast.models.losses import build_loss
@@ -52,7 +52,7 @@ class ProgressiveTask(StepGradients, StepOutputs):
         cfg.freeze()
         return cfg
 
-    def train_step(self, model: nn.Module, batch: Batch, update: Update) -> dict[str, torch.Tensor]:
+    def train_step(self, model: nn.Module, batch: Batch, update: OptimStep) -> dict[str, torch.Tensor]:
         """Trains on one batch of clips, in as many steps as they are long; the reported loss is the weighted mean over
         steps, the scores the steps' mean.
         """
@@ -89,10 +89,10 @@ class ProgressiveTask(StepGradients, StepOutputs):
         those of the last step, or of all (PGT.ALL_STEP_TEST).
         """
         if not self.progressive_eval:
-            boxes = batch.moments[-1] if batch.moments else None
+            boxes = batch.key_frames[-1] if batch.key_frames else None
             return Prediction(model.whole_clip(*model_inputs(batch.inputs, boxes)), boxes)
         plan = self.plan.for_clips(batch.inputs)
-        if batch.moments:
+        if batch.key_frames:
             predictions = box_scores(model, batch, plan)
             return together(predictions) if self.all_steps else predictions[-1]
         steps = step_scores(model, batch.inputs, plan)

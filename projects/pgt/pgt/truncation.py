@@ -8,7 +8,7 @@ from torch import nn
 
 from pgt.plan import StepPlan
 from slowfast.datasets.loading.batch import Batch
-from slowfast.engine.optim_step import Update
+from slowfast.engine.optim_step import OptimStep
 
 
 class StepGradients:
@@ -21,7 +21,9 @@ class StepGradients:
         """Steps of a clip."""
         return self.plan.steps
 
-    def add_gradient(self, model: nn.Module, batch: Batch, update: Update, steps: int, truncated: bool) -> torch.Tensor:
+    def add_gradient(
+        self, model: nn.Module, batch: Batch, update: OptimStep, steps: int, truncated: bool
+    ) -> torch.Tensor:
         """Runs the task's own training on the first `steps` steps of the clips, with one update at their end.
 
         Args:

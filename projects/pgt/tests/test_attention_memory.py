@@ -13,7 +13,7 @@ from pgt.attention_memory import memory_frames, token_frames
 from pgt.markov import CacheRule, Carry
 from pgt.mgrid import epoch_config
 from slowfast.config import load_config
-from slowfast.engine.model_setup import Preparation, prepare_model
+from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.layers.attention import Pooling, PoolingAttention, PoolingOptions
 from slowfast.layers.conv import Conv3d
 from slowfast.models import build_model
@@ -59,7 +59,7 @@ def test_windows_with_the_last_frames_are_those_of_the_whole_video(kernel, strid
 )
 @torch.no_grad()
 def test_windows_read_memory_in_place_of_padding(layer):
-    """The layer over [zeros or nothing; memory; step], without the outputs centred on memory."""
+    """The layer over [zeros or nothing; memory; step], without the outputs centered on memory."""
     plain, heads = copy.deepcopy(layer), 2
     step_window("op", layer, CacheRule(1), heads)
     before, x = torch.randn(2 * heads, 3, 6, 4, 4), torch.randn(2 * heads, 3, 6, 4, 4)
@@ -77,11 +77,11 @@ def test_a_window_that_never_reaches_back_remembers_nothing():
     assert y.shape == (1, 3, 2, 2, 2) and memory == {}
 
 
-def pooling_attention(unplaced, stride_q=1, stride_k=1):
+def pooling_attention(num_prefix_tokens, stride_q=1, stride_k=1):
     torch.manual_seed(0)
     pools = [Pooling((1, 1, 1), (stride, 1, 1)) for stride in (stride_q, stride_k)]
     options = PoolingOptions(relative_space=True, relative_time=True, mode="max")
-    attention = PoolingAttention(8, 8, 2, *pools, (4, 2, 2), nn.LayerNorm, options, unplaced).double()
+    attention = PoolingAttention(8, 8, 2, *pools, (4, 2, 2), nn.LayerNorm, options, num_prefix_tokens).double()
     for parameter in attention.parameters():
         nn.init.normal_(parameter, std=0.5)
     return attention
@@ -105,31 +105,34 @@ def reference_read(attention, q, k, v, q_at, k_at):
     return torch.cat(reads, dim=-1)
 
 
-def places(times, unplaced):
-    return [None] * unplaced + [(t, y, x) for t in times for y in range(2) for x in range(2)]
+def places(times, num_prefix_tokens):
+    return [None] * num_prefix_tokens + [(t, y, x) for t in times for y in range(2) for x in range(2)]
 
 
-@pytest.mark.parametrize("unplaced", [0, 1])
+@pytest.mark.parametrize("num_prefix_tokens", [0, 1])
 @pytest.mark.parametrize("frames", [1, 3])
 @torch.no_grad()
-def test_queries_read_the_keys_carried_at_their_distance(unplaced, frames):
-    attention = pooling_attention(unplaced)
+def test_queries_read_the_keys_carried_at_their_distance(num_prefix_tokens, frames):
+    attention = pooling_attention(num_prefix_tokens)
     convert_attention("op", attention, CacheRule(frames))
-    parts = [torch.randn(2, unplaced + 4 * length, 8, dtype=torch.float64) for length in (4, 3, 3)]
+    parts = [torch.randn(2, num_prefix_tokens + 4 * length, 8, dtype=torch.float64) for length in (4, 3, 3)]
     memory, seen = None, []
     for step, tokens in enumerate(parts):
-        length = (len(tokens[0]) - unplaced) // 4
+        length = (len(tokens[0]) - num_prefix_tokens) // 4
         y, memory = call(attention, memory, tokens, (length, 2, 2))
         q, k, v = attention.qkv(tokens).chunk(3, dim=-1)
-        now = [x[:, unplaced:] for x in (k, v)]
+        now = [x[:, num_prefix_tokens:] for x in (k, v)]
         if step:
             kept = [x[:, -4 * frames :] for x in seen]
-            k, v = (torch.cat([x[:, :unplaced], m, x[:, unplaced:]], 1) for x, m in zip((k, v), kept, strict=True))
+            k, v = (
+                torch.cat([x[:, :num_prefix_tokens], m, x[:, num_prefix_tokens:]], 1)
+                for x, m in zip((k, v), kept, strict=True)
+            )
             seen = [torch.cat(pair, dim=1) for pair in zip(seen, now, strict=True)]
         else:
             seen = now
         past = frames if step else 0
-        q_at, k_at = places(range(length), unplaced), places(range(-past, length), unplaced)
+        q_at, k_at = places(range(length), num_prefix_tokens), places(range(-past, length), num_prefix_tokens)
         torch.testing.assert_close(y, attention.proj(reference_read(attention, q, k, v, q_at, k_at)))
         assert memory["op"].shape == (2, 16, frames, 2, 2)
         newest = torch.cat([x[:, -4 * frames :] for x in seen], dim=-1).unflatten(1, (frames, 2, 2))
@@ -252,7 +255,7 @@ def test_recomputed_steps_are_the_same(variant, full, progressive_cfg, parity, r
     cfg = progressive_cfg(variant, "PGT.FULL_GRADIENT", full)
     model, plan = parity.fill_module(build_model(cfg)).train(), StepPlan.from_config(cfg)
     expected = run(model, random_clip(cfg), plan)
-    again = prepare_model(copy.deepcopy(model), torch.device("cpu"), Preparation(recompute=True))
+    again = setup_model(copy.deepcopy(model), torch.device("cpu"), ModelSetup(recompute=True))
     assert type(again.blocks[0]).__name__.startswith("Recomputed")
     torch.testing.assert_close(run(again, random_clip(cfg), plan), expected, rtol=0, atol=0)
 
@@ -268,7 +271,7 @@ def test_compiled_steps_are_two_graphs(variant, progressive_cfg, parity, random_
     }
     cfg = progressive_cfg(variant, *one_block[variant])
     plain, plan = parity.fill_module(build_model(cfg)).train(), StepPlan.from_config(cfg)
-    model = prepare_model(copy.deepcopy(plain), torch.device("cpu"), Preparation(compile_mode="default"))
+    model = setup_model(copy.deepcopy(plain), torch.device("cpu"), ModelSetup(compile_mode="default"))
     torch._dynamo.utils.counters.clear()
     found, expected = (run(module, random_clip(cfg), plan) for module in (model, plain))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -11,7 +11,7 @@ from pgt.plan import StepPlan
 from pgt.targets import step_target
 from slowfast.config import load_config
 from slowfast.datasets import build_loader
-from slowfast.engine.optim_step import Update
+from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.task import build_task
 from slowfast.models import build_model
 
@@ -91,7 +91,7 @@ def test_a_training_step(cfg_of, name):
         assert (targets.sum(dim=2) < batch.labels.sum(dim=1)).any()
     model = build_model(cfg).train()
     before = [weight.detach().clone() for weight in model.parameters()]
-    stats = build_task(cfg).train_step(model, batch, Update(model, torch.optim.SGD(model.parameters(), lr=0.1)))
+    stats = build_task(cfg).train_step(model, batch, OptimStep(model, torch.optim.SGD(model.parameters(), lr=0.1)))
     # Balanced: each class as likely as not, before anything is learned.
     assert stats["loss"].item() == pytest.approx(np.log(2), rel=0.1)
     assert stats["scores"].shape == (2, CLASSES)

@@ -10,7 +10,7 @@ from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.config.load import cfg_to_yaml
 from slowfast.datasets.loading.batch import Batch
-from slowfast.engine.optim_step import Update
+from slowfast.engine.optim_step import OptimStep
 from slowfast.models import build_model
 
 # Each process trains on its half of the batch that the test saved; the main one saves what came out.
@@ -20,8 +20,8 @@ import torch
 from pgt.task import ProgressiveTask
 from slowfast.config import activate_projects, load_config
 from slowfast.datasets.loading.batch import Batch
-from slowfast.engine.model_setup import prepare_model, unwrap
-from slowfast.engine.optim_step import Update
+from slowfast.engine.model_setup import setup_model, unwrap
+from slowfast.engine.optim_step import OptimStep
 from slowfast.models import build_model
 from slowfast.runtime.distributed import get_rank
 from slowfast.runtime.launch import launch
@@ -32,12 +32,12 @@ def pair(cfg):
     given = torch.load(cfg.OUTPUT_DIR + "/given.pt")
     model = build_model(cfg)
     model.load_state_dict(given["weights"])
-    model = prepare_model(model, torch.device("cpu"))
+    model = setup_model(model, torch.device("cpu"))
     exchanged = count_exchanges(model)
     half = slice(get_rank(), get_rank() + 1)
     labels = given["labels"][half]
     batch = Batch([clip[half] for clip in given["clips"]], labels, labels, labels)
-    update = Update(model, torch.optim.SGD(model.parameters(), lr=0.05))
+    update = OptimStep(model, torch.optim.SGD(model.parameters(), lr=0.05))
     ProgressiveTask(cfg).train_step(model, batch, update)
     if get_rank() == 0:
         total = sum(p.numel() for p in model.parameters())
@@ -71,7 +71,7 @@ def test_two_processes_equal_one(
     (tmp_path / "pair.py").write_text(exchange_counter + PAIR)
     subprocess.run([sys.executable, tmp_path / "pair.py", tmp_path / "cfg.yaml"], check=True, timeout=120)
 
-    update = Update(model, torch.optim.SGD(model.parameters(), lr=0.05))
+    update = OptimStep(model, torch.optim.SGD(model.parameters(), lr=0.05))
     ProgressiveTask(cfg).train_step(model, Batch(clips, labels, labels, labels), update)
     out = torch.load(tmp_path / "out.pt")
     assert out["exchanges"] == exchanges

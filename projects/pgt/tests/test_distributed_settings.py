@@ -21,9 +21,9 @@ from slowfast.config import activate_projects, load_config
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.ema import build_average
 from slowfast.engine.optim import build_optimizer, set_lr
-from slowfast.engine.model_setup import Preparation, average_norm_buffers, prepare_model, unwrap
+from slowfast.engine.model_setup import ModelSetup, average_norm_buffers, setup_model, unwrap
 from slowfast.engine.task import build_task
-from slowfast.engine.optim_step import build_update
+from slowfast.engine.optim_step import build_optim_step
 from slowfast.layers.norm import SubBatchNorm3d
 from slowfast.runtime.distributed import get_rank, get_world_size
 from slowfast.runtime.launch import launch
@@ -35,14 +35,14 @@ def train_case(cfg, plain, given):
     if cfg.TASK:
         model = convert(model, Rules([CacheRule(1, "max", 0.25)], [CacheRule(1, "avg")], [2]))
         model.full_gradient = cfg.PGT.FULL_GRADIENT
-    how = Preparation.from_config(cfg)
+    how = ModelSetup.from_config(cfg)
     if get_world_size() == 1:
         how = dataclasses.replace(how, compile_mode="")
-    model = prepare_model(model, torch.device("cpu"), how)
+    model = setup_model(model, torch.device("cpu"), how)
     optimizer = build_optimizer(unwrap(model), cfg)
     set_lr(optimizer, 0.05)
     average = build_average(cfg, unwrap(model), optimizer)
-    update, task = build_update(cfg, model, optimizer), build_task(cfg)
+    update, task = build_optim_step(cfg, model, optimizer), build_task(cfg)
     share = 4 // get_world_size()
     part = slice(get_rank() * share, (get_rank() + 1) * share)
     for clips, labels in given["batches"]:

@@ -17,10 +17,10 @@ def lateral_by_hand(fusion, new, memory):
     weight, alpha = fusion.conv_f2s.weight[..., 0, 0], fusion.conv_f2s.stride[0]
     taps, frames, outputs = weight.shape[2], new.shape[2], []
     past = new.new_zeros(*new.shape[:2], 0, *new.shape[3:]) if memory is None else memory
-    for centre in range(0, frames, alpha):
+    for center in range(0, frames, alpha):
         total = 0
         for tap in range(taps):
-            at = centre + tap - taps // 2
+            at = center + tap - taps // 2
             if -past.shape[2] <= at < frames:
                 frame = new[:, :, at] if at >= 0 else past[:, :, at]
                 total = total + torch.einsum("oc,bchw->bohw", weight[:, :, tap], frame)

@@ -11,7 +11,7 @@ from pgt.evaluate import ensemble, step_scores
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
-from slowfast.engine.optim_step import Update
+from slowfast.engine.optim_step import OptimStep
 from slowfast.models import build_model
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -55,7 +55,7 @@ def test_published_numbers(case, relative_error):
 
     model.train()
     batch = Batch(inputs=inputs, labels=labels, video=torch.arange(2), view=torch.zeros(2, dtype=torch.long))
-    update = Update(model, KeepGradients(model.parameters(), lr=0.0))
+    update = OptimStep(model, KeepGradients(model.parameters(), lr=0.0))
     result = ProgressiveTask(cfg).train_step(model, batch, update)
     assert relative_error(result["scores"], expected["train_logits_steps"].mean(axis=0)) < 1e-4
     assert relative_error(result["loss"], expected["train_mean_loss"]) < 1e-4

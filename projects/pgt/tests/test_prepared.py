@@ -18,8 +18,8 @@ from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.ema import build_average
-from slowfast.engine.model_setup import Preparation, prepare_model
-from slowfast.engine.optim_step import Update, build_update
+from slowfast.engine.model_setup import ModelSetup, setup_model
+from slowfast.engine.optim_step import OptimStep, build_optim_step
 from slowfast.models import build_model
 
 CPU = torch.device("cpu")
@@ -28,15 +28,15 @@ CPU = torch.device("cpu")
 def trained(cfg, model, clips):
     """Weights and statistics after one batch."""
     labels = torch.tensor([1, 3])
-    update = build_update(cfg, model, torch.optim.SGD(model.parameters(), lr=0.05))
+    update = build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), lr=0.05))
     ProgressiveTask(cfg).train_step(model, Batch(clips, labels, labels, labels), update)
     return model.state_dict()
 
 
 def assert_trained_alike(cfg, plain, clips):
     results = []
-    for how in (Preparation(), Preparation(recompute=True)):
-        module = prepare_model(copy.deepcopy(plain), CPU, how)
+    for how in (ModelSetup(), ModelSetup(recompute=True)):
+        module = setup_model(copy.deepcopy(plain), CPU, how)
         torch.manual_seed(3)
         results.append(trained(cfg, module, clips))
     assert results[0].keys() == results[1].keys()
@@ -74,7 +74,7 @@ def test_recomputed_blocks_beside_nonlocal_ones_and_norms_over_parts(progressive
 def test_memory_is_written_once_and_let_go(full, progressive_cfg, parity, random_clip):
     """Backward, also in another thread, leaves the memory that was handed out as it was, and nothing behind."""
     cfg = progressive_cfg("slow_basic", "RESNET.WIDTH_PER_GROUP", 4, "PGT.FULL_GRADIENT", full)
-    model = prepare_model(parity.fill_module(build_model(cfg)).train(), CPU, Preparation(recompute=True))
+    model = setup_model(parity.fill_module(build_model(cfg)).train(), CPU, ModelSetup(recompute=True))
     steps = StepPlan.from_config(cfg).split(random_clip(cfg))
     first, memory = model(steps[0])
     scores, later = model(steps[1], memory)
@@ -101,7 +101,7 @@ def test_the_average_counts_every_update(together, updates, one_block_model, pro
     average = build_average(cfg, model, optimizer)
     optimizer.register_step_post_hook(lambda *_: weights.append(model.head.projection.weight.detach().clone()))
     batch = Batch([clip[..., :16, :16] for clip in random_clip(cfg)], labels, labels, labels)
-    ProgressiveTask(cfg).train_step(model, batch, build_update(cfg, model, optimizer))
+    ProgressiveTask(cfg).train_step(model, batch, build_optim_step(cfg, model, optimizer))
     assert len(weights) == average.n_averaged == updates
     expected = weights[0]
     for present in weights[1:]:
@@ -169,7 +169,7 @@ def assert_alike_in_threads(model, plain):
 def test_compiled_steps_equal_eager_ones_in_four_graphs(one_block_model, fast_compiler):
     """One graph for the first step and one for all others, in training and in evaluation; none is broken."""
     plain = tiny_progressive(one_block_model)
-    model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default"))
+    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default"))
     torch._dynamo.utils.counters.clear()
     assert_steps_alike(model, plain, training=True)
     assert_steps_alike(model, plain, training=False)
@@ -182,19 +182,17 @@ def test_compiled_steps_equal_eager_ones_in_four_graphs(one_block_model, fast_co
 @pytest.mark.slow
 def test_compiled_steps_with_full_gradient(one_block_model, fast_compiler):
     plain = tiny_progressive(one_block_model, full=True)
-    assert_steps_alike(
-        prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default")), plain, training=True
-    )
+    assert_steps_alike(setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default")), plain, training=True)
 
 
 @pytest.mark.slow
 def test_compiled_and_recomputed_steps_equal_eager_ones(one_block_model, fast_compiler, progressive_settings):
     plain = tiny_progressive(one_block_model)
-    model = prepare_model(copy.deepcopy(plain), CPU, Preparation(compile_mode="default", recompute=True))
+    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default", recompute=True))
     clip = torch.randn(2, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(1))
     memories = []
     for module in (plain, model):
-        memory, update = None, Update(module, torch.optim.SGD(module.parameters(), lr=0.05))
+        memory, update = None, OptimStep(module, torch.optim.SGD(module.parameters(), lr=0.05))
         for step in PLAN.split([clip]):
             scores, memory = module(step, memory)
             update.backward(scores.square().sum())

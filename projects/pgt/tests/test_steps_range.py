@@ -11,7 +11,7 @@ from pgt.task import ProgressiveTask
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.loading.batch import Batch
-from slowfast.engine.optim_step import build_update
+from slowfast.engine.optim_step import build_optim_step
 from slowfast.engine.task import build_task
 from slowfast.engine.train import train
 from slowfast.models import build_model
@@ -20,7 +20,7 @@ RANGE = ["PGT.STEPS_RANGE", [1, 4]]
 
 
 def train_once(cfg, model, batch):
-    update = build_update(cfg, model, torch.optim.SGD(model.parameters(), lr=0.05))
+    update = build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), lr=0.05))
     return build_task(cfg).train_step(model, batch, update)
 
 

@@ -8,7 +8,7 @@ from pgt import StepPlan
 from pgt.targets import step_boxes, step_target
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch, Boxes
-from slowfast.engine.optim_step import build_update
+from slowfast.engine.optim_step import build_optim_step
 from slowfast.engine.task import build_task
 from slowfast.models import build_model
 
@@ -21,22 +21,24 @@ DETECTION = [
 
 
 def train_once(cfg, model, batch):
-    return build_task(cfg).train_step(model, batch, build_update(cfg, model, torch.optim.SGD(model.parameters(), 0.0)))
+    return build_task(cfg).train_step(
+        model, batch, build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), 0.0))
+    )
 
 
-def test_centres_and_spans_of_the_published_setting():
+def test_centers_and_spans_of_the_published_setting():
     plan = StepPlan((8,), (1,), 5)
-    assert plan.centres() == [4, 11, 18, 25, 32]
+    assert plan.centers() == [4, 11, 18, 25, 32]
     assert [list(plan.span(s)) for s in (0, 1, 4)] == [list(range(8)), list(range(7, 15)), list(range(28, 36))]
-    assert plan.centres()[-1] == plan.num_frames - plan.frames_after_key
+    assert plan.centers()[-1] == plan.num_frames - plan.frames_after_key
 
 
 @pytest.mark.parametrize(("length", "overlap", "steps"), [(8, 1, 5), (7, 2, 3), (5, 4, 4), (2, 1, 1)])
-def test_the_key_frame_is_the_centre_of_the_last_step(length, overlap, steps):
+def test_the_key_frame_is_the_center_of_the_last_step(length, overlap, steps):
     plan = StepPlan((length,), (overlap,), steps)
     spans = [plan.span(s) for s in range(steps)]
     assert spans[0] == range(length) and spans[-1].stop == plan.num_frames
-    assert [span.start + length - length // 2 for span in spans] == plan.centres()
+    assert [span.start + length - length // 2 for span in spans] == plan.centers()
     # All but the memory is read anew.
     assert [span[overlap if s else 0] for s, span in enumerate(spans)] == [r[0] for r in plan.frame_ranges()]
 
@@ -53,7 +55,7 @@ def clip_of(labels, frames):
 
 
 @pytest.fixture
-def labelled(progressive_cfg, random_clip):
+def labeled(progressive_cfg, random_clip):
     """A configuration, a batch of two clips with every third frame of 70, and the labels of all their frames."""
     cfg = progressive_cfg("slow", *MULTI_LABEL, "BN.NORM_TYPE", "frozen_batchnorm")
     generator = torch.Generator().manual_seed(0)
@@ -66,16 +68,16 @@ def labelled(progressive_cfg, random_clip):
     return cfg, batch, labels, frames
 
 
-def test_a_step_has_the_labels_of_all_frames_from_its_memory_to_its_last(labelled):
-    cfg, batch, labels, frames = labelled
+def test_a_step_has_the_labels_of_all_frames_from_its_memory_to_its_last(labeled):
+    cfg, batch, labels, frames = labeled
     plan = StepPlan.from_config(cfg)
     for step, first in enumerate((0, 7, 14)):
         expected = [labels[i, frames[i][first] : frames[i][first + 7] + 1].amax(dim=0).float() for i in range(2)]
         torch.testing.assert_close(step_target(batch, plan, step), torch.stack(expected))
 
 
-def test_training_takes_the_target_of_each_step(labelled, parity):
-    cfg, batch, _, _ = labelled
+def test_training_takes_the_target_of_each_step(labeled, parity):
+    cfg, batch, _, _ = labeled
     plan = StepPlan.from_config(cfg)
     model = parity.fill_module(build_model(cfg)).train()
     memory, losses = None, []
@@ -85,7 +87,7 @@ def test_training_takes_the_target_of_each_step(labelled, parity):
             losses.append(F.binary_cross_entropy_with_logits(logits, step_target(batch, plan, s)))
     assert len({round(float(loss), 6) for loss in losses}) == plan.steps
     result = build_task(cfg).train_step(
-        model, batch, build_update(cfg, model, torch.optim.SGD(model.parameters(), 0.0))
+        model, batch, build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), 0.0))
     )
     torch.testing.assert_close(result["loss"], torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
 
@@ -111,13 +113,13 @@ def boxed(progressive_settings, random_clip):
         cfg = load_config(None, progressive_settings("slow", *DETECTION, *more))
         moments = [boxes_of((2, 1), [4, 7], 1), boxes_of((1, 3), [-1, 8], 2), boxes_of((1, 2), [5, 9], 3)]
         batch = Batch(random_clip(cfg), torch.zeros(2, CLASSES), torch.arange(2), torch.zeros(2, dtype=torch.int64))
-        batch.moments = moments
+        batch.key_frames = moments
         return cfg, batch
 
     return make
 
 
-def test_the_project_asks_for_boxes_at_the_centres_of_its_steps(boxed):
+def test_the_project_asks_for_boxes_at_the_centers_of_its_steps(boxed):
     cfg, _ = boxed()
     assert (cfg.AVA.FRAMES_AFTER_KEY, cfg.AVA.BOX_FRAMES) == (4, [4, 11, 18])
     off = load_config(None, ["PGT.ENABLE", False, "AVA.BOX_FRAMES", [1, 3], "TASK", "progressive"])
@@ -129,11 +131,11 @@ def test_training_scores_the_boxes_of_each_step(boxed, parity):
     model = parity.fill_module(build_model(cfg)).train()
     memory, losses = None, []
     with torch.no_grad():
-        for step, boxes in zip(StepPlan.from_config(cfg).split(batch.inputs), batch.moments, strict=True):
+        for step, boxes in zip(StepPlan.from_config(cfg).split(batch.inputs), batch.key_frames, strict=True):
             scores, memory = model(step, memory, boxes.boxes)
             losses.append(F.binary_cross_entropy(scores, boxes.labels))
     result = build_task(cfg).train_step(
-        model, batch, build_update(cfg, model, torch.optim.SGD(model.parameters(), 0.0))
+        model, batch, build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), 0.0))
     )
     torch.testing.assert_close(result["loss"], torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
     assert result["scores"].shape == (3, CLASSES)
@@ -144,12 +146,12 @@ def test_evaluation_of_the_last_steps_boxes_of_all_and_of_a_whole_clip(boxed, pa
     cfg, batch = boxed()
     model = parity.fill_module(build_model(cfg)).eval()
     memory, steps = None, []
-    for step, boxes in zip(StepPlan.from_config(cfg).split(batch.inputs), batch.moments, strict=True):
+    for step, boxes in zip(StepPlan.from_config(cfg).split(batch.inputs), batch.key_frames, strict=True):
         scores, memory = model(step, memory, boxes.boxes)
         steps.append(scores)
     last = build_task(cfg).predict(model, batch)
     torch.testing.assert_close(last.scores, steps[-1])
-    assert last.boxes is batch.moments[-1]
+    assert last.boxes is batch.key_frames[-1]
 
     every = build_task(boxed("PGT.ALL_STEP_TEST", True)[0]).predict(model, batch)
     torch.testing.assert_close(every.scores, torch.cat(steps))
@@ -157,12 +159,12 @@ def test_evaluation_of_the_last_steps_boxes_of_all_and_of_a_whole_clip(boxed, pa
     assert every.boxes.number.tolist() == [0, 1, 0, 0, 0, 1, 2, 0, 0, 1]
 
     whole = build_task(boxed("PGT.PG_EVAL", False)[0]).predict(model, batch)
-    torch.testing.assert_close(whole.scores, model.whole_clip(batch.inputs, batch.moments[-1].boxes))
+    torch.testing.assert_close(whole.scores, model.whole_clip(batch.inputs, batch.key_frames[-1].boxes))
 
 
 def test_boxes_of_another_number_of_moments_are_an_error(boxed):
     cfg, batch = boxed()
-    batch.moments = batch.moments[:2]
+    batch.key_frames = batch.key_frames[:2]
     with pytest.raises(ValueError, match="2 moments of a clip, but 3 steps"):
         step_boxes(batch, StepPlan.from_config(cfg))
 

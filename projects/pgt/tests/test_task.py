@@ -11,7 +11,7 @@ from pgt import StepPlan
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
-from slowfast.engine.optim_step import Update, build_update
+from slowfast.engine.optim_step import OptimStep, build_optim_step
 from slowfast.engine.task import build_task
 from slowfast.models import build_model
 
@@ -34,7 +34,7 @@ def setup(cfg, parity, random_clip):
 
 
 def train_once(cfg, model, batch):
-    update = build_update(cfg, model, torch.optim.SGD(model.parameters(), lr=LR))
+    update = build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), lr=LR))
     return build_task(cfg).train_step(model, batch, update)
 
 
@@ -130,7 +130,7 @@ def test_mixed_precision_trains_close_to_full_precision(dtype, momentum, progres
         assert p.dtype == q.dtype == torch.float32 and torch.isfinite(q).all()
 
 
-class Recorder(Update):
+class Recorder(OptimStep):
     """Notes what a task asks for."""
 
     def __init__(self, *args):

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from fvcore.common.config import CfgNode
 
-from slowfast.apps.dummy_inputs import noise_inputs
+from slowfast.apps.dummy_inputs import dummy_inputs
 from slowfast.datasets.loading.batch import Batch, Boxes
-from slowfast.engine.model_setup import Preparation, prepare_model
+from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim import build_optimizer, set_lr
-from slowfast.engine.optim_step import autocast, autocast_dtype, build_update
+from slowfast.engine.optim_step import autocast, autocast_dtype, build_optim_step
 from slowfast.engine.task import build_task, task_class
 from slowfast.layers.conv import use_plain_convolutions
 from slowfast.models import build_model
-from slowfast.runtime.device import device_of, memory_of, synchronize
+from slowfast.runtime.device import device_of, peak_memory_of, synchronize
 from slowfast.runtime.seed import seed_all
 
 BASELINE = "baseline"
@@ -40,7 +40,7 @@ _SHORTEST_TURN = 0.2  # seconds
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """One way to do a work.
 
     Attributes:
@@ -91,7 +91,7 @@ def clip_config(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
-def make_arm(load: Callable[[Sequence[Any]], CfgNode], work: str, name: str, steps: int | None = None) -> Arm:
+def make_variant(load: Callable[[Sequence[Any]], CfgNode], work: str, name: str, steps: int | None = None) -> Variant:
     """One way to do a work.
 
     Args:
@@ -109,7 +109,7 @@ def make_arm(load: Callable[[Sequence[Any]], CfgNode], work: str, name: str, ste
         cfg = steps_config(cfg, steps)
     if plain or not work.endswith("_steps"):
         cfg = clip_config(cfg)
-    return Arm(name, cfg, plain)
+    return Variant(name, cfg, plain)
 
 
 def random_batch(cfg: CfgNode, count: int | None = None) -> Batch:
@@ -117,10 +117,10 @@ def random_batch(cfg: CfgNode, count: int | None = None) -> Batch:
     boxes for a model that scores boxes.
     """
     count = count or cfg.TRAIN.BATCH_SIZE
-    inputs, index = noise_inputs(cfg, count, cfg.DATA.TRAIN_CROP_SIZE), torch.arange(count)
+    inputs, index = dummy_inputs(cfg, count, cfg.DATA.TRAIN_CROP_SIZE), torch.arange(count)
     batch = Batch(inputs=inputs, labels=_random_labels(cfg, count), video=index, view=torch.zeros_like(index))
     if cfg.DETECTION.ENABLE:
-        batch.moments = [random_boxes(cfg, count) for _ in cfg.AVA.BOX_FRAMES or [None]]
+        batch.key_frames = [random_boxes(cfg, count) for _ in cfg.AVA.BOX_FRAMES or [None]]
     return batch
 
 
@@ -141,7 +141,7 @@ def _random_labels(cfg: CfgNode, count: int) -> torch.Tensor:
     return labels
 
 
-def prepare_work(arm: Arm, training: bool) -> Callable[[], None]:
+def prepare_work(arm: Variant, training: bool) -> Callable[[], None]:
     """A call that trains on, or predicts, one batch, as the tools do; arms with equal settings have equal weights.
 
     The learning rate is 0, which costs the same, so that weights stay sane over many iterations on noise.
@@ -151,7 +151,7 @@ def prepare_work(arm: Arm, training: bool) -> Callable[[], None]:
     device, model = device_of(cfg), build_model(cfg)
     if arm.plain:
         use_plain_convolutions(model)
-    model = prepare_model(model, device, Preparation.from_config(cfg), training)
+    model = setup_model(model, device, ModelSetup.from_config(cfg), training)
     task, batch = build_task(cfg), random_batch(cfg).to(device)
     if not training:
         model.eval()
@@ -165,7 +165,7 @@ def prepare_work(arm: Arm, training: bool) -> Callable[[], None]:
     model.train()
     optimizer = build_optimizer(model, cfg)
     set_lr(optimizer, 0.0)
-    update = build_update(cfg, model, optimizer)
+    update = build_optim_step(cfg, model, optimizer)
 
     def train() -> None:
         task.train_step(model, batch, update)
@@ -175,10 +175,10 @@ def prepare_work(arm: Arm, training: bool) -> Callable[[], None]:
 
 def benchmark_training(cfg: CfgNode, iterations: int) -> dict[str, float]:
     """Time and memory of training iterations as the configuration has them; see `measure_alone`."""
-    return measure_alone(Arm("", cfg), True, iterations)
+    return measure_alone(Variant("", cfg), True, iterations)
 
 
-def measure_alone(arm: Arm, training: bool, iterations: int) -> dict[str, float]:
+def measure_alone(arm: Variant, training: bool, iterations: int) -> dict[str, float]:
     """Does the work once to warm up, `iterations` times by the clock, and once more to see the memory.
 
     Returns:
@@ -189,10 +189,10 @@ def measure_alone(arm: Arm, training: bool, iterations: int) -> dict[str, float]
     device, work = device_of(arm.cfg), prepare_work(arm, training)
     _seconds(work, 1, device)
     seconds = [_seconds(work, 1, device) for _ in range(iterations)]
-    return {**({"seconds": statistics.median(seconds)} if seconds else {}), **memory_of(work, device)}
+    return {**({"seconds": statistics.median(seconds)} if seconds else {}), **peak_memory_of(work, device)}
 
 
-def compare(arms: Sequence[Arm], training: bool, rounds: int) -> list[dict[str, Any]]:
+def compare(arms: Sequence[Variant], training: bool, rounds: int) -> list[dict[str, Any]]:
     """Does the work in every way in turn, A B A B, in this process.
 
     A turn of a short work is several iterations in a row.

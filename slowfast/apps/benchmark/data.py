@@ -28,7 +28,7 @@ from slowfast.datasets.video.reader import VideoReader
 
 SPLITS = ("train", "test")
 # What a clip's time is spent on; drawing, augmentation and the rest of Python are "other".
-STAGES = ("open", "seek", "decode", "resize", "crop", "normalise", "collate", "other")
+STAGES = ("open", "seek", "decode", "resize", "crop", "normalize", "collate", "other")
 # Growth of a worker, in MiB, between the second and the last quarter of a soak, that still counts as none.
 FLAT_MIB = 16.0
 _SOAK_POINTS = 40
@@ -69,7 +69,7 @@ class StageClock:
             (kind, name, stage) for kind in readers for name, stage in (("__init__", "open"), ("frames", "decode"))
         ]
         places += [(transforms, "scale", "resize"), (transforms, "scale_exactly", "resize"), (Crop, "of", "crop")]
-        places += [(transforms, "to_clip", "normalise"), (PyAVReader, "_packets_from", "seek")]
+        places += [(transforms, "to_clip", "normalize"), (PyAVReader, "_packets_from", "seek")]
         with contextlib.ExitStack() as undo:
             for owner, name, stage in places:
                 if name in vars(owner):

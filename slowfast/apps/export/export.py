@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from slowfast.apps.dummy_inputs import noise_inputs
+from slowfast.apps.dummy_inputs import dummy_inputs
 from slowfast.config import cfg_to_yaml
-from slowfast.engine.model_setup import Preparation, prepare_model
+from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.task import build_task
 from slowfast.models import build_model
@@ -67,7 +67,7 @@ def clip_graphs(model: nn.Module, inputs: list[Tensor]) -> list[Graph]:
 
 def example_inputs(cfg: Any, batch: int) -> list[Tensor]:
     """Clips of noise (batch, 3, T, H, W), one a pathway, of `DATA.NUM_FRAMES` and `DATA.TEST_CROP_SIZE`."""
-    return noise_inputs(cfg, batch, cfg.DATA.TEST_CROP_SIZE, torch.Generator().manual_seed(0))
+    return dummy_inputs(cfg, batch, cfg.DATA.TEST_CROP_SIZE, torch.Generator().manual_seed(0))
 
 
 def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = None, opset: int | None = None) -> dict:
@@ -96,8 +96,8 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
     model = build_model(cfg).eval()
     checkpoint = load_test_weights(model, cfg)
     # Other programs have ways of their own to compute a convolution.
-    how = Preparation(memory_format="contiguous", fold_norms=cfg.TEST.FOLD_NORMS)
-    model = prepare_model(model, torch.device("cpu"), how, training=False).requires_grad_(False)
+    how = ModelSetup(memory_format="contiguous", fold_norms=cfg.TEST.FOLD_NORMS)
+    model = setup_model(model, torch.device("cpu"), how, training=False).requires_grad_(False)
     make_graphs = getattr(build_task(cfg), "export_graphs", clip_graphs)
     graphs = make_graphs(model, example_inputs(cfg, batch or _TRACED_BATCH))
     others = make_graphs(model, example_inputs(cfg, batch or _OTHER_BATCH))

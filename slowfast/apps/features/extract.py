@@ -28,12 +28,12 @@ from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, W
 from slowfast.datasets.clips.temporal_sampling import WindowTimes
 from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.datasets.video.open import video_opener
-from slowfast.engine.model_setup import Preparation, prepare_model
+from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast, autocast_dtype
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.task import Task, build_task
 from slowfast.models import build_model
-from slowfast.runtime.consistency import check_agreement, weight_facts
+from slowfast.runtime.consistency import check_consistency, weight_facts
 from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import (
     all_gather_object,
@@ -47,7 +47,7 @@ from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explai
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.run_lock import run_lock
 from slowfast.runtime.seed import seed_all
-from slowfast.utils.files import write_whole
+from slowfast.utils.files import atomic_write
 
 logger = get_logger(__name__)
 
@@ -115,10 +115,10 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         device = device_of(cfg)
         model = build_model(cfg)
         checkpoint = load_test_weights(model, cfg)
-        check_agreement(lambda: weight_facts(model))
+        check_consistency(lambda: weight_facts(model))
         about = describe(cfg, options, model, checkpoint, in_steps=hasattr(task, "stream_steps"))
         keep_together(options.output, about)
-        prepare_model(model, device, Preparation.from_config(cfg), training=False).eval()
+        setup_model(model, device, ModelSetup.from_config(cfg), training=False).eval()
         extraction = Extraction(cfg, options, task, model, device)
         there, unreadable = extraction.run(paths, labels, folder, about)
         summary = _summary(paths, there, unreadable)
@@ -195,7 +195,7 @@ def _flat(about: dict[str, Any]) -> dict[str, Any]:
 
 def _save_about(output: str, about: dict[str, Any]) -> None:
     text = json.dumps(about, indent=2) + "\n"
-    write_whole(os.path.join(output, ABOUT_NAME), lambda stream: stream.write(text.encode()))
+    atomic_write(os.path.join(output, ABOUT_NAME), lambda stream: stream.write(text.encode()))
 
 
 def _summary(paths: Sequence[str], there: set[str], unreadable: UnreadableFiles) -> dict[str, Any]:
@@ -289,7 +289,7 @@ def reduce_features(features: Sequence[torch.Tensor], kind: str) -> torch.Tensor
 
 
 def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)  # workers are the parallelism
+    torch.set_num_threads(1)  # workers are the parallelizm
 
 
 class _Video:

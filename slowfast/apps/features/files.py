@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.utils.files import replace_whole
+from slowfast.utils.files import atomic_write_local
 
 FORMATS = ("npz", "parquet")
 FORMAT_VERSION = 1
@@ -87,7 +87,7 @@ class FeatureFolder:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if self.format == "npz":
             arrays = {**dataclasses.asdict(record), "about": json.dumps(about)}
-            replace_whole(path, lambda stream: np.savez(stream, **arrays))
+            atomic_write_local(path, lambda stream: np.savez(stream, **arrays))
         else:
             _write_parquet(path, [record], about)
 
@@ -104,7 +104,7 @@ class FeatureFolder:
         records = map(self.read, videos)
         if self.format == "npz":
             arrays = {**_joined(list(records)), "about": json.dumps(about)}
-            replace_whole(self.whole_path, lambda stream: np.savez(stream, **arrays))
+            atomic_write_local(self.whole_path, lambda stream: np.savez(stream, **arrays))
         else:
             _write_parquet(self.whole_path, records, about)
         return self.whole_path
@@ -157,7 +157,7 @@ def _write_parquet(path: str, records: Iterator[VideoFeatures] | list[VideoFeatu
             writer.write_table(table)
         writer.close()
 
-    replace_whole(path, fill)
+    atomic_write_local(path, fill)
 
 
 def _table(record: VideoFeatures, about: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from slowfast.apps.prepare.check_report import Report, SplitFacts
 from slowfast.apps.prepare.file_pool import Lost, work_on
 from slowfast.apps.prepare.json_log import ProbeCache
 from slowfast.apps.prepare.probe import Facts, probe
-from slowfast.datasets.annotations.line_errors import WrongLines, collecting
+from slowfast.datasets.annotations.line_errors import LineErrors, collecting
 from slowfast.datasets.build import build_dataset, classes_seen
 from slowfast.datasets.loading.unreadable import UnreadableError
 from slowfast.datasets.video.open import video_opener
@@ -94,7 +94,7 @@ def check(cfg: Any, options: CheckOptions) -> Report:
 
 def _read(cfg: Any, name: str, report: Report, limit: int) -> _Split | None:
     """Build a data set; None where that fails for good."""
-    wrong = WrongLines(limit)
+    wrong = LineErrors(limit)
     try:
         with collecting(wrong):
             dataset = build_dataset(cfg, name)
@@ -119,7 +119,7 @@ def _videos_of(dataset: Any) -> list[str]:
     return list(getattr(dataset, "videos", None) or getattr(dataset, "paths", ()))
 
 
-def _sort_wrong(wrong: WrongLines, split: str, report: Report) -> None:
+def _sort_wrong(wrong: LineErrors, split: str, report: Report) -> None:
     """Findings of wrong lines by what is wrong with them."""
     kinds: dict[str, list[str]] = {"wrong-line": [], "label-range": [], "box-outside": []}
     for message in wrong:
@@ -241,7 +241,7 @@ def _look_at_clips(split: _Split, readable: dict[str, Facts], report: Report) ->
     s, times = clips.settings, clips.times
     short, alike = [], []
     for video, facts in readable.items():
-        frames = times.centre(facts.frames, facts.fps, s)
+        frames = times.center(facts.frames, facts.fps, s)
         if len(set(frames)) < len(frames):
             short.append(f"{video}: {facts.frames} frames at {facts.fps:g} a second")
         if split.name == "test" and s.temporal_views > 1:

@@ -16,7 +16,7 @@ from slowfast.datasets.annotations.ava_boxes import read_boxes
 from slowfast.datasets.annotations.charades import read_annotations
 from slowfast.datasets.annotations.frame_list import COLUMNS
 from slowfast.datasets.annotations.kinetics import split_of_name, stem, video_files
-from slowfast.utils.files import replace_whole
+from slowfast.utils.files import atomic_write_local
 
 ANY_CLASS = 10**6
 HOURS = 3600.0
@@ -136,7 +136,7 @@ def prepare_frames(
     for split, listed in splits.items():
         there = [video for video in listed if video.name in report.images]
         lines = _lines(there, options, report.images)
-        replace_whole(os.path.join(lists, f"{split}.csv"), lambda stream, lines=lines: stream.writelines(lines))
+        atomic_write_local(os.path.join(lists, f"{split}.csv"), lambda stream, lines=lines: stream.writelines(lines))
         report.lists[split] = len(there)
         report.odd |= _odd(there, least_seconds, options, report.images, output)
     return report

@@ -16,7 +16,7 @@ from slowfast.apps.prepare.resize import ResizeOptions, resize_set
 from slowfast.datasets.annotations.kinetics import Segment, VideoFolder, chosen_classes, read_segments, video_files
 from slowfast.datasets.clips import temporal_sampling as sampling
 from slowfast.datasets.video import open as decode
-from slowfast.utils.files import replace_whole
+from slowfast.utils.files import atomic_write_local
 from slowfast.utils.rng import SPLITS
 
 TARGET_FPS = 30.0  # at which the published settings count
@@ -228,4 +228,4 @@ def _names(entries: list[Entry], split: str) -> list[str]:
 
 def _write(options: KineticsOptions, name: str, text: str) -> None:
     data = text.encode("utf-8", "surrogateescape")
-    replace_whole(os.path.join(options.output, name), lambda stream: stream.write(data))
+    atomic_write_local(os.path.join(options.output, name), lambda stream: stream.write(data))

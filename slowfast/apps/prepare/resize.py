@@ -132,8 +132,8 @@ def _encode(source: str, path: str, rate: Fraction, options: ResizeOptions) -> N
             if stream is None:
                 stream = output.add_stream("libx264", rate=rate, options=settings)
                 stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
-                stream.codec_context.thread_count = 1  # files are the parallelism
-                # Colours are stored as they were, so what says how they are meant goes with them.
+                stream.codec_context.thread_count = 1  # files are the parallelizm
+                # Colors are stored as they were, so what says how they are meant goes with them.
                 stream.codec_context.colorspace = frame.colorspace
                 stream.codec_context.color_range = frame.color_range
             elif (frame.width, frame.height) != (stream.width, stream.height):

@@ -1,8 +1,8 @@
 """A set in AVA's format, 30 frames a second, frame 0 at second 900; what its videos show and which boxes they have.
 
 One or two discs stand in for persons. At every second each of them moves to and fro, sideways or up and down: an action
-that a short clip tells. Every four or five seconds it also flashes in a colour; in the three seconds after that it has
-a second action, which is its motion and the colour of that flash. Who does not remember the flash cannot know it.
+that a short clip tells. Every four or five seconds it also flashes in a color; in the three seconds after that it has
+a second action, which is its motion and the color of that flash. Who does not remember the flash cannot know it.
 
 `synthetic_ava_files` writes the files.
 
@@ -45,9 +45,9 @@ FLASHES = {"red": scenes.RED, "blue": scenes.BLUE, "green": scenes.GREEN}
 MOTION_IDS = (1, 2)
 FLASH_IDS = ((4, 5, 6), (7, 8, 9))  # by motion and flash
 ACTIONS = dict(zip(MOTION_IDS, MOTIONS, strict=True)) | {
-    FLASH_IDS[i][j]: f"{motion} after a {colour} flash"
+    FLASH_IDS[i][j]: f"{motion} after a {color} flash"
     for i, motion in enumerate(MOTIONS)
-    for j, colour in enumerate(FLASHES)
+    for j, color in enumerate(FLASHES)
 }
 REMEMBERED = 3  # seconds after the flash
 FLASH_FRAMES = 20
@@ -61,10 +61,10 @@ HEIGHTS = (0.35, 0.65)
 
 @dataclass(frozen=True)
 class Person:
-    """A disc: `centres` (NUM_FRAMES, 2) pixels; by second from FIRST_SECOND its motion and its flash (-1: none)."""
+    """A disc: `centers` (NUM_FRAMES, 2) pixels; by second from FIRST_SECOND its motion and its flash (-1: none)."""
 
     radius: float
-    centres: np.ndarray
+    centers: np.ndarray
     motions: np.ndarray
     flashes: np.ndarray
 
@@ -79,8 +79,8 @@ class Person:
 
     def box(self, second: int, shape: tuple[int, int]) -> np.ndarray:
         """Its box x1, y1, x2, y2 at a second, as shares of a picture (height, width), inside it."""
-        # A centre at 0 is the middle of the first pixel, half a pixel from the frame's edge.
-        x, y = self.centres[(second - FIRST_SECOND) * FPS] + 0.5
+        # A center at 0 is the middle of the first pixel, half a pixel from the frame's edge.
+        x, y = self.centers[(second - FIRST_SECOND) * FPS] + 0.5
         corners = np.array([x - self.radius, y - self.radius, x + self.radius, y + self.radius])
         return np.clip(corners / np.tile(shape[::-1], 2), 0, 1)
 
@@ -109,7 +109,7 @@ def draw(key: Key) -> tuple[np.ndarray, Facts]:
     # Squares and background at the pace of `sweep`, four of whose frames are a second.
     frames = render.background(rng, NUM_FRAMES, *shape, pace=4 / FPS)
     for person in persons:
-        render.draw_disc(frames, person.centres, person.radius, _colours(person))
+        render.draw_disc(frames, person.centers, person.radius, _colors(person))
     return render.finish(rng, frames), Facts(name_of(key), key.split, shape, persons)
 
 
@@ -122,21 +122,21 @@ def _draw_person(rng: np.random.Generator, side: int, shape: tuple[int, int]) ->
     while second < len(flashes):
         flashes[second] = rng.integers(len(FLASHES))
         second += int(rng.choice(FLASH_GAPS))
-    # Each second's doings are centred at it.
+    # Each second's doings are centered at it.
     motion = motions[np.rint(np.arange(NUM_FRAMES) / FPS).astype(int)]
     swing = SWING * np.sin(2 * np.pi * (np.arange(NUM_FRAMES) / SWING_FRAMES + rng.random()))
-    centres = middle + swing[:, None] * np.stack([motion == 0, motion == 1], axis=1)
-    return Person(rng.uniform(*RADIUS), centres, motions, flashes)
+    centers = middle + swing[:, None] * np.stack([motion == 0, motion == 1], axis=1)
+    return Person(rng.uniform(*RADIUS), centers, motions, flashes)
 
 
-def _colours(person: Person) -> np.ndarray:
-    """Colour of a person in each frame, (NUM_FRAMES, 1, 1, 3)."""
-    colours = np.tile(np.array(scenes.YELLOW), (NUM_FRAMES, 1))
+def _colors(person: Person) -> np.ndarray:
+    """Color of a person in each frame, (NUM_FRAMES, 1, 1, 3)."""
+    colors = np.tile(np.array(scenes.YELLOW), (NUM_FRAMES, 1))
     for second, flash in enumerate(person.flashes):
         if flash >= 0:
             start = second * FPS - FLASH_FRAMES // 2
-            colours[max(start, 0) : start + FLASH_FRAMES] = list(FLASHES.values())[flash]
-    return colours[:, None, None]
+            colors[max(start, 0) : start + FLASH_FRAMES] = list(FLASHES.values())[flash]
+    return colors[:, None, None]
 
 
 LABEL_MAP = "ava_action_list_v2.2_for_activitynet_2019.pbtxt"

@@ -5,8 +5,8 @@
     Charades_v1/ID.mp4, Charades_v1_rgb/ID/ID-000001.jpg
     train.csv, val.csv                             lists of the frames, with the numbers of their actions
 
-Two discs cross the picture. With each begins an action, named after its colour and after what came BEFORE it: nothing,
-or a disc of which colour. It lasts to the next disc or the end, long after the disc is gone. The discs are too far
+Two discs cross the picture. With each begins an action, named after its color and after what came BEFORE it: nothing,
+or a disc of which color. It lasts to the next disc or the end, long after the disc is gone. The discs are too far
 apart for any clip of 16 frames. In some videos the light is on for a while, an action that overlaps with the others and
 that any clip can tell.
 """
@@ -30,14 +30,14 @@ STRETCH = 2  # frames for each of `sweep`: what that shows in clips of 8, this s
 NUM_FRAMES = render.NUM_FRAMES * STRETCH
 OFFICIAL_SPLIT = {"train": "train", "val": "test"}
 HEADER = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length"
-COLOURS = {"red": scenes.RED, "blue": scenes.BLUE, "green": scenes.GREEN}
-PAIRS = [tuple(list(COLOURS)[colour] for colour in pair) for pair in render.CLASSES]
-FIRST = [f"After a {colour} disc, the first" for colour in COLOURS]
+COLORS = {"red": scenes.RED, "blue": scenes.BLUE, "green": scenes.GREEN}
+PAIRS = [tuple(list(COLORS)[color] for color in pair) for pair in render.CLASSES]
+FIRST = [f"After a {color} disc, the first" for color in COLORS]
 SECOND = [f"After a {second} disc, before it a {first} one" for first, second in PAIRS]
 CLASSES = [*FIRST, *SECOND, "Light is on"]
 LIGHT = len(CLASSES) - 1
 LIGHT_FRAMES = (16, 40)  # fewest and most
-LIGHT_GAIN = 45.0  # grey values
+LIGHT_GAIN = 45.0  # gray values
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def draw(key: Key) -> tuple[np.ndarray, Facts]:
     label = render.label_of(key.index)
     # Directions mean nothing here.
     events = scenes.crossings(rng, int(rng.integers(len(render.CLASSES))), shape, STRETCH)
-    colours = tuple(COLOURS[colour] for colour in PAIRS[label])
-    frames = scenes.draw_crossings(rng, events, colours, shape, STRETCH)
+    colors = tuple(COLORS[color] for color in PAIRS[label])
+    frames = scenes.draw_crossings(rng, events, colors, shape, STRETCH)
     first, second = (event.start for event in events)
     actions = [
         Action(render.CLASSES[label][0], first, second - 1),

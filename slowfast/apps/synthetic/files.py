@@ -14,10 +14,10 @@ from slowfast.apps.synthetic.render import CLASS_NAMES, DIRECTIONS, EVENT_FRAMES
 # An event lasts one second, so that the key frames of the box annotations, one a second, meet every event once.
 FPS = EVENT_FRAMES
 FIRST_SECOND = 900  # time stamp of frame 0 in AVA's box files
-# Quality high enough for the disc's colour to survive 4:2:0 chroma at 32 pixels; two groups of pictures with B-frames,
+# Quality high enough for the disc's color to survive 4:2:0 chroma at 32 pixels; two groups of pictures with B-frames,
 # so that readers meet what real files have.
 # With cpu-independent=1 the same frames give the same bytes on every processor: without it, x264's AVX-512 code reads
-# uninitialised memory on small pictures, and files differ from call to call.
+# uninitialized memory on small pictures, and files differ from call to call.
 X264_OPTIONS = {"crf": "16", "preset": "veryfast", "g": "18", "bf": "2", "x264-params": "cpu-independent=1"}
 VP9_OPTIONS = {"crf": "20", "b": "0", "g": "18", "deadline": "realtime", "cpu-used": "8"}
 JPEG_QUALITY = 95

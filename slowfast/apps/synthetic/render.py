@@ -3,7 +3,7 @@
 A video shows two events far apart in time; its label is their order. Everything is drawn from one random generator a
 video, so the pixels of video `index` of a split depend on (seed, split, index, size) only, not on how many there are.
 
-`frames` are (T, H, W, 3) uint8 RGB; centres are (x, y) in pixels, with the middle of the top left pixel at (0, 0).
+`frames` are (T, H, W, 3) uint8 RGB; centers are (x, y) in pixels, with the middle of the top left pixel at (0, 0).
 """
 
 from dataclasses import dataclass
@@ -27,15 +27,15 @@ MIN_SIZE = 32  # the smallest frame in which four positions, 7 pixels apart, hav
 # At 32 pixels this margin makes the four positions of an event, taken together, uniform over the same interval as its
 # cross coordinate: where a disc is in one frame then tells nothing about its direction.
 EDGE_MARGIN = 1.5
-DISC_COLOUR = (240.0, 220.0, 40.0)
+DISC_COLOR = (240.0, 220.0, 40.0)
 DISC_RADIUS = (4.0, 5.5)
 
 GRID_CELLS = 5
-GRID_COLOUR = (60.0, 140.0)
+GRID_COLOR = (60.0, 140.0)
 SCROLL_SPEED = 1.5
 NUM_SQUARES = 2
 SQUARE_HALF_SIZE = (1.5, 3.0)
-SQUARE_GREY = (20.0, 230.0)
+SQUARE_GRAY = (20.0, 230.0)
 SQUARE_SPEED = 2.5
 NOISE_SIGMA = 10.0
 MAX_PICTURE_ROWS = 32000
@@ -43,17 +43,17 @@ MAX_PICTURE_ROWS = 32000
 
 @dataclass(frozen=True)
 class Event:
-    """A disc that crosses the frame: `centres` (T, 2) pixels in frames `start`, `start + 1`, ..., `start + T - 1`."""
+    """A disc that crosses the frame: `centers` (T, 2) pixels in frames `start`, `start + 1`, ..., `start + T - 1`."""
 
     start: int
     direction: int
     radius: float
-    centres: np.ndarray
+    centers: np.ndarray
 
     @property
     def frames(self) -> range:
         """Indices of the frames that show the disc."""
-        return range(self.start, self.start + len(self.centres))
+        return range(self.start, self.start + len(self.centers))
 
 
 def video_generator(seed: int, split: str, index: int) -> np.random.Generator:
@@ -104,12 +104,12 @@ def render_video(seed: int, split: str, index: int, size: int) -> tuple[np.ndarr
     events = sample_events(rng, label_of(index), size)
     frames = background(rng, NUM_FRAMES, size, size)
     for event in events:
-        draw_disc(frames[event.start : event.start + EVENT_FRAMES], event.centres, event.radius, DISC_COLOUR)
+        draw_disc(frames[event.start : event.start + EVENT_FRAMES], event.centers, event.radius, DISC_COLOR)
     return finish(rng, frames), events
 
 
 def background(rng: np.random.Generator, count: int, height: int, width: int, pace: float = 1.0) -> np.ndarray:
-    """What lies behind the discs: (count, height, width, 3) float32, random colours that scroll, and grey squares.
+    """What lies behind the discs: (count, height, width, 3) float32, random colors that scroll, and gray squares.
 
     `pace` is how much of its usual way everything moves from one frame to the next.
     """
@@ -126,8 +126,8 @@ def finish(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
 
 
 def _scrolling(rng: np.random.Generator, count: int, height: int, width: int, pace: float) -> np.ndarray:
-    """Random colours, enlarged smoothly to twice the frame and mirrored without end, scrolling under it; float32."""
-    grid = rng.uniform(*GRID_COLOUR, (GRID_CELLS, GRID_CELLS, 3)).astype(np.float32)
+    """Random colors, enlarged smoothly to twice the frame and mirrored without end, scrolling under it; float32."""
+    grid = rng.uniform(*GRID_COLOR, (GRID_CELLS, GRID_CELLS, 3)).astype(np.float32)
     picture = cv2.resize(grid, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
     offset = rng.uniform(0, (2 * width, 2 * height))
     velocity = pace * rng.uniform(-SCROLL_SPEED, SCROLL_SPEED, 2)
@@ -151,37 +151,37 @@ def _bounce(position: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 
 def _draw_square(rng: np.random.Generator, frames: np.ndarray, pace: float) -> None:
-    """Draw a grey square that bounces between the edges in all frames, in place."""
+    """Draw a gray square that bounces between the edges in all frames, in place."""
     count, height, width = frames.shape[:3]
     edges = np.array([width - 1, height - 1])
     half = rng.uniform(*SQUARE_HALF_SIZE)
-    grey = rng.uniform(*SQUARE_GREY)
+    gray = rng.uniform(*SQUARE_GRAY)
     start, velocity = rng.uniform(0, edges), pace * rng.uniform(-SQUARE_SPEED, SQUARE_SPEED, 2)
-    centres = _bounce(start + velocity * np.arange(count)[:, None], edges)
+    centers = _bounce(start + velocity * np.arange(count)[:, None], edges)
     # Coverage of a pixel falls from 1 to 0 over the pixel at the edge, so slow squares move smoothly.
     column, row = (
-        np.clip(half + 0.5 - np.abs(np.arange(length) - centres[:, axis, None]), 0, 1)
+        np.clip(half + 0.5 - np.abs(np.arange(length) - centers[:, axis, None]), 0, 1)
         for axis, length in enumerate((width, height))
     )
-    blend(frames, row[:, :, None] * column[:, None, :], np.full(3, grey))
+    blend(frames, row[:, :, None] * column[:, None, :], np.full(3, gray))
 
 
-def draw_disc(frames: np.ndarray, centres: np.ndarray, radius: float, colour) -> None:
-    """Draw a disc at `centres` (T, 2) into `frames` (T, H, W, 3), in place."""
-    x, y = centres[:, 0, None, None], centres[:, 1, None, None]
+def draw_disc(frames: np.ndarray, centers: np.ndarray, radius: float, color) -> None:
+    """Draw a disc at `centers` (T, 2) into `frames` (T, H, W, 3), in place."""
+    x, y = centers[:, 0, None, None], centers[:, 1, None, None]
     distance = np.hypot(np.arange(frames.shape[2])[None, None, :] - x, np.arange(frames.shape[1])[None, :, None] - y)
-    blend(frames, np.clip(radius + 0.5 - distance, 0, 1), colour)
+    blend(frames, np.clip(radius + 0.5 - distance, 0, 1), color)
 
 
-def blend(frames: np.ndarray, cover: np.ndarray, colour) -> None:
-    """frames (T, H, W, 3) towards `colour`, (3,) or (T, 1, 1, 3), by `cover` (T, H, W) in [0, 1], in place."""
-    frames += cover[..., None].astype(np.float32) * (np.asarray(colour, np.float32) - frames)
+def blend(frames: np.ndarray, cover: np.ndarray, color) -> None:
+    """frames (T, H, W, 3) toward `color`, (3,) or (T, 1, 1, 3), by `cover` (T, H, W) in [0, 1], in place."""
+    frames += cover[..., None].astype(np.float32) * (np.asarray(color, np.float32) - frames)
 
 
 def disc_box(event: Event, frame: int, size: int) -> tuple[float, float, float, float]:
     """Box (x1, y1, x2, y2) of the disc in a frame of its event, clipped to the frame and divided by its size."""
-    # A centre at 0 is the middle of the first pixel, half a pixel from the frame's edge.
-    x, y = event.centres[frame - event.start] + 0.5
+    # A center at 0 is the middle of the first pixel, half a pixel from the frame's edge.
+    x, y = event.centers[frame - event.start] + 0.5
     corners = (x - event.radius, y - event.radius, x + event.radius, y + event.radius)
     return tuple(float(np.clip(corner / size, 0, 1)) for corner in corners)
 

@@ -1,7 +1,7 @@
 """What the videos of the sets in published formats share: two things that cross a picture of any shape, and names.
 
 They come at the times of the `sweep` set (`synthetic_render`), so that no short clip shows both. What a model has to
-tell is the order of their directions, or of their colours.
+tell is the order of their directions, or of their colors.
 """
 
 import string
@@ -50,17 +50,17 @@ def crossings(rng: np.random.Generator, label: int, shape: tuple[int, int], stre
     size = min(shape)
     middle = np.array([shape[1] - size, shape[0] - size]) / 2
     events = render.sample_events(rng, label, size, stretch)
-    return [replace(event, centres=event.centres + middle) for event in events]
+    return [replace(event, centers=event.centers + middle) for event in events]
 
 
 def draw_crossings(
-    rng: np.random.Generator, events: list[render.Event], colours: tuple, shape: tuple[int, int], stretch: int = 1
+    rng: np.random.Generator, events: list[render.Event], colors: tuple, shape: tuple[int, int], stretch: int = 1
 ) -> np.ndarray:
-    """The video, a colour an event, without noise as yet: (36 * stretch, height, width, 3) float32."""
+    """The video, a color an event, without noise as yet: (36 * stretch, height, width, 3) float32."""
     frames = render.background(rng, render.NUM_FRAMES * stretch, *shape, pace=1 / stretch)
-    for event, colour in zip(events, colours, strict=True):
+    for event, color in zip(events, colors, strict=True):
         shown = frames[event.frames.start : event.frames.stop]
-        render.draw_disc(shown, event.centres, event.radius, colour)
+        render.draw_disc(shown, event.centers, event.radius, color)
     return frames
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.files import replace_whole
+from slowfast.utils.files import atomic_write_local
 
 logger = get_logger(__name__)
 
@@ -61,7 +61,7 @@ def recorded(path: Path) -> Facts:
 def record(path: Path) -> None:
     """Note the facts of a file beside it, for later."""
     text = json.dumps(dataclasses.asdict(facts_of(path))) + "\n"
-    replace_whole(str(beside(path, ".json")), lambda stream: stream.write(text.encode()))
+    atomic_write_local(str(beside(path, ".json")), lambda stream: stream.write(text.encode()))
 
 
 def beside(path: Path, ending: str) -> Path:

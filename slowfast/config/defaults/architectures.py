@@ -58,15 +58,15 @@ MVIT = {
     "LAYER_SCALE_INIT_VALUE": 0.0,
     # Factor of the last layer's first weights.
     "HEAD_INIT_SCALE": 1.0,
-    # Normalisation, by name.
+    # Normalization, by name.
     "NORM": "layernorm",
-    # Normalise right after the patches too.
+    # Normalize right after the patches too.
     "NORM_STEM": False,
     # Positions of time and of space apart.
     "SEP_POS_EMBED": False,
     # Add positions to the tokens.
     "USE_ABS_POS": True,
-    # Positions are fixed waves rather than learnt.
+    # Positions are fixed waves rather than learned.
     "USE_FIXED_SINCOS_POS": False,
     # No weight decay on positions and the clip's token.
     "ZERO_DECAY_POS_CLS": True,
@@ -146,7 +146,7 @@ MASK = {
     "PER_FRAME_MASKING": False,
     # Loss on every second frame only.
     "TIME_STRIDE_LOSS": True,
-    # The target is pixels, normalised by their patch.
+    # The target is pixels, normalized by their patch.
     "NORM_PRED_PIXEL": True,
     # The target is histograms of gradients.
     "PRED_HOG": False,
@@ -191,7 +191,7 @@ CONTRASTIVE = {
     "QUEUE_LEN": 65536,
     # Kind of the store, by name.
     "MEM_TYPE": "1d",
-    # Blend the stored features of neighbouring clips.
+    # Blend the stored features of neighboring clips.
     "INTERP_MEMORY": False,
     # Queue all views of a video rather than one.
     "MOCO_MULTI_VIEW_QUEUE": False,
@@ -211,7 +211,7 @@ CONTRASTIVE = {
     "LOCAL_SHUFFLE_BN": True,
     # simclr: compare over all processes.
     "SIMCLR_DIST_ON": True,
-    # Evaluate by nearest neighbours.
+    # Evaluate by nearest neighbors.
     "KNN_ON": True,
     # Classes of that evaluation.
     "NUM_CLASSES_DOWNSTREAM": 400,

@@ -18,7 +18,7 @@ DATA = {
     # Frames of training clips, drawn for each batch from these numbers, every one as often as the others; [] for
     # NUM_FRAMES, which validation and testing take anyway.
     "TRAIN_NUM_FRAMES": [],
-    # Distance of neighbouring frames of a clip, in frames at TARGET_FPS.
+    # Distance of neighboring frames of a clip, in frames at TARGET_FPS.
     "SAMPLING_RATE": 8,
     # Frames per second at which SAMPLING_RATE counts, whatever the video's own rate.
     "TARGET_FPS": 30,
@@ -70,15 +70,15 @@ DATA = {
     "LOADER_CHUNK_SIZE": 0,
     # Lines of the list in all, where it is read in parts.
     "LOADER_CHUNK_OVERALL_SIZE": 0,
-    # Chance of a training clip without colour, 0 to 1.
+    # Chance of a training clip without color, 0 to 1.
     "COLOR_RND_GRAYSCALE": 0.0,
     # Chance of a training clip of frame differences, 0 to 1.
     "TIME_DIFF_PROB": 0.0,
-    # Lighting noise (AVA.TRAIN_USE_COLOR_AUGMENTATION): spread of the training set's colours in their main directions.
+    # Lighting noise (AVA.TRAIN_USE_COLOR_AUGMENTATION): spread of the training set's colors in their main directions.
     "TRAIN_PCA_EIGVAL": [0.225, 0.224, 0.229],
     # Those directions, one a column; a row a channel, red first.
     "TRAIN_PCA_EIGVEC": [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.814], [-0.5836, -0.6948, 0.4203]],
-    # Learning without labels: jitter the colours of each view.
+    # Learning without labels: jitter the colors of each view.
     "SSL_COLOR_JITTER": False,
     # How far brightness, contrast and saturation go, as shares.
     "SSL_COLOR_BRI_CON_SAT": [0.4, 0.4, 0.4],
@@ -133,7 +133,7 @@ AUG = {
     "INTERPOLATION": "bicubic",
     # Chance that a rectangle is erased, 0 to 1.
     "RE_PROB": 0.25,
-    # What it is filled with: pixel (noise), rand (one colour) or const (black).
+    # What it is filled with: pixel (noise), rand (one color) or const (black).
     "RE_MODE": "pixel",
     # Most rectangles of a clip.
     "RE_COUNT": 1,
@@ -191,9 +191,9 @@ AVA = {
     "TEST_PREDICT_BOX_LISTS": ["ava_val_predicted_boxes.csv"],
     # Predicted boxes under this confidence are left out, 0 to 1.
     "DETECTION_SCORE_THRESH": 0.9,
-    # Colours as blue, green, red.
+    # Colors as blue, green, red.
     "BGR": False,
-    # Augment the colours in training.
+    # Augment the colors in training.
     "TRAIN_USE_COLOR_AUGMENTATION": False,
     # Of that, the lighting noise only.
     "TRAIN_PCA_JITTER_ONLY": True,

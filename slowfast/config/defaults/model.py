@@ -119,7 +119,7 @@ NONLOCAL = {
 }
 
 BN = {
-    # Kind of normalisation: batchnorm, frozen_batchnorm, sync_batchnorm, sub_batchnorm, ...
+    # Kind of normalization: batchnorm, frozen_batchnorm, sync_batchnorm, sub_batchnorm, ...
     "NORM_TYPE": "batchnorm",
     # Weight of a new batch in the running statistics, 0 to 1.
     "MOMENTUM": 0.1,
@@ -133,7 +133,7 @@ BN = {
     "NUM_BATCHES_PRECISE": 200,
     # sub_batchnorm: parts of a process's batch with statistics of their own; they divide it.
     "NUM_SPLITS": 1,
-    # sync_batchnorm: neighbouring GPUs of a host that share their statistics; 1 for all of a host.
+    # sync_batchnorm: neighboring GPUs of a host that share their statistics; 1 for all of a host.
     "NUM_SYNC_DEVICES": 1,
     # sync_batchnorm: share statistics among all GPUs of all hosts.
     "GLOBAL_SYNC": False,

@@ -111,7 +111,7 @@ TEST = {
     "CHECKPOINT_FILE_EPOCH": -1,
     # Clips of a video, spread over its length; their scores are put together.
     "NUM_ENSEMBLE_VIEWS": 10,
-    # Crops of each clip: 1 for the centre; 3 along the long side.
+    # Crops of each clip: 1 for the center; 3 along the long side.
     "NUM_SPATIAL_CROPS": 3,
     # Several numbers of clips to test one after the other, in place of NUM_ENSEMBLE_VIEWS.
     "NUM_TEMPORAL_CLIPS": [],
@@ -228,7 +228,7 @@ TENSORBOARD = {
         "INPUT_VIDEO": False,
         # Layers to draw, each "name" or "name index,index".
         "LAYER_LIST": [],
-        # Colours, by matplotlib's name.
+        # Colors, by matplotlib's name.
         "COLORMAP": "Pastel2",
         # Predictions written on a picture.
         "TOPK_PREDS": 1,
@@ -240,7 +240,7 @@ TENSORBOARD = {
             "LAYER_LIST": [],
             # For the true class rather than the predicted one.
             "USE_TRUE_LABEL": False,
-            # Colours, by matplotlib's name.
+            # Colors, by matplotlib's name.
             "COLORMAP": "viridis",
         },
     },
@@ -283,7 +283,7 @@ DEMO = {
     "OUTPUT_FPS": -1,
     # File to write; "" for a window.
     "OUTPUT_FILE": "",
-    # Frames that two neighbouring clips share.
+    # Frames that two neighboring clips share.
     "BUFFER_SIZE": 0,
     # Clips left out between two.
     "NUM_CLIPS_SKIP": 0,
@@ -291,7 +291,7 @@ DEMO = {
     "NUM_VIS_INSTANCES": 2,
     # Read and draw in threads.
     "THREAD_ENABLE": False,
-    # Order of the source's colours: BGR or RGB.
+    # Order of the source's colors: BGR or RGB.
     "INPUT_FORMAT": "BGR",
     # Frames per second of the source.
     "FPS": 30,

@@ -264,7 +264,7 @@ def _channels(cfg: CfgNode) -> None:
 def _views(cfg: CfgNode) -> None:
     if cfg.TEST.NUM_SPATIAL_CROPS > 3:
         raise ValueError(
-            f"TEST.NUM_SPATIAL_CROPS is {cfg.TEST.NUM_SPATIAL_CROPS}; it can be 1 (centre) to 3 (both ends and centre)."
+            f"TEST.NUM_SPATIAL_CROPS is {cfg.TEST.NUM_SPATIAL_CROPS}; it can be 1 (center) to 3 (both ends and center)."
         )
     if any(clips < 1 for clips in cfg.TEST.NUM_TEMPORAL_CLIPS):
         raise ValueError(f"TEST.NUM_TEMPORAL_CLIPS is {cfg.TEST.NUM_TEMPORAL_CLIPS}; every entry must be at least 1.")

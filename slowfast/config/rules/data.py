@@ -81,7 +81,7 @@ def _with_boxes(cfg: CfgNode) -> None:
         if value:
             raise ValueError(
                 f"{key} is {value}, but boxes (DETECTION.ENABLE True) do not follow it. Set it to "
-                f"{'[]' if isinstance(value, list) else False}; for colours there is AVA.TRAIN_USE_COLOR_AUGMENTATION."
+                f"{'[]' if isinstance(value, list) else False}; for colors there is AVA.TRAIN_USE_COLOR_AUGMENTATION."
             )
 
 

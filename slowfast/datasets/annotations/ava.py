@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slowfast.datasets.annotations.ava_boxes import BoxTable, read_boxes, read_moments
-from slowfast.datasets.annotations.line_errors import WrongLines
+from slowfast.datasets.annotations.line_errors import LineErrors
 from slowfast.datasets.ava.key_frames import KeySeconds
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.label_map import read_label_map
@@ -193,10 +193,10 @@ def evaluation_boxes(
             tables.append(truth)
             annotated.append(path)
             continue
-        wrong = WrongLines(1)
+        wrong = LineErrors(1)
         table = read_boxes(path, num_classes, least_score, wrong)
         # Annotations have the numbers of persons where predictions have scores; these may be 0 in all lines.
-        sample = table if len(table) else read_boxes(path, num_classes, 0.0, WrongLines(1))
+        sample = table if len(table) else read_boxes(path, num_classes, 0.0, LineErrors(1))
         if _share_of(sample, truth) > _TRUTH_SHARE:
             annotated.append(path)
             table = read_boxes(path, num_classes)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slowfast.datasets.annotations.line_errors import Wrong, note
+from slowfast.datasets.annotations.line_errors import LineError, note
 
 # Coordinates may lie outside 0 to 1 by this much: published detections do by 0.004, less than a pixel or two.
 ROUNDING = 0.005
@@ -60,7 +60,9 @@ class BoxTable:
         return [_place(self.path, number, lines[number]) for number in numbers]
 
 
-def read_boxes(path: str, num_classes: int, least_score: float | None = None, wrong: Wrong | None = None) -> BoxTable:
+def read_boxes(
+    path: str, num_classes: int, least_score: float | None = None, wrong: LineError | None = None
+) -> BoxTable:
     """Read a file of boxes in AVA's format, which has no header.
 
     Annotated ones: `video,second,x1,y1,x2,y2,action_id,person_id`, the last column may be missing. Predicted ones:
@@ -94,7 +96,7 @@ def read_boxes(path: str, num_classes: int, least_score: float | None = None, wr
     return BoxTable(path, list(names), videos, seconds, boxes, labels, numbers)
 
 
-def read_moments(path: str, wrong: Wrong | None = None) -> list[tuple[str, int]]:
+def read_moments(path: str, wrong: LineError | None = None) -> list[tuple[str, int]]:
     """Read a file of moments, `video,second` a line: those that AVA leaves out of scoring.
 
     Raises:
@@ -158,7 +160,7 @@ def _whole(chunk: list[tuple[int, str]], num_classes: int, least_score: float | 
 
 
 def _one_by_one(
-    path: str, chunk: list[tuple[int, str]], num_classes: int, least_score: float | None, wrong: Wrong | None
+    path: str, chunk: list[tuple[int, str]], num_classes: int, least_score: float | None, wrong: LineError | None
 ) -> _Rows:
     """The rows of lines that are right; the others' messages go to `wrong`, or the first is raised."""
     rows = []

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.datasets.annotations.line_errors import Wrong, line_of, note
+from slowfast.datasets.annotations.line_errors import LineError, line_of, note
 
 _COLUMNS = ("id", "actions", "length")
 _ACTION = re.compile(r"c([0-9]{1,6}) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?)")
@@ -47,7 +47,7 @@ class AnnotatedVideo:
         return np.stack([classes, first, last], axis=1).astype(np.int32)[first <= last]
 
 
-def read_annotations(path: str, num_classes: int, wrong: Wrong | None = None) -> list[AnnotatedVideo]:
+def read_annotations(path: str, num_classes: int, wrong: LineError | None = None) -> list[AnnotatedVideo]:
     """Read the videos of an annotation file, whose first line names its columns.
 
     `id` is the video, `actions` holds `c092 11.90 21.20;c147 0.00 12.60` (class, start, end), `length` seconds.
@@ -93,7 +93,7 @@ def _columns(path: str, rows: Iterator[list[str]]) -> dict[str, int]:
     return {name: header.index(name) for name in _COLUMNS}
 
 
-def _numbered(path: str, rows: Any, wrong: Wrong | None) -> Iterator[tuple[int, list[str]]]:
+def _numbered(path: str, rows: Any, wrong: LineError | None) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, with the numbers of their first lines."""
     while True:
         line = rows.line_num + 1

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slowfast.datasets.annotations.line_errors import Wrong, note
+from slowfast.datasets.annotations.line_errors import LineError, note
 
 COLUMNS = ["original_vido_id", "video_id", "frame_id", "path", "labels"]
 _MOST_DIGITS = 18  # a number of more is part of a name
@@ -64,7 +64,7 @@ class FrameList:
 
 
 def read_frame_list(
-    files: str | Sequence[str], prefix: str = "", num_classes: int | None = None, wrong: Wrong | None = None
+    files: str | Sequence[str], prefix: str = "", num_classes: int | None = None, wrong: LineError | None = None
 ) -> FrameList:
     """Read lists of frames as published, one file or several that go together.
 
@@ -129,7 +129,7 @@ class _Digits(dict[int, str]):
 class _Reader:
     """Reads one file. A line that is the expected one is compared and counted, another one taken apart."""
 
-    def __init__(self, file: str, num_classes: int | None, wrong: Wrong | None) -> None:
+    def __init__(self, file: str, num_classes: int | None, wrong: LineError | None) -> None:
         self._file, self._wrong, self._num_classes = file, wrong, num_classes
         self._digits = {width: _Digits(width) for width in range(1, _MOST_DIGITS + 1)}
         self._known_labels: dict[str, tuple[int, ...]] = {}
@@ -219,7 +219,7 @@ def _path_run(path: str) -> PathRun:
     return PathRun(head, int(digits), len(digits), tail)
 
 
-def _video(name: str, runs: list[_Run], prefix: str, wrong: Wrong | None) -> _Video:
+def _video(name: str, runs: list[_Run], prefix: str, wrong: LineError | None) -> _Video:
     """Put the runs of a video in order and join them."""
     runs.sort(key=lambda run: run.frame)
     runs = _without_repeats(name, runs, wrong)
@@ -228,7 +228,7 @@ def _video(name: str, runs: list[_Run], prefix: str, wrong: Wrong | None) -> _Vi
     return _Video(FramePaths.joined(prefix, [run.path for run in runs], counts), _spans(runs), ids - total)
 
 
-def _without_repeats(name: str, runs: list[_Run], wrong: Wrong | None) -> list[_Run]:
+def _without_repeats(name: str, runs: list[_Run], wrong: LineError | None) -> list[_Run]:
     kept: list[_Run] = []
     end = runs[0].frame
     for run in runs:
@@ -296,7 +296,7 @@ class FramePaths(Sequence[str]):
 
     @staticmethod
     def joined(prefix: str, runs: Sequence[PathRun], counts: Sequence[int]) -> FramePaths:
-        """The paths of runs of which neighbours may be parts of one."""
+        """The paths of runs of which neighbors may be parts of one."""
         whole: list[PathRun] = []
         lengths: list[int] = []
         for run, count in zip(runs, counts, strict=True):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from slowfast.datasets.annotations.line_errors import Wrong, note
+from slowfast.datasets.annotations.line_errors import LineError, note
 from slowfast.utils.rng import SPLITS
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".wmv"}
@@ -34,7 +34,7 @@ class Segment:
         return f"{self.youtube_id}_{int(self.start):06d}_{int(self.end):06d}"
 
 
-def read_segments(path: str, split: str = "", wrong: Wrong | None = None) -> list[Segment]:
+def read_segments(path: str, split: str = "", wrong: LineError | None = None) -> list[Segment]:
     """The rows of an annotation CSV: a header with `youtube_id`, `time_start`, `time_end` in any order, mostly `label`
     and `split` too.
 

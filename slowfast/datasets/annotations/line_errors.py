@@ -8,17 +8,17 @@ import itertools
 from collections.abc import Iterator
 from typing import Protocol
 
-_collecting: contextvars.ContextVar[Wrong | None] = contextvars.ContextVar("collecting", default=None)
+_collecting: contextvars.ContextVar[LineError | None] = contextvars.ContextVar("collecting", default=None)
 
 
-class Wrong(Protocol):
+class LineError(Protocol):
     """Where readers put the messages about wrong lines; a list is one."""
 
     def append(self, message: str, /) -> None:
         """Take a message that names file, line number and line."""
 
 
-class WrongLines(list[str]):
+class LineErrors(list[str]):
     """The first messages of a file or of several, and the number of all.
 
     Args:
@@ -36,7 +36,7 @@ class WrongLines(list[str]):
             super().append(message)
 
 
-def note(error: ValueError, wrong: Wrong | None) -> None:
+def note(error: ValueError, wrong: LineError | None) -> None:
     """Put the error's message into `wrong`, whose reader then passes over the line; without one, raise it.
 
     Under `collecting` there is one for readers that were called without.
@@ -48,7 +48,7 @@ def note(error: ValueError, wrong: Wrong | None) -> None:
 
 
 @contextlib.contextmanager
-def collecting(wrong: Wrong) -> Iterator[None]:
+def collecting(wrong: LineError) -> Iterator[None]:
     """Have every reader called in this context pass over wrong lines and put the messages into `wrong`."""
     token = _collecting.set(wrong)
     try:

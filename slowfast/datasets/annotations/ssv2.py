@@ -8,13 +8,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from slowfast.datasets.annotations.line_errors import Wrong, note
+from slowfast.datasets.annotations.line_errors import LineError, note
 
 _BETWEEN = re.compile(r"[\s,]*")
 
 
 @dataclass(frozen=True)
-class LabelledVideo:
+class LabeledVideo:
     """A video's id, the name of its file or folder, and its class."""
 
     name: str
@@ -41,7 +41,7 @@ def read_labels(path: str, num_classes: int) -> dict[str, int]:
     return labels
 
 
-def read_videos(path: str, labels: dict[str, int], wrong: Wrong | None = None) -> list[LabelledVideo]:
+def read_videos(path: str, labels: dict[str, int], wrong: LineError | None = None) -> list[LabeledVideo]:
     """Videos of `[{"id": "78687", "template": "Putting [something] on a surface", ...}, ...]`, in that order.
 
     The class is that of the template without its brackets.
@@ -57,7 +57,7 @@ def read_videos(path: str, labels: dict[str, int], wrong: Wrong | None = None) -
             file does not parse, or it has no entry.
     """
     entries = _read(path, list, '[{"id": ..., "template": ...}, ...]')
-    videos: dict[str, LabelledVideo] = {}
+    videos: dict[str, LabeledVideo] = {}
     lines: list[int] = []
     for number, entry in enumerate(entries):
         try:
@@ -74,7 +74,7 @@ def read_videos(path: str, labels: dict[str, int], wrong: Wrong | None = None) -
     return list(videos.values())
 
 
-def _video(entry: Any, labels: dict[str, int]) -> LabelledVideo:
+def _video(entry: Any, labels: dict[str, int]) -> LabeledVideo:
     if not isinstance(entry, dict):
         raise ValueError("is not an entry with id and template")
     name, template = entry.get("id"), entry.get("template")
@@ -86,7 +86,7 @@ def _video(entry: Any, labels: dict[str, int]) -> LabelledVideo:
     plain = template.replace("[", "").replace("]", "")
     if plain not in labels:
         raise ValueError(f"has template {plain!r}, which is none of the {len(labels)} of the labels")
-    return LabelledVideo(name, labels[plain])
+    return LabeledVideo(name, labels[plain])
 
 
 def _read(path: str, kind: type, form: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from slowfast.datasets.annotations.line_errors import Wrong, note
+from slowfast.datasets.annotations.line_errors import LineError, note
 
 
 def read_video_list(
@@ -13,7 +13,7 @@ def read_video_list(
     separator: str = " ",
     prefix: str = "",
     skip_rows: int = 0,
-    wrong: Wrong | None = None,
+    wrong: LineError | None = None,
 ) -> tuple[list[str], list[int]]:
     """Paths and labels of a list of videos, one `path<separator>label` a line.
 

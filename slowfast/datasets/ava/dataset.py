@@ -16,7 +16,7 @@ from slowfast.datasets.ava.footage import Footage
 from slowfast.datasets.ava.key_frames import Clock, KeyFrameBoxes, KeySeconds, clip_frames, moments_of
 from slowfast.datasets.clips.clip_maker import Clip
 from slowfast.datasets.clips.temporal_sampling import WindowTimes, drawn_rate
-from slowfast.datasets.loading.batch import Moment, Sample
+from slowfast.datasets.loading.batch import KeyFrame, Sample
 from slowfast.datasets.loading.batch_shapes import ClipShape
 from slowfast.datasets.transforms.boxes import has_area
 from slowfast.datasets.video.cache import VideoCache
@@ -157,8 +157,8 @@ class AVA(VideoDataset):
             if self.split != "train" or not seen.any():
                 seen[:] = True
             labels = torch.from_numpy(moment.labels[seen])
-            moments.append(Moment(torch.from_numpy(boxes[seen]), labels, moment.key_frame))
-        return Sample(clip.inputs, label, key_frame, 0, moments=moments)
+            moments.append(KeyFrame(torch.from_numpy(boxes[seen]), labels, moment.key_frame))
+        return Sample(clip.inputs, label, key_frame, 0, key_frames=moments)
 
 
 class _Annotated(NamedTuple):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slowfast.datasets.annotations.ava_boxes import NO_LABEL, BoxTable
-from slowfast.datasets.annotations.line_errors import Wrong, note
+from slowfast.datasets.annotations.line_errors import LineError, note
 from slowfast.runtime.logging import get_logger
 
 
@@ -44,7 +44,7 @@ def clip_frames(key: int, num_frames: int, rate: int, length: int, after: int = 
     Args:
         key: number of the key frame.
         num_frames: of the clip.
-        rate: distance of neighbouring frames.
+        rate: distance of neighboring frames.
         length: frames of the video.
         after: frames of the clip from the key frame on, that one included (more than `num_frames` count as so many);
             -1 puts the key frame in the middle as published: the clip starts half its span, rounded down, before it.
@@ -87,7 +87,7 @@ class KeySeconds:
     lengths: Mapping[str, int | None]
     bounds: Sequence[int] = ()
 
-    def of(self, table: BoxTable, wrong: Wrong | None = None) -> BoxTable:
+    def of(self, table: BoxTable, wrong: LineError | None = None) -> BoxTable:
         """The rows that can be used. The log says which ones are left out.
 
         Raises:
@@ -113,7 +113,7 @@ class KeySeconds:
         there = np.array([self._there(name) for name in table.names], bool)
         return self._within(table) & there[table.videos] if len(table) else np.zeros(0, bool)
 
-    def existing(self, table: BoxTable, wrong: Wrong | None = None) -> BoxTable:
+    def existing(self, table: BoxTable, wrong: LineError | None = None) -> BoxTable:
         """The rows whose second has a frame; of a video that is not there, all.
 
         Raises:
@@ -193,8 +193,8 @@ class KeyFrameBoxes:
         starts = _starts_of_runs(video[first], second[first])
         self.video, self.second = video[first][starts], second[first][starts]
         self._box_start = np.append(starts, len(first))
-        labelled = labels != NO_LABEL
-        pairs = np.unique(np.column_stack([box_of_row[labelled], labels[labelled]]), axis=0)
+        labeled = labels != NO_LABEL
+        pairs = np.unique(np.column_stack([box_of_row[labeled], labels[labeled]]), axis=0)
         self._label_start = np.searchsorted(pairs[:, 0], np.arange(len(first) + 1))
         self._column = (pairs[:, 1] - 1).astype(np.int32)
         self._video_start = np.searchsorted(self.video, np.arange(len(videos) + 1))

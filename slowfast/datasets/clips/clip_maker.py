@@ -19,7 +19,7 @@ from slowfast.datasets.loading.batch_shapes import ClipShape
 from slowfast.datasets.transforms import boxes as transforms_boxes
 from slowfast.datasets.transforms import pixels as transforms
 from slowfast.datasets.transforms.crops import (
-    CENTRE,
+    CENTER,
     Crop,
     moving_crops,
     random_area_crop,
@@ -98,22 +98,22 @@ class ClipMaker:
         return Clip(self._pathways(clip), list(numbers), video.num_frames, video.fps, found)
 
     def evaluation_clip_of(self, path: str, numbers: Sequence[int], boxes: Sequence[np.ndarray]) -> Clip:
-        """A clip of given frames for validation (cropped at the centre) or testing (whole frames), with boxes; see
+        """A clip of given frames for validation (cropped at the center) or testing (whole frames), with boxes; see
         `training_clip_of`.
         """
         with self._open(path) as video:
             frames = video.frames(numbers)
-        full, (size, crop) = frames.shape[1:3], self._place(frames, CENTRE)
+        full, (size, crop) = frames.shape[1:3], self._place(frames, CENTER)
         clip = self._cut(transforms.scale_exactly(frames, *size), crop)
         found = [transforms_boxes.follow(own, full, size, crop, self.settings.flip) for own in boxes]
         return Clip(self._pathways(clip), list(numbers), video.num_frames, video.fps, found)
 
-    def centre_clip(self, path: str) -> Clip:
-        """The one clip of validation: the middle of the video, cropped at the centre."""
+    def center_clip(self, path: str) -> Clip:
+        """The one clip of validation: the middle of the video, cropped at the center."""
         with self._open(path) as video:
-            numbers = self.times.centre(video.num_frames, video.fps, self.settings)
+            numbers = self.times.center(video.num_frames, video.fps, self.settings)
             frames = video.frames(numbers)
-        size, crop = self._place(frames, CENTRE)
+        size, crop = self._place(frames, CENTER)
         clip = self._cut(transforms.scale_exactly(frames, *size), crop)
         return Clip(self._pathways(clip), numbers, video.num_frames, video.fps)
 
@@ -123,7 +123,7 @@ class ClipMaker:
         """
         temporal, spatial = divmod(view, self.settings.spatial_views)
         found = self._views.view(path, temporal)
-        size, crop = self._place(found.pixels, spatial if self.settings.spatial_views > 1 else CENTRE)
+        size, crop = self._place(found.pixels, spatial if self.settings.spatial_views > 1 else CENTER)
         if self._scaled[0] is not found:
             self._scaled = found, transforms.scale_exactly(found.pixels, *size)
         return Clip(self._pathways(self._cut(self._scaled[1], crop)), found.frames, found.num_frames, found.fps)
@@ -133,7 +133,7 @@ class ClipMaker:
         numbers = sorted(set().union(*window))
         places = {number: i for i, number in enumerate(numbers)}
         frames, views = video.frames(numbers), self.settings.spatial_views
-        wanted = [self._place(frames, position) for position in (range(views) if views > 1 else [CENTRE])]
+        wanted = [self._place(frames, position) for position in (range(views) if views > 1 else [CENTER])]
         scaled = transforms.scale_exactly(frames, *wanted[0][0])
         clips = [self._cut(scaled, crop) for _, crop in wanted]
         return [[clip[:, [places[number] for number in pathway]] for pathway in window] for clip in clips]
@@ -146,8 +146,8 @@ class ClipMaker:
 
     def _cut(self, scaled: np.ndarray, crop: Crop) -> Tensor:
         s = self.settings
-        colours = transforms.normalisation(s.mean, s.std, s.reverse_channels)
-        return transforms.to_clip(crop.of(scaled), colours, s.flip)
+        colors = transforms.normalization(s.mean, s.std, s.reverse_channels)
+        return transforms.to_clip(crop.of(scaled), colors, s.flip)
 
     def _pathways(self, clip: Tensor) -> list[Tensor]:
         s = self.settings
@@ -159,9 +159,9 @@ class ClipMaker:
 def training_pixels(
     frames: np.ndarray, settings: ClipSettings, generator: Generator, boxes: Sequence[np.ndarray] = (), copy: int = 0
 ) -> tuple[Tensor, list[np.ndarray]]:
-    """A clip of decoded frames: operations, place, scale, side, colours and rectangles as `generator` draws them.
+    """A clip of decoded frames: operations, place, scale, side, colors and rectangles as `generator` draws them.
 
-    Pixels stay uint8 until the one pass that mirrors, colours and lays them out.
+    Pixels stay uint8 until the one pass that mirrors, colors and lays them out.
 
     Args:
         frames: (T, H, W, 3) uint8.
@@ -182,8 +182,8 @@ def training_pixels(
         crop = random_crop(*size, s.crop, generator)
         picture = crop.of(transforms.scale(frames, *size))
     flip = s.flip and random_flip(generator)
-    colours = transforms.normalisation(s.mean, s.std, s.reverse_channels)
-    clip = transforms.to_clip(picture, transforms.after(a.colour.draw(picture, generator), colours), flip)
+    colors = transforms.normalization(s.mean, s.std, s.reverse_channels)
+    clip = transforms.to_clip(picture, transforms.after(a.color.draw(picture, generator), colors), flip)
     if a.erasing is not None and (not a.erase_later or copy >= a.copies // 2):
         a.erasing(clip, generator)
     return clip, [transforms_boxes.follow(own, full, size, crop, flip) for own in boxes]

@@ -57,7 +57,7 @@ def random_window(video_frames: int, span: float, draw: float) -> Window:
     return start, start + span - 1
 
 
-def centre_window(video_frames: int, span: float) -> Window:
+def center_window(video_frames: int, span: float) -> Window:
     """Window in the middle of the video."""
     return random_window(video_frames, span, 0.5)
 
@@ -76,7 +76,7 @@ def strided_indices(start: int, stride: int, num_frames: int, video_frames: int)
 def segments(video_frames: int, num_frames: int) -> list[tuple[int, int]]:
     """First and last frame, both counted, of equal segments of a video, one for each frame of a clip.
 
-    Neighbours share a frame, and in a video shorter than the clip a frame is in several.
+    Neighbors share a frame, and in a video shorter than the clip a frame is in several.
     """
     edges = np.round((video_frames - 1) / num_frames * np.arange(num_frames + 1)).astype(int).tolist()
     return list(itertools.pairwise(edges))
@@ -114,7 +114,7 @@ class Times(Protocol):
     def training(self, num_frames: int, fps: float, settings: ClipSettings, generator: Generator) -> list[int]:
         """A clip of training; all that is random comes from `generator`."""
 
-    def centre(self, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
+    def center(self, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
         """The clip of validation."""
 
     def view(self, num_frames: int, fps: float, settings: ClipSettings, temporal: int) -> list[int]:
@@ -139,8 +139,8 @@ class WindowTimes:
         span = _span(settings, fps)
         return _indices(sampling.random_window(num_frames, span, when), settings, num_frames)
 
-    def centre(self, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
-        return _indices(sampling.centre_window(num_frames, _span(settings, fps)), settings, num_frames)
+    def center(self, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
+        return _indices(sampling.center_window(num_frames, _span(settings, fps)), settings, num_frames)
 
     def view(self, num_frames: int, fps: float, settings: ClipSettings, temporal: int) -> list[int]:
         span = _span(settings, fps)
@@ -165,7 +165,7 @@ class FrameTimes:
         start = int(torch.randint(min(room, 0), max(room, 0) + 1, (), generator=generator))
         return self._frames(start, num_frames, fps, settings)
 
-    def centre(self, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
+    def center(self, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
         room = max(self._counted(num_frames, fps) - self._span(settings), 0)
         return self._frames(room // 2, num_frames, fps, settings)
 
@@ -174,7 +174,7 @@ class FrameTimes:
         if not 0 <= temporal < views:
             raise ValueError(f"view {temporal} of {views} does not exist")
         if views == 1:
-            return self.centre(num_frames, fps, settings)
+            return self.center(num_frames, fps, settings)
         room = max(self._counted(num_frames, fps) - self._span(settings), 0)
         return self._frames(round(room / (views - 1) * temporal), num_frames, fps, settings)
 
@@ -201,11 +201,11 @@ class SegmentTimes:
         segments = sampling.segments(num_frames, settings.num_frames)
         return [int(torch.randint(first, last + 1, (), generator=generator)) for first, last in segments]
 
-    def centre(self, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
+    def center(self, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
         return [(first + last) // 2 for first, last in sampling.segments(num_frames, settings.num_frames)]
 
     def view(self, num_frames: int, fps: float, settings: ClipSettings, temporal: int) -> list[int]:
-        return self.centre(num_frames, fps, settings)
+        return self.center(num_frames, fps, settings)
 
 
 def _span(settings: ClipSettings, fps: float) -> float:

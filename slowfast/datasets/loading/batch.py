@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 
 
 @dataclass
-class Moment:
+class KeyFrame:
     """The boxes of one annotated moment of a clip.
 
     Attributes:
@@ -37,7 +37,7 @@ class Sample:
         frame_labels: (2 N - 1, classes) uint8 for a clip of N frames whose labels change on the way: row 2 i is of
             frame i, row 2 i + 1 of all frames of the video between it and the next; so frames f to l show what rows
             2 f to 2 l say. None for a data set without.
-        moments: annotated moments of the clip, in order, the last is the one that the clip was made for; [] for a data
+        key_frames: annotated key frames of the clip, in order; the clip was made for the last one. Empty for a data
             set without boxes.
     """
 
@@ -47,7 +47,7 @@ class Sample:
     view: int
     replaced: list[tuple[str, str]] = field(default_factory=list)
     frame_labels: Tensor | None = None
-    moments: list[Moment] = field(default_factory=list)
+    key_frames: list[KeyFrame] = field(default_factory=list)
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Batch:
         replaced: (path, cause) of unreadable files in whose place other videos are in this batch (train).
         missing: views left out of this batch because their file cannot be read (val and test).
         frame_labels: (B, 2 N - 1, classes) uint8, see `Sample`; None for a data set without.
-        moments: the boxes of each annotated moment; [] for a data set without.
+        key_frames: the boxes of each annotated key frame; [] for a data set without.
         mixed_labels: (B, classes) float32 class probabilities of clips that are blended of several; None for others.
     """
 
@@ -104,7 +104,7 @@ class Batch:
     replaced: list[tuple[str, str]] = field(default_factory=list)
     missing: list[MissingSample] = field(default_factory=list)
     frame_labels: Tensor | None = None
-    moments: list[Boxes] = field(default_factory=list)
+    key_frames: list[Boxes] = field(default_factory=list)
     mixed_labels: Tensor | None = None
 
     @property
@@ -133,7 +133,7 @@ class Batch:
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         names = ("labels", "video", "view", "frame_labels", "mixed_labels")
         moved = {name: move(value) for name in names if (value := getattr(self, name)) is not None}
-        moved |= {"moments": [moment.map(move) for moment in self.moments]}
+        moved |= {"key_frames": [moment.map(move) for moment in self.key_frames]}
         return replace(self, inputs=[move(tensor) for tensor in self.inputs], **moved)
 
 
@@ -151,11 +151,11 @@ def collate(samples: Sequence[Sample | MissingSample | list[Sample]]) -> Batch:
         replaced=[pair for sample in present for pair in sample.replaced],
         missing=[sample for sample in samples if isinstance(sample, MissingSample)],
         frame_labels=torch.stack(frame_labels) if frame_labels else None,
-        moments=[_boxes(moments) for moments in zip(*(sample.moments for sample in present), strict=True)],
+        key_frames=[_boxes(moments) for moments in zip(*(sample.key_frames for sample in present), strict=True)],
     )
 
 
-def _boxes(moments: Sequence[Moment]) -> Boxes:
+def _boxes(moments: Sequence[KeyFrame]) -> Boxes:
     """One moment of every clip, as a batch."""
     counts = [len(moment.boxes) for moment in moments]
     clip = torch.repeat_interleave(torch.arange(len(moments)), torch.tensor(counts))

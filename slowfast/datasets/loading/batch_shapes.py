@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from slowfast.utils.rng import generator_of
+from slowfast.utils.rng import seeded_generator
 
 
 class ClipShape(NamedTuple):
@@ -69,7 +69,7 @@ class BatchShapes:
         count = len(self.lengths)
         turn, place = divmod(iteration, count)
         # The last number sets this stream apart from those of samples.
-        generator = generator_of(seed, "train", epoch, turn, 1)
+        generator = seeded_generator(seed, "train", epoch, turn, 1)
         return int(torch.randperm(count, generator=generator)[place])
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Sampler
 
 from slowfast.datasets.loading.batch_shapes import BatchShapes, ClipShape
-from slowfast.utils.rng import generator_of
+from slowfast.utils.rng import seeded_generator
 
 
 class SampleKey(NamedTuple):
@@ -26,9 +26,9 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     A key carries the epoch, so that what a sample draws at random does not depend on the worker making it, and the
     shape of its batch.
 
-    In val and test neighbouring samples are views of one video, which a worker that makes them one after the other
+    In val and test neighboring samples are views of one video, which a worker that makes them one after the other
     decodes once. Since PyTorch deals batches to the workers in turn, the first `workers` batches of a pass are the
-    first ones of as many blocks of neighbours, the next ones their second, and so on: each worker has a block of its
+    first ones of as many blocks of neighbors, the next ones their second, and so on: each worker has a block of its
     own. Which samples make a batch does not depend on `workers`; the order of the batches does.
 
     Args:
@@ -40,7 +40,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         rank: number of this process, of `world_size`.
         shapes: of the batches of training, by iteration.
         workers: processes of the loader in val and test; 0 or 1 for batches in order.
-        groups: val and test: a number for each sample; samples of other numbers than their neighbours' do not share a
+        groups: val and test: a number for each sample; samples of other numbers than their neighbors' do not share a
             batch with these. None for no such rule.
 
     Raises:
@@ -64,7 +64,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.num_samples, self.batch_size, self.shuffle, self.seed = num_samples, batch_size, shuffle, seed
         self.rank, self.world_size, self.shapes = rank, world_size, shapes or BatchShapes()
         self.epoch, self.start_iteration = 0, 0
-        self._batches = [] if shuffle else deal(neighbours(self._share(), batch_size, groups), workers)
+        self._batches = [] if shuffle else deal(neighbors(self._share(), batch_size, groups), workers)
         if shuffle and len(self) == 0:
             first = batch_size * world_size * self.shapes.size_factor(0)
             raise ValueError(f"{num_samples} training videos do not fill one batch of {first}; lower TRAIN.BATCH_SIZE")
@@ -87,19 +87,19 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
                 yield [SampleKey(index, self.epoch, shape) for index in samples]
 
     def _shuffled(self) -> Iterator[tuple[int, list[int]]]:
-        permutation = torch.randperm(self.num_samples, generator=generator_of(self.seed, "train", self.epoch))
+        permutation = torch.randperm(self.num_samples, generator=seeded_generator(self.seed, "train", self.epoch))
         order = permutation[self.rank :: self.world_size].tolist()
         for iteration in range(len(self)):
             start = self.shapes.plain_before(iteration) * self.batch_size
             yield iteration, order[start : start + self.shapes.size_factor(iteration) * self.batch_size]
 
     def _share(self) -> range:
-        """Samples of this process in val and test: neighbours, since views of a video share its decoding."""
+        """Samples of this process in val and test: neighbors, since views of a video share its decoding."""
         bounds = [self.num_samples * rank // self.world_size for rank in (self.rank, self.rank + 1)]
         return range(*bounds)
 
 
-def neighbours(samples: range, batch_size: int, groups: Sequence[int] | None = None) -> list[range]:
+def neighbors(samples: range, batch_size: int, groups: Sequence[int] | None = None) -> list[range]:
     """Samples in order as batches of `batch_size` and, at the end and wherever the group changes, smaller ones."""
     batches: list[range] = []
     start = samples.start
@@ -112,7 +112,7 @@ def neighbours(samples: range, batch_size: int, groups: Sequence[int] | None = N
 
 
 def deal(batches: Sequence[range], workers: int) -> list[range]:
-    """The batches in such an order that `workers` who take them in turn have a run of neighbours each."""
+    """The batches in such an order that `workers` who take them in turn have a run of neighbors each."""
     shares = [len(range(worker, len(batches), workers)) for worker in range(workers)] or [len(batches)]
     starts = [sum(shares[:worker]) for worker in range(len(shares))]
     return [batches[starts[i % len(shares)] + i // len(shares)] for i in range(len(batches))]

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from slowfast.config.augment_recipe import parse_recipe
-from slowfast.datasets.transforms.color import ColourNoise
+from slowfast.datasets.transforms.color import ColorJitter
 from slowfast.datasets.transforms.rand_augment import RandAugment
 from slowfast.utils.rng import chance, uniform, whole
 
@@ -32,7 +32,7 @@ class Augmentation:
             random short side; no areas for that.
         moving: crops by area wander from one place to another in the course of a clip.
         operations: on whole frames, before they are cropped; None for none.
-        colour: noise of the colours of the crop.
+        color: noise of the colors of the crop.
         erasing: of rectangles; None for none.
         erase_later: only in the second half of the copies.
     """
@@ -42,7 +42,7 @@ class Augmentation:
     aspects: tuple[float, ...] = ASPECTS
     moving: bool = False
     operations: RandAugment | None = None
-    colour: ColourNoise = ColourNoise()
+    color: ColorJitter = ColorJitter()
     erasing: RandomErasing | None = None
     erase_later: bool = False
 
@@ -57,23 +57,23 @@ class Augmentation:
             aspects=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE) or ASPECTS,
             moving=data.TRAIN_JITTER_MOTION_SHIFT,
             operations=RandAugment(parse_recipe(aug.AA_TYPE), aug.INTERPOLATION) if strong and aug.AA_TYPE else None,
-            colour=_colour_noise(cfg),
+            color=_color_noise(cfg),
             erasing=RandomErasing(aug.RE_PROB, aug.RE_MODE, aug.RE_COUNT) if strong and aug.RE_PROB else None,
             erase_later=aug.RE_SPLIT,
         )
 
 
-def _colour_noise(cfg: Any) -> ColourNoise:
+def _color_noise(cfg: Any) -> ColorJitter:
     """With boxes as published for AVA; otherwise the jitter of AUG, where it has no recipe of operations."""
-    data, grey = cfg.DATA, cfg.DATA.COLOR_RND_GRAYSCALE
+    data, gray = cfg.DATA, cfg.DATA.COLOR_RND_GRAYSCALE
     if cfg.DETECTION.ENABLE:
         if not cfg.AVA.TRAIN_USE_COLOR_AUGMENTATION:
-            return ColourNoise(grey=grey)
+            return ColorJitter(gray=gray)
         directions = tuple(tuple(row) for row in data.TRAIN_PCA_EIGVEC)
         jitter = 0.0 if cfg.AVA.TRAIN_PCA_JITTER_ONLY else AVA_JITTER
-        return ColourNoise(jitter, LIGHTING_SPREAD, tuple(data.TRAIN_PCA_EIGVAL), directions, grey)
+        return ColorJitter(jitter, LIGHTING_SPREAD, tuple(data.TRAIN_PCA_EIGVAL), directions, gray)
     jitters = cfg.AUG.ENABLE and not cfg.AUG.AA_TYPE
-    return ColourNoise(jitter=(cfg.AUG.COLOR_JITTER or 0.0) if jitters else 0.0, grey=grey)
+    return ColorJitter(jitter=(cfg.AUG.COLOR_JITTER or 0.0) if jitters else 0.0, gray=gray)
 
 
 # Of all rectangles of a clip together, as a share of the frame; and of each, height over width.
@@ -88,8 +88,8 @@ class RandomErasing:
 
     Attributes:
         probability: that anything is erased.
-        mode: what comes there: "pixel" normal noise, "rand" one colour a frame, of the same noise, "const" the mean
-            colour.
+        mode: what comes there: "pixel" normal noise, "rand" one color a frame, of the same noise, "const" the mean
+            color.
         most: rectangles; their number is drawn from 1 to this, and they share the area.
 
     Source: Zhong et al., Random erasing data augmentation; modes and numbers as in timm.
@@ -100,7 +100,7 @@ class RandomErasing:
     most: int
 
     def __call__(self, clip: Tensor, generator: Generator) -> None:
-        """Erases in a normalised clip (3, T, H, W), in place."""
+        """Erases in a normalized clip (3, T, H, W), in place."""
         if not chance(generator, self.probability):
             return
         height, width = clip.shape[-2:]

@@ -13,9 +13,9 @@ from torch import Generator
 
 from slowfast.utils.rng import chance, uniform, whole
 
-LEFT_OR_TOP, CENTRE, RIGHT_OR_BOTTOM = 0, 1, 2
+LEFT_OR_TOP, CENTER, RIGHT_OR_BOTTOM = 0, 1, 2
 
-# Draws of a crop by area before the centre is taken.
+# Draws of a crop by area before the center is taken.
 TRIES = 10
 
 
@@ -40,13 +40,13 @@ def size_by_short_side(height: int, width: int, short: int) -> tuple[int, int]:
 
 
 def uniform_crop(height: int, width: int, size: int, position: int) -> Crop:
-    """Square at the start (0), centre (1) or end (2) of the longer side, centred on the other.
+    """Square at the start (0), center (1) or end (2) of the longer side, centered on the other.
 
     Raises:
         ValueError: the frame is smaller than the crop, or there is no such position.
     """
     _check_room(height, width, size)
-    if position not in (LEFT_OR_TOP, CENTRE, RIGHT_OR_BOTTOM):
+    if position not in (LEFT_OR_TOP, CENTER, RIGHT_OR_BOTTOM):
         raise ValueError(f"crop position {position} is not 0, 1 or 2")
     top, left = math.ceil((height - size) / 2), math.ceil((width - size) / 2)
     if height > width:
@@ -75,7 +75,7 @@ def random_area_crop(
 ) -> Crop:
     """A rectangle of a random share of the frame's area and a random shape, anywhere.
 
-    What does not fit in the frame is drawn again, `TRIES` times in all; then the largest centred one is taken whose
+    What does not fit in the frame is drawn again, `TRIES` times in all; then the largest centered one is taken whose
     shape is allowed.
 
     Args:

@@ -19,7 +19,7 @@ cv2.setNumThreads(0)
 
 _VALUES = np.arange(256)
 
-Colours = np.ndarray
+Colors = np.ndarray
 """(3, 4), or (T, 3, 4) one a frame: channel c of a clip is row c times (red, green, blue, 1), of 0 to 255."""
 
 
@@ -49,55 +49,55 @@ def scale_exactly(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return scaled.numpy()
 
 
-def normalisation(mean: Sequence[float], std: Sequence[float], reverse: bool = False) -> Colours:
-    """Colours that scale to 0 to 1, subtract `mean` and divide by `std`, each one number a channel, red first.
+def normalization(mean: Sequence[float], std: Sequence[float], reverse: bool = False) -> Colors:
+    """Colors that scale to 0 to 1, subtract `mean` and divide by `std`, each one number a channel, red first.
 
     With `reverse` the clip's channels are blue, green, red.
     """
-    colours = np.zeros((3, 4))
-    np.fill_diagonal(colours, 1.0 / (255.0 * np.asarray(std, np.float64)))
-    colours[:, 3] = -np.asarray(mean, np.float64) / std
-    return colours[::-1] if reverse else colours
+    colors = np.zeros((3, 4))
+    np.fill_diagonal(colors, 1.0 / (255.0 * np.asarray(std, np.float64)))
+    colors[:, 3] = -np.asarray(mean, np.float64) / std
+    return colors[::-1] if reverse else colors
 
 
-def after(first: Colours, second: Colours) -> Colours:
-    """Colours that do `first`, which leaves red, green and blue in their places, and then `second`."""
+def after(first: Colors, second: Colors) -> Colors:
+    """Colors that do `first`, which leaves red, green and blue in their places, and then `second`."""
     whole = np.concatenate([first, np.broadcast_to([0.0, 0.0, 0.0, 1.0], (*first.shape[:-2], 1, 4))], axis=-2)
     return second @ whole
 
 
-def to_clip(frames: np.ndarray, colours: Colours, flip: bool = False) -> Tensor:
-    """The clip of frames: mirrored left and right with `flip`, coloured, and laid out by channel, in one pass.
+def to_clip(frames: np.ndarray, colors: Colors, flip: bool = False) -> Tensor:
+    """The clip of frames: mirrored left and right with `flip`, colored, and laid out by channel, in one pass.
 
     Args:
         frames: (T, H, W, 3) uint8 or float32; a view of a part of larger frames will do.
-        colours: what becomes of red, green and blue.
+        colors: what becomes of red, green and blue.
     """
     clip = np.empty((3, *frames.shape[:3]), np.float32)
-    mixing = (np.count_nonzero(colours[..., :3], axis=-1) > 1).any()
+    mixing = (np.count_nonzero(colors[..., :3], axis=-1) > 1).any()
     write = _write_mixed if mixing else _write_by_table if frames.dtype == np.uint8 else _write_apart
     for number, frame in enumerate(frames):
-        own = colours if colours.ndim == 2 else colours[number]
+        own = colors if colors.ndim == 2 else colors[number]
         write(cv2.flip(frame, 1) if flip else frame, own, list(clip[:, number]))
     return torch.from_numpy(clip)
 
 
-def _write_mixed(frame: np.ndarray, colours: Colours, planes: list[np.ndarray]) -> None:
-    cv2.split(cv2.transform(np.asarray(frame, np.float32), colours), planes)
+def _write_mixed(frame: np.ndarray, colors: Colors, planes: list[np.ndarray]) -> None:
+    cv2.split(cv2.transform(np.asarray(frame, np.float32), colors), planes)
 
 
-def _write_by_table(frame: np.ndarray, colours: Colours, planes: list[np.ndarray]) -> None:
+def _write_by_table(frame: np.ndarray, colors: Colors, planes: list[np.ndarray]) -> None:
     """A table of all 256 values takes half the time of a product and a sum."""
     channels = cv2.split(frame)
-    for row, plane in zip(colours, planes, strict=True):
+    for row, plane in zip(colors, planes, strict=True):
         source = int(np.abs(row[:3]).argmax())
         table = (row[source] * _VALUES + row[3]).astype(np.float32)
         cv2.LUT(channels[source], table, dst=plane)
 
 
-def _write_apart(frame: np.ndarray, colours: Colours, planes: list[np.ndarray]) -> None:
+def _write_apart(frame: np.ndarray, colors: Colors, planes: list[np.ndarray]) -> None:
     channels = cv2.split(frame)
-    for row, plane in zip(colours, planes, strict=True):
+    for row, plane in zip(colors, planes, strict=True):
         source = int(np.abs(row[:3]).argmax())
         np.multiply(channels[source], np.float32(row[source]), out=plane)
         plane += np.float32(row[3])

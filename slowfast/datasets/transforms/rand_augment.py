@@ -23,7 +23,7 @@ from slowfast.utils.rng import chance, normal, whole
 
 # What comes into the picture from outside of it.
 FILL = (128, 128, 128)
-GREY_WEIGHTS = (0.299, 0.587, 0.114)
+GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 
 _VALUES = np.arange(256)
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float64) / 13
@@ -92,14 +92,14 @@ def brightness(frames: np.ndarray, factor: float) -> np.ndarray:
 
 
 def contrast(frames: np.ndarray, factor: float) -> np.ndarray:
-    """Distances from a frame's mean grey times `factor`."""
-    greys = [int(np.dot(cv2.mean(frame)[:3], GREY_WEIGHTS) + 0.5) for frame in frames]
-    return _by_tables(frames, [[grey + factor * (_VALUES - grey)] * 3 for grey in greys])
+    """Distances from a frame's mean gray times `factor`."""
+    grays = [int(np.dot(cv2.mean(frame)[:3], GRAY_WEIGHTS) + 0.5) for frame in frames]
+    return _by_tables(frames, [[gray + factor * (_VALUES - gray)] * 3 for gray in grays])
 
 
-def colour(frames: np.ndarray, factor: float) -> np.ndarray:
-    """Distances of the channels from grey times `factor`; 0 leaves none of the colour."""
-    matrix = factor * np.eye(3) + (1 - factor) * np.array([GREY_WEIGHTS] * 3)
+def color(frames: np.ndarray, factor: float) -> np.ndarray:
+    """Distances of the channels from gray times `factor`; 0 leaves none of the color."""
+    matrix = factor * np.eye(3) + (1 - factor) * np.array([GRAY_WEIGHTS] * 3)
     return cv2.transform(_one_picture(frames), matrix).reshape(frames.shape)
 
 
@@ -141,7 +141,7 @@ def _bytes(table: np.ndarray) -> np.ndarray:
 
 
 def _one_picture(frames: np.ndarray) -> np.ndarray:
-    """All frames one below the other, for what knows no neighbours."""
+    """All frames one below the other, for what knows no neighbors."""
     return frames.reshape(-1, *frames.shape[2:])
 
 
@@ -216,7 +216,7 @@ def _operations(increasing: bool) -> list[tuple[Apply, float]]:
         (_by_value(posterize, up_to(4)), 0.0),
         (_by_value(solarize, up_to(256)), 0.005),
         (_by_value(solarize_add, lambda level: int(110 * level)), 0.005),
-        (enhancing(colour), 0.025),
+        (enhancing(color), 0.025),
         (enhancing(contrast), 0.005),
         (enhancing(brightness), 0.005),
         (enhancing(sharpness), 0.025),

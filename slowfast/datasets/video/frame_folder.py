@@ -15,7 +15,7 @@ from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.runtime.distributed import get_local_world_size
 
 MOST_THREADS = 4
-# A JPEG starts and ends with these; some versions of OpenCV fill up a file that was cut off with grey.
+# A JPEG starts and ends with these; some versions of OpenCV fill up a file that was cut off with gray.
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 

@@ -21,7 +21,7 @@ from av.video.reformatter import VideoReformatter
 
 from slowfast.datasets.video.packet_index import STAMPED_CONTAINERS, PacketIndex, index_packets
 from slowfast.datasets.video.reader import VideoError, VideoReader
-from slowfast.utils.lru_cache import Recent
+from slowfast.utils.lru_cache import LRUCache
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class _Facts:
 
 
 # (path, inode, size, time of change) -> facts; 3 KB for ten seconds of video.
-_known: Recent[_Facts] = Recent(4096)
+_known: LRUCache[_Facts] = LRUCache(4096)
 
 
 class MissingFrames(Exception):
@@ -261,7 +261,7 @@ class PyAVReader(VideoReader):
 
 
 def _reformatter() -> VideoReformatter:
-    """This thread's colour converter: setting one up costs several times as much as using it."""
+    """This thread's color converter: setting one up costs several times as much as using it."""
     if not hasattr(_local, "reformatter"):
         _local.reformatter = VideoReformatter()
     return _local.reformatter

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from slowfast.datasets.video.pyav import MissingFrames, PyAVReader, display_matrix
-from slowfast.utils.lru_cache import Recent
+from slowfast.utils.lru_cache import LRUCache
 
 # Of which the system must have one version, 4 to 8.
 LIBRARIES = "libavcodec, libavdevice, libavfilter, libavformat, libavutil, libswresample and libswscale"
@@ -32,7 +32,7 @@ except (RuntimeError, OSError) as error:
 
 
 # Version of a file -> whether TorchCodec gives the frames that PyAV gives.
-_alike: Recent[bool] = Recent(4096)
+_alike: LRUCache[bool] = LRUCache(4096)
 
 
 class TorchCodecReader(PyAVReader):

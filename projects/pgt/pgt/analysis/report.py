@@ -89,8 +89,8 @@ def plot_gap(path: Path, results: list[dict[str, Any]], memory: list[dict[str, A
 
 def _plot_memory(panel: Any, memory: list[dict[str, Any]]) -> None:
     steps = [point["steps"] for point in memory]
-    for kind, colour in (("truncated", "#2a6fbb"), ("full", "#d9772b")):
-        panel.plot(steps, [point[kind] for point in memory], ".-", color=colour, label=kind)
+    for kind, color in (("truncated", "#2a6fbb"), ("full", "#d9772b")):
+        panel.plot(steps, [point[kind] for point in memory], ".-", color=color, label=kind)
     panel.set_ylim(bottom=0)
     panel.legend(fontsize=7)
     panel.set_title("memory of a gradient, MiB", fontsize=8)

@@ -21,12 +21,12 @@ from slowfast.apps.benchmark.compare import random_batch
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.loop import epoch_batches
-from slowfast.engine.model_setup import Preparation, prepare_model
-from slowfast.engine.optim_step import Update, autocast_dtype
+from slowfast.engine.model_setup import ModelSetup, setup_model
+from slowfast.engine.optim_step import OptimStep, autocast_dtype
 from slowfast.engine.resume import take_weights
 from slowfast.engine.task import TASK_REGISTRY, Task, build_task
 from slowfast.models import build_model
-from slowfast.runtime.device import device_of, memory_of
+from slowfast.runtime.device import device_of, peak_memory_of
 from slowfast.runtime.seed import seed_all
 
 ALL = "all"
@@ -38,7 +38,9 @@ class StepTask(Task, Protocol):
 
     num_steps: int  # of a clip of the configuration
 
-    def add_gradient(self, model: nn.Module, batch: Batch, update: Update, steps: int, truncated: bool) -> torch.Tensor:
+    def add_gradient(
+        self, model: nn.Module, batch: Batch, update: OptimStep, steps: int, truncated: bool
+    ) -> torch.Tensor:
         """Runs the forwards and backwards of the first `steps` steps of the clips, as in training, so that the
         gradient of their loss comes on top of the parameters' `.grad`; cut between steps or not.
 
@@ -47,7 +49,7 @@ class StepTask(Task, Protocol):
         """
 
 
-class GradientOnly(Update):
+class GradientOnly(OptimStep):
     """Handed to a task whose gradients are wanted and not its update: they stay in the parameters' `.grad`."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None):
@@ -230,7 +232,7 @@ def gap_of_weights(
         model, device = build_model(cfg), device_of(cfg)
         if source != RANDOM:
             take_weights(model, cfg, source)
-        model = prepare_model(model, device, replace(Preparation.from_config(cfg), compile_mode=""))
+        model = setup_model(model, device, replace(ModelSetup.from_config(cfg), compile_mode=""))
         batches = epoch_batches(loader, 0, 0, num_batches)
         yield source, measure_gap(task, model, batches, steps, cfg.RNG_SEED)
 
@@ -245,11 +247,11 @@ def _clips_of_one_shape(cfg: CfgNode) -> CfgNode:
 
 
 def gradient_memory(cfg: CfgNode, steps: int, truncated: bool) -> dict[str, float]:
-    """Memory of one gradient of a random batch; the keys are those of `memory_of`."""
+    """Memory of one gradient of a random batch; the keys are those of `peak_memory_of`."""
     task, _ = step_task(cfg, [steps])
     seed_all(cfg.RNG_SEED)
     device = device_of(cfg)
-    model = prepare_model(build_model(cfg), device, Preparation.from_config(cfg)).train()
+    model = setup_model(build_model(cfg), device, ModelSetup.from_config(cfg)).train()
     batch, update = random_batch(cfg).to(device), GradientOnly(model, autocast_dtype(cfg))
 
     def work() -> Any:
@@ -258,4 +260,4 @@ def gradient_memory(cfg: CfgNode, steps: int, truncated: bool) -> dict[str, floa
 
     work()  # to warm up
     model.zero_grad(set_to_none=True)
-    return memory_of(work, device)
+    return peak_memory_of(work, device)
