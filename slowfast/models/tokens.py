@@ -112,7 +112,7 @@ def _wave(length: int, dim: int) -> torch.Tensor:
 
 
 def adapt_positions(
-    weights: dict[str, torch.Tensor], model: VideoModel, former: Sequence[int] | None = None
+    weights: dict[str, torch.Tensor], model: nn.Module, former: Sequence[int] | None = None
 ) -> dict[str, torch.Tensor]:
     """Weights of a model made for clips of one size as those of `model`, made for another: its positions interpolated.
 
@@ -126,7 +126,7 @@ def adapt_positions(
             the model's of another square, or else other frames of its picture.
     """
     own = model.state_dict()
-    grids = model.position_grids()
+    grids = model.position_grids() if isinstance(model, VideoModel) else {}
     adapted = dict(weights)
     for key, value in weights.items():
         if key not in own or own[key].shape == value.shape:

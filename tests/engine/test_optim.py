@@ -72,8 +72,8 @@ def test_methods(tiny_cfg, method, kind):
 
 def test_sgd_step_by_hand(tiny_cfg):
     """Nesterov momentum from rest: step = lr * (1 + momentum) * (gradient + decay * weight)."""
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(model.weight, 2.0)
+    model = VideoModel()
+    model.weight = nn.Parameter(torch.full((1, 1), 2.0))
     cfg = tiny_cfg("SOLVER.WEIGHT_DECAY", 0.5, "SOLVER.MOMENTUM", 0.9, "SOLVER.NESTEROV", True)
     optimizer = build_optimizer(model, cfg)
     set_lr(optimizer, 0.1)

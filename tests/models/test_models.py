@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slowfast.config import load_config
-from slowfast.models import build_model
+from slowfast.models import MODEL_REGISTRY, VideoModel, build_model
 
 SLOWFAST = [
     "MODEL.MODEL_NAME", "SlowFast", "MODEL.ARCH", "slowfast", "DATA.INPUT_CHANNEL_NUM", [3, 3], "SLOWFAST.ALPHA", 4,
