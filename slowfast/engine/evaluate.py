@@ -40,7 +40,7 @@ def evaluate(
         ValueError: no clip could be read.
     """
     started = time.perf_counter()
-    dtype = state.update.autocast_dtype
+    dtype = state.optim_step.autocast_dtype
     task, model = evaluation_parts(state)
     results = gather_scores(task, model, loader, state.cfg, state.device, dtype, should_stop)
     if any_process(should_stop(), state.device):
