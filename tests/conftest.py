@@ -97,7 +97,7 @@ def tiny_cfg(tiny_file):
 
 
 @pytest.fixture
-def tool():
+def tool(hears_ctrl_c):
     """Function: start `tools/NAME.py ARGUMENTS` as a process of its own, with its output in pipes."""
 
     def start(name: str, *arguments: object, **options: object) -> subprocess.Popen:
