@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from slowfast.datasets import decode
 from slowfast.datasets.decode_in_order import frames_in_order
+from slowfast.datasets.decode_torchcodec import TorchCodecReader
 from slowfast.datasets.frame_folder import FrameFolder
 from slowfast.datasets.video_reader import VideoError
 
@@ -47,12 +48,12 @@ def videos(tmp_path_factory, encode, pictures):
 def backends() -> list:
     """The names of backends; one whose library does not load is skipped with the reason."""
     try:
-        import slowfast.datasets.decode_torchcodec  # noqa: F401
-
+        TorchCodecReader.require()
         lacking = ""
     except ImportError as error:
         lacking = str(error).splitlines()[0]
-    return ["pyav", pytest.param("torchcodec", marks=pytest.mark.skipif(bool(lacking), reason=lacking or "it loads"))]
+    marks = [pytest.mark.torchcodec, pytest.mark.skipif(bool(lacking), reason=lacking or "it loads")]
+    return ["pyav", pytest.param("torchcodec", marks=marks)]
 
 
 def cause_of(read) -> VideoError | None:
