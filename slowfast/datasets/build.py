@@ -30,7 +30,7 @@ logger = get_logger(__name__)
 
 # A class(cfg, split) a name; see `Kinetics` for what it offers. One whose batches have boxes has `has_boxes = True`,
 # one whose videos have any number of labels `multi_label = True`.
-DATASET_REGISTRY = Registry("TRAIN.DATASET (or TEST.DATASET)")
+DATASET_REGISTRY = Registry("TRAIN.DATASET", "TEST.DATASET", ignore_case=True)
 DATASET_REGISTRY.register("kinetics")(Kinetics)
 DATASET_REGISTRY.register("charades")(Charades)
 DATASET_REGISTRY.register("ssv2")(SSv2)
@@ -48,7 +48,7 @@ def build_dataset(cfg: Any, split: str) -> Dataset:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     key = "TEST.DATASET" if split == "test" else "TRAIN.DATASET"
     name = cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET
-    dataset = DATASET_REGISTRY.get(name.lower())
+    dataset = DATASET_REGISTRY.get(name, key)
     if cfg.DETECTION.ENABLE and not getattr(dataset, "has_boxes", False):
         raise ValueError(
             f"{key} {name} has no boxes, but the model scores boxes (DETECTION.ENABLE True); set DETECTION.ENABLE "

@@ -17,7 +17,7 @@ from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry
 
 # Tasks by the name in `TASK`; each is a class called with the config.
-TASK_REGISTRY = Registry("TASK")
+TASK_REGISTRY = Registry("TASK", default="clip")
 
 
 class Task(Protocol):
@@ -79,7 +79,7 @@ def task_class(cfg: Any) -> type[Task]:
     Raises:
         ValueError: no such task is registered.
     """
-    return TASK_REGISTRY.get(cfg.TASK or "clip")
+    return TASK_REGISTRY.get(cfg.TASK)
 
 
 def build_task(cfg: Any) -> Task:

@@ -66,6 +66,7 @@ def ava(ava_frames, tmp_path):
         "TEST.BATCH_SIZE": 4,
         "DETECTION.ENABLE": True,
         "MODEL.NUM_CLASSES": 5,
+        "MODEL.MODEL_NAME": "ResNet",
         "MODEL.ARCH": "slow",
         "MODEL.MODEL_NAME": "ResNet",
         "DATA.NUM_FRAMES": 4,
