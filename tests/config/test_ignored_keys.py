@@ -47,7 +47,12 @@ def test_one_warning_lists_all(caplog):
 
 def test_silence_when_everything_works(caplog):
     assert warnings_of(caplog, []) == []
-    assert warnings_of(caplog, ["AUG.ENABLE", False, "SOLVER.BASE_LR", 0.2, "MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "i3d"]) == []
+    assert (
+        warnings_of(
+            caplog, ["AUG.ENABLE", False, "SOLVER.BASE_LR", 0.2, "MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "i3d"]
+        )
+        == []
+    )
     assert warnings_of(caplog, ["BN.NORM_TYPE", "frozen_batchnorm"]) == []
 
 

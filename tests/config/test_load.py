@@ -22,7 +22,9 @@ def write(tmp_path):
 
 
 def test_overrides_beat_the_file_and_the_file_its_bases(write):
-    write("SOLVER: {BASE_LR: 1.0, MAX_EPOCH: 3, GAMMA: 0.5}\nMODEL: {MODEL_NAME: ResNet, ARCH: slow}\n", "base/one.yaml")
+    write(
+        "SOLVER: {BASE_LR: 1.0, MAX_EPOCH: 3, GAMMA: 0.5}\nMODEL: {MODEL_NAME: ResNet, ARCH: slow}\n", "base/one.yaml"
+    )
     write("_BASE_: one.yaml\nSOLVER: {BASE_LR: 2.0, MAX_EPOCH: 4}\n", "base/two.yaml")
     path = write("_BASE_: base/two.yaml\nSOLVER:\n  BASE_LR: 3.0\n")
     cfg = load_config(path, ["SOLVER.BASE_LR", "4.0"])
