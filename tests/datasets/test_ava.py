@@ -68,7 +68,6 @@ def ava(ava_frames, tmp_path):
         "MODEL.NUM_CLASSES": 5,
         "MODEL.MODEL_NAME": "ResNet",
         "MODEL.ARCH": "slow",
-        "MODEL.MODEL_NAME": "ResNet",
         "DATA.NUM_FRAMES": 4,
         "DATA.SAMPLING_RATE": 5,
         "DATA.TRAIN_JITTER_SCALES": [24, 30],
