@@ -1,4 +1,4 @@
-"""Encoded videos, a tiny data set of them, a config that trains on it in seconds, and the tools as calls or processes."""
+"""Encoded videos, a tiny data set and a config that trains on it in seconds, and the tools as calls or processes."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 
 from slowfast.apps.synthetic import __main__ as synthetic
 from slowfast.apps.synthetic import render as render
-from slowfast.apps.synthetic.__main__ import SweepSpec, make_sweep
+from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 from slowfast.config import load_config
 from slowfast.datasets.annotations.video_list import read_video_list
 from slowfast.datasets.build import build_loader
