@@ -147,7 +147,7 @@ def write_report(report: Report, folder: str) -> list[str]:
         counts = zip(names, report.confusion.tolist(), strict=True)
         files["confusion.csv"] = _csv([["label", *names], *([name, *line] for name, line in counts)])
     for name, text in files.items():
-        atomic_write(os.path.join(os.path.abspath(folder), name), lambda stream, text=text: stream.write(text.encode()))
+        atomic_write(os.path.join(os.path.abspath(folder), name), text)
     return [os.path.join(folder, name) for name in files]
 
 
