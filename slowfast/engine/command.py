@@ -144,8 +144,8 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         dest="cfg",
         action="append",
         metavar="FILE",
-        help="YAML file of settings; several (--cfg A.yaml B.yaml) run one after the other, until one fails; without it "
-        "a checkpoint is tested with its own settings",
+        help="YAML file of settings; several (--cfg A.yaml B.yaml) run one after the other, until one fails; without "
+        "it a checkpoint is tested with its own settings",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     parser.add_argument("--opts", nargs="+", metavar="KEY VALUE", help="the same, as older command lines write it")
