@@ -40,7 +40,7 @@ class Prediction:
         scores: (B, classes) of the clips; of a model that scores boxes (M, classes), one row for each of `boxes`.
         boxes: the boxes that are scored; None where clips are.
         steps: (B, S, classes) scores of each step, for clips that are read in S steps.
-        variants: scores (B, classes) of the clips by other ways of joining their steps, by name.
+        variants: scores of other ways of joining the steps, shaped as `scores`, by name.
     """
 
     scores: Tensor
@@ -105,13 +105,17 @@ class Evaluator(abc.ABC):
         """Return how much was measured, for logs and results."""
         return {"videos": self.num_videos - len(self.skipped)}
 
-    def save(self, folder: str, name: str, meta: dict[str, Any]) -> list[str]:
-        """Write the predictions from which `evaluate` can be repeated, and return the paths; by default nothing.
+    def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
+        """Write the predictions, so that they can be measured again, and return the paths; by default none.
 
         Args:
-            folder: the run's output folder.
-            name: of the file in it, .npz or .parquet.
+            path: the file to write, .npz or .parquet.
+            folder: the run's output folder, for further files.
             meta: JSON values to keep in the file: checkpoint, number of videos, ...
+
+        Raises:
+            ValueError: as `evaluate`.
+            OSError: a file cannot be written.
         """
         return []
 
@@ -123,14 +127,14 @@ class VideoEvaluator(Evaluator):
         names: name of each video.
         num_views: views of a video.
         method: "sum" or "max": how scores of views are joined.
-        class_names: name of each class, if known.
+        class_names: class number, from 0, -> name; a class without a name is named by its number.
 
     Raises:
         ValueError: another method.
     """
 
     def __init__(
-        self, names: Sequence[str], num_views: int, method: str = "sum", class_names: Sequence[str] | None = None
+        self, names: Sequence[str], num_views: int, method: str = "sum", class_names: Mapping[int, str] | None = None
     ) -> None:
         super().__init__(len(names))
         self.names, self.class_names = list(names), class_names
@@ -173,18 +177,18 @@ class VideoEvaluator(Evaluator):
             if wrong.any():
                 raise ValueError(f"views {what}: {self._describe(wrong)}")
         scores = {name: values[kept].numpy() for name, values in self._joined.values.items()}
+        classes, names = scores[_MAIN].shape[1], self.class_names
         return ClassificationPredictions(
             scores.pop(_MAIN),
             self._labels[kept].numpy(),
             [self.names[video] for video in kept.nonzero().flatten().tolist()],
             steps=scores.pop(_STEPS, None),
             variants=scores,
-            class_names=None if self.class_names is None else list(self.class_names),
+            class_names=None if names is None else [names.get(number, str(number)) for number in range(classes)],
             meta=meta or {},
         )
 
-    def save(self, folder: str, name: str, meta: dict[str, Any]) -> list[str]:
-        path = os.path.join(folder, name)
+    def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
         self.predictions(meta).save(path)
         return [path]
 
@@ -250,7 +254,8 @@ class BoxEvaluator(Evaluator):
             k, n = int(key_frame[wrong][0]), int(number[wrong][0])
             raise ValueError(f"there is no box {n} in key frame {self.key_frames[k]}, which has {int(self._sizes[k])}")
         row = self._first[key_frame] + number
-        self._joined.add(row, {_MAIN: prediction.scores[own]})
+        scores = {_MAIN: prediction.scores, **prediction.variants}
+        self._joined.add(row, {name: values[own] for name, values in scores.items()})
         self._times.index_add_(0, row, torch.ones_like(row))
 
     def gather(self) -> None:
@@ -277,18 +282,19 @@ class BoxEvaluator(Evaluator):
             raise ValueError(f"boxes without scores: {self._describe(key_frame[missing])}")
         if not kept.any():
             raise ValueError(f"there are no scores of boxes in any of the {self.num_videos} key frames")
-        scores, class_ids = self._joined.values[_MAIN], np.array(list(self.class_names), dtype=np.int64)
-        if self._joined.method == "sum":
-            scores = scores / self._times.clamp(min=1).view(-1, 1)
+        class_ids = np.array(list(self.class_names), dtype=np.int64)
+        times = self._times.clamp(min=1).view(-1, 1) if self._joined.method == "sum" else 1
+        scores = {name: (v / times)[kept].numpy()[:, class_ids - 1] for name, v in self._joined.values.items()}
         return BoxPredictions(
             self.key_frames,
             key_frame[kept].numpy(),
             self._boxes[kept.numpy()],
-            scores[kept].numpy()[:, class_ids - 1],
+            scores.pop(_MAIN),
             class_ids,
             self.groundtruth,
             # What cannot be read counts neither way, as with whole videos.
             excluded=[*self.excluded, *(self.key_frames[number] for number in sorted(self.skipped))],
+            variants=scores,
             class_names=list(self.class_names.values()),
             meta=meta or {},
         )
@@ -297,9 +303,9 @@ class BoxEvaluator(Evaluator):
         counted = [video for number, (video, _) in enumerate(self.key_frames) if number not in self.skipped]
         return {"key_frames": len(counted), "videos": len(set(counted))}
 
-    def save(self, folder: str, name: str, meta: dict[str, Any]) -> list[str]:
-        """Write the predictions, and in AVA's CSV format the boxes and annotations that count."""
-        paths = [os.path.join(folder, file) for file in (name, DETECTIONS_NAME, GROUNDTRUTH_NAME)]
+    def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
+        """Write the predictions, and `detections.csv` and `groundtruth.csv` in AVA's format with the rows that count."""
+        paths = [path, os.path.join(folder, DETECTIONS_NAME), os.path.join(folder, GROUNDTRUTH_NAME)]
         predictions = self.predictions(meta)
         predictions.save(paths[0])
         write_detections(paths[1], predictions.counted(predictions.detections()))
