@@ -39,6 +39,16 @@ class LoadReport:
         """Every weight of the model came from the checkpoint, and nothing was left over."""
         return not (self.missing or self.unexpected or self.mismatched)
 
+    @property
+    def class_counts(self) -> tuple[int, int] | None:
+        """Classes of the checkpoint and of the model, where the classifier's class count is all that differs."""
+        if self.missing or self.unexpected or not self.mismatched:
+            return None
+        if not all(_is_class_count(key, *shapes) for key, shapes in self.mismatched.items()):
+            return None
+        (given, own), *_ = self.mismatched.values()
+        return given[0], own[0]
+
     def describe(self) -> str:
         """Lines that name every key that did not match, and those whose weights were changed to match."""
         lines = [f"{len(self.matched)} keys matched"]
@@ -103,7 +113,7 @@ def load_weights(
     if strict and not report.is_exact:
         raise ValueError(f"CHECKPOINT_STRICT is True, and {source} differs from the model\n  {report.describe()}")
     if not drop_mismatch:
-        _check_shapes(report, source, drop_classifier)
+        _check_shapes(report, source, drop_classifier, training=allow_missing)
     if report.missing and not (drop_mismatch or allow_missing):
         raise ValueError(f"{source} does not hold all weights of the model\n  {report.describe()}")
     own = model.state_dict().keys()
@@ -117,15 +127,32 @@ def load_weights(
     return report
 
 
-def _check_shapes(report: LoadReport, source: str, drop_classifier: bool) -> None:
-    """Raise ValueError, saying what to set, where shapes differ in more than the classes that may."""
+def _is_class_count(key: str, given: tuple[int, ...], own: tuple[int, ...]) -> bool:
+    """Return True if two shapes of a weight differ in the number of classes alone."""
+    return key.startswith(_CLASSIFIER) and given[1:] == own[1:]
+
+
+def class_count_advice(report: LoadReport) -> str:
+    """Return the setting that fits a checkpoint of another class count; "" if more than the classifier differs."""
+    if report.class_counts is None:
+        return ""
+    given, own = report.class_counts
+    return f"its classifier has {given} classes, and MODEL.NUM_CLASSES is {own}; set MODEL.NUM_CLASSES {given}"
+
+
+def _check_shapes(report: LoadReport, source: str, drop_classifier: bool, training: bool) -> None:
+    """Raise ValueError, with the setting that helps, if shapes differ in more than the classes that may."""
     bad = {
-        key: (given, own)
-        for key, (given, own) in report.mismatched.items()
-        if not (drop_classifier and key.startswith(_CLASSIFIER) and given[1:] == own[1:])
+        key: shapes
+        for key, shapes in report.mismatched.items()
+        if not (drop_classifier and _is_class_count(key, *shapes))
     }
     if not bad:
         return
+    advice = class_count_advice(report)
+    if advice:
+        fresh = ", or TRAIN.CHECKPOINT_EPOCH_RESET True to train a new classifier" if training else ""
+        raise ValueError(f"{source} does not fit the model: {advice}{fresh}")
     inflatable = any(is_inflatable(given, own) for given, own in bad.values())
     hint = "; TRAIN.CHECKPOINT_INFLATE True repeats the kernels of an image model over time" if inflatable else ""
     raise ValueError(

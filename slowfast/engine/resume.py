@@ -66,11 +66,11 @@ def load_test_weights(model: nn.Module, cfg: Any) -> str:
     """Load what `TEST` asks for: its own file, else the run's last checkpoint, else the file training started from.
 
     Returns:
-        The file, "" for random weights, which is also logged as an error.
+        The file; "" for random weights (`TEST.ALLOW_RANDOM_WEIGHTS`).
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, foreign or does not fit the model.
+        ValueError: there is no file, or it is damaged, of another program, or does not fit the model.
     """
     path, kind, key = cfg.TEST.CHECKPOINT_FILE_PATH, cfg.TEST.CHECKPOINT_TYPE, "TEST.CHECKPOINT_TYPE"
     if not path:
@@ -80,11 +80,13 @@ def load_test_weights(model: nn.Module, cfg: Any) -> str:
             return last[1]
         path, kind, key = cfg.TRAIN.CHECKPOINT_FILE_PATH, cfg.TRAIN.CHECKPOINT_TYPE, "TRAIN.CHECKPOINT_TYPE"
     if not path:
-        logger.error(
-            "TESTING RANDOM WEIGHTS: there is no checkpoint in OUTPUT_DIR %s, and neither "
-            "TEST.CHECKPOINT_FILE_PATH nor TRAIN.CHECKPOINT_FILE_PATH is set",
-            cfg.OUTPUT_DIR,
-        )
+        if not cfg.TEST.ALLOW_RANDOM_WEIGHTS:
+            raise ValueError(
+                f"there are no weights to test: OUTPUT_DIR {cfg.OUTPUT_DIR} holds no checkpoint, and neither "
+                "TEST.CHECKPOINT_FILE_PATH nor TRAIN.CHECKPOINT_FILE_PATH is set. Set one of them, or "
+                "TEST.ALLOW_RANDOM_WEIGHTS True to test random weights"
+            )
+        logger.warning("testing random weights (TEST.ALLOW_RANDOM_WEIGHTS True): there is no checkpoint")
         return ""
     _load_to_test(model, load_checkpoint(path, kind, key), path, cfg)
     return path

@@ -13,8 +13,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from slowfast.checkpoint.weights import compare_weights, load_weights, rename_keys
+from slowfast.checkpoint.weights import class_count_advice, compare_weights, load_weights, rename_keys
 from slowfast.config import cfg_to_yaml
+from slowfast.config.merge import get_key
 from slowfast.config.sources import text_layer
 from slowfast.engine.ema import capture_average, restart_average, restore_average
 from slowfast.engine.meters import Averages
@@ -135,9 +136,10 @@ def restore(state: TrainState, saved: dict[str, Any], source: str) -> None:
     model = unwrap(state.model)
     report = compare_weights(model, rename_keys(saved["model_state"]))
     if not report.is_exact:
+        advice = class_count_advice(report)
         raise ValueError(
-            f"the run in OUTPUT_DIR cannot go on: {source} is of another model than this config's. Set OUTPUT_DIR to "
-            f"another folder, or mend the config\n  {report.describe()}"
+            f"the run in OUTPUT_DIR cannot be resumed: {source} holds another model than this config's. Set OUTPUT_DIR "
+            f"to another folder, or correct the config{f' ({advice})' if advice else ''}\n  {report.describe()}"
         )
     task = saved_settings(saved).get("TASK", state.cfg.TASK)
     if task != state.cfg.TASK:
@@ -155,18 +157,57 @@ def restore(state: TrainState, saved: dict[str, Any], source: str) -> None:
 
 
 def saved_settings(saved: dict[str, Any]) -> dict[str, Any]:
-    """Of a checkpoint's own settings: TASK and TRAIN.DATASET, as far as it has them in a form that can be read."""
+    """Return the settings in a checkpoint by full key ("TRAIN.DATASET"); {} if it holds none that can be read."""
     try:
-        values = text_layer(saved.get("cfg") or "", "the checkpoint's cfg").values
+        sections = [("", text_layer(saved.get("cfg") or "", "the checkpoint's cfg").values)]
     except ValueError:
         return {}
-    train = values.get("TRAIN")
-    found = {"TASK": values.get("TASK"), "TRAIN.DATASET": train.get("DATASET") if isinstance(train, dict) else None}
-    return {key: value for key, value in found.items() if value is not None}
+    found: dict[str, Any] = {}
+    for prefix, values in sections:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                sections.append((f"{prefix}{name}.", value))
+            elif value is not None:
+                found[prefix + name] = value
+    return found
+
+
+# Settings that an optimizer's state holds: a resumed run keeps the values of the checkpoint.
+_IN_OPTIMIZER_STATE = (
+    "SOLVER.MOMENTUM",
+    "SOLVER.DAMPENING",
+    "SOLVER.NESTEROV",
+    "SOLVER.BETAS",
+    "SOLVER.WEIGHT_DECAY",
+    "SOLVER.ZERO_WD_1D_PARAM",
+    "SOLVER.LAYER_DECAY",
+    "BN.WEIGHT_DECAY",
+)
+
+
+def describe_solver_change(before: dict[str, Any], cfg: Any) -> str:
+    """Describe which SOLVER settings differ from those of a checkpoint, and which value is used; "" if none does.
+
+    Args:
+        before: settings of the checkpoint, see `saved_settings`.
+        cfg: settings of the resumed run.
+    """
+    keys = [*(f"SOLVER.{name}" for name in cfg.SOLVER), "BN.WEIGHT_DECAY"]
+    changed = {
+        key: (before[key], get_key(cfg, key)) for key in keys if before.get(key, get_key(cfg, key)) != get_key(cfg, key)
+    }
+    applied = [f"{key} {new} (was {old})" for key, (old, new) in changed.items() if key not in _IN_OPTIMIZER_STATE]
+    kept = [f"{key} {old} (not {new})" for key, (old, new) in changed.items() if key in _IN_OPTIMIZER_STATE]
+    parts = [f"these apply from now on: {', '.join(applied)}"] if applied else []
+    parts += [f"these stay as in the checkpoint's optimizer: {', '.join(kept)}"] if kept else []
+    return "; ".join(parts)
 
 
 def restore_progress(state: TrainState, saved: dict[str, Any], source: str) -> None:
-    """All of `restore` but the weights."""
+    """Restore all but the weights: optimizer, scaler, averaged weights, random states and the place in the epoch."""
+    change = describe_solver_change(saved_settings(saved), state.run_cfg)
+    if change and is_main_process():
+        logger.warning("resuming %s with other settings; %s", source, change)
     try:
         state.optimizer.load_state_dict(saved["optimizer_state"])
     except (ValueError, KeyError, TypeError) as error:

@@ -11,17 +11,19 @@ import abc
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import write_detections, write_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.runtime.distributed import all_gather_object
+
+if TYPE_CHECKING:  # data sets supply evaluators, and so import this module
+    from slowfast.datasets.loading.batch import Batch, Boxes
 
 METHODS = ("sum", "max")
 DETECTIONS_NAME, GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
@@ -304,7 +306,7 @@ class BoxEvaluator(Evaluator):
         return {"key_frames": len(counted), "videos": len(set(counted))}
 
     def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
-        """Write the predictions, and `detections.csv` and `groundtruth.csv` in AVA's format with the rows that count."""
+        """Write the predictions; in AVA's format also the rows that count: `detections.csv`, `groundtruth.csv`."""
         paths = [path, os.path.join(folder, DETECTIONS_NAME), os.path.join(folder, GROUNDTRUTH_NAME)]
         predictions = self.predictions(meta)
         predictions.save(paths[0])

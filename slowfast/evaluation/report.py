@@ -182,7 +182,7 @@ def write_report(report: Report, folder: str) -> list[str]:
 
 
 def plot_report(report: Report, path: str) -> None:
-    """Draw a report as a PNG: the accuracy after each step, if there are steps, and the confusion matrix or AP by class.
+    """Draw a PNG: the accuracy after each step, if there are steps, and the confusion matrix or the classes.
 
     Raises:
         ValueError: another suffix than .png, or matplotlib is missing.
@@ -266,6 +266,10 @@ def _plot_classes(panel: Any, report: Report) -> None:
     panel.set_xlim(left=0)
     panel.set_ylim(-0.6, len(rows) - 0.4)
     if named:
-        panel.set_yticks(range(len(rows)), [f"{name} ({n})" for name, n in zip(rows["class"], rows["samples"], strict=True)], fontsize=7)
+        panel.set_yticks(
+            range(len(rows)),
+            [f"{name} ({n})" for name, n in zip(rows["class"], rows["samples"], strict=True)],
+            fontsize=7,
+        )
     else:
         panel.set_ylabel("classes, worst to best")

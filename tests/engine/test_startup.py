@@ -100,8 +100,32 @@ def test_a_head_of_other_classes_where_the_file_is_another_models(run_of, tiny_c
         _, report = take_weights(build_model(cfg), cfg, path)
         assert sorted(report.mismatched) == ["head.projection.bias", "head.projection.weight"]
     cfg = tiny_cfg(*given)
-    with pytest.raises(ValueError, match="CHECKPOINT_DROP_MISMATCH"):
+    with pytest.raises(ValueError, match="set MODEL.NUM_CLASSES 5, or TRAIN.CHECKPOINT_EPOCH_RESET"):
         take_weights(build_model(cfg), cfg, path)
+
+
+def test_a_test_with_another_class_count_is_told_the_count(run_of, tiny_cfg):
+    path = run_of("MODEL.NUM_CLASSES", 5)
+    cfg = tiny_cfg("TEST.CHECKPOINT_FILE_PATH", path)
+    with pytest.raises(ValueError, match="set MODEL.NUM_CLASSES 5$"):
+        load_test_weights(build_model(cfg), cfg)
+
+
+def test_resuming_with_other_solver_settings_says_which_value_is_used(run_of, tiny_cfg, caplog):
+    given = ["TRAIN.CHECKPOINT_FILE_PATH", run_of(), "SOLVER.MAX_EPOCH", 5]
+    before = started(tiny_cfg(*given)).optimizer.param_groups[0]
+    caplog.clear()
+    changed = ["SOLVER.BASE_LR", 0.02, "SOLVER.WEIGHT_DECAY", 0.5, "SOLVER.MOMENTUM", 0.8]
+    now = started(tiny_cfg(*given, *changed)).optimizer.param_groups[0]
+    assert (now["weight_decay"], now["momentum"]) == (before["weight_decay"], before["momentum"]) == (0.0, 0.9)
+    applied, kept = caplog.text.split("these stay as in the checkpoint's optimizer: ")
+    assert "SOLVER.BASE_LR 0.02 (was 0.01)" in applied and "SOLVER.MAX_EPOCH 5 (was 2)" in applied
+    assert "SOLVER.MOMENTUM 0.9 (not 0.8), SOLVER.WEIGHT_DECAY 0.0001 (not 0.5)" in kept
+
+
+def test_resuming_with_the_same_settings_is_silent(run_of, tiny_cfg, caplog):
+    started(tiny_cfg("TRAIN.CHECKPOINT_FILE_PATH", run_of("SOLVER.MAX_EPOCH", 5), "SOLVER.MAX_EPOCH", 5))
+    assert "other settings" not in caplog.text
 
 
 @pytest.mark.parametrize("section", ["TRAIN", "TEST"])
