@@ -19,6 +19,14 @@ from fvcore.common.config import CfgNode
 from slowfast.config.defaults import get_cfg
 
 GROUP = "slowfast.projects"
+# Packages of the core that register objects. Imported by name and late: they import the configuration.
+_CORE = ("slowfast.models", "slowfast.datasets", "slowfast.engine.task")
+
+
+def import_core() -> None:
+    """Import the packages that register the core's models, data sets, tasks and losses."""
+    for name in _CORE:
+        import_module(name)
 
 
 def section_owners() -> dict[str, str]:

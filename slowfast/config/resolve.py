@@ -7,7 +7,9 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from slowfast.config.merge import get_key
+from slowfast.config.projects import import_core
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.registry import REGISTRIES
 
 logger = get_logger(__name__)
 
@@ -15,8 +17,8 @@ logger = get_logger(__name__)
 STAGE_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 STEM_STRIDE = 4  # of ResNet and SlowFast, in space
-# Archs whose stem and four stages each halve height and width.
-_HALVING_ARCHS = ("x3d", "r3d")
+# Models whose stem and four stages each halve height and width.
+_HALVING_MODELS = ("X3D", "RegNet")
 
 # Older names of keys and the names that count.
 _RENAMED = {
@@ -29,7 +31,12 @@ _RENAMED = {
 
 
 def num_pathways(cfg: CfgNode) -> int:
-    """Streams of frames the model reads: 2 for the archs of MODEL.MULTI_PATHWAY_ARCH, else 1."""
+    """Return the number of frame streams that the model takes, as stated where it is registered."""
+    import_core()
+    models = REGISTRIES["MODEL.MODEL_NAME"]
+    if cfg.MODEL.MODEL_NAME in models:
+        return models.fact(cfg.MODEL.MODEL_NAME, "num_pathways")
+    # A published name that is not implemented here; its file still loads.
     return 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
 
 
@@ -40,17 +47,17 @@ def stage_entry(table: list, stage: int, pathway: int) -> Any:
 
 
 def feature_strides(cfg: CfgNode) -> set[int]:
-    """Pixels of a clip for one position of the last features, of all pathways; empty where an arch is not known.
+    """Pixels of a clip for one position of the last features, of all pathways; empty for a project's model.
 
     Raises:
         TypeError, IndexError: a table of strides has another form.
     """
-    arch = cfg.MODEL.ARCH
-    if arch in _HALVING_ARCHS:
+    name = cfg.MODEL.MODEL_NAME
+    if name in _HALVING_MODELS:
         return {2**5}
-    if arch == "mvit":
+    if name == "MViT":
         return {cfg.MVIT.PATCH_STRIDE[-1] * prod(strides[-1] for strides in cfg.MVIT.POOL_Q_STRIDE)}
-    if cfg.MODEL.MODEL_NAME not in ("ResNet", "SlowFast"):
+    if name not in ("ResNet", "SlowFast"):
         return set()
     strides = cfg.RESNET.SPATIAL_STRIDES
     return {

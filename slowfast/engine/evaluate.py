@@ -59,8 +59,7 @@ def evaluate(
     }
     recorder.record(stats, "Val", state.epoch)
     text = json.dumps({"epoch": state.epoch, **metrics}, indent=2, sort_keys=True) + "\n"
-    path = os.path.join(state.cfg.OUTPUT_DIR, VAL_RESULTS_NAME)
-    atomic_write(path, lambda stream: stream.write(text.encode()))
+    atomic_write(os.path.join(state.cfg.OUTPUT_DIR, VAL_RESULTS_NAME), text)
     return metrics
 
 

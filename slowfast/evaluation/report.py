@@ -177,7 +177,7 @@ def write_report(report: Report, folder: str) -> list[str]:
         matrix = pandas.DataFrame(report.confusion, index=names, columns=names)
         files["confusion.csv"] = matrix.to_csv(index_label="label", lineterminator="\n")
     for name, text in files.items():
-        atomic_write(os.path.join(os.path.abspath(folder), name), lambda stream, text=text: stream.write(text.encode()))
+        atomic_write(os.path.join(folder, name), text)
     return [os.path.join(folder, name) for name in files]
 
 
@@ -206,7 +206,7 @@ def plot_report(report: Report, path: str) -> None:
     )
     for panel, draw in zip(axes[0], panels, strict=True):
         draw(panel, report)
-    atomic_write(os.path.abspath(path), lambda stream: figure.savefig(stream, format="png", dpi=100))
+    atomic_write(path, lambda stream: figure.savefig(stream, format="png", dpi=100))
     plt.close(figure)
 
 

@@ -22,7 +22,9 @@ def write(tmp_path):
 
 
 def test_overrides_beat_the_file_and_the_file_its_bases(write):
-    write("SOLVER: {BASE_LR: 1.0, MAX_EPOCH: 3, GAMMA: 0.5}\nMODEL: {ARCH: slow}\n", "base/one.yaml")
+    write(
+        "SOLVER: {BASE_LR: 1.0, MAX_EPOCH: 3, GAMMA: 0.5}\nMODEL: {MODEL_NAME: ResNet, ARCH: slow}\n", "base/one.yaml"
+    )
     write("_BASE_: one.yaml\nSOLVER: {BASE_LR: 2.0, MAX_EPOCH: 4}\n", "base/two.yaml")
     path = write("_BASE_: base/two.yaml\nSOLVER:\n  BASE_LR: 3.0\n")
     cfg = load_config(path, ["SOLVER.BASE_LR", "4.0"])
@@ -191,7 +193,7 @@ def test_torchvision_is_read_as_pyav_and_said_once(write, caplog):
 
 def test_defaults_of_lists_fit_the_model_unless_given():
     assert load_config(None).DATA.INPUT_CHANNEL_NUM == [3, 3]
-    assert load_config(None, ["MODEL.ARCH", "slow"]).DATA.INPUT_CHANNEL_NUM == [3]
+    assert load_config(None, ["MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow"]).DATA.INPUT_CHANNEL_NUM == [3]
     cfg = load_config(None, ["RESNET.DEPTH", 18])
     assert cfg.RESNET.NUM_BLOCK_TEMP_KERNEL == [[2], [2], [2], [2]]
     cfg = load_config(None, ["RESNET.DEPTH", 101])

@@ -8,14 +8,26 @@ from pathlib import Path
 import pytest
 
 from slowfast.config import activate_projects, cfg_from_yaml, cfg_to_yaml, load_config
+from slowfast.utils.registry import REGISTRIES
 
 ZEBRA = """
 from fvcore.common.config import CfgNode
 
+from slowfast.engine.task import TASK_REGISTRY, ClipTask
+from slowfast.models import MODEL_REGISTRY
+
 calls = []
+
+class Zebra(ClipTask):
+    pass
+
+def build(cfg):
+    pass
 
 def setup(cfg):
     calls.append("setup")
+    TASK_REGISTRY.register("zebra")(Zebra)
+    MODEL_REGISTRY.register("ZebraNet")(build)
     cfg.ZEBRA = CfgNode({"STRIPES": 7, "COLORS": ["black", "white"], "INNER": {"GAIN": 1.0}})
     cfg.MODEL.SINGLE_PATHWAY_ARCH.append("zebranet")
 
@@ -37,6 +49,8 @@ def install(tmp_path, monkeypatch):
     site = tmp_path / "site"
     monkeypatch.syspath_prepend(str(site))
     before = set(sys.modules)
+    for registry in REGISTRIES.values():  # a module made anew may register its names anew
+        monkeypatch.setattr(registry, "_objects", dict(registry._objects))
 
     def install_project(name: str, source: str, section: str = "") -> None:
         site.mkdir(exist_ok=True)
@@ -79,8 +93,8 @@ def test_section_in_a_file_brings_its_project(zebra, write):
 def test_section_in_a_base_file_or_in_overrides(zebra, write, tmp_path):
     (tmp_path / "base.yaml").write_text("ZEBRA: {STRIPES: 9}\n")
     assert load_config(write("_BASE_: base.yaml\n")).ZEBRA.STRIPES == 9
-    cfg = load_config(None, ["ZEBRA.STRIPES", "3", "MODEL.ARCH", "zebranet"])
-    assert (cfg.ZEBRA.STRIPES, cfg.ZEBRA.COLORS, cfg.MODEL.ARCH) == (3, ["black", "white"], "zebranet")
+    cfg = load_config(None, ["ZEBRA.STRIPES", "3", "MODEL.MODEL_NAME", "ZebraNet"])
+    assert (cfg.ZEBRA.STRIPES, cfg.ZEBRA.COLORS, cfg.DATA.INPUT_CHANNEL_NUM) == (3, ["black", "white"], [3])
 
 
 def test_nothing_is_imported_unasked(zebra, write):
@@ -154,6 +168,8 @@ def test_stored_text_brings_the_project_back(zebra):
 def test_activation_in_another_process(zebra):
     cfg = load_config(None, ["ZEBRA.STRIPES", 2])
     del sys.modules["zebra_project"]
+    for key, name in (("TASK", "zebra"), ("MODEL.MODEL_NAME", "ZebraNet")):
+        del REGISTRIES[key]._objects[name]
     activate_projects(cfg)
     assert sys.modules["zebra_project"].calls == ["setup"]
     assert cfg.ZEBRA.STRIPES == 2
