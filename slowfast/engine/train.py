@@ -1,4 +1,4 @@
-"""Training, from a config to the last checkpoint."""
+"""Training: from a config to the last checkpoint."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ logger = get_logger(__name__)
 
 @alone_in_output_dir
 def train(cfg: Any) -> dict[str, float]:
-    """Train to `SOLVER.MAX_EPOCH`, saving and evaluating on the way; continues the run in `OUTPUT_DIR` if there is one.
+    """Train to `SOLVER.MAX_EPOCH`, with checkpoints and evaluations; resume the run in `OUTPUT_DIR` if there is one.
 
     Returns:
-        The metrics of the last evaluation.
+        Metrics of the last evaluation.
 
     Raises:
-        TrainingInterrupted: a SIGTERM or Ctrl-C came; everything needed to go on is saved.
+        TrainingInterrupted: stopped by SIGTERM or Ctrl-C; a checkpoint was saved.
         NonFiniteError: the loss became NaN or infinite.
-        CompileError: `MODEL.COMPILE`, and PyTorch's compiler failed.
-        OSError: `OUTPUT_DIR` cannot be written, the disk is full, or a loader's worker process died.
-        ValueError: a mistake in the config, the data list or a checkpoint; another job works in `OUTPUT_DIR`; or the
-            processes of this one were not started alike.
+        CompileError: PyTorch's compiler failed (`MODEL.COMPILE`).
+        OSError: `OUTPUT_DIR` cannot be written, the disk is full, or a loader worker died.
+        ValueError: a mistake in the config, the data list or a checkpoint; another job runs in `OUTPUT_DIR`; or the
+            processes differ in config, code, data or weights.
         RuntimeError: too many files cannot be read.
     """
     check_consistency(lambda: launch_facts(cfg))
@@ -69,16 +69,16 @@ def train(cfg: Any) -> dict[str, float]:
     except CompileError as error:
         if not stop.requested:
             raise
-        # The signal that asked to stop has ended the compiler's processes too.
+        # The signal also ended the compiler's processes.
         raise TrainingInterrupted(
-            "stopped on request while PyTorch compiled; the same command goes on from the last checkpoint", stop.signum
+            "stopped on request while PyTorch compiled; the same command resumes from the last checkpoint", stop.signum
         ) from error
     finally:
         recorder.close()
 
 
 def start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
-    """What all processes have to have in common before the first batch."""
+    """Return what must be equal in all processes before the first batch."""
     return {
         "epochs, iterations done (OUTPUT_DIR has to be one folder for all hosts)": (state.epoch, state.iteration),
         "batches of an epoch": state.epoch_length,
@@ -89,7 +89,7 @@ def start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
 
 
 def announce(state: TrainState) -> None:
-    """Check the disk and the list to test on, say what is about to happen, warn of what is known to go badly."""
+    """Check the disk and the test list, log model and schedule, warn of small batch norm batches."""
     cfg, model = state.cfg, unwrap(state.model)
     saves = -(-(state.max_epoch - state.epoch) // max(1, cfg.TRAIN.CHECKPOINT_PERIOD))
     if is_main_process():
@@ -108,7 +108,7 @@ def announce(state: TrainState) -> None:
 
 
 def run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest) -> dict[str, float]:
-    """Train epoch by epoch until the last or until asked to stop; returns the metrics of the last evaluation."""
+    """Train epoch by epoch until the last one or a stop request; return the metrics of the last evaluation."""
     hooks = build_hooks(state, recorder)
 
     def measure() -> dict[str, float]:
@@ -122,7 +122,7 @@ def run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, st
         hook.before_run(state)
     try:
         if evaluation_is_missing(state):
-            logger.info("the evaluation after epoch %d was cut off, and comes first", state.epoch)
+            logger.info("the evaluation after epoch %d was interrupted, and is done first", state.epoch)
             metrics = measure()
         while not stop.agreed(state.device):
             if state.epoch >= state.max_epoch:
@@ -137,10 +137,10 @@ def run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, st
 
 
 def finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """Do what is due after an epoch, in this order: norm statistics, checkpoint, evaluation by `measure`.
+    """Do what is due after an epoch, in this order: batch norm statistics, checkpoint, evaluation by `measure`.
 
     Returns:
-        The metrics, empty if no evaluation was due.
+        The metrics; empty if no evaluation was due.
     """
     stages = multigrid.stages_of(state.run_cfg)
     save_due = is_due(state, state.cfg.TRAIN.CHECKPOINT_PERIOD) or any(state.epoch == stage.end for stage in stages)
@@ -153,7 +153,7 @@ def finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) -> 
 
 
 def evaluation_is_due(state: TrainState) -> bool:
-    """Whether the epochs that are done end with an evaluation."""
+    """Return True if an evaluation follows the last completed epoch."""
     stages = multigrid.stages_of(state.run_cfg)
     if stages:
         return multigrid.evaluation_due(stages, state.epoch, state.cfg.MULTIGRID.EVAL_FREQ)
@@ -161,7 +161,7 @@ def evaluation_is_due(state: TrainState) -> bool:
 
 
 def evaluation_is_missing(state: TrainState) -> bool:
-    """Whether the run was ended during the evaluation that its last checkpoint is followed by; all processes ask."""
+    """Return True if the run was stopped during the evaluation after its last checkpoint; every process calls it."""
     cfg = state.cfg
     ours = cfg.TRAIN.AUTO_RESUME and os.path.exists(checkpoint_path(cfg.OUTPUT_DIR, state.epoch))
     at_end = state.epoch > 0 and state.iteration == 0 and evaluation_is_due(state)
@@ -169,18 +169,18 @@ def evaluation_is_missing(state: TrainState) -> bool:
 
 
 def is_due(state: TrainState, period: int) -> bool:
-    """Whether something done every `period` epochs, and after the last one, is due (0: after the last one only)."""
+    """Return True if something done every `period` epochs and after the last one is due (0: the last one only)."""
     return state.epoch == state.max_epoch or (period > 0 and state.epoch % period == 0)
 
 
 def settle_norms(state: TrainState) -> None:
-    """Make norm statistics fit to evaluate with: measured anew if configured, the same in all processes."""
+    """Prepare batch norm statistics for evaluation: recomputed if configured, and equal in all processes."""
     cfg = state.cfg
     if not cfg.BN.USE_PRECISE_STATS:
         for model in state.models:
             average_norm_buffers(model)
         return
-    # The coming epoch's batches, as they are in train mode; reading them changes nothing.
+    # Batches of the coming epoch with training augmentation; reading them does not advance training.
     count = min(cfg.BN.NUM_BATCHES_PRECISE, len(state.loader))
     batches = epoch_batches(state.loader, state.epoch, 0, count)
     with autocast(state.device, state.optim_step.autocast_dtype):
@@ -188,7 +188,7 @@ def settle_norms(state: TrainState) -> None:
 
 
 def save(state: TrainState) -> str:
-    """Write the state's checkpoint (the main process does, the others wait) and return its path."""
+    """Write a checkpoint in the main process, while the others wait; return its path."""
     path = checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch, state.iteration)
     for model in state.models:
         average_norm_buffers(model)

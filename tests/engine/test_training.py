@@ -123,7 +123,7 @@ def test_starting_from_a_file(tiny_cfg, tmp_path, caplog):
     train(tiny_cfg(*start, "TRAIN.CHECKPOINT_EPOCH_RESET", True))
     assert [file.epoch for file in find_checkpoints(str(tmp_path / "third"))] == [1, 2]
     start[-1] = str(tmp_path / "fourth")
-    with pytest.raises(ValueError, match="DROP_MISMATCH"):
+    with pytest.raises(ValueError, match="set MODEL.NUM_CLASSES 2"):
         train(tiny_cfg(*start, "MODEL.NUM_CLASSES", 3))
     train(tiny_cfg(*start, "MODEL.NUM_CLASSES", 3, "TRAIN.CHECKPOINT_DROP_MISMATCH", True))
     assert [file.epoch for file in find_checkpoints(str(tmp_path / "fourth"))] == [1, 2]
@@ -301,7 +301,7 @@ def test_a_run_of_another_task_is_continued_loudly(tiny_cfg, monkeypatch, caplog
     train(tiny_cfg("SOLVER.MAX_EPOCH", 1))
     monkeypatch.setitem(TASK_REGISTRY._objects, "other", ClipTask)
     train(tiny_cfg("TASK", "other"))
-    assert "is of a run with TASK '', and goes on with TASK 'other'" in caplog.text
+    assert "is of a run with TASK '', and is resumed with TASK 'other'" in caplog.text
 
 
 def test_memory_format_changes_the_layout_and_no_result(tiny_cfg):

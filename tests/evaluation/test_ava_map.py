@@ -186,8 +186,8 @@ def test_mistakes_are_named(change, message):
 @pytest.mark.parametrize(
     "columns, message",
     [
-        (([("v", 1)], [0, 0], [UNIT], [1, 1]), "equally long"),
-        (([("v", 1)], [0, 0], [UNIT, UNIT], [1, 1], [0.5]), "equally long"),
+        (([("v", 1)], [0, 0], [UNIT], [1, 1]), "equal lengths"),
+        (([("v", 1)], [0, 0], [UNIT, UNIT], [1, 1], [0.5]), "equal lengths"),
         (([("v", 1)], [1], [UNIT], [1]), "outside 0 to 0"),
         (([("v", 1), ("v", 1)], [1], [UNIT], [1]), "twice"),
     ],
