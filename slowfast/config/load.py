@@ -67,8 +67,11 @@ def _build(layers: list[Layer], foreign: Sequence[Layer] = ()) -> tuple[CfgNode,
     sections = [name for layer in layers for name in layer.values if name not in cfg]
     names = _project_names(layers)
     for layer in foreign:
-        own = [other for other in layers if other is not layer]
-        check_installed(set(names) - set(_project_names(own)), layer.origin)
+        # What the others name is permitted, and comes last: the order of projects belongs to the model.
+        permitted = _project_names([other for other in layers if other is not layer])
+        stored = _project_names([layer])
+        check_installed(set(stored) - set(permitted), layer.origin)
+        names = [*dict.fromkeys([*stored, *permitted])]
     projects = find_projects(names, sections)
     for project in projects:
         project.setup(cfg)

@@ -1,12 +1,14 @@
 """Settings that follow from others, worked out once after the user's are in."""
 
+import os
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from slowfast.config.merge import get_key
+from slowfast.config.merge import get_key, leaf_keys, set_key
 from slowfast.config.projects import import_core
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.registry import REGISTRIES
@@ -30,6 +32,13 @@ _RENAMED = {
 }
 
 
+# Keys that hold paths, of the core and, by the same endings, of projects. A leading "~" is the user's home folder.
+_PATHS = (
+    *("*_DIR", "*.DIR", "*_PATH", "*_FILE", "*_LISTS", "*.INPUT_VIDEO"),
+    *("DATA.PATH_TO_*", "DATA.PATH_PREFIX", "DATA.IN22k_VAL_IN1K"),
+)
+
+
 def num_pathways(cfg: CfgNode) -> int:
     """Return the number of frame streams that the model takes, as stated where it is registered."""
     import_core()
@@ -38,6 +47,12 @@ def num_pathways(cfg: CfgNode) -> int:
         return models.fact(cfg.MODEL.MODEL_NAME, "num_pathways")
     # A published name that is not implemented here; its file still loads.
     return 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
+
+
+def _expand_home(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_expand_home(item) for item in value]
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def stage_entry(table: list, stage: int, pathway: int) -> Any:
@@ -67,11 +82,13 @@ def feature_strides(cfg: CfgNode) -> set[int]:
 
 
 def resolve(cfg: CfgNode, given: set[str]) -> None:
-    """Changes `cfg` in place; the keys in `given`, full names that the user set, stay as they are."""
+    """Work out in place the values that follow from others, except those of the keys in `given`, which the user set."""
+    for key in leaf_keys(cfg):
+        if any(fnmatchcase(key, pattern) for pattern in _PATHS):
+            set_key(cfg, key, _expand_home(get_key(cfg, key)))
     for old, new in _RENAMED.items():
         if old in given and new not in given:
-            *sections, name = new.split(".")
-            (cfg[sections[0]] if sections else cfg)[name] = get_key(cfg, old)
+            set_key(cfg, new, get_key(cfg, old))
     if cfg.DATA.DECODING_BACKEND == "torchvision":
         # A warning, since this is often said before anybody has set up the log.
         logger.warning("DATA.DECODING_BACKEND torchvision is read as pyav, which decodes the same files.")

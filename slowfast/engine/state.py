@@ -209,8 +209,8 @@ def restore_progress(state: TrainState, saved: dict[str, Any], source: str) -> N
         raise ValueError(
             f"the optimizer in {source} does not fit this config ({error}). Undo the change of the trained parameters "
             "or of the optimizer (MODEL.FREEZE_STAGES, SOLVER.LAYER_DECAY, SOLVER.OPTIMIZING_METHOD ...), or start "
-            f"another run from its weights: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} and TRAIN.CHECKPOINT_EPOCH_RESET "
-            "True"
+            f"another run from its weights: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} and "
+            "TRAIN.CHECKPOINT_EPOCH_RESET True"
         ) from error
     if saved.get("scaler_state") and state.optim_step.scaler.is_enabled():
         state.optim_step.scaler.load_state_dict(saved["scaler_state"])

@@ -111,8 +111,8 @@ def _renamed(numbers: list[int], names: Mapping[int, str], some: bool) -> list[s
     """Return the name of each class; `some`: there may be names of classes that are not measured."""
     missing = [number for number in numbers if number not in names]
     if missing or (len(names) > len(numbers) and not some):
-        lacking = f"; class {missing[0]} has no name" if missing else ""
-        raise ValueError(f"there are {len(names)} class names for predictions of {len(numbers)} classes{lacking}")
+        lacking = f"; class number {missing[0]} has none" if missing else ""
+        raise ValueError(f"there are {len(names)} class names for {len(numbers)} classes{lacking}. Give one name a class")
     return [names[number] for number in numbers]
 
 

@@ -153,7 +153,7 @@ def test_key_written_twice_is_reported(write, caplog):
     ("overrides", "message"),
     [
         (["SOLVER.BASE_LR"], r"pairs KEY VALUE, got 1 items: SOLVER\.BASE_LR"),
-        (["SOLVER.BASE_LR=1"], r"KEY VALUE rather than KEY=VALUE"),
+        (["SOLVER.BASE_LR=1"], r"Write: SOLVER.BASE_LR 1"),
         ([1, 2], r"the key 1 is no text"),
         (["_BASE_", "a.yaml"], r"_BASE_ works inside a config file only"),
         (
@@ -211,3 +211,46 @@ def test_nearest_keys():
     assert nearest_keys("TEST.MEAN", known) == ["DATA.MEAN"]
     assert nearest_keys("SOLVER.BETA", known, count=2) == ["SOLVER.BETAS", "SOLVER.BASE_LR"]
     assert nearest_keys("x", []) == []
+
+
+@pytest.mark.parametrize("more", [[], ["SOLVER.MAX_EPOCH=3"]])
+def test_key_and_value_in_one_word(more):
+    with pytest.raises(ValueError, match="Write: SOLVER.BASE_LR 0.1"):
+        load_config(None, ["SOLVER.BASE_LR=0.1", *more])
+
+
+def test_home_folder_in_paths(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    cfg = load_config(
+        None,
+        [
+            *(
+                "OUTPUT_DIR",
+                "~/out",
+                "DATA.PATH_TO_DATA_DIR",
+                "~/data",
+                "DATA.PATH_PREFIX",
+                "~",
+                "AVA.FRAME_DIR",
+                "~/f",
+            ),
+            *("TRAIN.CHECKPOINT_FILE_PATH", "~/w.pyth", "TEST.CHECKPOINT_FILE_PATH", "zoo://x3d_s"),
+            *("AVA.TRAIN_LISTS", ["~/a.csv", "b.csv"], "DATA.PATH_LABEL_SEPARATOR", "~"),
+        ],
+    )
+    assert (cfg.OUTPUT_DIR, cfg.DATA.PATH_TO_DATA_DIR, cfg.DATA.PATH_PREFIX) == (
+        "/home/me/out",
+        "/home/me/data",
+        "/home/me",
+    )
+    assert (cfg.TRAIN.CHECKPOINT_FILE_PATH, cfg.TEST.CHECKPOINT_FILE_PATH) == ("/home/me/w.pyth", "zoo://x3d_s")
+    assert (cfg.AVA.FRAME_DIR, cfg.AVA.TRAIN_LISTS) == ("/home/me/f", ["/home/me/a.csv", "b.csv"])
+    assert cfg.DATA.PATH_LABEL_SEPARATOR == "~"
+    assert load_config(None, ["LOGS.DIR", "~/logs"]).OUTPUT_DIR == "/home/me/logs"
+
+
+def test_warm_up_from_above_is_said(caplog):
+    load_config(None, ["SOLVER.BASE_LR", 0.003])
+    assert not caplog.records
+    load_config(None, ["SOLVER.BASE_LR", 0.003, "SOLVER.WARMUP_EPOCHS", 1])
+    assert "WARMUP_START_LR 0.01" in caplog.text and "BASE_LR 0.003" in caplog.text

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from slowfast.config import activate_projects, cfg_from_yaml, cfg_to_yaml, load_config
+from slowfast.config import (
+    activate_projects,
+    add_adapter,
+    cfg_from_yaml,
+    cfg_to_yaml,
+    get_cfg,
+    load_config,
+    remove_adapter,
+)
+from slowfast.models import build_model
 from slowfast.utils.registry import REGISTRIES
 
 ZEBRA = """
@@ -180,3 +189,68 @@ def test_unbuilt_keys_of_the_core_are_listed_beside_a_project(zebra, caplog):
         load_config(None, ["ZEBRA.STRIPES", 2, "MASK.ENABLE", True])
     assert "MASK.ENABLE" in caplog.text
     assert "ZEBRA" not in caplog.text
+
+
+TOY = """
+from fvcore.common.config import CfgNode
+
+from slowfast.config import add_adapter, set_task
+from slowfast.models import MODEL_ADAPTERS
+
+def setup(cfg):
+    cfg.{NAME} = CfgNode({{"ENABLE": True, "TASK": ""}})
+    MODEL_ADAPTERS.register("{name}")(adapt)
+
+def adapt(model, cfg):
+    model.adapted = [*getattr(model, "adapted", []), "{name}"]
+    return model
+
+def resolve(cfg):
+    cfg.SOLVER.BASE_LR = {rate}
+    if cfg.{NAME}.ENABLE:
+        add_adapter(cfg, "{name}")
+    if cfg.{NAME}.TASK:
+        set_task(cfg, cfg.{NAME}.TASK, "{NAME}.TASK")
+"""
+
+
+@pytest.fixture
+def toys(install):
+    """Two projects whose order counts: both adapt the model, and set the learning rate."""
+    install("toy_a", TOY.format(name="a", NAME="TOY_A", rate="cfg.SOLVER.BASE_LR * 2"))
+    install("toy_b", TOY.format(name="b", NAME="TOY_B", rate="cfg.SOLVER.BASE_LR + 1"))
+
+
+def test_projects_keep_their_order_and_all_adapt_the_model(toys, tiny_cfg):
+    for names, adapted, rate in ((["toy_a", "toy_b"], ["a", "b"], 3.0), (["toy_b", "toy_a"], ["b", "a"], 4.0)):
+        cfg = tiny_cfg("PROJECTS", names, "SOLVER.BASE_LR", 1.0)
+        assert (cfg.PROJECTS, cfg.MODEL.ADAPTER, cfg.SOLVER.BASE_LR) == (names, "+".join(adapted), rate)
+        assert build_model(cfg).adapted == adapted
+    assert tiny_cfg("PROJECTS", ["toy_a", "toy_b"], "TOY_A.ENABLE", False).MODEL.ADAPTER == "b"
+    with pytest.raises(ValueError, match="MODEL.ADAPTER is 'c'"):
+        tiny_cfg("PROJECTS", ["toy_a"], "MODEL.ADAPTER", "c")
+
+
+def test_stored_settings_bring_their_projects_in_order(toys, tiny_cfg):
+    cfg = tiny_cfg("PROJECTS", ["toy_b", "toy_a"])
+    for permitted in (["toy_a", "toy_b"], ["toy_b", "toy_a"]):
+        again = cfg_from_yaml(cfg_to_yaml(cfg), overrides=["PROJECTS", permitted], foreign=True)
+        assert (again.PROJECTS, again.MODEL.ADAPTER) == (["toy_b", "toy_a"], "b+a")
+    with pytest.raises(ValueError, match="toy_b"):
+        cfg_from_yaml(cfg_to_yaml(cfg), overrides=["PROJECTS", ["toy_a"]], foreign=True)
+
+
+def test_a_run_has_one_task(toys):
+    settings = ["PROJECTS", ["toy_a", "toy_b"], "TOY_A.TASK", "clip"]
+    assert load_config(None, settings).TASK == "clip"
+    with pytest.raises(ValueError, match="TASK is 'clip', but TOY_B.TASK sets it to 'other'"):
+        load_config(None, [*settings, "TOY_B.TASK", "other"])
+
+
+def test_an_adapter_is_taken_out_by_its_name():
+    cfg = get_cfg()
+    for name in ("a", "b", "a"):
+        add_adapter(cfg, name)
+    assert cfg.MODEL.ADAPTER == "a+b"
+    remove_adapter(cfg, "a")
+    assert cfg.MODEL.ADAPTER == "b"

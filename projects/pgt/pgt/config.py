@@ -7,6 +7,7 @@ from fvcore.common.config import CfgNode
 from pgt import mgrid
 from pgt.attention_memory import TOKEN_MODELS, validate_memory
 from pgt.plan import StepPlan, per_pathway
+from slowfast.config import add_adapter, remove_adapter, set_task
 
 CACHES = ("last", "max", "avg")
 ENSEMBLES = ("sum", "max", "last")
@@ -83,13 +84,15 @@ def resolve(cfg: CfgNode) -> None:
     """Settings that follow from the section: task, model adapter, lists per pathway, frames of the slow pathway."""
     if not cfg.PGT.ENABLE:
         if cfg.TASK == NAME:  # a saved configuration with the section switched off again
-            cfg.TASK, cfg.MODEL.ADAPTER, cfg.SLOWFAST.SLOW_INDICES = "", "", []
+            cfg.TASK, cfg.SLOWFAST.SLOW_INDICES = "", []
+            remove_adapter(cfg, NAME)
             cfg.DATA.TRAIN_NUM_FRAMES = []
             cfg.AVA.FRAMES_AFTER_KEY, cfg.AVA.BOX_FRAMES = -1, []
         return
     _reject_published_traps(cfg)
     plan = StepPlan.from_config(cfg)
-    cfg.TASK = cfg.MODEL.ADAPTER = NAME
+    set_task(cfg, NAME, "PGT.ENABLE True")
+    add_adapter(cfg, NAME)
     cfg.PGT.TPOOL_SIZE = per_pathway(cfg.PGT.TPOOL_SIZE, plan.num_pathways, "PGT.TPOOL_SIZE")
     cfg.PGT.MGRID_STEP_LEN = mgrid.step_lengths(cfg.PGT.MGRID_STEP_LEN, plan.num_pathways)
     cfg.DATA.TRAIN_NUM_FRAMES = _train_lengths(cfg, plan)

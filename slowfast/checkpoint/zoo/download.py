@@ -38,8 +38,8 @@ def download(url: str, target: Path, known: FileDigest, name: str) -> None:
     """Download a file to `target`; if it is there, only verify it.
 
     The bytes are written to `target.part`, where a later call resumes. The file is moved to `target` once it is
-    complete and verified. Its size and SHA-256 are recorded beside it, so that later damage is found even if they were unknown.
-    One process of several downloads, and the others wait.
+    complete and verified. Its size and SHA-256 are recorded beside it, so that later damage is found even if they
+    were unknown. One process of several downloads, and the others wait.
 
     Args:
         known: size and SHA-256, if known.

@@ -294,6 +294,13 @@ def _views(cfg: CfgNode) -> None:
 
 def _schedule(cfg: CfgNode) -> None:
     solver = cfg.SOLVER
+    if cfg.TRAIN.ENABLE and solver.WARMUP_EPOCHS > 0 and solver.WARMUP_START_LR > solver.BASE_LR:
+        logger.warning(
+            "SOLVER.WARMUP_START_LR %g is above BASE_LR %g: the warm-up lowers the learning rate. Set WARMUP_START_LR "
+            "below BASE_LR, or WARMUP_EPOCHS 0.",
+            solver.WARMUP_START_LR,
+            solver.BASE_LR,
+        )
     if solver.LR_POLICY != "steps_with_relative_lrs":
         return
     steps, rates = solver.STEPS, solver.LRS
