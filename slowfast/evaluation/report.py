@@ -112,7 +112,9 @@ def _renamed(numbers: list[int], names: Mapping[int, str], some: bool) -> list[s
     missing = [number for number in numbers if number not in names]
     if missing or (len(names) > len(numbers) and not some):
         lacking = f"; class number {missing[0]} has none" if missing else ""
-        raise ValueError(f"there are {len(names)} class names for {len(numbers)} classes{lacking}. Give one name a class")
+        raise ValueError(
+            f"there are {len(names)} class names for {len(numbers)} classes{lacking}. Give one name a class"
+        )
     return [names[number] for number in numbers]
 
 

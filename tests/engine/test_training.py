@@ -250,7 +250,7 @@ def test_scores_are_saved_before_metrics_are_computed(tiny_cfg, monkeypatch):
         raise RuntimeError("metrics failed")
 
     monkeypatch.setattr(ClassificationPredictions, "metrics", fail)
-    cfg = tiny_cfg("TEST.SAVE_RESULTS_PATH", "scores.npz")
+    cfg = tiny_cfg("TEST.SAVE_RESULTS_PATH", "scores.npz", "TEST.ALLOW_RANDOM_WEIGHTS", True)
     with pytest.raises(RuntimeError, match="metrics failed"):
         run_test(cfg)
     assert np.load(Path(cfg.OUTPUT_DIR) / "scores.npz")["scores"].shape == (4, 2)
