@@ -16,8 +16,8 @@ from pathlib import Path
 
 from slowfast.checkpoint.formats.tensor_file import write_tensor_file
 from slowfast.checkpoint.io import load_checkpoint
+from slowfast.checkpoint.zoo.download import digest_of, recorded_digest
 from slowfast.checkpoint.zoo.entries import all_entries, cache_folder, fetch, find_entry, verify
-from slowfast.checkpoint.zoo.file_digest import digest_of, recorded_digest
 from slowfast.checkpoint.zoo.page import figures, fill_page
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 from slowfast.runtime.logging import setup_logging

@@ -46,7 +46,7 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
     for batch in epoch_batches(state.loader, state.epoch, state.iteration, state.epoch_length):
         started = time.perf_counter()
         set_lr(state.optimizer, lr_scale(cfg) * lr_at(cfg.SOLVER, state.progress))
-        state.optim_step.where = describe_position(state, batch)
+        state.optim_step.where = _describe_position(state, batch)
         batch = batch.to(state.device)
         if mixing is not None:
             batch = mixing(batch, state.epoch, state.iteration)
@@ -73,7 +73,7 @@ def epoch_batches(loader: DataLoader, epoch: int, start: int, stop: int) -> Iter
     yield from itertools.islice(loader, stop - start)
 
 
-def describe_position(state: TrainState, batch: Batch) -> str:
+def _describe_position(state: TrainState, batch: Batch) -> str:
     """Return epoch, iteration, learning rate and videos of a batch, for an error message."""
     return (
         f"in epoch {state.epoch + 1}/{state.max_epoch}, iteration {state.iteration + 1}/{state.epoch_length}, "

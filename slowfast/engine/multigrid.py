@@ -84,7 +84,7 @@ def long_cycle(
     return stages
 
 
-def learning_rate_steps(stages: Sequence[Stage], gamma: float) -> tuple[list[int], list[float]]:
+def _learning_rate_steps(stages: Sequence[Stage], gamma: float) -> tuple[list[int], list[float]]:
     """Return the epochs at which a learning rate begins, and each rate relative to the base rate.
 
     The rate is proportional to the batch size (Goyal et al. 2017) and is multiplied by `gamma` at each step. The last
@@ -96,14 +96,14 @@ def learning_rate_steps(stages: Sequence[Stage], gamma: float) -> tuple[list[int
     return begins, [*rates[:-1], rates[-2], rates[-1]]
 
 
-def stage_at(stages: Sequence[Stage], epoch: int) -> Stage:
+def _stage_at(stages: Sequence[Stage], epoch: int) -> Stage:
     """Return the stage of an epoch, counted from 0."""
     return next((stage for stage in stages if epoch < stage.end), stages[-1])
 
 
 def evaluation_due(stages: Sequence[Stage], done: int, evaluations: int) -> bool:
     """Return True if an evaluation follows epoch `done`: at the end of a stage, and about `evaluations` times in it."""
-    stage = stage_at(stages, done - 1)
+    stage = _stage_at(stages, done - 1)
     period = max((stage.end - stage.start) // evaluations + 1, 1)
     return (stage.end - done) % period == 0
 
@@ -166,9 +166,9 @@ def epoch_config(cfg: Any, epoch: int) -> Any:
     if stages:  # position embeddings keep their size when clips change
         cfg.MODEL.POSITIONS_FOR = cfg.MODEL.POSITIONS_FOR or [options.DEFAULT_T, options.DEFAULT_S]
     if stages:
-        solver.STEPS, solver.LRS = learning_rate_steps(stages, solver.GAMMA)
+        solver.STEPS, solver.LRS = _learning_rate_steps(stages, solver.GAMMA)
         solver.MAX_EPOCH = stages[-1].end
-        _set_stage(cfg, stage_at(stages, epoch))
+        _set_stage(cfg, _stage_at(stages, epoch))
     else:
         solver.STEPS = [int(step * options.EPOCH_FACTOR) for step in solver.STEPS]
         solver.MAX_EPOCH = int(solver.MAX_EPOCH * options.EPOCH_FACTOR)

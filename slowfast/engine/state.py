@@ -180,7 +180,7 @@ _IN_OPTIMIZER_STATE = (
 )
 
 
-def describe_solver_change(before: dict[str, Any], cfg: Any) -> str:
+def _describe_solver_change(before: dict[str, Any], cfg: Any) -> str:
     """Describe which SOLVER settings differ from those of a checkpoint, and which value is used; "" if none does.
 
     Args:
@@ -200,7 +200,7 @@ def describe_solver_change(before: dict[str, Any], cfg: Any) -> str:
 
 def restore_progress(state: TrainState, saved: dict[str, Any], source: str) -> None:
     """Restore all but the weights: optimizer, scaler, averaged weights, random states and the place in the epoch."""
-    change = describe_solver_change(saved_settings(saved), state.run_cfg)
+    change = _describe_solver_change(saved_settings(saved), state.run_cfg)
     if change and is_main_process():
         logger.warning("resuming %s with other settings; %s", source, change)
     try:

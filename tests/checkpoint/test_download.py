@@ -9,8 +9,7 @@ import time
 import pytest
 
 from slowfast.checkpoint.zoo import download as module
-from slowfast.checkpoint.zoo.download import DownloadError, download
-from slowfast.checkpoint.zoo.file_digest import FileDigest, recorded_digest
+from slowfast.checkpoint.zoo.download import DownloadError, FileDigest, download, recorded_digest
 
 NOTHING = FileDigest()
 

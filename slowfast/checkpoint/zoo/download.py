@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import http.client
 import json
 import os
@@ -13,15 +15,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from slowfast.checkpoint.zoo.file_digest import FileDigest, beside, difference, record_digest, recorded_digest
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.files import file_lock
+from slowfast.utils.files import atomic_write_local, file_lock
 
 logger = get_logger(__name__)
 
-TIMEOUT_S = 30  # without a byte
-ATTEMPTS = 5  # in a row that bring nothing new
-PAUSE_S = 1.0  # before the second of them, doubled for each further one
+TIMEOUT_S = 30  # without receiving a byte
+ATTEMPTS = 5  # in a row without new bytes
+PAUSE_S = 1.0  # before the second attempt, doubled for each further one
 _CHUNK = 1 << 18
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
@@ -32,6 +33,53 @@ class DownloadError(OSError):
 
 class _BrokenOff(Exception):
     """The connection ended early; the received bytes are kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FileDigest:
+    """Size in bytes and SHA-256 (hexadecimal) of a file; 0 and "" if unknown."""
+
+    size: int = 0
+    sha256: str = ""
+
+
+def digest_of(path: Path) -> FileDigest:
+    """Compute size and SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return FileDigest(path.stat().st_size, digest.hexdigest())
+
+
+def difference(path: Path, known: FileDigest) -> str | None:
+    """Describe how a file differs from the known size and SHA-256; None if it does not."""
+    size = path.stat().st_size
+    if known.size and size != known.size:
+        return f"its size is {size} bytes, and should be {known.size}"
+    if known.sha256:
+        found = digest_of(path).sha256
+        if found != known.sha256:
+            return f"its SHA-256 is {found}, and should be {known.sha256}"
+    return None
+
+
+def recorded_digest(path: Path) -> FileDigest:
+    """Return the digest recorded beside a file; an unknown one if there is none or it cannot be read."""
+    try:
+        return FileDigest(**json.loads(beside(path, ".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return FileDigest()
+
+
+def record_digest(path: Path) -> None:
+    """Record the digest of a file beside it."""
+    atomic_write_local(beside(path, ".json"), json.dumps(dataclasses.asdict(digest_of(path))) + "\n")
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Return `path` with `ending` added to its name."""
+    return path.with_name(path.name + ending)
 
 
 def download(url: str, target: Path, known: FileDigest, name: str) -> None:

@@ -17,8 +17,7 @@ from typing import Any
 
 from iopath.common.file_io import PathHandler, g_pathmgr
 
-from slowfast.checkpoint.zoo.download import download
-from slowfast.checkpoint.zoo.file_digest import FileDigest, difference, recorded_digest
+from slowfast.checkpoint.zoo.download import FileDigest, difference, download, recorded_digest
 from slowfast.config import get_cfg
 from slowfast.config.projects import import_project, section_owners
 from slowfast.runtime.logging import get_logger
@@ -182,7 +181,7 @@ def local_path(path: str) -> str:
     return g_pathmgr.get_local_path(path) if "://" in path else path
 
 
-class ZooPathHandler(PathHandler):
+class _ZooPathHandler(PathHandler):
     """Handler of `zoo://NAME` for iopath's path manager; read-only."""
 
     def _get_supported_prefixes(self) -> list[str]:
@@ -204,4 +203,4 @@ class ZooPathHandler(PathHandler):
         return self._exists(path)
 
 
-g_pathmgr.register_handler(ZooPathHandler(), allow_override=True)
+g_pathmgr.register_handler(_ZooPathHandler(), allow_override=True)
