@@ -1,7 +1,4 @@
-"""Data sets by name, and the loader that feeds a process with their batches.
-
-A data set in one line, for the log of a run.
-"""
+"""Build data sets by name, and the loaders of their batches."""
 
 from __future__ import annotations
 
@@ -9,9 +6,10 @@ import multiprocessing
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from slowfast.datasets.ava.dataset import AVA
+from slowfast.datasets.base import ClipDataset, check_split
 from slowfast.datasets.charades import Charades
 from slowfast.datasets.kinetics import Kinetics
 from slowfast.datasets.loading.batch import collate
@@ -24,12 +22,10 @@ from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import seed_all
 from slowfast.utils.errors import nearest_multiples
 from slowfast.utils.registry import Registry
-from slowfast.utils.rng import SPLITS
 
 logger = get_logger(__name__)
 
-# A class(cfg, split) a name; see `Kinetics` for what it offers. One whose batches have boxes has `has_boxes = True`,
-# one whose videos have any number of labels `multi_label = True`.
+# Subclasses of `ClipDataset`, called as class(cfg, split).
 DATASET_REGISTRY = Registry("TRAIN.DATASET (or TEST.DATASET)")
 DATASET_REGISTRY.register("kinetics")(Kinetics)
 DATASET_REGISTRY.register("charades")(Charades)
@@ -37,33 +33,37 @@ DATASET_REGISTRY.register("ssv2")(SSv2)
 DATASET_REGISTRY.register("ava")(AVA)
 
 
-def build_dataset(cfg: Any, split: str) -> Dataset:
-    """The data set `TRAIN.DATASET` (train, val) or `TEST.DATASET` (test).
+def build_dataset(cfg: Any, split: str) -> ClipDataset:
+    """Build the data set `TRAIN.DATASET` (train, val) or `TEST.DATASET` (test).
 
     Raises:
-        ValueError: no such split, no data set of that name, one without boxes under DETECTION.ENABLE, or one of as
-            many labels as DATA.MULTI_LABEL does not say; and what the data set raises.
+        ValueError: the split or the name does not exist; the class does not derive from `ClipDataset`; its kind of
+            labels does not fit DETECTION.ENABLE, DATA.MULTI_LABEL, the loss or the head; and what the class raises.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    check_split(split)
     key = "TEST.DATASET" if split == "test" else "TRAIN.DATASET"
     name = cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET
     dataset = DATASET_REGISTRY.get(name.lower())
-    if cfg.DETECTION.ENABLE and not getattr(dataset, "has_boxes", False):
+    if not (isinstance(dataset, type) and issubclass(dataset, ClipDataset)):
+        raise ValueError(
+            f"{key} {name} is {dataset!r}, which is not a data set: derive it from slowfast.datasets.VideoDataset "
+            "(clips of videos) or ClipDataset"
+        )
+    if cfg.DETECTION.ENABLE and dataset.label_kind != "boxes":
         raise ValueError(
             f"{key} {name} has no boxes, but the model scores boxes (DETECTION.ENABLE True); set DETECTION.ENABLE "
             "False to score whole clips"
         )
     if not cfg.DETECTION.ENABLE:
-        _check_labels(cfg, key, name, getattr(dataset, "multi_label", False))
+        _check_labels(cfg, key, name, dataset.label_kind == "multi")
     built = dataset(cfg, split)
-    source = getattr(built, "source", "")
-    logger.info("%s: %s%s", split, describe(built, cfg.MODEL.NUM_CLASSES), f" ({source})" if source else "")
+    source = f" ({built.info.source})" if built.info.source else ""
+    logger.info("%s: %s%s", split, built.summary(cfg.MODEL.NUM_CLASSES), source)
     return built
 
 
 def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
-    """Settings, loss and head are for as many labels a video as the data set has; a model alone may be given any."""
+    """Check settings, loss and head against the data set's labels per video."""
     if multi_label and not cfg.DATA.MULTI_LABEL:
         raise ValueError(
             f"{key} {name} has any number of labels a video, but DATA.MULTI_LABEL is False; set it to True, with "
@@ -115,7 +115,7 @@ def _share_of(cfg: Any, section: str) -> int:
     return size // processes
 
 
-def build_loader(cfg: Any, split: str, former: Dataset | None = None) -> DataLoader:
+def build_loader(cfg: Any, split: str, former: ClipDataset | None = None) -> DataLoader:
     """Loader of `Batch`es for this process.
 
     With `former`, a data set of the same split under settings that make other clips, its videos are not listed and
@@ -129,7 +129,7 @@ def build_loader(cfg: Any, split: str, former: Dataset | None = None) -> DataLoa
     Raises:
         ValueError: a batch size no process can fill; and what `build_dataset` raises.
     """
-    dataset = former.reshaped(cfg) if hasattr(former, "reshaped") else build_dataset(cfg, split)
+    dataset = build_dataset(cfg, split) if former is None else former.reshaped(cfg)
     workers = cfg.DATA_LOADER.NUM_WORKERS
     if split == "train":
         sampler = train_sampler(cfg, len(dataset))
@@ -143,7 +143,7 @@ def build_loader(cfg: Any, split: str, former: Dataset | None = None) -> DataLoa
             get_rank(),
             get_world_size(),
             workers=workers,
-            groups=getattr(dataset, "batch_groups", None),
+            groups=dataset.batch_groups,
         )
     return DataLoader(
         dataset,
@@ -169,41 +169,3 @@ def _context(cfg: Any) -> multiprocessing.context.BaseContext | None:
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)  # workers are the parallelizm; more threads each would fight for the cores
     seed_all(torch.initial_seed() % 2**32)
-
-
-def describe(dataset: Any, num_classes: int | None = None) -> str:
-    """What a data set holds, from what it has read anyway: videos, views, classes, key frames and boxes.
-
-    Args:
-        dataset: any that has a length; of `num_videos`, `view_plan`, `labels`, or, with boxes, `key_frames`,
-            `box_counts` and `num_labels`, whatever it has is told.
-        num_classes: of the model, if known.
-    """
-    parts = [f"{len(dataset)} samples"]
-    videos, views = getattr(dataset, "num_videos", None), getattr(dataset, "view_plan", "")
-    if getattr(dataset, "has_boxes", False):
-        names = {name for name, _ in dataset.key_frames}
-        parts = [f"{len(dataset.key_frames)} key frames of {len(names)} videos", f"{sum(dataset.box_counts)} boxes"]
-        if hasattr(dataset, "num_labels"):
-            parts[-1] += f" with {dataset.num_labels} labels"
-    elif videos is not None:
-        parts = [f"{videos} videos", *([views] if views else [])]
-    seen = classes_seen(dataset)
-    if seen is not None:
-        parts.append(f"{len(seen)} classes occur" + (f" of {num_classes}" if num_classes else ""))
-    return ", ".join(parts)
-
-
-def classes_seen(dataset: Any) -> set[int] | None:
-    """The classes among a data set's labels, from 0; None where it does not tell them."""
-    told = getattr(dataset, "classes_seen", None)
-    if told is not None:
-        return told
-    labels = getattr(dataset, "labels", None)
-    if labels is None or len(labels) == 0:
-        return None
-    if isinstance(labels, torch.Tensor) and labels.dim() == 2:
-        return set(labels.any(dim=0).nonzero().flatten().tolist())
-    if isinstance(labels[0], torch.Tensor):
-        return set(torch.stack(list(labels)).any(dim=0).nonzero().flatten().tolist())
-    return {int(label) for label in labels}

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from slowfast.datasets.annotations.charades import AnnotatedVideo, read_annotations
 from slowfast.datasets.annotations.frame_list import FrameList, read_frame_list
+from slowfast.datasets.base import check_split
 from slowfast.datasets.clips.clip_maker import Clip
 from slowfast.datasets.clips.temporal_sampling import FrameTimes
 from slowfast.datasets.loading.batch import Sample
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video.reader import VideoReader
-from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
+from slowfast.datasets.video_dataset import VideoDataset, list_path
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
@@ -54,7 +55,7 @@ class Charades(VideoDataset):
         UnreadableError: as `VideoDataset`.
     """
 
-    multi_label = True
+    label_kind = "multi"
 
     def __init__(self, cfg: Any, split: str) -> None:
         frames_list = list_path(cfg, LISTS[check_split(split)])
@@ -66,8 +67,8 @@ class Charades(VideoDataset):
             for video, length in enumerate(source.lengths)
         ]
         labels = torch.stack(labels).float()
-        super().__init__(cfg, split, source.paths, labels, source.open_video, FrameTimes(FRAMES_A_SECOND))
-        self.source = source.name
+        times = FrameTimes(FRAMES_A_SECOND)
+        super().__init__(cfg, split, source.paths, labels, source.open_video, times, source=source.name)
 
     def sample_of(self, video: int, view: int, clip: Clip) -> Sample:
         spans = self._spans(video, clip.fps)

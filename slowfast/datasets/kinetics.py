@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from slowfast.datasets.annotations.video_list import read_video_list
-from slowfast.datasets.clips.temporal_sampling import WindowTimes
-from slowfast.datasets.video.open import video_opener
-from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
+from slowfast.datasets.base import check_split
+from slowfast.datasets.video_dataset import VideoDataset, list_path
 
 
 class Kinetics(VideoDataset):
@@ -24,5 +23,4 @@ class Kinetics(VideoDataset):
         paths, labels = read_video_list(
             csv_path, cfg.MODEL.NUM_CLASSES, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS
         )
-        super().__init__(cfg, split, paths, labels, video_opener(cfg), WindowTimes())
-        self.source = csv_path
+        super().__init__(cfg, split, paths, labels, source=csv_path)

@@ -8,9 +8,10 @@ from typing import Any
 
 from slowfast.datasets.annotations.frame_list import read_frame_list
 from slowfast.datasets.annotations.ssv2 import LabeledVideo, read_labels, read_videos
+from slowfast.datasets.base import check_split
 from slowfast.datasets.clips.temporal_sampling import SegmentTimes
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
-from slowfast.datasets.video_dataset import VideoDataset, check_split, list_path
+from slowfast.datasets.video_dataset import VideoDataset, list_path
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
@@ -45,17 +46,17 @@ class SSv2(VideoDataset):
 
     def __init__(self, cfg: Any, split: str) -> None:
         part = "train" if check_split(split) == "train" else "val"
-        labels = read_labels(_annotation_path(cfg, LABELS), cfg.MODEL.NUM_CLASSES)
+        templates = read_labels(_annotation_path(cfg, LABELS), cfg.MODEL.NUM_CLASSES)
         annotations = _annotation_path(cfg, VIDEOS[part])
-        videos = read_videos(annotations, labels)
+        videos = read_videos(annotations, templates)
         frames_list = list_path(cfg, LISTS[part])
         if os.path.isfile(frames_list):
             videos, paths, open_video = _listed(cfg, frames_list, videos, annotations)
         else:
             paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])
             open_video = VideoOpener.from_config(cfg, FRAMES_A_SECOND)
-        super().__init__(cfg, split, paths, [video.label for video in videos], open_video, SegmentTimes())
-        self.source = annotations
+        labels = [video.label for video in videos]
+        super().__init__(cfg, split, paths, labels, open_video, SegmentTimes(), source=annotations)
         if self.clips.settings.temporal_views > 1:
             logger.warning(
                 "TEST.NUM_ENSEMBLE_VIEWS is %d, but all temporal views of a video are the same frames here: set it to "

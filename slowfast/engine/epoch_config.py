@@ -36,9 +36,7 @@ _LONGEST_SHOWN = 40
 
 def epoch_config(cfg: Any, epoch: int) -> Any:
     """The settings of an epoch, counted from 0, of a run: what multigrid makes of them, then what the task does."""
-    cfg = multigrid.epoch_config(cfg, epoch)
-    change = getattr(task_class(cfg), "epoch_config", None)
-    return cfg if change is None else change(cfg, epoch)
+    return task_class(cfg).epoch_config(multigrid.epoch_config(cfg, epoch), epoch)
 
 
 def build_state(run_cfg: Any, epoch: int = 0, former: Dataset | None = None) -> TrainState:
@@ -58,8 +56,8 @@ def build_state(run_cfg: Any, epoch: int = 0, former: Dataset | None = None) -> 
     ema = build_average(cfg, unwrap(model), optimizer, how.compile_mode)
     loader = build_loader(cfg, "train", former)
     shield_workers(loader)
-    update = build_optim_step(cfg, model, optimizer)
-    return TrainState(cfg, model, optimizer, update, build_task(cfg), loader, device, run_cfg=run_cfg, ema=ema)
+    optim_step = build_optim_step(cfg, model, optimizer)
+    return TrainState(cfg, model, optimizer, optim_step, build_task(cfg), loader, device, run_cfg=run_cfg, ema=ema)
 
 
 def enter_epoch(state: TrainState, epoch: int) -> None:

@@ -20,7 +20,7 @@ from slowfast.engine.hooks import Recorder, memory_stats
 from slowfast.engine.loop import predict_batches
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task
-from slowfast.evaluation.evaluators import Results, build_results
+from slowfast.evaluation.evaluators import Results
 from slowfast.runtime.distributed import all_gather_object, any_process, is_main_process
 from slowfast.utils.files import atomic_write
 
@@ -40,7 +40,7 @@ def evaluate(
         ValueError: no clip could be read.
     """
     started = time.perf_counter()
-    dtype = state.update.autocast_dtype
+    dtype = state.optim_step.autocast_dtype
     task, model = evaluation_parts(state)
     results = gather_scores(task, model, loader, state.cfg, state.device, dtype, should_stop)
     if any_process(should_stop(), state.device):
@@ -79,7 +79,7 @@ def gather_scores(
         RuntimeError: more files cannot be read than `DATA.MAX_UNREADABLE_FRACTION` allows.
     """
     dataset = loader.dataset
-    results = build_results(dataset, cfg.DATA.ENSEMBLE_METHOD)
+    results = dataset.make_evaluator(cfg)
     files = dataset.unreadable
     for batch, prediction in predict_batches(task, model, loader, device, dtype):
         for sample in batch.missing:

@@ -1,4 +1,7 @@
-"""What happens beside training: statistics, TensorBoard, the progress bar, account of unreadable files."""
+"""Hooks of the training loop: statistics, TensorBoard, the progress bar, unreadable files, and those of projects.
+
+A project adds hooks by a function `hooks(cfg) -> list[Hook]` of its module, a task by its method `hooks()`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from slowfast.config.projects import import_project
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.engine.meters import Averages, batch_means
@@ -21,16 +25,36 @@ from slowfast.runtime.logging import log_json_stats
 
 
 class Hook:
-    """Called by the loop at fixed places; the methods do nothing unless overridden."""
+    """Base class of hooks. Override the methods that are needed; by default each does nothing.
+
+    Hooks are called in every process, in the order: those of the loop, of the task, of the projects as in `PROJECTS`.
+    """
+
+    def before_run(self, state: TrainState) -> None:
+        """Run once before training, after weights and progress are restored."""
 
     def before_epoch(self, state: TrainState) -> None:
-        """Before the first batch, also of an epoch that is continued."""
+        """Run before the first batch of an epoch, also when the epoch is resumed in the middle."""
+
+    def before_step(self, state: TrainState, batch: Batch) -> None:
+        """Run before a batch is trained on; `batch` is on the device, with mixup applied."""
 
     def after_step(self, state: TrainState, batch: Batch, result: dict[str, torch.Tensor]) -> None:
-        """After a batch; `state.iteration` counts it already."""
+        """Run after a batch.
+
+        Args:
+            state: `state.iteration` already counts the batch.
+            result: of `Task.train_step`.
+        """
 
     def after_epoch(self, state: TrainState) -> None:
-        """After the last batch; `state.epoch` is still the number of the epoch, from 0."""
+        """Run after the last batch of an epoch; `state.epoch` still counts the epochs before it."""
+
+    def after_evaluation(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """Run after an evaluation on the validation split; `state.epoch` counts the epoch before it."""
+
+    def after_run(self, state: TrainState) -> None:
+        """Run once when training ends: completed, interrupted or failed."""
 
 
 class Recorder:
@@ -144,8 +168,8 @@ class IterationStats(Hook):
             **memory_stats(state.device),
             **self.window.read(),
         }
-        if state.update.grad_norm is not None:
-            stats["grad_norm"] = float(state.update.grad_norm)
+        if state.optim_step.grad_norm is not None:
+            stats["grad_norm"] = float(state.optim_step.grad_norm)
         self.recorder.record(stats, "Train", state.step)
 
 
@@ -167,6 +191,32 @@ class ProgressBar(Hook):
 
     def after_epoch(self, state: TrainState) -> None:
         self.bar.close()
+
+
+def build_hooks(state: TrainState, recorder: Recorder) -> list[Hook]:
+    """Return the loop's own hooks, then those of the task and of the projects.
+
+    Raises:
+        ValueError: a task or project gives an object that is no `Hook`.
+    """
+    unreadable = UnreadableCount(state.loader.dataset.unreadable)
+    found: list[Hook] = [unreadable, IterationStats(recorder, state.cfg.LOG_PERIOD, unreadable), ProgressBar()]
+    added = {f"TASK {state.cfg.TASK!r}": state.task.hooks()}
+    for name in state.run_cfg.PROJECTS:
+        added[f"project {name!r}"] = getattr(import_project(name, "named by PROJECTS"), "hooks", _no_hooks)(
+            state.run_cfg
+        )
+    for owner, hooks in added.items():
+        for hook in hooks:
+            if not isinstance(hook, Hook):
+                raise ValueError(f"hooks of {owner}: {hook!r} does not derive from slowfast.engine.hooks.Hook")
+            found.append(hook)
+    return found
+
+
+def _no_hooks(cfg: Any) -> list[Hook]:
+    """Stand in for the function `hooks` of a project that has none."""
+    return []
 
 
 def memory_stats(device: torch.device) -> dict[str, float]:

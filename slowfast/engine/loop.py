@@ -46,16 +46,18 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
     for batch in epoch_batches(state.loader, state.epoch, state.iteration, state.epoch_length):
         started = time.perf_counter()
         set_lr(state.optimizer, lr_scale(cfg) * lr_at(cfg.SOLVER, state.progress))
-        state.update.where = describe_position(state, batch)
+        state.optim_step.where = describe_position(state, batch)
         batch = batch.to(state.device)
         if mixing is not None:
             batch = mixing(batch, state.epoch, state.iteration)
-        result = state.task.train_step(state.model, batch, state.update)
+        for hook in hooks:
+            hook.before_step(state, batch)
+        result = state.task.train_step(state.model, batch, state.optim_step)
         state.iteration, state.step = state.iteration + 1, state.step + 1
         state.data_seconds, state.step_seconds = started - waiting, time.perf_counter() - started
         for hook in hooks:
             hook.after_step(state, batch, result)
-        if state.update.at_boundary and state.iteration < state.epoch_length and should_stop():
+        if state.optim_step.at_boundary and state.iteration < state.epoch_length and should_stop():
             return False
         waiting = time.perf_counter()
     for hook in hooks:

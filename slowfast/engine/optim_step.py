@@ -19,11 +19,11 @@ class NonFiniteError(FloatingPointError):
 class OptimStep:
     """Handed to a task, which runs its forwards and backwards inside and calls it when a batch's are done.
 
-        with update.sync():
-            with update.autocast():
+        with optim_step.sync():
+            with optim_step.autocast():
                 loss = ...
-            update.backward(loss)
-        update()
+            optim_step.backward(loss)
+        optim_step()
 
     Every `accum_steps` calls the optimizer steps, on the mean of the accumulated losses' gradients.
 

@@ -50,7 +50,7 @@ class TrainState:
     cfg: Any
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    update: OptimStep
+    optim_step: OptimStep
     task: Task
     loader: DataLoader
     device: torch.device
@@ -107,7 +107,7 @@ def capture(state: TrainState) -> dict[str, Any]:
         **({} if state.ema is None else {"ema_state": capture_average(state.ema)}),
         "model_state": unwrap(state.model).state_dict(),
         "optimizer_state": state.optimizer.state_dict(),
-        "scaler_state": state.update.scaler.state_dict(),
+        "scaler_state": state.optim_step.scaler.state_dict(),
         "epoch": state.epoch - 1,
         "iteration": state.iteration,
         "step": state.step,
@@ -176,8 +176,8 @@ def restore_progress(state: TrainState, saved: dict[str, Any], source: str) -> N
             f"weights alone: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} and TRAIN.CHECKPOINT_EPOCH_RESET "
             "True"
         ) from error
-    if saved.get("scaler_state") and state.update.scaler.is_enabled():
-        state.update.scaler.load_state_dict(saved["scaler_state"])
+    if saved.get("scaler_state") and state.optim_step.scaler.is_enabled():
+        state.optim_step.scaler.load_state_dict(saved["scaler_state"])
     _restore_average(state, saved, source)
     state.epoch = next_epoch(saved)
     random_states = saved.get("rng_state", [])

@@ -1,13 +1,15 @@
-"""What one batch means: forward, loss and backward in training, scores in evaluation.
+"""Tasks: how one batch is trained on and predicted.
 
-Shapes: scores are (B, classes); a batch is a `slowfast.datasets.loading.batch.Batch`.
+Shapes: scores are (B, classes); clips are (B, 3, T, H, W), one tensor a pathway; a batch is a
+`slowfast.datasets.loading.batch.Batch`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from slowfast.datasets.loading.batch import Batch, Boxes
@@ -16,72 +18,142 @@ from slowfast.evaluation.evaluators import Prediction
 from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry
 
-# Tasks by the name in `TASK`; each is a class called with the config.
+if TYPE_CHECKING:  # hooks see the training state, which holds a task
+    from slowfast.engine.hooks import Hook
+
+# Tasks by the name in `TASK`; each is a subclass of Task, called with the config.
 TASK_REGISTRY = Registry("TASK")
 
 
-class Task(Protocol):
-    """What the loop asks of a task.
+@dataclasses.dataclass
+class Graph:
+    """One function of a model, to be exported.
 
-    A task whose settings change from epoch to epoch also has a static `epoch_config(cfg, epoch) -> cfg`, epochs counted
-    from 0: a pure function from the settings of a run to those of an epoch, a frozen copy where they differ. One that
-    reads clips in steps has a static `steps_config(cfg, steps) -> cfg`: those for clips of that many steps.
-
-    For features of whole videos it has `features(model, inputs, memory)`, which gives those in front of the head,
-    (B, C, T, H, W) a pathway, and what the next call for the same videos gets as `memory`, None for their first. With
-    `stream_steps(num_frames)` a video of so many sampled frames is read in steps: for each, positions a pathway.
+    Attributes:
+        name: of the file.
+        args: example arguments of the model: tensors whose first dimension is the batch, in dicts and lists.
+        inputs, outputs: names of the tensors in the arguments and in the result, in order.
     """
 
-    def train_step(self, model: nn.Module, batch: Batch, update: OptimStep) -> dict[str, torch.Tensor]:
-        """Run forwards and backwards of one batch and call `update()` at least once.
+    name: str
+    args: tuple[Any, ...]
+    inputs: list[str]
+    outputs: list[str]
+
+
+class Task(abc.ABC):
+    """Base class of tasks. A subclass defines `train_step` and `predict`; the other methods have defaults.
+
+    Register it with `@TASK_REGISTRY.register(name)`; it is called with the config.
+
+    Attributes:
+        num_steps: number of steps in which a clip is read, 1 for the whole clip at once.
+    """
+
+    num_steps: int = 1
+
+    @abc.abstractmethod
+    def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, Tensor]:
+        """Run the forward and backward passes of one batch and call `optim_step()` at least once.
 
         Returns:
             `loss` (scalar), `scores` (B, classes) and any other scalars to log, all detached.
         """
 
+    @abc.abstractmethod
     def predict(self, model: nn.Module, batch: Batch) -> Prediction:
-        """Class scores of a batch; called without gradients, in eval mode."""
+        """Return the class scores of a batch; called in eval mode without gradients."""
+
+    @staticmethod
+    def epoch_config(cfg: Any, epoch: int) -> Any:
+        """Return the config of an epoch, counted from 0.
+
+        Override it as a pure function of the run's config: a frozen copy where settings differ, else `cfg` itself.
+        """
+        return cfg
+
+    @staticmethod
+    def steps_config(cfg: Any, steps: int) -> Any:
+        """Return the config for clips of another number of steps.
+
+        Raises:
+            ValueError: the task reads a clip at once.
+        """
+        raise ValueError(f"TASK {cfg.TASK or 'clip'!r} reads a clip at once: it has no number of steps to change")
+
+    def features(self, model: nn.Module, inputs: list[Tensor], memory: Any) -> tuple[list[Tensor], Any]:
+        """Return features in front of the head, (B, C, T, H, W) a pathway, and the memory for the next call.
+
+        Args:
+            memory: result of the last call for the same videos; None for their first clip.
+        """
+        return model.forward_features(inputs), None
+
+    def stream_steps(self, num_frames: int) -> list[list[list[int]]] | None:
+        """Return the frame indices of each step, a pathway, of a video of `num_frames` sampled frames.
+
+        None: videos are not read in steps, and each clip is computed on its own.
+        """
+        return None
+
+    def export_graphs(self, model: nn.Module, inputs: list[Tensor]) -> list[Graph]:
+        """Return the functions to export; by default one, from clips to class scores.
+
+        Args:
+            inputs: example clips.
+        """
+        return [Graph("model", (inputs,), pathway_names(len(inputs)), ["scores"])]
+
+    def hooks(self) -> list[Hook]:
+        """Return hooks to add to those of the training loop."""
+        return []
 
 
 @TASK_REGISTRY.register("clip")
-class ClipTask:
-    """A clip in, one score a class out; for a batch with boxes, of every box of its last moment."""
+class ClipTask(Task):
+    """Classify whole clips, or the boxes of each clip's last key frame."""
 
     def __init__(self, cfg: Any):
         self.loss = build_loss(cfg)
 
-    def train_step(self, model: nn.Module, batch: Batch, update: OptimStep) -> dict[str, torch.Tensor]:
+    def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, Tensor]:
         boxes = batch.key_frames[-1] if batch.key_frames else None
-        with update.sync():
-            with update.autocast():
+        with optim_step.sync():
+            with optim_step.autocast():
                 scores = model(*model_inputs(batch.inputs, boxes))
                 loss = self.loss(scores, batch.targets if boxes is None else boxes.labels)
-            update.backward(loss)
-        update()
+            optim_step.backward(loss)
+        optim_step()
         return {"loss": loss.detach(), "scores": scores.detach()}
 
     def predict(self, model: nn.Module, batch: Batch) -> Prediction:
         boxes = batch.key_frames[-1] if batch.key_frames else None
         return Prediction(model(*model_inputs(batch.inputs, boxes)), boxes)
 
-    def features(self, model: nn.Module, inputs: list[torch.Tensor], memory: None) -> tuple[list[torch.Tensor], None]:
-        return model.forward_features(inputs), None
-
 
 def model_inputs(inputs: list[Tensor], boxes: Boxes | None) -> tuple[Any, ...]:
-    """What a clip model is called with: the clips, and the boxes of those whose boxes it scores."""
+    """Return a model's arguments: the clips, and their boxes if there are any."""
     return (inputs,) if boxes is None else (inputs, boxes.boxes)
 
 
+def pathway_names(pathways: int) -> list[str]:
+    """Return the names of a model's input clips: `clip`, or `slow` and `fast`."""
+    return ["clip"] if pathways == 1 else ["slow", "fast"]
+
+
 def task_class(cfg: Any) -> type[Task]:
-    """The class of the task named by `TASK` ("" is "clip").
+    """Return the class of the task named by `TASK` ("" is "clip").
 
     Raises:
-        ValueError: no such task is registered.
+        ValueError: no such task is registered, or it does not derive from `Task`.
     """
-    return TASK_REGISTRY.get(cfg.TASK or "clip")
+    name = cfg.TASK or "clip"
+    found = TASK_REGISTRY.get(name)
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise ValueError(f"TASK {name!r} is {found!r}, no subclass of slowfast.engine.task.Task; derive it from that")
+    return found
 
 
 def build_task(cfg: Any) -> Task:
-    """The task named by `TASK`; ValueError if there is none."""
+    """Build the task named by `TASK`; ValueError if there is none."""
     return task_class(cfg)(cfg)

@@ -67,7 +67,7 @@ def test(cfg: Any) -> dict[str, Any]:
     logger.info(
         "testing %d %s, %d view(s) each, class scores joined by %s",
         dataset.num_videos,
-        "key frames" if getattr(dataset, "has_boxes", False) else "videos",
+        dataset.info.unit,
         dataset.num_views,
         cfg.DATA.ENSEMBLE_METHOD,
     )

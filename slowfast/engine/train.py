@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -12,7 +13,7 @@ from slowfast.datasets.build import build_loader
 from slowfast.engine import multigrid, preflight
 from slowfast.engine.epoch_config import build_state, check_phases, enter_epoch
 from slowfast.engine.evaluate import evaluate, last_evaluation
-from slowfast.engine.hooks import IterationStats, ProgressBar, Recorder, UnreadableCount
+from slowfast.engine.hooks import Recorder, build_hooks
 from slowfast.engine.loop import epoch_batches, train_epoch
 from slowfast.engine.model_setup import CompileError, average_norm_buffers, compile_failures_explained, unwrap
 from slowfast.engine.optim_step import autocast
@@ -108,23 +109,35 @@ def announce(state: TrainState) -> None:
 
 def run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest) -> dict[str, float]:
     """Train epoch by epoch until the last or until asked to stop; returns the metrics of the last evaluation."""
-    unreadable = UnreadableCount(state.loader.dataset.unreadable)
-    hooks = [unreadable, IterationStats(recorder, state.cfg.LOG_PERIOD, unreadable), ProgressBar()]
-    metrics: dict[str, float] = {}
-    if evaluation_is_missing(state):
-        logger.info("the evaluation after epoch %d was cut off, and comes first", state.epoch)
+    hooks = build_hooks(state, recorder)
+
+    def measure() -> dict[str, float]:
         metrics = evaluate(state, val_loader, recorder, lambda: stop.requested)
-    while not stop.agreed(state.device):
-        if state.epoch >= state.max_epoch:
-            return metrics
-        enter_epoch(state, state.epoch)
-        if train_epoch(state, hooks, lambda: stop.agreed(state.device)):
-            metrics = finish_epoch(state, val_loader, recorder, stop) or metrics
-    raise TrainingInterrupted(f"stopped on request; the same command continues from {save(state)}", stop.signum)
+        for hook in hooks if metrics else ():
+            hook.after_evaluation(state, metrics)
+        return metrics
+
+    metrics: dict[str, float] = {}
+    for hook in hooks:
+        hook.before_run(state)
+    try:
+        if evaluation_is_missing(state):
+            logger.info("the evaluation after epoch %d was cut off, and comes first", state.epoch)
+            metrics = measure()
+        while not stop.agreed(state.device):
+            if state.epoch >= state.max_epoch:
+                return metrics
+            enter_epoch(state, state.epoch)
+            if train_epoch(state, hooks, lambda: stop.agreed(state.device)):
+                metrics = finish_epoch(state, measure) or metrics
+        raise TrainingInterrupted(f"stopped on request; the same command continues from {save(state)}", stop.signum)
+    finally:
+        for hook in hooks:
+            hook.after_run(state)
 
 
-def finish_epoch(state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest) -> dict[str, float]:
-    """Do what is due after an epoch, in this order: norm statistics, checkpoint, evaluation.
+def finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Do what is due after an epoch, in this order: norm statistics, checkpoint, evaluation by `measure`.
 
     Returns:
         The metrics, empty if no evaluation was due.
@@ -136,7 +149,7 @@ def finish_epoch(state: TrainState, val_loader: DataLoader, recorder: Recorder, 
         settle_norms(state)
     if save_due:
         save(state)
-    return evaluate(state, val_loader, recorder, lambda: stop.requested) if eval_due else {}
+    return measure() if eval_due else {}
 
 
 def evaluation_is_due(state: TrainState) -> bool:
@@ -170,7 +183,7 @@ def settle_norms(state: TrainState) -> None:
     # The coming epoch's batches, as they are in train mode; reading them changes nothing.
     count = min(cfg.BN.NUM_BATCHES_PRECISE, len(state.loader))
     batches = epoch_batches(state.loader, state.epoch, 0, count)
-    with autocast(state.device, state.update.autocast_dtype):
+    with autocast(state.device, state.optim_step.autocast_dtype):
         update_norm_statistics(state.evaluated, batches, lambda m, batch: state.task.predict(m, batch.to(state.device)))
 
 

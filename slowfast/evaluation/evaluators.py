@@ -5,17 +5,20 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.classification import ViewEnsemble
 from slowfast.evaluation.ensembles import BoxResults
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
+
+if TYPE_CHECKING:  # data sets supply evaluators, and so import this module
+    from slowfast.datasets.ava.dataset import AVA
+    from slowfast.datasets.base import ClipDataset
+    from slowfast.datasets.loading.batch import Batch, Boxes
 
 STEPS = "steps"  # name of the steps' scores among the others that views have
 
@@ -89,9 +92,9 @@ class Results(abc.ABC):
 class ViewScores(Results):
     """Scores of whole clips: a video's views are joined by `method`."""
 
-    def __init__(self, dataset: Dataset, method: str):
-        self._names = list(dataset.paths)
-        self._class_names = getattr(dataset, "class_names", None)
+    def __init__(self, dataset: ClipDataset, method: str):
+        self._names = list(dataset.names)
+        self._class_names = None if dataset.info.class_names is None else list(dataset.info.class_names.values())
         self.num_videos = dataset.num_videos
         self.part = ViewEnsemble(dataset.num_videos, dataset.num_views, method, self._names)
 
@@ -118,7 +121,7 @@ class ViewScores(Results):
 class BoxScores(Results):
     """Scores of boxes at key frames; those of one box in several clips are joined by `method`."""
 
-    def __init__(self, dataset: Dataset, method: str):
+    def __init__(self, dataset: AVA, method: str):
         self._dataset = dataset
         self.num_videos = dataset.num_videos
         self.part = BoxResults(dataset.key_frames, dataset.box_counts, method)
@@ -141,15 +144,6 @@ class BoxScores(Results):
             BoxRows.from_columns(*dataset.ground_truth),
             # What cannot be read counts neither way, as with whole videos.
             excluded=[*dataset.excluded, *(dataset.key_frames[number] for number in sorted(self.part.skipped))],
-            class_names=[dataset.class_names[class_id] for class_id in dataset.class_ids],
+            class_names=[dataset.info.class_names[class_id - 1] for class_id in dataset.class_ids],
             meta=meta,
         )
-
-
-def build_results(dataset: Dataset, method: str) -> Results:
-    """What gathers the predictions on a data set.
-
-    Args:
-        method: DATA.ENSEMBLE_METHOD, by which scores of one video, or of one box, are joined.
-    """
-    return (BoxScores if getattr(dataset, "has_boxes", False) else ViewScores)(dataset, method)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.runtime.distributed import all_gather_object, get_local_world_size, get_world_size
@@ -84,17 +83,16 @@ def code_facts(modules: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def data_facts(split: str, dataset: Dataset) -> dict[str, Any]:
+def data_facts(split: str, dataset: Any) -> dict[str, Any]:
     """What a split has to have in common: its length, and its files and labels in their order.
 
     Folders above all files may differ, since hosts keep their copies where they like.
     """
     facts = {f"{split} samples": len(dataset)}
-    paths: Sequence[str] | None = getattr(dataset, "paths", None)
-    if paths:
-        top = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-        names = [os.path.relpath(os.path.abspath(path), top) for path in paths]
-        labels = [_plain(label) for label in getattr(dataset, "labels", [])]
+    if len(dataset.names):
+        top = os.path.commonpath([os.path.dirname(os.path.abspath(name)) for name in dataset.names])
+        names = [os.path.relpath(os.path.abspath(name), top) for name in dataset.names]
+        labels = [_plain(label) for label in dataset.labels]
         listed = json.dumps([names, labels])
         facts[f"{split} list of files and labels"] = _digest(listed.encode())
     return facts

@@ -112,8 +112,9 @@ def shown(messages, text) -> list[str]:
 def test_training_on_annotated_boxes(ava):
     data = ava("train")
     assert data.key_frames == [("tall", 902), ("tall", 904), ("wide", 904), ("wide", 906)]
-    assert data.paths[0] == "tall,0902"
-    assert (len(data), data.num_views, data.has_boxes) == (4, 1, True)
+    assert data.names[0] == "tall,0902"
+    assert (len(data), data.num_views, data.info.label_kind, data.info.unit) == (4, 1, "boxes", "key frames")
+    assert data.videos == ["tall", "wide"]
     sample = data[0, 3]
     (moment,) = sample.key_frames
     assert moment.key_frame == sample.video == 0
@@ -156,7 +157,7 @@ def test_testing_on_predicted_boxes(ava):
     data = ava("test")
     assert data.key_frames == [("tall", 902), ("tall", 903), ("tall", 906), ("wide", 904)]
     assert data.class_ids == [1, 2, 5]
-    assert data.class_names[5] == "run"
+    assert data.info.class_names[4] == "run"
     assert data.excluded == [("tall", 903)]
     videos, seconds, boxes, classes = data.ground_truth
     assert videos == ["tall"] * 4 + ["wide"] * 2
@@ -329,7 +330,7 @@ def test_a_set_of_ones_own(ava):
     data = ava("train", AVA__FPS=12.5, AVA__FIRST_SECOND=0, AVA__KEY_SECONDS=[], AVA__LABEL_MAP_FILE="")
     assert data.key_frames == [("tall", 0), ("tall", 3)]
     assert frames_shown(data[1].inputs[0])[2] == 38
-    assert data.class_names == {i: str(i) for i in range(1, 6)}
+    assert data.info.class_names == {i: str(i + 1) for i in range(5)}
 
 
 def test_the_number_of_classes(ava, caplog):

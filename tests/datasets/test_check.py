@@ -14,9 +14,9 @@ from slowfast.apps.prepare.check import CheckOptions, check
 from slowfast.apps.prepare.check_report import KINDS, Report
 from slowfast.apps.prepare.json_log import ProbeCache
 from slowfast.apps.prepare.probe import Facts, probe
+from slowfast.datasets import build_dataset
 from slowfast.datasets.annotations.line_errors import LineErrors, collecting
 from slowfast.datasets.annotations.video_list import read_video_list
-from slowfast.datasets.build import describe
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.frame_folder import FrameFolder
 
@@ -222,28 +222,15 @@ def test_the_verdict_follows_the_kinds():
     assert len(report.findings) == 1
 
 
-class Described:
-    """A data set of a project."""
-
-    def __init__(self, count, **facts):
-        self.count, self.__dict__ = count, {"count": count, **facts}
-
-    def __len__(self):
-        return self.count
-
-
 def test_a_line_says_what_a_data_set_holds(tiny_cfg):
-    from slowfast.datasets import build_dataset
-
-    assert (
-        describe(build_dataset(tiny_cfg(), "test"), 2) == "4 videos, 2 temporal x 1 spatial views, 2 classes occur of 2"
-    )
-    assert describe(Described(7)) == "7 samples"
-    labels = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
-    assert describe(Described(2, num_videos=2, labels=labels)) == "2 videos, 2 classes occur"
-    frames = {"key_frames": [("a", 1), ("a", 2), ("b", 1)], "box_counts": [1, 2, 3], "has_boxes": True}
-    assert describe(Described(3, **frames)) == "3 key frames of 2 videos, 6 boxes"
-    assert describe(Described(3, **frames, num_labels=9)) == "3 key frames of 2 videos, 6 boxes with 9 labels"
+    data = build_dataset(tiny_cfg(), "test")
+    assert data.summary(2) == "4 videos, 2 temporal x 1 spatial views, 2 classes occur of 2"
+    data.labels = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+    assert data.summary() == "4 videos, 2 temporal x 1 spatial views, 2 classes occur"
+    data.labels = list(data.labels)
+    assert data.classes_seen == {1, 2}
+    data.labels = ()
+    assert data.summary(2) == "4 videos, 2 temporal x 1 spatial views"
 
 
 def test_facts_survive_the_way_through_a_file(tmp_path):

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
 
-from slowfast.datasets import DATASET_REGISTRY, Sample, build_loader
+from slowfast.datasets import DATASET_REGISTRY, ClipDataset, Sample, build_loader
 from slowfast.datasets.loading.sampler import EpochBatchSampler
 from slowfast.utils.rng import seeded_generator
 
@@ -92,18 +91,16 @@ def test_batches_on_the_cpu_are_not_pinned(tiny_cfg):
 
 
 def test_workers_run_one_thread_and_differ_in_seed(tiny_cfg):
-    class Probe(Dataset):
-        num_videos, num_views = 8, 1
-
+    class Probe(ClipDataset):
         def __init__(self, cfg, split):
-            pass
+            super().__init__(cfg, split, list("abcdefgh"), open_video=None)
 
-        def __len__(self):
-            return 8
-
-        def __getitem__(self, key):
+        def training_sample(self, video, generator, shape):
             draws = torch.tensor([torch.get_num_threads(), torch.rand(()).item(), np.random.rand()])
-            return Sample([draws], 0, key[0], 0)
+            return Sample([draws], 0, video, 0)
+
+        def evaluation_sample(self, video, view):
+            raise NotImplementedError
 
     DATASET_REGISTRY.register("probe")(Probe)
     torch.set_num_threads(2)
@@ -155,21 +152,18 @@ def test_evaluation_ranks_cover_every_sample_once(world):
     assert [len(sampler) for sampler in samplers] == [len(indices(sampler)) for sampler in samplers]
 
 
-class WhoMadeIt(Dataset):
+class WhoMadeIt(ClipDataset):
     """Samples that say which worker of the loader made them."""
 
-    num_videos, num_views = 7, 10
-    batch_groups = None
-
     def __init__(self, cfg, split):
-        pass
+        super().__init__(cfg, split, list("abcdefg"), open_video=None, num_views=10)
 
-    def __len__(self):
-        return self.num_videos * self.num_views
-
-    def __getitem__(self, key):
+    def evaluation_sample(self, video, view):
         worker = torch.utils.data.get_worker_info()
-        return Sample([torch.tensor(worker.id if worker else 0)], 0, *divmod(key[0], self.num_views))
+        return Sample([torch.tensor(worker.id if worker else 0)], 0, video, view)
+
+    def training_sample(self, video, generator, shape):
+        return self.evaluation_sample(video, 0)
 
 
 class Grouped(WhoMadeIt):

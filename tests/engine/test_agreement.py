@@ -134,10 +134,10 @@ class Listed:
     """A data set as far as its list goes."""
 
     def __init__(self, paths, labels):
-        self.paths, self.labels = paths, labels
+        self.names, self.labels = paths, labels
 
     def __len__(self):
-        return len(self.paths)
+        return len(self.names)
 
 
 def test_data_may_lie_elsewhere_but_be_no_other():
@@ -153,7 +153,7 @@ def test_data_may_lie_elsewhere_but_be_no_other():
     several = data_facts("train", Listed(["/data/1.mp4", "/data/2.mp4"], torch.eye(2)))
     assert data_facts("train", Listed(["/x/1.mp4", "/x/2.mp4"], torch.eye(2))) == several
     assert data_facts("train", Listed(["/data/1.mp4", "/data/2.mp4"], torch.eye(2).flip(0))) != several
-    assert data_facts("val", [1, 2, 3]) == {"val samples": 3}
+    assert data_facts("val", Listed([], [])) == {"val samples": 0}
 
 
 def test_weights_are_compared_with_their_buffers():

@@ -6,11 +6,10 @@ import time
 
 import pytest
 import torch
-from torch.utils.data import Dataset
 
 from slowfast.apps.benchmark.data import STAGES, StageClock, measure_data, measure_stages, resident_mib, soak
 from slowfast.apps.benchmark.report import format_data, format_soak
-from slowfast.datasets import DATASET_REGISTRY, Sample
+from slowfast.datasets import DATASET_REGISTRY, ClipDataset, Sample
 from slowfast.datasets.transforms import pixels as transforms
 from slowfast.datasets.video.pyav import PyAVReader
 
@@ -86,20 +85,21 @@ def fresh_memory(size):
     return block
 
 
-class Leaky(Dataset):
+class Leaky(ClipDataset):
     """Keeps 0.4 MiB a sample, or nothing."""
 
-    num_videos, num_views, leak = 40, 1, 100_000
+    leak = 100_000
 
     def __init__(self, cfg, split):
+        super().__init__(cfg, split, [str(number) for number in range(40)], open_video=None)
         self.kept = []
 
-    def __len__(self):
-        return self.num_videos
-
-    def __getitem__(self, key):
+    def training_sample(self, video, generator, shape):
         self.kept.append(fresh_memory(4 * self.leak))
-        return Sample([torch.zeros(3)], 0, key[0], 0)
+        return Sample([torch.zeros(3)], 0, video, 0)
+
+    def evaluation_sample(self, video, view):
+        raise NotImplementedError
 
 
 class Tight(Leaky):

@@ -4,8 +4,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from slowfast.engine.hooks import ProgressBar
+from slowfast.engine.hooks import Hook, ProgressBar
 from slowfast.engine.meters import Averages
+from slowfast.engine.optim_step import NonFiniteError
+from slowfast.engine.task import TASK_REGISTRY, ClipTask, build_task
+from slowfast.engine.train import train
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -31,3 +34,83 @@ def test_averages_weigh_by_samples_and_go_on_from_a_saved_state():
         part.add({"loss": torch.tensor(4.0), "top1_err": torch.tensor(0.0)}, samples=3)
         assert part.read() == {"loss": 3.25, "top1_err": 25.0}
     assert Averages().read() == {}
+
+
+class Calls(Hook):
+    """Keep the names of its calls, with the number of epochs and iterations done."""
+
+    def __init__(self):
+        self.calls = []
+
+    def before_run(self, state):
+        self.calls.append(("before_run", state.epoch, state.iteration))
+
+    def before_epoch(self, state):
+        self.calls.append(("before_epoch", state.epoch, state.iteration))
+
+    def before_step(self, state, batch):
+        self.calls.append(("before_step", state.epoch, state.iteration))
+
+    def after_step(self, state, batch, result):
+        self.calls.append(("after_step", state.epoch, state.iteration))
+
+    def after_epoch(self, state):
+        self.calls.append(("after_epoch", state.epoch, state.iteration))
+
+    def after_evaluation(self, state, metrics):
+        self.calls.append(("after_evaluation", state.epoch, sorted(metrics)[-1]))
+
+    def after_run(self, state):
+        self.calls.append(("after_run", state.epoch, state.iteration))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Function: a project module with this source after its `setup`; returns the name."""
+
+    def make(source, name="toy_project"):
+        (tmp_path / f"{name}.py").write_text(f"def setup(cfg):\n    pass\n\n{source}")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return name
+
+    return make
+
+
+def test_a_task_and_a_project_add_hooks(tiny_cfg, project, monkeypatch):
+    calls = Calls()
+
+    class HookedTask(ClipTask):
+        def hooks(self):
+            return [calls]
+
+    monkeypatch.setitem(TASK_REGISTRY._objects, "hooked", HookedTask)
+    name = project("def hooks(cfg):\n    return [HOOK]\n")
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1, "TASK", "hooked", "PROJECTS", [name])
+    sys.modules[name].HOOK = other = Calls()
+    train(cfg)
+    assert calls.calls == other.calls == [
+        ("before_run", 0, 0), ("before_epoch", 0, 0), ("before_step", 0, 0), ("after_step", 0, 1),
+        ("before_step", 0, 1), ("after_step", 0, 2), ("before_step", 0, 2), ("after_step", 0, 3),
+        ("after_epoch", 0, 3), ("after_evaluation", 1, "top5_err"), ("after_run", 1, 0),
+    ]  # fmt: skip
+
+
+def test_a_hook_hears_of_the_end_of_a_run_that_failed(tiny_cfg, monkeypatch):
+    calls = Calls()
+    monkeypatch.setattr(ClipTask, "hooks", lambda self: [calls])
+    with pytest.raises(NonFiniteError):
+        train(tiny_cfg("SOLVER.BASE_LR", 1e30))
+    assert calls.calls[0][0] == "before_run" and calls.calls[-1][0] == "after_run"
+
+
+def test_what_is_no_hook_is_refused_before_the_first_batch(tiny_cfg, project):
+    name = project("def hooks(cfg):\n    return [print]\n")
+    with pytest.raises(ValueError, match="'toy_project'.*Hook"):
+        train(tiny_cfg("PROJECTS", [name]))
+
+
+def test_a_task_derives_from_the_base_class(tiny_cfg, monkeypatch):
+    monkeypatch.setitem(TASK_REGISTRY._objects, "loose", object)
+    with pytest.raises(ValueError, match="'loose'.*Task"):
+        build_task(tiny_cfg("TASK", "loose"))

@@ -5,7 +5,7 @@ import torch
 from pgt.markov import Memory
 from pgt.plan import StepPlan
 from pgt.progressive import Progressive
-from slowfast.apps.export.export import Graph, pathway_names
+from slowfast.engine.task import Graph, pathway_names
 
 # Steps after which the sizes of a memory must have settled; no memory is as long.
 _MOST_STEPS = 32

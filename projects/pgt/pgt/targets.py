@@ -16,8 +16,8 @@ def step_boxes(batch: Batch, plan: StepPlan) -> list[Boxes] | None:
         return None
     if len(batch.key_frames) != plan.steps:
         raise ValueError(
-            f"the data set gives the boxes of {len(batch.key_frames)} key frames of a clip, but {plan.steps} steps need "
-            "one each; it has to follow AVA.BOX_FRAMES"
+            f"the data set gives the boxes of {len(batch.key_frames)} key frames of a clip, but {plan.steps} steps "
+            "need one each; it has to follow AVA.BOX_FRAMES"
         )
     return batch.key_frames
 

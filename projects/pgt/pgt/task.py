@@ -15,13 +15,13 @@ from pgt.targets import step_boxes, step_target
 from pgt.truncation import StepGradients
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.optim_step import OptimStep
-from slowfast.engine.task import TASK_REGISTRY, model_inputs
+from slowfast.engine.task import TASK_REGISTRY, Task, model_inputs
 from slowfast.evaluation.evaluators import Prediction
 from slowfast.models.losses import build_loss
 
 
 @TASK_REGISTRY.register(NAME)
-class ProgressiveTask(StepGradients, StepOutputs):
+class ProgressiveTask(StepGradients, StepOutputs, Task):
     """For each step of a clip: forward with the memory of the step before, loss, backward. ("PGT", section 3.)
 
     One update a clip, on the sum of the steps' gradients (PGT.TRAIN_TOGETHER), or one a step.
@@ -52,7 +52,7 @@ class ProgressiveTask(StepGradients, StepOutputs):
         cfg.freeze()
         return cfg
 
-    def train_step(self, model: nn.Module, batch: Batch, update: OptimStep) -> dict[str, torch.Tensor]:
+    def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, torch.Tensor]:
         """Trains on one batch of clips, in as many steps as they are long; the reported loss is the weighted mean over
         steps, the scores the steps' mean.
         """
@@ -60,8 +60,8 @@ class ProgressiveTask(StepGradients, StepOutputs):
         plan = self.plan.for_clips(batch.inputs)
         moments, final = step_boxes(batch, plan), plan.steps - 1
         for s, step_inputs in enumerate(plan.split(batch.inputs)):
-            with update.sync(last=s == final or not self.together):
-                with update.autocast():
+            with optim_step.sync(last=s == final or not self.together):
+                with optim_step.autocast():
                     if moments is None:
                         logits, memory = model(step_inputs, memory)
                         target = step_target(batch, plan, s)
@@ -70,16 +70,16 @@ class ProgressiveTask(StepGradients, StepOutputs):
                         target = moments[s].labels
                     loss = self.weights[s] * self.loss(logits, target)
                 if not self.full_gradient:
-                    update.backward(loss)
+                    optim_step.backward(loss)
                     loss = loss.detach()
                 elif s == final:
-                    update.backward(torch.stack([*losses, loss]).sum())
+                    optim_step.backward(torch.stack([*losses, loss]).sum())
             losses.append(loss)
             scores.append(logits.detach())
             if not self.together:
-                update()
+                optim_step()
         if self.together:
-            update()
+            optim_step()
         mean_loss = torch.stack(losses).detach().sum() / sum(self.weights[: plan.steps])
         # Steps have boxes of their own, so their scores have no mean.
         return {"loss": mean_loss, "scores": torch.stack(scores).mean(dim=0) if moments is None else scores[-1]}

@@ -68,7 +68,7 @@ def variant_settings(name: str) -> tuple[Any, ...]:
 
 def has_steps(cfg: CfgNode) -> bool:
     """Whether the configuration's own task reads a clip in steps."""
-    return hasattr(task_class(cfg), "steps_config")
+    return build_task(cfg).stream_steps(1) is not None
 
 
 def steps_config(cfg: CfgNode, steps: int) -> CfgNode:
@@ -77,8 +77,6 @@ def steps_config(cfg: CfgNode, steps: int) -> CfgNode:
     Raises:
         ValueError: the task has no steps.
     """
-    if not has_steps(cfg):
-        raise ValueError(f"TASK {cfg.TASK or 'clip'!r} reads a clip at once: it has no number of steps to change")
     return task_class(cfg).steps_config(cfg, steps)
 
 
@@ -165,10 +163,10 @@ def prepare_work(arm: Variant, training: bool) -> Callable[[], None]:
     model.train()
     optimizer = build_optimizer(model, cfg)
     set_lr(optimizer, 0.0)
-    update = build_optim_step(cfg, model, optimizer)
+    optim_step = build_optim_step(cfg, model, optimizer)
 
     def train() -> None:
-        task.train_step(model, batch, update)
+        task.train_step(model, batch, optim_step)
 
     return train
 

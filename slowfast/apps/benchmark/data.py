@@ -132,7 +132,7 @@ def measure_stages(load: Load, split: str, clips: int, rounds: int) -> dict[str,
     later = turns[1:] or turns
     return {
         "clips": turns[0]["clips"],
-        "views": getattr(loader.dataset, "num_views", 1),
+        "views": loader.dataset.num_views,
         "first": turns[0],
         "median": {
             **{key: statistics.median(turn[key] for turn in later) for key in ("clips_per_second", "cpu_ms")},

@@ -24,7 +24,7 @@ from slowfast.apps.dummy_inputs import dummy_inputs
 from slowfast.config import cfg_to_yaml
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.resume import load_test_weights
-from slowfast.engine.task import build_task
+from slowfast.engine.task import Graph, build_task
 from slowfast.models import build_model
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import seed_all
@@ -37,32 +37,6 @@ BATCH = "batch"
 # Largest difference of a file's output from the model's, over the output's largest number.
 TOLERANCE = 1e-4
 _TRACED_BATCH, _OTHER_BATCH = 2, 3  # of 1 the tracer would take that it is always 1
-
-
-@dataclasses.dataclass
-class Graph:
-    """One function of a model.
-
-    Attributes:
-        name: of the file.
-        args: example arguments of the model, dicts and lists of tensors whose first dimension is the batch.
-        inputs, outputs: names of the tensors in the arguments and in the result, in their order.
-    """
-
-    name: str
-    args: tuple[Any, ...]
-    inputs: list[str]
-    outputs: list[str]
-
-
-def pathway_names(pathways: int) -> list[str]:
-    """Names of the clips that go in: `clip`, or `slow` and `fast`."""
-    return ["clip"] if pathways == 1 else ["slow", "fast"]
-
-
-def clip_graphs(model: nn.Module, inputs: list[Tensor]) -> list[Graph]:
-    """The one graph of a clip model: clips in, class scores out."""
-    return [Graph("model", (inputs,), pathway_names(len(inputs)), ["scores"])]
 
 
 def example_inputs(cfg: Any, batch: int) -> list[Tensor]:
@@ -98,7 +72,7 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
     # Other programs have ways of their own to compute a convolution.
     how = ModelSetup(memory_format="contiguous", fold_norms=cfg.TEST.FOLD_NORMS)
     model = setup_model(model, torch.device("cpu"), how, training=False).requires_grad_(False)
-    make_graphs = getattr(build_task(cfg), "export_graphs", clip_graphs)
+    make_graphs = build_task(cfg).export_graphs
     graphs = make_graphs(model, example_inputs(cfg, batch or _TRACED_BATCH))
     others = make_graphs(model, example_inputs(cfg, batch or _OTHER_BATCH))
     os.makedirs(output, exist_ok=True)

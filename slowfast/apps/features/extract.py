@@ -107,8 +107,6 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
     """
     paths, labels = list_videos(cfg, options)
     task = build_task(cfg)
-    if not hasattr(task, "features"):
-        raise ValueError(f"TASK {cfg.TASK!r} offers no features")
     folder = FeatureFolder(options.output, options.file_format)
     with run_lock(options.output):
         seed_all(cfg.RNG_SEED)
@@ -116,7 +114,7 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         model = build_model(cfg)
         checkpoint = load_test_weights(model, cfg)
         check_consistency(lambda: weight_facts(model))
-        about = describe(cfg, options, model, checkpoint, in_steps=hasattr(task, "stream_steps"))
+        about = describe(cfg, options, model, checkpoint, in_steps=task.stream_steps(1) is not None)
         keep_together(options.output, about)
         setup_model(model, device, ModelSetup.from_config(cfg), training=False).eval()
         extraction = Extraction(cfg, options, task, model, device)
@@ -256,8 +254,12 @@ class Extraction:
 
     def _loader(self, paths: Sequence[str], numbers: Sequence[int]) -> DataLoader:
         open_video, crops = video_opener(self.cfg), self.settings.spatial_views
-        steps = getattr(self.task, "stream_steps", None)
-        windows = StepWindows(self.settings, steps) if steps else ClipWindows(self.settings, self.options.tile)
+        steps = self.task.stream_steps(1) is not None
+        windows = (
+            StepWindows(self.settings, self.task.stream_steps)
+            if steps
+            else ClipWindows(self.settings, self.options.tile)
+        )
         # A step needs the memory of the one before.
         at_once = 1 if steps else max(1, self.cfg.TEST.BATCH_SIZE // get_local_world_size() // crops)
         clips = ClipMaker(self.settings, open_video, WindowTimes())

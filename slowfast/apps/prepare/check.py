@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +14,11 @@ from slowfast.apps.prepare.file_pool import Lost, work_on
 from slowfast.apps.prepare.json_log import ProbeCache
 from slowfast.apps.prepare.probe import Facts, probe
 from slowfast.datasets.annotations.line_errors import LineErrors, collecting
-from slowfast.datasets.build import build_dataset, classes_seen
+from slowfast.datasets.ava.dataset import AVA
+from slowfast.datasets.base import ClipDataset
+from slowfast.datasets.build import build_dataset
 from slowfast.datasets.loading.unreadable import UnreadableError
-from slowfast.datasets.video.open import video_opener
-from slowfast.datasets.video.reader import VideoReader
+from slowfast.datasets.video_dataset import VideoDataset
 
 # By how much the length of a video may differ from what is annotated: seconds, and a share of them.
 LENGTH_TOLERANCE = (0.5, 0.05)
@@ -53,20 +54,14 @@ class _Split:
     """A split as its data set has it, and what was found out about its videos (by the name the set has for them)."""
 
     name: str
-    dataset: Any
-    open_video: Callable[[str], VideoReader]
+    dataset: ClipDataset
     videos: list[str]
     facts: dict[str, Facts] = field(default_factory=dict)
-
-    def images(self, video: str) -> Sequence[str]:
-        """The files of a video that is made of listed images."""
-        paths = getattr(self.open_video, "paths", None)
-        return paths[video] if paths is not None and video in paths else ()
 
     @functools.cached_property
     def places(self) -> dict[str, str]:
         """Where a video is, which is the same in all splits."""
-        return {video: os.path.realpath((self.images(video) or [video])[0]) for video in self.videos}
+        return {video: os.path.realpath((self.dataset.images(video) or [video])[0]) for video in self.videos}
 
 
 def check(cfg: Any, options: CheckOptions) -> Report:
@@ -104,19 +99,12 @@ def _read(cfg: Any, name: str, report: Report, limit: int) -> _Split | None:
     _sort_wrong(wrong, name, report)
     if dataset is None:
         return None
-    videos = _videos_of(dataset)
-    split = _Split(name, dataset, getattr(dataset, "open_video", None) or video_opener(cfg), videos)
+    videos = list(dataset.videos)
+    split = _Split(name, dataset, videos)
     key = cfg.TEST.DATASET if name == "test" else cfg.TRAIN.DATASET
     report.splits[name] = SplitFacts(key, len(dict.fromkeys(videos)), len(dataset))
     _count_labels(dataset, name, report)
     return split
-
-
-def _videos_of(dataset: Any) -> list[str]:
-    """The videos that a data set reads; of one with boxes those that have any."""
-    if getattr(dataset, "has_boxes", False):
-        return list(dict.fromkeys(video for video, _ in dataset.key_frames))
-    return list(getattr(dataset, "videos", None) or getattr(dataset, "paths", ()))
 
 
 def _sort_wrong(wrong: LineErrors, split: str, report: Report) -> None:
@@ -138,20 +126,19 @@ def _sort_wrong(wrong: LineErrors, split: str, report: Report) -> None:
         report.add("wrong-line", split, "more wrong lines", [], wrong.count - len(wrong))
 
 
-def _count_labels(dataset: Any, split: str, report: Report) -> None:
+def _count_labels(dataset: ClipDataset, split: str, report: Report) -> None:
     """Classes that occur, and those that do not."""
     facts = report.splits[split]
-    if getattr(dataset, "has_boxes", False):
+    if isinstance(dataset, AVA):
         facts.key_frames = len(dataset.key_frames)
         facts.boxes = sum(dataset.box_counts)
-    seen = classes_seen(dataset)
+    seen = dataset.classes_seen
     if seen is None:
         return
-    known = [number - 1 for number in getattr(dataset, "class_ids", ())] or range(report.num_classes)
-    names = getattr(dataset, "class_names", {})
-    facts.classes_seen = len(seen & set(known))
-    lacking = [str(names.get(number + 1, number)) for number in known if number not in seen]
-    report.add("class-without-samples", split, f"of {len(known)} classes those without a sample", lacking)
+    names = dataset.info.class_names or {number: str(number) for number in range(report.num_classes)}
+    facts.classes_seen = len(seen & set(names))
+    lacking = [name for number, name in names.items() if number not in seen]
+    report.add("class-without-samples", split, f"of {len(names)} classes those without a sample", lacking)
 
 
 def _probe(split: _Split, cache: ProbeCache, options: CheckOptions) -> None:
@@ -161,18 +148,18 @@ def _probe(split: _Split, cache: ProbeCache, options: CheckOptions) -> None:
         videos = [videos[len(videos) * i // options.sample] for i in range(options.sample)]
     left = []
     for video in videos:
-        facts = cache.get(video, split.images(video))
+        facts = cache.get(video, split.dataset.images(video))
         if facts is None:
             left.append(video)
         else:
             split.facts[video] = facts
-    look = functools.partial(probe, split.open_video, options.thorough)
+    look = functools.partial(probe, split.dataset.open_video, options.thorough)
     for video, facts in work_on(look, left, options.workers, f"probing {split.name}"):
         if isinstance(facts, Lost):
             split.facts[video] = Facts(cause=facts.cause)
         else:
             split.facts[video] = facts
-            cache.put(video, split.images(video), facts)
+            cache.put(video, split.dataset.images(video), facts)
 
 
 def _account(split: _Split, report: Report) -> None:
@@ -195,10 +182,10 @@ def _account(split: _Split, report: Report) -> None:
 
 def _compare_with_disk(split: _Split, report: Report) -> None:
     """Images that are listed and not there, or there and not listed in a folder of one video alone."""
-    users = Counter(os.path.dirname(images[0]) for video in split.videos if (images := split.images(video)))
+    users = Counter(os.path.dirname(images[0]) for video in split.videos if (images := split.dataset.images(video)))
     lines = []
     for video, facts in split.facts.items():
-        listed = len(split.images(video))
+        listed = len(split.dataset.images(video))
         if facts.missing:
             lines.append(f"{video}: {facts.missing} of {listed} images are not there, such as {facts.cause}")
         elif facts.other and users[facts.folder] == 1:
@@ -208,7 +195,7 @@ def _compare_with_disk(split: _Split, report: Report) -> None:
 
 def _compare_lengths(cfg: Any, split: _Split, report: Report) -> None:
     """Videos whose length is not what the annotations say: as a rule of images extracted at another rate."""
-    expected = getattr(split.dataset, "annotated_seconds", None)
+    expected = split.dataset.annotated_seconds
     if expected is not None:
         seconds = {video: f.frames / f.fps for video, f in split.facts.items() if not f.cause}
         lines = [
@@ -217,7 +204,7 @@ def _compare_lengths(cfg: Any, split: _Split, report: Report) -> None:
             if video in seconds and abs(seconds[video] - length) > LENGTH_TOLERANCE[0] + LENGTH_TOLERANCE[1] * length
         ]
         report.add("frame-count", split.name, "videos of another length than annotated", lines)
-    if getattr(split.dataset, "has_boxes", False) and cfg.AVA.KEY_SECONDS:
+    if isinstance(split.dataset, AVA) and cfg.AVA.KEY_SECONDS:
         most = (cfg.AVA.KEY_SECONDS[1] - cfg.AVA.FIRST_SECOND + SECONDS_AFTER) * cfg.AVA.FPS
         lines = [f"{video}: {facts.frames} images" for video, facts in split.facts.items() if facts.frames > most]
         text = f"videos with more images than AVA.FPS {cfg.AVA.FPS:g} gives; were they extracted at another rate?"
@@ -235,9 +222,9 @@ def _look_for_copies(split: _Split, readable: dict[str, Facts], report: Report) 
 
 def _look_at_clips(split: _Split, readable: dict[str, Facts], report: Report) -> None:
     """Clips in which a frame repeats, and test views that are the same."""
-    clips = getattr(split.dataset, "clips", None)
-    if clips is None or getattr(split.dataset, "has_boxes", False):
+    if not isinstance(split.dataset, VideoDataset):
         return
+    clips = split.dataset.clips
     s, times = clips.settings, clips.times
     short, alike = [], []
     for video, facts in readable.items():

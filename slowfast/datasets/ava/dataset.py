@@ -1,10 +1,11 @@
-"""AVA: boxes of people with their actions, at one second after the other of long videos."""
+"""AVA: persons and their actions, annotated once a second in long videos."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,112 +15,143 @@ from torch import Generator
 from slowfast.datasets.annotations.ava import VAL_EVERY, Annotations, GroundTruth, class_names
 from slowfast.datasets.ava.footage import Footage
 from slowfast.datasets.ava.key_frames import Clock, KeyFrameBoxes, KeySeconds, clip_frames, moments_of
-from slowfast.datasets.clips.clip_maker import Clip
+from slowfast.datasets.base import ClipDataset, check_split
+from slowfast.datasets.clips.clip_maker import Clip, ClipMaker
+from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import WindowTimes, drawn_rate
 from slowfast.datasets.loading.batch import KeyFrame, Sample
 from slowfast.datasets.loading.batch_shapes import ClipShape
 from slowfast.datasets.transforms.boxes import has_area
 from slowfast.datasets.video.cache import VideoCache
-from slowfast.datasets.video.reader import VideoError, VideoReader
-from slowfast.datasets.video_dataset import VideoDataset, check_split
+from slowfast.datasets.video.reader import VideoError
+from slowfast.evaluation.evaluators import BoxScores
 
 
-class AVA(VideoDataset):
-    """Clips around key frames: seconds with at least one box. A sample is a key frame, `video` its number.
+class AVA(ClipDataset):
+    """Clips around key frames: annotated seconds with at least one box. A sample is a key frame.
 
-    train: boxes of `AVA.TRAIN_GT_BOX_LISTS` and `TRAIN_PREDICT_BOX_LISTS`; the target of a box without label is no
-    class, and boxes that the crop leaves outside are left out. val and test: boxes of `TEST_PREDICT_BOX_LISTS`, to be
-    scored against `GROUNDTRUTH_FILE`; annotated boxes only with a warning, each time. val takes every fourth second,
-    unless `FULL_TEST_ON_VAL`. Test clips show the whole frame.
+    train: boxes of `AVA.TRAIN_GT_BOX_LISTS` and `TRAIN_PREDICT_BOX_LISTS`. A box without label is a negative for all
+    classes. Boxes outside the crop are dropped. val and test: boxes of `TEST_PREDICT_BOX_LISTS`, scored against
+    `GROUNDTRUTH_FILE`; annotated boxes only with a warning. val takes every fourth second, unless `FULL_TEST_ON_VAL`.
+    Test clips show the whole frame.
 
     Attributes:
-        key_frames: (video, second) of each sample; `paths` are their names.
-        videos: all that are there, as `open_video` takes them.
-        class_ids, class_names: ids of the classes that are scored, and id -> name; output c of a model is id c + 1.
-        ground_truth, excluded: val and test: the rows to score against, and the (video, second) to leave out.
-        batch_groups: number of each sample's group; a batch of one group alone has clips of one size. None where all
-            have.
-        num_classes: outputs of the model.
-        box_counts: boxes of each key frame.
-        num_labels: of all boxes.
+        names: "video,second" of each sample.
+        key_frames: (video, second) of each sample.
+        class_ids: ids of the scored classes; output c of a model is id c + 1.
+        ground_truth, excluded: val and test: annotated rows to score against, and (video, second) left out of scoring.
+        batch_groups: number of each sample's video in test, where clips of other videos may have another size.
+        box_counts: boxes per key frame.
+        num_labels: labels of all boxes.
+        clips: maker of the clips.
 
     Raises:
         FileNotFoundError: a list, an annotation file or a label map is missing.
-        ValueError: a wrong line of one of them, with file, line number and line; class ids beyond MODEL.NUM_CLASSES; no
-            predicted boxes for val and test; no key frame or nothing to score against left; DETECTION.ENABLE False.
+        ValueError: a wrong line of one of them (with file, line number and line); class ids beyond MODEL.NUM_CLASSES;
+            no predicted boxes for val and test; no key frame or no ground truth left; DETECTION.ENABLE False.
     """
 
-    has_boxes = True
+    label_kind = "boxes"
+    unit = "key frames"
     folder_key = "AVA.FRAME_DIR"
 
     def __init__(self, cfg: Any, split: str) -> None:
-        ava, self.num_classes = cfg.AVA, cfg.MODEL.NUM_CLASSES
+        ava = cfg.AVA
         if not cfg.DETECTION.ENABLE:
             raise ValueError("the data set ava is one of boxes; set DETECTION.ENABLE True, or choose another data set")
-        self.class_names = class_names(cfg)
-        self.class_ids = list(self.class_names)
+        names_by_id = class_names(cfg)
+        self.class_ids = list(names_by_id)
         annotations = Annotations.read(cfg, check_split(split))
         footage = Footage.from_config(cfg, split, annotations.videos)
         self._clock = Clock(ava.FPS, ava.FIRST_SECOND)
         seconds = KeySeconds(self._clock, footage.lengths, tuple(ava.KEY_SECONDS))
-        self.videos, self._lengths = list(footage.lengths), list(footage.lengths.values())
+        self._all_videos, self._lengths = list(footage.lengths), list(footage.lengths.values())
         tables = [seconds.of(table) for table in annotations.tables]
-        self._boxes = KeyFrameBoxes(tables, self.videos, self.num_classes)
+        self._boxes = KeyFrameBoxes(tables, self._all_videos, cfg.MODEL.NUM_CLASSES)
         if not len(self._boxes):
             raise ValueError(_no_key_frame(cfg, split, annotations))
         if annotations.truth is not None:
             annotations.check_truth(seconds)
             self.ground_truth, self.excluded = GroundTruth.of(annotations.truth), annotations.excluded
         self._after, self._positions = ava.FRAMES_AFTER_KEY, list(ava.BOX_FRAMES)
-        names = [f"{video},{second:04d}" for video, second in self.key_frames]
-        super().__init__(cfg, split, names, [], footage.open_video, WindowTimes())
+        super().__init__(
+            cfg,
+            split,
+            [f"{video},{second:04d}" for video, second in self.key_frames],
+            # Videos that cannot be decoded are counted when one of their key frames is asked for.
+            VideoCache(self._all_videos, footage.open_video).open if cfg.DATA.CACHE_VIDEOS else footage.open_video,
+            class_names={number - 1: name for number, name in names_by_id.items()},
+            source=", ".join(table.path for table in tables),
+        )
+        self.clips = ClipMaker(ClipSettings.from_config(cfg, split), self.open_video, WindowTimes())
         if annotations.truth is not None:
-            self._check_countable(annotations)
+            self._check_ground_truth(annotations)
         self.batch_groups = self._boxes.video.tolist() if split == "test" else None
         self.num_labels, self.box_counts = self._boxes.num_labels, self._boxes.counts.tolist()
-        self.source = ", ".join(table.path for table in tables)
-
-    def cached(self, open_video: Callable[[str], VideoReader]) -> Callable[[str], VideoReader]:
-        """Opens films that are all decoded now; one that cannot be is counted when its key frames are asked for."""
-        return VideoCache(self.videos, open_video).open
 
     @functools.cached_property
     def key_frames(self) -> list[tuple[str, int]]:
         """Video and second of each sample."""
         pairs = zip(self._boxes.video.tolist(), self._boxes.second.tolist(), strict=True)
-        return [(self.videos[video], second) for video, second in pairs]
+        return [(self._all_videos[video], second) for video, second in pairs]
+
+    @property
+    def videos(self) -> list[str]:
+        """Names of the videos that have key frames."""
+        return list(dict.fromkeys(video for video, _ in self.key_frames))
 
     @functools.cached_property
     def classes_seen(self) -> set[int]:
-        """Outputs of the model that have a box, in training, or one to be scored against."""
+        """Outputs of the model that have a box (train), or an annotated one to be scored against (val, test)."""
         if self.split == "train":
             return self._boxes.classes
         return {int(number) - 1 for number in np.unique(self.ground_truth.classes)}
 
     def boxes_of(self, key_frame: int) -> np.ndarray:
-        """(n, 4) float64 boxes of a key frame, relative, as they stand in the file; row i is number i in a batch."""
+        """Return the boxes of a key frame, (n, 4) float64 relative to the frame, as in the file.
+
+        Row i is box number i in a batch.
+        """
         return self._boxes.boxes_of(key_frame)
 
+    def reshaped(self, cfg: Any) -> AVA:
+        """Return the same key frames, and the same count of unreadable ones, as clips of another shape."""
+        other = copy.copy(self)
+        other.clips = ClipMaker(ClipSettings.from_config(cfg, self.split), self.open_video, WindowTimes())
+        return other
+
+    def make_evaluator(self, cfg: Any) -> BoxScores:
+        """Make the object that gathers the scores of boxes and computes the frame mAP."""
+        return BoxScores(self, cfg.DATA.ENSEMBLE_METHOD)
+
+    def summary(self, num_classes: int | None = None) -> str:
+        """Describe the split in one line for the log."""
+        parts = [
+            f"{self.num_videos} key frames of {len(self.videos)} videos",
+            f"{sum(self.box_counts)} boxes with {self.num_labels} labels",
+        ]
+        return ", ".join([*parts, *self._classes_line(num_classes)])
+
     def training_sample(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample:
-        """See `VideoDataset`."""
+        """Make a training clip of key frame `video`."""
         settings = self.clips.settings.shaped(shape)
         numbers = self._frames(video, settings.num_frames, drawn_rate(settings, generator))
         annotated = self._annotated(video, numbers)
         boxes = [moment.boxes for moment in annotated]
-        with _as_key_frame(self.paths[video]):
-            clip = self.clips.training_clip_of(self._film_of(video), numbers, boxes, generator, shape)
+        with _errors_named_after(self.names[video]):
+            clip = self.clips.training_clip_of(self._video_of(video), numbers, boxes, generator, shape)
         return self._sample(video, clip, annotated)
 
     def evaluation_sample(self, video: int, view: int) -> Sample:
-        """See `VideoDataset`."""
+        """Make the clip of key frame `video` for val or test."""
         settings = self.clips.settings
         annotated = self._annotated(video, numbers := self._frames(video, settings.num_frames, settings.sampling_rate))
-        with _as_key_frame(self.paths[video]):
-            clip = self.clips.evaluation_clip_of(self._film_of(video), numbers, [moment.boxes for moment in annotated])
+        with _errors_named_after(self.names[video]):
+            clip = self.clips.evaluation_clip_of(self._video_of(video), numbers, [moment.boxes for moment in annotated])
         return self._sample(video, clip, annotated)
 
-    def _check_countable(self, annotations: Annotations) -> None:
-        """ValueError if nothing is left to score against, which would otherwise show after an epoch."""
+    def _check_ground_truth(self, annotations: Annotations) -> None:
+        """Raise ValueError now if no annotated box is left to score against, rather than after an epoch."""
         truth, excluded = self.ground_truth, set(self.excluded)
         moments = zip(truth.videos, truth.seconds.tolist(), strict=True)
         counts = np.array([moment not in excluded for moment in moments], dtype=bool)
@@ -130,17 +162,20 @@ class AVA(VideoDataset):
                 "AVA.EXCLUSION_FILE, none of these of a class of AVA.LABEL_MAP_FILE"
             )
 
-    def _film_of(self, key_frame: int) -> str:
-        return self.videos[self._boxes.video[key_frame]]
+    def _video_of(self, key_frame: int) -> str:
+        return self._all_videos[self._boxes.video[key_frame]]
 
     def _frames(self, key_frame: int, num_frames: int, rate: int) -> list[int]:
         key = self._clock.frame_of(int(self._boxes.second[key_frame]))
-        # The film that cannot be read has no length; it fails when it is opened.
+        # A video that cannot be read has no length; opening it will raise.
         length = self._lengths[self._boxes.video[key_frame]] or key + 1
         return clip_frames(key, num_frames, rate, length, self._after)
 
     def _annotated(self, key_frame: int, frames: Sequence[int]) -> list[_Annotated]:
-        """Boxes and labels of the clip's moments; those of its own key frame for a moment that has none."""
+        """Look up boxes and labels of a clip's annotated seconds.
+
+        A second without boxes gets those of the clip's own key frame.
+        """
         found = []
         own = int(self._boxes.second[key_frame])
         for second in moments_of(frames, self._positions, own, self._clock, self._after):
@@ -150,19 +185,23 @@ class AVA(VideoDataset):
 
     def _sample(self, key_frame: int, clip: Clip, annotated: Sequence[_Annotated]) -> Sample:
         label = torch.from_numpy(annotated[-1].labels.max(axis=0))
-        moments = []
+        key_frames = []
         for boxes, moment in zip(clip.boxes, annotated, strict=True):
-            # A box that a training crop left outside would teach its labels to nothing; one box at least has to be.
+            # Drop boxes that fall entirely outside the training crop, but keep the sample non-empty.
             seen = has_area(boxes)
             if self.split != "train" or not seen.any():
                 seen[:] = True
             labels = torch.from_numpy(moment.labels[seen])
-            moments.append(KeyFrame(torch.from_numpy(boxes[seen]), labels, moment.key_frame))
-        return Sample(clip.inputs, label, key_frame, 0, key_frames=moments)
+            key_frames.append(KeyFrame(torch.from_numpy(boxes[seen]), labels, moment.key_frame))
+        return Sample(clip.inputs, label, key_frame, 0, key_frames=key_frames)
 
 
 class _Annotated(NamedTuple):
-    """(n, 4) relative boxes, (n, classes) labels, and number of the key frame, -1 where another one's stand in."""
+    """Annotation of one second.
+
+    `boxes` (n, 4) are relative, `labels` (n, classes), `key_frame` is its number, or -1 where the boxes of another
+    key frame stand in.
+    """
 
     boxes: np.ndarray
     labels: np.ndarray
@@ -170,12 +209,12 @@ class _Annotated(NamedTuple):
 
 
 @contextlib.contextmanager
-def _as_key_frame(name: str) -> Iterator[None]:
-    """What cannot be read is a key frame, whatever of its film can."""
+def _errors_named_after(key_frame: str) -> Iterator[None]:
+    """Re-raise decode errors under the key frame's name."""
     try:
         yield
     except VideoError as error:
-        raise VideoError(name, error.cause) from error
+        raise VideoError(key_frame, error.cause) from error
 
 
 def _no_key_frame(cfg: Any, split: str, annotations: Annotations) -> str:

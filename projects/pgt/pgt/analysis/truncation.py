@@ -7,11 +7,12 @@ would not remove, the bias |E(t - f)| / |Ef|, next to what it would, the noise s
 
 from __future__ import annotations
 
+import abc
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
@@ -33,11 +34,10 @@ ALL = "all"
 RANDOM = "random"
 
 
-class StepTask(Task, Protocol):
+class StepTask(Task):
     """A task that reads a clip in steps and can cut the gradient between them."""
 
-    num_steps: int  # of a clip of the configuration
-
+    @abc.abstractmethod
     def add_gradient(
         self, model: nn.Module, batch: Batch, update: OptimStep, steps: int, truncated: bool
     ) -> torch.Tensor:
