@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def write_video(path: Path, frames: np.ndarray, fps: int = 30) -> None:
     """Encode (T, H, W, 3) uint8 frames as H.264 in mp4."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps)
+        # The same bytes on every processor, so that a test that fails on one fails on all.
+        stream = container.add_stream("libx264", rate=fps, options={"x264-params": "cpu-independent=1"})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
@@ -97,7 +98,7 @@ def tiny_cfg(tiny_file):
 
 
 @pytest.fixture
-def tool():
+def tool(hears_ctrl_c):
     """Function: start `tools/NAME.py ARGUMENTS` as a process of its own, with its output in pipes."""
 
     def start(name: str, *arguments: object, **options: object) -> subprocess.Popen:

@@ -215,20 +215,24 @@ class ResStage(nn.Module):
     def depth_groups(self) -> list[list[nn.Module]]:
         """The modules by depth: a residual block of each pathway, and what follows it there."""
         groups: list[list[nn.Module]] = []
-        for names in self.names:
+        for modules in self.pathways():
             depth = -1
-            for module in (getattr(self, name) for name in names):
+            for module in modules:
                 depth += isinstance(module, ResBlock)
                 if depth == len(groups):
                     groups.append([])
                 groups[depth].append(module)
         return groups
 
+    def pathways(self) -> list[list[nn.Module]]:
+        """Return the modules of each pathway."""
+        return [[self.get_submodule(name) for name in names] for names in self.names]
+
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
         outputs = []
-        for features, names in zip(x, self.names, strict=True):
-            for name in names:
-                features = getattr(self, name)(features)
+        for features, modules in zip(x, self.pathways(), strict=True):
+            for module in modules:
+                features = module(features)
             outputs.append(features)
         return outputs
 

@@ -46,7 +46,14 @@ class FuseFastToSlow(nn.Module):
 
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
         slow, fast = x
-        return [torch.cat([slow, self.lateral(fast)], dim=1), fast]
+        lateral = self.lateral(fast)
+        if lateral.shape[2] != slow.shape[2]:
+            alpha = self.conv_f2s.stride[0]
+            raise ValueError(
+                f"the slow pathway has {slow.shape[2]} frames and the fast one {fast.shape[2]}; give {alpha} "
+                "fast frames (SLOWFAST.ALPHA) for each slow one"
+            )
+        return [torch.cat([slow, lateral], dim=1), fast]
 
 
 class SlowFast(ResNet):

@@ -17,7 +17,7 @@ from slowfast.layers.mlp import DropPath, Mlp
 from slowfast.models.heads import apply_head
 from slowfast.models.parts import positions_for
 from slowfast.models.registry import MODEL_REGISTRY
-from slowfast.models.tokens import TokenHead, TokenModel, check_clip, layer_norm
+from slowfast.models.tokens import TokenHead, TokenModel, layer_norm
 
 ATTENTION_TYPES = ("divided_space_time",)
 _POSITIONS = ("cls_token", "pos_embed", "time_embed")
@@ -139,7 +139,8 @@ class TimeSformer(TokenModel):
         self.time_drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)
         self.norm = layer_norm(dim)
-        self.head = head
+        self.head, self.num_features = head, head.num_features
+        self.in_channels = [dim_in]
 
     def init_weights(self) -> None:
         """Truncated normal of deviation 0.02; what the attentions over time add, behind the first block, starts at
@@ -175,7 +176,7 @@ class TimeSformer(TokenModel):
 
     def _tokens(self, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, tuple[int, int, int]]:
         """The tokens behind the last norm, and (T, h, w) of the patches."""
-        patches = self.patch_embed(check_clip(inputs))
+        patches = self.patch_embed(inputs[0])
         tokens = self._placed(patches)
         for block in self.blocks:
             tokens = block(tokens, patches.shape[1])

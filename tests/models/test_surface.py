@@ -57,6 +57,27 @@ def test_scores_and_features(built):
     assert not torch.allclose(model(random_clip(cfg, seed=1), *boxes), scores)
 
 
+def test_other_inputs_are_refused_with_what_the_model_takes(built):
+    model, _, inputs, boxes = built
+    wrong = [inputs[0], [], [*inputs, inputs[0]], [clip[0] for clip in inputs], [clip[:, :2] for clip in inputs], None]
+    if len(inputs) > 1:
+        wrong += [inputs[::-1], [inputs[0], inputs[1][:1]]]
+    for each in wrong:
+        with pytest.raises(ValueError, match=rf"takes a list of {len(inputs)} clip|fast frames"):
+            model(each, *boxes)
+
+
+def test_modules_by_pathway(built):
+    model, _, inputs, _ = built
+    owned = [{id(m) for top in modules for m in top.modules()} for modules in model.pathways()]
+    assert len(owned) == model.num_pathways == len(inputs)
+    assert len(set.union(*owned)) == sum(map(len, owned))
+    for name, module in model.named_modules():
+        _, found, rest = name.partition("pathway")
+        if found:
+            assert id(module) in owned[int(rest[0])]
+
+
 @torch.no_grad()
 def test_a_batch_is_its_samples(built):
     model, _, inputs, boxes = built

@@ -20,6 +20,7 @@ FIRST_SECOND = 900  # time stamp of frame 0 in AVA's box files
 # uninitialized memory on small pictures, and files differ from call to call.
 X264_OPTIONS = {"crf": "16", "preset": "veryfast", "g": "18", "bf": "2", "x264-params": "cpu-independent=1"}
 VP9_OPTIONS = {"crf": "20", "b": "0", "g": "18", "deadline": "realtime", "cpu-used": "8"}
+CONTAINER_OPTIONS = {"fflags": "+bitexact"}  # or WebM files get random identifiers
 JPEG_QUALITY = 95
 FRAME_LIST_HEADER = "original_vido_id video_id frame_id path labels"  # the header as the published reader has it
 
@@ -28,7 +29,7 @@ def encode_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
     """Write frames (T, H, W, 3) uint8 RGB, H and W even, of `fps` frames a second: H.264, or VP9 in a .webm (4:2:0)."""
     reformatter = VideoReformatter()
     codec, options = ("libvpx-vp9", VP9_OPTIONS) if path.suffix == ".webm" else ("libx264", X264_OPTIONS)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=CONTAINER_OPTIONS) as container:
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
