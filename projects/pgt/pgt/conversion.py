@@ -134,8 +134,8 @@ class Conversion:
 
     def visit(self, name: str, layer: nn.Module) -> None:
         """Convert a layer by the nearest of its classes in `CONVERTERS`, or otherwise the layers in it."""
-        convert_layer = next((CONVERTERS[cls] for cls in type(layer).__mro__ if cls in CONVERTERS), self.visit_children)
-        if convert_layer == self.visit_children:
+        convert_layer = next((CONVERTERS[cls] for cls in type(layer).__mro__ if cls in CONVERTERS), None)
+        if convert_layer is None:
             self.visit_children(name, layer)
         else:
             convert_layer(self, name, layer)
@@ -251,8 +251,9 @@ def _convert_block(conversion: Conversion, name: str, block: MultiscaleBlock) ->
 def _convert_pooling_attention(conversion: Conversion, name: str, attention: PoolingAttention) -> None:
     policy = conversion.body_policy(attention)
     heads = 1 if attention.options.mode == "conv_unshared" else attention.heads
-    for pool in ("pool_q", "pool_k", "pool_v"):
-        conversion.convert_window(f"{name}.{pool}", attention.get_submodule(pool), policy, heads)
+    pools = {"pool_q": attention.pool_q, "pool_k": attention.pool_k, "pool_v": attention.pool_v}
+    for child, pool in pools.items():
+        conversion.convert_window(f"{name}.{child}", pool, policy, heads)
     conversion.replace(name, attention, MarkovPoolingAttention.from_layer(attention, name, policy))
 
 

@@ -178,8 +178,8 @@ class Carry:
         self.start = (memory or {}).get(START)
         if self.start is not None and torch.compiler.is_compiling():
             raise ValueError(
-                "the memory has samples at the start of a video beside others, and a compiled step takes one kind only: "
-                "set MODEL.COMPILE False, or call the model apart for the samples of each kind"
+                "some samples of the memory are at the start of a video and others are not, which a compiled step does "
+                "not take: set MODEL.COMPILE False, or call the model for each kind of samples apart"
             )
 
     @contextmanager

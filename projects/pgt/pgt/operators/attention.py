@@ -1,7 +1,7 @@
 """Markov operators of attention: keys and values of earlier steps, windows along time, positions.
 
-Shapes: tokens are (B, P + T*H*W, C), P prefix tokens (the class token, if any); memory of attention is (B, 2C, A, H, W),
-keys and values of A positions in time. In a step
+Shapes: tokens are (B, P + T*H*W, C), P prefix tokens (the class token, if any). The memory of an attention is
+(B, 2C, A, H, W), keys and values of A positions in time. In a step
 
     y  = attention(q(x), [memory; keys, values of x])
     m' = the policy's update of the memory by the keys and values of x
@@ -164,10 +164,8 @@ class StepWindow(MarkovOperator):
     def step(self, memory: torch.Tensor | None, groups: torch.Tensor) -> torch.Tensor:
         """Apply the layer to groups (B, heads, C, T, H, W), with the memory in place of the padding before them."""
         x = groups.flatten(0, 1)
-        if memory is None:
-            y = self.whole(x)
-        else:
-            y = self.behind(memory.unflatten(1, (self.heads, -1)).flatten(0, 1), x)
+        past = None if memory is None else memory.unflatten(1, (self.heads, -1)).flatten(0, 1)
+        y = self.whole(x) if past is None else self.behind(past, x)
         return y.unflatten(0, (-1, self.heads))
 
     def whole(self, x: torch.Tensor) -> torch.Tensor:
