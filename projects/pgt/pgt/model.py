@@ -45,9 +45,14 @@ class ProgressiveModel(VideoModel):
         for shared in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
             self.__dict__[shared] = clip_model.__dict__[shared]
         self.operators = frozenset(operators)
-        self.num_pathways, self.num_features = clip_model.num_pathways, clip_model.num_features
-        self.in_channels, self.takes_boxes = clip_model.in_channels, clip_model.takes_boxes
+        self.num_pathways, self.in_channels = clip_model.num_pathways, clip_model.in_channels
+        self.takes_boxes = clip_model.takes_boxes
         self.training = clip_model.training
+
+    @property
+    def num_features(self) -> int:
+        """Number of channels in front of the classifier, as of the clip model."""
+        return self.clip_model.num_features
 
     def train(self, mode: bool = True) -> ProgressiveModel:
         """Set the mode of both models."""

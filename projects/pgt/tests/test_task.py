@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from pgt import StepPlan
+from pgt.memory import CACHE_POLICIES
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
@@ -208,4 +209,4 @@ def test_section_switched_off_again_gives_a_clip_model(progressive_settings):
 )
 def test_head_cache(cache, head_cache, expected, progressive_cfg):
     model = build_model(progressive_cfg("slow", "PGT.CACHE", cache, "PGT.HEAD_CACHE", head_cache))
-    assert model.head.pathway0_avgpool.rule.kind == expected
+    assert type(model.head.pathway0_avgpool.policy) is CACHE_POLICIES.get(expected)
