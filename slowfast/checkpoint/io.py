@@ -17,11 +17,11 @@ from slowfast.checkpoint.formats.reading import check_kind, read_checkpoint
 from slowfast.checkpoint.zoo.entries import PREFIX, local_path
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import first_line
+from slowfast.utils.files import TEMPORARY, atomic_write_local
 
 logger = get_logger(__name__)
 
 _NAME = re.compile(r"checkpoint_epoch_(\d+)(?:_iteration_(\d+))?\.pyth")
-_TEMPORARY = ".tmp"
 
 
 class CheckpointFile(NamedTuple):
@@ -57,19 +57,10 @@ def save_checkpoint(state: dict[str, Any], path: str) -> None:
     Raises:
         OSError: the disk is full or cannot be written; `path` and all other checkpoints are as before.
     """
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    temporary = path + _TEMPORARY
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
-        with open(temporary, "wb") as stream:
-            _write(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        _sync_folder(folder)
+        atomic_write_local(path, lambda stream: _write(state, stream), durable=True)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
         raise OSError(error.errno, f"the checkpoint could not be written ({error.strerror or error})", path) from error
 
 
@@ -134,7 +125,7 @@ def remove_superseded(output_dir: str) -> None:
     files = find_checkpoints(output_dir)
     stale = [file.path for file in files[:-1] if file.iteration]
     folder = checkpoint_dir(output_dir)
-    stale += [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".pyth" + _TEMPORARY)]
+    stale += [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".pyth" + TEMPORARY)]
     for path in stale:
         with contextlib.suppress(OSError):
             os.remove(path)
@@ -147,11 +138,3 @@ def _write(state: dict[str, Any], stream: Any) -> None:
         # The archive writer reports a failed write of the stream as a RuntimeError of its own.
         cause = error.__context__
         raise cause if isinstance(cause, OSError) else OSError(0, first_line(error)) from error
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -104,7 +104,7 @@ NAME = "val_results.json"
 def write_val_results(output_dir: str, epoch: int, metrics: dict[str, float]) -> None:
     """Keep the metrics measured after `epoch` epochs; the main process writes."""
     text = json.dumps({"epoch": epoch, **metrics}, indent=2, sort_keys=True) + "\n"
-    atomic_write(os.path.join(output_dir, NAME), lambda stream: stream.write(text.encode()))
+    atomic_write(os.path.join(output_dir, NAME), text)
 
 
 def last_evaluation(output_dir: str) -> int:

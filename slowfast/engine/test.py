@@ -92,7 +92,7 @@ def test(cfg: Any) -> dict[str, Any]:
     results = {**predictions.metrics(), **about}
     log_json_stats({"_type": "test_final", **results})
     text = json.dumps(results, indent=2, sort_keys=True) + "\n"
-    atomic_write(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), lambda stream: stream.write(text.encode()))
+    atomic_write(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), text)
     barrier()
     return results
 

@@ -50,11 +50,12 @@ def report_of(
         names: of classes by their number, instead of the predictions' own.
 
     Raises:
-        ValueError: there is nothing to measure.
+        ValueError: there is nothing to measure, or `names` are not those of the classes.
     """
     metrics, rows = predictions.metrics(), predictions.class_rows()
     if names is not None:
-        rows = [dataclasses.replace(row, name=names.get(row.number, str(row.number))) for row in rows]
+        _check_names(names, rows, exact=isinstance(predictions, ClassificationPredictions))
+        rows = [dataclasses.replace(row, name=names[row.number]) for row in rows]
     if isinstance(predictions, BoxPredictions):
         return Report(metrics, rows, "AP")
     one_label, key = predictions.labels.ndim == 1, predictions.main_metric
@@ -90,6 +91,14 @@ def report_of_ava(
     return Report({"ava_map": result["mAP@0.5"], "ava_classes": counted}, rows, "AP")
 
 
+def _check_names(names: Mapping[int, str], rows: list[ClassRow], exact: bool) -> None:
+    """Every class has a name; with `exact` there are no further names (a label map may list classes not scored)."""
+    missing = [row.number for row in rows if row.number not in names]
+    if missing or (exact and len(names) != len(rows)):
+        lacking = f"; class number {missing[0]} has none" if missing else ""
+        raise ValueError(f"there are {len(names)} class names for {len(rows)} classes{lacking}. Give one name a class")
+
+
 def read_class_names(path: str) -> dict[int, str]:
     """Names of classes by number.
 
@@ -102,6 +111,8 @@ def read_class_names(path: str) -> dict[int, str]:
     """
     if path.endswith((".pbtxt", ".prototxt")):
         return read_label_map(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no file of class names {path}")
     with open(path, encoding="utf-8-sig") as stream:
         text = stream.read()
     if not path.endswith(".json"):
@@ -147,7 +158,7 @@ def write_report(report: Report, folder: str) -> list[str]:
         counts = zip(names, report.confusion.tolist(), strict=True)
         files["confusion.csv"] = _csv([["label", *names], *([name, *line] for name, line in counts)])
     for name, text in files.items():
-        atomic_write(os.path.join(os.path.abspath(folder), name), lambda stream, text=text: stream.write(text.encode()))
+        atomic_write(os.path.join(os.path.abspath(folder), name), text)
     return [os.path.join(folder, name) for name in files]
 
 

@@ -10,11 +10,12 @@ from slowfast.utils.registry import Registry
 
 logger = get_logger(__name__)
 
-# Builders of clip models: builder(cfg) -> nn.Module.
-MODEL_REGISTRY = Registry("MODEL.MODEL_NAME")
+# Builders of clip models: builder(cfg) -> nn.Module. `num_pathways` is the number of frame streams it takes,
+# `archs` the values of MODEL.ARCH that it reads, () for a model that does not read the key.
+MODEL_REGISTRY = Registry("MODEL.MODEL_NAME", facts={"num_pathways": 1, "archs": ()})
 
 # What a project makes of a built clip model: adapter(model, cfg) -> nn.Module.
-MODEL_ADAPTERS = Registry("MODEL.ADAPTER")
+MODEL_ADAPTERS = Registry("MODEL.ADAPTER", several=True)
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
@@ -37,6 +38,6 @@ def build_model(cfg: CfgNode) -> nn.Module:
             f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME!r} builds a {type(model).__name__}; derive that from "
             "slowfast.models.VideoModel"
         )
-    if cfg.MODEL.ADAPTER:
-        model = MODEL_ADAPTERS.get(cfg.MODEL.ADAPTER)(model, cfg)
+    for name in MODEL_ADAPTERS.names(cfg.MODEL.ADAPTER):
+        model = MODEL_ADAPTERS.get(name)(model, cfg)
     return model

@@ -32,6 +32,12 @@ TEMPORAL_KERNELS = {
     "slowfast": _SLOWFAST,
 }
 
+
+def archs_of(num_pathways: int) -> tuple[str, ...]:
+    """Return the values of MODEL.ARCH for a ResNet of so many pathways."""
+    return tuple(arch for arch, kernels in TEMPORAL_KERNELS.items() if len(kernels[0]) == num_pathways)
+
+
 # Temporal max pooling after stage 2, where there is any.
 TEMPORAL_POOL = {"c2d": 2, "i3d": 2}
 
@@ -151,7 +157,7 @@ def _input_channels(stem: nn.Module) -> int:
     return next(layer.in_channels for layer in stem.modules() if isinstance(layer, nn.Conv3d))
 
 
-@MODEL_REGISTRY.register("ResNet")
+@MODEL_REGISTRY.register("ResNet", archs=archs_of(1))
 def build_resnet(cfg: CfgNode) -> ResNet:
     """C2D, I3D or Slow by MODEL.ARCH, RESNET.* and NONLOCAL.*."""
     return initialized(ResNet(*resnet_parts(cfg, [cfg.RESNET.WIDTH_PER_GROUP], fused_channels=0)), cfg)
@@ -165,10 +171,7 @@ def resnet_parts(
     `fused_channels` is what the first lateral connection adds to the slow pathway's channels; it grows with the width.
     """
     arch = cfg.MODEL.ARCH
-    kernels = TEMPORAL_KERNELS.get(arch)
-    if kernels is None or len(kernels[0]) != len(widths):
-        fitting = sorted(name for name, table in TEMPORAL_KERNELS.items() if len(table[0]) == len(widths))
-        raise ValueError(f"MODEL.ARCH is {arch!r}; {cfg.MODEL.MODEL_NAME} is built for {', '.join(fitting)}")
+    kernels = TEMPORAL_KERNELS[arch]
     stem = _stem(cfg, widths, kernels[0])
     stages, scale_in = [], 1
     for stage, blocks in enumerate(STAGE_BLOCKS[cfg.RESNET.DEPTH]):

@@ -9,7 +9,7 @@ from torch import nn
 from slowfast.layers.conv import Conv3d
 from slowfast.models.parts import initialized, model_norm
 from slowfast.models.registry import MODEL_REGISTRY
-from slowfast.models.resnet import ResNet, resnet_parts
+from slowfast.models.resnet import ResNet, archs_of, resnet_parts
 
 
 class FuseFastToSlow(nn.Module):
@@ -93,7 +93,7 @@ class SlowFast(ResNet):
         return self.s5(x)
 
 
-@MODEL_REGISTRY.register("SlowFast")
+@MODEL_REGISTRY.register("SlowFast", num_pathways=2, archs=archs_of(2))
 def build_slowfast(cfg: CfgNode) -> SlowFast:
     """SlowFast by SLOWFAST.*, RESNET.* and NONLOCAL.*."""
     options = cfg.SLOWFAST

@@ -6,7 +6,7 @@ import pytest
 
 from slowfast.config import load_config, num_pathways
 
-SLOW = ["MODEL.ARCH", "slow"]
+SLOW = ["MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow"]
 STEPS = ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.MAX_EPOCH", 20]
 
 REFUSED = [
@@ -19,7 +19,7 @@ REFUSED = [
     (["RESNET.WIDTH_PER_GROUP", 4], r"WIDTH_PER_GROUP 4 over SLOWFAST\.BETA_INV 8 leaves the fast pathway no channel"),
     (["RESNET.DEPTH", 34], r"RESNET\.DEPTH is 34; it can be 18, 50, 101"),
     ([*SLOW, "RESNET.SPATIAL_STRIDES", [[1], [2], [2]]], r"SPATIAL_STRIDES .*needs 4 lists.* of 1 entry"),
-    ([*SLOW, "NONLOCAL.GROUP", [[1, 1]] * 4], r"NONLOCAL\.GROUP .*1 entry, one for each pathway .* slow"),
+    ([*SLOW, "NONLOCAL.GROUP", [[1, 1]] * 4], r"NONLOCAL\.GROUP .*1 entry, one for each pathway .* ResNet"),
     (["NONLOCAL.LOCATION", [[[], [], []]] * 4], r"NONLOCAL\.LOCATION .*2 entries"),
     (
         [*SLOW, "NONLOCAL.LOCATION", [[[]], [[4]], [[]], [[]]]],
@@ -80,7 +80,7 @@ ACCEPTED = [
     [*SLOW, "DATA.NUM_FRAMES", 13],
     ["NONLOCAL.LOCATION", [[[], []], [[1], []], [[], []], [[], []]]],
     ["RESNET.DEPTH", 101, "RESNET.NUM_BLOCK_TEMP_KERNEL", [[3, 3], [4, 4], [6, 23], [3, 3]]],
-    ["MODEL.ARCH", "x3d", "RESNET.DEPTH", 34],
+    ["MODEL.MODEL_NAME", "X3D", "RESNET.TRANS_FUNC", "x3d_transform", "RESNET.DEPTH", 34],
     ["DATA.NUM_FRAMES", 32, "SLOWFAST.SLOW_INDICES", [0, 9, 20, 31]],
     ["DATA.TRAIN_CROP_SIZE", 256],
     ["DATA.TRAIN_CROP_SIZE", 300, "TRAIN.ENABLE", False],

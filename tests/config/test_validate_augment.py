@@ -4,7 +4,7 @@ import pytest
 
 from slowfast.config import load_config
 
-SLOW = ["MODEL.ARCH", "slow", "NUM_GPUS", 0]
+SLOW = ["MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow", "NUM_GPUS", 0]
 AUG = [*SLOW, "AUG.ENABLE", True]
 MIXUP = [*SLOW, "MIXUP.ENABLE", True, "MODEL.LOSS_FUNC", "soft_cross_entropy"]
 BOXES = [

@@ -197,6 +197,6 @@ SLOWFAST = ["MODEL.ARCH", "slowfast", "SLOWFAST.ALPHA", 8, "DATA.NUM_FRAMES", 32
     ],
 )
 def test_settings_that_cannot_be(settings, message):
-    plain = [] if "slowfast" in settings else ["MODEL.ARCH", "slow"]
+    plain = [] if "slowfast" in settings else ["MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow"]
     with pytest.raises(ValueError, match=message):
         load_config(None, [*plain, *settings])

@@ -44,8 +44,8 @@ def test_report_of_ava_counts_what_is_measured():
 
 
 def test_several_labels_and_boxes_have_no_confusion(tmp_path):
-    report = report_of(predictions(several=True), {0: "zero"})
-    assert report.rows[0].name == "zero" and report.rows[1].name == "1"
+    report = report_of(predictions(several=True), dict(enumerate(["zero", "one", "two", "three", "four"])))
+    assert report.rows[0].name == "zero" and report.rows[1].name == "one"
     assert [Path(path).name for path in write_report(report, str(tmp_path))] == ["metrics.json", "classes.csv"]
     with open(tmp_path / "classes.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -73,6 +73,16 @@ def test_class_names_that_do_not_read(tmp_path):
         (tmp_path / "names.json").write_text(text)
         with pytest.raises(ValueError, match="names.json is neither"):
             read_class_names(str(tmp_path / "names.json"))
+
+
+def test_class_names_that_do_not_fit(tmp_path):
+    with pytest.raises(FileNotFoundError, match="class names .*gone.txt"):
+        read_class_names(str(tmp_path / "gone.txt"))
+    made = predictions()
+    count = len(report_of(made).rows)
+    for wrong in (count - 1, count + 1):
+        with pytest.raises(ValueError, match=f"{wrong} class names for {count} classes"):
+            report_of(made, {number: str(number) for number in range(wrong)})
 
 
 @pytest.mark.slow

@@ -115,7 +115,6 @@ def test_layers_by_depth():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["MODEL.ARCH", "slow"], "MODEL.ARCH is 'slow'; with MODEL.MODEL_NAME X3D it is x3d"),
         (["X3D.WIDTH_FACTOR", 0.0], r"X3D.WIDTH_FACTOR is 0\.0; it must be over 0"),
         (["X3D.DEPTH_FACTOR", -1.0], r"X3D.DEPTH_FACTOR is -1\.0"),
         (["X3D.BOTTLENECK_FACTOR", 0.0], r"X3D.BOTTLENECK_FACTOR is 0\.0"),

@@ -9,6 +9,7 @@ from fvcore.common.config import CfgNode
 from pgt import mgrid
 from pgt.memory import CACHE_POLICIES
 from pgt.plan import StepPlan, per_pathway
+from slowfast.config import add_adapter, remove_adapter, set_task
 from slowfast.runtime.logging import get_logger
 
 ENSEMBLES = ("sum", "max", "last")
@@ -95,13 +96,15 @@ def resolve(cfg: CfgNode) -> None:
     if not cfg.PGT.ENABLE:
         _warn_of_unused(cfg)
         if cfg.TASK == NAME:  # a saved configuration with the section switched off again
-            cfg.TASK, cfg.MODEL.ADAPTER, cfg.SLOWFAST.SLOW_INDICES = "", "", []
+            cfg.TASK, cfg.SLOWFAST.SLOW_INDICES = "", []
+            remove_adapter(cfg, NAME)
             cfg.DATA.TRAIN_NUM_FRAMES = []
             cfg.AVA.FRAMES_AFTER_KEY, cfg.AVA.BOX_FRAMES = -1, []
         return
     _reject_published_traps(cfg)
     plan = StepPlan.from_config(cfg)
-    cfg.TASK = cfg.MODEL.ADAPTER = NAME
+    set_task(cfg, NAME, "PGT.ENABLE True")
+    add_adapter(cfg, NAME)
     cfg.PGT.TPOOL_SIZE = per_pathway(cfg.PGT.TPOOL_SIZE, plan.num_pathways, "PGT.TPOOL_SIZE")
     cfg.PGT.MGRID_STEP_LEN = mgrid.step_lengths(cfg.PGT.MGRID_STEP_LEN, plan.num_pathways)
     cfg.DATA.TRAIN_NUM_FRAMES = _train_lengths(cfg, plan)

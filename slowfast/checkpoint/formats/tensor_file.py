@@ -9,6 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from slowfast.utils.files import replacing
+
 _EPOCH = "epoch"
 _CFG = "cfg"
 
@@ -56,9 +58,8 @@ def write_tensor_file(weights: dict[str, torch.Tensor], path: str, cfg: str = ""
     # The format holds every tensor by itself: those that share memory, or do not lie in one piece, are copied.
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    temporary = path + ".tmp"
     try:
-        save_file(whole, temporary, metadata)
+        with replacing(path) as temporary:
+            save_file(whole, temporary, metadata)
     except SafetensorError as error:
         raise OSError(0, f"the file could not be written ({error})", path) from error
-    os.replace(temporary, path)

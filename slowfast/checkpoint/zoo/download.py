@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from slowfast.checkpoint.zoo.kept_file import Facts, alone_with, beside, difference, record, recorded
+from slowfast.checkpoint.zoo.kept_file import Facts, beside, difference, record, recorded
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.files import file_lock
 
 logger = get_logger(__name__)
 
@@ -49,7 +50,7 @@ def download(url: str, target: Path, known: Facts, name: str) -> None:
         ValueError: the file there, or the one that came, is another than it should be.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with alone_with(target, name):
+    with file_lock(beside(target, ".lock"), name):
         if not target.exists():
             logger.info("downloading %s from %s to %s", name, url, target)
             try:

@@ -1,24 +1,15 @@
-"""Files that are fetched once: whether they are still what they were, and one process at a time with each."""
+"""Size and digest of downloaded files: measured, recorded beside the file, and compared."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
-import fcntl
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-from slowfast.runtime.logging import get_logger
 from slowfast.utils.files import atomic_write_local
 
-logger = get_logger(__name__)
-
 _CHUNK = 1 << 20
-# What file systems that cannot lock answer.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,33 +51,9 @@ def recorded(path: Path) -> Facts:
 
 def record(path: Path) -> None:
     """Note the facts of a file beside it, for later."""
-    text = json.dumps(dataclasses.asdict(facts_of(path))) + "\n"
-    atomic_write_local(str(beside(path, ".json")), lambda stream: stream.write(text.encode()))
+    atomic_write_local(beside(path, ".json"), json.dumps(dataclasses.asdict(facts_of(path))) + "\n")
 
 
 def beside(path: Path, ending: str) -> Path:
     """The file next to `path` whose name goes on with `ending`."""
     return path.with_name(path.name + ending)
-
-
-@contextlib.contextmanager
-def alone_with(path: Path, name: str) -> Iterator[None]:
-    """Hold a lock that belongs to `path` while entered; waits for another process that holds it, and says so.
-
-    The kernel drops the lock when a process ends, however it ends. Where the file system has no locks this is said.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    with open(beside(path, ".lock"), "w") as stream:
-        try:
-            try:
-                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info("waiting for another process that is busy with %s", name)
-                fcntl.lockf(stream, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            logger.warning("%s cannot be locked (%s); let one process at a time fetch it", path, error.strerror)
-        yield

@@ -8,21 +8,21 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from slowfast.config.merge import get_key
+from slowfast.config.ignored_keys import IGNORED_VALUES, missing_feature
+from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.resolve import STAGE_BLOCKS, num_pathways
 from slowfast.config.rules.data import augmentation, detection, key_frames
 from slowfast.config.rules.model import networks, shapes, token_models
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import nearest_keys, nearest_multiples
+from slowfast.utils.registry import REGISTRIES
 
 logger = get_logger(__name__)
 
-# Archs whose layers RESNET.* and NONLOCAL.* describe.
-RESNET_ARCHS = ("2d", "c2d", "c2d_nopool", "i3d", "i3d_nopool", "slow", "slow_c2d", "slow_i3d", "slowfast")
-# Archs with depths and widths of their own, whose four stages read the other tables alike.
-_OTHER_RESIDUAL_ARCHS = ("x3d", "r3d")
-# Further archs of published files, whose models are not all built here.
-_OTHER_ARCHS = ("r3d", "csn", "r2plus1d", "timesformer")
+# Models whose layers RESNET.* and NONLOCAL.* describe.
+_RESNETS = ("ResNet", "SlowFast")
+# Further models whose four stages read the same tables; depths and widths are their own.
+_OTHER_RESIDUAL_MODELS = ("X3D", "RegNet")
 
 _CHOICES = {
     "BN.NORM_TYPE": ("batchnorm", "frozen_batchnorm", "sync_batchnorm", "sub_batchnorm", "none"),
@@ -129,6 +129,7 @@ def validate(cfg: CfgNode) -> None:
         ValueError: with the key, its value and what to do.
     """
     rules = (
+        _names,
         _values,
         _model,
         networks,
@@ -169,16 +170,37 @@ def _one_of(key: str, value: Any, choices: Iterable[str]) -> None:
 
 def _model(cfg: CfgNode) -> None:
     model = cfg.MODEL
-    known = dict.fromkeys([*RESNET_ARCHS, *model.SINGLE_PATHWAY_ARCH, *model.MULTI_PATHWAY_ARCH, *_OTHER_ARCHS])
-    _one_of("MODEL.ARCH", model.ARCH, known)
+    _arch(cfg)
     if len(model.FINAL_POOL) != 2 or not set(model.FINAL_POOL) <= {"avg", "max"}:
         raise ValueError(f"MODEL.FINAL_POOL is {model.FINAL_POOL}; it is [space, time], each avg or max.")
     if cfg.NONLOCAL.PROGRESS and not model.ADAPTER:
         logger.warning("NONLOCAL.PROGRESS has no effect: no project that carries frames along is switched on.")
-    if model.ARCH in (*RESNET_ARCHS, *_OTHER_RESIDUAL_ARCHS):
+    if model.MODEL_NAME in (*_RESNETS, *_OTHER_RESIDUAL_MODELS):
         _stage_tables(cfg)
-    if model.ARCH in RESNET_ARCHS:
+    if model.MODEL_NAME in _RESNETS:
         _resnet(cfg)
+
+
+def _arch(cfg: CfgNode) -> None:
+    name, arch = cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH
+    models = REGISTRIES["MODEL.MODEL_NAME"]
+    if name not in models or not models.fact(name, "archs") or arch in models.fact(name, "archs"):
+        return
+    fitting = [other for other in models if arch in models.fact(other, "archs")]
+    if fitting:
+        raise ValueError(
+            f"MODEL.ARCH {arch} with MODEL.MODEL_NAME {name}: that model takes MODEL.ARCH "
+            f"{', '.join(models.fact(name, 'archs'))}. For {arch} set MODEL_NAME {' or '.join(fitting)}."
+        )
+    _one_of("MODEL.ARCH", arch, [arch for model in models for arch in models.fact(model, "archs")])
+
+
+def _names(cfg: CfgNode) -> None:
+    """Every key that a registry serves holds registered names, or published ones that are not implemented here."""
+    keys = set(leaf_keys(cfg))
+    for key, registry in REGISTRIES.items():
+        if key in keys and not (key in IGNORED_VALUES and missing_feature(cfg, key)):
+            registry.check(get_key(cfg, key), key)
 
 
 def _resnet(cfg: CfgNode) -> None:
@@ -209,8 +231,8 @@ def _stage_tables(cfg: CfgNode) -> None:
         if len(table) != 4 or any(not isinstance(row, list) or len(row) not in sizes for row in table):
             raise ValueError(
                 f"{key} is {table}; it needs 4 lists, one for each residual stage, of {pathways} "
-                f"{'entry' if pathways == 1 else 'entries'}, one for each pathway of MODEL.ARCH "
-                f"{cfg.MODEL.ARCH} (one entry serves all)."
+                f"{'entry' if pathways == 1 else 'entries'}, one for each pathway of MODEL.MODEL_NAME "
+                f"{cfg.MODEL.MODEL_NAME} (one entry serves all)."
             )
     for key in ("RESNET.SPATIAL_STRIDES", "RESNET.SPATIAL_DILATIONS"):
         if min(map(min, get_key(cfg, key))) < 1:
@@ -249,7 +271,7 @@ def _channels(cfg: CfgNode) -> None:
     channels = data.INPUT_CHANNEL_NUM
     if len(channels) != pathways or min(channels) < 1:
         raise ValueError(
-            f"DATA.INPUT_CHANNEL_NUM is {channels}, but MODEL.ARCH {cfg.MODEL.ARCH} reads {pathways} "
+            f"DATA.INPUT_CHANNEL_NUM is {channels}, but MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} takes {pathways} "
             f"pathway{'s' if pathways > 1 else ''}. Write {[3] * pathways}, or leave the key out."
         )
     if len(data.MEAN) != len(data.STD) or len(data.MEAN) not in (1, max(channels)) or min(data.STD) <= 0:
@@ -272,6 +294,13 @@ def _views(cfg: CfgNode) -> None:
 
 def _schedule(cfg: CfgNode) -> None:
     solver = cfg.SOLVER
+    if cfg.TRAIN.ENABLE and solver.WARMUP_EPOCHS > 0 and solver.WARMUP_START_LR > solver.BASE_LR:
+        logger.warning(
+            "SOLVER.WARMUP_START_LR %g is above BASE_LR %g: the warm-up lowers the learning rate. Set WARMUP_START_LR "
+            "below BASE_LR, or WARMUP_EPOCHS 0.",
+            solver.WARMUP_START_LR,
+            solver.BASE_LR,
+        )
     if solver.LR_POLICY != "steps_with_relative_lrs":
         return
     steps, rates = solver.STEPS, solver.LRS

@@ -120,7 +120,7 @@ def detection(cfg: CfgNode) -> None:
     factor, strides = cfg.DETECTION.SPATIAL_SCALE_FACTOR, feature_strides(cfg)
     if strides and strides != {factor}:
         raise ValueError(
-            f"DETECTION.SPATIAL_SCALE_FACTOR is {factor}, but the network of MODEL.ARCH {cfg.MODEL.ARCH} makes one "
+            f"DETECTION.SPATIAL_SCALE_FACTOR is {factor}, but {cfg.MODEL.MODEL_NAME} makes one "
             f"position of {' and '.join(map(str, sorted(strides)))} pixels, so boxes would be cut out at the wrong "
             f"place. {_remedy(cfg, factor, strides)}"
         )

@@ -12,9 +12,6 @@ from fvcore.common.config import CfgNode
 from slowfast.config.resolve import num_pathways
 from slowfast.utils.errors import nearest_multiples
 
-# Which archs a builder (MODEL.MODEL_NAME) makes, where that is one.
-_ARCH_OF = {"X3D": "x3d", "RegNet": "r3d"}
-
 
 def networks(cfg: CfgNode) -> None:
     """Checks the settings of the family that is built.
@@ -25,9 +22,7 @@ def networks(cfg: CfgNode) -> None:
     rate = cfg.MODEL.DROPCONNECT_RATE
     if rate == 1:
         raise ValueError(f"MODEL.DROPCONNECT_RATE is {rate}; under 1 some branches are left, 0 drops none.")
-    name, arch = cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH
-    if name in _ARCH_OF and arch != _ARCH_OF[name]:
-        raise ValueError(f"MODEL.ARCH is {arch!r}; with MODEL.MODEL_NAME {name} it is {_ARCH_OF[name]}.")
+    name = cfg.MODEL.MODEL_NAME
     if name == "X3D":
         _x3d(cfg)
     if name == "RegNet" and cfg.RESNET.TRANS_FUNC != "bottleneck_transform":

@@ -60,7 +60,7 @@ def test_a_checkpoint_has_no_code_run_and_no_file_written_where_it_likes(given, 
         values["TEST"]["SAVE_RESULTS_PATH"] = str(tmp_path / "over.npz")
 
     path = given(asks)
-    with pytest.raises(ValueError, match="stranger, which no installed distribution declares"):
+    with pytest.raises(ValueError, match="stranger.*installed"):
         settings_of_checkpoint(path)
     assert not (tmp_path / "ran").exists()
     cfg = settings_of_checkpoint(path, ["PROJECTS", ["stranger"]])

@@ -13,13 +13,13 @@ import pytest
 
 from slowfast.apps.synthetic import __main__ as synthetic
 from slowfast.apps.synthetic import render as render
-from slowfast.apps.synthetic.__main__ import SweepSpec, make_sweep
+from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 from slowfast.config import load_config
 from slowfast.datasets.annotations.video_list import read_video_list
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.video import open as decode
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SIZE = 32
 SPEC = SweepSpec(size=SIZE, train=8, val=6, test=7, seed=3, annotations=True)
 # What an event looks like, written down apart from the code: its moves in (x, y) a frame.
