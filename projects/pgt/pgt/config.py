@@ -187,7 +187,6 @@ def validate(cfg: CfgNode) -> None:
     options = cfg.PGT
     if not options.ENABLE:
         return
-    _one_of("PGT.CACHE", options.CACHE, tuple(CACHE_POLICIES))
     _one_of("PGT.HEAD_CACHE", options.HEAD_CACHE, ("published", *CACHE_POLICIES))
     _one_of("PGT.ENSEMBLE_METHOD", options.ENSEMBLE_METHOD, ENSEMBLES)
     if not 0.0 <= options.CACHE_MOMENTUM < 1.0:

@@ -183,7 +183,7 @@ def test_predict_progressively_and_on_the_whole_clip(method, progressive_cfg, pa
         (["TRAIN.ACCUM_STEPS", 2, "PGT.TRAIN_TOGETHER", False], "ACCUM_STEPS is 2"),
         (["PGT.STEP_WEIGHTS", [1.0, 1.0]], "each of the 3 steps"),
         (["PGT.STEP_WEIGHTS", [0.0, 0.0, 0.0]], "not all 0"),
-        (["PGT.CACHE", "mean"], "'mean'; it must be one of last, max, avg"),
+        (["PGT.CACHE", "mean"], "PGT.CACHE is 'mean'"),
         (["PGT.HEAD_CACHE", "mean"], "published, last, max, avg"),
         (["PGT.CACHE_MOMENTUM", 1.0], "under 1"),
         (["PGT.ENSEMBLE_METHOD", "mean"], "sum, max, last"),
