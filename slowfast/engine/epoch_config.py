@@ -17,7 +17,7 @@ from slowfast.config.merge import get_key, leaf_keys
 from slowfast.datasets.build import build_loader, train_sampler
 from slowfast.engine import multigrid
 from slowfast.engine.ema import build_average
-from slowfast.engine.model_setup import ModelSetup, place_model, setup_model, unwrap
+from slowfast.engine.model_setup import ModelSetup, move_model, setup_model, unwrap
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.optim_step import build_optim_step
 from slowfast.engine.state import TrainState, capture, restore
@@ -49,11 +49,11 @@ def build_state(run_cfg: Any, epoch: int = 0, former: Dataset | None = None) -> 
     cfg = epoch_config(run_cfg, epoch)
     device = device_of(cfg)
     seed_all(cfg.RNG_SEED)
-    how = ModelSetup.from_config(cfg)
-    model = setup_model(build_model(cfg), device, how)
+    setup = ModelSetup.from_config(cfg)
+    model = setup_model(build_model(cfg), device, setup)
     seed_all(cfg.RNG_SEED, get_rank())
     optimizer = build_optimizer(unwrap(model), cfg)
-    ema = build_average(cfg, unwrap(model), optimizer, how.compile_mode)
+    ema = build_average(cfg, unwrap(model), optimizer, setup.compile_mode)
     loader = build_loader(cfg, "train", former)
     shield_workers(loader)
     optim_step = build_optim_step(cfg, model, optimizer)
@@ -127,4 +127,4 @@ def evaluation_parts(state: TrainState) -> tuple[Task, nn.Module]:
     with torch.random.fork_rng(devices=[]):
         model = build_model(cfg)
     model.load_state_dict(state.evaluated.state_dict())
-    return build_task(cfg), place_model(model, state.device, cfg.MODEL.MEMORY_FORMAT)
+    return build_task(cfg), move_model(model, state.device, cfg.MODEL.MEMORY_FORMAT)

@@ -15,9 +15,9 @@ from slowfast.engine.epoch_config import build_state, check_phases, enter_epoch
 from slowfast.engine.evaluate import evaluate, last_evaluation
 from slowfast.engine.hooks import Recorder, build_hooks
 from slowfast.engine.loop import epoch_batches, train_epoch
-from slowfast.engine.model_setup import CompileError, average_norm_buffers, compile_failures_explained, unwrap
+from slowfast.engine.model_setup import CompileError, average_bn_stats, compile_failures_explained, unwrap
 from slowfast.engine.optim_step import autocast
-from slowfast.engine.precise_bn import update_norm_statistics
+from slowfast.engine.precise_bn import update_bn_stats
 from slowfast.engine.resume import start_training_from
 from slowfast.engine.state import TrainState, capture
 from slowfast.runtime.consistency import check_consistency, data_facts, launch_facts, weight_facts
@@ -178,20 +178,20 @@ def settle_norms(state: TrainState) -> None:
     cfg = state.cfg
     if not cfg.BN.USE_PRECISE_STATS:
         for model in state.models:
-            average_norm_buffers(model)
+            average_bn_stats(model)
         return
     # The coming epoch's batches, as they are in train mode; reading them changes nothing.
     count = min(cfg.BN.NUM_BATCHES_PRECISE, len(state.loader))
     batches = epoch_batches(state.loader, state.epoch, 0, count)
     with autocast(state.device, state.optim_step.autocast_dtype):
-        update_norm_statistics(state.evaluated, batches, lambda m, batch: state.task.predict(m, batch.to(state.device)))
+        update_bn_stats(state.evaluated, batches, lambda m, batch: state.task.predict(m, batch.to(state.device)))
 
 
 def save(state: TrainState) -> str:
     """Write the state's checkpoint (the main process does, the others wait) and return its path."""
     path = checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch, state.iteration)
     for model in state.models:
-        average_norm_buffers(model)
+        average_bn_stats(model)
     saved = capture(state)
     if is_main_process():
         save_checkpoint(saved, path)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.mlp import DropPath
 from slowfast.layers.squeeze_excitation import SqueezeExcitation
@@ -162,15 +163,13 @@ TRANSFORMS = {
 }
 
 
-class ResBlock(nn.Module):
+class ResBlock(CheckpointedBlock):
     """relu(shortcut(x) + branch(x)); the shortcut is a 1 x 1 x 1 convolution and norm where width or stride changes.
 
     Args:
         branch: the residual branch, (B, dim_in, T, H, W) -> (B, dim_out, T, H / stride, W / stride).
         drop_rate: share of samples whose branch is dropped in training, 0 <= rate < 1.
     """
-
-    recomputable = True
 
     def __init__(
         self,
@@ -194,7 +193,7 @@ class ResBlock(nn.Module):
     def shortcut(self, x: torch.Tensor) -> torch.Tensor:
         return self.branch1_bn(self.branch1(x)) if self.has_projection else x
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward_block(self, x: torch.Tensor) -> torch.Tensor:
         return self.relu(self.shortcut(x) + self.drop(self.branch2(x)))
 
 

@@ -13,6 +13,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.layers.attention import (
     Pooling,
     PoolingAttention,
@@ -51,7 +52,7 @@ class PatchEmbed(nn.Module):
         return self.proj(x)
 
 
-class MultiscaleBlock(nn.Module):
+class MultiscaleBlock(CheckpointedBlock):
     """Pooling attention and a two-layer network, each behind a norm and added to its input, which is pooled likewise.
 
     Args:
@@ -64,8 +65,6 @@ class MultiscaleBlock(nn.Module):
         dropout: rate within both; `drop_path`: share of samples whose branch is dropped.
         layer_scale: first factor of each channel of both branches; 0 for none.
     """
-
-    recomputable = True
 
     def __init__(
         self,
@@ -116,7 +115,7 @@ class MultiscaleBlock(nn.Module):
         """(T, H, W) of the tokens that come out, given those that come in."""
         return self.pooling.size(thw) if self.pooling else thw
 
-    def forward(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
+    def forward_block(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
         x = self.norm1(tokens)
         branch = self._scaled(self.attn(x, thw), self.gamma_1)
         if self.proj is not None and self.grow_in_attention:

@@ -14,7 +14,7 @@ from slowfast.config import cfg_from_yaml
 from slowfast.datasets.build import build_loader
 from slowfast.engine import preflight
 from slowfast.engine.meters import batch_means
-from slowfast.engine.model_setup import place_model
+from slowfast.engine.model_setup import move_model
 from slowfast.engine.optim_step import NonFiniteError
 from slowfast.engine.task import TASK_REGISTRY, ClipTask
 from slowfast.engine.test import test as run_test
@@ -305,7 +305,7 @@ def test_memory_format_changes_the_layout_and_no_result(tiny_cfg):
     for layout in ("contiguous", "channels_last"):
         cfg = tiny_cfg("MODEL.MEMORY_FORMAT", layout)
         torch.manual_seed(0)
-        model = place_model(build_model(cfg), torch.device("cpu"), cfg.MODEL.MEMORY_FORMAT)
+        model = move_model(build_model(cfg), torch.device("cpu"), cfg.MODEL.MEMORY_FORMAT)
         weight = model.s1.pathway0_stem.conv.weight
         assert weight.is_contiguous(memory_format=torch.channels_last_3d) == (layout == "channels_last")
         batch = batch or next(iter(build_loader(cfg, "train")))

@@ -21,7 +21,7 @@ from slowfast.config import activate_projects, load_config
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.ema import build_average
 from slowfast.engine.optim import build_optimizer, set_lr
-from slowfast.engine.model_setup import ModelSetup, average_norm_buffers, setup_model, unwrap
+from slowfast.engine.model_setup import ModelSetup, average_bn_stats, setup_model, unwrap
 from slowfast.engine.task import build_task
 from slowfast.engine.optim_step import build_optim_step
 from slowfast.layers.norm import SubBatchNorm3d
@@ -63,7 +63,7 @@ def main(cfg):
         out[name] = train_case(load_config(f"{FOLDER}/{name}.yaml"), plain, given)
     norm = SubBatchNorm3d(3, num_splits=2)
     norm.split_mean.copy_(torch.tensor([[0.0], [2.0]]) + get_rank())
-    average_norm_buffers(norm)
+    average_bn_stats(norm)
     out["norm"] = {"model": norm.state_dict()}
     if get_rank() == 0:
         torch.save(out, f"{FOLDER}/out{PROCESSES}.pt")
