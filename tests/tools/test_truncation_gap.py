@@ -1,14 +1,13 @@
-"""`tools/benchmark.py --truncation-gap` as a real process on real videos."""
+"""`python -m pgt.analysis` on real videos."""
 
 import json
 import re
-import runpy
 import struct
-import sys
 
 import pytest
 import torch
 
+from pgt.analysis.__main__ import main
 from slowfast.checkpoint.io import save_checkpoint
 from slowfast.models import build_model
 
@@ -28,17 +27,16 @@ STEPS = [
 
 
 @pytest.mark.slow
-def test_table_json_and_plot(tool, tiny_cfg, tiny_file, tmp_path):
+def test_table_json_and_plot(tiny_cfg, tiny_file, tmp_path, capsys):
     cfg = tiny_cfg(*STEPS)
     torch.manual_seed(7)
     some = str(tmp_path / "some.pyth")
     save_checkpoint({"model_state": build_model(cfg).state_dict()}, some)
-    options = ["--truncation-gap", "--steps", 3, "--batches", 2, "--repeats", 1, "--by", "block"]
+    options = ["--steps", 3, "--batches", 2, "--repeats", 1, "--by", "block"]
     options += ["--checkpoint", "random", "--checkpoint", some]
     options += ["--output", tmp_path / "gap.json", "--plot", tmp_path / "gap.png"]
-    process = tool("benchmark", "--cfg", tiny_file, *options, *STEPS)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    assert main([str(word) for word in ["--cfg", tiny_file, *options, "--", *STEPS]]) == 0
+    output = capsys.readouterr().out
     found = json.loads((tmp_path / "gap.json").read_text())
     assert (found["batches"], found["batch_size"]) == (2, 6)
     assert [result["weights"] for result in found["gap"]] == ["random", some]
@@ -57,8 +55,6 @@ def test_table_json_and_plot(tool, tiny_cfg, tiny_file, tmp_path):
     assert header[1:4] == b"PNG" and min(struct.unpack(">II", header[16:24])) > 200
 
 
-def test_model_without_steps_is_named(repo, tiny_file, capsys, monkeypatch):
-    main = runpy.run_path(str(repo / "tools/benchmark.py"))["main"]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--cfg", str(tiny_file), "--truncation-gap"])
-    assert main() == 2
+def test_model_without_steps_is_named(tiny_file, capsys):
+    assert main(["--cfg", str(tiny_file)]) == 2
     assert capsys.readouterr().err.startswith("error: TASK 'clip' reads a clip at once")
