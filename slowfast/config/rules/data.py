@@ -6,8 +6,8 @@ from slowfast.config.augment_recipe import parse_recipe
 from slowfast.config.resolve import num_pathways
 from slowfast.utils.errors import nearest_multiples
 
-_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "random")
-_ERASING_MODES = ("pixel", "rand", "const")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "random")
+ERASING_MODES = ("pixel", "rand", "const")
 
 
 def validate(cfg: CfgNode) -> None:
@@ -93,7 +93,7 @@ def _resized_crops(cfg: CfgNode) -> None:
 
 def _strong(cfg: CfgNode) -> None:
     aug = cfg.AUG
-    for name, choices in (("INTERPOLATION", _INTERPOLATIONS), ("RE_MODE", _ERASING_MODES)):
+    for name, choices in (("INTERPOLATION", INTERPOLATIONS), ("RE_MODE", ERASING_MODES)):
         if aug[name] not in choices:
             raise ValueError(f"AUG.{name} is {aug[name]!r}; it can be {', '.join(choices)}.")
     for name in ("NUM_SAMPLE", "RE_COUNT"):
