@@ -79,13 +79,18 @@ IGNORED_VALUES = {
 }
 
 
+def ignored_feature(key: str) -> str:
+    """Return the feature that `key` belongs to and that is not implemented; "" for a key with an effect."""
+    return next((feature for pattern, feature in IGNORED_KEYS.items() if fnmatchcase(key, pattern)), "")
+
+
 def missing_feature(cfg: CfgNode, key: str) -> str:
     """Return the feature that `key`, or the value it has, belongs to and that is not implemented; "" if none is."""
     value = get_key(cfg, key)
     for pattern, feature in IGNORED_VALUES.get(key, {}).items():
         if fnmatchcase(value, pattern):
             return feature
-    return next((feature for pattern, feature in IGNORED_KEYS.items() if fnmatchcase(key, pattern)), "")
+    return ignored_feature(key)
 
 
 def warn_of_ignored(cfg: CfgNode, defaults: CfgNode) -> None:

@@ -5,7 +5,7 @@ Shapes: tokens are (B, P + T*H*W, C), with P prefix tokens (the class token, if 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -57,9 +57,12 @@ class TokenModel(VideoModel):
 
     Attributes:
         undecayed: parameters without weight decay, by the last part of their names.
+        position_fit: function of a table (1, T, H, W, C) and a size (T, H, W) that returns the table for that size;
+            None for `fit_table`. A project may set another.
     """
 
     undecayed: tuple[str, ...] = ()
+    position_fit: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None = None
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the classifier by a fresh one with `num_classes` outputs."""
@@ -71,7 +74,7 @@ class TokenModel(VideoModel):
 
     def fit_positions(self, table: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         """Resize a table of position embeddings (1, T, H, W, C) to `size` (T, H, W)."""
-        return fit_table(table, size)
+        return (self.position_fit or fit_table)(table, size)
 
     def own_parameters(self) -> nn.Module:
         """Return the parameters that belong to no layer: class token and position embeddings."""
