@@ -42,13 +42,13 @@ class FramePatches(nn.Module):
 class TimeAttention(SelfAttention):
     """Attention of each patch to the patches at its place in all frames: (B, T, N, C) in and out."""
 
-    def over_time(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """What queries (B, T, N, C) read from keys and values (B, T', N, C) at their place."""
+    def temporal_attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Attend from queries (B, T, N, C) to keys and values (B, T', N, C) at their place."""
         places = [x.transpose(1, 2).flatten(0, 1) for x in (q, k, v)]
-        return self.read(*places).unflatten(0, (q.shape[0], -1)).transpose(1, 2)
+        return self.attention(*places).unflatten(0, (q.shape[0], -1)).transpose(1, 2)
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        return self.proj_drop(self.proj(self.over_time(*self.qkv(patches).chunk(3, dim=-1))))
+        return self.proj_drop(self.proj(self.temporal_attention(*self.qkv(patches).chunk(3, dim=-1))))
 
 
 class DividedBlock(CheckpointedBlock):

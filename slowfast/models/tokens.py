@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slowfast.layers.relative_positions import fit_rows
+from slowfast.layers.attention import resize_rel_pos
 from slowfast.models.base import VideoModel
 from slowfast.models.heads import Classifier, build_activation
 
@@ -138,7 +138,7 @@ def adapt_positions(
         if key not in own or own[key].shape == value.shape:
             continue
         if key.rpartition(".")[2] in _RELATIVE and own[key].shape[1:] == value.shape[1:]:
-            adapted[key] = fit_rows(value, own[key].shape[0])
+            adapted[key] = resize_rel_pos(value, own[key].shape[0])
         elif key in grids and own[key].shape[2:] == value.shape[2:]:
             grid, num_prefix_tokens = grids[key]
             adapted[key] = _resize(value, grid, num_prefix_tokens, former if min(grid) > 1 else None)
