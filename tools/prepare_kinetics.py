@@ -6,8 +6,8 @@ python tools/prepare_kinetics.py --annotations train.csv validate.csv [test.csv]
 
 Writes train.csv, val.csv, test.csv (`path label`), classes.txt (class of label i in line i) and coverage.json to the
 output folder. Prints which videos are missing, unreadable, or shorter than a clip. --resize makes smaller copies
-(H.264, no sound) and lists these; a second start continues where the first was stopped. Without --annotations videos are only
-resized. See docs/data.md.
+(H.264, no sound) and lists these; a second start continues where the first was stopped. Without --annotations videos
+are only resized. See docs/data.md.
 """
 
 import argparse

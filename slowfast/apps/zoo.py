@@ -7,8 +7,8 @@ from pathlib import Path
 
 from slowfast.checkpoint.formats.tensor_file import write_tensor_file
 from slowfast.checkpoint.io import load_checkpoint
+from slowfast.checkpoint.zoo.download import digest_of, recorded_digest
 from slowfast.checkpoint.zoo.entries import all_entries, cache_folder, fetch, find_entry, verify
-from slowfast.checkpoint.zoo.kept_file import facts_of, recorded
 from slowfast.checkpoint.zoo.page import figures, fill_page
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 
@@ -29,7 +29,7 @@ def list_entries(word: str = "") -> None:
 def show_entry(name: str) -> None:
     """Print what is known about an entry, and its card; ValueError for an unknown name."""
     entry = find_entry(name)
-    size, digest = entry.size or recorded(entry.file).size, entry.sha256 or recorded(entry.file).sha256
+    size, digest = entry.size or recorded_digest(entry.file).size, entry.sha256 or recorded_digest(entry.file).sha256
     for key, value in {
         "path": f"zoo://{entry.name}",
         "setting": entry.config,
@@ -62,7 +62,7 @@ def verify_entries(names: Sequence[str] = ()) -> int:
     """
     wrong = 0
     for entry in [find_entry(name) for name in names] or [entry for entry in all_entries() if entry.file.is_file()]:
-        known = entry.sha256 or recorded(entry.file).sha256
+        known = entry.sha256 or recorded_digest(entry.file).sha256
         problem = verify(entry) if entry.file.is_file() else "it is not here"
         verdict = "as it should be" if known else "here; nothing is known to compare it with"
         print(f"{entry.name}: {problem or verdict}")
@@ -96,7 +96,7 @@ def pack(source: str, target: str, cfg_file: str = "", overrides: Sequence[str] 
         raise ValueError(f"{source} holds no config; give the one it was trained with: --cfg FILE")
     weights = saved["ema_state"]["model_state"] if ema else saved["model_state"]
     write_tensor_file(weights, target, cfg_to_yaml(cfg), int(saved.get("epoch", -1)))
-    facts = facts_of(Path(target))
+    facts = digest_of(Path(target))
     print(f'{target}: "size": {facts.size}, "sha256": "{facts.sha256}"')
 
 
