@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from slowfast.apps.export.export import export
-from slowfast.engine.checkpoint_config import settings_of
+from slowfast.engine.checkpoint_config import load_run_config
 from slowfast.runtime.logging import setup_logging
 from slowfast.utils.errors import exit_status
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     """Export, and print the paths of the files."""
     setup_logging()
     checkpoint = ["TEST.CHECKPOINT_FILE_PATH", args.checkpoint] if args.checkpoint else []
-    cfg = settings_of(args.cfg, [*checkpoint, *args.overrides])
+    cfg = load_run_config(args.cfg, [*checkpoint, *args.overrides])
     about = export(cfg, args.output, args.formats, args.batch, args.opset)
     print("\n".join(f"{args.output}/{name}" for graph in about["graphs"] for name in graph["files"]))
 

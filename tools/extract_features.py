@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from slowfast.apps.features.extract import KINDS, FeatureOptions, extract
 from slowfast.config import activate_projects
 from slowfast.datasets.loading.unreadable import UnreadableError
-from slowfast.engine.checkpoint_config import settings_of
+from slowfast.engine.checkpoint_config import load_run_config
 from slowfast.runtime.elastic import LostContactError, ProcessFailedError, RunStopped
 from slowfast.runtime.launch import launch
 from slowfast.runtime.logging import setup_logging
@@ -74,7 +74,7 @@ def work(options: FeatureOptions, cfg: object) -> dict:
 def run(args: argparse.Namespace) -> None:
     """Extract the features, and print a summary as JSON."""
     setup_logging()
-    cfg = settings_of(args.cfg, overrides_of(args))
+    cfg = load_run_config(args.cfg, overrides_of(args))
     options = FeatureOptions(
         args.output,
         args.kind,
