@@ -14,7 +14,7 @@ without one all classes of the two files. The mean is always that of the classes
 import argparse
 import sys
 
-from slowfast.evaluation.ava_files import read_detections, read_excluded, read_groundtruth
+from slowfast.datasets.annotations.ava import read_detections, read_excluded, read_groundtruth
 from slowfast.evaluation.predictions import load
 from slowfast.evaluation.report import Report, format_report, read_class_names, report_of, report_of_ava, write_report
 from slowfast.evaluation.report_plot import plot_report

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.classification import ViewEnsemble
 from slowfast.evaluation.ensembles import BoxResults
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
@@ -141,7 +140,7 @@ class BoxScores(Results):
             boxes[first[key_frame] + number],
             scores[:, class_ids - 1],
             class_ids,
-            BoxRows.from_columns(*dataset.ground_truth),
+            dataset.ground_truth,
             # What cannot be read counts neither way, as with whole videos.
             excluded=[*dataset.excluded, *(dataset.key_frames[number] for number in sorted(self.part.skipped))],
             class_names=[dataset.info.class_names[class_id - 1] for class_id in dataset.class_ids],

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slowfast.datasets.annotations.ava import read_excluded, read_groundtruth
 from slowfast.evaluation.ava import BoxRows
-from slowfast.evaluation.ava_files import read_excluded, read_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.evaluation.report import format_report, read_class_names, report_of, report_of_ava, write_report
 from slowfast.evaluation.report_plot import plot_report

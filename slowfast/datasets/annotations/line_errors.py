@@ -1,4 +1,4 @@
-"""What becomes of a line of an annotation file that is wrong: the first one ends a run, a checker wants to see more."""
+"""Errors in lines of annotation files: a run stops at the first, a checker collects them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ import contextlib
 import contextvars
 import itertools
 from collections.abc import Iterator
-from typing import Protocol
 
-_collecting: contextvars.ContextVar[LineError | None] = contextvars.ContextVar("collecting", default=None)
-
-
-class LineError(Protocol):
-    """Where readers put the messages about wrong lines; a list is one."""
-
-    def append(self, message: str, /) -> None:
-        """Take a message that names file, line number and line."""
+_collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("collected", default=None)
 
 
 class LineErrors(list[str]):
-    """The first messages of a file or of several, and the number of all.
+    """The first `limit` messages, and the number of all.
 
-    Args:
-        limit: messages that are kept.
+    Attributes:
+        count: messages that were appended, kept or not.
     """
 
     def __init__(self, limit: int) -> None:
@@ -30,34 +22,34 @@ class LineErrors(list[str]):
         self.limit, self.count = limit, 0
 
     def append(self, message: str, /) -> None:
-        """Count the message, and keep it while there is room."""
+        """Count the message, and keep it if there is room."""
         self.count += 1
         if len(self) < self.limit:
             super().append(message)
 
 
-def note(error: ValueError, wrong: LineError | None) -> None:
-    """Put the error's message into `wrong`, whose reader then passes over the line; without one, raise it.
+def record(error: ValueError, errors: list[str] | None) -> None:
+    """Append the error's message to `errors`, so that the reader skips the line; without a list, raise the error.
 
-    Under `collecting` there is one for readers that were called without.
+    Inside `collect_errors`, its list serves readers that were called without one.
     """
-    wrong = _collecting.get() if wrong is None else wrong
-    if wrong is None:
+    errors = _collected.get() if errors is None else errors
+    if errors is None:
         raise error
-    wrong.append(str(error))
+    errors.append(str(error))
 
 
 @contextlib.contextmanager
-def collecting(wrong: LineError) -> Iterator[None]:
-    """Have every reader called in this context pass over wrong lines and put the messages into `wrong`."""
-    token = _collecting.set(wrong)
+def collect_errors(errors: list[str]) -> Iterator[None]:
+    """Make every reader called in this context skip wrong lines and append the messages to `errors`."""
+    token = _collected.set(errors)
     try:
         yield
     finally:
-        _collecting.reset(token)
+        _collected.reset(token)
 
 
-def line_of(file: str, number: int) -> str:
-    """The line of that number, from 1, of a text file."""
-    with open(file, encoding="utf-8-sig", errors="surrogateescape") as stream:
+def line_of(path: str, number: int) -> str:
+    """Return line `number`, from 1, of a text file."""
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
         return next(itertools.islice(stream, number - 1, None), "").rstrip("\r\n")
