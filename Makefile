@@ -2,6 +2,7 @@
 # make demo      the whole path on a small data set: data, clip model, PGT, test, table, plot
 # make demo-data the same on small sets in the formats of Kinetics, Charades, AVA and Something-Something V2
 # make test      every test; make lint: style and format
+# make test-torchcodec  the tests of the second video decoder, an extra, which it installs
 PYTHON ?= python3
 VENV ?= .venv
 # What pip is given for PyTorch; INSTALL.md says which to choose for a GPU.
@@ -12,7 +13,7 @@ EXTRAS ?= test,plot,dev
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo demo-full demo-data test lint format clean distclean
+.PHONY: install demo demo-full demo-data test test-torchcodec lint format clean distclean
 
 install: $(STAMP)
 
@@ -39,6 +40,12 @@ demo-data: install
 
 test: install
 	$(BIN)/python -m pytest --durations=15
+
+# Checked first, since tests of a decoder that does not load are skipped.
+test-torchcodec: install
+	$(BIN)/python -m pip install --editable '.[torchcodec]'
+	$(BIN)/python -c 'from slowfast.datasets.video.torchcodec import TorchCodecReader; TorchCodecReader.require()'
+	$(BIN)/python -m pytest -m torchcodec
 
 lint: install
 	$(BIN)/ruff check .

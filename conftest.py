@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,19 @@ def _load_module(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def hears_ctrl_c():
+    """Have SIGINT heard here, and in the processes that the test starts.
+
+    A shell starts jobs in the background with SIGINT ignored. Python leaves that alone, and children inherit it.
+    """
+    former = signal.getsignal(signal.SIGINT)
+    if former is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
 
 
 @pytest.fixture(scope="session")

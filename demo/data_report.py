@@ -4,15 +4,11 @@ import dataclasses
 import json
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from data_plan import METHODS, DataSet
-from sweep_report import BLUE, GRAY, PALE_BLUE, describe_machine
+from sweep_report import BLUE, GRAY, PALE_BLUE, describe_machine, pyplot
 
 from slowfast.evaluation.predictions import load
-
-matplotlib.use("Agg")  # before pyplot: there may be no display
-import matplotlib.pyplot as plt  # noqa: E402
 
 HEADER = ("set", "measure", "PGT", "clip model", "chance", "target", "", "updates", "train s")
 
@@ -87,6 +83,7 @@ def format_table(rows: list[dict]) -> str:
 
 def plot(path: Path, rows: list[dict]) -> None:
     """Bars: PGT, clip model and chance on each set, and the targets."""
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(8, 4))
     places = np.arange(len(rows))
     bars = (("pgt", "PGT", BLUE), ("clip", "clip model", PALE_BLUE), ("chance", "chance", GRAY))

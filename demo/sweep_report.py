@@ -6,14 +6,11 @@ import os
 import platform
 import statistics
 from pathlib import Path
+from types import ModuleType
 
 import av
-import matplotlib
 import torch
 from sweep_plan import CHANCE, END_TO_END, FULL_GRADIENT, MEMORY_OFF, ORDER_BLIND, PROGRESSIVE, ROWS, Row
-
-matplotlib.use("Agg")  # before pyplot: there may be no display
-import matplotlib.pyplot as plt  # noqa: E402
 
 # Training memory of an experiment, as (method, frames) of the measured points.
 MEMORY_OF = {
@@ -23,6 +20,18 @@ MEMORY_OF = {
     "full_gradient": (FULL_GRADIENT, 36),
 }
 BLUE, PALE_BLUE, GRAY, ORANGE = "#2a6fbb", "#a9c8ea", "#9a9a9a", "#d9772b"
+
+
+def pyplot() -> ModuleType:
+    """Import matplotlib, an extra, for files alone: here rather than at the top, so that modules load without it."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise ImportError("the demo draws by matplotlib: pip install matplotlib (the extra `plot`)") from error
+    matplotlib.use("Agg")  # before pyplot: there may be no display
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
 
 
 def write(output: Path, runs: list[dict], memory: list[dict], seconds: dict[str, float], judged: bool) -> None:
@@ -154,6 +163,7 @@ def _by_length(memory: list[dict]) -> list[tuple[int, float, float]]:
 
 def plot_accuracy(path: Path, rows: list[dict]) -> None:
     """Accuracy by method, with the lines of chance and of what can be known without the order."""
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(9, 0.42 * len(rows) + 1.6), layout="constrained")
     places = range(len(rows))[::-1]
     values = [row["accuracy"] for row in rows]
@@ -191,6 +201,7 @@ def _color(row: dict) -> str:
 def plot_memory(path: Path, memory: list[dict]) -> None:
     """Peak training memory by length of the video."""
     frames, progressive, whole = zip(*_by_length(memory), strict=True)
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
     axes.plot(frames, whole, "s-", color=ORANGE, label="end to end, all frames at once")
     axes.plot(frames, progressive, "o-", color=BLUE, label="PGT, in steps of 8 frames")

@@ -82,3 +82,35 @@ def test_make_and_ci_scripts_are_well_formed():
     assert "-m pytest" in plan.stdout
     assert "ruff format --check" in plan.stdout
     assert "demo/sweep.py" in plan.stdout
+
+
+def commands_of_ci(folder: Path, **answers: str) -> list[str]:
+    """Run `.ci/run` with stand-ins for programs, and tell how it called them. `answers`: program -> shell code."""
+    log = folder / "calls"
+    for name, code in {"make": "true", "ldconfig": "true", "apt-get": "false", **answers}.items():
+        program = folder / name.replace("_", "-")
+        program.write_text(f'#!/bin/sh\necho {program.name} "$@" >> "{log}"\n{code}\n')
+        program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run([ROOT / ".ci/run"], capture_output=True, text=True, timeout=60, env=environment)
+    calls = [line for line in log.read_text().splitlines() if line.startswith("make ")]
+    return [*calls, f"status {done.returncode}"]
+
+
+def test_ci_runs_what_the_readme_says_before_it_installs_any_extra(tmp_path):
+    assert re.search("^make test +#", (ROOT / "README.md").read_text(), re.MULTILINE)
+    plain = ["make install", "make lint", "make test"]
+    assert commands_of_ci(tmp_path) == [*plain, "status 0"]
+    (tmp_path / "calls").unlink()
+    there = {"ldconfig": "echo libavcodec.so.61"}
+    assert commands_of_ci(tmp_path, **there) == [*plain, "make test-torchcodec", "status 0"]
+    (tmp_path / "calls").unlink()
+    assert commands_of_ci(tmp_path, **there, make='[ "$1" != test ]') == [*plain, "status 1"]
+
+
+def test_the_second_pass_installs_its_extra_and_fails_where_that_does_not_load():
+    plan = subprocess.run(["make", "-n", "test-torchcodec"], capture_output=True, text=True, cwd=ROOT, check=True)
+    first, second, third = plan.stdout.splitlines()[-3:]
+    assert first.endswith("pip install --editable '.[torchcodec]'")
+    assert "TorchCodecReader.require()" in second
+    assert third.endswith("pytest -m torchcodec")

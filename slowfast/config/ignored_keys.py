@@ -1,10 +1,9 @@
-"""Settings that are accepted but change nothing, because the part they belong to is not built.
+"""Keys and values of published files that have no effect, because their feature is not implemented here.
 
-A published file keeps loading; whoever relies on such a key is told so by one warning.
+A published file keeps loading. Setting such a key away from its default is answered by one warning that names it.
 """
 
 from fnmatch import fnmatchcase
-from typing import Any
 
 from fvcore.common.config import CfgNode
 
@@ -13,79 +12,93 @@ from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
-# Pattern of full names -> the part that is missing. The first that fits counts.
-UNBUILT_KEYS = {
-    "AUG.GEN_MASK_LOADER": "learning by masking",
-    "AUG.MASK_*": "learning by masking",
-    "AUG.MAX_MASK_*": "learning by masking",
-    "MASK.*": "learning by masking",
-    "VIS_MASK.*": "learning by masking",
-    "CONTRASTIVE.*": "learning without labels",
-    "DATA.SSL_*": "learning without labels",
-    "DATA.TIME_DIFF_PROB": "learning without labels",
+_MAE = "masked autoencoding (MAE)"
+_SSL = "self-supervised learning"
+_IMAGES = "image data sets"
+_DRAWING = "TensorBoard pictures"
+_OLDER = "older keys that nothing reads"
+
+# Pattern of full key names -> the missing feature. The first pattern that matches counts.
+IGNORED_KEYS = {
+    "AUG.GEN_MASK_LOADER": _MAE,
+    "AUG.MASK_*": _MAE,
+    "AUG.MAX_MASK_*": _MAE,
+    "MASK.*": _MAE,
+    "VIS_MASK.*": _MAE,
+    "CONTRASTIVE.*": _SSL,
+    "DATA.SSL_*": _SSL,
+    "DATA.TIME_DIFF_PROB": _SSL,
+    "MODEL.DETACH_FINAL_FC": _SSL,
     "DATA.TRAIN_CROP_NUM_*": "several clips of a training video",
-    "DATA.DUMMY_LOAD": "timing without data",
-    "DATA.LOADER_CHUNK_*": "lists read in parts",
-    "DATA.IN_VAL_CROP_RATIO": "images",
-    "DATA.IN22K_TRAINVAL": "images",
-    "DATA.IN22k_VAL_IN1K": "images",
-    "DATA.PATH_TO_PRELOAD_IMDB": "images",
+    "DATA.DUMMY_LOAD": "blank clips (tools/benchmark.py times training without data)",
+    "DATA.LOADER_CHUNK_*": "lists read in chunks",
+    "DATA.IN_VAL_CROP_RATIO": _IMAGES,
+    "DATA.IN22K_TRAINVAL": _IMAGES,
+    "DATA.IN22k_VAL_IN1K": _IMAGES,
+    "DATA.PATH_TO_PRELOAD_IMDB": _IMAGES,
+    "MVIT.PATCH_2D": _IMAGES,
     "DATA.DECODING_SHORT_SIZE": "scaling inside the decoder",
-    "TEST.CYCLIC_LOAD": "repeating of short videos",
+    "TEST.CYCLIC_LOAD": "looping of short videos",
     "TEST.NUM_TEMPORAL_CLIPS": "several numbers of views in one test",
     "TRAIN.FULL_TIME_EVAL": "evaluation on all frames by this key",
-    "TRAIN.KILL_LOSS_EXPLOSION_FACTOR": "stopping by the size of the loss",
-    "MODEL.DETACH_FINAL_FC": "learning without labels",
+    "TRAIN.KILL_LOSS_EXPLOSION_FACTOR": "stopping at a loss explosion",
     "RESNET.STEM_FUNC": "other stems",
     "MVIT.REV.*": "reversible blocks",
-    "MVIT.PATCH_2D": "images",
-    "AVA.IMG_PROC_BACKEND": "scaling of frames by another library",
+    "AVA.IMG_PROC_BACKEND": "choice of the image library",
     "DEMO.*": "the demo on a video",
-    "BENCHMARK.*": "benchmarks",
-    "TENSORBOARD.MODEL_VIS.*": "drawing of models",
-    "TENSORBOARD.WRONG_PRED_VIS.*": "drawing of predictions",
-    "TENSORBOARD.HISTOGRAM.*": "drawing of predictions",
-    "TENSORBOARD.CONFUSION_MATRIX.*": "drawing of predictions",
-    "TENSORBOARD.*_PATH": "drawing of predictions",
-    "SOLVER.LARS_ON": "layer-wise learning rates",
-    "SOLVER.STEP_SIZE": "older schedules",
-    "SOLVER.WARMUP_FACTOR": "older schedules",
-    "DATA.CROP_SIZE": "older keys that nothing reads",
-    "DATA.VIEW": "older keys that nothing reads",
-    "DEBUG": "older keys that nothing reads",
-    "LOGS.FILE_NAME": "older keys that nothing reads",
-    "PREFETCH.NUM_LOADERS": "older keys that nothing reads",
+    "BENCHMARK.*": "these benchmarks (tools/benchmark.py has its own options)",
+    "TENSORBOARD.MODEL_VIS.*": _DRAWING,
+    "TENSORBOARD.WRONG_PRED_VIS.*": _DRAWING,
+    "TENSORBOARD.HISTOGRAM.*": _DRAWING,
+    "TENSORBOARD.CONFUSION_MATRIX.*": _DRAWING,
+    "TENSORBOARD.*_PATH": _DRAWING,
+    "SOLVER.LARS_ON": "LARS",
+    "SOLVER.STEP_SIZE": _OLDER,
+    "SOLVER.WARMUP_FACTOR": _OLDER,
+    "DATA.CROP_SIZE": _OLDER,
+    "DATA.VIEW": _OLDER,
+    "DEBUG": _OLDER,
+    "LOGS.FILE_NAME": _OLDER,
+    "MODEL.SINGLE_PATHWAY_ARCH": _OLDER,
+    "PREFETCH.NUM_LOADERS": _OLDER,
 }
-# Values (patterns) of keys that are otherwise built.
-UNBUILT_VALUES = {
-    "BN.NORM_TYPE": (("none",), "other norms"),
-    "TASK": (("ssl*",), "learning without labels"),
+# Published values (patterns) of keys that are otherwise implemented -> the missing feature. Using one is an error only
+# where it is built.
+IGNORED_VALUES = {
+    "BN.NORM_TYPE": {"none": "models without norm layers"},
+    "MODEL.LOSS_FUNC": {"contrastive_loss": _SSL, "multi_mse": _MAE},
+    "MODEL.MODEL_NAME": {
+        "ContrastiveModel": _SSL,
+        "MaskMViT": _MAE,
+        "PTV*": "models of PyTorchVideo",
+        "ResNet_nopool": "this name (set ResNet, with MODEL.ARCH c2d_nopool or i3d_nopool)",
+    },
+    "TASK": {"ssl*": _SSL},
+    "TEST.DATASET": {"imagenet": _IMAGES, "ptv*": "data sets of PyTorchVideo"},
+    "TRAIN.DATASET": {"imagenet": _IMAGES, "ptv*": "data sets of PyTorchVideo"},
 }
 
 
-def unbuilt_settings(cfg: CfgNode, defaults: CfgNode) -> dict[str, str]:
-    """Keys that `cfg` sets away from `defaults` without effect: full name -> the part that is missing."""
-    found = {}
+def ignored_feature(key: str) -> str:
+    """Return the feature that `key` belongs to and that is not implemented; "" for a key with an effect."""
+    return next((feature for pattern, feature in IGNORED_KEYS.items() if fnmatchcase(key, pattern)), "")
+
+
+def missing_feature(cfg: CfgNode, key: str) -> str:
+    """Return the feature that `key`, or the value it has, belongs to and that is not implemented; "" if none is."""
+    value = get_key(cfg, key)
+    for pattern, feature in IGNORED_VALUES.get(key, {}).items():
+        if fnmatchcase(value, pattern):
+            return feature
+    return ignored_feature(key)
+
+
+def warn_of_ignored(cfg: CfgNode, defaults: CfgNode) -> None:
+    """Warn once of all keys that `cfg` sets away from `defaults` without effect, listed by feature."""
+    features: dict[str, list[str]] = {}
     for key in leaf_keys(cfg):
-        value = get_key(cfg, key)
-        part = _missing_part(key, value) if value != get_key(defaults, key) else None
-        if part is not None:
-            found[key] = part
-    return found
-
-
-def warn_of_unbuilt(cfg: CfgNode, defaults: CfgNode) -> None:
-    """One warning that lists them all, by part; none when there is nothing to list."""
-    parts: dict[str, list[str]] = {}
-    for key, part in unbuilt_settings(cfg, defaults).items():
-        parts.setdefault(part, []).append(key)
-    if parts:
-        listed = "; ".join(f"{part} ({', '.join(keys)})" for part, keys in parts.items())
-        logger.warning("Accepted, but without effect, since these are not built yet: %s.", listed)
-
-
-def _missing_part(key: str, value: Any) -> str | None:
-    patterns, part = UNBUILT_VALUES.get(key, ((), ""))
-    if any(fnmatchcase(value, pattern) for pattern in patterns):
-        return part
-    return next((part for pattern, part in UNBUILT_KEYS.items() if fnmatchcase(key, pattern)), None)
+        if get_key(cfg, key) != get_key(defaults, key) and (feature := missing_feature(cfg, key)):
+            features.setdefault(feature, []).append(key)
+    if features:
+        listed = "; ".join(f"{feature} ({', '.join(keys)})" for feature, keys in features.items())
+        logger.warning("Ignored: not implemented here: %s.", listed)

@@ -9,9 +9,9 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from slowfast.config.defaults import get_cfg
-from slowfast.config.ignored_keys import warn_of_unbuilt
+from slowfast.config.ignored_keys import warn_of_ignored
 from slowfast.config.merge import leave_out_unknown, merge_layer
-from slowfast.config.projects import check_installed, find_projects
+from slowfast.config.projects import check_installed, find_projects, import_core
 from slowfast.config.resolve import resolve
 from slowfast.config.rules import validate
 from slowfast.config.sources import Layer, file_layers, override_layer, text_layer
@@ -30,7 +30,7 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[Any] = 
     """
     layers = [] if path is None else file_layers(path)
     cfg, defaults = _build([*layers, override_layer(overrides)])
-    warn_of_unbuilt(cfg, defaults)
+    warn_of_ignored(cfg, defaults)
     return cfg
 
 
@@ -62,12 +62,16 @@ def cfg_from_yaml(
 
 def _build(layers: list[Layer], foreign: Sequence[Layer] = ()) -> tuple[CfgNode, CfgNode]:
     """The frozen configuration of the layers, and the defaults of the same keys; of `foreign` layers what is known."""
+    import_core()
     cfg = get_cfg()
     sections = [name for layer in layers for name in layer.values if name not in cfg]
     names = _project_names(layers)
     for layer in foreign:
-        own = [other for other in layers if other is not layer]
-        check_installed(set(names) - set(_project_names(own)), layer.origin)
+        # What the others name is permitted, and comes last: the order of projects belongs to the model.
+        permitted = _project_names([other for other in layers if other is not layer])
+        stored = _project_names([layer])
+        check_installed(set(stored) - set(permitted), layer.origin)
+        names = [*dict.fromkeys([*stored, *permitted])]
     projects = find_projects(names, sections)
     for project in projects:
         project.setup(cfg)

@@ -48,9 +48,7 @@ def merge_layer(cfg: CfgNode, layer: Layer, defaults: CfgNode) -> set[str]:
     """
     changed = {key: _read(key, value, layer, defaults) for key, value in _leaves(layer, defaults)}
     for key, value in changed.items():
-        *sections, leaf = key.split(".")
-        node = get_key(cfg, ".".join(sections)) if sections else cfg
-        node[leaf] = value
+        set_key(cfg, key, value)
     return set(changed)
 
 
@@ -87,6 +85,12 @@ def get_key(cfg: CfgNode, key: str) -> Any:
     for name in key.split("."):
         cfg = cfg[name]
     return cfg
+
+
+def set_key(cfg: CfgNode, key: str, value: Any) -> None:
+    """Set the value of a full name, whose section exists."""
+    section, _, leaf = key.rpartition(".")
+    (get_key(cfg, section) if section else cfg)[leaf] = value
 
 
 def _unknown_key(path: tuple[str, ...], value: Any, layer: Layer, defaults: CfgNode) -> ValueError:

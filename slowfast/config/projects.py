@@ -17,8 +17,17 @@ from types import ModuleType
 from fvcore.common.config import CfgNode
 
 from slowfast.config.defaults import get_cfg
+from slowfast.utils.registry import REGISTRIES
 
 GROUP = "slowfast.projects"
+# Packages of the core that register objects. Imported by name and late: they import the configuration.
+_CORE = ("slowfast.models", "slowfast.datasets", "slowfast.engine.task")
+
+
+def import_core() -> None:
+    """Import the packages that register the core's models, data sets, tasks and losses."""
+    for name in _CORE:
+        import_module(name)
 
 
 def section_owners() -> dict[str, str]:
@@ -67,8 +76,8 @@ def check_installed(names: Iterable[str], origin: str) -> None:
     if strangers:
         raise ValueError(
             f"{origin} names the project(s) {', '.join(strangers)}, which no installed distribution declares (entry "
-            f"points, group {GROUP}); a file alone does not have their code run. If you trust it, say PROJECTS "
-            f'"{strangers}" on the command line'
+            f"points, group {GROUP}). Importing them runs their code. If you trust it, add to the command line: "
+            f'PROJECTS "{strangers}" (the order of all projects stays that of {origin})'
         )
 
 
@@ -87,3 +96,38 @@ def activate_projects(cfg: CfgNode) -> None:
     scratch = get_cfg()
     for name in cfg.PROJECTS:
         import_project(name, "named by PROJECTS").setup(scratch)
+
+
+def add_adapter(cfg: CfgNode, name: str) -> None:
+    """Append a model adapter to MODEL.ADAPTER, unless it is there; adapters are applied in that order.
+
+    For the `resolve` of a project. The value is one name, or several joined by "+".
+    """
+    names = [*_adapters(cfg), name]
+    cfg.MODEL.ADAPTER = "+".join(dict.fromkeys(names))
+
+
+def remove_adapter(cfg: CfgNode, name: str) -> None:
+    """Take a model adapter out of MODEL.ADAPTER, if it is there."""
+    cfg.MODEL.ADAPTER = "+".join(other for other in _adapters(cfg) if other != name)
+
+
+def set_task(cfg: CfgNode, name: str, owner: str) -> None:
+    """Set TASK for a project.
+
+    Args:
+        owner: what asks for it, such as "PGT.ENABLE True".
+
+    Raises:
+        ValueError: TASK is set to another one, by the user or by another project.
+    """
+    if cfg.TASK not in ("", name):
+        raise ValueError(
+            f"TASK is {cfg.TASK!r}, but {owner} sets it to {name!r}, and a run has one task. Leave TASK out, or switch "
+            "off one of the two projects."
+        )
+    cfg.TASK = name
+
+
+def _adapters(cfg: CfgNode) -> list[str]:
+    return REGISTRIES["MODEL.ADAPTER"].names(cfg.MODEL.ADAPTER)

@@ -1,13 +1,17 @@
 """Settings that follow from others, worked out once after the user's are in."""
 
+import os
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from slowfast.config.merge import get_key
+from slowfast.config.merge import get_key, leaf_keys, set_key
+from slowfast.config.projects import import_core
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.registry import REGISTRIES
 
 logger = get_logger(__name__)
 
@@ -15,8 +19,8 @@ logger = get_logger(__name__)
 STAGE_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 STEM_STRIDE = 4  # of ResNet and SlowFast, in space
-# Archs whose stem and four stages each halve height and width.
-_HALVING_ARCHS = ("x3d", "r3d")
+# Models whose stem and four stages each halve height and width.
+_HALVING_MODELS = ("X3D", "RegNet")
 
 # Older names of keys and the names that count.
 _RENAMED = {
@@ -28,9 +32,27 @@ _RENAMED = {
 }
 
 
+# Keys that hold paths, of the core and, by the same endings, of projects. A leading "~" is the user's home folder.
+_PATHS = (
+    *("*_DIR", "*.DIR", "*_PATH", "*_FILE", "*_LISTS", "*.INPUT_VIDEO"),
+    *("DATA.PATH_TO_*", "DATA.PATH_PREFIX", "DATA.IN22k_VAL_IN1K"),
+)
+
+
 def num_pathways(cfg: CfgNode) -> int:
-    """Streams of frames the model reads: 2 for the archs of MODEL.MULTI_PATHWAY_ARCH, else 1."""
+    """Return the number of frame streams that the model takes, as stated where it is registered."""
+    import_core()
+    models = REGISTRIES["MODEL.MODEL_NAME"]
+    if cfg.MODEL.MODEL_NAME in models:
+        return models.fact(cfg.MODEL.MODEL_NAME, "num_pathways")
+    # A published name that is not implemented here; its file still loads.
     return 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
+
+
+def _expand_home(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_expand_home(item) for item in value]
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def stage_entry(table: list, stage: int, pathway: int) -> Any:
@@ -40,17 +62,17 @@ def stage_entry(table: list, stage: int, pathway: int) -> Any:
 
 
 def feature_strides(cfg: CfgNode) -> set[int]:
-    """Pixels of a clip for one position of the last features, of all pathways; empty where an arch is not known.
+    """Pixels of a clip for one position of the last features, of all pathways; empty for a project's model.
 
     Raises:
         TypeError, IndexError: a table of strides has another form.
     """
-    arch = cfg.MODEL.ARCH
-    if arch in _HALVING_ARCHS:
+    name = cfg.MODEL.MODEL_NAME
+    if name in _HALVING_MODELS:
         return {2**5}
-    if arch == "mvit":
+    if name == "MViT":
         return {cfg.MVIT.PATCH_STRIDE[-1] * prod(strides[-1] for strides in cfg.MVIT.POOL_Q_STRIDE)}
-    if cfg.MODEL.MODEL_NAME not in ("ResNet", "SlowFast"):
+    if name not in ("ResNet", "SlowFast"):
         return set()
     strides = cfg.RESNET.SPATIAL_STRIDES
     return {
@@ -60,11 +82,13 @@ def feature_strides(cfg: CfgNode) -> set[int]:
 
 
 def resolve(cfg: CfgNode, given: set[str]) -> None:
-    """Changes `cfg` in place; the keys in `given`, full names that the user set, stay as they are."""
+    """Work out in place the values that follow from others, except those of the keys in `given`, which the user set."""
+    for key in leaf_keys(cfg):
+        if any(fnmatchcase(key, pattern) for pattern in _PATHS):
+            set_key(cfg, key, _expand_home(get_key(cfg, key)))
     for old, new in _RENAMED.items():
         if old in given and new not in given:
-            *sections, name = new.split(".")
-            (cfg[sections[0]] if sections else cfg)[name] = get_key(cfg, old)
+            set_key(cfg, new, get_key(cfg, old))
     if cfg.DATA.DECODING_BACKEND == "torchvision":
         # A warning, since this is often said before anybody has set up the log.
         logger.warning("DATA.DECODING_BACKEND torchvision is read as pyav, which decodes the same files.")

@@ -124,11 +124,14 @@ def override_layer(overrides: Sequence[Any]) -> Layer:
         ValueError: an odd number of items, a key that is no text, `_BASE_`, or a key inside another's value.
     """
     overrides = list(overrides)
+    joined = [word for word in overrides[::2] if isinstance(word, str) and "=" in word]
+    if joined:
+        key, _, value = joined[0].partition("=")
+        raise ValueError(f"Overrides come in pairs KEY VALUE, got {joined[0]!r}. Write: {key} {value}")
     if len(overrides) % 2:
         raise ValueError(
             f"Overrides come in pairs KEY VALUE, got {len(overrides)} items: "
-            f"{' '.join(map(str, overrides))}. Write a value with spaces in quotes, and KEY VALUE rather "
-            "than KEY=VALUE."
+            f"{' '.join(map(str, overrides))}. Write a value with spaces in quotes."
         )
     layer = Layer(COMMAND_LINE, {})
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):

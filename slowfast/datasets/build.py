@@ -26,7 +26,7 @@ from slowfast.utils.registry import Registry
 logger = get_logger(__name__)
 
 # Subclasses of `ClipDataset`, called as class(cfg, split).
-DATASET_REGISTRY = Registry("TRAIN.DATASET (or TEST.DATASET)")
+DATASET_REGISTRY = Registry("TRAIN.DATASET", "TEST.DATASET", ignore_case=True)
 DATASET_REGISTRY.register("kinetics")(Kinetics)
 DATASET_REGISTRY.register("charades")(Charades)
 DATASET_REGISTRY.register("ssv2")(SSv2)
@@ -43,7 +43,7 @@ def build_dataset(cfg: Any, split: str) -> ClipDataset:
     check_split(split)
     key = "TEST.DATASET" if split == "test" else "TRAIN.DATASET"
     name = cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET
-    dataset = DATASET_REGISTRY.get(name.lower())
+    dataset = DATASET_REGISTRY.get(name, key)
     if not (isinstance(dataset, type) and issubclass(dataset, ClipDataset)):
         raise ValueError(
             f"{key} {name} is {dataset!r}, which is not a data set: derive it from slowfast.datasets.VideoDataset "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import os
 import re
 import signal
 import sys
@@ -28,6 +29,7 @@ logger = get_logger(__name__)
 
 FAILURE = 1
 USER_ERROR = 2
+_FILE_OPTIONS = ("--cfg", "--cfg_file", "--cfg_files")
 
 
 @alone_in_output_dir
@@ -58,8 +60,12 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
     try:
         setup_logging()
         overrides = [*(arguments.opts or []), *arguments.overrides, *hosts(arguments), *extra]
-        cfg = settings_of(arguments.cfg, overrides)
-        launch(run, cfg, arguments.num_procs, arguments.init_method)
+        configs = [settings_of(file, overrides) for file in arguments.cfg or [None]]
+        check_configs(configs)
+        for number, cfg in enumerate(configs):
+            if len(configs) > 1:
+                logger.info("run %d of %d: %s", number + 1, len(configs), arguments.cfg[number])
+            launch(run, cfg, arguments.num_procs, arguments.init_method)
     except TrainingInterrupted as stop:
         logger.info("%s", stop)
         return 128 + stop.signum
@@ -81,6 +87,27 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
         print(f"error: {own_words(error)} (--debug shows where)", file=sys.stderr)
         return USER_ERROR
     return 0
+
+
+def check_configs(configs: Sequence[Any]) -> None:
+    """Check that every run of a command does something, in a folder of its own.
+
+    Raises:
+        ValueError: a run neither trains nor tests, or two runs have the same OUTPUT_DIR.
+    """
+    for cfg in configs:
+        if not cfg.TRAIN.ENABLE and not cfg.TEST.ENABLE:
+            demo = " DEMO.ENABLE is not implemented here." if cfg.DEMO.ENABLE else ""
+            raise ValueError(
+                f"TRAIN.ENABLE and TEST.ENABLE are both False, so there is nothing to do.{demo} Set one of them to True"
+            )
+    folders = [os.path.realpath(cfg.OUTPUT_DIR) for cfg in configs]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ValueError(
+                f"{folders.count(folder)} of the files of --cfg have the OUTPUT_DIR {folder}, so that one run would "
+                "resume from the other's checkpoints. Set another OUTPUT_DIR in each file"
+            )
 
 
 def where_to_go_on(cfg: Any) -> str:
@@ -110,13 +137,15 @@ def own_words(error: Exception) -> str:
 
 
 def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """The command line as a namespace of its options and of `overrides`."""
+    """Parse the command line: its options, with the list `cfg` of files, and `overrides`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
-        "--cfg",
-        "--cfg_file",
+        *_FILE_OPTIONS,
+        dest="cfg",
+        action="append",
         metavar="FILE",
-        help="YAML file of settings; a checkpoint is tested with its own without it",
+        help="YAML file of settings; several (--cfg A.yaml B.yaml) run one after the other, until one fails; without "
+        "it a checkpoint is tested with its own settings",
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     parser.add_argument("--opts", nargs="+", metavar="KEY VALUE", help="the same, as older command lines write it")
@@ -129,4 +158,18 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         "--init_method", default="", metavar="tcp://HOST:PORT", help="where hosts meet: an address and port of host 0"
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
-    return parser.parse_intermixed_args(argv)
+    return parser.parse_intermixed_args(_one_file_an_option(sys.argv[1:] if argv is None else argv))
+
+
+def _one_file_an_option(argv: Sequence[str]) -> list[str]:
+    """Put `--cfg` before every further YAML file that follows one: argparse would take overrides for files."""
+    words: list[str] = []
+    in_files = False
+    for word in argv:
+        option = word.partition("=")[0] in _FILE_OPTIONS
+        first = bool(words) and words[-1] in _FILE_OPTIONS
+        in_files = option or (in_files and (first or word.endswith((".yaml", ".yml"))))
+        if in_files and not option and not first:
+            words.append(_FILE_OPTIONS[0])
+        words.append(word)
+    return words

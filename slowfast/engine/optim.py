@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from slowfast.models.base import VideoModel
+
 NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
+def layer_scales(model: VideoModel, decay: float) -> dict[int, float]:
     """Factor of the learning rate of each parameter, by its `id`: decay ** (D - d) at depth d of 0 to D.
 
     Depth counts along `model.depth_groups()`: the stem is 0, each residual block one more (blocks of parallel pathways
@@ -20,10 +22,10 @@ def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
     Raises:
         ValueError: the model does not say its layers, or leaves out a parameter.
     """
-    groups = getattr(model, "depth_groups", None)
-    if groups is None:
-        raise ValueError(f"SOLVER.LAYER_DECAY {decay}: {type(model).__name__} has no depth_groups(); set it to 1.0")
-    layers = groups()
+    try:
+        layers = model.depth_groups()
+    except ValueError as error:
+        raise ValueError(f"SOLVER.LAYER_DECAY {decay}: {error}, or set SOLVER.LAYER_DECAY 1.0") from error
     scales = {
         id(parameter): decay ** (len(layers) - 1 - depth)
         for depth, modules in enumerate(layers)
@@ -37,7 +39,7 @@ def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
 
 
 def parameter_groups(
-    model: nn.Module, weight_decay: float, norm_weight_decay: float, zero_decay_1d: bool, layer_decay: float = 1.0
+    model: VideoModel, weight_decay: float, norm_weight_decay: float, zero_decay_1d: bool, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
     """Split the trainable parameters by weight decay and, if asked for, by layer; empty groups are left out.
 
@@ -58,7 +60,7 @@ def parameter_groups(
         ValueError: the model has nothing to train, or its layers are not known.
     """
     scales = layer_scales(model, layer_decay) if layer_decay != 1.0 else {}
-    undecayed = set(getattr(model, "no_weight_decay", set)())
+    undecayed = model.no_weight_decay()
     members: dict[str, list[nn.Parameter]] = {"norm": [], "rest": [], "no_decay": []}
     seen: set[int] = set()
     for module_name, module in model.named_modules():
@@ -86,7 +88,7 @@ def parameter_groups(
     return sorted(groups.values(), key=lambda group: -group["lr_scale"])
 
 
-def build_optimizer(model: nn.Module, cfg: Any) -> torch.optim.Optimizer:
+def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
     """The optimizer `SOLVER.OPTIMIZING_METHOD` (sgd, adam or adamw) over the model's parameter groups, in one kernel.
 
     Raises:

@@ -45,7 +45,7 @@ class _Moments:
 
 
 @torch.no_grad()
-def update_norm_statistics(model: nn.Module, batches: Iterable[Any], forward: Callable[[nn.Module, Any], Any]) -> int:
+def update_bn_stats(model: nn.Module, batches: Iterable[Any], forward: Callable[[nn.Module, Any], Any]) -> int:
     """Replace the running statistics of all batch norm layers by those of `batches`.
 
     Each layer normalizes by the batch at hand, as in training, while everything else (dropout) is in eval mode.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # hooks see the training state, which holds a task
     from slowfast.engine.hooks import Hook
 
 # Tasks by the name in `TASK`; each is a subclass of Task, called with the config.
-TASK_REGISTRY = Registry("TASK")
+TASK_REGISTRY = Registry("TASK", default="clip")
 
 
 @dataclasses.dataclass
@@ -147,7 +147,7 @@ def task_class(cfg: Any) -> type[Task]:
     Raises:
         ValueError: no such task is registered, or it does not derive from `Task`.
     """
-    name = cfg.TASK or "clip"
+    name = cfg.TASK
     found = TASK_REGISTRY.get(name)
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise ValueError(f"TASK {name!r} is {found!r}, no subclass of slowfast.engine.task.Task; derive it from that")

@@ -1,8 +1,8 @@
-"""Tables of arrays as one file, npz or Parquet.
+"""Files of predictions: several tables of arrays in one .npz or Parquet file.
 
-A file holds a main table and any number of others; a table is columns of N rows each, (N, ...). In npz a column of the
-main table is an array of its name, one of another table is `TABLE.COLUMN`. In Parquet every row of every table is a
-row, the text column `table` names its table ("" is the main one), and rows of further dimensions are flat lists.
+A file holds a main table and others; a table has columns (N, ...). In .npz each column is an array, named `COLUMN` in
+the main table and `TABLE.COLUMN` in the others. In Parquet the rows of all tables follow each other, and the text
+column `table` names the table ("" is the main one). Columns of more dimensions are flat lists.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from slowfast.utils.files import atomic_write
+from slowfast.utils.tables import arrow_table, numpy_column, read_parquet, require_parquet
 
 Table = Mapping[str, np.ndarray]
 FORMATS = (".npz", ".parquet")
@@ -23,22 +24,24 @@ _ABOUT = "about"
 
 
 def check_format(path: str | os.PathLike) -> None:
-    """ValueError if `path` does not end in .npz or .parquet, or Parquet's package is missing."""
+    """Raise ValueError if `path` does not end in .npz or .parquet, or if pyarrow is missing for Parquet."""
     suffix = os.path.splitext(path)[1]
     if suffix not in FORMATS:
         raise ValueError(f"{path}: predictions are written to files that end in {' or '.join(FORMATS)}")
     if suffix == ".parquet":
-        _pyarrow()
+        require_parquet()
 
 
 def write_tables(path: str | os.PathLike, main: Table, others: Mapping[str, Table], about: dict[str, Any]) -> None:
-    """Let the main process write a file, whole or not at all.
+    """Write tables to a file atomically, in the main process.
 
     Args:
-        about: whatever JSON holds, to stand beside the tables.
+        main: columns of the main table.
+        others: other tables by name.
+        about: JSON values to keep beside the tables.
 
     Raises:
-        ValueError: as `check_format`.
+        ValueError: see `check_format`.
         OSError: the file cannot be written.
     """
     check_format(path)
@@ -47,11 +50,11 @@ def write_tables(path: str | os.PathLike, main: Table, others: Mapping[str, Tabl
 
 
 def read_tables(path: str | os.PathLike) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """The tables of a file by name ("" is the main one), and what stands beside them.
+    """Read the tables of a file by name ("" is the main one), and the JSON values beside them.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is none of ours, or not whole; otherwise as `check_format`.
+        ValueError: the file is of another kind or not whole; see also `check_format`.
     """
     check_format(path)
     if not os.path.isfile(path):
@@ -83,56 +86,28 @@ def _read_npz(path: str) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, An
     return tables, about
 
 
-def _pyarrow() -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ValueError(
-            "Parquet files take pyarrow, not installed here: pip install pyarrow (the extra `features`), or write .npz"
-        ) from error
-    return pyarrow
-
-
 def _fill_parquet(stream: Any, tables: Mapping[str, Table], about: dict[str, Any]) -> None:
-    pyarrow = _pyarrow()
+    import pyarrow
+
     shapes = {table: {name: list(c.shape[1:]) for name, c in columns.items()} for table, columns in tables.items()}
-    parts = [_arrow_table(table, columns) for table, columns in tables.items()]
+    parts = [arrow_table({"table": _names(table, columns), **columns}) for table, columns in tables.items()]
     whole = pyarrow.concat_tables(parts, promote_options="default")
     metadata = {_ABOUT: json.dumps(about), "shapes": json.dumps(shapes)}
     pyarrow.parquet.write_table(whole.replace_schema_metadata(metadata), stream)
 
 
-def _arrow_table(table: str, columns: Table) -> Any:
-    pyarrow = _pyarrow()
-    rows = len(next(iter(columns.values())))
-    arrays = {"table": pyarrow.array([table] * rows, pyarrow.string())}
-    for name, column in columns.items():
-        if column.dtype.kind == "U":
-            # Names of files may hold bytes that are no text, which Parquet does not take.
-            arrays[name] = pyarrow.array([text.encode(errors="backslashreplace").decode() for text in column.tolist()])
-        elif column.ndim == 1:
-            arrays[name] = pyarrow.array(column)
-        else:
-            flat = pyarrow.array(np.ascontiguousarray(column).reshape(-1))
-            arrays[name] = pyarrow.FixedSizeListArray.from_arrays(flat, int(np.prod(column.shape[1:])))
-    return pyarrow.table(arrays)
+def _names(table: str, columns: Table) -> np.ndarray:
+    return np.full(len(next(iter(columns.values()))), table, dtype=f"U{max(len(table), 1)}")
 
 
 def _read_parquet(path: str) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    pyarrow = _pyarrow()
-    whole = pyarrow.parquet.read_table(path)
-    metadata = whole.schema.metadata or {}
-    about, shapes = json.loads(metadata[_ABOUT.encode()]), json.loads(metadata[b"shapes"])
+    import pyarrow
+
+    whole, metadata = read_parquet(path)
+    about, shapes = json.loads(metadata[_ABOUT]), json.loads(metadata["shapes"])
     table_of = whole.column("table").to_numpy()
     tables: dict[str, dict[str, np.ndarray]] = {}
     for table, columns in shapes.items():
         rows = whole.filter(pyarrow.array(table_of == table))
-        tables[table] = {name: _numpy_column(rows.column(name), shape) for name, shape in columns.items()}
+        tables[table] = {name: numpy_column(rows.column(name), shape) for name, shape in columns.items()}
     return tables, about
-
-
-def _numpy_column(column: Any, shape: list[int]) -> np.ndarray:
-    flat = column.combine_chunks().flatten() if shape else column
-    # Copied: PyTorch warns of arrays that cannot be written to, as Arrow's are.
-    values = np.array(flat.to_numpy())
-    return values.astype(str) if values.dtype == object else values.reshape(len(column), *shape)

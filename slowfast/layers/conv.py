@@ -37,9 +37,13 @@ class Conv3d(nn.Conv3d):
     planar: bool | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.padding_mode != "zeros" or isinstance(self.padding, str) or x.dim() != 5:
-            return super().forward(x)
-        return self.convolve(x, self.weight, self.bias, self.padding)
+        if x.dim() == 4:
+            return self.forward(x[None])[0]
+        padding = self.padding
+        if self.padding_mode != "zeros" or isinstance(padding, str):
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode), (0, 0, 0)
+        return self.convolve(x, self.weight, self.bias, padding)
 
     def convolve(
         self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: Sequence[int]
@@ -48,7 +52,7 @@ class Conv3d(nn.Conv3d):
         geometry = Geometry(self.stride, tuple(padding), self.dilation)
         if x.device.type == "cpu" if self.planar is None else self.planar:
             return planar_conv3d(x, weight, bias, geometry, self.groups)
-        return F.conv3d(x, weight, bias, *geometry, self.groups)
+        return _conv(x, weight, bias, geometry, self.groups)
 
 
 def set_planar(model: nn.Module, planar: bool) -> None:
@@ -87,7 +91,33 @@ def planar_conv3d(
         return _over_time(x, weight, bias, geometry, groups)
     if groups > 1 and groups == x.shape[1] == weight.shape[0] and stride[0] == 1 and dilation[0] == 1:
         return _depthwise(x, weight, bias, geometry)
-    return F.conv3d(x, weight, bias, *geometry, groups)
+    return _conv(x, weight, bias, geometry, groups)
+
+
+def _conv(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
+) -> torch.Tensor:
+    """Compute F.conv2d or F.conv3d, and keep from the library's faults: whatever is left to it goes through here."""
+    x, geometry = _with_zeros(x, weight, geometry)
+    return (F.conv3d if weight.dim() == 5 else F.conv2d)(x, weight, bias, *geometry, groups)
+
+
+def _with_zeros(x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> tuple[torch.Tensor, Geometry]:
+    """Write out the zeros around x along axes that are short for the kernel; the geometry for what is returned.
+
+    On processors with AVX-512, oneDNN leaves gradients of weights unwritten, and writes beyond them, where padding is
+    left to it and the input is shorter than the kernel, or in some strides no longer than kernel and padding together;
+    outputs of some groups suffer too. docs/performance.md maps it.
+    """
+    if x.device.type != "cpu":
+        return x, geometry
+    stride, padding, dilation = geometry
+    reach = [step * (size - 1) + 1 + pad for size, step, pad in zip(weight.shape[2:], dilation, padding, strict=True)]
+    written = [pad if size < least else 0 for size, least, pad in zip(x.shape[2:], reach, padding, strict=True)]
+    if not any(written):
+        return x, geometry
+    left = tuple(pad - done for pad, done in zip(padding, written, strict=True))
+    return F.pad(x, [pad for pad in reversed(written) for _ in range(2)]), Geometry(stride, left, dilation)
 
 
 def _every(x: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
@@ -146,8 +176,9 @@ def _conv2d(
 ) -> torch.Tensor:
     wide = groups == 1 and min(weight.shape[:2]) >= _LEAST_CHANNELS
     if not (wide and _own_backward(x, weight)):
-        return F.conv2d(x, weight, bias, *geometry, groups)
+        return _conv(x, weight, bias, geometry, groups)
     x, weight, bias = _cast(x, weight, bias)
+    x, geometry = _with_zeros(x, weight, geometry)
     with torch.autocast(x.device.type, enabled=False):
         y = _DenseConv2d.apply(x, weight, geometry)
         return y if bias is None else y + bias[:, None, None]
@@ -156,9 +187,10 @@ def _conv2d(
 def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry) -> torch.Tensor:
     """A kernel of its own for every channel, k frames of stride 1 in time."""
     if not _own_backward(x, weight):
-        return F.conv3d(x, weight, bias, *geometry, x.shape[1])
+        return _conv(x, weight, bias, geometry, x.shape[1])
     x, weight, bias = _cast(x, weight, bias)
     with torch.autocast(x.device.type, enabled=False):
+        x, geometry = _with_zeros(x, weight, geometry)
         y = _DepthwiseConv3d.apply(x, weight, geometry)
         return y if bias is None else y + bias[:, None, None, None]
 
@@ -245,15 +277,32 @@ def _as_pictures(x: torch.Tensor) -> torch.Tensor:
 
 
 def use_plain_convolutions(model: nn.Module) -> nn.Module:
-    """Have every convolution computed by PyTorch's `nn.Conv3d`, in place; parameters and their names stay.
+    """Replace the planar convolutions by `nn.Conv3d`, in place, as the benchmark baseline; parameters stay.
 
     Raises:
-        ValueError: a convolution does more than convolve, such as reading memory; that cannot be taken away.
+        ValueError: a convolution is of a subclass, which does more than convolve.
     """
-    for name, module in model.named_modules():
+    for name, module in list(model.named_modules()):
         if not isinstance(module, Conv3d):
             continue
         if type(module) is not Conv3d:
-            raise ValueError(f"{name} is a {type(module).__name__}, which is more than a convolution; none is plain")
-        module.__class__ = nn.Conv3d
+            raise ValueError(f"{name} is a {type(module).__name__}, which does more than a plain convolution")
+        model.set_submodule(name, _plain(module))
     return model
+
+
+def _plain(conv: Conv3d) -> nn.Conv3d:
+    plain = nn.Conv3d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        conv.groups,
+        conv.bias is not None,
+        conv.padding_mode,
+        device="meta",
+    )
+    plain.weight, plain.bias = conv.weight, conv.bias
+    return plain.train(conv.training)

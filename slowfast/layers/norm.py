@@ -1,7 +1,7 @@
 """Normalization layers of video networks. Shapes: x is (B, C, T, H, W)."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +12,20 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
-class BatchNorm3d(nn.BatchNorm3d):
+class FreezableBatchNorm(BatchNorm):
+    """Batch norm that can stay in eval mode while the network around it trains.
+
+    Attributes:
+        stats_frozen: normalize by the running statistics, and keep them, in train mode too.
+    """
+
+    stats_frozen: bool = False
+
+    def train(self, mode: bool = True) -> nn.Module:
+        return super().train(mode and not self.stats_frozen)
+
+
+class BatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
     """`nn.BatchNorm3d`, exact in channels-last layout too.
 
     There PyTorch adds up a channel's positions one by one on the CPU, so that thousands of them leave an error of 1e-5
@@ -100,7 +113,7 @@ class FrozenBatchNorm3d(nn.Module):
         return f"{self.num_features}, eps={self.eps}"
 
 
-class SubBatchNorm3d(nn.BatchNorm3d):
+class SubBatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
     """Batch normalization of each of `num_splits` parts of a batch by itself, as if each were on a device of its own.
 
     In training sample i belongs to part i mod `num_splits`, and every part has running statistics. `running_mean` and
@@ -177,30 +190,45 @@ class SubBatchNorm3d(nn.BatchNorm3d):
         return f"{super().extra_repr()}, num_splits={self.num_splits}"
 
 
-class FixedStatistics(nn.Module):
-    """Mixin for a norm layer that stays in eval mode while the network around it trains."""
-
-    def train(self, mode: bool = True) -> nn.Module:
-        return super().train(False)
+class SyncBatchNorm(FreezableBatchNorm, nn.SyncBatchNorm):
+    """`nn.SyncBatchNorm` that can be frozen."""
 
 
-@cache
-def _fixed(cls: type[nn.Module]) -> type[nn.Module]:
-    return type(f"Fixed{cls.__name__}", (FixedStatistics, cls), {})
+class _OtherBatchNorm(FreezableBatchNorm):
+    """Freezable batch norm of any rank, for the norms of models that use PyTorch's classes."""
+
+    @classmethod
+    def from_layer(cls, norm: BatchNorm) -> FreezableBatchNorm:
+        """Return a layer with the parameters and buffers of `norm`."""
+        layer = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        layer._parameters.update(norm._parameters)
+        layer._buffers.update(norm._buffers)
+        return layer
+
+    def _check_input_dim(self, x: torch.Tensor) -> None:
+        pass
 
 
-def freeze_bn_stats(model: nn.Module) -> None:
-    """Keep all batch norms in `model` at their running statistics, in place; state-dict keys stay as they are."""
-    for module in model.modules():
-        if isinstance(module, BatchNorm) and not isinstance(module, FixedStatistics):
-            module.__class__ = _fixed(type(module))
-            module.eval()
+def freeze_bn_stats(model: nn.Module, prefix: str = "") -> None:
+    """Keep the batch norms of `model` at their running statistics, in place; state-dict keys stay.
+
+    Args:
+        prefix: name of the submodule that is frozen; "" for all of the model.
+    """
+    for name, norm in list(model.get_submodule(prefix).named_modules(prefix=prefix)):
+        if not isinstance(norm, BatchNorm):
+            continue
+        if not isinstance(norm, FreezableBatchNorm):
+            norm = _OtherBatchNorm.from_layer(norm)
+            model.set_submodule(name, norm)
+        norm.stats_frozen = True
+        norm.eval()
 
 
 def trainable_batchnorms(model: nn.Module) -> list[nn.Module]:
-    """The batch norms of `model` that keep running statistics and are not fixed."""
+    """Return the batch norms of `model` that update running statistics in training."""
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
-    return [norm for norm in norms if not isinstance(norm, FixedStatistics)]
+    return [norm for norm in norms if not (isinstance(norm, FreezableBatchNorm) and norm.stats_frozen)]
 
 
 def norm_layer(
@@ -223,7 +251,7 @@ def norm_layer(
         "batchnorm": partial(BatchNorm3d, eps=eps, momentum=momentum),
         "frozen_batchnorm": partial(FrozenBatchNorm3d, eps=eps),
         "sub_batchnorm": partial(SubBatchNorm3d, num_splits=num_splits, eps=eps, momentum=momentum),
-        "sync_batchnorm": partial(nn.SyncBatchNorm, eps=eps, momentum=momentum, process_group=process_group),
+        "sync_batchnorm": partial(SyncBatchNorm, eps=eps, momentum=momentum, process_group=process_group),
     }
     if kind not in kinds:
         raise ValueError(f"BN.NORM_TYPE is {kind!r}; norms that can be built are {', '.join(sorted(kinds))}")

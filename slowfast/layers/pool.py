@@ -8,26 +8,25 @@ KINDS = ("avg", "max")
 
 
 def pool_space(x: torch.Tensor, size: int | None, kind: str) -> torch.Tensor:
-    """Pools windows of `size` x `size` pixels, stride 1 (None: the whole picture): (B, C, T, H', W').
+    """Pool windows of `size` x `size` positions with stride 1, or all of them for None: (B, C, T, H', W').
 
     Raises:
-        ValueError: the picture is smaller than the window.
+        ValueError: the features are smaller than the window.
     """
     size_hw = tuple(x.shape[-2:]) if size is None else (size, size)
     if x.shape[-2] < size_hw[0] or x.shape[-1] < size_hw[1]:
         raise ValueError(
             f"the head pools {size_hw[0]}x{size_hw[1]} positions but the features have {x.shape[-2]}x{x.shape[-1]}: "
-            f"the clip's crop is smaller than DATA.TRAIN_CROP_SIZE, from which the window is made"
+            f"the clip's crop is smaller than DATA.TRAIN_CROP_SIZE, which sets the window"
         )
-    pool = F.avg_pool3d if kind == "avg" else F.max_pool3d
-    return pool(x, (1, *size_hw), stride=1)
+    return _pool(x, (1, *size_hw), kind)
 
 
 def pool_time(x: torch.Tensor, frames: int | None, kind: str) -> torch.Tensor:
-    """Pools windows of `frames` frames, stride 1 (None: all of them): (B, C, T', H, W).
+    """Pool windows of `frames` frames with stride 1, or all frames for None: (B, C, T', H, W).
 
     Raises:
-        ValueError: fewer frames than the window.
+        ValueError: the features have fewer frames than the window.
     """
     frames = x.shape[2] if frames is None else frames
     if x.shape[2] < frames:
@@ -35,16 +34,24 @@ def pool_time(x: torch.Tensor, frames: int | None, kind: str) -> torch.Tensor:
             f"the head pools {frames} frames but the features have {x.shape[2]}: the clip is shorter than "
             "DATA.NUM_FRAMES"
         )
-    pool = F.avg_pool3d if kind == "avg" else F.max_pool3d
-    return pool(x, (frames, 1, 1), stride=1)
+    return _pool(x, (frames, 1, 1), kind)
+
+
+def _pool(x: torch.Tensor, window: tuple[int, int, int], kind: str) -> torch.Tensor:
+    if kind == "max":
+        return F.max_pool3d(x, window, stride=1)
+    # PyTorch averages half precision on the CPU under autocast only.
+    if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16) and not torch.is_autocast_enabled("cpu"):
+        return F.avg_pool3d(x.float(), window, stride=1).to(x.dtype)
+    return F.avg_pool3d(x, window, stride=1)
 
 
 class SpaceTimePool(nn.Module):
-    """Pools over space, then over time, with stride 1; no parameters.
+    """Pooling over space, then over time, with stride 1.
 
     Args:
-        frames: window in time; None pools all frames.
-        size: window in space (square); None pools the whole picture.
+        frames: frames of the window; None pools all frames.
+        size: side of the square window; None pools all positions.
         spatial, temporal: "avg" or "max" (`MODEL.FINAL_POOL`).
 
     Raises:
@@ -65,7 +72,7 @@ class SpaceTimePool(nn.Module):
 
 
 class TimePool(nn.Module):
-    """Pools all frames, (B, C, T, H, W) -> (B, C, 1, H, W); no parameters.
+    """Pooling over all frames, (B, C, T, H, W) -> (B, C, 1, H, W).
 
     Args:
         kind: "avg" or "max" (the second of `MODEL.FINAL_POOL`).

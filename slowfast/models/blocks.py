@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.mlp import DropPath
 from slowfast.layers.squeeze_excitation import SqueezeExcitation
@@ -162,15 +163,13 @@ TRANSFORMS = {
 }
 
 
-class ResBlock(nn.Module):
+class ResBlock(CheckpointedBlock):
     """relu(shortcut(x) + branch(x)); the shortcut is a 1 x 1 x 1 convolution and norm where width or stride changes.
 
     Args:
         branch: the residual branch, (B, dim_in, T, H, W) -> (B, dim_out, T, H / stride, W / stride).
         drop_rate: share of samples whose branch is dropped in training, 0 <= rate < 1.
     """
-
-    recomputable = True
 
     def __init__(
         self,
@@ -194,7 +193,7 @@ class ResBlock(nn.Module):
     def shortcut(self, x: torch.Tensor) -> torch.Tensor:
         return self.branch1_bn(self.branch1(x)) if self.has_projection else x
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward_block(self, x: torch.Tensor) -> torch.Tensor:
         return self.relu(self.shortcut(x) + self.drop(self.branch2(x)))
 
 
@@ -215,20 +214,24 @@ class ResStage(nn.Module):
     def depth_groups(self) -> list[list[nn.Module]]:
         """The modules by depth: a residual block of each pathway, and what follows it there."""
         groups: list[list[nn.Module]] = []
-        for names in self.names:
+        for modules in self.pathways():
             depth = -1
-            for module in (getattr(self, name) for name in names):
+            for module in modules:
                 depth += isinstance(module, ResBlock)
                 if depth == len(groups):
                     groups.append([])
                 groups[depth].append(module)
         return groups
 
+    def pathways(self) -> list[list[nn.Module]]:
+        """Return the modules of each pathway."""
+        return [[self.get_submodule(name) for name in names] for names in self.names]
+
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
         outputs = []
-        for features, names in zip(x, self.names, strict=True):
-            for name in names:
-                features = getattr(self, name)(features)
+        for features, modules in zip(x, self.pathways(), strict=True):
+            for module in modules:
+                features = module(features)
             outputs.append(features)
         return outputs
 

@@ -30,9 +30,15 @@ class Classifier(nn.Module):
         init_std: of the normal distribution that the map starts from; `init_weight` draws from it.
     """
 
+    num_features: int
+    takes_boxes: bool = False
     projection: nn.Linear
     init_std: float
     init_weight = staticmethod(nn.init.normal_)
+
+    def pathways(self) -> list[list[nn.Module]]:
+        """Return the modules of each pathway, without those behind their concatenation."""
+        return [[self]]
 
     def reset_classifier(self, num_classes: int) -> None:
         """Puts a new linear map with `num_classes` outputs in place of the old one."""
@@ -78,9 +84,13 @@ class ClassificationHead(Classifier):
         self.projection = nn.Linear(self.num_features, num_classes)
         self.act = build_activation(activation)
 
+    def pathways(self) -> list[list[nn.Module]]:
+        """Return the pooling of each pathway."""
+        return [[self.get_submodule(f"pathway{i}_avgpool")] for i in range(self.num_pathways)]
+
     def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
         """Scores (B, num_classes)."""
-        pooled = [getattr(self, f"pathway{i}_avgpool")(x[i]) for i in range(self.num_pathways)]
+        pooled = [pool(features) for (pool,), features in zip(self.pathways(), x, strict=True)]
         features = torch.cat(pooled, dim=1).permute(0, 2, 3, 4, 1)
         scores = self.projection(self.dropout(features))
         if not self.training:
@@ -88,21 +98,20 @@ class ClassificationHead(Classifier):
         return scores.mean(dim=(1, 2, 3))
 
 
-def apply_head(head: nn.Module, x: list[torch.Tensor], boxes: torch.Tensor | None) -> torch.Tensor:
+def apply_head(head: Classifier, x: list[torch.Tensor], boxes: torch.Tensor | None) -> torch.Tensor:
     """`head(x)`, or `head(x, boxes)` of a head that scores boxes.
 
     Raises:
         ValueError: such a head without boxes, or another with them.
     """
-    takes_boxes = getattr(head, "takes_boxes", False)
-    if takes_boxes and boxes is None:
+    if head.takes_boxes and boxes is None:
         raise ValueError(
             "the model scores boxes (DETECTION.ENABLE True) and got none: call model(inputs, boxes), boxes (N, 5): "
             "index in the batch, x1, y1, x2, y2 in pixels of the clip"
         )
-    if boxes is not None and not takes_boxes:
+    if boxes is not None and not head.takes_boxes:
         raise ValueError(f"the model scores whole clips, but got {len(boxes)} boxes; set DETECTION.ENABLE True")
-    return head(x, boxes) if takes_boxes else head(x)
+    return head(x, boxes) if head.takes_boxes else head(x)
 
 
 class RoIPool(nn.Module):
@@ -145,7 +154,7 @@ class RoIHead(ClassificationHead):
         Raises:
             ValueError: boxes that are not of this batch, see `slowfast.layers.roi_align.roi_align`.
         """
-        pooled = [getattr(self, f"pathway{i}_avgpool")(x[i], boxes) for i in range(self.num_pathways)]
+        pooled = [pool(features, boxes) for (pool,), features in zip(self.pathways(), x, strict=True)]
         return activated_in_float32(self.projection(self.dropout(torch.cat(pooled, dim=1).flatten(1))), self.act)
 
 

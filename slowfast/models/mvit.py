@@ -13,6 +13,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.layers.attention import (
     Pooling,
     PoolingAttention,
@@ -29,7 +30,7 @@ from slowfast.models.heads import apply_head
 from slowfast.models.mvit_sizes import BlockSizes, block_sizes, skip_kernel
 from slowfast.models.parts import build_head, positions_for
 from slowfast.models.registry import MODEL_REGISTRY
-from slowfast.models.tokens import TokenHead, TokenModel, check_clip, layer_norm, sincos_3d
+from slowfast.models.tokens import TokenHead, TokenModel, layer_norm, sincos_3d
 
 Norm = Callable[[int], nn.Module]
 
@@ -51,7 +52,7 @@ class PatchEmbed(nn.Module):
         return self.proj(x)
 
 
-class MultiscaleBlock(nn.Module):
+class MultiscaleBlock(CheckpointedBlock):
     """Pooling attention and a two-layer network, each behind a norm and added to its input, which is pooled likewise.
 
     Args:
@@ -64,8 +65,6 @@ class MultiscaleBlock(nn.Module):
         dropout: rate within both; `drop_path`: share of samples whose branch is dropped.
         layer_scale: first factor of each channel of both branches; 0 for none.
     """
-
-    recomputable = True
 
     def __init__(
         self,
@@ -116,7 +115,7 @@ class MultiscaleBlock(nn.Module):
         """(T, H, W) of the tokens that come out, given those that come in."""
         return self.pooling.size(thw) if self.pooling else thw
 
-    def forward(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
+    def forward_block(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
         x = self.norm1(tokens)
         branch = self._scaled(self.attn(x, thw), self.gamma_1)
         if self.proj is not None and self.grow_in_attention:
@@ -181,7 +180,8 @@ class MViT(TokenModel):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
         self.pool = pool
-        self.head = head
+        self.head, self.num_features, self.takes_boxes = head, head.num_features, head.takes_boxes
+        self.in_channels = [patch_embed.proj.in_channels]
 
     def _add_positions(self, kind: str, dim: int) -> None:
         frames, height, width = self.sizes
@@ -246,7 +246,7 @@ class MViT(TokenModel):
 
     def _tokens(self, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, Size]:
         """The tokens behind the last block, and (T', H', W') of their positions."""
-        features = self.patch_embed(check_clip(inputs))
+        features = self.patch_embed(inputs[0])
         thw = tuple(features.shape[2:])
         tokens = self.pos_drop(self._placed(as_tokens(features), thw))
         if self.norm_stem is not None:
@@ -268,8 +268,9 @@ class MViT(TokenModel):
             boxes: (N, 5) for a head that scores boxes: index in the batch, x1, y1, x2, y2 in pixels; scores (N,
                 classes).
         """
-        takes_boxes = getattr(self.head, "takes_boxes", False)
-        return apply_head(self.head, self.forward_features(inputs) if takes_boxes else self._vectors(inputs), boxes)
+        return apply_head(
+            self.head, self.forward_features(inputs) if self.takes_boxes else self._vectors(inputs), boxes
+        )
 
     def _vectors(self, inputs: list[torch.Tensor]) -> torch.Tensor:
         """What the head gets, (B, P, C)."""

@@ -70,13 +70,7 @@ class RegNet(ResNet):
 
 @MODEL_REGISTRY.register("RegNet")
 def build_regnet(cfg: CfgNode) -> RegNet:
-    """RegNet3D by REGNET.DEPTH; of RESNET.* it reads what is not depth, width, groups or temporal kernels.
-
-    Raises:
-        ValueError: MODEL.ARCH is not r3d.
-    """
-    if cfg.MODEL.ARCH != "r3d":
-        raise ValueError(f"MODEL.ARCH is {cfg.MODEL.ARCH!r}; MODEL.MODEL_NAME RegNet is built for r3d")
+    """RegNet3D by REGNET.DEPTH; of RESNET.* it reads what is not depth, width, groups or temporal kernels."""
     size = SIZES[cfg.REGNET.DEPTH.removesuffix("F")]
     stem = RegNetStem(cfg.DATA.INPUT_CHANNEL_NUM[0], STEM_WIDTH, model_norm(cfg), cfg.RESNET.INPLACE_RELU)
     stages = [_stage(cfg, size, stage) for stage in range(4)]

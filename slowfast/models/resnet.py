@@ -8,6 +8,7 @@ from torch import nn
 
 from slowfast.config.resolve import STAGE_BLOCKS, stage_entry
 from slowfast.layers.conv import Conv3d
+from slowfast.models.base import VideoModel
 from slowfast.models.blocks import ResStage, residual_pathway
 from slowfast.models.heads import apply_head
 from slowfast.models.parts import build_head, initialized, model_norm, residual_options
@@ -30,6 +31,12 @@ TEMPORAL_KERNELS = {
     "slow": _SLOW,
     "slowfast": _SLOWFAST,
 }
+
+
+def archs_of(num_pathways: int) -> tuple[str, ...]:
+    """Return the values of MODEL.ARCH for a ResNet of so many pathways."""
+    return tuple(arch for arch, kernels in TEMPORAL_KERNELS.items() if len(kernels[0]) == num_pathways)
+
 
 # Temporal max pooling after stage 2, where there is any.
 TEMPORAL_POOL = {"c2d": 2, "i3d": 2}
@@ -76,12 +83,14 @@ class PathwayStems(nn.Module):
             self.add_module(f"pathway{i}_stem", stem)
 
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
-        if len(x) != self.num_pathways:
-            raise ValueError(f"the model has {self.num_pathways} pathway(s) but got a list of {len(x)} input(s)")
-        return [getattr(self, f"pathway{i}_stem")(x[i]) for i in range(self.num_pathways)]
+        return [stem(clip) for (stem,), clip in zip(self.pathways(), x, strict=True)]
+
+    def pathways(self) -> list[list[nn.Module]]:
+        """Return the modules of each pathway."""
+        return [[self.get_submodule(f"pathway{i}_stem")] for i in range(self.num_pathways)]
 
 
-class ResNet(nn.Module):
+class ResNet(VideoModel):
     """Stem, four residual stages and a head over a list of pathways, one for C2D, I3D and Slow.
 
     ("Non-local Neural Networks", table 1; "SlowFast Networks", table 1.)
@@ -102,11 +111,14 @@ class ResNet(nn.Module):
             layer = nn.Identity() if size == (1, 1, 1) else nn.MaxPool3d(size, stride=size)
             self.add_module(f"pathway{i}_pool", layer)
         self.head = head
+        self.num_pathways, self.num_features, self.takes_boxes = len(pool), head.num_features, head.takes_boxes
+        self.in_channels = [_input_channels(layer) for (layer,) in stem.pathways()]
 
-    @property
-    def num_features(self) -> int:
-        """Channels in front of the classifier, over all pathways."""
-        return self.head.num_features
+    def pathways(self) -> list[list[nn.Module]]:
+        """Return the modules of each pathway: stem, stages, pooling between them, and its part of the head."""
+        parts = [part.pathways() for part in (self.s1, self.s2, self.s3, self.s4, self.s5, self.head)]
+        pools = [[self.get_submodule(f"pathway{i}_pool")] for i in range(self.num_pathways)]
+        return [[module for part in parts for module in part[i]] + pools[i] for i in range(self.num_pathways)]
 
     def depth_groups(self) -> list[list[nn.Module]]:
         """The layers by depth: stem, residual blocks, head; what follows a block is of the block's depth."""
@@ -116,7 +128,7 @@ class ResNet(nn.Module):
         return [*groups, [self.head]]
 
     def _pool(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
-        return [getattr(self, f"pathway{i}_pool")(features) for i, features in enumerate(x)]
+        return [self.get_submodule(f"pathway{i}_pool")(features) for i, features in enumerate(x)]
 
     def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         """Features (B, C, T', H', W') of every pathway in front of the head."""
@@ -141,7 +153,11 @@ class ResNet(nn.Module):
         self.head.reset_classifier(num_classes)
 
 
-@MODEL_REGISTRY.register("ResNet")
+def _input_channels(stem: nn.Module) -> int:
+    return next(layer.in_channels for layer in stem.modules() if isinstance(layer, nn.Conv3d))
+
+
+@MODEL_REGISTRY.register("ResNet", archs=archs_of(1))
 def build_resnet(cfg: CfgNode) -> ResNet:
     """C2D, I3D or Slow by MODEL.ARCH, RESNET.* and NONLOCAL.*."""
     return initialized(ResNet(*resnet_parts(cfg, [cfg.RESNET.WIDTH_PER_GROUP], fused_channels=0)), cfg)
@@ -155,10 +171,7 @@ def resnet_parts(
     `fused_channels` is what the first lateral connection adds to the slow pathway's channels; it grows with the width.
     """
     arch = cfg.MODEL.ARCH
-    kernels = TEMPORAL_KERNELS.get(arch)
-    if kernels is None or len(kernels[0]) != len(widths):
-        fitting = sorted(name for name, table in TEMPORAL_KERNELS.items() if len(table[0]) == len(widths))
-        raise ValueError(f"MODEL.ARCH is {arch!r}; {cfg.MODEL.MODEL_NAME} is built for {', '.join(fitting)}")
+    kernels = TEMPORAL_KERNELS[arch]
     stem = _stem(cfg, widths, kernels[0])
     stages, scale_in = [], 1
     for stage, blocks in enumerate(STAGE_BLOCKS[cfg.RESNET.DEPTH]):

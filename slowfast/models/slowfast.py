@@ -9,7 +9,7 @@ from torch import nn
 from slowfast.layers.conv import Conv3d
 from slowfast.models.parts import initialized, model_norm
 from slowfast.models.registry import MODEL_REGISTRY
-from slowfast.models.resnet import ResNet, resnet_parts
+from slowfast.models.resnet import ResNet, archs_of, resnet_parts
 
 
 class FuseFastToSlow(nn.Module):
@@ -46,7 +46,14 @@ class FuseFastToSlow(nn.Module):
 
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
         slow, fast = x
-        return [torch.cat([slow, self.lateral(fast)], dim=1), fast]
+        lateral = self.lateral(fast)
+        if lateral.shape[2] != slow.shape[2]:
+            alpha = self.conv_f2s.stride[0]
+            raise ValueError(
+                f"the slow pathway has {slow.shape[2]} frames and the fast one {fast.shape[2]}; give {alpha} "
+                "fast frames (SLOWFAST.ALPHA) for each slow one"
+            )
+        return [torch.cat([slow, lateral], dim=1), fast]
 
 
 class SlowFast(ResNet):
@@ -86,7 +93,7 @@ class SlowFast(ResNet):
         return self.s5(x)
 
 
-@MODEL_REGISTRY.register("SlowFast")
+@MODEL_REGISTRY.register("SlowFast", num_pathways=2, archs=archs_of(2))
 def build_slowfast(cfg: CfgNode) -> SlowFast:
     """SlowFast by SLOWFAST.*, RESNET.* and NONLOCAL.*."""
     options = cfg.SLOWFAST

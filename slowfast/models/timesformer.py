@@ -11,13 +11,14 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.layers.attention import SelfAttention, as_map
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.mlp import DropPath, Mlp
 from slowfast.models.heads import apply_head
 from slowfast.models.parts import positions_for
 from slowfast.models.registry import MODEL_REGISTRY
-from slowfast.models.tokens import TokenHead, TokenModel, check_clip, layer_norm
+from slowfast.models.tokens import TokenHead, TokenModel, layer_norm
 
 ATTENTION_TYPES = ("divided_space_time",)
 _POSITIONS = ("cls_token", "pos_embed", "time_embed")
@@ -53,7 +54,7 @@ class TimeAttention(SelfAttention):
         return self.proj_drop(self.proj(self.over_time(*self.qkv(patches).chunk(3, dim=-1))))
 
 
-class DividedBlock(nn.Module):
+class DividedBlock(CheckpointedBlock):
     """Attention over time, attention over space, two-layer network; each behind a norm and added to its input.
 
     The class token takes part in the attention over space, once a frame; it gets the mean of what it reads there.
@@ -64,8 +65,6 @@ class DividedBlock(nn.Module):
         qkv_bias: bias in the maps to queries, keys and values.
         dropout: rate within each branch; `drop_path`: share of samples whose branch is dropped.
     """
-
-    recomputable = True
 
     def __init__(
         self,
@@ -86,7 +85,7 @@ class DividedBlock(nn.Module):
         self.norm2 = layer_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), dim, dropout)
 
-    def forward(self, tokens: torch.Tensor, frames: int) -> torch.Tensor:
+    def forward_block(self, tokens: torch.Tensor, frames: int) -> torch.Tensor:
         first, patches = tokens[:, :1], tokens[:, 1:].unflatten(1, (frames, -1))
         patches = patches + self.temporal_fc(self.drop_path(self.temporal_attn(self.temporal_norm1(patches))))
         spatial = self.drop_path(self._over_space(first, patches))
@@ -139,7 +138,8 @@ class TimeSformer(TokenModel):
         self.time_drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)
         self.norm = layer_norm(dim)
-        self.head = head
+        self.head, self.num_features = head, head.num_features
+        self.in_channels = [dim_in]
 
     def init_weights(self) -> None:
         """Truncated normal of deviation 0.02; what the attentions over time add, behind the first block, starts at
@@ -175,7 +175,7 @@ class TimeSformer(TokenModel):
 
     def _tokens(self, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, tuple[int, int, int]]:
         """The tokens behind the last norm, and (T, h, w) of the patches."""
-        patches = self.patch_embed(check_clip(inputs))
+        patches = self.patch_embed(inputs[0])
         tokens = self._placed(patches)
         for block in self.blocks:
             tokens = block(tokens, patches.shape[1])

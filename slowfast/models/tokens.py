@@ -4,7 +4,7 @@ Positions of a clip's tokens: tables that fit clips of any size. Shapes: a table
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from slowfast.layers.relative_positions import fit_rows
+from slowfast.models.base import VideoModel
 from slowfast.models.heads import Classifier, build_activation
 
 layer_norm = partial(nn.LayerNorm, eps=1e-6)
@@ -48,19 +49,17 @@ class TokenHead(Classifier):
         return (scores if self.training else self.act(scores)).mean(dim=1)
 
 
-class TokenModel(nn.Module):
+class TokenModel(VideoModel):
     """A network over the tokens of a clip, with `head` and tables of positions.
 
     Attributes:
         undecayed: last parts of the names of parameters without weight decay.
+        position_fit: function of a table (1, T, H, W, C) and a size (T, H, W) that returns the table for that size;
+            None for `fit_table`. A project may set another.
     """
 
     undecayed: tuple[str, ...] = ()
-
-    @property
-    def num_features(self) -> int:
-        """Channels in front of the classifier."""
-        return self.head.num_features
+    position_fit: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None = None
 
     def reset_classifier(self, num_classes: int) -> None:
         """Puts a fresh classifier with `num_classes` outputs in place of the old one."""
@@ -72,22 +71,11 @@ class TokenModel(nn.Module):
 
     def fit_positions(self, table: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         """The positions (1, T, H, W, C) of a clip with `size` of them, from a table made for clips of another size."""
-        return fit_table(table, size)
+        return (self.position_fit or fit_table)(table, size)
 
     def own_parameters(self) -> nn.Module:
         """The parameters that belong to no layer: class token and positions."""
         return nn.ParameterList(self.parameters(recurse=False))
-
-
-def check_clip(inputs: list[torch.Tensor]) -> torch.Tensor:
-    """The one clip of a list of inputs.
-
-    Raises:
-        ValueError: another number of them.
-    """
-    if len(inputs) != 1:
-        raise ValueError(f"the model has 1 pathway but got a list of {len(inputs)} input(s)")
-    return inputs[0]
 
 
 _RELATIVE = ("rel_pos_h", "rel_pos_w", "rel_pos_t")
@@ -141,7 +129,7 @@ def adapt_positions(
             the model's of another square, or else other frames of its picture.
     """
     own = model.state_dict()
-    grids = getattr(model, "position_grids", dict)()
+    grids = model.position_grids() if isinstance(model, VideoModel) else {}
     adapted = dict(weights)
     for key, value in weights.items():
         if key not in own or own[key].shape == value.shape:

@@ -131,13 +131,7 @@ _STEM_KERNEL, _BLOCK_KERNEL = 5, 3
 
 @MODEL_REGISTRY.register("X3D")
 def build_x3d(cfg: CfgNode) -> X3D:
-    """X3D by X3D.*, RESNET.* and NONLOCAL.*.
-
-    Raises:
-        ValueError: MODEL.ARCH is not x3d.
-    """
-    if cfg.MODEL.ARCH != "x3d":
-        raise ValueError(f"MODEL.ARCH is {cfg.MODEL.ARCH!r}; MODEL.MODEL_NAME X3D is built for x3d")
+    """X3D by X3D.*, RESNET.* and NONLOCAL.*."""
     options, norm, inplace = cfg.X3D, model_norm(cfg), cfg.RESNET.INPLACE_RELU
     dim_stem = round_channels(options.DIM_C1 * options.WIDTH_FACTOR)
     stem = X3DStem(cfg.DATA.INPUT_CHANNEL_NUM[0], dim_stem, _STEM_KERNEL, norm, inplace)

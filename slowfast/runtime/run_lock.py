@@ -1,15 +1,12 @@
 """One job at a time in an output folder.
 
-The lock is a POSIX record lock (`fcntl.lockf`) of rank 0 on `OUTPUT_DIR/.run.lock`. The kernel drops it when that
-process ends, however it ends, so a job that crashed never blocks the next. It belongs to the process alone: loader
-workers, which inherit open files, cannot keep it. Over NFS it also holds between hosts, through the file server.
+Rank 0 locks the file `OUTPUT_DIR/.run.lock`. The kernel drops the lock when that process ends, so a job that crashed
+never blocks the next one. Loader workers, which inherit open files, cannot keep it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import functools
 import json
 import os
@@ -21,26 +18,22 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from slowfast.runtime.distributed import all_gather_object, is_main_process
-from slowfast.runtime.logging import get_logger
-
-logger = get_logger(__name__)
+from slowfast.utils.files import FileLockedError, file_lock
 
 LOCK_NAME = ".run.lock"
-# What file systems that cannot lock answer: NFS without its lock service, Lustre mounted without locks, FUSE.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
-# Folders this process is in the middle of a job in; with its id, since a forked child is not.
-_entered: set[tuple[int, str]] = set()
+# (process id, folder) of the locks that this process holds; a forked child holds none.
+_held: set[tuple[int, str]] = set()
 
 Result = TypeVar("Result")
 
 
 class FolderInUseError(ValueError):
-    """Another job works in the output folder; the message names it."""
+    """Another job works in the output folder; the message names that job."""
 
 
 def alone_in_output_dir(work: Callable[[Any], Result]) -> Callable[[Any], Result]:
-    """`work(cfg)` as the only job in `cfg.OUTPUT_DIR`; see `run_lock`."""
+    """Decorate `work(cfg)` to run under the `run_lock` of `cfg.OUTPUT_DIR`."""
 
     @functools.wraps(work)
     def locked(cfg: Any) -> Result:
@@ -52,58 +45,41 @@ def alone_in_output_dir(work: Callable[[Any], Result]) -> Callable[[Any], Result
 
 @contextlib.contextmanager
 def run_lock(output_dir: str) -> Iterator[None]:
-    """Hold the folder while entered; all processes of a job enter together, and may do so again inside.
-
-    Where the file system offers no locks this is said, and the job goes on unprotected.
+    """Hold the lock of an output folder. All ranks enter together; entering again inside is allowed.
 
     Raises:
-        FolderInUseError: in every process, if another job holds the folder; nothing in it was touched.
-        OSError: in every process, if rank 0 cannot write the folder.
+        FolderInUseError: on every rank, if another job holds the folder; the folder is unchanged.
+        OSError: on every rank, if rank 0 cannot write to the folder.
     """
     here = (os.getpid(), os.path.realpath(output_dir))
-    if here in _entered:
+    if here in _held:
         yield
         return
-    descriptor, refusal = _acquire(output_dir) if is_main_process() else (None, None)
-    refusal = all_gather_object(refusal)[0]
-    if refusal is not None:
-        raise refusal
-    _entered.add(here)
-    try:
+    with contextlib.ExitStack() as stack:
+        refusal = _acquire(output_dir, stack) if is_main_process() else None
+        refusal = all_gather_object(refusal)[0]
+        if refusal is not None:
+            raise refusal
+        _held.add(here)
+        stack.callback(_held.discard, here)
         yield
-    finally:
-        _entered.discard(here)
-        if descriptor is not None:
-            # The file stays: removing it would let two jobs hold a lock each, one of them on the removed file.
-            os.ftruncate(descriptor, 0)
-            os.close(descriptor)
 
 
-def _acquire(output_dir: str) -> tuple[int | None, Exception | None]:
-    """An open file with the lock on it (None where there are no locks), or why there is none."""
+def _acquire(output_dir: str, stack: contextlib.ExitStack) -> Exception | None:
+    """Take the lock until `stack` closes; return the error if that fails."""
+    path = os.path.join(output_dir, LOCK_NAME)
     try:
         check_output_dir(output_dir)
-        descriptor = os.open(os.path.join(output_dir, LOCK_NAME), os.O_RDWR | os.O_CREAT, 0o644)
+        stack.enter_context(file_lock(path, f"OUTPUT_DIR {output_dir}", wait=False, note=_signature()))
+    except FileLockedError as error:
+        return FolderInUseError(_refusal(output_dir, error.note))
     except OSError as error:
-        return None, error
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.pread(descriptor, 10_000, 0)
-        os.close(descriptor)
-        if error.errno in _NO_LOCKS:
-            logger.warning(
-                "%s cannot be locked (%s); nothing keeps a second job from starting there", output_dir, error.strerror
-            )
-            return None, None
-        return None, FolderInUseError(_refusal(output_dir, holder))
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, _signature().encode(), 0)
-    return descriptor, None
+        return error
+    return None
 
 
 def _signature() -> str:
-    """Who holds the lock, for the messages of others."""
+    """Describe this job for the messages of others, as JSON."""
     return json.dumps(
         {
             "host": socket.gethostname(),
@@ -114,10 +90,10 @@ def _signature() -> str:
     )
 
 
-def _refusal(output_dir: str, holder: bytes) -> str:
-    # A holder that has only just locked has not signed yet.
+def _refusal(output_dir: str, note: bytes) -> str:
+    # A job that has only just taken the lock has not written its note yet.
     try:
-        job = "the job with pid {pid} on host {host}, started {started}".format(**json.loads(holder))
+        job = "the job with pid {pid} on host {host}, started {started}".format(**json.loads(note))
     except (ValueError, KeyError):
         job = "another job"
     return (
@@ -127,10 +103,10 @@ def _refusal(output_dir: str, holder: bytes) -> str:
 
 
 def check_output_dir(output_dir: str) -> None:
-    """Make the output folder and write a file in it.
+    """Create the output folder and write a temporary file in it.
 
     Raises:
-        OSError: it cannot be made or written; names the key to set.
+        OSError: the folder cannot be created or written; the message names OUTPUT_DIR.
     """
     try:
         os.makedirs(output_dir, exist_ok=True)

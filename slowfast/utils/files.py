@@ -1,30 +1,128 @@
-"""Writing files of results."""
+"""Atomic file writing, and locks on files between processes and hosts."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 from slowfast.runtime.distributed import is_main_process
+from slowfast.runtime.logging import get_logger
+
+logger = get_logger(__name__)
+
+Content = str | bytes | Callable[[BinaryIO], object]
+TEMPORARY = ".tmp"  # ending of files that are not complete
+# Errors of file systems without locks: NFS without its lock service, Lustre mounted without locks, FUSE.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
-def atomic_write(path: str, fill: Callable[[Any], object]) -> None:
-    """Let the main process write a file, through a temporary one, so that no half-written one is left.
+def atomic_write(path: str | os.PathLike, content: Content) -> None:
+    """Write a file from rank 0, with its folder; other ranks do nothing. See `atomic_write_local`."""
+    if is_main_process():
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        atomic_write_local(path, content)
+
+
+def atomic_write_local(path: str | os.PathLike, content: Content, durable: bool = False) -> None:
+    """Write a file from this process, whatever its rank; readers find the complete file or the former one.
 
     Args:
-        fill: gets the binary stream to write to.
+        content: bytes, text (UTF-8), or a function that writes to a binary stream.
+        durable: flush the file and its folder to disk, so that the write survives a power cut.
 
     Raises:
-        OSError: the file cannot be written; what was there before is as it was.
+        OSError: the folder is missing, or the disk is full; the former file is unchanged.
     """
-    if is_main_process():
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        atomic_write_local(path, fill)
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        if callable(content):
+            content(stream)
+        else:
+            stream.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
+        if durable:
+            stream.flush()
+            os.fsync(stream.fileno())
+    if durable:
+        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
-def atomic_write_local(path: str, fill: Callable[[Any], object]) -> None:
-    """Write a file from this process, whichever it is; otherwise as `atomic_write`, in a folder that is there."""
-    with open(path + ".tmp", "wb") as stream:
-        fill(stream)
-    os.replace(path + ".tmp", path)
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[str]:
+    """Yield the path of a temporary file; rename it to `path` on success, remove it on an error."""
+    temporary = os.fspath(path) + TEMPORARY
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
+
+
+class FileLockedError(OSError):
+    """Another process holds the lock.
+
+    Attributes:
+        note: bytes that the holder wrote into the lock file; empty while it is only starting.
+    """
+
+    def __init__(self, path: str, note: bytes) -> None:
+        super().__init__(errno.EAGAIN, "another process holds the lock", path)
+        self.note = note
+
+
+@contextlib.contextmanager
+def file_lock(path: str | os.PathLike, name: str, wait: bool = True, note: str = "") -> Iterator[None]:
+    """Hold an exclusive POSIX record lock (`fcntl.lockf`) on the file `path`, which is created.
+
+    The kernel drops the lock when this process ends, however it ends; forked children do not keep it. Over NFS it
+    holds between hosts. On a file system without locks a warning is logged, and nothing is locked.
+
+    Args:
+        name: what the lock protects, for messages.
+        wait: wait for another holder; False raises.
+        note: text about this process, kept in the file while the lock is held.
+
+    Raises:
+        FileLockedError: another process holds the lock, with `wait` False.
+        OSError: the file cannot be created.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if _lock(descriptor, os.fspath(path), name, wait):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, note.encode(), 0)
+            try:
+                yield
+            finally:
+                # The file stays: after a removal two processes could each hold a lock, one of them on the removed file.
+                os.ftruncate(descriptor, 0)
+        else:
+            yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: str, name: str, wait: bool) -> bool:
+    """Lock an open file; False on a file system without locks."""
+    try:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            if not wait:
+                raise FileLockedError(path, os.pread(descriptor, 10_000, 0)) from None
+            logger.info("waiting for another process that works on %s", name)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        return True
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.warning("%s cannot be locked (%s): run one job at a time on it", name, error.strerror)
+        return False

@@ -1,46 +1,102 @@
-"""Names in a configuration, and what they stand for."""
+"""Registries: objects by the name that a configuration key holds."""
+
+from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+# Registry of each configuration key. `load_config` checks every key of its tree that is listed here.
+REGISTRIES: dict[str, Registry] = {}
 
 
 class Registry:
-    """Objects by name, for one configuration key; projects add theirs.
+    """Objects by name, for one or more configuration keys; projects add their own.
 
     Args:
-        key: the key whose values are looked up here, for messages.
+        keys: configuration keys whose values are names in this registry, such as "MODEL.MODEL_NAME".
+        facts: what may be said of an object when it is registered, with the default of each.
+        default: name that the empty text stands for.
+        several: a value may hold several names joined by "+", or none.
+        ignore_case: names are lower case, and a value's case does not count.
     """
 
-    def __init__(self, key: str):
-        self.key = key
+    def __init__(
+        self,
+        *keys: str,
+        facts: Mapping[str, Any] | None = None,
+        default: str = "",
+        several: bool = False,
+        ignore_case: bool = False,
+    ):
+        self.key = " or ".join(keys)
+        self.default, self.several, self.ignore_case = default, several, ignore_case
+        self._default_facts = dict(facts or {})
         self._objects: dict[str, Any] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
+        REGISTRIES.update(dict.fromkeys(keys, self))
 
-    def register(self, name: str) -> Callable[[Any], Any]:
-        """Decorator that files a function or class under `name`.
+    def register(self, name: str, **facts: Any) -> Callable[[Any], Any]:
+        """Return a decorator that registers a function or class under `name`.
+
+        Args:
+            name: value of the configuration key.
+            facts: what `fact` returns for it; those left out have the registry's defaults.
 
         Raises:
-            ValueError: the name is taken by another object.
+            ValueError: the name is taken by another object, cannot be a value of the key, or a fact is unknown.
         """
+        unknown = sorted(set(facts) - set(self._default_facts))
+        if unknown:
+            known = ", ".join(self._default_facts) or "none"
+            raise ValueError(f"{self.key} {name!r} is registered with {', '.join(unknown)}; known facts: {known}")
+        if not name or self.names(name) != [name]:
+            rule = "lower case" if self.ignore_case else "no '+'" if self.several else "not empty"
+            raise ValueError(f"{self.key} {name!r} cannot be registered; the name must be {rule}")
 
         def add(obj: Any) -> Any:
             if self._objects.setdefault(name, obj) is not obj:
                 raise ValueError(f"{self.key} {name!r} is registered twice")
+            self._facts[name] = {**self._default_facts, **facts}
             return obj
 
         return add
 
-    def get(self, name: str) -> Any:
-        """The object called `name`.
+    def names(self, value: str) -> list[str]:
+        """Return the names that a value of the key holds: one, or any number where `several` are allowed."""
+        value = (value or self.default).lower() if self.ignore_case else value or self.default
+        return [part for part in value.split("+") if part] if self.several else [value]
+
+    def check(self, value: str, key: str = "") -> None:
+        """Check that every name in `value` is registered.
 
         Raises:
-            ValueError: there is none; the message lists the names there are.
+            ValueError: with `key` (default: the registry's), the name found, the nearest one and all there are.
         """
-        if name not in self._objects:
-            near = difflib.get_close_matches(name, self._objects, n=1, cutoff=0.5)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"{self.key} is {name!r}{hint}; built here: {', '.join(sorted(self)) or 'none'}")
-        return self._objects[name]
+        for name in self.names(value):
+            if name not in self._objects:
+                near = difflib.get_close_matches(name, self._objects, n=1, cutoff=0.5)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                known = ", ".join(sorted(self)) or "none"
+                raise ValueError(f"{key or self.key} is {name!r}{hint}; registered: {known}")
+
+    def get(self, name: str, key: str = "") -> Any:
+        """Return the object registered under one name.
+
+        Raises:
+            ValueError: as `check`.
+        """
+        self.check(name, key)
+        return self._objects[self.names(name)[0]]
+
+    def fact(self, name: str, fact: str) -> Any:
+        """Return what was said of an object when it was registered, such as "num_pathways" of a model.
+
+        Raises:
+            ValueError: as `check`.
+        """
+        self.check(name)
+        return self._facts[self.names(name)[0]][fact]
 
     def __contains__(self, name: str) -> bool:
         return name in self._objects

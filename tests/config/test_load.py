@@ -22,7 +22,9 @@ def write(tmp_path):
 
 
 def test_overrides_beat_the_file_and_the_file_its_bases(write):
-    write("SOLVER: {BASE_LR: 1.0, MAX_EPOCH: 3, GAMMA: 0.5}\nMODEL: {ARCH: slow}\n", "base/one.yaml")
+    write(
+        "SOLVER: {BASE_LR: 1.0, MAX_EPOCH: 3, GAMMA: 0.5}\nMODEL: {MODEL_NAME: ResNet, ARCH: slow}\n", "base/one.yaml"
+    )
     write("_BASE_: one.yaml\nSOLVER: {BASE_LR: 2.0, MAX_EPOCH: 4}\n", "base/two.yaml")
     path = write("_BASE_: base/two.yaml\nSOLVER:\n  BASE_LR: 3.0\n")
     cfg = load_config(path, ["SOLVER.BASE_LR", "4.0"])
@@ -151,7 +153,7 @@ def test_key_written_twice_is_reported(write, caplog):
     ("overrides", "message"),
     [
         (["SOLVER.BASE_LR"], r"pairs KEY VALUE, got 1 items: SOLVER\.BASE_LR"),
-        (["SOLVER.BASE_LR=1"], r"KEY VALUE rather than KEY=VALUE"),
+        (["SOLVER.BASE_LR=1"], r"Write: SOLVER.BASE_LR 1"),
         ([1, 2], r"the key 1 is no text"),
         (["_BASE_", "a.yaml"], r"_BASE_ works inside a config file only"),
         (
@@ -191,7 +193,7 @@ def test_torchvision_is_read_as_pyav_and_said_once(write, caplog):
 
 def test_defaults_of_lists_fit_the_model_unless_given():
     assert load_config(None).DATA.INPUT_CHANNEL_NUM == [3, 3]
-    assert load_config(None, ["MODEL.ARCH", "slow"]).DATA.INPUT_CHANNEL_NUM == [3]
+    assert load_config(None, ["MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow"]).DATA.INPUT_CHANNEL_NUM == [3]
     cfg = load_config(None, ["RESNET.DEPTH", 18])
     assert cfg.RESNET.NUM_BLOCK_TEMP_KERNEL == [[2], [2], [2], [2]]
     cfg = load_config(None, ["RESNET.DEPTH", 101])
@@ -209,3 +211,46 @@ def test_nearest_keys():
     assert nearest_keys("TEST.MEAN", known) == ["DATA.MEAN"]
     assert nearest_keys("SOLVER.BETA", known, count=2) == ["SOLVER.BETAS", "SOLVER.BASE_LR"]
     assert nearest_keys("x", []) == []
+
+
+@pytest.mark.parametrize("more", [[], ["SOLVER.MAX_EPOCH=3"]])
+def test_key_and_value_in_one_word(more):
+    with pytest.raises(ValueError, match="Write: SOLVER.BASE_LR 0.1"):
+        load_config(None, ["SOLVER.BASE_LR=0.1", *more])
+
+
+def test_home_folder_in_paths(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    cfg = load_config(
+        None,
+        [
+            *(
+                "OUTPUT_DIR",
+                "~/out",
+                "DATA.PATH_TO_DATA_DIR",
+                "~/data",
+                "DATA.PATH_PREFIX",
+                "~",
+                "AVA.FRAME_DIR",
+                "~/f",
+            ),
+            *("TRAIN.CHECKPOINT_FILE_PATH", "~/w.pyth", "TEST.CHECKPOINT_FILE_PATH", "zoo://x3d_s"),
+            *("AVA.TRAIN_LISTS", ["~/a.csv", "b.csv"], "DATA.PATH_LABEL_SEPARATOR", "~"),
+        ],
+    )
+    assert (cfg.OUTPUT_DIR, cfg.DATA.PATH_TO_DATA_DIR, cfg.DATA.PATH_PREFIX) == (
+        "/home/me/out",
+        "/home/me/data",
+        "/home/me",
+    )
+    assert (cfg.TRAIN.CHECKPOINT_FILE_PATH, cfg.TEST.CHECKPOINT_FILE_PATH) == ("/home/me/w.pyth", "zoo://x3d_s")
+    assert (cfg.AVA.FRAME_DIR, cfg.AVA.TRAIN_LISTS) == ("/home/me/f", ["/home/me/a.csv", "b.csv"])
+    assert cfg.DATA.PATH_LABEL_SEPARATOR == "~"
+    assert load_config(None, ["LOGS.DIR", "~/logs"]).OUTPUT_DIR == "/home/me/logs"
+
+
+def test_warm_up_from_above_is_said(caplog):
+    load_config(None, ["SOLVER.BASE_LR", 0.003])
+    assert not caplog.records
+    load_config(None, ["SOLVER.BASE_LR", 0.003, "SOLVER.WARMUP_EPOCHS", 1])
+    assert "WARMUP_START_LR 0.01" in caplog.text and "BASE_LR 0.003" in caplog.text

@@ -7,15 +7,36 @@ from pathlib import Path
 
 import pytest
 
-from slowfast.config import activate_projects, cfg_from_yaml, cfg_to_yaml, load_config
+from slowfast.config import (
+    activate_projects,
+    add_adapter,
+    cfg_from_yaml,
+    cfg_to_yaml,
+    get_cfg,
+    load_config,
+    remove_adapter,
+)
+from slowfast.models import build_model
+from slowfast.utils.registry import REGISTRIES
 
 ZEBRA = """
 from fvcore.common.config import CfgNode
 
+from slowfast.engine.task import TASK_REGISTRY, ClipTask
+from slowfast.models import MODEL_REGISTRY
+
 calls = []
+
+class Zebra(ClipTask):
+    pass
+
+def build(cfg):
+    pass
 
 def setup(cfg):
     calls.append("setup")
+    TASK_REGISTRY.register("zebra")(Zebra)
+    MODEL_REGISTRY.register("ZebraNet")(build)
     cfg.ZEBRA = CfgNode({"STRIPES": 7, "COLORS": ["black", "white"], "INNER": {"GAIN": 1.0}})
     cfg.MODEL.SINGLE_PATHWAY_ARCH.append("zebranet")
 
@@ -37,6 +58,8 @@ def install(tmp_path, monkeypatch):
     site = tmp_path / "site"
     monkeypatch.syspath_prepend(str(site))
     before = set(sys.modules)
+    for registry in REGISTRIES.values():  # a module made anew may register its names anew
+        monkeypatch.setattr(registry, "_objects", dict(registry._objects))
 
     def install_project(name: str, source: str, section: str = "") -> None:
         site.mkdir(exist_ok=True)
@@ -79,8 +102,8 @@ def test_section_in_a_file_brings_its_project(zebra, write):
 def test_section_in_a_base_file_or_in_overrides(zebra, write, tmp_path):
     (tmp_path / "base.yaml").write_text("ZEBRA: {STRIPES: 9}\n")
     assert load_config(write("_BASE_: base.yaml\n")).ZEBRA.STRIPES == 9
-    cfg = load_config(None, ["ZEBRA.STRIPES", "3", "MODEL.ARCH", "zebranet"])
-    assert (cfg.ZEBRA.STRIPES, cfg.ZEBRA.COLORS, cfg.MODEL.ARCH) == (3, ["black", "white"], "zebranet")
+    cfg = load_config(None, ["ZEBRA.STRIPES", "3", "MODEL.MODEL_NAME", "ZebraNet"])
+    assert (cfg.ZEBRA.STRIPES, cfg.ZEBRA.COLORS, cfg.DATA.INPUT_CHANNEL_NUM) == (3, ["black", "white"], [3])
 
 
 def test_nothing_is_imported_unasked(zebra, write):
@@ -154,6 +177,8 @@ def test_stored_text_brings_the_project_back(zebra):
 def test_activation_in_another_process(zebra):
     cfg = load_config(None, ["ZEBRA.STRIPES", 2])
     del sys.modules["zebra_project"]
+    for key, name in (("TASK", "zebra"), ("MODEL.MODEL_NAME", "ZebraNet")):
+        del REGISTRIES[key]._objects[name]
     activate_projects(cfg)
     assert sys.modules["zebra_project"].calls == ["setup"]
     assert cfg.ZEBRA.STRIPES == 2
@@ -164,3 +189,68 @@ def test_unbuilt_keys_of_the_core_are_listed_beside_a_project(zebra, caplog):
         load_config(None, ["ZEBRA.STRIPES", 2, "MASK.ENABLE", True])
     assert "MASK.ENABLE" in caplog.text
     assert "ZEBRA" not in caplog.text
+
+
+TOY = """
+from fvcore.common.config import CfgNode
+
+from slowfast.config import add_adapter, set_task
+from slowfast.models import MODEL_ADAPTERS
+
+def setup(cfg):
+    cfg.{NAME} = CfgNode({{"ENABLE": True, "TASK": ""}})
+    MODEL_ADAPTERS.register("{name}")(adapt)
+
+def adapt(model, cfg):
+    model.adapted = [*getattr(model, "adapted", []), "{name}"]
+    return model
+
+def resolve(cfg):
+    cfg.SOLVER.BASE_LR = {rate}
+    if cfg.{NAME}.ENABLE:
+        add_adapter(cfg, "{name}")
+    if cfg.{NAME}.TASK:
+        set_task(cfg, cfg.{NAME}.TASK, "{NAME}.TASK")
+"""
+
+
+@pytest.fixture
+def toys(install):
+    """Two projects whose order counts: both adapt the model, and set the learning rate."""
+    install("toy_a", TOY.format(name="a", NAME="TOY_A", rate="cfg.SOLVER.BASE_LR * 2"))
+    install("toy_b", TOY.format(name="b", NAME="TOY_B", rate="cfg.SOLVER.BASE_LR + 1"))
+
+
+def test_projects_keep_their_order_and_all_adapt_the_model(toys, tiny_cfg):
+    for names, adapted, rate in ((["toy_a", "toy_b"], ["a", "b"], 3.0), (["toy_b", "toy_a"], ["b", "a"], 4.0)):
+        cfg = tiny_cfg("PROJECTS", names, "SOLVER.BASE_LR", 1.0)
+        assert (cfg.PROJECTS, cfg.MODEL.ADAPTER, cfg.SOLVER.BASE_LR) == (names, "+".join(adapted), rate)
+        assert build_model(cfg).adapted == adapted
+    assert tiny_cfg("PROJECTS", ["toy_a", "toy_b"], "TOY_A.ENABLE", False).MODEL.ADAPTER == "b"
+    with pytest.raises(ValueError, match="MODEL.ADAPTER is 'c'"):
+        tiny_cfg("PROJECTS", ["toy_a"], "MODEL.ADAPTER", "c")
+
+
+def test_stored_settings_bring_their_projects_in_order(toys, tiny_cfg):
+    cfg = tiny_cfg("PROJECTS", ["toy_b", "toy_a"])
+    for permitted in (["toy_a", "toy_b"], ["toy_b", "toy_a"]):
+        again = cfg_from_yaml(cfg_to_yaml(cfg), overrides=["PROJECTS", permitted], foreign=True)
+        assert (again.PROJECTS, again.MODEL.ADAPTER) == (["toy_b", "toy_a"], "b+a")
+    with pytest.raises(ValueError, match="toy_b"):
+        cfg_from_yaml(cfg_to_yaml(cfg), overrides=["PROJECTS", ["toy_a"]], foreign=True)
+
+
+def test_a_run_has_one_task(toys):
+    settings = ["PROJECTS", ["toy_a", "toy_b"], "TOY_A.TASK", "clip"]
+    assert load_config(None, settings).TASK == "clip"
+    with pytest.raises(ValueError, match="TASK is 'clip', but TOY_B.TASK sets it to 'other'"):
+        load_config(None, [*settings, "TOY_B.TASK", "other"])
+
+
+def test_an_adapter_is_taken_out_by_its_name():
+    cfg = get_cfg()
+    for name in ("a", "b", "a"):
+        add_adapter(cfg, name)
+    assert cfg.MODEL.ADAPTER == "a+b"
+    remove_adapter(cfg, "a")
+    assert cfg.MODEL.ADAPTER == "b"

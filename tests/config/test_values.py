@@ -52,7 +52,7 @@ READ = [
 
 
 def quiet(key: str, value) -> list:
-    return ["MODEL.ARCH", "slow", key, value]
+    return ["MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow", key, value]
 
 
 @pytest.mark.parametrize(("key", "value", "expected"), READ)

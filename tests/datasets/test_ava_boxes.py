@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slowfast.datasets.annotations.ava import NO_LABEL, read_boxes, read_excluded
 from slowfast.datasets.ava.key_frames import KeyFrameBoxes
+from slowfast.evaluation.ava_files import NO_LABEL, read_boxes, read_excluded
 
 
 @pytest.fixture

@@ -101,6 +101,7 @@ def config(folder, prefix, *overrides):
         "TRAIN.DATASET": "charades",
         "TEST.DATASET": "Charades",
         "MODEL.NUM_CLASSES": CLASSES,
+        "MODEL.MODEL_NAME": "ResNet",
         "MODEL.ARCH": "slow",
         "MODEL.LOSS_FUNC": "bce_logit",
         "MODEL.HEAD_ACT": "sigmoid",
@@ -211,7 +212,16 @@ def test_clips_of_multigrid(tmp_path, rgb):
 
 def test_slow_and_fast_frames(tmp_path, rgb):
     write_lists(tmp_path / "lists")
-    two = ["MODEL.ARCH", "slowfast", "DATA.INPUT_CHANNEL_NUM", [3, 3], "SLOWFAST.ALPHA", 2]
+    two = [
+        "MODEL.MODEL_NAME",
+        "SlowFast",
+        "MODEL.ARCH",
+        "slowfast",
+        "DATA.INPUT_CHANNEL_NUM",
+        [3, 3],
+        "SLOWFAST.ALPHA",
+        2,
+    ]
     tables = ["RESNET.SPATIAL_STRIDES", [[1, 1]] + [[2, 2]] * 3, "RESNET.SPATIAL_DILATIONS", [[1, 1]] * 4]
     tables += ["NONLOCAL.LOCATION", [[[], []]] * 4, "NONLOCAL.GROUP", [[1, 1]] * 4]
     tables += ["RESNET.NUM_BLOCK_TEMP_KERNEL", [[3, 3], [4, 4], [6, 6], [3, 3]]]

@@ -13,15 +13,20 @@ import numpy as np
 import pytest
 
 from slowfast.datasets.video import open as decode
+from slowfast.datasets.video.torchcodec import TorchCodecReader
 
 try:
-    import slowfast.datasets.video.torchcodec  # noqa: F401
-
+    TorchCodecReader.require()
     LACKING = ""
 except ImportError as error:
     LACKING = str(error).splitlines()[0]
 
-needs_torchcodec = pytest.mark.skipif(bool(LACKING), reason=LACKING or "torchcodec loads")
+
+def needs_torchcodec(test):
+    """Mark a test that decodes by torchcodec; it is skipped with the reason where that does not load."""
+    return pytest.mark.torchcodec(pytest.mark.skipif(bool(LACKING), reason=LACKING or "torchcodec loads")(test))
+
+
 X264 = {"preset": "veryfast", "x264-params": "threads=1"}
 THOUSANDTHS = Fraction(1, 1000)
 IRREGULAR = [int(t) for t in np.cumsum(np.random.default_rng(1).integers(10, 90, 50))]

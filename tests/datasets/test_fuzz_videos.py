@@ -10,6 +10,7 @@ from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.frame_folder import FrameFolder
 from slowfast.datasets.video.in_order import frames_in_order
 from slowfast.datasets.video.reader import VideoError
+from slowfast.datasets.video.torchcodec import TorchCodecReader
 
 ALWAYS = settings(
     derandomize=True,
@@ -47,12 +48,12 @@ def videos(tmp_path_factory, encode, pictures):
 def backends() -> list:
     """The names of backends; one whose library does not load is skipped with the reason."""
     try:
-        import slowfast.datasets.video.torchcodec  # noqa: F401
-
+        TorchCodecReader.require()
         lacking = ""
     except ImportError as error:
         lacking = str(error).splitlines()[0]
-    return ["pyav", pytest.param("torchcodec", marks=pytest.mark.skipif(bool(lacking), reason=lacking or "it loads"))]
+    marks = [pytest.mark.torchcodec, pytest.mark.skipif(bool(lacking), reason=lacking or "it loads")]
+    return ["pyav", pytest.param("torchcodec", marks=marks)]
 
 
 def cause_of(read) -> VideoError | None:

@@ -36,6 +36,7 @@ def cfg(folder):
         settings = {
             "NUM_GPUS": 0,
             "MODEL.NUM_CLASSES": 3,
+            "MODEL.MODEL_NAME": "ResNet",
             "MODEL.ARCH": "slow",
             "DATA.PATH_TO_DATA_DIR": str(data),
             "DATA.PATH_PREFIX": str(folder),
@@ -149,12 +150,23 @@ def test_training_sample_depends_on_seed_epoch_and_index_alone(cfg):
 
 
 def test_pathways(cfg):
-    settings = cfg("MODEL.ARCH", "slowfast", "SLOWFAST.ALPHA", 2, "DATA.INPUT_CHANNEL_NUM", [3, 3])
+    settings = cfg(
+        "MODEL.MODEL_NAME", "SlowFast", "MODEL.ARCH", "slowfast", "SLOWFAST.ALPHA", 2, "DATA.INPUT_CHANNEL_NUM", [3, 3]
+    )
     for split in ("train", "val", "test"):
         slow, fast = build_dataset(settings, split)[0].inputs
         assert torch.equal(slow, fast[:, [0, 3]])
     settings = cfg(
-        "MODEL.ARCH", "slowfast", "SLOWFAST.ALPHA", 2, "DATA.INPUT_CHANNEL_NUM", [3, 3], "SLOWFAST.SLOW_INDICES", [1, 2]
+        "MODEL.MODEL_NAME",
+        "SlowFast",
+        "MODEL.ARCH",
+        "slowfast",
+        "SLOWFAST.ALPHA",
+        2,
+        "DATA.INPUT_CHANNEL_NUM",
+        [3, 3],
+        "SLOWFAST.SLOW_INDICES",
+        [1, 2],
     )
     slow, fast = build_dataset(settings, "val")[0].inputs
     assert torch.equal(slow, fast[:, [1, 2]])

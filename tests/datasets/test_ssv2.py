@@ -78,6 +78,7 @@ def config(folder, prefix, *overrides):
         "TRAIN.DATASET": "ssv2",
         "TEST.DATASET": "ssv2",
         "MODEL.NUM_CLASSES": 3,
+        "MODEL.MODEL_NAME": "ResNet",
         "MODEL.ARCH": "slow",
         "DATA.PATH_TO_DATA_DIR": str(folder),
         "DATA.PATH_PREFIX": str(prefix),

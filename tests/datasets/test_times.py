@@ -13,7 +13,10 @@ from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import SegmentSampling, StrideSampling
 
 BASE = ClipSettings.from_config(
-    load_config(None, ["MODEL.ARCH", "slow", "DATA.INPUT_CHANNEL_NUM", [3], "DATA.TARGET_FPS", 7]), "test"
+    load_config(
+        None, ["MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow", "DATA.INPUT_CHANNEL_NUM", [3], "DATA.TARGET_FPS", 7]
+    ),
+    "test",
 )
 
 

@@ -176,12 +176,12 @@ SLOWFAST = ["MODEL.ARCH", "slowfast", "SLOWFAST.ALPHA", 8, "DATA.NUM_FRAMES", 32
         (["MULTIGRID.LONG_CYCLE", True], "LR_POLICY is cosine.*steps_with_relative_lrs and at least two STEPS"),
         ([*LONG, "SOLVER.STEPS", [0]], r"STEPS \[0\.?0?\], MAX_EPOCH 6.*at least two STEPS"),
         ([*LONG, "SOLVER.MAX_EPOCH", 3], "MAX_EPOCH 3.*none over MAX_EPOCH"),
-        ([*LONG, "MULTIGRID.LONG_CYCLE_FACTORS", [[2.0, 1.0]]], "shares over 0 and at most 1"),
+        ([*LONG, "MULTIGRID.LONG_CYCLE_FACTORS", [[2.0, 1.0]]], "over 0 and at most 1"),
         ([*LONG, "MULTIGRID.LONG_CYCLE_FACTORS", [[0.05, 1.0]]], "leave no frame of DATA.NUM_FRAMES 8"),
         ([*LONG, "MULTIGRID.LONG_CYCLE_FACTORS", [[1.0, 0.1]]], "make crops of 22 pixels; the head needs at least 32"),
         ([*LONG, "DATA.TRAIN_NUM_FRAMES", [4, 8]], "both set the frames of a clip"),
         ([*LONG, *SLOWFAST, "MULTIGRID.LONG_CYCLE_FACTORS", [[0.4, 1.0]]], "length 13 is no multiple.*8 or 16"),
-        (["MULTIGRID.SHORT_CYCLE", True, "MULTIGRID.SHORT_CYCLE_FACTORS", [0.5]], "two shares over 0"),
+        (["MULTIGRID.SHORT_CYCLE", True, "MULTIGRID.SHORT_CYCLE_FACTORS", [0.5]], "two factors over 0"),
         (
             [*LONG, "MULTIGRID.SHORT_CYCLE", True, "MULTIGRID.LONG_CYCLE_FACTORS", [[1.0, 0.4]]],
             r"crops of \[112, 158\] pixels, so much larger than the 90",
@@ -197,6 +197,6 @@ SLOWFAST = ["MODEL.ARCH", "slowfast", "SLOWFAST.ALPHA", 8, "DATA.NUM_FRAMES", 32
     ],
 )
 def test_settings_that_cannot_be(settings, message):
-    plain = [] if "slowfast" in settings else ["MODEL.ARCH", "slow"]
+    plain = [] if "slowfast" in settings else ["MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow"]
     with pytest.raises(ValueError, match=message):
         load_config(None, [*plain, *settings])

@@ -4,10 +4,10 @@ from torch import nn
 
 from slowfast.config import load_config
 from slowfast.engine.optim import build_optimizer, get_lr, parameter_groups, set_lr
-from slowfast.models import build_model
+from slowfast.models import VideoModel, build_model
 
 
-class Mixed(nn.Module):
+class Mixed(VideoModel):
     """A convolution, two kinds of norm, a shared weight, a lone parameter, and one that is not trained."""
 
     def __init__(self):
@@ -54,7 +54,7 @@ def test_every_trainable_parameter_is_in_one_group(tiny_cfg, zero_1d):
 
 def test_nothing_to_train_is_an_error():
     with pytest.raises(ValueError, match="no trainable parameter"):
-        parameter_groups(nn.Linear(2, 2).requires_grad_(False), 0.1, 0.0, False)
+        parameter_groups(Mixed().requires_grad_(False), 0.1, 0.0, False)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_methods(tiny_cfg, method, kind):
 
 def test_sgd_step_by_hand(tiny_cfg):
     """Nesterov momentum from rest: step = lr * (1 + momentum) * (gradient + decay * weight)."""
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(model.weight, 2.0)
+    model = VideoModel()
+    model.weight = nn.Parameter(torch.full((1, 1), 2.0))
     cfg = tiny_cfg("SOLVER.WEIGHT_DECAY", 0.5, "SOLVER.MOMENTUM", 0.9, "SOLVER.NESTEROV", True)
     optimizer = build_optimizer(model, cfg)
     set_lr(optimizer, 0.1)

@@ -15,10 +15,10 @@ from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.checkpoint.weights import compare_weights
 from slowfast.engine.model_setup import ModelSetup, compile_model, freeze_stages, setup_model
 from slowfast.engine.optim import build_optimizer
-from slowfast.engine.precise_bn import update_norm_statistics
+from slowfast.engine.precise_bn import update_bn_stats
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
-from slowfast.layers.activation_checkpoint import Recomputed, recompute
+from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.models import build_model
 
 CPU = torch.device("cpu")
@@ -59,20 +59,20 @@ def test_recomputed_blocks_train_bit_for_bit(tiny_cfg, dtype, norm):
     """Weights, running statistics and their counters after two steps, with dropout."""
     torch.manual_seed(0)
     plain = build_model(tiny_cfg(*norm)).train()
-    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(recompute=True))
-    assert sum(isinstance(module, Recomputed) for module in model.modules()) == 8
+    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(checkpoint_activations=True))
+    assert sum(isinstance(m, CheckpointedBlock) and m.checkpoint_activations for m in model.modules()) == 8
     assert torch.equal(two_steps(model, dtype), two_steps(plain, dtype))
     assert_same_bits(model.state_dict(), plain.state_dict())
 
 
-class DropoutBlock(nn.Module):
+class DropoutBlock(CheckpointedBlock):
     """A residual block that draws random numbers, and counts how often it runs."""
 
     def __init__(self):
         super().__init__()
         self.linear, self.dropout, self.calls = nn.Linear(6, 6), nn.Dropout(0.5), 0
 
-    def forward(self, x):
+    def forward_block(self, x):
         self.calls += 1
         return x + self.dropout(self.linear(x).tanh())
 
@@ -81,8 +81,7 @@ def test_random_draws_are_repeated_and_nothing_is_recomputed_without_gradients()
     torch.manual_seed(0)
     plain = DropoutBlock()
     block = copy.deepcopy(plain)
-    recompute(block)
-    recompute(block)
+    block.checkpoint_activations = True
     x = torch.randn(3, 6)
     for module in (plain, block):
         torch.manual_seed(1)
@@ -110,17 +109,17 @@ def test_memory_of_recomputed_blocks(tiny_cfg):
 
     model = build_model(tiny_cfg()).train()
     whole = kept(model)
-    assert kept(setup_model(model, CPU, ModelSetup(recompute=True))) < 0.5 * whole
+    assert kept(setup_model(model, CPU, ModelSetup(checkpoint_activations=True))) < 0.5 * whole
 
 
 def test_a_model_without_residual_blocks_is_named():
-    with pytest.raises(ValueError, match="ACT_CHECKPOINT True.*Linear has none"):
-        setup_model(nn.Linear(2, 2), CPU, ModelSetup(recompute=True))
+    with pytest.raises(ValueError, match="ACT_CHECKPOINT True.*Linear has no CheckpointedBlock"):
+        setup_model(nn.Linear(2, 2), CPU, ModelSetup(checkpoint_activations=True))
 
 
 def test_frozen_stages(tiny_cfg):
     frozen = ("s1", "s2", "*pathway0_res1")
-    model = setup_model(build_model(tiny_cfg()), CPU, ModelSetup(freeze=frozen, recompute=True))
+    model = setup_model(build_model(tiny_cfg()), CPU, ModelSetup(freeze=frozen, checkpoint_activations=True))
     plain = build_model(tiny_cfg())
     assert model.state_dict().keys() == plain.state_dict().keys()
     before = copy.deepcopy(model.state_dict())
@@ -180,7 +179,9 @@ def assert_trains_alike(model, plain, inputs, labels):
 def test_compiled_equals_eager(one_block_model, fast_compiler, recomputed):
     """One graph for each shape in training, one for evaluation."""
     plain = one_block_model().train()
-    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default", recompute=recomputed))
+    model = setup_model(
+        copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default", checkpoint_activations=recomputed)
+    )
     torch._dynamo.utils.counters.clear()
     for frames in (4, 3, 4):
         assert_trains_alike(model, plain, *a_batch(frames, frames, 16))
@@ -189,7 +190,7 @@ def test_compiled_equals_eager(one_block_model, fast_compiler, recomputed):
         torch.testing.assert_close(model.eval()(inputs), plain.eval()(inputs), rtol=1e-5, atol=1e-5)
     for seed in (1, 2):  # measured uncompiled, for compiling with the hooks that measure would be for nothing
         for module in (plain, model):
-            update_norm_statistics(module, [a_batch(seed, 4, 16)[0]], lambda m, x: m(x))
+            update_bn_stats(module, [a_batch(seed, 4, 16)[0]], lambda m, x: m(x))
         torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=1e-5, atol=1e-5)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3
     assert not torch._dynamo.utils.counters["graph_break"]

@@ -11,7 +11,7 @@ from torch import nn
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.engine.optim_step import OptimStep
-from slowfast.engine.precise_bn import update_norm_statistics
+from slowfast.engine.precise_bn import update_bn_stats
 from slowfast.engine.task import ClipTask
 from slowfast.engine.train import train
 from slowfast.models import build_model
@@ -27,8 +27,8 @@ from torch import nn
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.meters import Averages
-from slowfast.engine.model_setup import average_norm_buffers, setup_model, unwrap
-from slowfast.engine.precise_bn import update_norm_statistics
+from slowfast.engine.model_setup import average_bn_stats, setup_model, unwrap
+from slowfast.engine.precise_bn import update_bn_stats
 from slowfast.engine.task import ClipTask
 from slowfast.engine.optim_step import OptimStep
 from slowfast.models import build_model
@@ -62,10 +62,10 @@ def pair(cfg):
     out["exchanges"] = sum(exchanged) / sum(p.numel() for p in model.parameters())
     norm = nn.Sequential(nn.BatchNorm3d(3))
     halves = [clips[2 * rank : 2 * rank + 2] for clips in given["clips"]]
-    update_norm_statistics(norm, halves, lambda m, x: m(x))
+    update_bn_stats(norm, halves, lambda m, x: m(x))
     out["norm"] = {key: value.clone() for key, value in norm.state_dict().items()}
     norm[0].running_mean.fill_(float(rank))
-    average_norm_buffers(norm)
+    average_bn_stats(norm)
     out["averaged"] = norm[0].running_mean.tolist()
     averages = Averages()
     averages.add({"loss": torch.tensor(1.0 + rank)}, samples=1 + 2 * rank)
@@ -118,7 +118,7 @@ def test_two_processes_equal_one(tiny_cfg, run_pair):
     assert out["differs_before"]
     assert out["exchanges"] == 1
     norm = nn.Sequential(nn.BatchNorm3d(3))
-    update_norm_statistics(norm, [torch.cat(clips)], lambda m, x: m(x))
+    update_bn_stats(norm, [torch.cat(clips)], lambda m, x: m(x))
     torch.testing.assert_close(out["norm"], dict(norm.state_dict()))
     assert out["averaged"] == [0.5] * 3
     assert out["loss"] == pytest.approx((1 * 1.0 + 3 * 2.0) / 4)

@@ -7,10 +7,15 @@ import time
 import numpy as np
 import pytest
 
-from slowfast.datasets.annotations.ava import read_detections, read_excluded, read_groundtruth
 from slowfast.evaluation import evaluate_ava, evaluate_ava_files
 from slowfast.evaluation.ava import BoxRows
-from slowfast.evaluation.ava_files import write_detections, write_groundtruth
+from slowfast.evaluation.ava_files import (
+    read_detections,
+    read_excluded,
+    read_groundtruth,
+    write_detections,
+    write_groundtruth,
+)
 
 LINES = ["a,0902,0.1,0.2,0.5,0.6,3,0.25", "b c,903,-0.004,0,1e0,.75,80,0.5"]
 

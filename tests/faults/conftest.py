@@ -103,7 +103,7 @@ class Job:
 
 
 @pytest.fixture
-def job(tiny_file, tmp_path):
+def job(tiny_file, tmp_path, hears_ctrl_c):
     """A function: start a job of `--num_procs` processes with KEY VALUE settings, under torchrun with `torchrun`.
 
     A fault says which rank breaks, at which call ("step", "predict", "save") of which number, and how: the name of a

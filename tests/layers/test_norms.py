@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from slowfast.checkpoint.weights import compare_weights, load_weights
-from slowfast.engine.precise_bn import update_norm_statistics
+from slowfast.engine.precise_bn import update_bn_stats
 from slowfast.layers.norm import BatchNorm3d, SubBatchNorm3d, freeze_bn_stats, norm_layer, trainable_batchnorms
 
 CHANNELS = 3
@@ -103,7 +103,7 @@ def test_weights_travel_between_kinds_of_norm():
 def test_measured_statistics_are_those_of_all_parts():
     model = nn.Sequential(SubBatchNorm3d(CHANNELS, 2))
     batches = [clips(4, seed) for seed in range(3)]
-    assert update_norm_statistics(model, batches, lambda m, x: m(x)) == 1
+    assert update_bn_stats(model, batches, lambda m, x: m(x)) == 1
     values = torch.cat(batches).transpose(0, 1).flatten(1)
     norm = model[0]
     torch.testing.assert_close(norm.running_mean, values.mean(dim=1))
@@ -124,7 +124,7 @@ def test_fixed_norms_stay_in_eval_mode(kind):
     assert torch.equal(model[0][0].running_mean, before)
     assert list(model.state_dict()) == keys
     assert trainable_batchnorms(model) == []
-    assert update_norm_statistics(model, [clips(4)], lambda m, x: m(x)) == 0
+    assert update_bn_stats(model, [clips(4)], lambda m, x: m(x)) == 0
 
 
 @pytest.mark.parametrize("offset", [0.0, 30.0])

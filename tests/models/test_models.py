@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slowfast.config import load_config
-from slowfast.models import build_model
+from slowfast.models import MODEL_REGISTRY, VideoModel, build_model
 
 SLOWFAST = [
     "MODEL.MODEL_NAME", "SlowFast", "MODEL.ARCH", "slowfast", "DATA.INPUT_CHANNEL_NUM", [3, 3], "SLOWFAST.ALPHA", 4,
@@ -135,10 +135,26 @@ def test_sync_batchnorm_in_one_process_is_batchnorm_and_says_so(tiny_model, capl
     assert caplog.text.count("sync_batchnorm is built as batchnorm") == 1
 
 
-def test_inputs_that_do_not_fit_are_named(tiny_model):
-    model = build_model(load_config(None, tiny_model))
+def test_clips_of_other_lengths_are_refused(tiny_models):
     clip = torch.randn(1, 3, 8, 32, 32)
-    with pytest.raises(ValueError, match="1 pathway.* list of 2"):
-        model([clip, clip])
     with pytest.raises(ValueError, match="pools 8 frames but the features have 4"):
-        model([clip[:, :, :4]])
+        build_model(load_config(None, tiny_models["ResNet"]))([clip[:, :, :4]])
+    with pytest.raises(ValueError, match="slow pathway has 2 frames and the fast one 4; give 4 fast"):
+        build_model(load_config(None, tiny_models["SlowFast"]))([clip[:, :, :2], clip[:, :, :4]])
+
+
+def test_other_modules_cannot_be_registered_models(tiny_model, monkeypatch):
+    monkeypatch.setitem(MODEL_REGISTRY._objects, "ResNet", lambda cfg: torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="Linear.*VideoModel"):
+        build_model(load_config(None, tiny_model))
+
+
+def test_undefined_methods_are_named():
+    class Backbone(VideoModel):
+        num_pathways = 2
+
+    model = Backbone()
+    for method, args in (("forward_features", ([],)), ("depth_groups", ()), ("pathways", ())):
+        with pytest.raises(ValueError, match=f"Backbone has no {method}"):
+            getattr(model, method)(*args)
+    assert model.no_weight_decay() == set() and model.position_grids() == {}

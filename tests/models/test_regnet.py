@@ -81,7 +81,6 @@ def test_published_names_of_sizes():
     ("settings", "message"),
     [
         (["REGNET.DEPTH", "800M"], "REGNET.DEPTH is '800M'; it can be 400M.*nearest is 400M"),
-        (["MODEL.ARCH", "slow"], "MODEL.ARCH is 'slow'; with MODEL.MODEL_NAME RegNet it is r3d"),
         (["RESNET.TRANS_FUNC", "basic_transform"], "the blocks of RegNet are bottleneck_transform"),
         (["RESNET.SPATIAL_DILATIONS", [[1], [1]]], "SPATIAL_DILATIONS .*needs 4 lists"),
     ],

@@ -1,12 +1,13 @@
 """What every model of the registry offers alike, scoring clips or boxes."""
 
 import copy
+import pickle
 
 import pytest
 import torch
 
 from slowfast.config import load_config
-from slowfast.engine.model_setup import fold_norms, place_model, recompute_blocks
+from slowfast.engine.model_setup import checkpoint_blocks, fold_norms, freeze_stages, move_model
 from slowfast.layers.conv import use_plain_convolutions
 from slowfast.models import MODEL_REGISTRY, build_model
 from slowfast.models.complexity import complexity
@@ -55,6 +56,27 @@ def test_scores_and_features(built):
         assert x.dim() == 5 and len(x) == 2 and clip.shape[2] % x.shape[2] == 0
     assert sum(x.shape[1] for x in features) == model.num_features
     assert not torch.allclose(model(random_clip(cfg, seed=1), *boxes), scores)
+
+
+def test_other_inputs_are_refused_with_what_the_model_takes(built):
+    model, _, inputs, boxes = built
+    wrong = [inputs[0], [], [*inputs, inputs[0]], [clip[0] for clip in inputs], [clip[:, :2] for clip in inputs], None]
+    if len(inputs) > 1:
+        wrong += [inputs[::-1], [inputs[0], inputs[1][:1]]]
+    for each in wrong:
+        with pytest.raises(ValueError, match=rf"takes a list of {len(inputs)} clip|fast frames"):
+            model(each, *boxes)
+
+
+def test_modules_by_pathway(built):
+    model, _, inputs, _ = built
+    owned = [{id(m) for top in modules for m in top.modules()} for modules in model.pathways()]
+    assert len(owned) == model.num_pathways == len(inputs)
+    assert len(set.union(*owned)) == sum(map(len, owned))
+    for name, module in model.named_modules():
+        _, found, rest = name.partition("pathway")
+        if found:
+            assert id(module) in owned[int(rest[0])]
 
 
 @torch.no_grad()
@@ -116,11 +138,39 @@ def test_every_parameter_gets_a_gradient(built):
 def test_recomputed_activations_give_the_same_gradient(built):
     model, _, inputs, boxes = built
     other = copy.deepcopy(model)
-    recompute_blocks(other)
+    checkpoint_blocks(other)
     for each in (model, other):
         each.train()(inputs, *boxes).square().sum().backward()
     for p, q in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
+)
+def test_frozen_and_checkpointed_models_are_copied_and_pickled(built, copied):
+    model, _, inputs, boxes = built
+    cls = type(model)
+    freeze_stages(model, [name for name, _ in model.named_children()][:2])
+    checkpoint_blocks(model)
+    other = copied(model.train())
+    assert type(other) is type(model) is cls
+    assert [type(m) for m in other.modules()] == [type(m) for m in model.modules()]
+    assert [m.training for m in other.modules()] == [m.training for m in model.modules()]
+    for each in (model, other):
+        each(inputs, *boxes).square().sum().backward()
+    for (name, p), q in zip(model.named_parameters(), other.parameters(), strict=True):
+        assert p.grad is q.grad is None or torch.equal(p.grad, q.grad), name
+    with torch.no_grad():
+        assert torch.equal(model.eval()(inputs, *boxes), other.eval()(inputs, *boxes))
+
+
+@torch.no_grad()
+def test_weights_in_bfloat16(built):
+    model, _, inputs, boxes = built
+    scores = model.eval()(inputs, *boxes)
+    half = model.bfloat16()([clip.bfloat16() for clip in inputs], *boxes)
+    torch.testing.assert_close(half.float(), scores, rtol=0.2, atol=0.05)
 
 
 @torch.no_grad()
@@ -128,7 +178,7 @@ def test_layout_and_folded_norms_leave_scores(built):
     model, _, inputs, boxes = built
     plain = use_plain_convolutions(copy.deepcopy(model)).eval()(inputs, *boxes)
     for layout in ("contiguous", "channels_last"):
-        placed = place_model(copy.deepcopy(model), torch.device("cpu"), layout).eval()
+        placed = move_model(copy.deepcopy(model), torch.device("cpu"), layout).eval()
         torch.testing.assert_close(placed(inputs, *boxes), plain, rtol=1e-4, atol=1e-6)
         fold_norms(placed)
         torch.testing.assert_close(placed(inputs, *boxes), plain, rtol=1e-3, atol=1e-5)

@@ -31,10 +31,50 @@ def test_train_and_test(command, tiny_cfg):
 
 def test_either_part_alone(command, tiny_cfg):
     out = Path(tiny_cfg().OUTPUT_DIR)
-    assert command("--opts", "TRAIN.ENABLE", "False", "TEST.ENABLE", "False")[0] == 0
-    assert not find_checkpoints(str(out)) and not (out / "test_results.json").exists()
     assert command("SOLVER.MAX_EPOCH", 1, "--num_procs", 1, "TEST.ENABLE", False)[0] == 0
     assert find_checkpoints(str(out)) and not (out / "test_results.json").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["DEMO.ENABLE", True]])
+def test_a_run_that_would_do_nothing_is_refused(command, more):
+    status, stderr = command("--opts", "TRAIN.ENABLE", "False", "TEST.ENABLE", "False", *more)
+    assert status == 2 and "TRAIN.ENABLE and TEST.ENABLE" in stderr
+    assert ("DEMO.ENABLE" in stderr) == bool(more)
+
+
+@pytest.fixture
+def files(tiny_file, tmp_path):
+    """Two files with folders of their own; the second is of another learning rate."""
+    made = []
+    for name in ("one", "two"):
+        path = tmp_path / f"{name}.yaml"
+        rate = 0.01 if name == "one" else 0.02
+        path.write_text(f"_BASE_: {tiny_file}\nOUTPUT_DIR: {tmp_path / name}\nSOLVER: {{BASE_LR: {rate}}}\n")
+        made.append(str(path))
+    return made
+
+
+def test_several_files_run_one_after_the_other(files, tmp_path, capsys):
+    overrides = ["SOLVER.MAX_EPOCH", "1", "TEST.ENABLE", "False"]
+    assert main(["--cfg", *files, *overrides]) == 0, capsys.readouterr().err
+    for name, rate in (("one", 0.01), ("two", 0.02)):
+        lines = (tmp_path / name / "json_stats.jsonl").read_text().splitlines()
+        rates = [json.loads(line)["lr"] for line in lines if "lr" in json.loads(line)]
+        assert len(find_checkpoints(str(tmp_path / name))) == 1 and max(rates) <= rate and rates
+        assert "run 2 of 2" not in (tmp_path / name / "stdout.log").read_text() or name == "one"
+
+
+def test_files_are_checked_before_the_first_runs(files, tmp_path, capsys):
+    assert main(["--cfg", *files, "OUTPUT_DIR", str(tmp_path / "same")]) == 2
+    assert "OUTPUT_DIR" in capsys.readouterr().err and not (tmp_path / "same").exists()
+    assert main(["--cfg", files[0], str(tmp_path / "gone.yaml")]) == 2
+    assert "gone.yaml" in capsys.readouterr().err and not (tmp_path / "one").exists()
+
+
+def test_a_failing_run_stops_those_after_it(files, tmp_path, capsys):
+    Path(files[0]).write_text(Path(files[0]).read_text() + "DATA: {PATH_TO_DATA_DIR: /nowhere/at/all}\n")
+    assert main(["--cfg", *files]) == 2
+    assert not (tmp_path / "two").exists()
 
 
 @pytest.mark.parametrize(

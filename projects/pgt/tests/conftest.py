@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pgt.task import ProgressiveTask
-from slowfast.apps.synthetic.__main__ import SweepSpec, make_sweep
+from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import load_config
 from slowfast.engine.train import train

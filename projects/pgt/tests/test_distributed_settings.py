@@ -15,13 +15,13 @@ from slowfast.layers.norm import FrozenBatchNorm3d
 SCRIPT = """
 import copy, dataclasses, functools, json, sys
 import torch
-from pgt.convert import Rules, convert
-from pgt.markov import CacheRule
+from pgt.conversion import Rules, convert
+from pgt.memory import AvgFrames, MaxFrames
 from slowfast.config import activate_projects, load_config
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.ema import build_average
 from slowfast.engine.optim import build_optimizer, set_lr
-from slowfast.engine.model_setup import ModelSetup, average_norm_buffers, setup_model, unwrap
+from slowfast.engine.model_setup import ModelSetup, average_bn_stats, setup_model, unwrap
 from slowfast.engine.task import build_task
 from slowfast.engine.optim_step import build_optim_step
 from slowfast.layers.norm import SubBatchNorm3d
@@ -33,7 +33,7 @@ FOLDER, PROCESSES = sys.argv[1], int(sys.argv[2])
 def train_case(cfg, plain, given):
     model = copy.deepcopy(plain).train()
     if cfg.TASK:
-        model = convert(model, Rules([CacheRule(1, "max", 0.25)], [CacheRule(1, "avg")], [2]))
+        model = convert(model, Rules([MaxFrames(1, 0.25)], [AvgFrames(1)], [2]))
         model.full_gradient = cfg.PGT.FULL_GRADIENT
     how = ModelSetup.from_config(cfg)
     if get_world_size() == 1:
@@ -63,7 +63,7 @@ def main(cfg):
         out[name] = train_case(load_config(f"{FOLDER}/{name}.yaml"), plain, given)
     norm = SubBatchNorm3d(3, num_splits=2)
     norm.split_mean.copy_(torch.tensor([[0.0], [2.0]]) + get_rank())
-    average_norm_buffers(norm)
+    average_bn_stats(norm)
     out["norm"] = {"model": norm.state_dict()}
     if get_rank() == 0:
         torch.save(out, f"{FOLDER}/out{PROCESSES}.pt")

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pgt import StepPlan
-from pgt.convert import Rules, convert
-from pgt.markov import CacheRule
-from pgt.progressive import Progressive
+from pgt.conversion import Rules, convert
+from pgt.memory import AvgFrames, MaxFrames
+from pgt.model import ProgressiveModel
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
@@ -35,7 +35,7 @@ def trained(cfg, model, clips):
 
 def assert_trained_alike(cfg, plain, clips):
     results = []
-    for how in (ModelSetup(), ModelSetup(recompute=True)):
+    for how in (ModelSetup(), ModelSetup(checkpoint_activations=True)):
         module = setup_model(copy.deepcopy(plain), CPU, how)
         torch.manual_seed(3)
         results.append(trained(cfg, module, clips))
@@ -74,7 +74,7 @@ def test_recomputed_blocks_beside_nonlocal_ones_and_norms_over_parts(progressive
 def test_memory_is_written_once_and_let_go(full, progressive_cfg, parity, random_clip):
     """Backward, also in another thread, leaves the memory that was handed out as it was, and nothing behind."""
     cfg = progressive_cfg("slow_basic", "RESNET.WIDTH_PER_GROUP", 4, "PGT.FULL_GRADIENT", full)
-    model = setup_model(parity.fill_module(build_model(cfg)).train(), CPU, ModelSetup(recompute=True))
+    model = setup_model(parity.fill_module(build_model(cfg)).train(), CPU, ModelSetup(checkpoint_activations=True))
     steps = StepPlan.from_config(cfg).split(random_clip(cfg))
     first, memory = model(steps[0])
     scores, later = model(steps[1], memory)
@@ -118,7 +118,7 @@ def fast_compiler(monkeypatch):
 
 
 def tiny_progressive(one_block_model, full=False, dropout=0.0):
-    model = convert(one_block_model(dropout), Rules([CacheRule(1, "max", 0.25)], [CacheRule(1, "avg")], [2]))
+    model = convert(one_block_model(dropout), Rules([MaxFrames(1, 0.25)], [AvgFrames(1)], [2]))
     model.full_gradient = full
     return model.train()
 
@@ -176,7 +176,7 @@ def test_compiled_steps_equal_eager_ones_in_four_graphs(one_block_model, fast_co
     assert_alike_in_threads(model, plain)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
     assert not torch._dynamo.utils.counters["graph_break"]
-    assert isinstance(model, Progressive)
+    assert isinstance(model, ProgressiveModel)
 
 
 @pytest.mark.slow
@@ -188,7 +188,7 @@ def test_compiled_steps_with_full_gradient(one_block_model, fast_compiler):
 @pytest.mark.slow
 def test_compiled_and_recomputed_steps_equal_eager_ones(one_block_model, fast_compiler, progressive_settings):
     plain = tiny_progressive(one_block_model)
-    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default", recompute=True))
+    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default", checkpoint_activations=True))
     clip = torch.randn(2, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(1))
     memories = []
     for module in (plain, model):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pgt import StepPlan
-from slowfast.apps.synthetic.__main__ import SweepSpec, make_sweep
+from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 from slowfast.checkpoint.io import load_checkpoint
 from slowfast.checkpoint.zoo.entries import all_entries, local_path, verify
 from slowfast.config import load_config

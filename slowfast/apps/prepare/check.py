@@ -13,12 +13,12 @@ from slowfast.apps.prepare.check_report import Report, SplitFacts
 from slowfast.apps.prepare.file_pool import Lost, work_on
 from slowfast.apps.prepare.json_log import ProbeCache
 from slowfast.apps.prepare.probe import Facts, probe
-from slowfast.datasets.annotations.line_errors import LineErrors, collect_errors
 from slowfast.datasets.ava.dataset import AVA
 from slowfast.datasets.base import ClipDataset
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.loading.unreadable import UnreadableError
 from slowfast.datasets.video_dataset import VideoDataset
+from slowfast.utils.line_errors import LineErrors, collect_errors
 
 # By how much the length of a video may differ from what is annotated: seconds, and a share of them.
 LENGTH_TOLERANCE = (0.5, 0.05)

@@ -20,6 +20,8 @@ from slowfast.datasets.video.reader import VideoError
 
 MANIFEST = "resized.jsonl"
 MAX_DENOMINATOR = 30_000  # of a frame rate, for H.264
+# Without it x264's AVX-512 code reads uninitialised memory on some sizes, and copies differ from call to call.
+SAME_EVERYWHERE = {"x264-params": "cpu-independent=1"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def _resize(task: _Task) -> str:
 
 
 def _encode(source: str, path: str, rate: Fraction, options: ResizeOptions) -> None:
-    settings = {"crf": str(options.quality), "preset": "veryfast", "g": str(options.key_frames)}
+    settings = {"crf": str(options.quality), "preset": "veryfast", "g": str(options.key_frames), **SAME_EVERYWHERE}
     reformatter, stream = VideoReformatter(), None
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "faststart"}) as output:
         for number, ordered in enumerate(frames_in_order(source)):

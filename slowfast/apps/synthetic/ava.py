@@ -1,13 +1,10 @@
-"""A set in AVA's format, 30 frames a second, frame 0 at second 900; what its videos show and which boxes they have.
+"""Set in the format of AVA, 30 frames a second, frame 0 at second 900.
 
 One or two discs stand in for persons. At every second each of them moves to and fro, sideways or up and down: an action
 that a short clip tells. Every four or five seconds it also flashes in a color; in the three seconds after that it has
 a second action, which is its motion and the color of that flash. Who does not remember the flash cannot know it.
 
-`synthetic_ava_files` writes the files.
-
-
-Files of the set in AVA's format, named as the authors of AVA and of the published settings name them.
+Files are named as in AVA and in the published configs:
 
     frames/VIDEO/VIDEO_000001.jpg
     frame_lists/train.csv, val.csv
@@ -16,8 +13,8 @@ Files of the set in AVA's format, named as the authors of AVA and of the publish
     annotations/ava_action_list_v2.2_for_activitynet_2019.pbtxt
     annotations/person_box_67091280_iou90/ava_detection_*  video,second,x1,y1,x2,y2,action or nothing,confidence
 
-The last are what a detector of persons finds: the boxes, a little off, some of them with too little confidence to
-count, and some boxes where nobody is. Of train they carry the actions, and of val the boxes alone.
+The last files simulate a person detector: boxes a little off, some with too little confidence, and some false boxes.
+Those of train hold actions, those of val boxes alone.
 """
 
 from dataclasses import dataclass
@@ -25,15 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from slowfast.apps.synthetic import ava as ava
-from slowfast.apps.synthetic import files as files
-from slowfast.apps.synthetic import render as render
-from slowfast.apps.synthetic import scenes as scenes
+from slowfast.apps.synthetic import files, render, scenes
 from slowfast.apps.synthetic.scenes import Key
 
 COUNTS = {"train": 80, "val": 30}
 FPS = 30
-FIRST_SECOND = 900  # of the film that the clip was cut out of
+FIRST_SECOND = 900  # of the video that the clip was cut out of
 SECONDS = 12
 NUM_FRAMES = SECONDS * FPS
 # As in AVA, the first and the last two seconds have no annotations.
@@ -61,7 +55,7 @@ HEIGHTS = (0.35, 0.65)
 
 @dataclass(frozen=True)
 class Person:
-    """A disc: `centers` (NUM_FRAMES, 2) pixels; by second from FIRST_SECOND its motion and its flash (-1: none)."""
+    """A disc: `centers` (NUM_FRAMES, 2) in pixels; motion and flash (-1: none) of each second from FIRST_SECOND."""
 
     radius: float
     centers: np.ndarray
@@ -69,7 +63,7 @@ class Person:
     flashes: np.ndarray
 
     def actions(self, second: int) -> list[int]:
-        """Numbers of its actions at a second."""
+        """Return the numbers of its actions at a second."""
         now = second - FIRST_SECOND
         motion = self.motions[now]
         before = self.flashes[max(now - REMEMBERED, 0) : now]
@@ -78,7 +72,7 @@ class Person:
         return [MOTION_IDS[motion], *([FLASH_IDS[motion][flashed[-1]]] if known else [])]
 
     def box(self, second: int, shape: tuple[int, int]) -> np.ndarray:
-        """Its box x1, y1, x2, y2 at a second, as shares of a picture (height, width), inside it."""
+        """Return its box (x1, y1, x2, y2) at a second, clipped to a picture (height, width), relative to its size."""
         # A center at 0 is the middle of the first pixel, half a pixel from the frame's edge.
         x, y = self.centers[(second - FIRST_SECOND) * FPS] + 0.5
         corners = np.array([x - self.radius, y - self.radius, x + self.radius, y + self.radius])
@@ -87,7 +81,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Facts:
-    """A video of the set: its name, which is unlike others', and the persons in it."""
+    """Facts of a video: its unique name and the persons in it."""
 
     name: str
     split: str
@@ -96,12 +90,12 @@ class Facts:
 
 
 def name_of(key: Key) -> str:
-    """Name of a video."""
+    """Return the name of a video."""
     return key.name(scenes.YOUTUBE_LETTERS, 11)
 
 
 def draw(key: Key) -> tuple[np.ndarray, Facts]:
-    """Frames (NUM_FRAMES, H, W, 3) uint8 RGB of a video and its facts."""
+    """Draw frames (NUM_FRAMES, H, W, 3) uint8 RGB of a video; return them and its facts."""
     rng = key.generator
     shape = (key.size, key.size * 5 // 8 * 2)
     sides = [0, 1] if rng.random() < 0.8 else [int(rng.integers(2))]
@@ -122,7 +116,7 @@ def _draw_person(rng: np.random.Generator, side: int, shape: tuple[int, int]) ->
     while second < len(flashes):
         flashes[second] = rng.integers(len(FLASHES))
         second += int(rng.choice(FLASH_GAPS))
-    # Each second's doings are centered at it.
+    # The motion of a second is centered at it.
     motion = motions[np.rint(np.arange(NUM_FRAMES) / FPS).astype(int)]
     swing = SWING * np.sin(2 * np.pi * (np.arange(NUM_FRAMES) / SWING_FRAMES + rng.random()))
     centers = middle + swing[:, None] * np.stack([motion == 0, motion == 1], axis=1)
@@ -130,7 +124,7 @@ def _draw_person(rng: np.random.Generator, side: int, shape: tuple[int, int]) ->
 
 
 def _colors(person: Person) -> np.ndarray:
-    """Color of a person in each frame, (NUM_FRAMES, 1, 1, 3)."""
+    """Return the color of a person in each frame, (NUM_FRAMES, 1, 1, 3)."""
     colors = np.tile(np.array(scenes.YELLOW), (NUM_FRAMES, 1))
     for second, flash in enumerate(person.flashes):
         if flash >= 0:
@@ -147,44 +141,44 @@ DETECTED = {
 }
 EXCLUDED = 0.03  # share of the key seconds that are not scored
 OFF_BY = 0.02  # how far an edge of a detected box is from the true one, standard deviation in widths of the picture
-UNSURE = 0.04  # share of the persons who are found with too little confidence
-FALSE_BOXES = 0.3  # boxes where nobody is, a key second
+UNSURE = 0.04  # share of the persons found with too little confidence
+FALSE_BOXES = 0.3  # share of the key seconds with a box where nobody is
 SURE, NOT_SURE = (0.905, 1.0), (0.3, 0.895)  # ranges of the confidence, on both sides of the usual threshold
 
 
 def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
-    """Write the frames of one video."""
+    """Write the JPEG frames of one video."""
     files.write_images([root / "frames" / _frame(facts.name, number) for number in range(len(frames))], frames)
 
 
 def last_file(key: Key) -> str:
-    """The file of a video that is written last."""
-    return f"frames/{_frame(ava.name_of(key), ava.NUM_FRAMES - 1)}"
+    """Return the file that `write_video` writes last."""
+    return f"frames/{_frame(name_of(key), NUM_FRAMES - 1)}"
 
 
 def write_lists(root: Path, split: str, videos: list[Facts]) -> None:
-    """Write the list of the frames of a split, and its boxes: annotated ones, and those of a detector."""
+    """Write the frame list of a split, its annotated boxes, and those of a detector."""
     lists, notes = root / "frame_lists", root / "annotations"
     for folder in (lists, notes / DETECTOR):
         folder.mkdir(parents=True, exist_ok=True)
     frames = (
         f'{facts.name} {number} {frame} {_frame(facts.name, frame)} ""'
         for number, facts in enumerate(videos)
-        for frame in range(ava.NUM_FRAMES)
+        for frame in range(NUM_FRAMES)
     )
     (lists / f"{split}.csv").write_text(scenes.lines(files.FRAME_LIST_HEADER, frames))
     true_boxes = (row for facts in videos for row in _true_rows(facts))
     (notes / f"ava_{split}_v2.2.csv").write_text(scenes.lines("", true_boxes))
-    # A generator of its own, so that what a detector finds does not change what the videos show.
+    # A generator of its own, so that detections do not change the videos.
     rng = np.random.default_rng([len(videos), sum(map(ord, videos[0].name))])
     detected = [row for facts in videos for row in _detected_rows(rng, facts)]
     (notes / DETECTOR / DETECTED[split]).write_text(scenes.lines("", detected))
     if split == "val":
         excluded = (
-            f"{facts.name},{second:04d}" for facts in videos for second in ava.KEY_SECONDS if rng.random() < EXCLUDED
+            f"{facts.name},{second:04d}" for facts in videos for second in KEY_SECONDS if rng.random() < EXCLUDED
         )
         (notes / "ava_val_excluded_timestamps_v2.2.csv").write_text(scenes.lines("", excluded))
-    names = (f'item {{\n  name: "{name}"\n  id: {action}\n}}' for action, name in ava.ACTIONS.items())
+    names = (f'item {{\n  name: "{name}"\n  id: {action}\n}}' for action, name in ACTIONS.items())
     (notes / LABEL_MAP).write_text(scenes.lines("", names))
 
 
@@ -195,7 +189,7 @@ def _frame(name: str, number: int) -> str:
 def _true_rows(facts: Facts) -> list[str]:
     return [
         f"{facts.name},{second:04d},{_edges(person.box(second, facts.shape))},{action},{number}"
-        for second in ava.KEY_SECONDS
+        for second in KEY_SECONDS
         for number, person in enumerate(facts.persons)
         for action in person.actions(second)
     ]
@@ -203,7 +197,7 @@ def _true_rows(facts: Facts) -> list[str]:
 
 def _detected_rows(rng: np.random.Generator, facts: Facts) -> list[str]:
     rows = []
-    for second in ava.KEY_SECONDS:
+    for second in KEY_SECONDS:
         for person in facts.persons:
             box = np.clip(person.box(second, facts.shape) + rng.normal(0, OFF_BY, 4), 0, 1)
             confidence = rng.uniform(*(NOT_SURE if rng.random() < UNSURE else SURE))
@@ -216,7 +210,7 @@ def _detected_rows(rng: np.random.Generator, facts: Facts) -> list[str]:
 
 
 def _false_box(rng: np.random.Generator) -> np.ndarray:
-    """A box at the upper or lower edge, where no person's middle ever is."""
+    """Sample a box at the upper or lower edge, where the middle of a person never is."""
     size = rng.uniform(0.2, 0.35, 2)
     corner = np.array([rng.uniform(0, 1 - size[0]), rng.choice([0.0, 1 - size[1]])])
     return np.concatenate([corner, corner + size])

@@ -1,14 +1,14 @@
-"""A set in Charades' format, 24 frames a second, any number of actions a video.
+"""Set in the format of Charades, 24 frames a second, any number of actions a video.
 
     Charades_v1_train.csv, Charades_v1_test.csv    actions as `c004 0.83 1.17;...`, seconds
     Charades_v1_classes.txt                        c000 After a red disc, the first
     Charades_v1/ID.mp4, Charades_v1_rgb/ID/ID-000001.jpg
-    train.csv, val.csv                             lists of the frames, with the numbers of their actions
+    train.csv, val.csv                             lists of frames with the numbers of their actions
 
-Two discs cross the picture. With each begins an action, named after its color and after what came BEFORE it: nothing,
-or a disc of which color. It lasts to the next disc or the end, long after the disc is gone. The discs are too far
-apart for any clip of 16 frames. In some videos the light is on for a while, an action that overlaps with the others and
-that any clip can tell.
+Two discs cross the picture. An action begins with each disc. Its class is the color of the disc and the color of the
+disc before it, if any. It lasts to the next disc or the end, long after the disc is gone. The discs are too far apart
+for a clip of 16 frames. In some videos the light is on for a while: an action that overlaps the others, and that any
+clip can tell.
 """
 
 import csv
@@ -19,14 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from slowfast.apps.synthetic import files as files
-from slowfast.apps.synthetic import render as render
-from slowfast.apps.synthetic import scenes as scenes
+from slowfast.apps.synthetic import files, render, scenes
 from slowfast.apps.synthetic.scenes import Key
 
 COUNTS = {"train": 720, "val": 180}
 FPS = 24
-STRETCH = 2  # frames for each of `sweep`: what that shows in clips of 8, this shows in every second of 16
+STRETCH = 2  # frames for each one of `sweep`
 NUM_FRAMES = render.NUM_FRAMES * STRETCH
 OFFICIAL_SPLIT = {"train": "train", "val": "test"}
 HEADER = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length"
@@ -42,33 +40,33 @@ LIGHT_GAIN = 45.0  # gray values
 
 @dataclass(frozen=True)
 class Action:
-    """An action in frames from `first` to `last`, counted from 0."""
+    """An action in frames `first` to `last`, counted from 0."""
 
     label: int
     first: int
     last: int
 
     def __str__(self) -> str:
-        # From half a frame before to half a frame after, so that no rounding moves a frame in or out.
+        # Half a frame is added on both sides, so that rounding moves no frame in or out.
         start, end = (max((frame + side) / FPS, 0.0) for frame, side in ((self.first, -0.5), (self.last, 0.5)))
         return f"c{self.label:03d} {start:.2f} {end:.2f}"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A video of the set: its name, who is in it, and its actions in order of time."""
+    """Facts of a video: its name, its subject, and its actions in order of time."""
 
     name: str
     subject: str
     actions: tuple[Action, ...]
 
     def frame(self, number: int) -> str:
-        """Path of a frame, counted from 0, under `Charades_v1_rgb`."""
+        """Return the path of frame `number` (from 0) below `Charades_v1_rgb`."""
         return f"{self.name}/{self.name}-{number + 1:06d}.jpg"
 
     @property
     def row(self) -> list[str]:
-        """How the annotation file has it."""
+        """Return the row of the annotation file."""
         told = [CLASSES[action.label] for action in self.actions]
         script = "; then ".join(told) + "."
         actions = ";".join(str(action) for action in self.actions)
@@ -81,11 +79,11 @@ def _name(key: Key) -> str:
 
 
 def draw(key: Key) -> tuple[np.ndarray, Facts]:
-    """Frames (72, H, W, 3) uint8 RGB of a video and its facts."""
+    """Draw frames (72, H, W, 3) uint8 RGB of a video; return them and its facts."""
     rng = key.generator
     shape = (key.size, key.size * 9 // 16 * 2)
     label = render.label_of(key.index)
-    # Directions mean nothing here.
+    # The directions are no part of the class.
     events = scenes.crossings(rng, int(rng.integers(len(render.CLASSES))), shape, STRETCH)
     colors = tuple(COLORS[color] for color in PAIRS[label])
     frames = scenes.draw_crossings(rng, events, colors, shape, STRETCH)
@@ -105,7 +103,7 @@ def draw(key: Key) -> tuple[np.ndarray, Facts]:
 
 
 def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
-    """Write one video: as a file, and its frames as JPEG files."""
+    """Write one video as a file and as JPEG frames."""
     video = root / "Charades_v1" / f"{facts.name}.mp4"
     files.write_footage(
         video, [root / "Charades_v1_rgb" / facts.frame(number) for number in range(len(frames))], frames, FPS
@@ -113,12 +111,12 @@ def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
 
 
 def last_file(key: Key) -> str:
-    """The file of a video that is written last."""
+    """Return the file that `write_video` writes last."""
     return f"Charades_v1_rgb/{Facts(_name(key), '', ()).frame(NUM_FRAMES - 1)}"
 
 
 def write_lists(root: Path, split: str, videos: list[Facts]) -> None:
-    """Write the annotation file of a split, the list of its frames, and the names of the classes."""
+    """Write the annotation file and the frame list of a split, and the class names."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerows([HEADER.split(","), *(facts.row for facts in videos)])

@@ -1,8 +1,12 @@
-"""Files of the `sweep` set: H.264 videos, CSV lists in the Kinetics format, and annotations of frames and boxes."""
+"""Files of synthetic sets: videos, JPEG frames, the manifest of a set, and the lists and annotations of `sweep`."""
 
-from collections.abc import Iterable
+import json
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeVar
 
 import av
 import cv2
@@ -10,25 +14,29 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from slowfast.apps.synthetic.render import CLASS_NAMES, DIRECTIONS, EVENT_FRAMES, NUM_FRAMES, Event, disc_box
+from slowfast.utils.files import atomic_write_local
 
-# An event lasts one second, so that the key frames of the box annotations, one a second, meet every event once.
+Item, Made = TypeVar("Item"), TypeVar("Made")
+
+# An event lasts one second, so that exactly one key frame of the box annotations shows it.
 FPS = EVENT_FRAMES
 FIRST_SECOND = 900  # time stamp of frame 0 in AVA's box files
-# Quality high enough for the disc's color to survive 4:2:0 chroma at 32 pixels; two groups of pictures with B-frames,
-# so that readers meet what real files have.
+# The quality keeps the disc's color through 4:2:0 chroma at 32 pixels. As in real files there are B-frames and
+# several groups of pictures.
 # With cpu-independent=1 the same frames give the same bytes on every processor: without it, x264's AVX-512 code reads
 # uninitialized memory on small pictures, and files differ from call to call.
 X264_OPTIONS = {"crf": "16", "preset": "veryfast", "g": "18", "bf": "2", "x264-params": "cpu-independent=1"}
 VP9_OPTIONS = {"crf": "20", "b": "0", "g": "18", "deadline": "realtime", "cpu-used": "8"}
+CONTAINER_OPTIONS = {"fflags": "+bitexact"}  # or WebM files get random identifiers
 JPEG_QUALITY = 95
 FRAME_LIST_HEADER = "original_vido_id video_id frame_id path labels"  # the header as the published reader has it
 
 
 def encode_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
-    """Write frames (T, H, W, 3) uint8 RGB, H and W even, of `fps` frames a second: H.264, or VP9 in a .webm (4:2:0)."""
+    """Encode frames (T, H, W, 3) uint8 RGB, H and W even, as H.264, or as VP9 in a .webm file (4:2:0)."""
     reformatter = VideoReformatter()
     codec, options = ("libvpx-vp9", VP9_OPTIONS) if path.suffix == ".webm" else ("libx264", X264_OPTIONS)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=CONTAINER_OPTIONS) as container:
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -41,52 +49,88 @@ def encode_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
         container.mux(stream.encode(None))
 
 
+def make_videos(make: Callable[[Item], Made], items: Sequence[Item], workers: int, chunk: int) -> list[Made]:
+    """Call `make` on every item in `workers` processes (0: in this one), `chunk` items at a time; keep the order."""
+    if workers < 1:
+        return list(map(make, items))
+    # Spawned, not forked: a fork of a process that runs threads (PyTorch, OpenCV) may hang.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(make, items, chunksize=chunk))
+
+
+def read_manifest(path: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """Read the parameters that a set was made with; None if there is no complete set, or if it was moved.
+
+    Lists hold absolute paths, so a set that was moved has to be made again.
+
+    Raises:
+        ValueError: a parameter differs from `wanted`.
+    """
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    differing = sorted(key for key in wanted if found.get(key) != wanted[key])
+    if differing:
+        pairs = ", ".join(f"{key} {found.get(key)} (asked: {wanted[key]})" for key in differing)
+        raise ValueError(
+            f"{path.parent} holds a set made with other parameters: {pairs}. Remove it or name another folder"
+        )
+    return found if found["root"] == str(path.parent) else None
+
+
+def write_manifest(path: Path, parameters: dict[str, Any]) -> None:
+    """Write the parameters of a set. Written last and atomically, the file says that the set is complete."""
+    atomic_write_local(path, json.dumps(parameters, indent=2) + "\n")
+
+
 def video_name(split: str, index: int) -> str:
-    """Name of a video, unique over the splits."""
+    """Return the name of a video, unique over the splits."""
     return f"{split}_{index:06d}"
 
 
 def video_path(root: Path, split: str, index: int) -> Path:
-    """Where the video lies."""
+    """Return the path of a video."""
     return root / "videos" / split / f"{video_name(split, index)}.mp4"
 
 
 def write_list(root: Path, split: str, labels: Iterable[int]) -> None:
-    """Write `{split}.csv`, lines `path label` with absolute paths: the Kinetics format."""
+    """Write `{split}.csv` in the Kinetics format: lines `path label` with absolute paths."""
     lines = (f"{video_path(root, split, index)} {label}\n" for index, label in enumerate(labels))
     (root / f"{split}.csv").write_text("".join(lines))
 
 
 def write_frames(root: Path, split: str, index: int, frames: np.ndarray) -> None:
-    """Write the frames of a video as JPEG files, which the frame lists name."""
+    """Write the frames of a video as the JPEG files that the frame lists name."""
     write_images([root / "frames" / _frame_path(split, index, number) for number in range(len(frames))], frames)
 
 
 def write_footage(video: Path, images: list[Path], frames: np.ndarray, fps: int) -> None:
-    """Write frames (T, H, W, 3) uint8 RGB as a video, whose folder is made, and each as a JPEG file."""
+    """Write frames (T, H, W, 3) uint8 RGB as a video and as JPEG files; make the folders."""
     video.parent.mkdir(parents=True, exist_ok=True)
     encode_video(video, frames, fps)
     write_images(images, frames)
 
 
 def write_images(paths: list[Path], frames: np.ndarray) -> None:
-    """Write frames (T, H, W, 3) uint8 RGB as JPEG files, all in the folder of the first, which is made.
+    """Write frames (T, H, W, 3) uint8 RGB as JPEG files in one folder, which is made.
 
     Raises:
-        OSError: if a file cannot be written.
+        OSError: a file cannot be written.
     """
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     for path, pixels in zip(paths, frames, strict=True):
         if not cv2.imwrite(str(path), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
-            raise OSError(f"could not write {path}")
+            raise OSError(f"{path} cannot be written")
 
 
 def write_annotations(root: Path, split: str, events: list[tuple[Event, Event]], size: int) -> None:
-    """Write the annotations of a split, `events` in the order of its videos.
+    """Write the annotations of a split; `events` are in the order of its videos.
 
-    `annotations/{split}_frames.csv` lists every frame (paths under `frames/`) with the actions it shows, in the
-    Charades format, actions counted from 0; `annotations/{split}_boxes.csv` the discs at key frames, one a second from
-    second FIRST_SECOND, in the AVA format, actions counted from 1; `annotations/actions.pbtxt` names the latter.
+    - `annotations/{split}_frames.csv`: every frame (path below `frames/`) and its actions, numbered from 0, in the
+      Charades format.
+    - `annotations/{split}_boxes.csv`: boxes of the discs at key frames, one a second from second FIRST_SECOND, in the
+      AVA format; actions are numbered from 1.
+    - `annotations/actions.pbtxt`: names of the actions of the boxes.
     """
     folder = root / "annotations"
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,5 +171,5 @@ def _box_lines(split: str, index: int, events: tuple[Event, Event], size: int) -
 
 
 def write_class_names(root: Path) -> None:
-    """Write `classes.txt`: the name of class i in line i."""
+    """Write `classes.txt`, the name of class i in line i."""
     (root / "classes.txt").write_text("\n".join(CLASS_NAMES) + "\n")

@@ -1,38 +1,33 @@
-"""Small sets in the formats that the authors of data sets publish: made whole, kept when there, shown in a picture."""
+"""Small sets with the folders, names and files that the authors of Kinetics, Charades, AVA and SSv2 publish."""
 
-import json
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from slowfast.apps.synthetic import ava as synthetic_ava
-from slowfast.apps.synthetic import ava as synthetic_ava_files
-from slowfast.apps.synthetic import charades as synthetic_charades
-from slowfast.apps.synthetic import kinetics as synthetic_kinetics
-from slowfast.apps.synthetic import render as render
-from slowfast.apps.synthetic import ssv2 as synthetic_ssv2
+from slowfast.apps.synthetic import ava, charades, files, kinetics, render, ssv2
 from slowfast.apps.synthetic.scenes import MAX_VIDEOS, Key
 
-FORMAT_VERSION = 2  # to be raised whenever the same parameters give other files
+FORMAT_VERSION = 2  # raise it whenever the same parameters give other files
 MANIFEST = "synthetic.json"
-CHUNK = 10  # videos a worker makes at a time
-PREVIEW_FRAMES = 36
+_CHUNK = 10  # videos a worker makes at a time
+_PREVIEW_VIDEOS, _PREVIEW_FRAMES = 6, 36
 
 
 @dataclass(frozen=True)
 class Format:
-    """How the videos of a set are drawn and written.
+    """Functions of a format.
 
-    `counts` are the usual numbers of videos by split; `draw(key)` gives frames (T, H, W, 3) uint8 RGB and the facts
-    that the lists need; `write_video(root, frames, facts)` writes one video, `last_file(key)` being the path in the set
-    of what it writes last; `write_lists(root, split, facts of all videos)` writes the rest.
+    Attributes:
+        counts: default number of videos of each split.
+        draw: key -> frames (T, H, W, 3) uint8 RGB, and the facts that the lists need.
+        write_video: write one video below a root, from its frames and facts.
+        last_file: key -> path below the root of the file that `write_video` writes last.
+        write_lists: write the lists and annotations of a split, from the facts of all its videos.
     """
 
     counts: dict[str, int]
@@ -42,21 +37,16 @@ class Format:
     write_lists: Callable[[Path, str, list], None]
 
 
-def _format(drawing, writing) -> Format:
-    return Format(drawing.COUNTS, drawing.draw, writing.write_video, writing.last_file, writing.write_lists)
+def _format(module: ModuleType) -> Format:
+    return Format(module.COUNTS, module.draw, module.write_video, module.last_file, module.write_lists)
 
 
-FORMATS = {
-    "kinetics": _format(synthetic_kinetics, synthetic_kinetics),
-    "charades": _format(synthetic_charades, synthetic_charades),
-    "ava": _format(synthetic_ava, synthetic_ava_files),
-    "ssv2": _format(synthetic_ssv2, synthetic_ssv2),
-}
+FORMATS = {"kinetics": _format(kinetics), "charades": _format(charades), "ava": _format(ava), "ssv2": _format(ssv2)}
 
 
 @dataclass(frozen=True)
 class SetSpec:
-    """What a set holds: its format, videos by split (None: the usual number), short side in pixels, and the seed."""
+    """Parameters of a set: format, videos of each split (None: the default), short side in pixels, and seed."""
 
     format: str
     train: int | None = None
@@ -69,11 +59,9 @@ class SetSpec:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise ValueError(f"format {self.format}: there are {', '.join(FORMATS)}")
-        if self.size < render.MIN_SIZE or self.size % 2:
-            raise ValueError(f"size {self.size}: must be even (4:2:0 video) and at least {render.MIN_SIZE} pixels")
+        render.check_size(self.size)
         usual = FORMATS[self.format].counts
-        for split in render.SPLITS:
-            count = getattr(self, split)
+        for split, count in {"train": self.train, "val": self.val, "test": self.test}.items():
             if split not in usual and count is not None:
                 raise ValueError(f"{split} {count}: the format {self.format} has {' and '.join(usual)} alone")
             if split in usual and count is None:
@@ -85,45 +73,50 @@ class SetSpec:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Videos of each split that the format has."""
-        return {split: getattr(self, split) for split in FORMATS[self.format].counts}
+        """Number of videos of each split that the format has."""
+        values = {"train": self.train, "val": self.val, "test": self.test}
+        return {split: values[split] for split in FORMATS[self.format].counts}
 
     def videos(self) -> Iterator[Key]:
-        """The key of every video."""
+        """Yield the key of every video."""
         for split, count in self.counts.items():
             yield from (Key(self.seed, split, index, self.size) for index in range(count))
 
 
 def make_set(root: Path, spec: SetSpec, workers: int = 0) -> bool:
-    """Make the set in `root`, in `workers` processes (0: in this one). Returns False if a complete one was there.
+    """Make the set in the folder `root`; return False if the complete set was there.
+
+    Args:
+        workers: number of processes; 0 works in this one.
 
     Raises:
-        ValueError: if `root` holds a set made with other parameters.
-        OSError: if a file cannot be written.
+        ValueError: `root` holds a set made with other parameters.
+        OSError: a file cannot be written.
     """
     root = Path(root).resolve()
-    if _is_there(root, spec):
+    if _is_complete(root, spec):
         return False
     root.mkdir(parents=True, exist_ok=True)
     keys = list(spec.videos())
-    facts = dict(zip(keys, _make_videos(root, spec.format, keys, workers), strict=True))
+    made = files.make_videos(partial(_make_video, root, spec.format), keys, workers, _CHUNK)
+    facts = dict(zip(keys, made, strict=True))
     for split in spec.counts:
-        videos = [facts[key] for key in keys if key.split == split]
-        FORMATS[spec.format].write_lists(root, split, videos)
-    # Written last and in one move, so that it is there only if the set is complete.
-    temporary = root / f"{MANIFEST}.tmp"
-    temporary.write_text(json.dumps({**asdict(spec), "root": str(root)}, indent=2) + "\n")
-    os.replace(temporary, root / MANIFEST)
+        FORMATS[spec.format].write_lists(root, split, [facts[key] for key in keys if key.split == split])
+    files.write_manifest(root / MANIFEST, {**asdict(spec), "root": str(root)})
     return True
 
 
-def _make_videos(root: Path, name: str, keys: list[Key], workers: int) -> list:
-    make = partial(_make_video, root, name)
-    if workers < 1:
-        return list(map(make, keys))
-    # Spawned, not forked: a fork of a process that runs threads (torch, OpenCV) may hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(make, keys, chunksize=CHUNK))
+def preview(spec: SetSpec) -> np.ndarray:
+    """Draw the first training videos, one a row: a picture (H, W, 3) uint8 RGB. Long videos show every n-th frame."""
+    keys = list(spec.videos())[: min(_PREVIEW_VIDEOS, spec.counts["train"])]
+    videos = [FORMATS[spec.format].draw(key)[0] for key in keys]
+    shape = np.max([frames.shape[1:3] for frames in videos], axis=0)
+    shown = []
+    for frames in videos:
+        some = frames[:: -(-len(frames) // _PREVIEW_FRAMES)]
+        rest = shape - some.shape[1:3]
+        shown.append(np.pad(some, ((0, 0), (0, rest[0]), (0, rest[1]), (0, 0))))
+    return render.contact_sheet(shown)
 
 
 def _make_video(root: Path, name: str, key: Key) -> Any:
@@ -132,29 +125,7 @@ def _make_video(root: Path, name: str, key: Key) -> Any:
     return facts
 
 
-def _is_there(root: Path, spec: SetSpec) -> bool:
-    """Whether `root` holds the complete set; ValueError if it holds another one."""
-    manifest = root / MANIFEST
-    if not manifest.exists():
+def _is_complete(root: Path, spec: SetSpec) -> bool:
+    if files.read_manifest(root / MANIFEST, asdict(spec)) is None:
         return False
-    found = json.loads(manifest.read_text())
-    wanted = asdict(spec)
-    differing = sorted(key for key in wanted if found.get(key) != wanted[key])
-    if differing:
-        pairs = ", ".join(f"{key} {found.get(key)} (asked: {wanted[key]})" for key in differing)
-        raise ValueError(f"{root} holds a set made with other parameters: {pairs}. Remove it or name another folder")
-    last_file = FORMATS[spec.format].last_file
-    # Some lists name absolute paths, which no longer hold in a set that was moved.
-    return found["root"] == str(root) and all((root / last_file(key)).exists() for key in spec.videos())
-
-
-def preview(spec: SetSpec) -> np.ndarray:
-    """A picture (H, W, 3) uint8 of the first six training videos, one a row; of long ones frames at equal distances."""
-    videos = [FORMATS[spec.format].draw(key)[0] for key in list(spec.videos())[: min(6, spec.counts["train"])]]
-    shape = np.max([frames.shape[1:3] for frames in videos], axis=0)
-    shown = []
-    for frames in videos:
-        some = frames[:: -(-len(frames) // PREVIEW_FRAMES)]
-        rest = shape - some.shape[1:3]
-        shown.append(np.pad(some, ((0, 0), (0, rest[0]), (0, rest[1]), (0, 0))))
-    return render.contact_sheet(shown)
+    return all((root / FORMATS[spec.format].last_file(key)).exists() for key in spec.videos())

@@ -1,9 +1,9 @@
-"""The `sweep` videos as pixels: where the events lie, and how a video is drawn.
+"""Drawing of synthetic videos: two events far apart in time over a moving background.
 
-A video shows two events far apart in time; its label is their order. Everything is drawn from one random generator a
-video, so the pixels of video `index` of a split depend on (seed, split, index, size) only, not on how many there are.
+In `sweep` the label is the order of the two events. Every video has its own random generator, so its pixels depend on
+(seed, split, index, size) alone, not on the number of videos.
 
-`frames` are (T, H, W, 3) uint8 RGB; centers are (x, y) in pixels, with the middle of the top left pixel at (0, 0).
+`frames` are (T, H, W, 3) uint8 RGB. Centers are (x, y) in pixels; (0, 0) is the middle of the top left pixel.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ MIN_START_DISTANCE = 12  # leaves 8 empty frames between two events, so that no 
 END_MARGIN = 4  # empty frames before the first and after the second event
 MIN_SIZE = 32  # the smallest frame in which four positions, 7 pixels apart, have room to vary
 
-# At 32 pixels this margin makes the four positions of an event, taken together, uniform over the same interval as its
-# cross coordinate: where a disc is in one frame then tells nothing about its direction.
+# With this margin at 32 pixels the four positions of an event are, together, as uniform as its cross coordinate. So the
+# position of a disc in one frame tells nothing about its direction.
 EDGE_MARGIN = 1.5
 DISC_COLOR = (240.0, 220.0, 40.0)
 DISC_RADIUS = (4.0, 5.5)
@@ -43,7 +43,7 @@ MAX_PICTURE_ROWS = 32000
 
 @dataclass(frozen=True)
 class Event:
-    """A disc that crosses the frame: `centers` (T, 2) pixels in frames `start`, `start + 1`, ..., `start + T - 1`."""
+    """A disc that crosses the frame; its center in frame `start + t` is `centers[t]` (T, 2), in pixels."""
 
     start: int
     direction: int
@@ -52,31 +52,37 @@ class Event:
 
     @property
     def frames(self) -> range:
-        """Indices of the frames that show the disc."""
+        """Return the indices of the frames that show the disc."""
         return range(self.start, self.start + len(self.centers))
 
 
+def check_size(size: int) -> None:
+    """Raise ValueError unless videos can have frames of `size` pixels."""
+    if size < MIN_SIZE or size % 2:
+        raise ValueError(f"size {size}: frames must be even (4:2:0 video) and at least {MIN_SIZE} pixels")
+
+
 def video_generator(seed: int, split: str, index: int) -> np.random.Generator:
-    """The random generator of one video; no two (seed, split, index) share one."""
+    """Return the random generator of a video; every (seed, split, index) has its own."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split), index])))
 
 
 def label_of(index: int) -> int:
-    """Class of video `index` of any split: the classes take turns, so every split is balanced."""
+    """Return the class of video `index` of a split. Classes take turns, so every split is balanced."""
     return index % len(CLASSES)
 
 
 def start_pairs() -> list[tuple[int, int]]:
-    """All pairs of start frames that two events may have."""
+    """Return all pairs of start frames that two events may have."""
     last = NUM_FRAMES - END_MARGIN - EVENT_FRAMES
     firsts = range(END_MARGIN, last - MIN_START_DISTANCE + 1)
     return [(first, second) for first in firsts for second in range(first + MIN_START_DISTANCE, last + 1)]
 
 
 def sample_events(rng: np.random.Generator, label: int, size: int, stretch: int = 1) -> tuple[Event, Event]:
-    """Draw the two events of a video of class `label` with frames of `size` pixels, in order of time.
+    """Sample the two events, in order of time, of a video of class `label` with frames of `size` pixels.
 
-    A video of `stretch` times as many frames shows the same more slowly.
+    A video with `stretch` times as many frames shows the same, more slowly.
     """
     pairs = start_pairs()
     starts = pairs[rng.integers(len(pairs))]
@@ -99,7 +105,7 @@ def _sample_event(rng: np.random.Generator, start: int, direction: int, size: in
 
 
 def render_video(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray, tuple[Event, Event]]:
-    """Draw one video: frames (NUM_FRAMES, size, size, 3) uint8 RGB and its two events."""
+    """Draw a video; return frames (NUM_FRAMES, size, size, 3) uint8 RGB and the two events."""
     rng = video_generator(seed, split, index)
     events = sample_events(rng, label_of(index), size)
     frames = background(rng, NUM_FRAMES, size, size)
@@ -109,9 +115,9 @@ def render_video(seed: int, split: str, index: int, size: int) -> tuple[np.ndarr
 
 
 def background(rng: np.random.Generator, count: int, height: int, width: int, pace: float = 1.0) -> np.ndarray:
-    """What lies behind the discs: (count, height, width, 3) float32, random colors that scroll, and gray squares.
+    """Draw the background, scrolling colors and gray squares: (count, height, width, 3) float32.
 
-    `pace` is how much of its usual way everything moves from one frame to the next.
+    `pace` scales the motion between frames.
     """
     frames = _scrolling(rng, count, height, width, pace)
     for _ in range(NUM_SQUARES):
@@ -120,19 +126,19 @@ def background(rng: np.random.Generator, count: int, height: int, width: int, pa
 
 
 def finish(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
-    """`frames` with the noise of a camera, as uint8; they are changed in place."""
+    """Add camera noise to `frames` in place, and return them as uint8."""
     frames += rng.normal(0.0, NOISE_SIGMA, frames.shape).astype(np.float32)
     return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
 
 
 def _scrolling(rng: np.random.Generator, count: int, height: int, width: int, pace: float) -> np.ndarray:
-    """Random colors, enlarged smoothly to twice the frame and mirrored without end, scrolling under it; float32."""
+    """Draw a smooth random picture of twice the frame, mirrored at its edges, that scrolls; float32."""
     grid = rng.uniform(*GRID_COLOR, (GRID_CELLS, GRID_CELLS, 3)).astype(np.float32)
     picture = cv2.resize(grid, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
     offset = rng.uniform(0, (2 * width, 2 * height))
     velocity = pace * rng.uniform(-SCROLL_SPEED, SCROLL_SPEED, 2)
     time, row, column = np.meshgrid(np.arange(count), np.arange(height), np.arange(width), indexing="ij")
-    # One tall picture of many frames: one remap draws them. OpenCV takes pictures of less than 32768 rows.
+    # One remap draws many frames as one tall picture. OpenCV takes pictures of less than 32768 rows.
     parts = []
     for part in np.array_split(np.arange(count), -(-count * height // MAX_PICTURE_ROWS)):
         x, y = (
@@ -145,7 +151,7 @@ def _scrolling(rng: np.random.Generator, count: int, height: int, width: int, pa
 
 
 def _bounce(position: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Fold positions on a line into [0, limit], as a ball that bounces off both ends."""
+    """Fold positions into [0, limit], as of a ball that bounces off both ends."""
     folded = np.mod(position, 2 * limits)
     return np.minimum(folded, 2 * limits - folded)
 
@@ -174,12 +180,12 @@ def draw_disc(frames: np.ndarray, centers: np.ndarray, radius: float, color) -> 
 
 
 def blend(frames: np.ndarray, cover: np.ndarray, color) -> None:
-    """frames (T, H, W, 3) toward `color`, (3,) or (T, 1, 1, 3), by `cover` (T, H, W) in [0, 1], in place."""
+    """Blend frames (T, H, W, 3) in place with `color`, (3,) or (T, 1, 1, 3), by `cover` (T, H, W) in [0, 1]."""
     frames += cover[..., None].astype(np.float32) * (np.asarray(color, np.float32) - frames)
 
 
 def disc_box(event: Event, frame: int, size: int) -> tuple[float, float, float, float]:
-    """Box (x1, y1, x2, y2) of the disc in a frame of its event, clipped to the frame and divided by its size."""
+    """Return the box (x1, y1, x2, y2) of the disc in a frame, clipped to the frame, relative to its size."""
     # A center at 0 is the middle of the first pixel, half a pixel from the frame's edge.
     x, y = event.centers[frame - event.start] + 0.5
     corners = (x - event.radius, y - event.radius, x + event.radius, y + event.radius)
@@ -187,6 +193,6 @@ def disc_box(event: Event, frame: int, size: int) -> tuple[float, float, float, 
 
 
 def contact_sheet(videos: list[np.ndarray], scale: int = 2) -> np.ndarray:
-    """One row a video, its frames side by side with a gap: (rows, columns, 3) uint8 RGB, each pixel `scale` wide."""
+    """Tile videos, one a row, their frames side by side: (rows, columns, 3) uint8 RGB, enlarged `scale` times."""
     rows = [np.concatenate([np.pad(frame, ((0, 1), (0, 1), (0, 0))) for frame in video], axis=1) for video in videos]
     return np.concatenate(rows, axis=0).repeat(scale, axis=0).repeat(scale, axis=1)

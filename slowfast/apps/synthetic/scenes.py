@@ -1,7 +1,7 @@
-"""What the videos of the sets in published formats share: two things that cross a picture of any shape, and names.
+"""Shared parts of the sets in published formats: video names, and two discs that cross a picture of any shape.
 
-They come at the times of the `sweep` set (`synthetic_render`), so that no short clip shows both. What a model has to
-tell is the order of their directions, or of their colors.
+The discs come at the times of the `sweep` set (`render.py`), so no short clip shows both. A model has to tell the order
+of their directions, or of their colors.
 """
 
 import string
@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from slowfast.apps.synthetic import render as render
+from slowfast.apps.synthetic import render
 
 YELLOW, RED, BLUE, GREEN = (240.0, 220.0, 40.0), (235.0, 45.0, 45.0), (50.0, 90.0, 245.0), (50.0, 225.0, 70.0)
 YOUTUBE_LETTERS = string.ascii_letters + string.digits + "-_"
-MAX_VIDEOS = 100_000  # of a split, so that names stay unique
-_SCATTER = 11_400_714_785_074_694_791  # a prime: times it, numbers that follow each other look unlike
+MAX_VIDEOS = 100_000  # of a split; more would repeat names
+_SCATTER = 11_400_714_785_074_694_791  # a prime; multiplied by it, consecutive numbers look unrelated
 
 
 @dataclass(frozen=True)
 class Key:
-    """Which video: everything about it follows from this. `size` is the short side of its frames in pixels."""
+    """Identity of a video, from which all of it follows. `size` is the short side of its frames in pixels."""
 
     seed: int
     split: str
@@ -28,24 +28,24 @@ class Key:
 
     @property
     def generator(self) -> np.random.Generator:
-        """The random generator of this video."""
+        """Return a new random generator of this video."""
         return render.video_generator(self.seed, self.split, self.index)
 
     def name(self, letters: str, length: int) -> str:
-        """A name of `length` of these letters, unlike that of any other video of the set."""
+        """Return a name of `length` letters, unique in the set."""
         number = self.number(len(letters) ** length)
         return "".join(letters[number // len(letters) ** place % len(letters)] for place in range(length))
 
     def number(self, end: int) -> int:
-        """A number from 0 up to `end`, another for every video as long as there are fewer of them than `end`."""
+        """Return a number from 0 to `end` - 1, unique in the set if it has fewer than `end` videos."""
         return (render.SPLITS.index(self.split) * MAX_VIDEOS + self.index + 1 + self.seed * 7919) * _SCATTER % end
 
 
 def crossings(rng: np.random.Generator, label: int, shape: tuple[int, int], stretch: int = 1) -> list[render.Event]:
-    """Two events in the middle square of a picture (height, width), in order, for a video of 36 * `stretch` frames.
+    """Sample two events, in order of time, in the middle square of a picture (height, width).
 
-    They go in the directions of class `label` of `sweep`.
-    A picture not much longer than its square leaves them in sight of any square crop.
+    The video has 36 * `stretch` frames. Directions are those of class `label` of `sweep`. In a picture that is nearly
+    square every square crop shows the events.
     """
     size = min(shape)
     middle = np.array([shape[1] - size, shape[0] - size]) / 2
@@ -56,7 +56,7 @@ def crossings(rng: np.random.Generator, label: int, shape: tuple[int, int], stre
 def draw_crossings(
     rng: np.random.Generator, events: list[render.Event], colors: tuple, shape: tuple[int, int], stretch: int = 1
 ) -> np.ndarray:
-    """The video, a color an event, without noise as yet: (36 * stretch, height, width, 3) float32."""
+    """Draw the video without noise, one color an event: (36 * stretch, height, width, 3) float32."""
     frames = render.background(rng, render.NUM_FRAMES * stretch, *shape, pace=1 / stretch)
     for event, color in zip(events, colors, strict=True):
         shown = frames[event.frames.start : event.frames.stop]
@@ -65,5 +65,5 @@ def draw_crossings(
 
 
 def lines(header: str, rows) -> str:
-    """Text of a file: the header, if there is one, and the rows."""
+    """Join a header (\"\" for none) and rows to the text of a file."""
     return "".join(f"{row}\n" for row in ([header] if header else []) + list(rows))

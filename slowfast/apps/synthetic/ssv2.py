@@ -1,14 +1,14 @@
-"""A set in Something-Something V2's format, 12 frames a second.
+"""Set in the format of Something-Something V2, 12 frames a second.
 
     something-something-v2-labels.json          {"Moving something right then left": "0", ...}
     something-something-v2-train.json           [{"id", "label", "template", "placeholders"}, ...]
     something-something-v2-validation.json
-    train.csv, val.csv                          lists of the frames
+    train.csv, val.csv                          lists of frames
     frames/ID/ID_000001.jpg
-    20bn-something-something-v2/ID.webm         the same as videos, VP9
+    20bn-something-something-v2/ID.webm         the same frames as VP9 videos
 
-A disc crosses the picture twice, and the order of its directions is the class. Each crossing takes four frames of 36,
-so eight, one of every eighth of the video, show where the disc was and not where it went.
+A disc crosses the picture twice; the class is the order of the directions. Each crossing takes 4 of 36 frames. So 8
+frames at equal distances show where the disc was, but not where it went.
 """
 
 import json
@@ -17,9 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slowfast.apps.synthetic import files as files
-from slowfast.apps.synthetic import render as render
-from slowfast.apps.synthetic import scenes as scenes
+from slowfast.apps.synthetic import files, render, scenes
 from slowfast.apps.synthetic.scenes import Key
 
 COUNTS = {"train": 1200, "val": 180}
@@ -32,7 +30,7 @@ THINGS = list(RADIUS)
 
 @dataclass(frozen=True)
 class Facts:
-    """A video of the set: its class, the name that is a number, and what moves in it."""
+    """Facts of a video: its class, its name (a number), and the object that moves."""
 
     label: int
     name: str
@@ -40,24 +38,24 @@ class Facts:
 
     @property
     def entry(self) -> dict:
-        """How the annotation file has it."""
+        """Return the entry of the annotation file."""
         template = TEMPLATES[self.label]
         label = template.replace("[something]", self.thing).lower()
         return {"id": self.name, "label": label, "template": template, "placeholders": [self.thing]}
 
     def frame(self, number: int) -> str:
-        """Path of a frame, counted from 0, under `frames`."""
+        """Return the path of frame `number` (from 0) below `frames`."""
         return f"{self.name}/{self.name}_{number + 1:06d}.jpg"
 
 
 def facts_of(key: Key) -> Facts:
-    """What is told of a video without drawing it."""
+    """Return the facts of a video without drawing it."""
     label = render.label_of(key.index)
     return Facts(label, str(1 + key.number(10**6)), THINGS[key.index // len(TEMPLATES) % len(THINGS)])
 
 
 def draw(key: Key) -> tuple[np.ndarray, Facts]:
-    """Frames (36, H, W, 3) uint8 RGB of a video and its facts."""
+    """Draw frames (36, H, W, 3) uint8 RGB of a video; return them and its facts."""
     rng = key.generator
     shape = (key.size, key.size * 9 // 16 * 2)
     facts = facts_of(key)
@@ -67,18 +65,18 @@ def draw(key: Key) -> tuple[np.ndarray, Facts]:
 
 
 def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
-    """Write one video: as a file, and its frames as JPEG files."""
+    """Write one video as a file and as JPEG frames."""
     video = root / "20bn-something-something-v2" / f"{facts.name}.webm"
     files.write_footage(video, [root / "frames" / facts.frame(number) for number in range(len(frames))], frames, FPS)
 
 
 def last_file(key: Key) -> str:
-    """The file of a video that is written last."""
+    """Return the file that `write_video` writes last."""
     return f"frames/{facts_of(key).frame(render.NUM_FRAMES - 1)}"
 
 
 def write_lists(root: Path, split: str, videos: list[Facts]) -> None:
-    """Write the annotation file of a split, the list of its frames, and the file of the labels."""
+    """Write the annotation file and the frame list of a split, and the file of labels."""
     labels = {template.replace("[", "").replace("]", ""): str(label) for label, template in enumerate(TEMPLATES)}
     _write_json(root / "something-something-v2-labels.json", labels)
     _write_json(root / f"something-something-v2-{OFFICIAL_SPLIT[split]}.json", [facts.entry for facts in videos])

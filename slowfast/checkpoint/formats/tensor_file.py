@@ -1,4 +1,4 @@
-"""safetensors files: weights, with epoch and settings as metadata, and nothing that could be executed."""
+"""safetensors files: weights, with epoch and config as metadata."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from slowfast.utils.files import replacing
+
 _EPOCH = "epoch"
 _CFG = "cfg"
 
 
 def is_tensor_file(path: str, start: bytes) -> bool:
-    """Whether a file is one, by its name or its first bytes: the length of a header, and a JSON object."""
+    """Return True for a safetensors file, by its name or first bytes: length of the header, and a JSON object."""
     if path.endswith(".safetensors"):
         return True
     header = int.from_bytes(start[:8], "little")
@@ -22,7 +24,7 @@ def is_tensor_file(path: str, start: bytes) -> bool:
 
 
 def read_tensor_file(path: str) -> dict[str, Any]:
-    """`model_state`, and `epoch` (the last completed one, from 0) and `cfg` (YAML text) where the file has them.
+    """Read `model_state` and, if present, `epoch` (the last completed one, from 0) and `cfg` (YAML text).
 
     Raises:
         ValueError: the file is damaged.
@@ -46,7 +48,7 @@ def write_tensor_file(weights: dict[str, torch.Tensor], path: str, cfg: str = ""
 
     Args:
         weights: state-dict key -> tensor.
-        cfg: the settings they belong to, as YAML text; "" for none.
+        cfg: config of the model as YAML text; "" for none.
         epoch: the last completed epoch, from 0; -1 for none.
 
     Raises:
@@ -56,9 +58,8 @@ def write_tensor_file(weights: dict[str, torch.Tensor], path: str, cfg: str = ""
     # The format holds every tensor by itself: those that share memory, or do not lie in one piece, are copied.
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    temporary = path + ".tmp"
     try:
-        save_file(whole, temporary, metadata)
+        with replacing(path) as temporary:
+            save_file(whole, temporary, metadata)
     except SafetensorError as error:
         raise OSError(0, f"the file could not be written ({error})", path) from error
-    os.replace(temporary, path)

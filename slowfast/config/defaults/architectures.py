@@ -1,218 +1,224 @@
-"""Default settings of further models (X3D, REGNET, MVIT, TIMESFORMER) and of learning without labels."""
+"""Defaults of further models (X3D, REGNET, MVIT, TIMESFORMER) and of self-supervised learning (MASK, CONTRASTIVE)."""
 
+# X3D.
 X3D = {
-    # Multiplies all widths, rounded to multiples of 8.
+    # Width multiplier, rounded to multiples of 8.
     "WIDTH_FACTOR": 1.0,
-    # Multiplies all depths, rounded up.
+    # Depth multiplier, rounded up.
     "DEPTH_FACTOR": 1.0,
-    # Width of the widest part of a block over that of the block.
+    # Expansion inside a block.
     "BOTTLENECK_FACTOR": 1.0,
-    # Channels of the stem, and those of the first stage unless SCALE_RES2, before WIDTH_FACTOR; each further stage has
-    # twice as many.
+    # Channels of the stem, before WIDTH_FACTOR, and of the first stage unless SCALE_RES2; each further stage doubles
+    # them.
     "DIM_C1": 12,
     # Channels of the layer before the last.
     "DIM_C5": 2048,
-    # The first stage has twice the channels of the stem too.
+    # Double the channels in the first stage too.
     "SCALE_RES2": False,
-    # Batch norm before the last linear layer.
+    # Add a batch norm before the last linear layer.
     "BN_LIN5": False,
-    # 3x3x3 convolutions within a channel only; False: in RESNET.NUM_GROUPS groups of channels.
+    # Use depthwise 3x3x3 convolutions; False: RESNET.NUM_GROUPS groups.
     "CHANNELWISE_3x3x3": True,
 }
 
+# RegNet in 3D.
 REGNET = {
-    # Size of the network, by its multiply-adds over a picture of 224 pixels: 400M or 4.0G.
+    # Size, by multiply-adds at 224 x 224 pixels: 400M or 4.0G.
     "DEPTH": "400M",
 }
 
+# MViT and MViTv2.
 MVIT = {
-    # How keys and values are pooled: conv, avg or max.
+    # Pooling of queries, keys and values: conv, conv_unshared, avg or max.
     "MODE": "conv",
-    # Pool before the linear maps to queries, keys and values rather than after.
+    # Pool before the linear projections to queries, keys and values instead of after.
     "POOL_FIRST": False,
-    # A token for the whole clip.
+    # Use a class token.
     "CLS_EMBED_ON": True,
-    # [time, height, width] of a patch, frames and pixels.
+    # [time, height, width] of the patch convolution's kernel.
     "PATCH_KERNEL": [3, 7, 7],
-    # [time, height, width] from one patch to the next.
+    # [time, height, width] of its stride.
     "PATCH_STRIDE": [2, 4, 4],
-    # [time, height, width] of the padding around the clip.
+    # [time, height, width] of its padding.
     "PATCH_PADDING": [2, 4, 4],
-    # Patches of images rather than of clips.
+    # Use 2D patches, for images.
     "PATCH_2D": False,
-    # Channels of a token.
+    # Embedding dimension of the first block.
     "EMBED_DIM": 96,
     # Attention heads of the first block.
     "NUM_HEADS": 1,
-    # Hidden channels of a block over its channels.
+    # MLP hidden dimension over embedding dimension.
     "MLP_RATIO": 4.0,
-    # Blocks.
+    # Number of blocks.
     "DEPTH": 16,
-    # Bias in the maps to queries, keys and values.
+    # Use a bias in the projections to queries, keys and values.
     "QKV_BIAS": True,
-    # Share of branches dropped in training, 0 to 1.
+    # Drop-path rate of the last block, at least 0 and under 1; it rises linearly from 0.
     "DROPPATH_RATE": 0.1,
-    # Share of values dropped in training, 0 to 1.
+    # Dropout rate, 0 to 1.
     "DROPOUT_RATE": 0.0,
-    # First factor of each branch; 0 for none.
+    # Initial value of LayerScale; 0 for none.
     "LAYER_SCALE_INIT_VALUE": 0.0,
-    # Factor of the last layer's first weights.
+    # Factor of the initial weights of the last linear layer.
     "HEAD_INIT_SCALE": 1.0,
-    # Normalization, by name.
+    # Norm: layernorm.
     "NORM": "layernorm",
-    # Normalize right after the patches too.
+    # Add a norm after the patch embedding.
     "NORM_STEM": False,
-    # Positions of time and of space apart.
+    # Use separate position embeddings for time and space.
     "SEP_POS_EMBED": False,
-    # Add positions to the tokens.
+    # Use absolute position embeddings.
     "USE_ABS_POS": True,
-    # Positions are fixed waves rather than learned.
+    # Use fixed 3D sin-cos position embeddings instead of learned ones.
     "USE_FIXED_SINCOS_POS": False,
-    # No weight decay on positions and the clip's token.
+    # Apply no weight decay to position embeddings and class token.
     "ZERO_DECAY_POS_CLS": True,
-    # Relative positions in space.
+    # Use relative position embeddings in space.
     "REL_POS_SPATIAL": False,
-    # Relative positions in time.
+    # Use relative position embeddings in time.
     "REL_POS_TEMPORAL": False,
-    # Relative positions start at zero.
+    # Initialize relative position embeddings to 0.
     "REL_POS_ZERO_INIT": False,
-    # [block, factor] pairs at which channels grow.
+    # [block, factor] pairs: factor of the channels at a block.
     "DIM_MUL": [],
-    # [block, factor] pairs at which heads grow.
+    # [block, factor] pairs: factor of the heads at a block.
     "HEAD_MUL": [],
-    # Let channels grow within the attention.
+    # Change the channels in the attention instead of in the MLP.
     "DIM_MUL_IN_ATT": False,
     # [block, time, height, width]: stride of the pooling of keys and values.
     "POOL_KV_STRIDE": [],
     # [block, time, height, width]: stride of the pooling of queries.
     "POOL_Q_STRIDE": [],
-    # Pooling of keys and values in the first block, from which it falls as queries shrink; None for
-    # POOL_KV_STRIDE.
+    # [time, height, width]: stride of the pooling of keys and values in the first block, divided by the query strides
+    # up to each block; None for POOL_KV_STRIDE.
     "POOL_KV_STRIDE_ADAPTIVE": None,
-    # [time, height, width] of the pooling window; None for one more than the stride.
+    # [time, height, width] of the pooling kernel; None for stride + 1.
     "POOL_KVQ_KERNEL": None,
-    # Add pooled queries to the attention's output.
+    # Add the pooled queries to the attention's output.
     "RESIDUAL_POOLING": False,
-    # Maps to queries, keys and values of their own.
+    # Use separate projections to queries, keys and values.
     "SEPARATE_QKV": False,
-    # Mean of the tokens as the clip's features.
+    # Classify the mean of the tokens instead of the class token.
     "USE_MEAN_POOLING": False,
-    # Reversible blocks, which keep no activations.
+    # Reversible blocks.
     "REV": {
         # Use them.
         "ENABLE": False,
-        # How the two streams become one at the end.
+        # Joining of the two streams at the end.
         "RESPATH_FUSE": "concat",
-        # How they become one before queries are pooled.
+        # Joining of the two streams before queries are pooled.
         "PRE_Q_FUSION": "avg",
         # Blocks at which a stage ends.
         "BUFFER_LAYERS": [],
-        # Kind of the path around such a block.
+        # Residual path of these blocks.
         "RES_PATH": "conv",
     },
 }
 
+# TimeSformer.
 TIMESFORMER = {
     # Side of a patch, pixels.
     "PATCH_SIZE": 16,
-    # Channels of a token.
+    # Embedding dimension.
     "EMBED_DIM": 768,
-    # Blocks.
+    # Number of blocks.
     "DEPTH": 12,
     # Attention heads.
     "NUM_HEADS": 12,
-    # Hidden channels of a block over its channels.
+    # MLP hidden dimension over embedding dimension.
     "MLP_RATIO": 4.0,
-    # Bias in the maps to queries, keys and values.
+    # Use a bias in the projections to queries, keys and values.
     "QKV_BIAS": True,
-    # Who attends to whom: divided_space_time, over time and then over space.
+    # Attention: divided_space_time (time first, then space).
     "ATTENTION_TYPE": "divided_space_time",
-    # Share of values dropped in training, 0 to 1.
+    # Dropout rate, 0 to 1.
     "DROPOUT_RATE": 0.0,
-    # Share of branches dropped in training in the last block, 0 to 1; less before.
+    # Drop-path rate of the last block, at least 0 and under 1; it rises linearly from 0.
     "DROPPATH_RATE": 0.1,
-    # No weight decay on positions and the clip's token.
+    # Apply no weight decay to position embeddings and class token.
     "ZERO_DECAY_POS_CLS": True,
 }
 
+# Masked autoencoding (MAE).
 MASK = {
-    # Learn by filling in masked patches.
+    # Train by masked autoencoding.
     "ENABLE": False,
-    # The encoder sees no masked patches.
+    # Encode visible patches only.
     "MAE_ON": False,
-    # Mask patches at random rather than in blocks.
+    # Mask random patches instead of blocks.
     "MAE_RND_MASK": False,
-    # Mask each frame for itself.
+    # Mask each frame on its own.
     "PER_FRAME_MASKING": False,
-    # Loss on every second frame only.
+    # Compute the loss on every second frame.
     "TIME_STRIDE_LOSS": True,
-    # The target is pixels, normalized by their patch.
+    # Normalize target pixels by patch.
     "NORM_PRED_PIXEL": True,
-    # The target is histograms of gradients.
+    # Predict HOG features.
     "PRED_HOG": False,
-    # First weights fall with depth.
+    # Scale initial weights down with depth.
     "SCALE_INIT_BY_DEPTH": False,
     # Blocks of the decoder.
     "DECODER_DEPTH": 0,
-    # Channels of the decoder.
+    # Embedding dimension of the decoder.
     "DECODER_EMBED_DIM": 512,
-    # The decoder's positions of time and of space apart.
+    # Use separate position embeddings for time and space in the decoder.
     "DECODER_SEP_POS_EMBED": False,
-    # [time, height, width] of the decoder's pooling of keys and values.
+    # [time, height, width]: kernel of the decoder's pooling of keys and values.
     "DEC_KV_KERNEL": [],
-    # Its stride, [time, height, width].
+    # [time, height, width]: its stride.
     "DEC_KV_STRIDE": [],
     # Blocks whose output is decoded.
     "PRETRAIN_DEPTH": [15],
-    # Kind of the decoder, by name.
+    # Decoder, by name.
     "HEAD_TYPE": "separate",
 }
 
+# Contrastive learning.
 CONTRASTIVE = {
-    # Method, by name: mem, moco, byol, swav, simclr.
+    # Method: mem, moco, byol, swav or simclr.
     "TYPE": "mem",
-    # Temperature of the comparison.
+    # Temperature.
     "T": 0.07,
-    # Channels of the features that are compared.
+    # Embedding dimension.
     "DIM": 128,
-    # Channels of the layers before them.
+    # Hidden dimension of the projection MLP.
     "MLP_DIM": 2048,
-    # Number of those layers.
+    # Layers of the projection MLP.
     "NUM_MLP_LAYERS": 1,
-    # Batch norm between those layers.
+    # Use batch norm in the projection MLP.
     "BN_MLP": False,
-    # The same over all processes.
+    # Use synchronized batch norm in the projection MLP.
     "BN_SYNC_MLP": False,
-    # Layers that predict one view from another, for each prediction.
+    # Layers of each predictor.
     "PREDICTOR_DEPTHS": [],
-    # Videos of which features are stored.
+    # Videos in the memory bank.
     "LENGTH": 239975,
-    # Clips in the queue.
+    # Length of the queue.
     "QUEUE_LEN": 65536,
-    # Kind of the store, by name.
+    # Memory bank, by name.
     "MEM_TYPE": "1d",
-    # Blend the stored features of neighboring clips.
+    # Interpolate the memory bank over time.
     "INTERP_MEMORY": False,
-    # Queue all views of a video rather than one.
+    # Queue all views of a video instead of one.
     "MOCO_MULTI_VIEW_QUEUE": False,
-    # swav: clips in its queue; 0 for none.
+    # Length of SwAV's queue; 0 for none.
     "SWAV_QEUE_LEN": 0,
-    # Share of the old features or weights kept at an update, 0 to 1.
+    # Momentum of the memory bank or of the key encoder, 0 to 1.
     "MOMENTUM": 0.5,
-    # Let that share rise to 1.
+    # Raise the momentum to 1.
     "MOMENTUM_ANNEALING": False,
     # Least distance of two clips of a video, seconds.
     "DELTA_CLIPS_MIN": float("-inf"),
     # Greatest distance of two clips of a video, seconds.
     "DELTA_CLIPS_MAX": float("inf"),
-    # Clips one after the other through the network.
+    # Forward the clips one after the other.
     "SEQUENTIAL": False,
-    # Shuffle clips for batch norm within a host only.
+    # Shuffle batch norm within a host only.
     "LOCAL_SHUFFLE_BN": True,
-    # simclr: compare over all processes.
+    # SimCLR: take negatives from all processes.
     "SIMCLR_DIST_ON": True,
-    # Evaluate by nearest neighbors.
+    # Evaluate by k-nearest neighbors.
     "KNN_ON": True,
-    # Classes of that evaluation.
+    # Number of classes of that evaluation.
     "NUM_CLASSES_DOWNSTREAM": 400,
 }

@@ -1,251 +1,258 @@
-"""Default settings of the data: DATA, DATA_LOADER, PREFETCH, AUG, MIXUP, AVA, MULTIGRID."""
+"""Defaults of the data: DATA, DATA_LOADER, AUG, MIXUP, AVA, MULTIGRID and others."""
 
+# Videos, clips and transforms.
 DATA = {
     # Folder of the lists of videos: train.csv, val.csv, test.csv.
     "PATH_TO_DATA_DIR": "",
-    # Between the path and the label on a line of a list.
+    # Separator between path and label on a line of a list.
     "PATH_LABEL_SEPARATOR": " ",
-    # Put before every path of a list.
+    # Prefix of every path in a list.
     "PATH_PREFIX": "",
-    # Lines at the head of a list that hold no video.
+    # Number of header lines of a list.
     "SKIP_ROWS": 0,
-    # Library that decodes videos: pyav (torchvision is read as pyav), or torchcodec, an extra, alike in frames.
+    # Video decoder: pyav (torchvision is read as pyav), or torchcodec, an optional extra with the same frames.
     "DECODING_BACKEND": "pyav",
-    # Short side, pixels, to which a decoder that can scale brings frames at once; 0 keeps them.
+    # Short side, pixels, to which a decoder that can scale resizes frames; 0 for none.
     "DECODING_SHORT_SIZE": 256,
-    # Frames of a clip; of its fast pathway where there are two.
+    # Frames of a clip (of the fast pathway, if there are two).
     "NUM_FRAMES": 8,
-    # Frames of training clips, drawn for each batch from these numbers, every one as often as the others; [] for
-    # NUM_FRAMES, which validation and testing take anyway.
+    # Numbers of frames of training clips, one drawn uniformly for each batch; [] for NUM_FRAMES. Validation and testing
+    # take NUM_FRAMES.
     "TRAIN_NUM_FRAMES": [],
-    # Distance of neighboring frames of a clip, in frames at TARGET_FPS.
+    # Temporal stride of the frames of a clip, in frames at TARGET_FPS.
     "SAMPLING_RATE": 8,
-    # Frames per second at which SAMPLING_RATE counts, whatever the video's own rate.
+    # Frame rate at which SAMPLING_RATE counts, whatever the video's own.
     "TARGET_FPS": 30,
-    # Channels of the frames of each pathway.
+    # Input channels of each pathway.
     "INPUT_CHANNEL_NUM": [3, 3],
-    # Mean of each channel, of values from 0 to 1; subtracted.
+    # Mean of each channel, subtracted; values are 0 to 1.
     "MEAN": [0.45, 0.45, 0.45],
-    # Standard deviation of each channel, of values from 0 to 1; divided by.
+    # Standard deviation of each channel; values are divided by it.
     "STD": [0.225, 0.225, 0.225],
-    # Reverse the channels. Without it they are red, green, blue; of charades and ssv2, whose published settings reverse
-    # them, blue, green, red.
+    # Reverse the channel order. The order without it is RGB; for charades and ssv2, whose published settings reverse
+    # it, BGR.
     "REVERSE_INPUT_CHANNEL": False,
     # Side of the square crop in training, pixels.
     "TRAIN_CROP_SIZE": 224,
-    # Side of the square crop in testing, pixels; the short side of a frame is scaled to it.
+    # Side of the square crop in testing, and the short side to which frames are resized, pixels.
     "TEST_CROP_SIZE": 256,
-    # The short side of a training frame is scaled to a random number of pixels between these two.
+    # [min, max] of the random short side of a training clip, pixels.
     "TRAIN_JITTER_SCALES": [256, 320],
-    # Instead of that: crop a random share of the frame's area between these two, and scale it. [] for off.
+    # Random resized crop: [min, max] of its area relative to the frame's, in place of TRAIN_JITTER_SCALES; [] for off.
     "TRAIN_JITTER_SCALES_RELATIVE": [],
-    # With it: width over height of the crop, between these two; [] for 3/4 to 4/3.
+    # Random resized crop: [min, max] of its aspect ratio, width over height; [] for 3/4 to 4/3.
     "TRAIN_JITTER_ASPECT_RELATIVE": [],
-    # With it: move the crop from one place to another in the course of the clip.
+    # Random resized crop: move it from one place to another during the clip.
     "TRAIN_JITTER_MOTION_SHIFT": False,
-    # Change of the target rate in training, frames per second, drawn up to this; 0 for none.
+    # Greatest random change of TARGET_FPS in training, frames per second; 0 for none.
     "TRAIN_JITTER_FPS": 0.0,
-    # Mirror half of the training clips.
+    # Flip training clips horizontally with probability 0.5.
     "RANDOM_FLIP": True,
-    # Start test clips in whole-frame steps that reach to the end of the video (a single one in its middle), in place
+    # Place test clips at whole-frame offsets that reach to the end of the video (a single clip at its middle), instead
     # of at the starts of equal parts of it.
     "USE_OFFSET_SAMPLING": False,
-    # Draw the short side of training frames uniformly in 1 / side, in place of uniformly in pixels.
+    # Draw the random short side uniformly in 1 / pixels instead of in pixels.
     "INV_UNIFORM_SAMPLE": False,
-    # Clips cut out of a training video at once.
+    # Temporal crops of a training video in one sample.
     "TRAIN_CROP_NUM_TEMPORAL": 1,
-    # Crops of a training clip at once.
+    # Spatial crops of a training clip in one sample.
     "TRAIN_CROP_NUM_SPATIAL": 1,
-    # A video has any number of labels.
+    # Videos have any number of labels.
     "MULTI_LABEL": False,
-    # How the scores of a video's views become one: sum or max.
+    # Joining of the scores of a video's views: sum or max.
     "ENSEMBLE_METHOD": "sum",
-    # Decode each video once and keep its frames (8 bits) in memory; for small sets.
+    # Decode each video once and keep its frames (uint8) in memory; for small data sets.
     "CACHE_VIDEOS": False,
-    # A split with a larger share of unreadable files stops the run, 0 to 1.
+    # Fraction of unreadable files in a split above which the run stops, 0 to 1.
     "MAX_UNREADABLE_FRACTION": 0.05,
-    # Give blank clips and read no file, for timing.
+    # Load blank clips and read no file, for timing.
     "DUMMY_LOAD": False,
     # Lines of a list read at a time; 0 for the whole list.
     "LOADER_CHUNK_SIZE": 0,
-    # Lines of the list in all, where it is read in parts.
+    # Lines of the whole list, if it is read in chunks.
     "LOADER_CHUNK_OVERALL_SIZE": 0,
-    # Chance of a training clip without color, 0 to 1.
+    # Probability of a grayscale training clip, 0 to 1.
     "COLOR_RND_GRAYSCALE": 0.0,
-    # Chance of a training clip of frame differences, 0 to 1.
+    # Probability of frame differences in place of frames, 0 to 1.
     "TIME_DIFF_PROB": 0.0,
-    # Lighting noise (AVA.TRAIN_USE_COLOR_AUGMENTATION): spread of the training set's colors in their main directions.
+    # AlexNet lighting noise (AVA.TRAIN_USE_COLOR_AUGMENTATION): PCA eigenvalues of the training set's RGB values.
     "TRAIN_PCA_EIGVAL": [0.225, 0.224, 0.229],
-    # Those directions, one a column; a row a channel, red first.
+    # The eigenvectors, one a column; rows are channels, red first.
     "TRAIN_PCA_EIGVEC": [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.814], [-0.5836, -0.6948, 0.4203]],
-    # Learning without labels: jitter the colors of each view.
+    # Self-supervised learning: jitter the colors of each view.
     "SSL_COLOR_JITTER": False,
-    # How far brightness, contrast and saturation go, as shares.
+    # Strength of the jitter of brightness, contrast and saturation.
     "SSL_COLOR_BRI_CON_SAT": [0.4, 0.4, 0.4],
-    # How far the hue goes, as a share of the circle.
+    # Strength of the jitter of the hue.
     "SSL_COLOR_HUE": 0.1,
     # Use the augmentation of MoCo v2.
     "SSL_MOCOV2_AUG": False,
-    # Least width of the blur, pixels, drawn between these two.
+    # [min, max] of the least sigma of the Gaussian blur, pixels.
     "SSL_BLUR_SIGMA_MIN": [0.0, 0.1],
-    # Greatest width of the blur, pixels, drawn between these two.
+    # [min, max] of the greatest sigma of the Gaussian blur, pixels.
     "SSL_BLUR_SIGMA_MAX": [0.0, 2.0],
-    # Images: file that keeps the list of a data set; "" for none.
+    # Images: file of a preloaded list; "" for none.
     "PATH_TO_PRELOAD_IMDB": "",
     # Images: crop over short side in validation, 0 to 1.
     "IN_VAL_CROP_RATIO": 0.875,
-    # Images: train on the set of 22 thousand classes.
+    # Images: train on ImageNet-22K.
     "IN22K_TRAINVAL": False,
-    # Images: folder of the set of a thousand classes to validate on meanwhile.
+    # Images: folder of ImageNet-1K for validation.
     "IN22k_VAL_IN1K": "",
-    # Side of the crop; older files carry it and nothing reads it (TRAIN_CROP_SIZE and TEST_CROP_SIZE count).
+    # Older files set it; nothing reads it (see TRAIN_CROP_SIZE and TEST_CROP_SIZE).
     "CROP_SIZE": 224,
-    # Camera of a video, third or first person; older files carry it and nothing reads it.
+    # Older files set it; nothing reads it.
     "VIEW": "3rd",
 }
 
+# Data loading.
 DATA_LOADER = {
-    # Processes that decode videos, for each training process; 0 decodes in the training process itself.
+    # Worker processes of each training process; 0 to load in the training process.
     "NUM_WORKERS": 8,
-    # Batches a worker makes ahead.
+    # Batches prefetched by each worker.
     "PREFETCH_FACTOR": 2,
-    # Put batches into page-locked memory, from which a GPU copies faster.
+    # Copy batches into pinned memory, for faster transfer to a GPU.
     "PIN_MEMORY": True,
-    # Let the decoder use several threads a video.
+    # Decode a video with several threads.
     "ENABLE_MULTI_THREAD_DECODE": False,
 }
 
+# Older keys of published files.
 PREFETCH = {
-    # Loaders that fetch side by side; published files carry it and nothing reads it.
+    # Published files set it; nothing reads it.
     "NUM_LOADERS": 1,
 }
 
+# Strong augmentation of training clips: RandAugment, color jitter, random erasing.
 AUG = {
-    # Stronger augmentation of training clips, as below.
+    # Apply the augmentations of this section to training clips.
     "ENABLE": False,
-    # Clips of the same frames, each augmented on its own, for every one of BATCH_SIZE videos.
+    # Repeated augmentation: clips of the same frames, each augmented on its own, for each of BATCH_SIZE videos.
     "NUM_SAMPLE": 1,
-    # Where AA_TYPE is "": brightness, contrast and saturation change by up to this share; None for off.
+    # Strength of the jitter of brightness, contrast and saturation, 0 to 1, if AA_TYPE is ""; None for off.
     "COLOR_JITTER": 0.4,
-    # Recipe of random operations on whole frames: rand-mMAGNITUDE-nNUMBER-mstdSPREAD-incORDER; "" for none.
+    # RandAugment, in timm's form: rand-mMAGNITUDE-nNUMBER-mstdSTD-incORDER; "" for none.
     "AA_TYPE": "rand-m9-mstd0.5-inc1",
-    # Interpolation of those that move pixels: nearest, bilinear, bicubic, or random for one of the last two.
+    # Interpolation of its geometric operations: nearest, bilinear, bicubic, or random (bilinear or bicubic).
     "INTERPOLATION": "bicubic",
-    # Chance that a rectangle is erased, 0 to 1.
+    # Random erasing: probability, 0 to 1.
     "RE_PROB": 0.25,
-    # What it is filled with: pixel (noise), rand (one color) or const (black).
+    # Random erasing: fill with pixel (noise), rand (one color) or const (black).
     "RE_MODE": "pixel",
-    # Most rectangles of a clip.
+    # Random erasing: greatest number of rectangles of a clip.
     "RE_COUNT": 1,
-    # Erase only in the second half of the NUM_SAMPLE clips of a video.
+    # Random erasing: only in the second half of the NUM_SAMPLE clips of a video.
     "RE_SPLIT": False,
-    # Make masks in the loader, for models that learn to fill them in.
+    # MAE: make masks in the loader.
     "GEN_MASK_LOADER": False,
-    # Mask the same patches in all frames.
+    # MAE: mask the same patches in all frames.
     "MASK_TUBE": False,
-    # Mask whole frames.
+    # MAE: mask whole frames.
     "MASK_FRAMES": False,
-    # [time, height, width] of the mask, in patches.
+    # MAE: [time, height, width] of the mask, in patches.
     "MASK_WINDOW_SIZE": [8, 7, 7],
-    # Share of the patches masked, 0 to 1.
+    # MAE: fraction of masked patches, 0 to 1.
     "MASK_RATIO": 0.0,
-    # Most patches of one masked block; None for no limit.
+    # MAE: greatest number of patches of a masked block; None for no limit.
     "MAX_MASK_PATCHES_PER_BLOCK": None,
 }
 
+# Mixup and CutMix of training clips; both need MODEL.LOSS_FUNC soft_cross_entropy.
 MIXUP = {
-    # Blend pairs of training clips and of their labels; needs MODEL.LOSS_FUNC soft_cross_entropy.
+    # Mix pairs of training clips and their labels.
     "ENABLE": False,
-    # Shape of the Beta distribution of the share in a blend; 0 for none of the kind.
+    # Mixup alpha, of the Beta distribution of the mixing ratio; 0 for no mixup.
     "ALPHA": 0.8,
-    # The same for pasting a rectangle of one clip into the other.
+    # CutMix alpha, of the Beta distribution of the pasted area; 0 for no CutMix.
     "CUTMIX_ALPHA": 1.0,
-    # Chance that a batch is blended, 0 to 1.
+    # Probability that a batch is mixed, 0 to 1.
     "PROB": 1.0,
-    # Chance that a blended batch is blended by pasting, 0 to 1.
+    # Probability of CutMix instead of mixup in a mixed batch, 0 to 1.
     "SWITCH_PROB": 0.5,
-    # Share of a label spread over all classes, blended or not, 0 to 1.
+    # Label smoothing, mixed or not, 0 to 1.
     "LABEL_SMOOTH_VALUE": 0.1,
 }
 
+# AVA: boxes and labels at key frames.
 AVA = {
-    # Frames of a clip from its key frame on, that one counted; -1 for half of the clip, as published.
+    # Frames of a clip from its key frame on, the key frame included; -1 for half of the clip, as published.
     "FRAMES_AFTER_KEY": -1,
-    # Frames of a clip, the first is 0, whose boxes are wanted too, the key frame last; [] for the key frame alone.
+    # Frames of a clip, from 0, whose boxes are loaded too, the key frame last; [] for the key frame alone.
     "BOX_FRAMES": [],
     # Folder of the extracted frames.
     "FRAME_DIR": "",
-    # Folder of the lists of frames; "" where FRAME_DIR holds a video file or a folder of frames for each video.
+    # Folder of the lists of frames; "" if FRAME_DIR holds a video file or a folder of frames for each video.
     "FRAME_LIST_DIR": "",
     # Folder of the annotations.
     "ANNOTATION_DIR": "",
-    # Lists of the frames of training.
+    # Lists of the training frames.
     "TRAIN_LISTS": ["train.csv"],
-    # Lists of the frames of testing.
+    # Lists of the test frames.
     "TEST_LISTS": ["val.csv"],
-    # Annotated boxes of training.
+    # Ground-truth boxes for training.
     "TRAIN_GT_BOX_LISTS": ["ava_train_v2.2.csv"],
     # Predicted boxes added to them.
     "TRAIN_PREDICT_BOX_LISTS": [],
     # Predicted boxes for testing.
     "TEST_PREDICT_BOX_LISTS": ["ava_val_predicted_boxes.csv"],
-    # Predicted boxes under this confidence are left out, 0 to 1.
+    # Least confidence of a predicted box, 0 to 1.
     "DETECTION_SCORE_THRESH": 0.9,
-    # Colors as blue, green, red.
+    # Use the channel order BGR.
     "BGR": False,
     # Augment the colors in training.
     "TRAIN_USE_COLOR_AUGMENTATION": False,
-    # Of that, the lighting noise only.
+    # Augment the colors by lighting noise only.
     "TRAIN_PCA_JITTER_ONLY": True,
-    # Score the annotated boxes of GROUNDTRUTH_FILE in validation and testing, in place of TEST_PREDICT_BOX_LISTS; what
-    # comes out is better than any detector of persons allows.
+    # Score the ground-truth boxes of GROUNDTRUTH_FILE in validation and testing instead of TEST_PREDICT_BOX_LISTS. The
+    # result is an upper bound: no detector is that good.
     "TEST_ON_GROUND_TRUTH": False,
-    # Frames a second of the lists of frames.
+    # Frames per second of the lists of frames.
     "FPS": 30.0,
     # Second of the first frame of a video.
     "FIRST_SECOND": 900,
-    # First and last second that can be key frames; [] for all that have a frame.
+    # [first, last] second that can be a key frame; [] for all with a frame.
     "KEY_SECONDS": [902, 1798],
-    # Mirror every test clip.
+    # Flip every test clip horizontally.
     "TEST_FORCE_FLIP": False,
-    # Score the whole validation set after each epoch rather than every fourth second.
+    # Validate on all key frames instead of on every fourth second.
     "FULL_TEST_ON_VAL": False,
-    # Names and numbers of the classes that are scored; "" for all numbers from 1 to MODEL.NUM_CLASSES.
+    # Names and ids of the classes that are scored; "" for all ids from 1 to MODEL.NUM_CLASSES.
     "LABEL_MAP_FILE": "ava_action_list_v2.2_for_activitynet_2019.pbtxt",
-    # Moments left out of scoring; "" for none.
+    # Key frames excluded from scoring; "" for none.
     "EXCLUSION_FILE": "ava_val_excluded_timestamps_v2.2.csv",
-    # Boxes and labels to score against.
+    # Ground-truth boxes and labels for scoring.
     "GROUNDTRUTH_FILE": "ava_val_v2.2.csv",
-    # Library that scales frames.
+    # Library that resizes frames.
     "IMG_PROC_BACKEND": "cv2",
-    # Older name of DATA.TRAIN_PCA_EIGVAL, which counts where both are set.
+    # Older name of DATA.TRAIN_PCA_EIGVAL, which wins if both are set.
     "TRAIN_PCA_EIGVAL": [0.225, 0.224, 0.229],
-    # Older name of DATA.TRAIN_PCA_EIGVEC, which counts where both are set.
+    # Older name of DATA.TRAIN_PCA_EIGVEC, which wins if both are set.
     "TRAIN_PCA_EIGVEC": [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.814], [-0.5836, -0.6948, 0.4203]],
 }
 
+# Multigrid training: clips of varying frames and crops, with batches of about the same cost.
 MULTIGRID = {
-    # Epochs are stretched by this, since coarser clips cost less.
+    # Factor of the number of epochs, as smaller clips cost less.
     "EPOCH_FACTOR": 1.5,
     # Vary the crop from batch to batch.
     "SHORT_CYCLE": False,
-    # By these factors of TRAIN_CROP_SIZE.
+    # Short cycle: factors of TRAIN_CROP_SIZE.
     "SHORT_CYCLE_FACTORS": [0.5, 0.7071067811865476],
     # Vary frames and crop from stage to stage.
     "LONG_CYCLE": False,
-    # By these factors, [frames, crop] for each stage, all at most 1.
+    # Long cycle: factors [frames, crop] of each stage, at most 1.
     "LONG_CYCLE_FACTORS": [[0.25, 0.7071067811865476], [0.5, 0.7071067811865476], [0.5, 1.0], [1.0, 1.0]],
     # Long cycle: clips over which a batch norm takes its statistics, whatever the batch.
     "BN_BASE_SIZE": 8,
-    # Long cycle: evaluations a stage, in place of TRAIN.EVAL_PERIOD.
+    # Long cycle: validations of each stage, in place of TRAIN.EVAL_PERIOD.
     "EVAL_FREQ": 3,
-    # Greatest sampling rate of the current stage, whose clips draw theirs from DATA.SAMPLING_RATE to it; the run itself
-    # sets it, 0 before.
+    # Greatest sampling rate of the current stage; clips draw theirs from DATA.SAMPLING_RATE up to it. Set by the run; 0
+    # before.
     "LONG_CYCLE_SAMPLING_RATE": 0,
-    # TRAIN.BATCH_SIZE without a cycle; the run itself sets it.
+    # TRAIN.BATCH_SIZE without a cycle. Set by the run.
     "DEFAULT_B": 0,
-    # DATA.NUM_FRAMES without a cycle; the run itself sets it.
+    # DATA.NUM_FRAMES without a cycle. Set by the run.
     "DEFAULT_T": 0,
-    # DATA.TRAIN_CROP_SIZE without a cycle; the run itself sets it.
+    # DATA.TRAIN_CROP_SIZE without a cycle. Set by the run.
     "DEFAULT_S": 0,
 }

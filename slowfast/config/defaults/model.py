@@ -1,151 +1,155 @@
-"""Default settings of the models: MODEL, RESNET, SLOWFAST, NONLOCAL, BN, DETECTION."""
+"""Defaults of the models: MODEL, RESNET, SLOWFAST, NONLOCAL, BN, DETECTION."""
 
+# Model, loss and head.
 MODEL = {
-    # Family of the temporal kernels, by name: 2d, c2d, i3d, slow, slowfast, ...
+    # ResNet and SlowFast only: temporal kernels, by name: 2d, c2d, c2d_nopool, i3d, i3d_nopool, slow, slow_c2d,
+    # slow_i3d, or slowfast.
     "ARCH": "slowfast",
-    # Which builder makes the model: ResNet, SlowFast, or one that a project registers.
+    # Model, by registered name: ResNet, SlowFast, X3D, RegNet, MViT, TimeSformer, or a project's.
     "MODEL_NAME": "SlowFast",
-    # Adapter applied to the built clip model; set by projects, "" for none.
+    # Adapters applied to the model once it is built, by registered name, in order, joined by "+"; "" for none. Set by
+    # projects.
     "ADAPTER": "",
-    # Number of classes, that is of scores a clip gets.
+    # Number of classes.
     "NUM_CLASSES": 400,
-    # Loss of a clip, by name.
+    # Loss, by registered name: cross_entropy, soft_cross_entropy, bce, bce_logit, or a project's.
     "LOSS_FUNC": "cross_entropy",
-    # Archs that read one stream of frames, besides those of the core's own tables; a project adds its archs
-    # here.
+    # Older files set it; a registered model says how many pathways it takes.
     "SINGLE_PATHWAY_ARCH": ["2d", "c2d", "i3d", "slow", "x3d", "mvit", "maskmvit"],
-    # Archs that read a slow and a fast stream of frames.
+    # Values of MODEL.ARCH with two pathways, for published models that are not implemented here.
     "MULTI_PATHWAY_ARCH": ["slowfast"],
-    # What the head makes of its logits in eval mode: softmax, sigmoid or none.
+    # Activation of the head in eval mode: softmax, sigmoid or none.
     "HEAD_ACT": "softmax",
-    # How the head pools [space, time]: avg or max each.
+    # Pooling of the head, [space, time]: avg or max each.
     "FINAL_POOL": ["avg", "avg"],
-    # Share of features dropped before the last linear layer, 0 to 1.
+    # Dropout rate before the last linear layer, 0 to 1.
     "DROPOUT_RATE": 0.5,
-    # Share of samples whose residual branches are dropped in training, 0 to under 1: in each block of the last stage;
-    # less in earlier stages, rising evenly.
+    # Drop-path rate in the last stage, 0 to under 1; it rises linearly over the earlier stages.
     "DROPCONNECT_RATE": 0.0,
-    # Standard deviation of the normal distribution the last linear layer starts from.
+    # Standard deviation of the initial weights of the last linear layer.
     "FC_INIT_STD": 0.01,
-    # How the numbers of a clip lie in memory: "contiguous" (channel by channel), with plain 3-D convolutions;
-    # "channels_last" (channels of a position together), with convolutions computed in two dimensions where their
-    # kernels allow; "auto": the faster one as measured, channels_last on the CPU. The results are the same.
+    # Memory format of activations: "contiguous", with nn.Conv3d; "channels_last", with 2D convolutions where the
+    # kernels allow; "auto", the faster one as measured, channels_last on the CPU. The results are the same.
     "MEMORY_FORMAT": "auto",
-    # Recompute the activations of residual blocks in the backward pass instead of keeping them: less memory, more
-    # time, same results.
+    # Use activation checkpointing: recompute the activations of blocks in the backward pass, for less memory and more
+    # time.
     "ACT_CHECKPOINT": False,
-    # Compile the model (torch.compile) for training and evaluation; the first batch of each shape takes minutes.
-    # Whether it pays depends on the machine: tools/benchmark.py measures it.
+    # Compile the model (torch.compile). The first batch of each shape takes minutes; tools/benchmark.py measures the
+    # gain.
     "COMPILE": False,
-    # How thoroughly: "default" or "max-autotune-no-cudagraphs".
+    # Mode of torch.compile: "default" or "max-autotune-no-cudagraphs".
     "COMPILE_MODE": "default",
-    # Modules not trained, by name in the state dict, * for anything, as in ['s1', 's1_fuse', 's4.pathway0_res2',
-    # '*pathway0*']. Their parameters are fixed and their batch norms stay at their statistics.
+    # Modules to freeze, by name in the state dict with * as a wildcard, such as ['s1', 's1_fuse', 's4.pathway0_res2',
+    # '*pathway0*']. Their parameters are fixed and their batch norms keep their statistics.
     "FREEZE_STAGES": [],
-    # Stop gradients before the last linear layer, so that it alone learns.
+    # Detach the features before the last linear layer, so that only that layer learns.
     "DETACH_FINAL_FC": False,
-    # Keep every batch norm at its loaded statistics, whatever BN.NORM_TYPE says.
+    # Freeze the statistics of every batch norm, whatever BN.NORM_TYPE says.
     "FROZEN_BN": False,
-    # [frames, pixels] of the clips that the tables of positions of MViT and TimeSformer are made for; [] for
-    # DATA.NUM_FRAMES and TRAIN_CROP_SIZE. Clips of another size get interpolated positions.
+    # MViT and TimeSformer: [frames, pixels] of the position embeddings; [] for DATA.NUM_FRAMES and TRAIN_CROP_SIZE.
+    # Clips of another size get interpolated ones.
     "POSITIONS_FOR": [],
-    # Send gradients between processes in half precision.
+    # All-reduce gradients in half precision.
     "FP16_ALLREDUCE": False,
 }
 
+# Residual stages of ResNet, SlowFast, X3D and RegNet. Tables hold a list for each of the 4 stages, with an entry for
+# each pathway.
 RESNET = {
-    # Layers of the network: 18, 50 or 101.
+    # Layers: 18, 50 or 101.
     "DEPTH": 50,
-    # Residual branch: basic_transform (two convolutions), bottleneck_transform (three) or x3d_transform (three, the
-    # middle one in space and time).
+    # Residual block: basic_transform (two convolutions), bottleneck_transform (three) or x3d_transform (three, with a
+    # 3x3x3 in the middle).
     "TRANS_FUNC": "bottleneck_transform",
-    # Channels of the stem and of one group; all widths grow with it.
+    # Channels of the stem, and of a group; all widths are multiples.
     "WIDTH_PER_GROUP": 64,
     # Groups of the 1x3x3 convolution: 1 for ResNet, more for ResNeXt.
     "NUM_GROUPS": 1,
-    # Put the spatial stride on the first 1x1 convolution of a bottleneck rather than on its 3x3.
+    # Put the spatial stride on the first 1x1 convolution of a bottleneck instead of on its 3x3.
     "STRIDE_1X1": False,
-    # Let ReLUs overwrite their input.
+    # Use in-place ReLUs.
     "INPLACE_RELU": True,
-    # Spatial stride, [pathway, ...] for each of the 4 stages.
+    # Spatial strides.
     "SPATIAL_STRIDES": [[1], [2], [2], [2]],
-    # Spatial dilation, [pathway, ...] for each of the 4 stages.
+    # Spatial dilations.
     "SPATIAL_DILATIONS": [[1], [1], [1], [1]],
-    # How many leading blocks have the stage's temporal kernel (later ones have 1), [pathway, ...] for each of
-    # 4 stages.
+    # Number of leading blocks with the stage's temporal kernel; later blocks have 1.
     "NUM_BLOCK_TEMP_KERNEL": [[3], [4], [6], [3]],
-    # Start the last batch norm of each block at scale 0, so that blocks begin as the identity.
+    # Initialize the weight of each block's last batch norm to 0, so that blocks start as the identity.
     "ZERO_INIT_FINAL_BN": False,
-    # The same for the weights of the last convolution of each block.
+    # Initialize the weights of each block's last convolution to 0.
     "ZERO_INIT_FINAL_CONV": False,
-    # First layers of the network, by name.
+    # Stem, by name.
     "STEM_FUNC": "resnet_stem",
-    # Pad the stem's max pool by one pixel on each side.
+    # Pad the stem's max pooling by one pixel on each side.
     "STEM_POOL_PAD": True,
 }
 
+# SlowFast: two pathways and their lateral connections.
 SLOWFAST = {
-    # Channels of the slow pathway over channels of the fast one.
+    # Channel ratio, slow to fast.
     "BETA_INV": 8,
-    # Frames of the fast pathway for one of the slow.
+    # Frame ratio, fast to slow.
     "ALPHA": 8,
-    # Output channels of a lateral connection over the fast channels it reads.
+    # Output channels of a lateral convolution over its input channels.
     "FUSION_CONV_CHANNEL_RATIO": 2,
-    # Temporal kernel of a lateral connection, frames.
+    # Temporal kernel of a lateral convolution, frames.
     "FUSION_KERNEL_SZ": 5,
-    # Batch norm after a lateral convolution.
+    # Add a batch norm after each lateral convolution.
     "FUSION_BN": True,
-    # ReLU after a lateral convolution.
+    # Add a ReLU after each lateral convolution.
     "FUSION_RELU": True,
-    # Frames of the fast clip, from 0, that form the slow one; [] spreads NUM_FRAMES / ALPHA of them evenly.
+    # Frames of the fast pathway, from 0, that form the slow pathway; [] for NUM_FRAMES / ALPHA evenly spaced ones.
     "SLOW_INDICES": [],
 }
 
+# Non-local blocks of ResNet, SlowFast, X3D and RegNet. Tables hold a list for each of the 4 stages, with an entry for
+# each pathway.
 NONLOCAL = {
-    # Blocks followed by a non-local block, counted from 0: [[block, ...] for each pathway] for each of 4
-    # stages.
+    # Blocks, from 0, that a non-local block follows: a list for each pathway.
     "LOCATION": [[[]], [[]], [[]], [[]]],
-    # Groups of frames that attend within themselves, [pathway, ...] for each of 4 stages; 1 for the whole
-    # clip.
+    # Groups of frames that attend within themselves; 1 for the whole clip.
     "GROUP": [[1], [1], [1], [1]],
-    # dot_product or softmax.
+    # Attention: dot_product or softmax.
     "INSTANTIATION": "dot_product",
-    # Max pool [time, height, width] before keys and values, for each pathway of each of 4 stages.
+    # Max pooling [time, height, width] before keys and values.
     "POOL": [[[1, 2, 2], [1, 2, 2]], [[1, 2, 2], [1, 2, 2]], [[1, 2, 2], [1, 2, 2]], [[1, 2, 2], [1, 2, 2]]],
-    # Batch norm after the block's output convolution.
+    # Add a batch norm after the output convolution.
     "USE_BN": True,
-    # Keys and values come from earlier frames of the same video; read by projects that carry them along.
+    # Take keys and values from earlier frames of the same video too; read by projects with memory.
     "PROGRESS": False,
 }
 
+# Batch normalization.
 BN = {
-    # Kind of normalization: batchnorm, frozen_batchnorm, sync_batchnorm, sub_batchnorm, ...
+    # Norm: batchnorm, frozen_batchnorm, sync_batchnorm or sub_batchnorm.
     "NORM_TYPE": "batchnorm",
-    # Weight of a new batch in the running statistics, 0 to 1.
+    # Momentum of the running statistics, as in PyTorch: weight of the new batch, 0 to 1.
     "MOMENTUM": 0.1,
-    # Added to the variance before its root.
+    # Epsilon added to the variance.
     "EPSILON": 1e-5,
-    # Weight decay of the parameters of norm layers; SOLVER.WEIGHT_DECAY holds for the others.
+    # Weight decay of norm layers; SOLVER.WEIGHT_DECAY holds for the others.
     "WEIGHT_DECAY": 0.0,
-    # Work the statistics out anew over many batches before each evaluation.
+    # Recompute the running statistics over many batches before each validation (precise BN).
     "USE_PRECISE_STATS": False,
-    # Batches for that.
+    # Batches of precise BN.
     "NUM_BATCHES_PRECISE": 200,
-    # sub_batchnorm: parts of a process's batch with statistics of their own; they divide it.
+    # sub_batchnorm: parts of a process's batch, each with statistics of its own; a divisor of the batch.
     "NUM_SPLITS": 1,
-    # sync_batchnorm: neighboring GPUs of a host that share their statistics; 1 for all of a host.
+    # sync_batchnorm: neighboring GPUs of a host that share statistics; 1 for all of a host.
     "NUM_SYNC_DEVICES": 1,
     # sync_batchnorm: share statistics among all GPUs of all hosts.
     "GLOBAL_SYNC": False,
 }
 
+# Action detection: scores of boxes at a key frame.
 DETECTION = {
-    # Score boxes of people at a key frame rather than whole clips: model(inputs, boxes).
+    # Score boxes at a key frame instead of whole clips: model(inputs, boxes).
     "ENABLE": False,
-    # Shift the boxes by half a pixel when features are cut out, which is exact.
+    # Use RoIAlign's half-pixel shift (aligned=True).
     "ALIGNED": True,
-    # Pixels of the input for one position of the last feature map; left out, as the network's strides make it.
+    # Spatial stride of the features, pixels; derived from the model if left out.
     "SPATIAL_SCALE_FACTOR": 16,
-    # Side of the grid of features cut out of a box, of which each channel's largest counts.
+    # Side of RoIAlign's output grid.
     "ROI_XFORM_RESOLUTION": 7,
 }

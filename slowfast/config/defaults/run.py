@@ -1,217 +1,231 @@
-"""Default settings of a run: the top-level keys, TRAIN, TEST, SOLVER, logs, TensorBoard, benchmark, demo."""
+"""Defaults of a run: top-level keys, DIST, TRAIN, TEST, SOLVER, EMA, TENSORBOARD and others."""
 
 TOP = {
-    # Modules, outside this package, that add sections, models and tasks.
+    # Modules outside this package that add config sections, models, tasks and data sets, in the order in which they
+    # apply.
     "PROJECTS": [],
-    # What one iteration does, by name; "" is a loss on clips. Projects set theirs.
+    # Training and evaluation step, by registered name; "" for "clip", a loss on whole clips. Projects set theirs.
     "TASK": "",
-    # Folder for checkpoints and logs.
+    # Folder of checkpoints, logs and results.
     "OUTPUT_DIR": ".",
-    # Seed of weights, order and augmentation.
+    # Seed of initial weights, data order and augmentation.
     "RNG_SEED": 1,
     # GPUs of this host, one process each; 0 for one process on the CPU.
     "NUM_GPUS": 1,
-    # Hosts that train together.
+    # Number of hosts that train together.
     "NUM_SHARDS": 1,
-    # Which of them this one is, from 0.
+    # Index of this host, from 0.
     "SHARD_ID": 0,
-    # How processes talk: nccl for GPUs, gloo for CPUs.
+    # Backend of torch.distributed: nccl for GPUs, gloo for CPUs.
     "DIST_BACKEND": "nccl",
-    # Iterations from one line of the log to the next.
+    # Iterations between two lines of the log.
     "LOG_PERIOD": 10,
-    # Write the model, its parameters and its cost to the log at the start.
+    # Log the model, its parameters and its multiply-adds at the start.
     "LOG_MODEL_INFO": True,
-    # Older files carry it and nothing reads it.
+    # Older files set it; nothing reads it.
     "DEBUG": False,
 }
 
+# Distributed training.
 DIST = {
-    # Seconds that a process waits for the others in an exchange before it takes one for lost.
+    # Timeout of a collective operation, seconds; then the other processes are taken for lost.
     "TIMEOUT": 1800.0,
-    # Seconds in which processes and hosts have to find each other at the start.
+    # Timeout of the rendezvous of processes and hosts at the start, seconds.
     "START_TIMEOUT": 600.0,
-    # Seconds that processes get to save and end after a SIGTERM, before they are killed.
+    # Seconds that processes have to save and end after a SIGTERM, before they are killed.
     "STOP_TIMEOUT": 60.0,
-    # How often all processes are started again, from the last checkpoint, after one failed (torchrun: --max-restarts).
+    # Number of restarts of all processes, from the last checkpoint, after one failed (torchrun: --max-restarts).
     "MAX_RESTARTS": 0,
 }
 
+# Older names of top-level keys.
 LOGS = {
-    # Older name of OUTPUT_DIR, which counts where both are set.
+    # Older name of OUTPUT_DIR, which wins if both are set.
     "DIR": "./logs",
-    # Older name of LOG_PERIOD, which counts where both are set.
+    # Older name of LOG_PERIOD, which wins if both are set.
     "PERIOD": 100,
-    # Older name of LOG_MODEL_INFO, which counts where both are set.
+    # Older name of LOG_MODEL_INFO, which wins if both are set.
     "LOG_MODEL": False,
-    # Name of the log file; it is stdout.log here whatever this says.
+    # Older files set it; the log file is always stdout.log.
     "FILE_NAME": "",
 }
 
+# Training.
 TRAIN = {
-    # Train at all.
+    # Train.
     "ENABLE": True,
-    # Data set, by name.
+    # Data set of training and validation, by registered name: kinetics, charades, ssv2, ava, or a project's. Case does
+    # not matter.
     "DATASET": "kinetics",
     # Clips of one forward pass, over all processes of this host.
     "BATCH_SIZE": 64,
-    # Batches whose gradients are added up (and averaged) before one update of the weights.
+    # Batches whose gradients are accumulated (averaged) before an optimizer step.
     "ACCUM_STEPS": 1,
-    # Epochs from one evaluation to the next.
+    # Epochs between two validations.
     "EVAL_PERIOD": 10,
-    # Epochs from one checkpoint to the next.
+    # Epochs between two checkpoints.
     "CHECKPOINT_PERIOD": 10,
-    # Go on from the newest checkpoint in OUTPUT_DIR.
+    # Resume from the newest checkpoint in OUTPUT_DIR.
     "AUTO_RESUME": True,
-    # Weights to start from, where there is nothing to resume: a file, or zoo://NAME; "" for fresh ones.
+    # Initial weights if there is nothing to resume: a file, or zoo://NAME; "" for random ones.
     "CHECKPOINT_FILE_PATH": "",
-    # Whose file that is: pytorch (also safetensors), caffe2 or aia; of the zoo's files it is known.
+    # Format of that file: pytorch (also safetensors), caffe2 or aia. Files of the zoo need no setting.
     "CHECKPOINT_TYPE": "pytorch",
-    # Take weights of an image model: kernels are repeated over time, the classifier may be of other classes.
+    # Inflate the weights of an image model: kernels are repeated over time, and a classifier of other classes is left
+    # out.
     "CHECKPOINT_INFLATE": False,
-    # Start at epoch 0 with a fresh optimizer although the file has an epoch.
+    # Start at epoch 0 with a new optimizer, even if the file holds an epoch.
     "CHECKPOINT_EPOCH_RESET": False,
-    # Parts cut off the front of the names of weights in the file.
+    # Prefixes removed from the names of weights in the file.
     "CHECKPOINT_CLEAR_NAME_PATTERN": [],
-    # As CHECKPOINT_INFLATE; published files of transformers that start from ImageNet ("IN") set this one.
+    # As CHECKPOINT_INFLATE; published files of transformers pretrained on ImageNet ("IN") set this one.
     "CHECKPOINT_IN_INIT": False,
-    # Start weights of another shape (a head of other classes) afresh and report them, rather than stop.
+    # Initialize weights of another shape (such as a head of other classes) randomly and report them, instead of
+    # stopping.
     "CHECKPOINT_DROP_MISMATCH": False,
-    # Stop when a weight of the model or of the file has no counterpart.
+    # Stop if a weight of the model or of the file has no counterpart.
     "CHECKPOINT_STRICT": False,
     # Epoch of the checkpoint in OUTPUT_DIR to start from, from 0; -1 for the newest.
     "CHECKPOINT_FILE_EPOCH": -1,
-    # From a file of another TASK or TRAIN.DATASET take the weights only, not the epoch and the optimizer.
+    # Load only the weights, not epoch and optimizer, from a file of another TASK or TRAIN.DATASET.
     "TRANSFER_WEIGHT": True,
-    # Compute in 16 bits where that is safe.
+    # Train with automatic mixed precision (autocast).
     "MIXED_PRECISION": False,
-    # Which 16 bits: bf16 or fp16.
+    # Data type of mixed precision: bf16 or fp16.
     "MIXED_PRECISION_DTYPE": "bf16",
-    # Stop when a loss is this many times the mean so far; 0 for off.
+    # Stop if a loss is this many times the mean so far; 0 for off.
     "KILL_LOSS_EXPLOSION_FACTOR": 0.0,
     # Evaluate on all frames of a clip at once.
     "FULL_TIME_EVAL": False,
 }
 
+# Testing: scores of several views of a video, joined.
 TEST = {
-    # Test at all.
+    # Test, after training if both are on.
     "ENABLE": True,
-    # Data set, by name.
+    # Data set of testing, as TRAIN.DATASET.
     "DATASET": "kinetics",
     # Clips of one forward pass, over all processes of this host.
     "BATCH_SIZE": 8,
-    # Weights to test, a file or zoo://NAME; "" for the newest in OUTPUT_DIR, else TRAIN.CHECKPOINT_FILE_PATH.
+    # Weights to test, a file or zoo://NAME; "" for the newest checkpoint in OUTPUT_DIR, else
+    # TRAIN.CHECKPOINT_FILE_PATH.
     "CHECKPOINT_FILE_PATH": "",
-    # Whose file that is: pytorch (also safetensors), caffe2 or aia; of the zoo's files it is known.
+    # Format of that file: pytorch (also safetensors), caffe2 or aia. Files of the zoo need no setting.
     "CHECKPOINT_TYPE": "pytorch",
-    # Start weights of another shape afresh and report them, rather than stop.
+    # Initialize weights of another shape randomly and report them, instead of stopping.
     "CHECKPOINT_DROP_MISMATCH": False,
-    # Stop when a weight of the model or of the file has no counterpart.
+    # Stop if a weight of the model or of the file has no counterpart.
     "CHECKPOINT_STRICT": False,
+    # Test a model of random weights where there is no checkpoint, rather than stop.
+    "ALLOW_RANDOM_WEIGHTS": False,
     # Epoch of the checkpoint in OUTPUT_DIR to test, from 0; -1 for the newest.
     "CHECKPOINT_FILE_EPOCH": -1,
-    # Clips of a video, spread over its length; their scores are put together.
+    # Temporal views: clips spread over a video.
     "NUM_ENSEMBLE_VIEWS": 10,
-    # Crops of each clip: 1 for the center; 3 along the long side.
+    # Spatial views of each clip: 1 for the center crop, 3 for crops along the longer side.
     "NUM_SPATIAL_CROPS": 3,
-    # Several numbers of clips to test one after the other, in place of NUM_ENSEMBLE_VIEWS.
+    # Several values of NUM_ENSEMBLE_VIEWS to test one after the other.
     "NUM_TEMPORAL_CLIPS": [],
-    # File in OUTPUT_DIR for the predictions of a test, .npz or .parquet; "" for test_predictions.npz.
+    # File in OUTPUT_DIR for the predictions, .npz or .parquet; "" for test_predictions.npz.
     "SAVE_RESULTS_PATH": "",
-    # Fold batch norms into the convolutions before them: the same scores to rounding, sooner.
+    # Fold batch norms into the convolutions before them: faster, with the same scores up to rounding.
     "FOLD_NORMS": True,
-    # Repeat a short video from its start rather than its last frame.
+    # Loop a short video, instead of repeating its last frame.
     "CYCLIC_LOAD": False,
 }
 
+# Optimizer and learning rate schedule.
 SOLVER = {
-    # sgd, adam or adamw.
+    # Optimizer: sgd, adam or adamw.
     "OPTIMIZING_METHOD": "sgd",
     # Learning rate after the warm-up.
     "BASE_LR": 0.1,
-    # Multiply it by the number of hosts.
+    # Multiply the learning rates by NUM_SHARDS.
     "BASE_LR_SCALE_NUM_SHARDS": False,
-    # Clips of an update (BATCH_SIZE x ACCUM_STEPS) that the rates here are meant for; they are scaled to the
-    # real number. 0 for off.
+    # Batch (BATCH_SIZE x NUM_SHARDS x ACCUM_STEPS, clips) for which the learning rates are set; they are scaled
+    # linearly to the real one. 0 for no scaling.
     "LR_REFERENCE_BATCH": 0,
-    # Course of the learning rate: cosine or steps_with_relative_lrs.
+    # Schedule: cosine or steps_with_relative_lrs.
     "LR_POLICY": "cosine",
-    # Epochs to train.
+    # Number of epochs.
     "MAX_EPOCH": 300,
-    # Epochs over which the rate rises in a straight line.
+    # Epochs of linear warm-up.
     "WARMUP_EPOCHS": 0.0,
-    # Rate the rise starts from.
+    # Learning rate at the start of the warm-up.
     "WARMUP_START_LR": 0.01,
-    # Rate at the end of the cosine.
+    # Learning rate at the end of the cosine schedule.
     "COSINE_END_LR": 0.0,
-    # Begin the cosine at the end of the warm-up rather than at epoch 0.
+    # Start the cosine at the end of the warm-up instead of at epoch 0.
     "COSINE_AFTER_WARMUP": False,
-    # steps_with_relative_lrs: epochs at which a rate begins, the first 0.
+    # steps_with_relative_lrs: first epoch of each step, the first 0.
     "STEPS": [],
-    # steps_with_relative_lrs: each of those rates over BASE_LR.
+    # steps_with_relative_lrs: learning rate of each step, as a multiple of BASE_LR.
     "LRS": [],
-    # Older schedules: epochs of a step.
+    # Older files set it; nothing reads it.
     "STEP_SIZE": 1,
-    # MULTIGRID.LONG_CYCLE: what a step multiplies the rate by (in place of LRS).
+    # Factor of the learning rate at each step under MULTIGRID.LONG_CYCLE (in place of LRS).
     "GAMMA": 0.1,
-    # Older schedules: first rate of the warm-up over BASE_LR.
+    # Older files set it; nothing reads it.
     "WARMUP_FACTOR": 0.1,
-    # sgd: share of the last update kept, 0 to 1.
+    # SGD momentum.
     "MOMENTUM": 0.9,
-    # sgd: share of the gradient left out of the update, 0 to 1.
+    # SGD dampening.
     "DAMPENING": 0.0,
-    # sgd: take the gradient where the last update leads.
+    # Use Nesterov momentum (SGD).
     "NESTEROV": True,
-    # adam, adamw: shares of the last mean and of the last square kept.
+    # Adam betas: decay rates of the first- and second-moment estimates.
     "BETAS": [0.9, 0.999],
-    # Share of the weights subtracted, times the rate.
+    # Weight decay.
     "WEIGHT_DECAY": 1e-4,
-    # No decay on biases and other vectors.
+    # Apply no weight decay to one-dimensional parameters (biases, norm weights).
     "ZERO_WD_1D_PARAM": False,
-    # Rate of a layer over that of the layer above, over 0 up to 1 (1 for the same in all); the head has the full
-    # rate, each residual block and the stem are a layer.
+    # Layer-wise learning rate decay: factor from a layer to the one below it, over 0 and up to 1 (1 for none). The head
+    # has the full rate; each residual block and the stem are a layer.
     "LAYER_DECAY": 1.0,
-    # Scale each layer's rate by the size of its weights over that of its gradient.
+    # Use LARS.
     "LARS_ON": False,
-    # Bound of every entry of the gradient; None for none.
+    # Clip every entry of the gradient to this absolute value; None for no clipping.
     "CLIP_GRAD_VAL": None,
-    # Bound of the length of the whole gradient; None for none.
+    # Clip the L2 norm of the whole gradient; None for no clipping.
     "CLIP_GRAD_L2NORM": None,
 }
 
+# Exponential moving average of the weights.
 EMA = {
-    # Keep an exponential moving average of the weights, which is evaluated and tested in their place.
+    # Keep an exponential moving average of the weights, and validate and test with it.
     "ENABLE": False,
-    # Share of the average kept at each update of the weights, 0 to under 1.
+    # Decay at each optimizer step, at least 0 and under 1.
     "DECAY": 0.9999,
 }
 
+# TensorBoard.
 TENSORBOARD = {
-    # Write curves for TensorBoard.
+    # Write scalars for TensorBoard.
     "ENABLE": False,
     # Folder for them, inside OUTPUT_DIR; "" for one named after the data set.
     "LOG_DIR": "",
-    # File of the names of the classes.
+    # JSON file of class names.
     "CLASS_NAMES_PATH": "",
-    # File of groups of classes.
+    # JSON file of groups of classes.
     "CATEGORIES_PATH": "",
-    # File of stored predictions, to draw without testing.
+    # File of saved predictions, to draw without testing.
     "PREDICTIONS_PATH": "",
-    # Table of which class is taken for which.
+    # Confusion matrix.
     "CONFUSION_MATRIX": {
         # Draw it.
         "ENABLE": False,
         # [width, height], inches.
         "FIGSIZE": [8.0, 8.0],
-        # File with the classes to draw; "" for all.
+        # File of the classes to draw; "" for all.
         "SUBSET_PATH": "",
     },
-    # What the clips of one class are taken for.
+    # Histograms of the predictions for each class.
     "HISTOGRAM": {
-        # Draw it.
+        # Draw them.
         "ENABLE": False,
-        # File with the classes to draw; "" for none.
+        # File of the classes to draw; "" for none.
         "SUBSET_PATH": "",
-        # Predictions drawn, the most frequent first.
+        # Number of most frequent predictions drawn.
         "TOPK": 10,
         # [width, height], inches.
         "FIGSIZE": [8.0, 8.0],
@@ -228,86 +242,88 @@ TENSORBOARD = {
         "INPUT_VIDEO": False,
         # Layers to draw, each "name" or "name index,index".
         "LAYER_LIST": [],
-        # Colors, by matplotlib's name.
+        # Color map, by matplotlib's name.
         "COLORMAP": "Pastel2",
-        # Predictions written on a picture.
+        # Number of predictions written on a picture.
         "TOPK_PREDS": 1,
-        # Where in the picture a class is seen.
+        # Grad-CAM.
         "GRAD_CAM": {
             # Draw it.
             "ENABLE": True,
-            # Layers to look at, one a pathway.
+            # Layers, one for each pathway.
             "LAYER_LIST": [],
-            # For the true class rather than the predicted one.
+            # Use the true class instead of the predicted one.
             "USE_TRUE_LABEL": False,
-            # Colors, by matplotlib's name.
+            # Color map, by matplotlib's name.
             "COLORMAP": "viridis",
         },
     },
-    # Pictures of the videos that were classified wrongly.
+    # Pictures of wrongly classified videos.
     "WRONG_PRED_VIS": {
         # Draw them.
         "ENABLE": False,
-        # Title they stand under.
+        # Title.
         "TAG": "Incorrectly classified videos.",
-        # File with the classes to draw; "" for all.
+        # File of the classes to draw; "" for all.
         "SUBSET_PATH": "",
     },
 }
 
+# PySlowFast's benchmark of data loading.
 BENCHMARK = {
     # Epochs of loading to time.
     "NUM_EPOCHS": 5,
-    # Iterations from one line to the next.
+    # Iterations between two lines of the log.
     "LOG_PERIOD": 100,
     # Load in random order.
     "SHUFFLE": True,
 }
 
+# PySlowFast's demo on a video or a camera.
 DEMO = {
     # Run the model on a video or a camera.
     "ENABLE": False,
-    # Names of the classes, a file.
+    # JSON file of class names.
     "LABEL_FILE_PATH": "",
-    # Number of the camera; -1 for none.
+    # Index of the camera; -1 for none.
     "WEBCAM": -1,
-    # Video file, where there is no camera.
+    # Video file, if there is no camera.
     "INPUT_VIDEO": "",
-    # Older name of the source: a camera's number.
+    # Older name of WEBCAM.
     "DATA_SOURCE": 0,
-    # Width of the window, pixels; 0 as the source.
+    # Width of the window, pixels; 0 for that of the source.
     "DISPLAY_WIDTH": 0,
-    # Height of the window, pixels; 0 as the source.
+    # Height of the window, pixels; 0 for that of the source.
     "DISPLAY_HEIGHT": 0,
-    # Frames per second of the file to write; -1 as the source.
+    # Frames per second of the output file; -1 for those of the source.
     "OUTPUT_FPS": -1,
-    # File to write; "" for a window.
+    # Output file; "" for a window.
     "OUTPUT_FILE": "",
     # Frames that two neighboring clips share.
     "BUFFER_SIZE": 0,
-    # Clips left out between two.
+    # Clips skipped between two.
     "NUM_CLIPS_SKIP": 0,
-    # Processes that draw.
+    # Number of drawing processes.
     "NUM_VIS_INSTANCES": 2,
     # Read and draw in threads.
     "THREAD_ENABLE": False,
-    # Order of the source's colors: BGR or RGB.
+    # Channel order of the source: BGR or RGB.
     "INPUT_FORMAT": "BGR",
     # Frames per second of the source.
     "FPS": 30,
-    # How many times slower to show it.
+    # Slow-motion factor.
     "SLOWMO": 1,
     # Second of the video at which stored boxes begin.
     "STARTING_SECOND": 900,
     # Frames drawn of a clip.
     "CLIP_VIS_SIZE": 10,
-    # Show the best classes (top-k) or those over a threshold (thres).
+    # Classes shown: the best (top-k), or those over a threshold (thres).
     "VIS_MODE": "thres",
-    # Threshold of the common classes, 0 to 1.
+    # Threshold of common classes, 0 to 1.
     "COMMON_CLASS_THRES": 0.7,
-    # Threshold of the other classes, 0 to 1.
+    # Threshold of other classes, 0 to 1.
     "UNCOMMON_CLASS_THRES": 0.3,
-    # The common classes.
+    # Common classes.
     "COMMON_CLASS_NAMES": [
         "watch (a person)",
         "talk to (e.g., self, a person, a group)",
@@ -319,11 +335,11 @@ DEMO = {
         "lie/sleep",
         "bend/bow (at the waist)",
     ],
-    # Detector of people: its config.
+    # Person detector: its config.
     "DETECTRON2_CFG": "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml",
-    # Detector of people: its weights.
+    # Person detector: its weights.
     "DETECTRON2_WEIGHTS": "detectron2://COCO-Detection/faster_rcnn_R_50_FPN_3x/137849458/model_final_280758.pkl",
-    # Detector of people: least confidence, 0 to 1.
+    # Person detector: least confidence, 0 to 1.
     "DETECTRON2_THRESH": 0.9,
     # Older name of DETECTRON2_CFG.
     "DETECTRON2_OBJECT_DETECTION_MODEL_CFG": "",
@@ -331,11 +347,12 @@ DEMO = {
     "DETECTRON2_OBJECT_DETECTION_MODEL_WEIGHTS": "",
     # File of stored boxes, in place of a detector; "" for none.
     "PREDS_BOXES": "",
-    # File of true boxes to draw beside them; "" for none.
+    # File of ground-truth boxes to draw beside them; "" for none.
     "GT_BOXES": "",
 }
 
+# Pictures of masked autoencoding.
 VIS_MASK = {
-    # Draw what a model that fills in masks has filled in.
+    # Draw the reconstructed patches.
     "ENABLE": False,
 }

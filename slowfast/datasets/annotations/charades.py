@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.datasets.annotations.line_errors import line_of, record
+from slowfast.utils.line_errors import line_of, record
 
 _COLUMNS = ("id", "actions", "length")
 _ACTION = re.compile(r"c([0-9]{1,6}) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?)")

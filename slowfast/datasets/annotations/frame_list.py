@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slowfast.datasets.annotations.line_errors import record
+from slowfast.utils.line_errors import record
 
 COLUMNS = ["original_vido_id", "video_id", "frame_id", "path", "labels"]
 _MOST_DIGITS = 18  # a number of more is part of a name

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from slowfast.datasets.annotations.line_errors import record
+from slowfast.utils.line_errors import record
 from slowfast.utils.rng import SPLITS
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".wmv"}

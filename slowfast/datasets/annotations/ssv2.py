@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from slowfast.datasets.annotations.line_errors import record
+from slowfast.utils.line_errors import record
 
 _BETWEEN = re.compile(r"[\s,]*")
 

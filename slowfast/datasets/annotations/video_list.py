@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from slowfast.datasets.annotations.line_errors import record
+from slowfast.utils.line_errors import record
 
 
 def read_video_list(

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from slowfast.datasets.annotations.ava import BoxTable, read_boxes, read_excluded
-from slowfast.datasets.annotations.line_errors import LineErrors
 from slowfast.datasets.ava.key_frames import KeyFrameFilter
+from slowfast.evaluation.ava_files import BoxTable, read_boxes, read_excluded
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.label_map import read_label_map
+from slowfast.utils.line_errors import LineErrors
 
 logger = get_logger(__name__)
 

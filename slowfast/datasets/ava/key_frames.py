@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slowfast.datasets.annotations.ava import NO_LABEL, BoxTable
-from slowfast.datasets.annotations.line_errors import record
+from slowfast.evaluation.ava_files import NO_LABEL, BoxTable
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.line_errors import record
 
 logger = get_logger(__name__)
 

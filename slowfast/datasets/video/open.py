@@ -27,8 +27,10 @@ class _Backend:
         self.module, self.name = module, name
 
     def load(self) -> Callable[[str, int], VideoReader]:
-        """The class; ImportError with what is missing."""
-        return getattr(importlib.import_module(self.module), self.name)
+        """Return the class; raise ImportError with what is missing."""
+        reader = getattr(importlib.import_module(self.module), self.name)
+        reader.require()
+        return reader
 
     def __call__(self, path: str, threads: int) -> VideoReader:
         return self.load()(path, threads)

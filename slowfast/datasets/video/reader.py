@@ -27,6 +27,15 @@ class VideoReader(abc.ABC):
 
     path: str
 
+    @classmethod
+    def require(cls) -> None:
+        """Check that what the reader needs is installed; a reader of an extra has its own.
+
+        Raises:
+            ImportError: something is missing; the message says what, and what to do.
+        """
+        return
+
     @property
     @abc.abstractmethod
     def num_frames(self) -> int:

@@ -8,6 +8,8 @@ turn; more than 8 bits, and odd heights, which versions of FFmpeg convert in oth
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from slowfast.datasets.video.pyav import MissingFrames, PyAVReader, display_matrix
@@ -16,19 +18,28 @@ from slowfast.utils.lru_cache import LRUCache
 # Of which the system must have one version, 4 to 8.
 LIBRARIES = "libavcodec, libavdevice, libavfilter, libavformat, libavutil, libswresample and libswscale"
 
-try:
-    from torchcodec.decoders import VideoDecoder
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "DATA.DECODING_BACKEND torchcodec needs the package torchcodec (pip install torchcodec, or this program's "
-        f"extra of that name) and the shared libraries of FFmpeg ({LIBRARIES}) of the system"
-    ) from error
-except (RuntimeError, OSError) as error:
-    raise ImportError(
-        f"torchcodec is installed but cannot be loaded. It needs the shared libraries of FFmpeg 4 to 8 ({LIBRARIES}); "
-        "on Debian and Ubuntu: apt install ffmpeg. It must also fit PyTorch: torchcodec 0.N goes with PyTorch 2.N. "
-        f"Where neither can be had, DATA.DECODING_BACKEND pyav reads the same files.\n{error}"
-    ) from error
+
+@functools.lru_cache(maxsize=1)
+def _decoder_class() -> type:
+    """Import torchcodec's `VideoDecoder`: here rather than at the top, so that this module loads without the extra.
+
+    Raises:
+        ImportError: the package, or a library that it needs, is missing; the message says what to do.
+    """
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "DATA.DECODING_BACKEND torchcodec needs the package torchcodec (pip install torchcodec, or this program's "
+            f"extra of that name) and the shared libraries of FFmpeg ({LIBRARIES}) of the system"
+        ) from error
+    except (ImportError, RuntimeError, OSError) as error:
+        raise ImportError(
+            f"torchcodec is installed but cannot be loaded. It needs the shared libraries of FFmpeg 4 to 8 ({LIBRARIES}"
+            "); on Debian and Ubuntu: apt install ffmpeg. It must also fit PyTorch: torchcodec 0.N goes with PyTorch "
+            f"2.N. Where neither can be had, DATA.DECODING_BACKEND pyav reads the same files.\n{error}"
+        ) from error
+    return VideoDecoder
 
 
 # Version of a file -> whether TorchCodec gives the frames that PyAV gives.
@@ -38,11 +49,16 @@ _alike: LRUCache[bool] = LRUCache(4096)
 class TorchCodecReader(PyAVReader):
     """See `VideoReader`. `frames_decoded` counts frames of PyAV alone."""
 
+    @classmethod
+    def require(cls) -> None:
+        """See `VideoReader`."""
+        _decoder_class()
+
     def _by_stamp(self, wanted: list[int], skip: bool) -> dict[int, np.ndarray]:
         if not self._decodes_alike():
             return super()._by_stamp(wanted, skip)
         # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
-        decoder = VideoDecoder(
+        decoder = _decoder_class()(
             f"file:{self.path}",
             stream_index=self._stream.index,
             dimension_order="NHWC",

@@ -1,0 +1,91 @@
+"""Tables of NumPy columns as Parquet files (package pyarrow, the extra `features`).
+
+A column is (N,) or (N, ...). Parquet holds rows of more dimensions flat, so a reader needs their shapes (the trailing
+dimensions), which the caller keeps in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+Columns = Mapping[str, np.ndarray]
+
+
+def require_parquet() -> None:
+    """Raise ValueError if pyarrow is not installed."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            "Parquet files need pyarrow, which is not installed: pip install pyarrow (the extra `features`), or write "
+            "npz files"
+        ) from error
+
+
+def arrow_table(columns: Columns) -> Any:
+    """Build a pyarrow table; columns of more than one dimension become lists of a fixed size."""
+    import pyarrow
+
+    arrays = {}
+    for name, column in columns.items():
+        if column.dtype.kind == "U":
+            # File names may hold bytes that are not text, which Parquet refuses.
+            texts = [text.encode(errors="backslashreplace").decode() for text in column.tolist()]
+            arrays[name] = pyarrow.array(texts, pyarrow.string())
+        elif column.ndim == 1:
+            arrays[name] = pyarrow.array(column)
+        else:
+            flat = pyarrow.array(np.ascontiguousarray(column).reshape(-1))
+            arrays[name] = pyarrow.FixedSizeListArray.from_arrays(flat, int(np.prod(column.shape[1:])))
+    return pyarrow.table(arrays)
+
+
+def write_parquet(stream: BinaryIO, tables: Iterable[Columns], metadata: Mapping[str, str]) -> None:
+    """Write tables with the same columns one after the other, each as a row group, and metadata of the file."""
+    import pyarrow.parquet
+
+    writer = None
+    for columns in tables:
+        table = arrow_table(columns).replace_schema_metadata(dict(metadata))
+        writer = writer or pyarrow.parquet.ParquetWriter(stream, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+def read_parquet(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
+    """Read a pyarrow table and the metadata of the file.
+
+    Raises:
+        ValueError: pyarrow is not installed, or the file is damaged.
+    """
+    require_parquet()
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    return table, _texts(table.schema.metadata)
+
+
+def read_parquet_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """Read the metadata of a file without its rows; raise ValueError if pyarrow is not installed."""
+    require_parquet()
+    import pyarrow.parquet
+
+    return _texts(pyarrow.parquet.read_schema(path).metadata)
+
+
+def numpy_column(column: Any, shape: Iterable[int] = ()) -> np.ndarray:
+    """Convert a pyarrow column to NumPy: text or (N, *shape), writable."""
+    shape = tuple(shape)
+    flat = column.combine_chunks().flatten() if shape else column
+    # Copied: PyTorch warns about read-only arrays, as Arrow's are.
+    values = np.array(flat.to_numpy())
+    return values.astype(str) if values.dtype == object else values.reshape(len(column), *shape)
+
+
+def _texts(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (metadata or {}).items()}

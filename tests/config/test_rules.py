@@ -1,0 +1,139 @@
+"""Rules between keys: each mistake is refused with its numbers, each neighbor of it is accepted."""
+
+import logging
+
+import pytest
+import torch
+
+from slowfast.config import load_config, num_pathways
+from slowfast.engine.optim import build_optimizer
+from slowfast.engine.optim_step import autocast_dtype
+from slowfast.models import build_model
+
+SLOW = ["MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow"]
+STEPS = ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.MAX_EPOCH", 20]
+
+REFUSED = [
+    (["MODEL.NUM_CLASSES", 0], r"MODEL\.NUM_CLASSES is 0, but it must be at least 1"),
+    (["MODEL.ARCH", "slowfat"], r"MODEL\.ARCH is 'slowfat'.*nearest is slowfast"),
+    (["MODEL.FINAL_POOL", ["avg"]], r"MODEL\.FINAL_POOL is \['avg'\]"),
+    (["MODEL.DROPOUT_RATE", 1.5], r"MODEL\.DROPOUT_RATE is 1\.5.*0 to 1"),
+    (["RESNET.WIDTH_PER_GROUP", 4], r"WIDTH_PER_GROUP 4 over SLOWFAST\.BETA_INV 8 leaves the fast pathway no channel"),
+    (["RESNET.DEPTH", 34], r"RESNET\.DEPTH is 34; it can be 18, 50, 101"),
+    ([*SLOW, "RESNET.SPATIAL_STRIDES", [[1], [2], [2]]], r"SPATIAL_STRIDES .*needs 4 lists.* of 1 entry"),
+    ([*SLOW, "NONLOCAL.GROUP", [[1, 1]] * 4], r"NONLOCAL\.GROUP .*1 entry, one for each pathway .* ResNet"),
+    (["NONLOCAL.LOCATION", [[[], [], []]] * 4], r"NONLOCAL\.LOCATION .*2 entries"),
+    (
+        ["RESNET.NUM_BLOCK_TEMP_KERNEL", [3, 4, 7, 3]],
+        r"TEMP_KERNEL .*7 in stage 4.*DEPTH 50 .* 6 is the most",
+    ),
+    (["DATA.NUM_FRAMES", 30], r"NUM_FRAMES 30 .*ALPHA 8.*Let it be 24 or 32"),
+    (["DATA.NUM_FRAMES", 4], r"Let it be 8,"),
+    (["SLOWFAST.SLOW_INDICES", [0, 4]], r"SLOW_INDICES is \[0, 4\]; it needs 1 frames"),
+    (["SLOWFAST.SLOW_INDICES", [8]], r"from 0 to 7"),
+    (["DATA.INPUT_CHANNEL_NUM", 3], r"INPUT_CHANNEL_NUM is \[3\].*2 pathways.*Write \[3, 3\]"),
+    ([*SLOW, "DATA.INPUT_CHANNEL_NUM", "[3, 3]"], r"INPUT_CHANNEL_NUM is \[3, 3\].*1 pathway\. Write \[3\]"),
+    (["DATA.STD", [0.2, 0.2]], r"DATA\.STD \[0\.2, 0\.2\] need one number"),
+    (["DATA.STD", [0.2, 0.0, 0.2]], r"STD over 0"),
+    (["DATA.MEAN", [0.4, 0.4], "DATA.STD", [0.2, 0.2]], r"one number for each of the 3 channels"),
+    (["DATA.TRAIN_CROP_SIZE", 0], r"TRAIN_CROP_SIZE is 0"),
+    (["DATA.TRAIN_CROP_SIZE", 257], r"TRAIN_CROP_SIZE 257 does not fit.*\[256, 320\].*at least 257"),
+    (["DATA.TRAIN_JITTER_SCALES", [320, 256]], r"TRAIN_JITTER_SCALES is \[320, 256\]"),
+    (["DATA.TRAIN_JITTER_SCALES_RELATIVE", [0.5]], r"TRAIN_JITTER_SCALES_RELATIVE is \[0\.5\]"),
+    (["DATA.PATH_LABEL_SEPARATOR", ""], r"PATH_LABEL_SEPARATOR is empty"),
+    (["DATA.ENSEMBLE_METHOD", "mean"], r"ENSEMBLE_METHOD is 'mean'; it can be sum, max"),
+    (["DATA.MAX_UNREADABLE_FRACTION", -0.1], r"MAX_UNREADABLE_FRACTION is -0\.1"),
+    (["TEST.NUM_ENSEMBLE_VIEWS", 0], r"NUM_ENSEMBLE_VIEWS is 0"),
+    (["TEST.NUM_SPATIAL_CROPS", 4], r"NUM_SPATIAL_CROPS is 4"),
+    (["TEST.NUM_TEMPORAL_CLIPS", [1, 0]], r"NUM_TEMPORAL_CLIPS is \[1, 0\]"),
+    (["TRAIN.ACCUM_STEPS", 0], r"ACCUM_STEPS is 0"),
+    (["TRAIN.CHECKPOINT_TYPE", "torch"], r"CHECKPOINT_TYPE is 'torch'.*nearest is pytorch"),
+    (["SOLVER.BASE_LR", -1], r"BASE_LR is -1\.0"),
+    (["SOLVER.BETAS", [0.9]], r"BETAS is \[0\.9\]"),
+    (["SOLVER.MOMENTUM", 0], r"NESTEROV needs a MOMENTUM over 0"),
+    (["SOLVER.CLIP_GRAD_VAL", 0], r"must be over 0"),
+    (["SOLVER.CLIP_GRAD_VAL", 1, "SOLVER.CLIP_GRAD_L2NORM", 1], r"not both"),
+    ([*STEPS], r"SOLVER\.STEPS is \[\].*0 first, then rising"),
+    ([*STEPS, "SOLVER.STEPS", [1, 2], "SOLVER.LRS", [1, 0.1]], r"STEPS is \[1\.0, 2\.0\].*0 first"),
+    ([*STEPS, "SOLVER.STEPS", [0, 5, 5], "SOLVER.LRS", [1, 1, 1]], r"then rising"),
+    (
+        [*STEPS, "SOLVER.STEPS", [0, 5, 9], "SOLVER.LRS", [1, 0.1]],
+        r"LRS has 2 entries .* but 3 SOLVER\.STEPS",
+    ),
+    ([*STEPS, "SOLVER.STEPS", [0, 5], "SOLVER.LRS", [1, -1]], r"no rate can be under 0"),
+    (["NUM_GPUS", 3], r"TRAIN\.BATCH_SIZE 64 .*NUM_GPUS 3\. Set it to 63 or 66"),
+    (["NUM_GPUS", 3, "TRAIN.ENABLE", False], r"TEST\.BATCH_SIZE 8 .*Set it to 6 or 9"),
+    (["NUM_GPUS", -1], r"NUM_GPUS is -1"),
+    (["SHARD_ID", 1], r"SHARD_ID 1 is not under NUM_SHARDS 1"),
+    (["OUTPUT_DIR", ""], r"OUTPUT_DIR is empty"),
+]
+
+ACCEPTED = [
+    ["MODEL.NUM_CLASSES", 1],
+    ["RESNET.DEPTH", 18],
+    [*SLOW, "NONLOCAL.LOCATION", [[[]], [[3]], [[1, 3, 5]], [[]]]],
+    [*SLOW, "DATA.NUM_FRAMES", 13],
+    ["NONLOCAL.LOCATION", [[[], []], [[1], []], [[], []], [[], []]]],
+    ["RESNET.DEPTH", 101, "RESNET.NUM_BLOCK_TEMP_KERNEL", [[3, 3], [4, 4], [6, 23], [3, 3]]],
+    ["MODEL.MODEL_NAME", "X3D", "RESNET.TRANS_FUNC", "x3d_transform", "RESNET.DEPTH", 34],
+    ["DATA.NUM_FRAMES", 32, "SLOWFAST.SLOW_INDICES", [0, 9, 20, 31]],
+    ["DATA.TRAIN_CROP_SIZE", 256],
+    ["DATA.TRAIN_CROP_SIZE", 300, "TRAIN.ENABLE", False],
+    ["DATA.TRAIN_JITTER_SCALES_RELATIVE", [0.08, 1.0]],
+    [*STEPS, "SOLVER.STEPS", [0, 5], "SOLVER.LRS", [1, 0.1, 0.01]],
+    [*STEPS, "SOLVER.STEPS", [0, 5, 20], "SOLVER.LRS", [1, 0.1]],
+    ["SOLVER.CLIP_GRAD_L2NORM", 1],
+    ["SOLVER.OPTIMIZING_METHOD", "adamw", "SOLVER.MOMENTUM", 0],
+    ["NUM_GPUS", 0, "TRAIN.BATCH_SIZE", 5],
+    ["NUM_GPUS", 4096, "TRAIN.BATCH_SIZE", 4096, "TEST.BATCH_SIZE", 4096],
+    ["NUM_SHARDS", 2, "SHARD_ID", 1],
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), REFUSED, ids=[m for _, m in REFUSED])
+def test_refused(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(None, overrides)
+
+
+@pytest.mark.parametrize("overrides", ACCEPTED, ids=str)
+def test_accepted(overrides):
+    assert load_config(None, overrides).is_frozen()
+
+
+def test_fewer_clips_than_gpus_is_only_warned_of(caplog):
+    with caplog.at_level(logging.WARNING):
+        load_config(None, ["NUM_GPUS", 8, "TEST.BATCH_SIZE", 1])
+    assert "TEST.BATCH_SIZE 1 is less than NUM_GPUS 8" in caplog.text
+
+
+def test_number_of_pathways():
+    assert num_pathways(load_config(None)) == 2
+    assert num_pathways(load_config(None, SLOW)) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["MODEL.HEAD_ACT", "sofmax"], r"MODEL\.HEAD_ACT is 'sofmax'.*softmax"),
+        (["MODEL.FINAL_POOL", ["avg", "min"]], r"MODEL\.FINAL_POOL has 'min'"),
+        (["BN.NORM_TYPE", "groupnorm"], r"BN\.NORM_TYPE is 'groupnorm'.*batchnorm"),
+        (["NONLOCAL.LOCATION", [[[]], [[4]], [[]], [[]]]], r"NONLOCAL\.LOCATION .*\[4\] of a stage with 4 blocks"),
+        (
+            ["NONLOCAL.LOCATION", [[[]], [[1]], [[]], [[]]], "NONLOCAL.INSTANTIATION", "gauss"],
+            r"NONLOCAL\.INSTANTIATION is 'gauss'.*softmax",
+        ),
+    ],
+)
+def test_a_model_checks_its_own_arguments(overrides, message):
+    cfg = load_config(None, [*SLOW, "NUM_GPUS", 0, *overrides])
+    with torch.device("meta"), pytest.raises(ValueError, match=message):
+        build_model(cfg)
+
+
+def test_the_optimizer_is_checked_where_it_is_built(tiny_cfg):
+    cfg = tiny_cfg("SOLVER.OPTIMIZING_METHOD", "adamv")
+    with pytest.raises(ValueError, match="OPTIMIZING_METHOD .*adamv.*adamw"):
+        build_optimizer(build_model(cfg), cfg)
+    with pytest.raises(ValueError, match="MIXED_PRECISION_DTYPE 'fp8'.*bf16"):
+        autocast_dtype(tiny_cfg("TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", "fp8"))
