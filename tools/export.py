@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from slowfast.apps.export.export import export
-from slowfast.engine.checkpoint_config import settings_of
+from slowfast.engine.checkpoint_config import load_run_config
 from slowfast.runtime.logging import setup_logging
 from slowfast.utils.errors import exit_status
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     given = ["TEST.CHECKPOINT_FILE_PATH", args.checkpoint] if args.checkpoint else []
     overrides = [*given, *args.overrides]
     setup_logging()
-    cfg = settings_of(args.cfg, overrides)
+    cfg = load_run_config(args.cfg, overrides)
     about = export(cfg, args.output, args.formats, args.batch, args.opset)
     print("\n".join(f"{args.output}/{name}" for graph in about["graphs"] for name in graph["files"]))
 

@@ -16,7 +16,7 @@ import sys
 from slowfast.apps.features.extract import KINDS, FeatureOptions, extract
 from slowfast.config import activate_projects
 from slowfast.datasets.loading.unreadable import UnreadableError
-from slowfast.engine.checkpoint_config import settings_of
+from slowfast.engine.checkpoint_config import load_run_config
 from slowfast.runtime.elastic import LostContactError, ProcessFailedError, RunStopped
 from slowfast.runtime.launch import launch
 from slowfast.runtime.logging import setup_logging
@@ -72,7 +72,7 @@ def main() -> int:
     args = parse_args()
     try:
         setup_logging()
-        cfg = settings_of(args.cfg, settings(args))
+        cfg = load_run_config(args.cfg, settings(args))
         options = FeatureOptions(
             args.output,
             args.kind,

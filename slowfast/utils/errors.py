@@ -1,9 +1,4 @@
-"""Words of errors.
-
-Names close to a misspelled one, and numbers close to one that does not fit, for error messages.
-
-What all tools answer to a user's mistake and to Ctrl-C.
-"""
+"""Helpers for error messages, and the exit status of tools."""
 
 from __future__ import annotations
 
@@ -13,15 +8,15 @@ from difflib import SequenceMatcher
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its class where it says nothing."""
+    """Return the first line of an error's message, or its class if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
-    """The `count` entries of `known` that look most like `name`, best first.
+    """Return the `count` entries of `known` that are most similar to `name`, best first.
 
-    Case and surrounding underscores do not count. A dotted key whose last part is spelled right but stands in
-    another section (`TRAIN.BASE_LR` for `SOLVER.BASE_LR`) comes before keys that merely look alike.
+    Case and surrounding underscores do not count. A key with the same last part in another section (`TRAIN.BASE_LR` for
+    `SOLVER.BASE_LR`) comes before keys that are merely similar.
     """
     wanted = _plain(name)
     leaf = wanted.rpartition(".")[2]
@@ -35,7 +30,7 @@ def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
 
 
 def nearest_multiples(number: int, divisor: int) -> str:
-    """The multiples of `divisor` over 0 on either side of `number`, which is none: "16 or 20"."""
+    """Return the positive multiples of `divisor` next to `number`, in words: "16 or 20"."""
     below = number - number % divisor
     return " or ".join(str(multiple) for multiple in (below, below + divisor) if multiple)
 
@@ -45,19 +40,19 @@ def _plain(name: str) -> str:
 
 
 def exit_status(work: Callable[[], int | None], debug: bool | None = None, resumes: str = "") -> int:
-    """The exit status of a tool that does `work`: what that returns (None: 0), 2 for a user's mistake, 130 for Ctrl-C.
+    """Run a tool's `work`; return its exit status: 0 or what it returns, 2 for a user's mistake, 130 for Ctrl-C.
 
     Args:
-        work: its ValueError and OSError are a user's mistakes, and are said in one line.
-        debug: `--debug`, which lets them through; None for a tool without it.
-        resumes: what the same command does after Ctrl-C, in words; "" for nothing, and Ctrl-C passes through.
+        work: its ValueError and OSError are a user's mistakes, printed as one line.
+        debug: raise them instead (`--debug`); None for a tool without that option.
+        resumes: what the same command does after Ctrl-C, in words; "" to raise KeyboardInterrupt.
     """
     try:
         return work() or 0
     except (ValueError, OSError) as error:
         if debug:
             raise
-        print(f"error: {error}{'' if debug is None else ' (--debug shows where)'}", file=sys.stderr)
+        print(f"error: {error}{'' if debug is None else ' (--debug shows the traceback)'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if not resumes:

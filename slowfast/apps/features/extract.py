@@ -24,8 +24,8 @@ from slowfast.config.merge import get_key, leaf_keys
 from slowfast.datasets.annotations.video_list import read_paths
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
-from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, WholeVideos
-from slowfast.datasets.clips.temporal_sampling import WindowTimes
+from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, StreamingDataset
+from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.datasets.video.open import video_opener
 from slowfast.engine.model_setup import ModelSetup, setup_model
@@ -262,10 +262,10 @@ class Extraction:
         )
         # A step needs the memory of the one before.
         at_once = 1 if steps else max(1, self.cfg.TEST.BATCH_SIZE // get_local_world_size() // crops)
-        clips = ClipMaker(self.settings, open_video, WindowTimes())
+        clips = ClipMaker(self.settings, open_video, SpanSampling())
         workers = min(self.cfg.DATA_LOADER.NUM_WORKERS, len(numbers))
         loader = DataLoader(
-            WholeVideos(paths, numbers, open_video, windows, clips, at_once),
+            StreamingDataset(paths, numbers, open_video, windows, clips, at_once),
             batch_size=None,
             num_workers=workers,
             prefetch_factor=self.cfg.DATA_LOADER.PREFETCH_FACTOR if workers else None,
