@@ -1,4 +1,4 @@
-"""The recipe of random operations that AUG.AA_TYPE holds."""
+"""Parse AUG.AA_TYPE: a RandAugment recipe in timm's form."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import re
 from dataclasses import dataclass
 
 GREATEST_MAGNITUDE = 10
-_FORM = "rand-mMAGNITUDE-nNUMBER-mstdSPREAD-incORDER-wWEIGHTS, as rand-m7-n4-mstd0.5-inc1; all parts but rand may lack"
+_FORM = "rand-mMAGNITUDE-nNUMBER-mstdSTD-incORDER-wWEIGHTS, such as rand-m7-n4-mstd0.5-inc1; only rand is required"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How random operations are drawn for a clip, in the form that timm has given to RandAugment.
+    """RandAugment recipe, as timm writes it.
 
     Attributes:
-        magnitude: of an operation, 0 to 10, on average.
+        magnitude: mean magnitude of an operation, 0 to 10.
         spread: standard deviation of the magnitude.
-        number: of operations drawn; each of them is applied in half of the cases.
-        increasing: a greater magnitude changes more in every operation, rather than in most.
-        weighted: mild operations are drawn more often, and none twice.
+        number: number of operations drawn; each is applied with probability 0.5.
+        increasing: use the operations whose effect increases with the magnitude.
+        weighted: draw by weights that favor mild operations, without replacement.
 
     Source: Cubuk et al., RandAugment: Practical automated data augmentation with a reduced search space.
     """
@@ -31,10 +31,10 @@ class Recipe:
 
 
 def parse_recipe(text: str) -> Recipe:
-    """The recipe that a value of AUG.AA_TYPE stands for.
+    """Parse a value of AUG.AA_TYPE.
 
     Raises:
-        ValueError: it is none; names the part that is wrong.
+        ValueError: not of this form; names the wrong part.
     """
     kind, *parts = text.split("-")
     if kind != "rand":
@@ -44,7 +44,7 @@ def parse_recipe(text: str) -> Recipe:
         found = re.fullmatch(r"(mstd|inc|m|n|w)(\d+(?:\.\d+)?)", part)
         whole = found and (found[1] == "mstd" or float(found[2]).is_integer())
         if not whole or found[1] in values:
-            raise ValueError(f"AUG.AA_TYPE {text!r} has a part {part!r} that is none, or comes twice; it is {_FORM}")
+            raise ValueError(f"AUG.AA_TYPE {text!r} has an unknown or repeated part {part!r}; it is {_FORM}")
         values[found[1]] = float(found[2])
     _check_ranges(text, values)
     return Recipe(

@@ -20,7 +20,7 @@ from slowfast.datasets.annotations.charades import AnnotatedVideo, read_annotati
 from slowfast.datasets.annotations.frame_list import FrameList, read_frame_list
 from slowfast.datasets.base import check_split
 from slowfast.datasets.clips.clip_maker import Clip
-from slowfast.datasets.clips.temporal_sampling import FrameTimes
+from slowfast.datasets.clips.temporal_sampling import StrideSampling
 from slowfast.datasets.loading.batch import Sample
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video.reader import VideoReader
@@ -67,7 +67,7 @@ class Charades(VideoDataset):
             for video, length in enumerate(source.lengths)
         ]
         labels = torch.stack(labels).float()
-        times = FrameTimes(FRAMES_A_SECOND)
+        times = StrideSampling(FRAMES_A_SECOND)
         super().__init__(cfg, split, source.paths, labels, source.open_video, times, source=source.name)
 
     def sample_of(self, video: int, view: int, clip: Clip) -> Sample:

@@ -9,7 +9,7 @@ from typing import Any
 from slowfast.datasets.annotations.frame_list import read_frame_list
 from slowfast.datasets.annotations.ssv2 import LabeledVideo, read_labels, read_videos
 from slowfast.datasets.base import check_split
-from slowfast.datasets.clips.temporal_sampling import SegmentTimes
+from slowfast.datasets.clips.temporal_sampling import SegmentSampling
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video_dataset import VideoDataset, list_path
 from slowfast.runtime.logging import get_logger
@@ -56,7 +56,7 @@ class SSv2(VideoDataset):
             paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])
             open_video = VideoOpener.from_config(cfg, FRAMES_A_SECOND)
         labels = [video.label for video in videos]
-        super().__init__(cfg, split, paths, labels, open_video, SegmentTimes(), source=annotations)
+        super().__init__(cfg, split, paths, labels, open_video, SegmentSampling(), source=annotations)
         if self.clips.settings.temporal_views > 1:
             logger.warning(
                 "TEST.NUM_ENSEMBLE_VIEWS is %d, but all temporal views of a video are the same frames here: set it to "

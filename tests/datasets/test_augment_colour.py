@@ -20,7 +20,7 @@ def generator(seed=0):
 
 def colored(noise, frames, seed):
     """What the noise makes of the frames: (3, T, H, W), 0 to 1 without noise."""
-    colors = transforms.after(noise.draw(frames, generator(seed)), PLAIN)
+    colors = transforms.compose(noise.sample(frames, generator(seed)), PLAIN)
     return transforms.to_clip(frames, colors).numpy().astype(np.float64)
 
 
@@ -48,7 +48,7 @@ def test_jitter(seed, frames):
 
 
 def test_lighting_moves_a_clip_along_the_main_directions(frames):
-    noise = ColorJitter(spread=0.1, values=VALUES, directions=DIRECTIONS)
+    noise = ColorJitter(lighting_std=0.1, eigvals=VALUES, eigvecs=DIRECTIONS)
     plain = frames.transpose(3, 0, 1, 2) / 255
     moves = []
     for seed in range(3000):
@@ -75,5 +75,5 @@ def test_gray(frames):
 
 def test_nothing_by_default(frames):
     g = generator()
-    assert np.array_equal(ColorJitter().draw(frames, g), np.eye(3, 4))
+    assert np.array_equal(ColorJitter().sample(frames, g), np.eye(3, 4))
     assert torch.equal(g.get_state(), generator().get_state())

@@ -159,11 +159,12 @@ def test_testing_on_predicted_boxes(ava):
     assert data.class_ids == [1, 2, 5]
     assert data.info.class_names[4] == "run"
     assert data.excluded == [("tall", 903)]
-    videos, seconds, boxes, classes = data.ground_truth
+    truth = data.ground_truth
+    videos = [truth.key_frames[number][0] for number in truth.key_frame]
     assert videos == ["tall"] * 4 + ["wide"] * 2
-    assert seconds.tolist() == [902, 902, 902, 904, 904, 906]
-    assert classes.tolist() == [1, 3, 2, 2, 5, 1]
-    assert boxes[0].tolist() == [0.1, 0.2, 0.5, 0.7]
+    assert [truth.key_frames[number][1] for number in truth.key_frame] == [902, 902, 902, 904, 904, 906]
+    assert truth.classes.tolist() == [1, 3, 2, 2, 5, 1]
+    assert truth.boxes[0].tolist() == [0.1, 0.2, 0.5, 0.7]
     # Whole frames with a short side of 24 pixels; the last frame is repeated at the end.
     tall, wide = data[2], data[3]
     assert tall.inputs[0].shape == (3, 4, 43, 24)
@@ -182,11 +183,11 @@ def test_a_forced_flip_mirrors_frames_and_boxes(ava):
 def test_validation_takes_every_fourth_second(ava):
     data = ava("val")
     assert data.key_frames == [("wide", 904)]
-    assert data.ground_truth.seconds.tolist() == [904, 904]
+    assert [data.ground_truth.key_frames[number][1] for number in data.ground_truth.key_frame] == [904, 904]
     assert data[0].inputs[0].shape == (3, 4, 24, 24)
     full = ava("val", AVA__FULL_TEST_ON_VAL=True)
     assert len(full.key_frames) == 4
-    assert len(full.ground_truth.seconds) == 6
+    assert len(full.ground_truth) == 6
 
 
 def test_no_batch_holds_two_sizes(ava):

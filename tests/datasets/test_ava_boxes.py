@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slowfast.datasets.annotations.ava_boxes import NO_LABEL, read_boxes, read_moments
 from slowfast.datasets.ava.key_frames import KeyFrameBoxes
+from slowfast.evaluation.ava_files import NO_LABEL, read_boxes, read_excluded
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_wrong_lines(written, line, message):
     with pytest.raises(ValueError, match=re.escape(f"{path}, line 2: {line!r}") + f".*{re.escape(message)}"):
         read_boxes(path, 80)
     wrong = []
-    assert read_boxes(path, 80, wrong=wrong).seconds.tolist() == [902, 904]
+    assert read_boxes(path, 80, errors=wrong).seconds.tolist() == [902, 904]
     assert len(wrong) == 1
     assert message in wrong[0]
 
@@ -111,13 +111,13 @@ def test_wrong_predicted_lines(written, line, message):
 
 
 def test_moments(written):
-    assert read_moments(written("a,0902\n\nb-,1798\n")) == [("a", 902), ("b-", 1798)]
-    assert read_moments(written("")) == []
+    assert read_excluded(written("a,0902\n\nb-,1798\n")) == [("a", 902), ("b-", 1798)]
+    assert read_excluded(written("")) == []
     for line in ("a", "a,902,1", "a,nine", ",902"):
         with pytest.raises(ValueError, match=f"line 2: {line!r}"):
-            read_moments(written(f"a,902\n{line}\n"))
+            read_excluded(written(f"a,902\n{line}\n"))
     with pytest.raises(FileNotFoundError, match="no_such"):
-        read_moments("no_such.csv")
+        read_excluded("no_such.csv")
 
 
 def slow_merge(paths, videos, least):

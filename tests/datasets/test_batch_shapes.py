@@ -11,7 +11,7 @@ from slowfast.datasets import build_dataset, build_loader
 from slowfast.datasets.build import train_sampler
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
-from slowfast.datasets.clips.temporal_sampling import WindowTimes, slow_indices
+from slowfast.datasets.clips.temporal_sampling import SpanSampling, slow_indices
 from slowfast.datasets.loading.batch_shapes import BatchShapes, ClipShape, short_cycle
 from slowfast.datasets.loading.sampler import EpochBatchSampler, SampleKey
 from slowfast.datasets.video.open import VideoReader
@@ -168,7 +168,7 @@ def stage_settings(tiny_cfg, **changes):
 def test_sampling_rate_is_drawn_for_each_clip(tiny_cfg):
     reader = Blank()
     maker = ClipMaker(
-        stage_settings(tiny_cfg, MULTIGRID__LONG_CYCLE_SAMPLING_RATE=5), lambda path: reader, WindowTimes()
+        stage_settings(tiny_cfg, MULTIGRID__LONG_CYCLE_SAMPLING_RATE=5), lambda path: reader, SpanSampling()
     )
     generator = torch.Generator().manual_seed(0)
     for _ in range(400):

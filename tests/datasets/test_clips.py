@@ -11,7 +11,7 @@ from slowfast.datasets import Sample, build_dataset, collate
 from slowfast.datasets.clips import test_views as clip_views
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
-from slowfast.datasets.clips.temporal_sampling import WindowTimes
+from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.transforms.augmentation import RandomErasing
 from slowfast.datasets.transforms.crops import size_by_short_side, uniform_crop
 from slowfast.datasets.video.open import VideoReader
@@ -38,7 +38,7 @@ def maker(tiny_cfg):
     def make(split, *overrides):
         reader = Reader()
         settings = ClipSettings.from_config(tiny_cfg("DATA.SAMPLING_RATE", 8, *overrides), split)
-        return ClipMaker(settings, lambda path: reader, WindowTimes()), reader
+        return ClipMaker(settings, lambda path: reader, SpanSampling()), reader
 
     return make
 
@@ -89,7 +89,7 @@ def test_views_of_a_video_share_its_decoding(maker):
 
 def test_large_videos_are_decoded_a_few_views_at_a_time(maker, monkeypatch):
     """Room for the 8 frames of two views, of 40 x 40 pixels."""
-    monkeypatch.setattr(clip_views, "MOST_BYTES", 8 * 40 * 40 * 3)
+    monkeypatch.setattr(clip_views, "MAX_BYTES", 8 * 40 * 40 * 3)
     clips, reader = maker("test", "TEST.NUM_ENSEMBLE_VIEWS", 5)
     frames = [clips.view_clip("a", view).frames for view in range(5)]
     together = [sorted(set().union(*frames[i : i + 2])) for i in (0, 2, 4)]
@@ -115,10 +115,10 @@ def test_every_view_shows_its_own_frames(spatial, crop, tiny_cfg):
         "DATA.TRAIN_JITTER_SCALES", [40, 48],
     )  # fmt: skip
     settings = ClipSettings.from_config(cfg, "test")
-    shared = ClipMaker(settings, lambda path: Counting(), WindowTimes())
+    shared = ClipMaker(settings, lambda path: Counting(), SpanSampling())
     for view in range(settings.num_views):
         clip = shared.view_clip("a", view)
-        alone = ClipMaker(settings, lambda path: Counting(), WindowTimes()).view_clip("a", view)
+        alone = ClipMaker(settings, lambda path: Counting(), SpanSampling()).view_clip("a", view)
         assert clip.frames == alone.frames
         assert torch.equal(clip.inputs[0], alone.inputs[0])
         frames = Counting().frames(clip.frames)
@@ -135,7 +135,7 @@ STRONG = ["AUG.ENABLE", True, "AUG.NUM_SAMPLE", 3, "DATA.TRAIN_JITTER_SCALES_REL
 def test_clips_of_the_same_frames_are_augmented_apart(tiny_cfg):
     settings = ClipSettings.from_config(tiny_cfg(*STRONG), "train")
     reader = Counting()
-    clips = ClipMaker(settings, lambda path: reader, WindowTimes())
+    clips = ClipMaker(settings, lambda path: reader, SpanSampling())
     made = clips.training_clips("a", torch.Generator().manual_seed(3))
     assert len(reader.asked) == 1 and len(made) == 3
     assert all(clip.frames == reader.asked[0] for clip in made)
@@ -150,7 +150,7 @@ def test_the_first_half_of_the_clips_can_be_spared_erasing(later, tiny_cfg, monk
     monkeypatch.setattr(RandomErasing, "__call__", lambda self, clip, generator: erased.append(clip))
     more = ["AUG.NUM_SAMPLE", 4, "AUG.RE_SPLIT", later]
     settings = ClipSettings.from_config(tiny_cfg(*STRONG, *more), "train")
-    clips = ClipMaker(settings, lambda path: Counting(), WindowTimes())
+    clips = ClipMaker(settings, lambda path: Counting(), SpanSampling())
     made = clips.training_clips("a", torch.Generator().manual_seed(3))
     meant = made[2 if later else 0 :]
     assert all(clip.inputs[0] is one for clip, one in zip(meant, erased, strict=True))
@@ -180,7 +180,7 @@ def test_moving_crops_wander(tiny_cfg):
 
     def frames(*more):
         cfg = tiny_cfg("DATA.TRAIN_JITTER_SCALES_RELATIVE", [0.2, 0.4], *more)
-        clips = ClipMaker(ClipSettings.from_config(cfg, "train"), lambda path: Still(), WindowTimes())
+        clips = ClipMaker(ClipSettings.from_config(cfg, "train"), lambda path: Still(), SpanSampling())
         return clips.training_clips("a", torch.Generator().manual_seed(0))[0].inputs[0]
 
     assert torch.equal(frames(), frames()[:, :1].expand(-1, 4, -1, -1))
@@ -214,7 +214,7 @@ def test_order_of_channels_as_the_published_settings_mean_it(dataset, reverse, f
         "TRAIN.DATASET", dataset, "TEST.DATASET", dataset, "DATA.REVERSE_INPUT_CHANNEL", reverse,
         "DATA.MEAN", [0.0], "DATA.STD", [1.0],
     )  # fmt: skip
-    clips = ClipMaker(ClipSettings.from_config(cfg, split), lambda path: Red(), WindowTimes())
+    clips = ClipMaker(ClipSettings.from_config(cfg, split), lambda path: Red(), SpanSampling())
     if split == "train":
         (clip,) = clips.training_clips("a", torch.Generator().manual_seed(0))
     else:

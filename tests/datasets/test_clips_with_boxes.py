@@ -6,7 +6,7 @@ import torch
 
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
-from slowfast.datasets.clips.temporal_sampling import WindowTimes
+from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.transforms.boxes import has_area
 from slowfast.datasets.video.reader import VideoReader
 
@@ -37,7 +37,7 @@ def maker(tiny_cfg):
             "TEST.DATASET", "ava", "DATA.TEST_CROP_SIZE", 40, "DATA.MEAN", [0.0], "DATA.STD", [1.0],
             "TEST.NUM_SPATIAL_CROPS", 3, *overrides,
         )  # fmt: skip
-        return ClipMaker(ClipSettings.from_config(cfg, split), lambda path: Painted(), WindowTimes())
+        return ClipMaker(ClipSettings.from_config(cfg, split), lambda path: Painted(), SpanSampling())
 
     return make
 
@@ -52,7 +52,7 @@ def test_training_boxes_follow_the_clip(maker):
     clips, flips, lost = maker("train"), 0, 0
     generator = torch.Generator().manual_seed(0)
     for _ in range(100):
-        clip = clips.training_clip_of("a", [3, 5, 7, 9], [BOX, BOX[:1]], generator)
+        clip = clips.training_clip_with_boxes("a", [3, 5, 7, 9], [BOX, BOX[:1]], generator)
         assert clip.inputs[0].shape == (3, 4, 32, 32)
         assert clip.inputs[0][0, :, 0, 0].mul(255).round().tolist() in ([3, 5, 7, 9], [250] * 4)
         assert clip.frames == [3, 5, 7, 9]
@@ -69,7 +69,7 @@ def test_training_boxes_follow_the_clip(maker):
 
 def test_validation_shows_the_center(maker):
     """60x90 to 40x60, of which columns 10 to 49: 10 of them fall away on each side."""
-    clip = maker("val").evaluation_clip_of("a", [0, 1, 2, 3], [BOX])
+    clip = maker("val").evaluation_clip_with_boxes("a", [0, 1, 2, 3], [BOX])
     assert clip.inputs[0].shape == (3, 4, 40, 40)
     expected = [[18 / 1.5 - 10, 18 / 1.5, 45 / 1.5 - 10, 48 / 1.5], [39, 2, 39, 8]]
     assert clip.boxes[0] == pytest.approx(np.array(expected), abs=1e-4)
@@ -79,8 +79,8 @@ def test_validation_shows_the_center(maker):
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_mirrored_evaluation(split, maker):
-    plain = maker(split).evaluation_clip_of("a", [0, 1, 2, 3], [BOX])
-    mirrored = maker(split, "AVA.TEST_FORCE_FLIP", True).evaluation_clip_of("a", [0, 1, 2, 3], [BOX])
+    plain = maker(split).evaluation_clip_with_boxes("a", [0, 1, 2, 3], [BOX])
+    mirrored = maker(split, "AVA.TEST_FORCE_FLIP", True).evaluation_clip_with_boxes("a", [0, 1, 2, 3], [BOX])
     assert torch.equal(mirrored.inputs[0], plain.inputs[0].flip(-1))
     width = plain.inputs[0].shape[-1]
     assert np.allclose(mirrored.boxes[0][:, 0], width - 1 - plain.boxes[0][:, 2])
@@ -89,7 +89,7 @@ def test_mirrored_evaluation(split, maker):
 def test_testing_shows_whole_frames(maker):
     clips = maker("test")
     assert clips.settings.num_views == 1
-    clip = clips.evaluation_clip_of("a", [9, 9, 9, 99], [BOX, np.zeros((0, 4))])
+    clip = clips.evaluation_clip_with_boxes("a", [9, 9, 9, 99], [BOX, np.zeros((0, 4))])
     assert clip.inputs[0].shape == (3, 4, 40, 60)
     assert clip.boxes[0] == pytest.approx(np.array([[12, 12, 30, 32], [54, 2, 59, 8]]), abs=1e-4)
     assert clip.boxes[1].shape == (0, 4)
@@ -97,8 +97,8 @@ def test_testing_shows_whole_frames(maker):
 
 
 def test_order_of_colors(maker):
-    rgb = maker("test").evaluation_clip_of("a", [0], []).inputs[0]
-    bgr = maker("test", "AVA.BGR", True).evaluation_clip_of("a", [0], []).inputs[0]
+    rgb = maker("test").evaluation_clip_with_boxes("a", [0], []).inputs[0]
+    bgr = maker("test", "AVA.BGR", True).evaluation_clip_with_boxes("a", [0], []).inputs[0]
     assert torch.equal(bgr, rgb.flip(0))
     assert rgb[0, 0, 20, 20] > rgb[2, 0, 20, 20]
 
@@ -108,7 +108,7 @@ def test_color_augmentation(maker):
 
     def clip_with(*overrides):
         generator = torch.Generator().manual_seed(4)
-        return maker("train", *overrides).training_clip_of("a", [0, 50, 60, 70], [], generator).inputs[0]
+        return maker("train", *overrides).training_clip_with_boxes("a", [0, 50, 60, 70], [], generator).inputs[0]
 
     plain = clip_with()
     lit = clip_with("AVA.TRAIN_USE_COLOR_AUGMENTATION", True) - plain
@@ -119,5 +119,5 @@ def test_color_augmentation(maker):
 
 
 def test_a_clip_without_boxes(maker):
-    clip = maker("train").training_clip_of("a", [0, 1, 2, 3], [], torch.Generator().manual_seed(0))
+    clip = maker("train").training_clip_with_boxes("a", [0, 1, 2, 3], [], torch.Generator().manual_seed(0))
     assert clip.boxes == [] and (clip.num_frames, clip.fps) == (100, 30.0)

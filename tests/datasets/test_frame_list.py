@@ -164,7 +164,7 @@ def test_wrong_lines(write, line, cause):
         read_frame_list(str(path), num_classes=157)
     assert str(caught.value).startswith(f"{path}, line 5: {line!r}")
     wrong = []
-    frames = read_frame_list(str(path), num_classes=157, wrong=wrong)
+    frames = read_frame_list(str(path), num_classes=157, errors=wrong)
     assert wrong == [str(caught.value)]
     assert list(frames.paths(0)) == ["v/1.jpg", "v/2.jpg", "v/4.jpg"]
 

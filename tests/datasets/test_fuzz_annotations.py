@@ -11,15 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slowfast.apps.prepare.frames import FORMATS
-from slowfast.datasets.annotations.ava_boxes import read_boxes, read_moments
 from slowfast.datasets.annotations.charades import read_annotations
 from slowfast.datasets.annotations.frame_list import read_frame_list
 from slowfast.datasets.annotations.kinetics import chosen_classes, read_segments
-from slowfast.datasets.annotations.line_errors import LineErrors, collecting
 from slowfast.datasets.annotations.ssv2 import read_labels, read_videos
 from slowfast.datasets.annotations.video_list import read_paths, read_video_list
-from slowfast.evaluation import ava_files
+from slowfast.evaluation.ava_files import read_boxes, read_detections, read_excluded, read_groundtruth
 from slowfast.utils.label_map import read_label_map
+from slowfast.utils.line_errors import LineErrors, collect_errors
 
 # The same examples on every run, and none kept on disk.
 ALWAYS = settings(
@@ -64,16 +63,16 @@ KINDS = {
     "ava predictions": Kind(
         BOXES.replace(",1\n", ",0.95\n"), functools.partial(read_boxes, num_classes=9, least_score=0.5)
     ),
-    "ava excluded": Kind("film,0905\nfilm,0906\n", read_moments),
+    "ava excluded": Kind("film,0905\nfilm,0906\n", read_excluded),
     "label map": Kind('item {\n  name: "bend"\n  id: 1\n}\nlabel { label_id: 3 name: "sit" }\n', read_label_map),
     "kinetics": Kind(
         'label,youtube_id,time_start,time_end,split\n"a, b",aaaaaaaaaaa,10,20,train\nyoga,bbbbbbbbbbb,0,10,train\n',
         read_segments,
     ),
     "classes": Kind("yoga\nzumba\n", lambda path: chosen_classes(path, ["yoga", "zumba", "tango"])),
-    "official detections": Kind(BOXES.replace(",1\n", ",0.95\n"), ava_files.read_detections),
-    "official ground truth": Kind(BOXES, ava_files.read_groundtruth),
-    "official excluded": Kind("film,0905\nfilm,0906\n", ava_files.read_excluded),
+    "official detections": Kind(BOXES.replace(",1\n", ",0.95\n"), read_detections),
+    "official ground truth": Kind(BOXES, read_groundtruth),
+    "official excluded": Kind("film,0905\nfilm,0906\n", read_excluded),
 }
 
 TOKENS = [b'"', b"'", b",", b" ", b";", b"\n", b"\r", b"\r\n", b"\t", b"\0", b"-1", b"nan", b"inf", b"1e999", b"1_0"]
@@ -170,7 +169,7 @@ def test_a_wrong_line_costs_a_checker_nothing_but_that_line(name, tmp_path):
             lines.insert(min(place, len(lines)) if header else place - 1, line)
         path.write_bytes(b"\n".join(lines) + b"\n")
         wrong = LineErrors(100)
-        with collecting(wrong):
+        with collect_errors(wrong):
             kind.read(str(path))
         assert wrong.count == len(set(wrong)) == len(wrong_lines)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slowfast.datasets.ava.key_frames import Clock, clip_frames, moments_of
+from slowfast.datasets.ava.key_frames import Clock, clip_frames, seconds_of_clip
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/keyframe_sequences.json"
 
@@ -51,16 +51,16 @@ def test_the_clock():
 def test_moments_are_the_nearest_seconds_and_the_last_is_the_clips_own():
     frames = clip_frames(300, 36, 8, 1000, after=4)
     positions = [4, 11, 18, 25, 32]
-    seconds = moments_of(frames, positions, 910, Clock())
+    seconds = seconds_of_clip(frames, positions, 910, Clock())
     assert seconds == [round((300 - 8 * (32 - position)) / 30) + 900 for position in positions]
-    assert moments_of(frames, [], 910, Clock()) == [910]
+    assert seconds_of_clip(frames, [], 910, Clock()) == [910]
     # A clip of three steps: its key frame is the third step's.
     short = clip_frames(300, 22, 8, 1000, after=4)
-    assert moments_of(short, positions, 910, Clock()) == seconds[2:]
+    assert seconds_of_clip(short, positions, 910, Clock()) == seconds[2:]
     assert short == frames[14:]
 
 
 def test_moments_end_with_the_key_frame_where_steps_overlap_by_more_than_half():
     # Steps of 8 frames, 5 of them memory: the center of a sixth step lies within five steps' 20 frames.
     positions, frames = [4, 7, 10, 13, 16, 19], list(range(0, 600, 30))
-    assert moments_of(frames, positions, 900 + 16, Clock(30, 900), 4) == [904, 907, 910, 913, 916]
+    assert seconds_of_clip(frames, positions, 900 + 16, Clock(30, 900), 4) == [904, 907, 910, 913, 916]

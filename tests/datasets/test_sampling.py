@@ -13,17 +13,17 @@ CASES = json.loads((Path(__file__).parents[1] / "fixtures" / "sampling.json").re
 def test_every_published_case():
     assert len(CASES) == 288
     for case in CASES:
-        window = sampling.view_window(
+        window = sampling.view_span(
             case["video_frames"], case["clip_span"], case["view"], case["num_views"], case["use_offset"]
         )
         assert window == (case["start"], case["end"]), case
-        assert sampling.window_indices(window, 8, case["video_frames"]) == case["eight_frame_indices"], case
+        assert sampling.span_indices(window, 8, case["video_frames"]) == case["eight_frame_indices"], case
 
 
 @pytest.mark.parametrize("view", [-1, 10])
 def test_no_such_view(view):
     with pytest.raises(ValueError, match="of 10"):
-        sampling.view_window(300, 64, view, 10)
+        sampling.view_span(300, 64, view, 10)
 
 
 @pytest.mark.parametrize(
@@ -38,25 +38,25 @@ def test_whole_video_at_its_own_rate():
     """36 frames asked of 36: each comes once, whatever is drawn."""
     span = sampling.clip_span(36, 1, 30.0, 30)
     for draw in (0.0, 0.5, 0.999):
-        window = sampling.random_window(36, span, draw)
-        assert sampling.window_indices(window, 36, 36) == list(range(36))
+        window = sampling.random_span(36, span, draw)
+        assert sampling.span_indices(window, 36, 36) == list(range(36))
 
 
 def test_random_window_covers_the_video():
-    assert sampling.random_window(300, 64, 0.0) == (0.0, 63.0)
-    start, end = sampling.random_window(300, 64, 1 - 1e-9)
+    assert sampling.random_span(300, 64, 0.0) == (0.0, 63.0)
+    start, end = sampling.random_span(300, 64, 1 - 1e-9)
     assert start == pytest.approx(236)
-    assert sampling.window_indices((start, end), 8, 300)[-1] <= 299
+    assert sampling.span_indices((start, end), 8, 300)[-1] <= 299
 
 
 def test_center_window():
-    assert sampling.center_window(300, 64) == (118.0, 181.0)
-    assert sampling.center_window(10, 64) == (0.0, 63.0)
+    assert sampling.center_span(300, 64) == (118.0, 181.0)
+    assert sampling.center_span(10, 64) == (0.0, 63.0)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_short_videos_repeat_their_last_frame(frames):
-    indices = sampling.window_indices(sampling.center_window(frames, 64), 8, frames)
+    indices = sampling.span_indices(sampling.center_span(frames, 64), 8, frames)
     assert indices == [0] + [frames - 1] * 7
 
 

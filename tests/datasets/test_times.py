@@ -10,7 +10,7 @@ import torch
 
 from slowfast.config import load_config
 from slowfast.datasets.clips.settings import ClipSettings
-from slowfast.datasets.clips.temporal_sampling import FrameTimes, SegmentTimes
+from slowfast.datasets.clips.temporal_sampling import SegmentSampling, StrideSampling
 
 BASE = ClipSettings.from_config(
     load_config(
@@ -21,7 +21,7 @@ BASE = ClipSettings.from_config(
 
 
 def settings(frames, rate, views=1, greatest=0):
-    return replace(BASE, num_frames=frames, sampling_rate=rate, temporal_views=views, greatest_rate=greatest)
+    return replace(BASE, num_frames=frames, sampling_rate=rate, temporal_views=views, max_sampling_rate=greatest)
 
 
 def generator(seed):
@@ -41,15 +41,15 @@ def test_frame_times_in_testing(frames, rate, length, views):
     for view in range(views):
         gap = float(max(length - ((frames - 1) * rate + 1), 0)) / (views - 1)
         expected = clamped(int(round(gap * view)), frames, rate, length)
-        assert FrameTimes(24).view(length, 24, settings(frames, rate, views), view) == expected
+        assert StrideSampling(24).view(length, 24, settings(frames, rate, views), view) == expected
 
 
 @pytest.mark.parametrize(("frames", "rate", "length"), SHAPES)
 def test_frame_times_in_the_middle(frames, rate, length):
     start = max(length - ((frames - 1) * rate + 1), 0) // 2
     s = settings(frames, rate)
-    assert FrameTimes(24).center(length, 24, s) == clamped(start, frames, rate, length)
-    assert FrameTimes(24).view(length, 24, s, 0) == FrameTimes(24).center(length, 24, s)
+    assert StrideSampling(24).center(length, 24, s) == clamped(start, frames, rate, length)
+    assert StrideSampling(24).view(length, 24, s, 0) == StrideSampling(24).center(length, 24, s)
 
 
 @pytest.mark.parametrize(("frames", "rate", "length"), [(4, 3, 14), (4, 3, 10), (8, 3, 19)])
@@ -59,14 +59,14 @@ def test_frame_times_in_training(frames, rate, length):
     starts = range(min(room, 0), max(room, 0) + 1)
     possible = [clamped(start, frames, rate, length) for start in starts]
     s, draws = settings(frames, rate), generator(0)
-    drawn = [possible.index(FrameTimes(24).training(length, 24, s, draws)) for _ in range(100 * len(possible))]
+    drawn = [possible.index(StrideSampling(24).training(length, 24, s, draws)) for _ in range(100 * len(possible))]
     counts = np.bincount(drawn, minlength=len(possible))
     assert counts.min() > 50 and counts.max() < 150
 
 
 def test_frame_times_with_a_rate_drawn_by_multigrid():
     s, draws = settings(4, 2, greatest=5), generator(1)
-    clips = [FrameTimes(24).training(1000, 24, s, draws) for _ in range(200)]
+    clips = [StrideSampling(24).training(1000, 24, s, draws) for _ in range(200)]
     rates = [clip[1] - clip[0] for clip in clips]
     assert set(rates) == {2, 3, 4, 5}
     assert all(np.diff(clip).tolist() == [rate] * 3 for clip, rate in zip(clips, rates, strict=True))
@@ -78,16 +78,16 @@ def test_frame_times_count_at_their_own_rate(fps):
     length = int(30 * fps)
     for view in range(3):
         s = settings(8, 8, 3)
-        pictures = FrameTimes(24).view(30 * 24, 24, s, view)
-        frames = FrameTimes(24).view(length, fps, s, view)
+        pictures = StrideSampling(24).view(30 * 24, 24, s, view)
+        frames = StrideSampling(24).view(length, fps, s, view)
         assert max(abs(f / fps - p / 24) for f, p in zip(frames, pictures, strict=True)) <= 0.5 / fps + 1 / 24
         assert frames == sorted(frames) and frames[-1] < length
-    assert FrameTimes(24).center(1, fps, settings(3, 2)) == [0, 0, 0]
+    assert StrideSampling(24).center(1, fps, settings(3, 2)) == [0, 0, 0]
 
 
 def test_a_view_that_does_not_exist():
     with pytest.raises(ValueError, match="view 3 of 3"):
-        FrameTimes(24).view(100, 24, settings(4, 2, 3), 3)
+        StrideSampling(24).view(100, 24, settings(4, 2, 3), 3)
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 9, 37, 100, 301])
@@ -97,12 +97,12 @@ def test_segment_times(length, frames):
     size = float(length - 1) / frames
     bounds = [(int(np.round(size * i)), int(np.round(size * (i + 1)))) for i in range(frames)]
     middle = [(start + end) // 2 for start, end in bounds]
-    assert SegmentTimes().center(length, 30, s) == middle
-    assert all(SegmentTimes().view(length, 12, s, view) == middle for view in range(4))
-    clips = [SegmentTimes().training(length, 30, s, draws) for _ in range(40)]
+    assert SegmentSampling().center(length, 30, s) == middle
+    assert all(SegmentSampling().view(length, 12, s, view) == middle for view in range(4))
+    clips = [SegmentSampling().training(length, 30, s, draws) for _ in range(40)]
     for clip in clips:
         assert all(start <= frame <= end for frame, (start, end) in zip(clip, bounds, strict=True))
-    assert {clip[0] for clip in [SegmentTimes().training(4, 30, settings(1, 1), draws) for _ in range(99)]} == {
+    assert {clip[0] for clip in [SegmentSampling().training(4, 30, settings(1, 1), draws) for _ in range(99)]} == {
         0,
         1,
         2,
@@ -112,7 +112,7 @@ def test_segment_times(length, frames):
 
 def test_the_generator_alone_decides():
     s, video = settings(8, 4), SimpleNamespace(length=500, fps=24)
-    for times in (FrameTimes(24), SegmentTimes()):
+    for times in (StrideSampling(24), SegmentSampling()):
         first = times.training(video.length, video.fps, s, generator(3))
         random.seed(9), np.random.seed(9), torch.manual_seed(9)
         assert times.training(video.length, video.fps, s, generator(3)) == first

@@ -26,7 +26,7 @@ def test_published_crops(case):
     frames = noise(*case["shape_thwc"], seed=case["seed"])
     size = size_by_short_side(*frames.shape[1:3], case["crop"])
     crop = uniform_crop(*size, case["crop"], case["spatial_view"])
-    scaled = transforms.scale_exactly(frames, *size)
+    scaled = transforms.resize_exactly(frames, *size)
     clip = transforms.to_clip(crop.of(scaled), transforms.normalization([0.45] * 3, [0.225] * 3))
     expected = torch.from_numpy(EXPECTED[case["key"]])
     torch.testing.assert_close(clip.reshape(expected.shape), expected, rtol=1e-6, atol=2e-6)
@@ -37,7 +37,7 @@ def test_exact_scaling_is_that_of_pytorch_on_a_normalized_clip(size):
     """At sizes of real videos, where OpenCV's differs by a hundred times as much."""
     frames = noise(2, 256, 340, 3)
     colors = transforms.normalization(MEAN, STD)
-    clip = transforms.to_clip(transforms.scale_exactly(frames, *size), colors)
+    clip = transforms.to_clip(transforms.resize_exactly(frames, *size), colors)
     published = (torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 255 - column(MEAN)) / column(STD)
     published = F.interpolate(published, size, mode="bilinear", align_corners=False)
     torch.testing.assert_close(clip, published, rtol=1e-6, atol=3e-6)
@@ -51,7 +51,7 @@ def column(numbers):
 def test_scaling_in_whole_numbers(height, width):
     """Each pixel by hand: the four neighbors of its center, by their distance."""
     frames = noise(2, 48, 64, 3)
-    scaled = transforms.scale(frames, height, width)
+    scaled = transforms.resize(frames, height, width)
     assert scaled.dtype == np.uint8
     expected = np.empty(scaled.shape)
     for y in range(height):
@@ -68,15 +68,15 @@ def test_scaling_in_whole_numbers(height, width):
 def test_scaling_of_parts_of_several_sizes():
     frames = noise(2, 40, 50, 3)
     parts = [frames[0, 3:20, 5:30], frames[1, :, 10:]]
-    scaled = transforms.scale(parts, 16, 16)
+    scaled = transforms.resize(parts, 16, 16)
     for part, out in zip(parts, scaled, strict=True):
-        assert np.array_equal(transforms.scale(part[None], 16, 16)[0], out)
+        assert np.array_equal(transforms.resize(part[None], 16, 16)[0], out)
 
 
 def test_nothing_is_copied_where_the_size_is_right():
     frames = noise(2, 8, 9, 3)
-    assert transforms.scale(frames, 8, 9) is frames
-    assert transforms.scale_exactly(frames, 8, 9) is frames
+    assert transforms.resize(frames, 8, 9) is frames
+    assert transforms.resize_exactly(frames, 8, 9) is frames
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
@@ -101,7 +101,7 @@ def test_colors_by_matrix(own, mixing):
     first = random.normal(size=(4, 3, 4) if own else (3, 4))
     if not mixing:
         first[..., :3] *= np.eye(3)
-    colors = transforms.after(first, transforms.normalization(MEAN, STD))
+    colors = transforms.compose(first, transforms.normalization(MEAN, STD))
     clip = transforms.to_clip(frames, colors).numpy()
     for number in range(4):
         matrix = first[number] if own else first

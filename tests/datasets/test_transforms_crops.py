@@ -57,7 +57,7 @@ def test_flips():
 def test_crops_by_area_follow_their_distribution():
     """Where every draw fits, the share of the area is uniform, and so is the logarithm of the shape."""
     g = generator()
-    drawn = [crops.random_area_crop(1000, 1000, (0.1, 0.5), (0.5, 2.0), g) for _ in range(3000)]
+    drawn = [crops.random_resized_crop(1000, 1000, (0.1, 0.5), (0.5, 2.0), g) for _ in range(3000)]
     areas = np.array([c.height * c.width for c in drawn]) / 1e6
     shapes = np.log([c.width / c.height for c in drawn])
     assert np.quantile(areas, [0.01, 0.25, 0.5, 0.75, 0.99]) == pytest.approx([0.104, 0.2, 0.3, 0.4, 0.496], abs=0.02)
@@ -73,7 +73,7 @@ def test_crops_by_area_follow_their_distribution():
 def test_crops_by_area_stay_within_the_frame(height, width):
     g = generator()
     for _ in range(500):
-        crop = crops.random_area_crop(height, width, (0.08, 1.0), (0.75, 1.3333), g)
+        crop = crops.random_resized_crop(height, width, (0.08, 1.0), (0.75, 1.3333), g)
         assert 0 <= crop.top and crop.top + crop.height <= height and crop.height > 0
         assert 0 <= crop.left and crop.left + crop.width <= width and crop.width > 0
 
@@ -84,7 +84,7 @@ def test_crops_by_area_stay_within_the_frame(height, width):
 )
 def test_what_never_fits_becomes_the_center(height, width, expected):
     """Shares over 1 fit in no try; the shape of the frame is kept as far as it is allowed."""
-    assert crops.random_area_crop(height, width, (2.0, 3.0), (0.75, 1.3333), generator()) == expected
+    assert crops.random_resized_crop(height, width, (2.0, 3.0), (0.75, 1.3333), generator()) == expected
 
 
 def test_moving_crops():

@@ -43,7 +43,7 @@ def test_tiles_of_a_video_of_whole_clips_do_not_overlap(settings):
 def test_spread_clips_are_the_test_views(settings, offset):
     s = settings("TEST.NUM_ENSEMBLE_VIEWS", 3, "DATA.USE_OFFSET_SAMPLING", offset)
     span = sampling.clip_span(8, 1, 25.0, s.target_fps)
-    expected = [sampling.window_indices(sampling.view_window(50, span, v, 3, offset), 8, 50) for v in range(3)]
+    expected = [sampling.span_indices(sampling.view_span(50, span, v, 3, offset), 8, 50) for v in range(3)]
     assert [window[0] for window in ClipWindows(s, tile=False)(50, 25.0)] == expected
 
 
@@ -64,7 +64,7 @@ def steps_of(first, later):
 def test_steps_read_the_frames_of_a_clip_and_go_on_to_the_end(settings, rate, fps):
     s = settings("DATA.SAMPLING_RATE", rate, "DATA.TARGET_FPS", 30)
     windows = StepWindows(s, steps_of(8, 7))(400, fps)
-    clip = sampling.window_indices((0.0, sampling.clip_span(8, rate, fps, 30) - 1), 8, 400)
+    clip = sampling.span_indices((0.0, sampling.clip_span(8, rate, fps, 30) - 1), 8, 400)
     assert windows[0][0] == clip
     frames = [frame for window in windows for frame in window[0]]
     assert frames == sorted(frames)

@@ -39,5 +39,5 @@ def test_ctrl_c_where_nothing_is_to_be_saved(job, tiny_cfg):
     # One validation batch comes first.
     run = job(*settings, processes=1, faults=[{"when": "predict", "number": 2, "how": "ctrl_c"}])
     assert run.end() == 130, run.output
-    assert re.search(r"stopped at once; the same command continues from \S+_00001\.pyth$", run.last_words)
+    assert re.search(r"stopped; the same command continues from \S+_00001\.pyth$", run.last_words)
     assert "Traceback" not in run.output

@@ -13,12 +13,12 @@ from slowfast.apps.prepare.check_report import Report, SplitFacts
 from slowfast.apps.prepare.file_pool import Lost, work_on
 from slowfast.apps.prepare.json_log import ProbeCache
 from slowfast.apps.prepare.probe import Facts, probe
-from slowfast.datasets.annotations.line_errors import LineErrors, collecting
 from slowfast.datasets.ava.dataset import AVA
 from slowfast.datasets.base import ClipDataset
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.loading.unreadable import UnreadableError
 from slowfast.datasets.video_dataset import VideoDataset
+from slowfast.utils.line_errors import LineErrors, collect_errors
 
 # By how much the length of a video may differ from what is annotated: seconds, and a share of them.
 LENGTH_TOLERANCE = (0.5, 0.05)
@@ -91,7 +91,7 @@ def _read(cfg: Any, name: str, report: Report, limit: int) -> _Split | None:
     """Build a data set; None where that fails for good."""
     wrong = LineErrors(limit)
     try:
-        with collecting(wrong):
+        with collect_errors(wrong):
             dataset = build_dataset(cfg, name)
     except (ValueError, OSError, UnreadableError) as error:
         dataset = None
@@ -225,14 +225,14 @@ def _look_at_clips(split: _Split, readable: dict[str, Facts], report: Report) ->
     if not isinstance(split.dataset, VideoDataset):
         return
     clips = split.dataset.clips
-    s, times = clips.settings, clips.times
+    s, sampling = clips.settings, clips.sampling
     short, alike = [], []
     for video, facts in readable.items():
-        frames = times.center(facts.frames, facts.fps, s)
+        frames = sampling.center(facts.frames, facts.fps, s)
         if len(set(frames)) < len(frames):
             short.append(f"{video}: {facts.frames} frames at {facts.fps:g} a second")
         if split.name == "test" and s.temporal_views > 1:
-            views = {tuple(times.view(facts.frames, facts.fps, s, view)) for view in range(s.temporal_views)}
+            views = {tuple(sampling.view(facts.frames, facts.fps, s, view)) for view in range(s.temporal_views)}
             if len(views) < s.temporal_views:
                 alike.append(f"{video}: {len(views)} different ones of {s.temporal_views}")
     text = f"videos too short for a clip ({s.num_frames} x {s.sampling_rate} frames), in which frames repeat"

@@ -12,14 +12,15 @@ import numpy as np
 
 from slowfast.apps.prepare.extract_frames import Extracted, ExtractOptions, count_images, extract
 from slowfast.apps.prepare.file_pool import Lost, work_on
-from slowfast.datasets.annotations.ava_boxes import read_boxes
 from slowfast.datasets.annotations.charades import read_annotations
 from slowfast.datasets.annotations.frame_list import COLUMNS
 from slowfast.datasets.annotations.kinetics import split_of_name, stem, video_files
+from slowfast.evaluation.ava_files import read_boxes
 from slowfast.utils.files import atomic_write_local
 
 ANY_CLASS = 10**6
 HOURS = 3600.0
+_SHOWN = 20  # videos of each problem in the printed report
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,29 @@ FORMATS = {
 
 @dataclass
 class FrameReport:
-    """What became of the videos: images of each, causes of those that have none, and what is odd about their number."""
+    """Result of an extraction.
+
+    Attributes:
+        images: video -> number of its images.
+        failed: video -> reason why it has no images.
+        odd: video -> why its number of images is unexpected.
+        lists: split -> number of listed videos.
+    """
 
     images: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     odd: dict[str, str] = field(default_factory=dict)
     lists: dict[str, int] = field(default_factory=dict)
+
+    def lines(self, lists: str) -> list[str]:
+        """Format the counts, and the first videos of each problem; `lists` is the folder of the lists."""
+        lines = [f"{len(self.images)} videos have {sum(self.images.values())} images"]
+        lines += [f"{lists}/{split}.csv: {count} videos" for split, count in self.lists.items()]
+        for title, causes in (("no frames", self.failed), ("unexpected number of frames", self.odd)):
+            if causes:
+                lines.append(f"{title}: {len(causes)} videos")
+            lines += [f"    {video}: {cause}" for video, cause in list(causes.items())[:_SHOWN]]
+        return lines
 
 
 def prepare_frames(

@@ -23,6 +23,7 @@ TARGET_FPS = 30.0  # at which the published settings count
 # A file longer than its segment by this many seconds was probably never cut out of its video.
 UNTRIMMED_S = 2.0
 FATES = ("listed", "missing", "unreadable")
+_SHOWN = 5  # unreadable files in the printed report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +123,30 @@ def prepare(options: KineticsOptions) -> dict[str, Any]:
     _write(options, "classes.txt", "".join(f"{name}\n" for name in classes))
     _write(options, "coverage.json", json.dumps(report, indent=2) + "\n")
     return report
+
+
+def report_lines(report: dict[str, Any], options: KineticsOptions) -> list[str]:
+    """Format the report of `prepare`: the table of splits, the first unreadable files, and the settings to use."""
+    columns = ["annotated", "found", *FATES, "short", "untrimmed"]
+    lines = [f"{report['classes']} classes; {report['files_without_annotation']} video files have no annotation"]
+    lines.append("".join(f"{word:>12}" for word in ("split", *columns)))
+    for split, row in report["splits"].items():
+        lines.append("".join(f"{word:>12}" for word in (split, *(row[column] for column in columns))))
+    clip = report["clip"]
+    lines.append(
+        f"short: under {clip['frames']} x {clip['rate']} frames at {clip['fps']:g} fps; untrimmed: over their segment"
+    )
+    for path, cause in list(report["unreadable"].items())[:_SHOWN]:
+        lines.append(f"  unreadable: {path}: {cause}")
+    for split in SPLITS:
+        origin = report["lists"].get(split)
+        note = f" (the videos of {origin})" if origin and origin != split else ""
+        verdict = f"written{note}" if origin else "not written, it has no video"
+        lines.append(f"{os.path.join(options.output, f'{split}.csv')}: {verdict}")
+    prefix = f" DATA.PATH_PREFIX {options.root}" if options.relative else ""
+    separator = f" DATA.PATH_LABEL_SEPARATOR {options.separator!r}" if options.separator != " " else ""
+    settings = f"DATA.PATH_TO_DATA_DIR {options.output}{prefix}{separator} MODEL.NUM_CLASSES {report['classes']}"
+    return [*lines, settings]
 
 
 def resize_folder(options: KineticsOptions) -> dict[str, Any]:
@@ -227,5 +252,4 @@ def _names(entries: list[Entry], split: str) -> list[str]:
 
 
 def _write(options: KineticsOptions, name: str, text: str) -> None:
-    data = text.encode("utf-8", "surrogateescape")
-    atomic_write_local(os.path.join(options.output, name), lambda stream: stream.write(data))
+    atomic_write_local(os.path.join(options.output, name), text)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.datasets.annotations.line_errors import LineError, line_of, note
+from slowfast.utils.line_errors import line_of, record
 
 _COLUMNS = ("id", "actions", "length")
 _ACTION = re.compile(r"c([0-9]{1,6}) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?)")
@@ -47,7 +47,7 @@ class AnnotatedVideo:
         return np.stack([classes, first, last], axis=1).astype(np.int32)[first <= last]
 
 
-def read_annotations(path: str, num_classes: int, wrong: LineError | None = None) -> list[AnnotatedVideo]:
+def read_annotations(path: str, num_classes: int, errors: list[str] | None = None) -> list[AnnotatedVideo]:
     """Read the videos of an annotation file, whose first line names its columns.
 
     `id` is the video, `actions` holds `c092 11.90 21.20;c147 0.00 12.60` (class, start, end), `length` seconds.
@@ -55,7 +55,7 @@ def read_annotations(path: str, num_classes: int, wrong: LineError | None = None
     Args:
         path: the file (UTF-8).
         num_classes: classes are whole numbers from 0 to this, exclusive.
-        wrong: takes the messages about wrong lines, which are then left out; None raises the first.
+        errors: takes the messages about wrong lines, which are then left out; None raises the first.
 
     Raises:
         FileNotFoundError: no such file.
@@ -68,7 +68,7 @@ def read_annotations(path: str, num_classes: int, wrong: LineError | None = None
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         rows = csv.reader(stream, strict=True)
         columns = _columns(path, rows)
-        for line, row in _numbered(path, rows, wrong):
+        for line, row in _numbered(path, rows, errors):
             where = f"{path}, line {line}: {','.join(row)!r}"
             try:
                 video = _parse(row, columns, num_classes, where)
@@ -76,7 +76,7 @@ def read_annotations(path: str, num_classes: int, wrong: LineError | None = None
                     raise ValueError(f"{where} has video {video.name}, which an earlier line has too")
                 videos[video.name] = video
             except ValueError as error:
-                note(error, wrong)
+                record(error, errors)
     if not videos:
         raise ValueError(f"{path} lists no video")
     return list(videos.values())
@@ -93,7 +93,7 @@ def _columns(path: str, rows: Iterator[list[str]]) -> dict[str, int]:
     return {name: header.index(name) for name in _COLUMNS}
 
 
-def _numbered(path: str, rows: Any, wrong: LineError | None) -> Iterator[tuple[int, list[str]]]:
+def _numbered(path: str, rows: Any, errors: list[str] | None) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, with the numbers of their first lines."""
     while True:
         line = rows.line_num + 1
@@ -102,7 +102,7 @@ def _numbered(path: str, rows: Any, wrong: LineError | None) -> Iterator[tuple[i
         except StopIteration:
             return
         except csv.Error as error:
-            note(ValueError(f"{path}, line {line}: {line_of(path, line)!r} does not parse: {error}"), wrong)
+            record(ValueError(f"{path}, line {line}: {line_of(path, line)!r} does not parse: {error}"), errors)
             continue
         if row:
             yield line, row

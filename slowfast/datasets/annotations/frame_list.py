@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slowfast.datasets.annotations.line_errors import LineError, note
+from slowfast.utils.line_errors import record
 
 COLUMNS = ["original_vido_id", "video_id", "frame_id", "path", "labels"]
 _MOST_DIGITS = 18  # a number of more is part of a name
@@ -64,7 +64,7 @@ class FrameList:
 
 
 def read_frame_list(
-    files: str | Sequence[str], prefix: str = "", num_classes: int | None = None, wrong: LineError | None = None
+    files: str | Sequence[str], prefix: str = "", num_classes: int | None = None, errors: list[str] | None = None
 ) -> FrameList:
     """Read lists of frames as published, one file or several that go together.
 
@@ -74,7 +74,7 @@ def read_frame_list(
         files: the lists (UTF-8; other bytes in paths are kept as they are).
         prefix: folder in front of every path that is not absolute.
         num_classes: labels are whole numbers from 0 to this, exclusive; None leaves labels alone.
-        wrong: takes the messages about wrong lines, which are then left out; None raises the first.
+        errors: takes the messages about wrong lines, which are then left out; None raises the first.
 
     Raises:
         FileNotFoundError: no such list.
@@ -84,10 +84,10 @@ def read_frame_list(
     files = [files] if isinstance(files, str) else list(files)
     runs: dict[str, list[_Run]] = {}
     for path in files:
-        _Reader(path, num_classes, wrong).read_into(runs)
+        _Reader(path, num_classes, errors).read_into(runs)
     if not runs:
         raise ValueError(f"{', '.join(files)} list no frame")
-    return FrameList({name: _video(name, of_video, prefix, wrong) for name, of_video in runs.items()})
+    return FrameList({name: _video(name, of_video, prefix, errors) for name, of_video in runs.items()})
 
 
 @dataclass(slots=True)
@@ -129,8 +129,8 @@ class _Digits(dict[int, str]):
 class _Reader:
     """Reads one file. A line that is the expected one is compared and counted, another one taken apart."""
 
-    def __init__(self, file: str, num_classes: int | None, wrong: LineError | None) -> None:
-        self._file, self._wrong, self._num_classes = file, wrong, num_classes
+    def __init__(self, file: str, num_classes: int | None, errors: list[str] | None) -> None:
+        self._file, self._errors, self._num_classes = file, errors, num_classes
         self._digits = {width: _Digits(width) for width in range(1, _MOST_DIGITS + 1)}
         self._known_labels: dict[str, tuple[int, ...]] = {}
 
@@ -157,7 +157,7 @@ class _Reader:
                 try:
                     video, run, (front, middle, back) = self._parse(line, place)
                 except ValueError as error:
-                    note(error, self._wrong)
+                    record(error, self._errors)
                     continue
                 runs.setdefault(video, []).append(run)
                 frame, number, numbers = run.frame, run.path.number, self._digits[max(run.path.width, 1)]
@@ -219,22 +219,22 @@ def _path_run(path: str) -> PathRun:
     return PathRun(head, int(digits), len(digits), tail)
 
 
-def _video(name: str, runs: list[_Run], prefix: str, wrong: LineError | None) -> _Video:
+def _video(name: str, runs: list[_Run], prefix: str, errors: list[str] | None) -> _Video:
     """Put the runs of a video in order and join them."""
     runs.sort(key=lambda run: run.frame)
-    runs = _without_repeats(name, runs, wrong)
+    runs = _without_repeats(name, runs, errors)
     counts = [run.count for run in runs]
     total, ids = sum(counts), runs[-1].frame + runs[-1].count - runs[0].frame
     return _Video(FramePaths.joined(prefix, [run.path for run in runs], counts), _spans(runs), ids - total)
 
 
-def _without_repeats(name: str, runs: list[_Run], wrong: LineError | None) -> list[_Run]:
+def _without_repeats(name: str, runs: list[_Run], errors: list[str] | None) -> list[_Run]:
     kept: list[_Run] = []
     end = runs[0].frame
     for run in runs:
         twice = min(end - run.frame, run.count)
         if twice > 0:
-            note(ValueError(f"{run.place} has frame_id {run.frame} of {name}, which another line has too"), wrong)
+            record(ValueError(f"{run.place} has frame_id {run.frame} of {name}, which another line has too"), errors)
             path = run.path._replace(number=run.path.number + twice)
             run = _Run(run.place, run.frame + twice, path, run.classes, run.count - twice)
         if run.count:

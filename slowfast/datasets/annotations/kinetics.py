@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from slowfast.datasets.annotations.line_errors import LineError, note
+from slowfast.utils.line_errors import record
 from slowfast.utils.rng import SPLITS
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".wmv"}
@@ -34,17 +34,17 @@ class Segment:
         return f"{self.youtube_id}_{int(self.start):06d}_{int(self.end):06d}"
 
 
-def read_segments(path: str, split: str = "", wrong: LineError | None = None) -> list[Segment]:
+def read_segments(path: str, split: str = "", errors: list[str] | None = None) -> list[Segment]:
     """The rows of an annotation CSV: a header with `youtube_id`, `time_start`, `time_end` in any order, mostly `label`
     and `split` too.
 
     Args:
         split: of rows without that column; "" reads it off the file's name.
-        wrong: takes the messages about wrong lines, which are then left out.
+        errors: takes the messages about wrong lines, which are then left out.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no header, or no way to tell the split; a wrong line, unless `wrong` takes it; nothing in the file.
+        ValueError: no header, or no way to tell the split; a wrong line, unless `errors` takes it; nothing in the file.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no annotation file {path}")
@@ -64,7 +64,7 @@ def read_segments(path: str, split: str = "", wrong: LineError | None = None) ->
         try:
             segments.append(_parse(line, header, split))
         except ValueError as error:
-            note(ValueError(f"{path}, line {number}: {line!r} {error}"), wrong)
+            record(ValueError(f"{path}, line {number}: {line!r} {error}"), errors)
     if not segments:
         raise ValueError(f"{path} lists no video")
     return segments

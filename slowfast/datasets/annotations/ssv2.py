@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from slowfast.datasets.annotations.line_errors import LineError, note
+from slowfast.utils.line_errors import record
 
 _BETWEEN = re.compile(r"[\s,]*")
 
@@ -41,7 +41,7 @@ def read_labels(path: str, num_classes: int) -> dict[str, int]:
     return labels
 
 
-def read_videos(path: str, labels: dict[str, int], wrong: LineError | None = None) -> list[LabeledVideo]:
+def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = None) -> list[LabeledVideo]:
     """Videos of `[{"id": "78687", "template": "Putting [something] on a surface", ...}, ...]`, in that order.
 
     The class is that of the template without its brackets.
@@ -49,7 +49,7 @@ def read_videos(path: str, labels: dict[str, int], wrong: LineError | None = Non
     Args:
         path: the file.
         labels: class of each template.
-        wrong: takes the messages about wrong entries, which are then left out; None raises the first.
+        errors: takes the messages about wrong entries, which are then left out; None raises the first.
 
     Raises:
         FileNotFoundError: no such file.
@@ -68,7 +68,7 @@ def read_videos(path: str, labels: dict[str, int], wrong: LineError | None = Non
         except ValueError as error:
             lines = lines or _lines_of_entries(path)
             where = f"{path}, line {lines[number]}: {json.dumps(entry)}"
-            note(ValueError(f"{where} {error}"), wrong)
+            record(ValueError(f"{where} {error}"), errors)
     if not videos:
         raise ValueError(f"{path} lists no video")
     return list(videos.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from slowfast.datasets.annotations.line_errors import LineError, note
+from slowfast.utils.line_errors import record
 
 
 def read_video_list(
@@ -13,7 +13,7 @@ def read_video_list(
     separator: str = " ",
     prefix: str = "",
     skip_rows: int = 0,
-    wrong: LineError | None = None,
+    errors: list[str] | None = None,
 ) -> tuple[list[str], list[int]]:
     """Paths and labels of a list of videos, one `path<separator>label` a line.
 
@@ -26,7 +26,7 @@ def read_video_list(
         separator: `DATA.PATH_LABEL_SEPARATOR`.
         prefix: folder in front of every path that is not absolute (`DATA.PATH_PREFIX`).
         skip_rows: lines to leave out at the head (`DATA.SKIP_ROWS`).
-        wrong: takes the messages about wrong lines, which are then left out; None raises the first.
+        errors: takes the messages about wrong lines, which are then left out; None raises the first.
 
     Raises:
         FileNotFoundError: no such list.
@@ -39,7 +39,7 @@ def read_video_list(
         try:
             path, label = _parse(line, f"{csv_path}, line {number}", num_classes, separator)
         except ValueError as error:
-            note(error, wrong)
+            record(error, errors)
             continue
         paths.append(os.path.join(prefix, path))
         labels.append(label)

@@ -51,7 +51,7 @@ class Footage:
                 f"AVA.FRAME_LIST_DIR names no folder of lists of frames, and AVA.FRAME_DIR no folder of films: {error}"
             ) from error
         found = {name: path for name, path in zip(names, paths, strict=True) if os.path.exists(path)}
-        opener = FilmOpener(found, VideoOpener.from_config(cfg, ava.FPS), ava.FPS)
+        opener = ResampledVideoOpener(found, VideoOpener.from_config(cfg, ava.FPS), ava.FPS)
         return Footage({name: _length(opener, name) for name in found}, opener)
 
 
@@ -87,7 +87,7 @@ def _warn_of_gaps(frames: FrameList) -> None:
         )  # fmt: skip
 
 
-class FilmAtRate(VideoReader):
+class ResampledVideo(VideoReader):
     """A film as if it had so many frames a second: frame i is the one shown at i / fps seconds.
 
     Args:
@@ -119,7 +119,7 @@ class FilmAtRate(VideoReader):
 
 
 @dataclass(frozen=True)
-class FilmOpener:
+class ResampledVideoOpener:
     """Opens films by name; it can be sent to other processes.
 
     Attributes:
@@ -135,7 +135,7 @@ class FilmOpener:
     def __call__(self, name: str) -> VideoReader:
         """Open the film; VideoError where it cannot be read."""
         film = self.open_path(self.paths[name])
-        return film if film.fps == self.fps else FilmAtRate(film, self.fps)
+        return film if film.fps == self.fps else ResampledVideo(film, self.fps)
 
 
 def _length(open_video: Callable[[str], VideoReader], name: str) -> int | None:

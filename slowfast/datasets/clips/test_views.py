@@ -1,4 +1,4 @@
-"""The temporal views of a test video, decoded together."""
+"""Decode the temporal views of a test video together."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from slowfast.datasets.clips.settings import ClipSettings
-from slowfast.datasets.clips.temporal_sampling import Times
+from slowfast.datasets.clips.temporal_sampling import TemporalSampling
 from slowfast.datasets.video.reader import VideoReader
 
-# Frames of one video that are kept, in bytes; of larger videos fewer views are decoded at a time.
-MOST_BYTES = 2**28
+# Memory for the decoded frames of one video, in bytes; of larger videos fewer views are decoded at a time.
+MAX_BYTES = 2**28
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """A temporal view: `pixels` (T, H, W, 3) uint8 of the frames with the numbers `frames`."""
+class TemporalView:
+    """A decoded temporal view: `pixels` (T, H, W, 3) uint8 of the frames at indices `frames` of the video."""
 
     pixels: np.ndarray
     frames: list[int]
@@ -25,23 +25,26 @@ class View:
     fps: float
 
 
-class VideoViews:
-    """Temporal views of videos; as many of one video as `MOST_BYTES` allows are decoded by one call, and kept as long
-    as they are asked for.
+class ViewDecoder:
+    """Decoder of temporal views that keeps the last video.
+
+    The first request of a video decodes as many of its views as `MAX_BYTES` allows, in one call.
 
     Args: as `ClipMaker`.
     """
 
-    def __init__(self, settings: ClipSettings, open_video: Callable[[str], VideoReader], times: Times) -> None:
-        self._settings, self._open, self._times = settings, open_video, times
+    def __init__(
+        self, settings: ClipSettings, open_video: Callable[[str], VideoReader], sampling: TemporalSampling
+    ) -> None:
+        self._settings, self._open, self._sampling = settings, open_video, sampling
         self._path: str | None = None
         self._decoded: _Decoded | None = None
-        self._last: tuple[int, View] | None = None
+        self._last: tuple[int, TemporalView] | None = None
 
-    def view(self, path: str, temporal: int) -> View:
-        """A view of a video, the very same object if it is asked for again at once; VideoError if it is unreadable."""
-        if path != self._path or temporal not in self._decoded.numbers:
-            # Frames of the last video are let go before others take their room.
+    def view(self, path: str, temporal: int) -> TemporalView:
+        """Return a temporal view; the very same object if it is the last one; VideoError if it is unreadable."""
+        if path != self._path or temporal not in self._decoded.indices:
+            # Free the frames of the last video before decoding others.
             self._path = self._decoded = self._last = None
             self._decoded, self._path = self._decode(path, temporal), path
         if self._last is None or self._last[0] != temporal:
@@ -49,36 +52,35 @@ class VideoViews:
         return self._last[1]
 
     def _decode(self, path: str, first: int) -> _Decoded:
-        """View `first` and those after it."""
+        """Decode view `first` and the views after it that fit."""
         s = self._settings
         with self._open(path) as video:
-            last = first + (self._views_at_once(video) if s.temporal_views > 1 else 1)
-            numbers = {
-                view: self._times.view(video.num_frames, video.fps, s, view)
-                for view in range(first, min(last, s.temporal_views))
+            stop = first + (self._views_at_once(video) if s.temporal_views > 1 else 1)
+            indices = {
+                view: self._sampling.view(video.num_frames, video.fps, s, view)
+                for view in range(first, min(stop, s.temporal_views))
             }
-            every = sorted(set().union(*numbers.values()))
-            return _Decoded(numbers, every, video.frames(every), video.num_frames, video.fps)
+            union = sorted(set().union(*indices.values()))
+            return _Decoded(indices, union, video.frames(union), video.num_frames, video.fps)
 
     def _views_at_once(self, video: VideoReader) -> int:
-        # The first frame is a key frame, which costs little.
+        # The first frame is a key frame, so decoding it is cheap.
         (picture,) = video.frames([0])
-        return max(1, MOST_BYTES // (picture.nbytes * self._settings.num_frames))
+        return max(1, MAX_BYTES // (picture.nbytes * self._settings.num_frames))
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """Views of one video: the numbers of the frames of each, all of them in order, and these frames."""
+    """Frame indices of each decoded view, their sorted union, and the frames of the union."""
 
-    numbers: dict[int, list[int]]
-    every: list[int]
+    indices: dict[int, list[int]]
+    union: list[int]
     frames: np.ndarray
     num_frames: int
     fps: float
 
-    def view(self, temporal: int) -> View:
-        own = self.numbers[temporal]
-        places = np.searchsorted(self.every, own)
-        # With one view the frames need not be copied.
-        pixels = self.frames if own == self.every else self.frames[places]
-        return View(pixels, own, self.num_frames, self.fps)
+    def view(self, temporal: int) -> TemporalView:
+        """Gather the frames of a view; without a copy if it is the only one."""
+        indices = self.indices[temporal]
+        pixels = self.frames if indices == self.union else self.frames[np.searchsorted(self.union, indices)]
+        return TemporalView(pixels, indices, self.num_frames, self.fps)

@@ -1,49 +1,34 @@
-"""What AVA's files say about a split: boxes, and in evaluation what they are scored against."""
+"""Annotations of one split of AVA: boxes, and for val and test the ground truth."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from slowfast.datasets.annotations.ava_boxes import BoxTable, read_boxes, read_moments
-from slowfast.datasets.annotations.line_errors import LineErrors
-from slowfast.datasets.ava.key_frames import KeySeconds
+from slowfast.datasets.ava.key_frames import KeyFrameFilter
+from slowfast.evaluation.ava_files import BoxTable, read_boxes, read_excluded
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.label_map import read_label_map
+from slowfast.utils.line_errors import LineErrors
 
 logger = get_logger(__name__)
 
-VAL_EVERY = 4  # seconds, between key frames of validation unless all are scored; as published
-# Boxes are the annotated ones if more than this share of them is: a detector hardly ever meets three decimals of four.
+VAL_EVERY = 4  # seconds between key frames of val, unless AVA.FULL_TEST_ON_VAL; as published
+# A file of detections holds annotated boxes if more than this share of its boxes is annotated: a detector hardly ever
+# hits the four edges to three decimals.
 _TRUTH_SHARE = 0.5
-
-
-class GroundTruth(NamedTuple):
-    """Annotated boxes, a row each: name of the video, second (N,), box (N, 4) float64 relative, class id (N,)."""
-
-    videos: list[str]
-    seconds: np.ndarray
-    boxes: np.ndarray
-    classes: np.ndarray
-
-    @staticmethod
-    def of(table: BoxTable) -> GroundTruth:
-        """The rows of an annotation file."""
-        return GroundTruth([table.names[i] for i in table.videos], table.seconds, table.boxes, table.labels)
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """The boxes of a split.
+    """The boxes of one split.
 
     Attributes:
-        tables: of the boxes to learn from or to score, one a file.
-        truth: val and test: the annotated boxes that scores are held against; None in train.
-        excluded: val and test: (video, second) of moments that are not scored.
+        tables: boxes to learn from or to score, one table per file.
+        truth: val and test: the annotated boxes to score against; None in train.
+        excluded: val and test: (video, second) of key frames that are not scored.
     """
 
     tables: list[BoxTable]
@@ -52,17 +37,17 @@ class Annotations:
 
     @staticmethod
     def read(cfg: Any, split: str) -> Annotations:
-        """The files of a split, as `AVA.*` names them in `AVA.ANNOTATION_DIR`.
+        """Read the files of a split, which the keys `AVA.*` name in `AVA.ANNOTATION_DIR`.
 
         Raises:
-            FileNotFoundError, ValueError: as `read_boxes`; ValueError also where no file of predicted boxes is named.
+            FileNotFoundError, ValueError: see `read_boxes`; ValueError also if no file of predicted boxes is named.
         """
         ava, classes, least = cfg.AVA, cfg.MODEL.NUM_CLASSES, cfg.AVA.DETECTION_SCORE_THRESH
         if split == "train":
             truth, predicted = (_files(cfg, key) for key in ("TRAIN_GT_BOX_LISTS", "TRAIN_PREDICT_BOX_LISTS"))
             if not truth and not predicted:
                 raise ValueError("AVA.TRAIN_GT_BOX_LISTS is empty, as is TRAIN_PREDICT_BOX_LISTS; name files of boxes")
-            return Annotations(training_boxes(truth, predicted, classes, least))
+            return Annotations(_training_boxes(truth, predicted, classes, least))
         if not ava.GROUNDTRUTH_FILE:
             raise ValueError(f"AVA.GROUNDTRUTH_FILE is empty; {split} needs the annotated boxes to score against")
         (truth_path,) = _files(cfg, "GROUNDTRUTH_FILE")
@@ -71,7 +56,7 @@ class Annotations:
         if ava.TEST_ON_GROUND_TRUTH:
             tables, annotated = [truth], [truth_path]
         elif predicted:
-            tables, annotated = evaluation_boxes(predicted, truth_path, truth, classes, least)
+            tables, annotated = _evaluation_boxes(predicted, truth_path, truth, classes, least)
         else:
             raise ValueError(
                 f"AVA.TEST_PREDICT_BOX_LISTS is empty; {split} scores the boxes that a detector of persons found: name "
@@ -83,27 +68,27 @@ class Annotations:
                 "of persons, and not to be compared with published ones",
                 split, ", ".join(annotated),
             )  # fmt: skip
-        excluded = [moment for path in _files(cfg, "EXCLUSION_FILE") for moment in read_moments(path)]
+        excluded = [key_frame for path in _files(cfg, "EXCLUSION_FILE") for key_frame in read_excluded(path)]
         if split == "val" and not ava.FULL_TEST_ON_VAL:
-            tables, truth = [every(table, VAL_EVERY) for table in tables], every(truth, VAL_EVERY)
+            tables, truth = [_every(table, VAL_EVERY) for table in tables], _every(truth, VAL_EVERY)
         return Annotations(tables, truth, excluded)
 
     @property
     def videos(self) -> list[str]:
-        """Names of all videos with boxes, in order of first appearance."""
+        """Names of all videos that have boxes, in order of first appearance."""
         tables = self.tables if self.truth is None else [*self.tables, self.truth]
         return list(dict.fromkeys(name for table in tables for name in table.names))
 
-    def check_truth(self, seconds: KeySeconds) -> None:
-        """Warn of annotated boxes at moments that no box is scored at.
+    def check_truth(self, key_frames: KeyFrameFilter) -> None:
+        """Warn of annotated boxes that count as missed because their second is no key frame.
 
         Raises:
             ValueError: an annotated second that has no frame, with file, line number and line.
         """
         if self.truth is None:
             return
-        seconds.existing(self.truth)
-        lost = ~seconds.usable(self.truth)
+        key_frames.with_frame(self.truth)
+        lost = ~key_frames.usable(self.truth)
         if lost.any():
             names = sorted({self.truth.names[video] for video in self.truth.videos[lost]})
             logger.warning(
@@ -114,7 +99,7 @@ class Annotations:
 
 
 def class_names(cfg: Any) -> dict[int, str]:
-    """Id -> name of the classes that are scored: those of `AVA.LABEL_MAP_FILE`, or all ids where that is "".
+    """Return id -> name of the scored classes: those of `AVA.LABEL_MAP_FILE`, or all ids if that is "".
 
     Raises:
         FileNotFoundError: no such file.
@@ -139,13 +124,13 @@ def class_names(cfg: Any) -> dict[int, str]:
     return names
 
 
-def every(table: BoxTable, seconds: int) -> BoxTable:
-    """The rows whose second is a multiple of `seconds`."""
+def _every(table: BoxTable, seconds: int) -> BoxTable:
+    """Keep the rows whose second is a multiple of `seconds`."""
     return table.rows(table.seconds % seconds == 0)
 
 
 def _files(cfg: Any, key: str) -> list[str]:
-    """Paths of the files that a key of AVA names.
+    """Return the paths of the files that a key of AVA names.
 
     Raises:
         FileNotFoundError: one does not exist; with the key.
@@ -158,10 +143,10 @@ def _files(cfg: Any, key: str) -> list[str]:
     return paths
 
 
-def training_boxes(
+def _training_boxes(
     truth: Sequence[str], predicted: Sequence[str], num_classes: int, least_score: float
 ) -> list[BoxTable]:
-    """Annotated boxes and predicted ones from these files; one that is in both lists counts as annotated.
+    """Read annotated and predicted boxes; a file in both lists counts as annotated.
 
     Published settings list the annotations among the predicted boxes too.
 
@@ -174,15 +159,15 @@ def training_boxes(
     return tables + [read_boxes(path, num_classes, least_score) for path in others]
 
 
-def evaluation_boxes(
+def _evaluation_boxes(
     predicted: Sequence[str], truth_path: str, truth: BoxTable, num_classes: int, least_score: float
 ) -> tuple[list[BoxTable], list[str]]:
-    """Boxes to score in val or test, and the files among them that hold annotated boxes, which is cheating.
+    """Read the boxes to score in val or test, and name the files among them that hold annotated boxes.
 
     Args:
-        predicted: files of boxes; annotated ones are taken as they are, all others are predicted ones.
+        predicted: files of boxes, predicted or annotated.
         truth_path, truth: the annotations and their rows.
-        num_classes, least_score: as `read_boxes`.
+        num_classes, least_score: see `read_boxes`.
 
     Raises:
         FileNotFoundError, ValueError: as `read_boxes`.
@@ -193,21 +178,21 @@ def evaluation_boxes(
             tables.append(truth)
             annotated.append(path)
             continue
-        wrong = LineErrors(1)
-        table = read_boxes(path, num_classes, least_score, wrong)
-        # Annotations have the numbers of persons where predictions have scores; these may be 0 in all lines.
+        errors = LineErrors(1)
+        table = read_boxes(path, num_classes, least_score, errors)
+        # Annotations have person numbers in place of scores; these may be 0 in all lines.
         sample = table if len(table) else read_boxes(path, num_classes, 0.0, LineErrors(1))
-        if _share_of(sample, truth) > _TRUTH_SHARE:
+        if _share_in(sample, truth) > _TRUTH_SHARE:
             annotated.append(path)
             table = read_boxes(path, num_classes)
-        elif wrong:
-            raise ValueError(wrong[0])
+        elif errors:
+            raise ValueError(errors[0])
         tables.append(table)
     return tables, annotated
 
 
-def _share_of(table: BoxTable, truth: BoxTable) -> float:
-    """Share of the rows whose box is an annotated one, to three decimals; 0 without rows."""
+def _share_in(table: BoxTable, truth: BoxTable) -> float:
+    """Return the share of rows whose box, to three decimals, is an annotated one; 0 without rows."""
     known, rows = (
         {
             (one.names[video], second, *box)
