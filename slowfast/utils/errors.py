@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
 
 
@@ -27,6 +27,17 @@ def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
         return moved, SequenceMatcher(None, wanted, plain).ratio()
 
     return sorted(sorted(known), key=likeness, reverse=True)[:count]
+
+
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Check that `value` is one of `choices`.
+
+    Raises:
+        ValueError: with `key`, the value found, all choices and the nearest one.
+    """
+    if value not in choices:
+        nearest = "".join(f" The nearest is {near}." for near in nearest_keys(value, choices))
+        raise ValueError(f"{key} is {value!r}; it can be {', '.join(choices) or 'nothing yet'}.{nearest}")
 
 
 def nearest_multiples(number: int, divisor: int) -> str:
