@@ -296,8 +296,7 @@ class Layout:
 
     def same_batches(self, other: Layout) -> bool:
         """Return True if batches and optimizer steps use the same clips."""
-        keys = ("batch", "accum_steps", "samples", "seed")
-        return all(getattr(self, key) == getattr(other, key) for key in keys)
+        return dataclasses.replace(self, processes=other.processes, hosts=other.hosts, lr_scale=other.lr_scale) == other
 
     def describe_change(self, now: Layout) -> str:
         """Describe what changes when a run with this layout resumes under `now`; "" if nothing does."""

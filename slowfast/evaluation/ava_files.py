@@ -161,7 +161,7 @@ def evaluate_ava_files(
     excluded: str | os.PathLike | None = None,
     class_ids: Iterable[int] | None = None,
 ) -> dict:
-    """`evaluate_ava` of files in AVA's format; detections without a score column have score 1.
+    """Run `evaluate_ava` on files in AVA's format; detections without a score column have score 1.
 
     Args:
         groundtruth, detections: CSV files of boxes.
@@ -426,7 +426,7 @@ def _write_rows(path: str | os.PathLike, rows: BoxRows, last: Callable[[slice], 
 
 
 def _heads(places: list[str], key_frame: np.ndarray, boxes: np.ndarray) -> list[str]:
-    """The text of each line as far as the box. Lines of one box for several classes stand together: it is made once."""
+    """Return the text of each line up to the box, formatted once for consecutive lines of the same box."""
     keyed = np.column_stack([key_frame, boxes])
     starts = np.flatnonzero(np.append(True, (keyed[1:] != keyed[:-1]).any(axis=1)))
     runs = zip(key_frame[starts].tolist(), boxes[starts].tolist(), strict=True)
