@@ -33,9 +33,7 @@ def layer_scales(model: VideoModel, decay: float) -> dict[int, float]:
     }
     left_out = [name for name, parameter in model.named_parameters() if id(parameter) not in scales]
     if left_out:
-        raise ValueError(
-            f"SOLVER.LAYER_DECAY {decay}: {', '.join(left_out[:5])} are missing from the model's depth_groups()"
-        )
+        raise ValueError(f"SOLVER.LAYER_DECAY {decay}: depth_groups() of the model lacks {', '.join(left_out[:5])}")
     return scales
 
 

@@ -1,7 +1,7 @@
 """Precise batch norm: population statistics under the current weights, in place of running averages.
 
-Source: Wu and Johnson, "Rethinking Batch in BatchNorm" (arXiv 2105.07576), section 3. fvcore's precise_bn averages the
-variances of batches, and knows neither several processes nor `SubBatchNorm3d`.
+Source: Wu and Johnson, "Rethinking Batch in BatchNorm" (arXiv 2105.07576), section 3. fvcore's precise_bn neither
+reduces over processes nor knows `SubBatchNorm3d`.
 """
 
 from __future__ import annotations
