@@ -1,7 +1,6 @@
 """Training and testing in this process, on real videos, checked by what they leave behind."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from slowfast.runtime.logging import setup_logging
 
 
 @pytest.fixture
-def stats_of():
+def stats_of(clean_logging):
     """A function: train or test with the log on, and give the statistics written."""
 
     def run(cfg, work=train):
@@ -37,9 +36,7 @@ def stats_of():
         path = Path(cfg.OUTPUT_DIR) / "json_stats.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()]
 
-    yield run
-    for handler in [h for h in logging.getLogger().handlers if getattr(h, "is_slowfast", False)]:
-        logging.getLogger().removeHandler(handler)
+    return run
 
 
 def of_type(stats, kind):
