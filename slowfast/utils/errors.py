@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
 
 
@@ -29,6 +29,17 @@ def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     return sorted(sorted(known), key=likeness, reverse=True)[:count]
 
 
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Check that `value` is one of `choices`.
+
+    Raises:
+        ValueError: with `key`, the value found, all choices and the nearest one.
+    """
+    if value not in choices:
+        nearest = "".join(f" The nearest is {near}." for near in nearest_keys(value, choices))
+        raise ValueError(f"{key} is {value!r}; it can be {', '.join(choices) or 'nothing yet'}.{nearest}")
+
+
 def nearest_multiples(number: int, divisor: int) -> str:
     """Return the positive multiples of `divisor` next to `number`, in words: "16 or 20"."""
     below = number - number % divisor
@@ -39,17 +50,23 @@ def _plain(name: str) -> str:
     return name.upper().strip("_")
 
 
-def exit_status(work: Callable[[], int | None], debug: bool | None = None, resumes: str = "") -> int:
-    """Run a tool's `work`; return its exit status: 0 or what it returns, 2 for a user's mistake, 130 for Ctrl-C.
+def exit_status(
+    work: Callable[[], int | None],
+    debug: bool | None = None,
+    resumes: str = "",
+    mistakes: tuple[type[Exception], ...] = (ValueError, OSError),
+) -> int:
+    """Run a tool and return its exit status: that of `work` (None: 0), 2 for a user's mistake, 130 for Ctrl-C.
 
     Args:
-        work: its ValueError and OSError are a user's mistakes, printed as one line.
-        debug: raise them instead (`--debug`); None for a tool without that option.
-        resumes: what the same command does after Ctrl-C, in words; "" to raise KeyboardInterrupt.
+        work: function that does the work.
+        debug: value of `--debug`, which raises mistakes; None for a tool without it.
+        resumes: message about starting again after Ctrl-C; "" raises KeyboardInterrupt.
+        mistakes: errors of `work` that are a user's mistakes, printed in one line.
     """
     try:
         return work() or 0
-    except (ValueError, OSError) as error:
+    except mistakes as error:
         if debug:
             raise
         print(f"error: {error}{'' if debug is None else ' (--debug shows the traceback)'}", file=sys.stderr)

@@ -1,7 +1,6 @@
 """Runs whose clips, batches and norms change on the way: what each epoch trains on, and runs that were cut off."""
 
 import json
-import logging
 import multiprocessing
 import os
 import signal
@@ -66,7 +65,7 @@ def assert_same_bits(one, other):
 
 
 @pytest.fixture
-def stats_of():
+def stats_of(clean_logging):
     """A function: train with the log on, and give the statistics written."""
 
     def run(cfg):
@@ -75,9 +74,7 @@ def stats_of():
         setup_logging()
         return [json.loads(line) for line in (Path(cfg.OUTPUT_DIR) / "json_stats.jsonl").read_text().splitlines()]
 
-    yield run
-    for handler in [h for h in logging.getLogger().handlers if getattr(h, "is_slowfast", False)]:
-        logging.getLogger().removeHandler(handler)
+    return run
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slowfast.layers.relative_positions import attend, fit_rows, relative_rows
+from slowfast.layers.attention import get_rel_pos, resize_rel_pos, scaled_dot_product
 
 
 def pair_vector(table, i, j, q_len, k_len):
@@ -42,7 +42,7 @@ def test_both_ways_are_the_sum_over_pairs(num_prefix_tokens, axes, q_thw, k_thw)
     lengths = [num_prefix_tokens + s[0] * s[1] * s[2] for s in (q_thw, k_thw)]
     q, k, v = make(2, 2, lengths[0], 6), make(2, 2, lengths[1], 6), make(2, 2, lengths[1], 6)
     tables = [make(2 * max(q_thw[a], k_thw[a]) - 1, 6) if a in axes else None for a in range(3)]
-    rows = [None if t is None else relative_rows(t, i, j) for t, i, j in zip(tables, q_thw, k_thw, strict=True)]
+    rows = [None if t is None else get_rel_pos(t, i, j) for t, i, j in zip(tables, q_thw, k_thw, strict=True)]
     expected = torch.stack(
         [
             torch.stack(
@@ -51,18 +51,20 @@ def test_both_ways_are_the_sum_over_pairs(num_prefix_tokens, axes, q_thw, k_thw)
             for b in range(2)
         ]
     )
-    torch.testing.assert_close(attend(q, k, v, rows, q_thw, k_thw, num_prefix_tokens), expected)
-    torch.testing.assert_close(attend(q.requires_grad_(), k, v, rows, q_thw, k_thw, num_prefix_tokens), expected)
+    torch.testing.assert_close(scaled_dot_product(q, k, v, rows, q_thw, k_thw, num_prefix_tokens), expected)
+    torch.testing.assert_close(
+        scaled_dot_product(q.requires_grad_(), k, v, rows, q_thw, k_thw, num_prefix_tokens), expected
+    )
 
 
 def test_a_table_of_another_size_is_interpolated():
     table = torch.randn(5, 4)
-    torch.testing.assert_close(fit_rows(fit_rows(table, 5), 5), table)
+    torch.testing.assert_close(resize_rel_pos(resize_rel_pos(table, 5), 5), table)
     expected = torch.stack([torch.stack([pair_vector(table, i, j, 7, 7) for j in range(7)]) for i in range(7)])
-    torch.testing.assert_close(relative_rows(table, 7, 7), expected)
+    torch.testing.assert_close(get_rel_pos(table, 7, 7), expected)
 
 
 def test_without_positions_it_is_plain_attention():
     q, k, v = torch.randn(3, 1, 2, 5, 4)
     expected = (q @ k.transpose(-1, -2) / 2).softmax(-1) @ v
-    torch.testing.assert_close(attend(q, k, v), expected)
+    torch.testing.assert_close(scaled_dot_product(q, k, v), expected)

@@ -8,7 +8,7 @@ from torch import nn
 
 from slowfast.config import load_config
 from slowfast.models import build_model
-from slowfast.models.blocks import TRANSFORMS, ResBlock
+from slowfast.models.blocks import TRANSFORMS, BranchOptions, ResBlock, SqueezeExcitation, round_channels
 
 SLOWFAST = [
     "MODEL.MODEL_NAME", "SlowFast", "MODEL.ARCH", "slowfast", "DATA.INPUT_CHANNEL_NUM", [3, 3], "SLOWFAST.ALPHA", 4,
@@ -70,7 +70,7 @@ def slow_branch(branch, kind, x):
 )
 def test_block_is_its_convolutions_added_up(kind, stride, dilation, groups, stride_1x1, parity):
     norm = nn.BatchNorm3d
-    branch = TRANSFORMS[kind](6, 10, 8, 3, stride, norm, groups, dilation, stride_1x1, index=1)
+    branch = TRANSFORMS[kind](6, 10, 8, 3, stride, BranchOptions(norm, groups, dilation, stride_1x1), index=1)
     block = parity.fill_module(ResBlock(branch, 6, 10, stride, norm)).double().eval()
     x = torch.randn(2, 6, 4, 7, 8, dtype=torch.float64)
     shortcut = slow_norm(slow_conv(x, block.branch1), block.branch1_bn)
@@ -184,3 +184,25 @@ def test_branches_are_dropped_by_the_sample_and_more_often_with_depth(tiny_model
         if not without:
             torch.testing.assert_close(y[i], (shortcut[i] + branch[i] / (1 - rate)).relu())
     assert 16 < dropped < 48
+
+
+def test_gates_are_two_maps_of_the_channel_means():
+    torch.manual_seed(0)
+    layer = SqueezeExcitation(48).double()
+    x = torch.randn(2, 48, 3, 4, 5, dtype=torch.float64)
+    y = layer(x)
+    for b in range(2):
+        means = x[b].flatten(1).sum(dim=1) / 60
+        hidden = (layer.fc1.weight.flatten(1) @ means + layer.fc1.bias).clamp(min=0)
+        gates = 1 / (1 + torch.exp(-(layer.fc2.weight.flatten(1) @ hidden + layer.fc2.bias)))
+        for c in range(48):
+            torch.testing.assert_close(y[b, c], gates[c] * x[b, c])
+
+
+@pytest.mark.parametrize(
+    ("channels", "rounded"),
+    # X3D-XL's widths, its squeezed ones, and a number whose nearest multiple is over a tenth too small
+    [(34.8, 32), (69.6, 72), (139.2, 136), (278.4, 280), (3.375, 8), (27, 32), (39.375, 40), (1, 8), (11.9, 16)],
+)
+def test_channels_are_multiples_of_eight(channels, rounded):
+    assert round_channels(channels) == rounded

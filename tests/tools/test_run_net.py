@@ -35,6 +35,14 @@ def test_either_part_alone(command, tiny_cfg):
     assert find_checkpoints(str(out)) and not (out / "test_results.json").exists()
 
 
+def test_random_weights_are_not_tested_unless_asked_for(command, tiny_cfg):
+    results = Path(tiny_cfg().OUTPUT_DIR) / "test_results.json"
+    status, stderr = command("TRAIN.ENABLE", False)
+    assert status == 2 and len(stderr.splitlines()) == 1 and "TEST.ALLOW_RANDOM_WEIGHTS True" in stderr
+    assert not results.exists()
+    assert command("TRAIN.ENABLE", False, "TEST.ALLOW_RANDOM_WEIGHTS", True)[0] == 0 and results.exists()
+
+
 @pytest.mark.parametrize("more", [[], ["DEMO.ENABLE", True]])
 def test_a_run_that_would_do_nothing_is_refused(command, more):
     status, stderr = command("--opts", "TRAIN.ENABLE", "False", "TEST.ENABLE", "False", *more)

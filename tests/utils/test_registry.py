@@ -31,7 +31,7 @@ def test_objects_and_facts(registry):
     registry.register("large", size=9)(large)  # a project's setup runs once for every config
     with pytest.raises(ValueError, match="twice"):
         registry.register("large")(small)
-    with pytest.raises(ValueError, match="OTHER.KEY is 'larg'.*'large'.*small"):
+    with pytest.raises(ValueError, match="OTHER.KEY is 'larg'.*large, small.*nearest is large"):
         registry.get("larg", "OTHER.KEY")
     with pytest.raises(ValueError, match="color"):
         registry.register("third", color="red")

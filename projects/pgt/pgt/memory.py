@@ -269,6 +269,8 @@ def join(memories: Sequence[Memory | None]) -> Memory | None:
     wrong = sorted({name for memory in known for name in (memory.keys() ^ set(names)) - {START}})
     if wrong:
         raise ValueError(f"the memories differ in {', '.join(wrong[:5])}: they are of different models")
+    if not names:
+        return {}
     joined = {}
     for name in names:
         like = known[0][name]
@@ -281,7 +283,7 @@ def join(memories: Sequence[Memory | None]) -> Memory | None:
             )
         joined[name] = torch.cat(parts)
     starts = [torch.tensor([True]) if memory is None else _starts(memory) for memory in memories]
-    return _settled({**joined, START: torch.cat([start.to(starts[0].device) for start in starts])}) if names else {}
+    return _settled({**joined, START: torch.cat([start.to(starts[0].device) for start in starts])})
 
 
 def reset(memory: Memory, samples: Samples) -> Memory | None:
