@@ -194,7 +194,7 @@ def test_small_norm_batches_are_warned_of(tiny_cfg, caplog):
     preflight.warn_small_norm_batch(build_model(tiny_cfg()), tiny_cfg())
     assert not caplog.text
     preflight.warn_small_norm_batch(build_model(tiny_cfg()), tiny_cfg("TRAIN.BATCH_SIZE", 3))
-    assert "sees 3 clips" in caplog.text and "frozen_batchnorm" in caplog.text
+    assert "over 3 clips" in caplog.text and "frozen_batchnorm" in caplog.text
     caplog.clear()
     frozen = tiny_cfg("TRAIN.BATCH_SIZE", 3, "BN.NORM_TYPE", "frozen_batchnorm")
     preflight.warn_small_norm_batch(build_model(frozen), frozen)
