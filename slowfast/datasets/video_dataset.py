@@ -78,7 +78,7 @@ class VideoDataset(ClipDataset):
 
     @property
     def view_plan(self) -> str:
-        """The views of a video, in words."""
+        """Description of the views of a video, for the log."""
         s = self.clips.settings
         return f"{s.temporal_views} temporal x {s.spatial_views} spatial views"
 

@@ -166,18 +166,18 @@ def evaluate_ava_files(
     Args:
         groundtruth, detections: CSV files of boxes.
         excluded: CSV file of the key frames to leave out, if any.
-        class_ids: of the classes to measure, as a label map lists them; without them all classes in the two files.
+        class_ids: ids of the classes to measure, as in a label map; None for all classes in the two files.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a wrong line, with file, number and line; otherwise as `evaluate_ava`.
+        ValueError: a wrong line, with file, line number and line; see also `evaluate_ava`.
     """
     skipped = read_excluded(excluded) if excluded is not None else ()
     return evaluate_ava(read_groundtruth(groundtruth), read_detections(detections), skipped, class_ids)
 
 
 def write_detections(path: str | os.PathLike, rows: BoxRows) -> None:
-    """Let the main process write detections, whole or not at all, with as many digits as the numbers have.
+    """Write detections atomically in the main process, with all significant digits.
 
     Raises:
         ValueError: boxes without scores.
@@ -185,13 +185,13 @@ def write_detections(path: str | os.PathLike, rows: BoxRows) -> None:
     """
     if rows.scores is None:
         raise ValueError(f"{path}: detections need a score for every box")
-    # Nine digits give every float32 back.
+    # Nine digits represent every float32 exactly.
     text = "{:.9g}".format if rows.scores.dtype == np.float32 else repr
     _write_rows(path, rows, lambda part: map(text, rows.scores[part].tolist()))
 
 
 def write_groundtruth(path: str | os.PathLike, rows: BoxRows) -> None:
-    """Let the main process write annotated boxes, whole or not at all; the last column is the person's number, if any.
+    """Write annotated boxes atomically in the main process; the last column is the person id, if known.
 
     Raises:
         OSError: the file cannot be written.
@@ -411,7 +411,7 @@ def _float(text: str, what: str) -> float:
 
 
 def _write_rows(path: str | os.PathLike, rows: BoxRows, last: Callable[[slice], Iterable[object]] | None) -> None:
-    """Write a line for each row; `last` gives the eighth column of some rows."""
+    """Write a line for each row; `last` returns the eighth column of a slice of rows."""
     places = [f"{_quoted(video)},{second:04d}" for video, second in rows.key_frames]
 
     def fill(stream: Any) -> None:

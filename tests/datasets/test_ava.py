@@ -405,7 +405,7 @@ def test_a_list_that_lacks_frames_is_warned_of(ava, ava_frames, tmp_path, caplog
     with caplog.at_level(logging.WARNING):
         ava("train", AVA__FRAME_LIST_DIR=str(tmp_path))
     (message,) = shown(caplog, "lacks frames")
-    assert "1 of 2 films (tall lacks 3)" in message
+    assert "1 of 2 videos (tall lacks 3)" in message
 
 
 def test_no_list_of_frames_named(ava):

@@ -68,7 +68,7 @@ def test_charades(run):
     assert results["videos"] == 4 and results["views"] == 2
     assert 0 < results["map"] <= 1
     assert "train: 6 videos, 1 temporal x 1 spatial views" in said
-    assert "without effect" not in said and "WARNING" not in said
+    assert "Ignored" not in said and "WARNING" not in said
 
 
 @pytest.mark.slow

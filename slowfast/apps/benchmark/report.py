@@ -127,9 +127,8 @@ def format_steps(points: Sequence[dict[str, Any]]) -> str:
             value, first = point["peak_mib"][name], points[0]["peak_mib"][name]
             cells.append(f"{_mib(value)} ({value / first:.2f})" if value and first else _mib(value))
         lines.append([str(point["steps"]), str(point["frames"]), *cells])
-    return "training iteration in steps: peak MiB over idle (of the first line), a process each\n" + format_table(
-        head, lines
-    )
+    title = "training iteration in steps: peak MiB over idle (of the first line), a process each"
+    return f"{title}\n{format_table(head, lines)}"
 
 
 def format_data(split: str, figures: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The annotations of Charades as its authors publish them: `Charades_v1_train.csv`, `Charades_v1_test.csv`."""
+"""Read Charades' annotations as published: `Charades_v1_train.csv`, `Charades_v1_test.csv`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _ACTION = re.compile(r"c([0-9]{1,6}) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?)
 
 @dataclass(frozen=True)
 class AnnotatedVideo:
-    """A video and what happens in it.
+    """A video and its actions.
 
     Attributes:
-        name: its id, the name of its file or folder.
+        name: id of the video, the name of its file or folder.
         actions: (n, 3) float64: class, start and end in seconds.
-        length: seconds.
+        length: in seconds.
     """
 
     name: str
@@ -33,13 +33,13 @@ class AnnotatedVideo:
     length: float
 
     def spans(self, fps: float) -> np.ndarray:
-        """(n, 3) int32: class, first and last of the frames whose time, number / `fps`, an action holds.
+        """Return (n, 3) int32: class, first and last frame of each action; frame i is at i / `fps` seconds.
 
-        Actions between two frames are left out.
+        Actions between two frames are dropped.
         """
         classes, start, end = self.actions.T
         first, last = np.ceil(start * fps), np.floor(end * fps)
-        # The products are rounded; the quotients say what holds.
+        # The products above are rounded, so compare the quotients.
         first += first / fps < start
         first -= (first - 1) / fps >= start
         last -= last / fps > end
@@ -54,8 +54,8 @@ def read_annotations(path: str, num_classes: int, errors: list[str] | None = Non
 
     Args:
         path: the file (UTF-8).
-        num_classes: classes are whole numbers from 0 to this, exclusive.
-        errors: takes the messages about wrong lines, which are then left out; None raises the first.
+        num_classes: classes are 0 to this, exclusive.
+        errors: takes the messages about wrong lines, which are then skipped; None raises the first.
 
     Raises:
         FileNotFoundError: no such file.
@@ -94,7 +94,7 @@ def _columns(path: str, rows: Iterator[list[str]]) -> dict[str, int]:
 
 
 def _numbered(path: str, rows: Any, errors: list[str] | None) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, with the numbers of their first lines."""
+    """Yield the rows that are not blank, with the number of their first line."""
     while True:
         line = rows.line_num + 1
         try:

@@ -1,4 +1,4 @@
-"""The annotation files of Kinetics as their authors publish them, and the videos they speak of in a folder."""
+"""Read Kinetics' annotations as published, and find the annotated videos in a folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEEDED = ("youtube_id", "time_start", "time_end")
 
 @dataclass(frozen=True)
 class Segment:
-    """A row: seconds `start` to `end` of a YouTube video, of a class ("" in test lists without labels)."""
+    """An annotated segment: seconds `start` to `end` of a YouTube video, and its class ("" without label)."""
 
     youtube_id: str
     start: float
@@ -30,17 +30,17 @@ class Segment:
 
     @property
     def name(self) -> str:
-        """As the known downloaders name the file."""
+        """Name of the file, as the usual downloaders write it."""
         return f"{self.youtube_id}_{int(self.start):06d}_{int(self.end):06d}"
 
 
 def read_segments(path: str, split: str = "", errors: list[str] | None = None) -> list[Segment]:
-    """The rows of an annotation CSV: a header with `youtube_id`, `time_start`, `time_end` in any order, mostly `label`
-    and `split` too.
+    """Read an annotation CSV, whose header has `youtube_id`, `time_start`, `time_end`, mostly `label` and `split` too.
 
     Args:
-        split: of rows without that column; "" reads it off the file's name.
-        errors: takes the messages about wrong lines, which are then left out.
+        path: the file.
+        split: split of rows without that column; "" derives it from the file name.
+        errors: takes the messages about wrong lines, which are then skipped; None raises the first.
 
     Raises:
         FileNotFoundError: no such file.
@@ -71,7 +71,7 @@ def read_segments(path: str, split: str = "", errors: list[str] | None = None) -
 
 
 def split_of_name(path: str) -> str:
-    """The split that a word of the file's name gives; "" for none."""
+    """Return the split that the file name contains as a word; "" if none."""
     words = re.findall(r"[a-z]+", os.path.basename(path).lower())
     return next((_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES), "")
 
@@ -81,7 +81,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _parse(line: str, header: list[str], split: str) -> Segment:
-    """A row; the message of a ValueError goes on where the line was quoted."""
+    """Parse a row; the message of a ValueError continues the quoted line."""
     try:
         cells = [cell.strip() for cell in _cells(line)]
     except csv.Error as error:
@@ -119,15 +119,14 @@ def _seconds(row: dict[str, str], name: str) -> float:
 
 
 def normal_class(name: str) -> str:
-    """A class name as folders and lists by different hands agree on it."""
+    """Normalize a class name: case, punctuation and blanks differ between folders and lists."""
     return re.sub(r"[\W_]+", " ", name.lower()).strip()
 
 
 class VideoFolder:
-    """The video files below a folder, found again by the segment they show.
+    """Index of the video files below a folder by the segment they show.
 
-    A file is named `ID_START_END` (any number of leading zeros) or `ID`, then its suffix; it lies anywhere below the
-    folder.
+    A file is named `ID_START_END` (any number of leading zeros) or `ID`, plus a suffix, in any subfolder.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -147,7 +146,7 @@ class VideoFolder:
                 self._by_segment.setdefault(key, []).append(path)
 
     def find(self, segment: Segment) -> str:
-        """The file of a segment; "" without one. Of several, one in folders named after its class and its split."""
+        """Return the file of a segment, "" if none; of several, prefer folders named after its class and split."""
         exact = self._by_segment.get((segment.youtube_id, int(segment.start), int(segment.end)), [])
         paths = exact or self._by_name.get(segment.youtube_id, [])
         return min(paths, key=lambda path: (-self._fit(path, segment), path)) if paths else ""
@@ -162,7 +161,7 @@ class VideoFolder:
 
 
 def video_files(root: str) -> Iterator[str]:
-    """Paths of the video files below a folder, in order; what starts with a dot is passed over.
+    """Yield the paths of the video files below a folder, sorted; names that start with a dot are skipped.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -177,14 +176,14 @@ def video_files(root: str) -> Iterator[str]:
 
 
 def stem(name: str) -> str:
-    """A name without its suffixes; downloaders leave `ID.mp4.mkv` and the like."""
+    """Strip all video suffixes from a name; downloaders leave `ID.mp4.mkv` and the like."""
     while os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
         name = os.path.splitext(name)[0]
     return name
 
 
 def chosen_classes(path: str, known: Sequence[str]) -> list[str]:
-    """The classes that a file names, one a line, as the annotations write them.
+    """Read class names, one per line, and return them as the annotations write them.
 
     Raises:
         FileNotFoundError: no such file.
