@@ -113,7 +113,7 @@ def convert(model: VideoModel, rules: Rules) -> ProgressiveModel:
 
 
 class Conversion:
-    """One pass over a clip model that replaces layers by operators.
+    """Pass over a clip model that replaces layers by operators.
 
     Args:
         model: clip model, changed in place.

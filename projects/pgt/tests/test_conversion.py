@@ -158,6 +158,13 @@ def test_layers_that_cannot_be_converted_are_named(change, message):
         convert(model, Rules([LastFrames(1)], [LastFrames(1)], [2]))
 
 
+def test_a_layer_that_a_step_leaves_out_is_named():
+    model = convert(StrangersModel(), Rules([LastFrames(1)], [LastFrames(1)], [2]))
+    model.clip_model.forward = lambda inputs: model.temporal(model.spatial(inputs[0]))
+    with pytest.raises(RuntimeError, match="not run the operators pool"):
+        model([torch.zeros(1, 3, 4, 8, 8)])
+
+
 @pytest.mark.parametrize("name", ["slow", "i3d", "x3d", "slowfast", "mvit_mean", "timesformer", "progressive_nonlocal"])
 @torch.no_grad()
 def test_half_precision_models_run(name, progressive_cfg, parity, random_clip):

@@ -26,7 +26,7 @@ def test_nothing_is_dropped_in_evaluation_or_at_rate_zero():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_a_share_that_leaves_nothing_is_refused(rate):
-    with pytest.raises(ValueError, match=f"a share of {rate}"):
+    with pytest.raises(ValueError, match=f"drop rate is {rate}"):
         DropPath(rate)
 
 
