@@ -1,4 +1,4 @@
-"""A checkpoint is tested with the settings it brings: the command line without --cfg."""
+"""Testing a checkpoint with the config stored in it: the command line without --cfg."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from slowfast.models import build_model
 
 @pytest.fixture
 def given(tiny_cfg, tmp_path):
-    """A function: a checkpoint with the tiny settings, changed as asked, as text; returns the path."""
+    """Return a function that writes a checkpoint of the tiny config, its text changed as asked; it returns the path."""
 
     def make(change=lambda values: None, text=None, **settings):
         cfg = tiny_cfg(*[item for key, value in settings.items() for item in (key.replace("__", "."), value)])
@@ -68,7 +68,7 @@ def test_a_checkpoint_has_no_code_run_and_no_file_written_where_it_likes(given, 
 
 
 def test_settings_of_other_code(given, caplog):
-    """A key this version does not know is left out and said; a section may say what the model is, and is refused."""
+    """Check that unknown keys are left out with a warning; an unknown section may define the model, and is refused."""
 
     def more(values):
         values["TEST"]["NEW_KEY"] = 1

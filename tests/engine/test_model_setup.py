@@ -1,4 +1,4 @@
-"""What becomes of a model before it trains: same names, same numbers, whatever is switched on."""
+"""Setting up a model: same names and numbers with all options."""
 
 import copy
 import functools
@@ -177,7 +177,7 @@ def assert_trains_alike(model, plain, inputs, labels):
 @pytest.mark.slow
 @pytest.mark.parametrize("recomputed", [False, True])
 def test_compiled_equals_eager(one_block_model, fast_compiler, recomputed):
-    """One graph for each shape in training, one for evaluation."""
+    """Check that one graph is compiled per shape in training, and one for evaluation."""
     plain = one_block_model().train()
     model = setup_model(
         copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default", checkpoint_activations=recomputed)
@@ -235,7 +235,7 @@ print(*(files() - before))
 
 @pytest.mark.slow
 def test_a_damaged_cache_of_compiled_code(tmp_path):
-    """As a job leaves it that was killed while it compiled; the error names what to remove."""
+    """Damage the cache as a job does that is killed while compiling; the error names the file to remove."""
     command = [sys.executable, "-c", COMPILES, str(tmp_path)]
     env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     first = subprocess.run(command, capture_output=True, text=True, env=env, timeout=180)
@@ -262,7 +262,7 @@ def test_compiling_leaves_names_and_copies_alone(monkeypatch):
 
 
 def test_checkpoints_interchange_between_all_settings(tiny_cfg, tmp_path):
-    """A run with everything on is continued with everything off, and the other way round."""
+    """Resume a run with all options on with all of them off, and the reverse."""
     on = ["MODEL.ACT_CHECKPOINT", True, "EMA.ENABLE", True, "SOLVER.LAYER_DECAY", 0.8, "BN.NORM_TYPE", "sub_batchnorm"]
     on += ["BN.NUM_SPLITS", 2]
     for first, second in ((on, []), ([], on)):

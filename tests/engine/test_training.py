@@ -25,7 +25,7 @@ from slowfast.runtime.logging import setup_logging
 
 @pytest.fixture
 def stats_of(clean_logging):
-    """A function: train or test with the log on, and give the statistics written."""
+    """Return a function that trains or tests with logging on and returns the statistics."""
 
     def run(cfg, work=train):
         setup_logging(cfg.OUTPUT_DIR)
@@ -76,7 +76,7 @@ def test_it_learns(tiny_cfg):
 
 
 def test_precise_statistics_are_in_the_checkpoint(tiny_cfg):
-    """With one batch of all videos and a momentum of 1 the running average of a second pass is the same."""
+    """Check that with one batch of all videos and momentum 1 the running average equals the precise statistics."""
     cfg = tiny_cfg("BN.USE_PRECISE_STATS", True, "TRAIN.BATCH_SIZE", 12, "SOLVER.MAX_EPOCH", 1)
     train(cfg)
     saved = load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)["model_state"]

@@ -21,7 +21,7 @@ LINES = ["a,0902,0.1,0.2,0.5,0.6,3,0.25", "b c,903,-0.004,0,1e0,.75,80,0.5"]
 
 
 def listed(rows):
-    """The rows as plain tuples."""
+    """Return the rows as tuples."""
     scores = [None] * len(rows) if rows.scores is None else rows.scores.tolist()
     columns = (rows.key_frame.tolist(), rows.boxes.tolist(), rows.classes.tolist(), scores)
     return [(*rows.key_frames[k], *box, c, s) for k, box, c, s in zip(*columns, strict=True)]

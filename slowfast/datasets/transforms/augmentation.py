@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from slowfast.config.augment_recipe import parse_recipe
 from slowfast.datasets.transforms.color import ColorJitter
-from slowfast.datasets.transforms.rand_augment import RandAugment
+from slowfast.datasets.transforms.rand_augment import RandAugment, parse_recipe
+from slowfast.utils.errors import check_choice
 from slowfast.utils.rng import bernoulli, randint, uniform
 
 LIGHTING_STD = 0.1
@@ -44,7 +44,11 @@ class Augmentation:
 
     @staticmethod
     def from_config(cfg: Any) -> Augmentation:
-        """Read the augmentation of training from a validated configuration."""
+        """Read the augmentation of training.
+
+        Raises:
+            ValueError: a setting of AUG that RandAugment or random erasing refuses.
+        """
         data, aug = cfg.DATA, cfg.AUG
         strong = aug.ENABLE
         return Augmentation(
@@ -52,11 +56,25 @@ class Augmentation:
             areas=tuple(data.TRAIN_JITTER_SCALES_RELATIVE),
             aspects=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE) or ASPECTS,
             moving=data.TRAIN_JITTER_MOTION_SHIFT,
-            rand_augment=RandAugment(parse_recipe(aug.AA_TYPE), aug.INTERPOLATION) if strong and aug.AA_TYPE else None,
+            rand_augment=_rand_augment(aug) if strong and aug.AA_TYPE else None,
             color_jitter=_color_jitter(cfg),
-            erasing=RandomErasing(aug.RE_PROB, aug.RE_MODE, aug.RE_COUNT) if strong and aug.RE_PROB else None,
+            erasing=_erasing(aug) if strong and aug.RE_PROB else None,
             erase_second_half=aug.RE_SPLIT,
         )
+
+
+def _rand_augment(aug: Any) -> RandAugment:
+    try:
+        return RandAugment(parse_recipe(aug.AA_TYPE), aug.INTERPOLATION)
+    except ValueError as error:
+        raise ValueError(f"AUG.AA_TYPE {aug.AA_TYPE!r}, AUG.INTERPOLATION {aug.INTERPOLATION!r}: {error}") from error
+
+
+def _erasing(aug: Any) -> RandomErasing:
+    try:
+        return RandomErasing(aug.RE_PROB, aug.RE_MODE, aug.RE_COUNT)
+    except ValueError as error:
+        raise ValueError(f"AUG.RE_MODE {aug.RE_MODE!r}, AUG.RE_COUNT {aug.RE_COUNT}: {error}") from error
 
 
 def _color_jitter(cfg: Any) -> ColorJitter:
@@ -72,6 +90,7 @@ def _color_jitter(cfg: Any) -> ColorJitter:
     return ColorJitter(jitter=(cfg.AUG.COLOR_JITTER or 0.0) if jitters else 0.0, gray=gray)
 
 
+ERASING_MODES = ("pixel", "rand", "const")
 # Share of the frame that all rectangles of a clip cover together; height over width of each.
 ERASED_AREAS = (0.02, 1 / 3)
 ERASED_ASPECTS = (0.3, 1 / 0.3)
@@ -93,6 +112,11 @@ class RandomErasing:
     probability: float
     mode: str
     max_count: int
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, ERASING_MODES)
+        if self.max_count < 1:
+            raise ValueError(f"max_count is {self.max_count}; it must be at least 1")
 
     def __call__(self, clip: Tensor, generator: Generator) -> None:
         """Erase rectangles of a normalized clip (3, T, H, W) in place."""

@@ -7,6 +7,7 @@ uses, up to rounding. Exceptions are the bicubic kernel and the blending at the 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +17,11 @@ import numpy as np
 import torch
 from torch import Generator
 
-from slowfast.config.augment_recipe import GREATEST_MAGNITUDE, Recipe
+from slowfast.utils.errors import check_choice
 from slowfast.utils.rng import bernoulli, normal, randint
 
+GREATEST_MAGNITUDE = 10
+_FORM = "rand-mMAGNITUDE-nNUMBER-mstdSTD-incORDER-wWEIGHTS, such as rand-m7-n4-mstd0.5-inc1; only rand is required"
 # Color of pixels from outside the picture.
 FILL = (128, 128, 128)
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)
@@ -229,6 +232,64 @@ _PLAIN, _INCREASING = _operations(False), _operations(True)
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """RandAugment recipe, as timm writes it.
+
+    Attributes:
+        magnitude: mean magnitude of an operation, 0 to 10.
+        spread: standard deviation of the magnitude.
+        number: number of operations drawn; each is applied with probability 0.5.
+        increasing: use the operations whose effect increases with the magnitude.
+        weighted: draw by weights that favor mild operations, without replacement.
+
+    Source: Cubuk et al., RandAugment: Practical automated data augmentation with a reduced search space.
+    """
+
+    magnitude: int = GREATEST_MAGNITUDE
+    spread: float = 0.0
+    number: int = 2
+    increasing: bool = False
+    weighted: bool = False
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Parse a recipe in timm's form.
+
+    Raises:
+        ValueError: not of this form; names the wrong part.
+    """
+    kind, *parts = text.split("-")
+    if kind != "rand":
+        raise ValueError(f"recipe {text!r} is not of the form {_FORM}")
+    values: dict[str, float] = {}
+    for part in parts:
+        found = re.fullmatch(r"(mstd|inc|m|n|w)(\d+(?:\.\d+)?)", part)
+        whole = found and (found[1] == "mstd" or float(found[2]).is_integer())
+        if not whole or found[1] in values:
+            raise ValueError(f"recipe {text!r} has an unknown or repeated part {part!r}; it is {_FORM}")
+        values[found[1]] = float(found[2])
+    _check_ranges(text, values)
+    return Recipe(
+        magnitude=int(values.get("m", GREATEST_MAGNITUDE)),
+        spread=values.get("mstd", 0.0),
+        number=int(values.get("n", 2)),
+        increasing=bool(values.get("inc", 0)),
+        weighted="w" in values,
+    )
+
+
+def _check_ranges(text: str, values: dict[str, float]) -> None:
+    if values.get("m", 0) > GREATEST_MAGNITUDE:
+        raise ValueError(f"recipe {text!r}: the magnitude m is 0 to {GREATEST_MAGNITUDE}")
+    if values.get("n", 1) < 1:
+        raise ValueError(f"recipe {text!r}: the number n of operations is at least 1; '' is for none")
+    if values.get("w", 0) != 0:
+        raise ValueError(f"recipe {text!r}: there is one set of weights, w0")
+    if "w" in values and values.get("n", 2) > 13:
+        raise ValueError(f"recipe {text!r}: w0 draws each of 13 operations at most once, so n is up to 13")
+
+
+@dataclass(frozen=True)
 class RandAugment:
     """RandAugment with a given recipe.
 
@@ -239,6 +300,9 @@ class RandAugment:
 
     recipe: Recipe
     interpolation: str
+
+    def __post_init__(self) -> None:
+        check_choice("interpolation", self.interpolation, (*INTERPOLATIONS, "random"))
 
     def __call__(self, frames: np.ndarray, generator: Generator) -> np.ndarray:
         """Apply random operations to frames (T, H, W, 3) uint8."""

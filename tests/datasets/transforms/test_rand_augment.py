@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.config.augment_recipe import Recipe, parse_recipe
-from slowfast.config.rules import data as validate_data
 from slowfast.datasets.transforms import rand_augment as augment_ops
 from slowfast.datasets.transforms import rand_augment as augment_random
-from slowfast.datasets.transforms.rand_augment import INTERPOLATIONS, RandAugment
+from slowfast.datasets.transforms.rand_augment import INTERPOLATIONS, RandAugment, Recipe, parse_recipe
 
 NAMES = [
     "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "color", "contrast",
@@ -109,7 +107,7 @@ def test_weights_draw_mild_operations_and_none_twice(calls):
         assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("name", validate_data.INTERPOLATIONS)
+@pytest.mark.parametrize("name", [*INTERPOLATIONS, "random"])
 def test_interpolation(name, calls):
     arguments, _ = applied(calls, Recipe(), name, clips=400)
     found = {values[-1] for key in ("rotate", "shear_x", "translate_y") for values in arguments[key]}

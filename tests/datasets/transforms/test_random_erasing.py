@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.config.rules import data as validate_data
-from slowfast.datasets.transforms.augmentation import RandomErasing
+from slowfast.datasets.transforms.augmentation import ERASING_MODES, RandomErasing
 
 MARK = 100.0
 
@@ -21,7 +20,7 @@ def test_as_often_as_set():
     assert share == pytest.approx(0.25, abs=0.05)
 
 
-@pytest.mark.parametrize("mode", validate_data.ERASING_MODES)
+@pytest.mark.parametrize("mode", ERASING_MODES)
 def test_one_rectangle_at_the_same_place_of_all_frames(mode):
     areas, shapes = [], []
     for seed in range(300):
