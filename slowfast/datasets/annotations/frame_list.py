@@ -93,7 +93,7 @@ class _Run:
 
     place: str  # file, line number and text of the first line
     frame: int  # id of the first frame
-    path: PathRun
+    path: _PathRun
     classes: tuple[int, ...]
     count: int = 1
 
@@ -208,12 +208,12 @@ def _parse_labels(labels: str, num_classes: int, where: str) -> tuple[int, ...]:
     return tuple(classes)
 
 
-def _path_run(path: str) -> PathRun:
+def _path_run(path: str) -> _PathRun:
     match = _NUMBERED.fullmatch(path)
     if match is None:
-        return PathRun(path, 0, 0, "")
+        return _PathRun(path, 0, 0, "")
     head, digits, tail = match.groups()
-    return PathRun(head, int(digits), len(digits), tail)
+    return _PathRun(head, int(digits), len(digits), tail)
 
 
 def _video(name: str, runs: list[_Run], prefix: str, errors: list[str] | None) -> _Video:
@@ -259,7 +259,7 @@ def _spans(runs: list[_Run]) -> list[tuple[int, int, int]]:
 _FEW_RUNS, _LONG_RUN = 16, 4
 
 
-class PathRun(NamedTuple):
+class _PathRun(NamedTuple):
     """Paths that count up: `head`, `number` of the first, zero-padded to `width` digits (0: no number), `tail`."""
 
     head: str
@@ -282,7 +282,7 @@ class FramePaths(Sequence[str]):
         counts: number of paths of each run.
     """
 
-    def __init__(self, prefix: str, runs: Sequence[PathRun], counts: Sequence[int]) -> None:
+    def __init__(self, prefix: str, runs: Sequence[_PathRun], counts: Sequence[int]) -> None:
         self._prefix, self._runs = prefix, tuple(runs)
         self._starts = (0, *itertools.accumulate(counts))
         self._names: np.ndarray | None = None
@@ -292,9 +292,9 @@ class FramePaths(Sequence[str]):
             self._runs, self._starts = (), (0, len(self))
 
     @staticmethod
-    def joined(prefix: str, runs: Sequence[PathRun], counts: Sequence[int]) -> FramePaths:
+    def joined(prefix: str, runs: Sequence[_PathRun], counts: Sequence[int]) -> FramePaths:
         """Make the paths of runs after merging adjacent runs that continue each other."""
-        whole: list[PathRun] = []
+        whole: list[_PathRun] = []
         lengths: list[int] = []
         for run, count in zip(runs, counts, strict=True):
             if whole and run.width and whole[-1].path(lengths[-1]) == run.path() and whole[-1].head == run.head:

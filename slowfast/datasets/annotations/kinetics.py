@@ -118,7 +118,7 @@ def _seconds(row: dict[str, str], name: str) -> float:
     return value
 
 
-def normal_class(name: str) -> str:
+def _normal_class(name: str) -> str:
     """Normalize a class name: case, punctuation and blanks differ between folders and lists."""
     return re.sub(r"[\W_]+", " ", name.lower()).strip()
 
@@ -153,9 +153,9 @@ class VideoFolder:
 
     def _fit(self, path: str, segment: Segment) -> int:
         folders = os.path.relpath(os.path.dirname(path), self.root).split(os.sep)
-        label = normal_class(segment.label)
+        label = _normal_class(segment.label)
         return sum(
-            2 * (bool(label) and normal_class(folder) == label) + (_SPLIT_NAMES.get(folder.lower()) == segment.split)
+            2 * (bool(label) and _normal_class(folder) == label) + (_SPLIT_NAMES.get(folder.lower()) == segment.split)
             for folder in folders
         )
 
@@ -191,10 +191,10 @@ def chosen_classes(path: str, known: Sequence[str]) -> list[str]:
     """
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
         lines = [(number, line.strip()) for number, line in enumerate(stream, start=1) if line.strip()]
-    by_name = {normal_class(name): name for name in known} | {name: name for name in known}
+    by_name = {_normal_class(name): name for name in known} | {name: name for name in known}
     chosen: dict[str, int] = {}
     for number, line in lines:
-        name = by_name.get(line) or by_name.get(normal_class(line))
+        name = by_name.get(line) or by_name.get(_normal_class(line))
         if name is None:
             raise ValueError(f"{path}, line {number}: {line!r} is none of the {len(known)} classes of the annotations")
         if name in chosen:

@@ -53,7 +53,7 @@ class Footage:
                 f"AVA.FRAME_LIST_DIR names no folder of lists of frames, and AVA.FRAME_DIR no folder of videos: {error}"
             ) from error
         found = {name: path for name, path in zip(names, paths, strict=True) if os.path.exists(path)}
-        opener = ResampledVideoOpener(found, VideoOpener.from_config(cfg, ava.FPS), ava.FPS)
+        opener = _ResampledVideoOpener(found, VideoOpener.from_config(cfg, ava.FPS), ava.FPS)
         return Footage({name: _length(opener, name) for name in found}, opener)
 
 
@@ -89,7 +89,7 @@ def _warn_of_gaps(frames: FrameList) -> None:
         )  # fmt: skip
 
 
-class ResampledVideo(VideoReader):
+class _ResampledVideo(VideoReader):
     """A video resampled to another frame rate: frame i is the one shown at i / fps seconds.
 
     Args:
@@ -121,7 +121,7 @@ class ResampledVideo(VideoReader):
 
 
 @dataclass(frozen=True)
-class ResampledVideoOpener:
+class _ResampledVideoOpener:
     """Picklable opener of videos by name, at a given frame rate.
 
     Attributes:
@@ -137,7 +137,7 @@ class ResampledVideoOpener:
     def __call__(self, name: str) -> VideoReader:
         """Open a video; VideoError if it cannot be read."""
         video = self.open_path(self.paths[name])
-        return video if video.fps == self.fps else ResampledVideo(video, self.fps)
+        return video if video.fps == self.fps else _ResampledVideo(video, self.fps)
 
 
 def _length(open_video: Callable[[str], VideoReader], name: str) -> int | None:

@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import TemporalSampling, slow_indices
-from slowfast.datasets.clips.test_views import TemporalView, ViewDecoder
 from slowfast.datasets.loading.batch_shapes import ClipShape
 from slowfast.datasets.transforms import pixels as transforms
 from slowfast.datasets.transforms.boxes import transform_boxes
@@ -26,6 +25,9 @@ from slowfast.datasets.transforms.crops import (
     uniform_crop,
 )
 from slowfast.datasets.video.reader import VideoReader
+
+# Memory for the decoded frames of one video, in bytes; of larger videos fewer views are decoded at a time.
+MAX_VIEW_BYTES = 2**28
 
 
 @dataclass
@@ -61,9 +63,9 @@ class ClipMaker:
     ) -> None:
         self.settings, self.sampling = settings, sampling
         self._open = open_video
-        self._decoder = ViewDecoder(settings, open_video, sampling)
+        self._decoder = _ViewDecoder(settings, open_video, sampling)
         # The temporal view that was resized last: its spatial crops are asked for one after the other.
-        self._resized: tuple[TemporalView | None, np.ndarray | None] = (None, None)
+        self._resized: tuple[_TemporalView | None, np.ndarray | None] = (None, None)
 
     def training_clips(self, path: str, generator: Generator, shape: ClipShape | None = None) -> list[Clip]:
         """Make `augmentation.copies` training clips of the same frames, each augmented independently.
@@ -76,7 +78,7 @@ class ClipMaker:
         with self._open(path) as video:
             indices = self.sampling.training(video.num_frames, video.fps, s, generator)
             frames = video.frames(indices)
-        clips = [training_pixels(frames, s, generator, copy=copy)[0] for copy in range(s.augmentation.copies)]
+        clips = [_training_pixels(frames, s, generator, copy=copy)[0] for copy in range(s.augmentation.copies)]
         return [Clip(self._pathways(clip), indices, video.num_frames, video.fps) for clip in clips]
 
     def training_clip_with_boxes(
@@ -96,7 +98,7 @@ class ClipMaker:
         """
         with self._open(path) as video:
             frames = video.frames(indices)
-        clip, moved = training_pixels(frames, self.settings.shaped(shape), generator, boxes)
+        clip, moved = _training_pixels(frames, self.settings.shaped(shape), generator, boxes)
         return Clip(self._pathways(clip), list(indices), video.num_frames, video.fps, moved)
 
     def evaluation_clip_with_boxes(self, path: str, indices: Sequence[int], boxes: Sequence[np.ndarray]) -> Clip:
@@ -166,7 +168,7 @@ class ClipMaker:
         return [clip[:, slow_indices(clip.shape[1], s.alpha, s.slow_indices)], clip]
 
 
-def training_pixels(
+def _training_pixels(
     frames: np.ndarray, settings: ClipSettings, generator: Generator, boxes: Sequence[np.ndarray] = (), copy: int = 0
 ) -> tuple[Tensor, list[np.ndarray]]:
     """Augment decoded frames into a training clip: RandAugment, resize, crop, flip, color jitter, random erasing.
@@ -210,3 +212,74 @@ def _resized_crop(frames: np.ndarray, settings: ClipSettings, generator: Generat
     if a.moving:
         parts = [crop.of(frame) for crop, frame in zip(moving_crops(*crops, len(frames)), frames, strict=True)]
     return transforms.resize(parts, settings.crop, settings.crop)
+
+
+@dataclass(frozen=True, eq=False)
+class _TemporalView:
+    """A decoded temporal view: `pixels` (T, H, W, 3) uint8 of the frames at indices `frames` of the video."""
+
+    pixels: np.ndarray
+    frames: list[int]
+    num_frames: int
+    fps: float
+
+
+class _ViewDecoder:
+    """Decoder of temporal views that keeps the last video.
+
+    The first request of a video decodes as many of its views as `MAX_VIEW_BYTES` allows, in one call.
+
+    Args: as `ClipMaker`.
+    """
+
+    def __init__(
+        self, settings: ClipSettings, open_video: Callable[[str], VideoReader], sampling: TemporalSampling
+    ) -> None:
+        self._settings, self._open, self._sampling = settings, open_video, sampling
+        self._path: str | None = None
+        self._decoded: _Decoded | None = None
+        self._last: tuple[int, _TemporalView] | None = None
+
+    def view(self, path: str, temporal: int) -> _TemporalView:
+        """Return a temporal view; the very same object if it is the last one; VideoError if it is unreadable."""
+        if path != self._path or temporal not in self._decoded.indices:
+            # Free the frames of the last video before decoding others.
+            self._path = self._decoded = self._last = None
+            self._decoded, self._path = self._decode(path, temporal), path
+        if self._last is None or self._last[0] != temporal:
+            self._last = temporal, self._decoded.view(temporal)
+        return self._last[1]
+
+    def _decode(self, path: str, first: int) -> _Decoded:
+        """Decode view `first` and the views after it that fit."""
+        s = self._settings
+        with self._open(path) as video:
+            stop = first + (self._views_at_once(video) if s.temporal_views > 1 else 1)
+            indices = {
+                view: self._sampling.view(video.num_frames, video.fps, s, view)
+                for view in range(first, min(stop, s.temporal_views))
+            }
+            union = sorted(set().union(*indices.values()))
+            return _Decoded(indices, union, video.frames(union), video.num_frames, video.fps)
+
+    def _views_at_once(self, video: VideoReader) -> int:
+        # The first frame is a key frame, so decoding it is cheap.
+        (picture,) = video.frames([0])
+        return max(1, MAX_VIEW_BYTES // (picture.nbytes * self._settings.num_frames))
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Frame indices of each decoded view, their sorted union, and the frames of the union."""
+
+    indices: dict[int, list[int]]
+    union: list[int]
+    frames: np.ndarray
+    num_frames: int
+    fps: float
+
+    def view(self, temporal: int) -> _TemporalView:
+        """Gather the frames of a view; without a copy if it is the only one."""
+        indices = self.indices[temporal]
+        pixels = self.frames if indices == self.union else self.frames[np.searchsorted(self.union, indices)]
+        return _TemporalView(pixels, indices, self.num_frames, self.fps)

@@ -67,7 +67,7 @@ def span_indices(span: TimeSpan, num_frames: int, video_frames: int) -> list[int
     return spread.clamp(0, video_frames - 1).long().tolist()
 
 
-def strided_indices(start: int, stride: int, num_frames: int, video_frames: int) -> list[int]:
+def _strided_indices(start: int, stride: int, num_frames: int, video_frames: int) -> list[int]:
     """Return `num_frames` indices from `start` on, `stride` apart, clamped to the video."""
     return [max(min(start + i * stride, video_frames - 1), 0) for i in range(num_frames)]
 
@@ -192,7 +192,7 @@ class StrideSampling(TemporalSampling):
 
     def _indices(self, start: int, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
         length = self._extracted(num_frames, fps)
-        extracted = strided_indices(start, settings.sampling_rate, settings.num_frames, length)
+        extracted = _strided_indices(start, settings.sampling_rate, settings.num_frames, length)
         return [min(round(index * fps / self.fps), num_frames - 1) for index in extracted]
 
 

@@ -25,18 +25,18 @@ def transform_boxes(
     Returns:
         (n, 4) float32 in pixels of the clip. Boxes outside the crop have no area.
     """
-    boxes = shift(scale(to_pixels(boxes, *full), full, size), crop.top, crop.left)
-    boxes = flip_boxes(boxes, crop.width) if flip else boxes
-    return clip(boxes, crop.height, crop.width).astype(np.float32)
+    boxes = _shift(_scale(_to_pixels(boxes, *full), full, size), crop.top, crop.left)
+    boxes = _flip(boxes, crop.width) if flip else boxes
+    return _clip(boxes, crop.height, crop.width).astype(np.float32)
 
 
-def to_pixels(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+def _to_pixels(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     """Convert relative boxes (0 to 1) to pixels, clipped to the frame."""
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4) * (width, height, width, height)
-    return clip(boxes, height, width)
+    return _clip(boxes, height, width)
 
 
-def scale(boxes: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+def _scale(boxes: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
     """Scale boxes from a frame of `old` (height, width) to one of `new`.
 
     As published, both axes use the factor of the longer side. Since sides are whole pixels, this differs from the
@@ -46,18 +46,18 @@ def scale(boxes: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.n
     return boxes * (new[longer] / old[longer])
 
 
-def shift(boxes: np.ndarray, top: int, left: int) -> np.ndarray:
+def _shift(boxes: np.ndarray, top: int, left: int) -> np.ndarray:
     """Move boxes into a crop that begins at row `top` and column `left`."""
     return boxes - np.array([left, top, left, top], boxes.dtype)
 
 
-def flip_boxes(boxes: np.ndarray, width: int) -> np.ndarray:
+def _flip(boxes: np.ndarray, width: int) -> np.ndarray:
     """Mirror boxes left and right."""
     x1, y1, x2, y2 = boxes.T
     return np.stack([width - 1 - x2, y1, width - 1 - x1, y2], axis=1)
 
 
-def clip(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+def _clip(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     """Clip boxes to a frame; a box outside ends up on its edge, without area."""
     return np.clip(boxes, 0, np.array([width - 1, height - 1, width - 1, height - 1], boxes.dtype))
 

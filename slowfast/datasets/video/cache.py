@@ -19,7 +19,7 @@ class _Decoded:
     fps: float
 
 
-class CachedReader(VideoReader):
+class _CachedReader(VideoReader):
     """`VideoReader` of cached frames; closing it keeps the cache."""
 
     def __init__(self, path: str, video: _Decoded) -> None:
@@ -67,8 +67,8 @@ class VideoCache:
         size = sum(video.pixels.nbytes for video in self._videos.values())
         logger.info("decoded %d videos into %.1f MiB of memory", len(self._videos), size / 2**20)
 
-    def open(self, path: str) -> CachedReader:
+    def open(self, path: str) -> _CachedReader:
         """Open a cached video; VideoError with the first cause if it could not be decoded."""
         if path in self.unreadable:
             raise VideoError(path, self.unreadable[path])
-        return CachedReader(path, self._videos[path])
+        return _CachedReader(path, self._videos[path])

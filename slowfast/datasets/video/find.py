@@ -74,11 +74,11 @@ class VideoOpener:
     def __call__(self, path: str) -> VideoReader:
         """Open a video; VideoError if it cannot be read."""
         if os.path.isdir(path):
-            return FrameFolder(images_of(path), self.image_fps, self.threads, path)
+            return FrameFolder(_images_of(path), self.image_fps, self.threads, path)
         return self.open_file(path)
 
 
-def images_of(folder: str) -> list[str]:
+def _images_of(folder: str) -> list[str]:
     """Return the paths of the images of a folder, sorted by the last number in their names.
 
     Raises:

@@ -24,16 +24,16 @@ class OrderedFrame:
     def scaled(
         self, short_side: int, pixel_format: str, reformatter: VideoReformatter, multiple: int = 1
     ) -> av.VideoFrame:
-        """Convert the frame: upright, other pixel format and size; see `scaled_size`."""
+        """Convert the frame: upright, other pixel format and size; see `_scaled_size`."""
         frame = self.frame
         if frame.side_data.get("DISPLAYMATRIX") is not None:
             turned = np.ascontiguousarray(upright(frame.to_ndarray(format="rgb24"), frame))
             frame = av.VideoFrame.from_ndarray(turned, format="rgb24")
-        width, height = scaled_size(frame.width, frame.height, short_side, multiple)
+        width, height = _scaled_size(frame.width, frame.height, short_side, multiple)
         return reformatter.reformat(frame, width, height, pixel_format, interpolation="BICUBIC")
 
 
-def scaled_size(width: int, height: int, short_side: int, multiple: int = 1) -> tuple[int, int]:
+def _scaled_size(width: int, height: int, short_side: int, multiple: int = 1) -> tuple[int, int]:
     """Return (width, height) scaled to a short side (0: unscaled), both rounded to multiples of `multiple`."""
     scale = short_side / min(width, height) if short_side else 1.0
     sides = (max(multiple, multiple * round(side * scale / multiple)) for side in (width, height))

@@ -28,7 +28,7 @@ SMALLEST_MPEG4_FRAME = 12
 
 
 @dataclass(frozen=True, slots=True)
-class KeyPacket:
+class _KeyPacket:
     """A packet at which decoding can start. `order` is its position among the packets of the file."""
 
     pts: int
@@ -48,7 +48,7 @@ class PacketIndex:
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
-    keys: list[KeyPacket] = field(default_factory=list)
+    keys: list[_KeyPacket] = field(default_factory=list)
     last_duration: int = 0
     doubt: str = ""
 
@@ -87,7 +87,7 @@ def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str
             return index
         seen.add(packet.pts)
         if packet.is_keyframe:
-            index.keys.append(KeyPacket(packet.pts, packet.dts, count))
+            index.keys.append(_KeyPacket(packet.pts, packet.dts, count))
         if not packet.is_discard:
             if latest is None or packet.pts > latest:
                 latest, index.last_duration = packet.pts, packet.duration or 0

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from slowfast.datasets.transforms import pixels as transforms
 from slowfast.datasets.transforms.crops import Crop, size_by_short_side, uniform_crop
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 CASES = json.loads((FIXTURES / "spatial.json").read_text())["cases"]
 EXPECTED = np.load(FIXTURES / "spatial.npz")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.225)

@@ -176,7 +176,7 @@ DATASET_REGISTRY.register("grouped")(Grouped)
 
 @pytest.mark.parametrize("name, sizes", [("who_made_it", {4, 2}), ("grouped", {4, 2})])
 @pytest.mark.parametrize("workers", [0, 1, 2, 3, 5])
-def test_each_worker_makes_a_run_of_neighbors(name, sizes, workers, tiny_cfg):
+def test_each_worker_makes_a_contiguous_run(name, sizes, workers, tiny_cfg):
     cfg = tiny_cfg("TEST.DATASET", name, "TEST.BATCH_SIZE", 4, WORKERS, workers)
     loader = build_loader(cfg, "test")
     for epoch in (0, 1):  # the workers live on

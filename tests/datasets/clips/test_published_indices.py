@@ -7,7 +7,7 @@ import pytest
 
 from slowfast.datasets.clips import temporal_sampling as sampling
 
-CASES = json.loads((Path(__file__).parents[1] / "fixtures" / "sampling.json").read_text())
+CASES = json.loads((Path(__file__).parents[2] / "fixtures" / "sampling.json").read_text())
 
 
 def test_every_published_case():

@@ -7,7 +7,7 @@ import pytest
 
 from slowfast.datasets.ava.key_frames import Clock, clip_frames, seconds_of_clip
 
-FIXTURE = Path(__file__).parents[1] / "fixtures/keyframe_sequences.json"
+FIXTURE = Path(__file__).parents[2] / "fixtures/keyframe_sequences.json"
 
 
 def test_published_sequences():

@@ -413,15 +413,15 @@ def test_no_list_of_frames_named(ava):
         ava("train", AVA__TRAIN_LISTS=[])
 
 
-def test_films_in_place_of_frame_lists(ava, tmp_path, encode):
-    """Frames by time: a film of 15 frames a second, of which every one is two of AVA's."""
-    films = tmp_path / "films"
-    films.mkdir()
+def test_video_files_in_place_of_frame_lists(ava, tmp_path, encode):
+    """Frames by time: a video at 15 frames per second, of which every one is two of AVA's."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
     pictures = np.repeat(np.arange(0, 210, 2, dtype=np.uint8)[:, None, None, None] + 40, 48, 1)
     pictures = np.broadcast_to(pictures, (105, 48, 64, 3)).copy()
-    encode(films / "wide.mp4", pictures, rate=15)
+    encode(videos / "wide.mp4", pictures, rate=15)
     (ava.folder / "truth.csv").write_text("wide,0904,0.1,0.1,0.9,0.9,4,0\nlost,0904,0.1,0.1,0.9,0.9,4,0\n")
-    settings = {"AVA__FRAME_LIST_DIR": "", "AVA__FRAME_DIR": str(films)}
+    settings = {"AVA__FRAME_LIST_DIR": "", "AVA__FRAME_DIR": str(videos)}
     data = ava("train", **settings, DATA__SAMPLING_RATE=6)
     assert data.key_frames == [("wide", 904)]
     assert np.abs(np.array(frames_shown(data[0].inputs[0])) - [108, 114, 120, 126]).max() <= 2
