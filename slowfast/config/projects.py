@@ -100,7 +100,8 @@ def activate_projects(cfg: CfgNode) -> None:
 def add_adapter(cfg: CfgNode, name: str) -> None:
     """Append a model adapter to MODEL.ADAPTER, unless it is there; adapters are applied in that order.
 
-    For the `resolve` of a project. The value is one name, or several joined by "+".
+    For the `resolve` of a project, which calls `remove_adapter` if it is switched off: a stored configuration may hold
+    the name. The value is one name, or several joined by "+".
     """
     names = [*_adapters(cfg), name]
     cfg.MODEL.ADAPTER = "+".join(dict.fromkeys(names))

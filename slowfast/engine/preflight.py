@@ -12,7 +12,7 @@ from torch import nn
 
 from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.datasets.build import build_dataset
-from slowfast.engine.schedule import lr_scale
+from slowfast.engine.schedule import lr_at, lr_scale
 from slowfast.evaluation.prediction_files import check_format
 from slowfast.layers.norm import SubBatchNorm3d, trainable_batchnorms
 from slowfast.models.complexity import complexity
@@ -97,12 +97,16 @@ def describe_model(model: nn.Module, cfg: Any) -> str:
 
 
 def describe_schedule(cfg: Any) -> str:
-    """Describe the batch of an optimizer step and the base learning rate in one line."""
+    """Describe the batch of an optimizer step and the learning rate in one line.
+
+    Raises:
+        ValueError: the schedule of SOLVER cannot be computed.
+    """
     batch, accum, scale = cfg.TRAIN.BATCH_SIZE * cfg.NUM_SHARDS, cfg.TRAIN.ACCUM_STEPS, lr_scale(cfg)
     place = f"{get_world_size()} process(es) on {cfg.NUM_SHARDS} host(s)"
     line = (
         f"batch of an optimizer step: {batch * accum} clips ({batch} in {place}, {accum} accumulated); "
-        f"base learning rate {cfg.SOLVER.BASE_LR * scale:g}"
+        f"learning rate {lr_at(cfg.SOLVER, 0.0) * scale:g} at epoch 0, base {cfg.SOLVER.BASE_LR * scale:g}"
     )
     if scale != 1.0:
         line += f" (SOLVER.BASE_LR {cfg.SOLVER.BASE_LR:g} scaled by {scale:g})"

@@ -1,4 +1,4 @@
-"""Files, their bases and overrides: what is read, and what is said when something is wrong."""
+"""YAML files, their bases and overrides: values, and messages for mistakes."""
 
 import logging
 from pathlib import Path

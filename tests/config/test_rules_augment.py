@@ -1,4 +1,4 @@
-"""What cannot be done to training clips is refused with advice; what can is accepted."""
+"""Rules of crops, augmentation and mixup."""
 
 import pytest
 

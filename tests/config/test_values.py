@@ -1,4 +1,4 @@
-"""Values of a file, of a shell and of Python, read as the key wants them."""
+"""Values of YAML, of a shell and of Python, converted to the type of their key."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A checkpoint is tested with the settings it brings: the command line without --cfg."""
+"""Testing a checkpoint with the config stored in it: the command line without --cfg."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command line: what runs, what it says of mistakes."""
+"""Command line of training and testing: runs, exit status and messages."""
 
 import json
 from pathlib import Path

@@ -63,6 +63,7 @@ def test_case_counts_only_where_it_is_said():
         ("TASK", "clips", "clip"),
         ("MODEL.MODEL_NAME", "Resnet", "ResNet"),
         ("MODEL.ADAPTER", "nothing", ""),
+        ("MODEL.LOSS_FUNC", "cross_entrop", "cross_entropy"),
         ("DATA.DECODING_BACKEND", "pyaw", "pyav"),
     ],
 )
