@@ -1,6 +1,7 @@
 """From a user's files and overrides to one frozen, checked configuration."""
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,13 +23,15 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[Any] = 
 
     `path` None starts from the defaults alone. Files named by `_BASE_` come first, then the file, then the
     overrides. Projects (PROJECTS, and the installed owners of sections that the core does not know) are
-    imported and add their keys before anything is merged; the result's PROJECTS names all of them.
+    imported and add their keys before anything is merged; the result's PROJECTS names all of them. A project may
+    lie in the folder of the file that names it.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: anything else that is wrong; the message names the key, where it stands and what to do.
     """
     layers = [] if path is None else file_layers(path)
+    _find_beside(layers)
     cfg, defaults = _build([*layers, override_layer(overrides)])
     warn_of_ignored(cfg, defaults)
     return cfg
@@ -88,6 +91,14 @@ def _build(layers: list[Layer], foreign: Sequence[Layer] = ()) -> tuple[CfgNode,
         getattr(project, "validate", _nothing)(cfg)
     cfg.freeze()
     return cfg, defaults
+
+
+def _find_beside(layers: Sequence[Layer]) -> None:
+    """Let Python find modules beside the files that set PROJECTS, after all other places."""
+    for layer in layers:
+        folder = os.path.dirname(os.path.abspath(layer.origin))
+        if "PROJECTS" in layer.values and folder not in sys.path:
+            sys.path.append(folder)
 
 
 def _project_names(layers: list[Layer]) -> list[str]:
