@@ -86,9 +86,11 @@ class Demo:
         """Peak memory of training at one point, over the idle process, in MiB."""
         title = f"memory of {point.method}, {point.frames} frames"
         log = self.output / "memory" / f"{point.method.replace(',', '').replace(' ', '_')}_{point.frames}.log"
-        tool = [sys.executable, ROOT / "tools/benchmark.py", "--in-process", "--iterations", 1, "--cfg", point.cfg]
-        self.shop.run(title, [*tool, *point.overrides, *self.scale.memory_overrides, *self.overrides], log)
-        measured = json.loads(log.read_text().splitlines()[-1])
+        result = log.with_suffix(".json")
+        options = ["--point", "", "--iterations", 1, "--repeats", 1, "--output", result, "--cfg", point.cfg]
+        command = [sys.executable, ROOT / "tools/benchmark.py", *options, "--", *point.overrides]
+        self.shop.run(title, [*command, *self.scale.memory_overrides, *self.overrides], log)
+        (measured,) = json.loads(result.read_text())
         return {"method": point.method, "frames": point.frames, "peak_mib": measured["peak_mib"]}
 
 

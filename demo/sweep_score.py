@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from pgt import StepPlan
-from pgt.evaluate import ensemble, step_scores
+from pgt.task import ensemble, step_scores
 from slowfast.config import activate_projects, load_config
 from slowfast.datasets.build import build_loader
 from slowfast.engine.resume import load_test_weights

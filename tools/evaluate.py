@@ -16,8 +16,7 @@ import sys
 
 from slowfast.evaluation.ava_files import read_detections, read_excluded, read_groundtruth
 from slowfast.evaluation.predictions import load
-from slowfast.evaluation.report import Report, format_report, read_class_names, report_of, report_of_ava, write_report
-from slowfast.evaluation.report_plot import plot_report
+from slowfast.evaluation.report import Report, format_report, plot_report, read_class_names, write_report
 from slowfast.utils.errors import exit_status
 from slowfast.utils.label_map import read_label_map
 
@@ -45,9 +44,9 @@ def parse_args() -> argparse.Namespace:
 
 def measure(args: argparse.Namespace) -> Report:
     if args.ava is None:
-        return report_of(load(args.predictions), read_class_names(args.classes) if args.classes else None)
+        return Report.from_predictions(load(args.predictions), read_class_names(args.classes) if args.classes else None)
     groundtruth, detections = args.ava
-    return report_of_ava(
+    return Report.from_ava(
         read_groundtruth(groundtruth),
         read_detections(detections),
         read_excluded(args.excluded) if args.excluded else set(),

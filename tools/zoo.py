@@ -16,8 +16,8 @@ from pathlib import Path
 
 from slowfast.checkpoint.formats.tensor_file import write_tensor_file
 from slowfast.checkpoint.io import load_checkpoint
+from slowfast.checkpoint.zoo.download import digest_of, recorded_digest
 from slowfast.checkpoint.zoo.entries import all_entries, cache_folder, fetch, find_entry, verify
-from slowfast.checkpoint.zoo.kept_file import facts_of, recorded
 from slowfast.checkpoint.zoo.page import figures, fill_page
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 from slowfast.runtime.logging import setup_logging
@@ -61,7 +61,7 @@ def list_entries(word: str) -> None:
 def show_entry(name: str) -> None:
     """All that is known of an entry, and its card."""
     entry = find_entry(name)
-    size, digest = entry.size or recorded(entry.file).size, entry.sha256 or recorded(entry.file).sha256
+    size, digest = entry.size or recorded_digest(entry.file).size, entry.sha256 or recorded_digest(entry.file).sha256
     for key, value in {
         "path": f"zoo://{entry.name}",
         "setting": entry.config,
@@ -84,7 +84,7 @@ def verify_entries(names: list[str]) -> int:
     """Checks the files of entries, or all that are here; how many are wrong or, if asked for, missing."""
     wrong = 0
     for entry in [find_entry(name) for name in names] or [entry for entry in all_entries() if entry.file.is_file()]:
-        known = entry.sha256 or recorded(entry.file).sha256
+        known = entry.sha256 or recorded_digest(entry.file).sha256
         problem = verify(entry) if entry.file.is_file() else "it is not here"
         print(
             f"{entry.name}: {problem or ('as it should be' if known else 'here; nothing is known to compare it with')}"
@@ -112,7 +112,7 @@ def pack(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.source} brings no settings; give those it was trained with: --cfg FILE")
     weights = saved["ema_state"]["model_state"] if args.ema else saved["model_state"]
     write_tensor_file(weights, args.target, cfg_to_yaml(cfg), int(saved.get("epoch", -1)))
-    facts = facts_of(Path(args.target))
+    facts = digest_of(Path(args.target))
     print(f'{args.target}: "size": {facts.size}, "sha256": "{facts.sha256}"')
 
 

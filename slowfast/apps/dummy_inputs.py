@@ -1,4 +1,4 @@
-"""Clips of noise, for work that no data set is needed for."""
+"""Clips of noise, for benchmarks and exports, which need no data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slowfast.datasets.clips.temporal_sampling import slow_indices
 
 
 def dummy_inputs(cfg: Any, count: int, crop: int, generator: Generator | None = None) -> list[Tensor]:
-    """`count` clips (count, 3, T, crop, crop), one tensor a pathway, of the configuration's frames."""
+    """Return `count` clips of noise (count, C, T, crop, crop), one tensor a pathway, of the config's frames."""
     channels, frames = cfg.DATA.INPUT_CHANNEL_NUM, cfg.DATA.NUM_FRAMES
     clip = torch.randn(count, channels[-1], frames, crop, crop, generator=generator)
     if len(channels) == 1:

@@ -1,4 +1,4 @@
-"""Checkpoints: files that survive a crash, weights that report every key, training that goes on exactly."""
+"""Checkpoints: writing and reading files, loading weights, the zoo."""
 
 from slowfast.checkpoint.formats.tensor_file import write_tensor_file
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, save_checkpoint

@@ -1,4 +1,4 @@
-"""Checkpoint files: names, atomic writing, reading that runs no code.
+"""Checkpoint files of a run: names, writing, reading.
 
 A file is `OUTPUT_DIR/checkpoints/checkpoint_epoch_00005.pyth` after five epochs, and
 `checkpoint_epoch_00005_iteration_00000012.pyth` after twelve iterations of the sixth.
@@ -33,18 +33,18 @@ class CheckpointFile(NamedTuple):
 
 
 def checkpoint_dir(output_dir: str) -> str:
-    """The folder of a run's checkpoints."""
+    """Return the folder of a run's checkpoints."""
     return os.path.join(output_dir, "checkpoints")
 
 
 def checkpoint_path(output_dir: str, epoch: int, iteration: int = 0) -> str:
-    """The file for `epoch` completed epochs and `iteration` iterations of the next."""
+    """Return the file for `epoch` completed epochs and `iteration` iterations of the next."""
     within = f"_iteration_{iteration:08d}" if iteration else ""
     return os.path.join(checkpoint_dir(output_dir), f"checkpoint_epoch_{epoch:05d}{within}.pyth")
 
 
 def find_checkpoints(output_dir: str) -> list[CheckpointFile]:
-    """The checkpoints of a run, oldest progress first; files half written are not among them."""
+    """Return the checkpoints of a run, least progress first; incomplete files are left out."""
     folder = checkpoint_dir(output_dir)
     names = os.listdir(folder) if os.path.isdir(folder) else []
     matches = [(_NAME.fullmatch(name), name) for name in names]
@@ -52,7 +52,7 @@ def find_checkpoints(output_dir: str) -> list[CheckpointFile]:
 
 
 def save_checkpoint(state: dict[str, Any], path: str) -> None:
-    """Write `state` so that `path` holds either all of it or what it held before, even through a power cut.
+    """Write a checkpoint atomically: `path` holds the new or the former file, even after a power cut.
 
     Raises:
         OSError: the disk is full or cannot be written; `path` and all other checkpoints are as before.
@@ -65,22 +65,21 @@ def save_checkpoint(state: dict[str, Any], path: str) -> None:
 
 
 def load_checkpoint(path: str, kind: str = "", key: str = "CHECKPOINT_TYPE") -> dict[str, Any]:
-    """Read a checkpoint onto the CPU, without executing anything the file may hold.
+    """Read a checkpoint onto the CPU, without executing anything in it.
 
     Args:
-        path: a file, or `zoo://NAME`, whose kind is known.
-        kind: the value of CHECKPOINT_TYPE that the file has to be of: pytorch (also safetensors), caffe2 or aia; "" for
-            any.
-        key: the full name of that setting, for the message.
+        path: a file, or `zoo://NAME`.
+        kind: required CHECKPOINT_TYPE: pytorch (also safetensors), caffe2 or aia; "" for any. Not used for the zoo.
+        key: full name of that setting, for the message.
 
     Returns:
-        `model_state`, the weights under our names, and whatever else the file holds, such as `cfg` and `epoch`.
+        `model_state` (the weights by our state-dict keys), and what else the file holds, such as `cfg` and `epoch`.
 
     Raises:
         FileNotFoundError: no such file.
-        PermissionError: it may not be read.
-        ValueError: the file is truncated, is no checkpoint, holds pickled code, or is of another kind.
-        DownloadError: a file of the zoo is not here and cannot be had.
+        PermissionError: the file may not be read.
+        ValueError: the file is truncated, is no checkpoint, holds pickled code, or is of another type.
+        DownloadError: a file of the zoo cannot be downloaded.
     """
     state, found = read_checkpoint(local_path(path))
     if kind and not path.startswith(PREFIX):
@@ -89,13 +88,13 @@ def load_checkpoint(path: str, kind: str = "", key: str = "CHECKPOINT_TYPE") -> 
 
 
 def load_last_checkpoint(output_dir: str, epoch: int = -1) -> tuple[dict[str, Any], str] | None:
-    """The furthest checkpoint of a run that can be read, and its path; None where there is none.
+    """Read the last checkpoint of a run that can be read; return it and its path, or None if there is none.
 
     Args:
-        epoch: take the one after this epoch, counted from 0, instead (`CHECKPOINT_FILE_EPOCH`); -1 for the furthest.
+        epoch: epoch of the checkpoint, counted from 0 (`CHECKPOINT_FILE_EPOCH`); -1 for the last.
 
     Raises:
-        ValueError: there are checkpoints, and not one can be read, or none is of `epoch`.
+        ValueError: there are checkpoints, but none can be read or none is of `epoch`.
     """
     files = find_checkpoints(output_dir)
     if epoch >= 0 and files:
@@ -115,13 +114,13 @@ def load_last_checkpoint(output_dir: str, epoch: int = -1) -> tuple[dict[str, An
     if files:
         raise ValueError(
             f"none of the {len(files)} checkpoints in {checkpoint_dir(output_dir)} can be read; "
-            "remove them to start anew"
+            "remove them to start a new run"
         )
     return None
 
 
 def remove_superseded(output_dir: str) -> None:
-    """Remove files of unfinished epochs and of broken-off writes that a later checkpoint has made useless."""
+    """Remove checkpoints inside epochs that a later one supersedes, and files of interrupted writes."""
     files = find_checkpoints(output_dir)
     stale = [file.path for file in files[:-1] if file.iteration]
     folder = checkpoint_dir(output_dir)
@@ -135,6 +134,6 @@ def _write(state: dict[str, Any], stream: Any) -> None:
     try:
         torch.save(state, stream)
     except RuntimeError as error:
-        # The archive writer reports a failed write of the stream as a RuntimeError of its own.
+        # PyTorch raises a RuntimeError if writing to the stream fails.
         cause = error.__context__
         raise cause if isinstance(cause, OSError) else OSError(0, first_line(error)) from error

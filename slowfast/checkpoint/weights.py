@@ -1,7 +1,4 @@
-"""Putting a checkpoint's weights into a model, with every key accounted for.
-
-Turning weights of another form into those that a model's parameters have.
-"""
+"""Load weights into a model: match keys and shapes, transform weights of another form, report every key."""
 
 from __future__ import annotations
 
@@ -17,30 +14,40 @@ from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
-# Of norms, what one kind keeps and another does without: a counter, which never changes an output here, and the
-# statistics of parts of a batch, which start at those of the whole.
+# Buffers that only some batch norms have: a counter, which changes no output here, and the statistics of splits of a
+# batch, which start at those of the whole batch.
 _OPTIONAL = ("num_batches_tracked", "split_mean", "split_var")
-# The last map of every model, whose rows are classes.
+# Last linear layer of every model; its rows are classes.
 _CLASSIFIER = "head.projection."
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What became of each key; `missing` and `mismatched` ones keep the model's initialization."""
+    """Result of loading for each key; `missing` and `mismatched` ones keep the model's initialization."""
 
     matched: list[str]
     missing: list[str]  # in the model only
     unexpected: list[str]  # in the checkpoint only
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]  # key -> shapes (checkpoint, model)
-    transformed: dict[str, str] = dataclasses.field(default_factory=dict)  # of the matched: key -> what was done
+    transformed: dict[str, str] = dataclasses.field(default_factory=dict)  # matched key -> transformation
 
     @property
     def is_exact(self) -> bool:
-        """Every weight of the model came from the checkpoint, and nothing was left over."""
+        """True if all weights of the model and of the checkpoint matched."""
         return not (self.missing or self.unexpected or self.mismatched)
 
+    @property
+    def class_counts(self) -> tuple[int, int] | None:
+        """Classes of the checkpoint and of the model, where the classifier's class count is all that differs."""
+        if self.missing or self.unexpected or not self.mismatched:
+            return None
+        if not all(_is_class_count(key, *shapes) for key, shapes in self.mismatched.items()):
+            return None
+        (given, own), *_ = self.mismatched.values()
+        return given[0], own[0]
+
     def describe(self) -> str:
-        """Lines that name every key that did not match, and those whose weights were changed to match."""
+        """Return lines that name each key that did not match or was transformed."""
         lines = [f"{len(self.matched)} keys matched"]
         for what in dict.fromkeys(self.transformed.values()):
             keys = [key for key, done in self.transformed.items() if done == what]
@@ -52,7 +59,7 @@ class LoadReport:
 
 
 def compare_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> LoadReport:
-    """Match the keys and shapes of `weights` with those of the model; changes nothing."""
+    """Compare the keys and shapes of `weights` with those of the model, without loading."""
     own = {key: value for key, value in model.state_dict().items() if not key.endswith(_OPTIONAL)}
     given = {key: value for key, value in weights.items() if not key.endswith(_OPTIONAL)}
     shared = [key for key in own if key in given]
@@ -77,24 +84,21 @@ def load_weights(
     inflate: bool = False,
     strict: bool = False,
 ) -> LoadReport:
-    """Copy a checkpoint's weights into `model`.
+    """Copy a checkpoint's weights into `model`, and log the report.
 
     Args:
         weights: state-dict key -> tensor, as in `model_state`.
         source: the file, for messages.
-        drop_mismatch: weights of another shape keep the model's initialization, and absent ones too.
-        allow_missing: weights absent from the checkpoint keep the model's initialization.
-        clear_patterns: pieces taken out of the checkpoint's keys before matching.
-        drop_classifier: the last map, if of another number of classes, keeps the model's initialization.
-        inflate: kernels of an image model are repeated over time.
-        strict: refuse whatever has no counterpart in the model or in the checkpoint.
-
-    Returns:
-        What became of each key, which is also logged.
+        drop_mismatch: missing weights, and those of another shape, keep the model's initialization.
+        allow_missing: missing weights keep the model's initialization.
+        clear_patterns: substrings to remove from the checkpoint's keys.
+        drop_classifier: a classifier of another number of classes keeps the model's initialization.
+        inflate: repeat kernels of an image model over time.
+        strict: require that all keys match.
 
     Raises:
-        ValueError: shapes differ or keys are absent and that is not allowed, or no key matches at all; the model is as
-            it was.
+        ValueError: shapes differ or keys are missing where that is not allowed, or no key matches; the model is
+            unchanged.
     """
     weights, transformed = fit_weights(model, rename_keys(weights, clear_patterns), inflate)
     report = dataclasses.replace(compare_weights(model, weights), transformed=transformed)
@@ -103,7 +107,7 @@ def load_weights(
     if strict and not report.is_exact:
         raise ValueError(f"CHECKPOINT_STRICT is True, and {source} differs from the model\n  {report.describe()}")
     if not drop_mismatch:
-        _check_shapes(report, source, drop_classifier)
+        _check_shapes(report, source, drop_classifier, training=allow_missing)
     if report.missing and not (drop_mismatch or allow_missing):
         raise ValueError(f"{source} does not hold all weights of the model\n  {report.describe()}")
     own = model.state_dict().keys()
@@ -112,33 +116,50 @@ def load_weights(
     model.load_state_dict(kept, strict=False)
     level = logger.info if report.is_exact else logger.warning
     fresh = len(report.missing) + len(report.mismatched)
-    kept_back = f"\n  {fresh} keys, missing or of other shape, keep the model's own initialization" if fresh else ""
-    level("weights of %s: %s%s", source, report.describe(), kept_back)
+    note = f"\n  {fresh} keys, missing or of another shape, keep the model's initialization" if fresh else ""
+    level("weights of %s: %s%s", source, report.describe(), note)
     return report
 
 
-def _check_shapes(report: LoadReport, source: str, drop_classifier: bool) -> None:
-    """Raise ValueError, saying what to set, where shapes differ in more than the classes that may."""
+def _is_class_count(key: str, given: tuple[int, ...], own: tuple[int, ...]) -> bool:
+    """Return True if two shapes of a weight differ in the number of classes alone."""
+    return key.startswith(_CLASSIFIER) and given[1:] == own[1:]
+
+
+def class_count_advice(report: LoadReport) -> str:
+    """Return the setting that fits a checkpoint of another class count; "" if more than the classifier differs."""
+    if report.class_counts is None:
+        return ""
+    given, own = report.class_counts
+    return f"its classifier has {given} classes, and MODEL.NUM_CLASSES is {own}; set MODEL.NUM_CLASSES {given}"
+
+
+def _check_shapes(report: LoadReport, source: str, drop_classifier: bool, training: bool) -> None:
+    """Raise ValueError, with the setting that helps, if shapes differ in more than the classes that may."""
     bad = {
-        key: (given, own)
-        for key, (given, own) in report.mismatched.items()
-        if not (drop_classifier and key.startswith(_CLASSIFIER) and given[1:] == own[1:])
+        key: shapes
+        for key, shapes in report.mismatched.items()
+        if not (drop_classifier and _is_class_count(key, *shapes))
     }
     if not bad:
         return
+    advice = class_count_advice(report)
+    if advice:
+        fresh = ", or TRAIN.CHECKPOINT_EPOCH_RESET True to train a new classifier" if training else ""
+        raise ValueError(f"{source} does not fit the model: {advice}{fresh}")
     inflatable = any(is_inflatable(given, own) for given, own in bad.values())
     hint = "; TRAIN.CHECKPOINT_INFLATE True repeats the kernels of an image model over time" if inflatable else ""
     raise ValueError(
         f"{source} holds weights of other shapes; set CHECKPOINT_DROP_MISMATCH True (in TRAIN or TEST) to keep "
-        f"the model's own initialization for them{hint}\n  {report.describe()}"
+        f"the model's initialization for them{hint}\n  {report.describe()}"
     )
 
 
 def replace_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Copy all of `weights` into `model`, whose norms may be of another kind.
+    """Copy all of `weights` into `model`; only buffers of another kind of batch norm may differ.
 
     Raises:
-        ValueError: any other key is missing, left over or of another shape.
+        ValueError: a key is missing, unexpected or of another shape.
     """
     report = compare_weights(model, weights)
     if not report.is_exact:
@@ -147,10 +168,10 @@ def replace_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
 
 
 def rename_keys(weights: dict[str, torch.Tensor], clear_patterns: Sequence[str] = ()) -> dict[str, torch.Tensor]:
-    """Keys without the prefix of a parallel wrapper and without each of `clear_patterns`.
+    """Remove the prefix of a parallel wrapper, and each of `clear_patterns`, from all keys.
 
     Raises:
-        ValueError: two keys become the same.
+        ValueError: two keys become equal.
     """
     if weights and all(key.startswith("module.") for key in weights):
         weights = {key.removeprefix("module."): value for key, value in weights.items()}
@@ -165,7 +186,7 @@ def rename_keys(weights: dict[str, torch.Tensor], clear_patterns: Sequence[str] 
     return renamed
 
 
-# How batch norm of parts of a batch is saved raw by other code: the norm of the whole inside, and one of the parts.
+# PySlowFast's sub-batch norm holds two norms: one of the whole batch, and one of its splits.
 _WHOLE = re.compile(r"\.bn\.(running_mean|running_var|num_batches_tracked|weight|bias)$")
 _PARTS = re.compile(r"\.split_bn\.\w+$")
 
@@ -173,17 +194,17 @@ _PARTS = re.compile(r"\.split_bn\.\w+$")
 def fit_weights(
     model: nn.Module, weights: dict[str, torch.Tensor], inflate: bool = False
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Weights in the form that `model` has them, as far as that can be worked out; the others as they came.
+    """Transform weights to the form that `model` needs; those without a rule are kept.
 
-    - Dimensions of size 1 at the end are added or taken off (a linear map kept as a 1x1x1 convolution, or back).
-    - Norms of parts of a batch saved as a norm inside a norm become plain ones.
-    - With `inflate`, kernels without time, or with one frame, are repeated over the T frames of the model's kernel and
-      divided by T, so that a video of equal frames gives what the image gave ("Quo Vadis, Action Recognition?",
+    - Dimensions of size 1 at the end are added or removed (a linear layer saved as a 1x1x1 convolution, or back).
+    - Sub-batch norms, saved as two norms, become one.
+    - With `inflate`, kernels without time, or of one frame, are repeated over the T frames of the model's kernel and
+      divided by T, so that a video of equal frames gives the result of the image ("Quo Vadis, Action Recognition?",
       section 2.4).
-    - Tables of positions made for clips of another size are interpolated (`slowfast.models.tokens`).
+    - Position embeddings for clips of another size are interpolated (`slowfast.models.tokens`).
 
     Returns:
-        The weights, and for every changed key what was done to it.
+        The weights, and the transformation of each changed key.
     """
     own = model.state_dict()
     weights, transformed = _plain_norms(weights, own)
@@ -192,7 +213,7 @@ def fit_weights(
         if value.shape == wanted:
             continue
         if _without_ones(value.shape) == _without_ones(wanted):
-            weights[key], transformed[key] = value.reshape(wanted), "dimensions of size 1 added or taken off"
+            weights[key], transformed[key] = value.reshape(wanted), "dimensions of size 1 added or removed"
         elif inflate and is_inflatable(value.shape, wanted):
             flat = value if value.dim() == 5 else value.unsqueeze(2)
             weights[key] = flat.expand(wanted) / wanted[2]
@@ -203,13 +224,13 @@ def fit_weights(
 
 
 def is_inflatable(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether a kernel `given`, (O, I, H, W) or (O, I, 1, H, W), repeated over time is `wanted`, (O, I, T, H, W)."""
+    """Return True if a kernel (O, I, H, W) or (O, I, 1, H, W) repeated over time has the shape (O, I, T, H, W)."""
     flat = (*given[:2], *given[3:]) if len(given) == 5 and given[2] == 1 else tuple(given)
     return len(wanted) == 5 and flat == (*wanted[:2], *wanted[3:])
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without the dimensions of size 1 at its end."""
+    """Return a shape without the dimensions of size 1 at its end."""
     kept = list(shape)
     while kept and kept[-1] == 1:
         kept.pop()
@@ -219,7 +240,7 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _plain_norms(
     weights: dict[str, torch.Tensor], own: dict[str, torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """A copy in which nested norms have plain names, and what was renamed."""
+    """Return a copy with plain names for nested norms, and the renamed keys."""
     if not any(_PARTS.search(key) for key in weights):
         return dict(weights), {}
     plain, renamed = {}, {}
@@ -229,5 +250,5 @@ def _plain_norms(
             continue
         plain[name] = value
         if name != key:
-            renamed[name] = "taken from a norm of parts of a batch"
+            renamed[name] = "taken from a sub-batch norm"
     return plain, renamed

@@ -17,7 +17,7 @@ from slowfast.datasets.loading.sampler import SampleKey
 from slowfast.datasets.loading.unreadable import UnreadableError, UnreadableFiles
 from slowfast.datasets.video.find import ListedFrames
 from slowfast.datasets.video.reader import VideoError, VideoReader
-from slowfast.evaluation.evaluators import Results, ViewScores
+from slowfast.evaluation.evaluators import Evaluator, VideoEvaluator
 from slowfast.utils.rng import SPLITS, seeded_generator
 
 # Videos tried in place of an unreadable one before giving up.
@@ -170,9 +170,9 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
         """
         return type(self)(cfg, self.split)
 
-    def make_evaluator(self, cfg: Any) -> Results:
+    def make_evaluator(self, cfg: Any) -> Evaluator:
         """Make the object that gathers predictions on this split and measures them."""
-        return ViewScores(self, cfg.DATA.ENSEMBLE_METHOD)
+        return VideoEvaluator(self.names, self.num_views, cfg.DATA.ENSEMBLE_METHOD, self.info.class_names)
 
     def summary(self, num_classes: int | None = None) -> str:
         """Describe the split in one line for the log: its size, views and classes.

@@ -1,7 +1,7 @@
-"""The settings of each epoch of a run, and the way from one epoch's to the next's.
+"""Per-epoch configs (multigrid, variable clip length), and rebuilding the training state when they change.
 
-Clips, batches, norms and rates may change from epoch to epoch. Every such phase is a plain run with other settings; all
-that a checkpoint holds is carried over, so that a run continued from a checkpoint is the same as one that went on.
+A phase is a series of epochs with the same config. A new phase builds model, optimizer and loader anew, and restores
+what a checkpoint would hold. So a run resumed from a checkpoint equals one that was not interrupted.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ _LONGEST_SHOWN = 40
 
 
 def epoch_config(cfg: Any, epoch: int) -> Any:
-    """The settings of an epoch, counted from 0, of a run: what multigrid makes of them, then what the task does."""
+    """Return the config of an epoch, counted from 0: changed by multigrid, then by the task."""
     return task_class(cfg).epoch_config(multigrid.epoch_config(cfg, epoch), epoch)
 
 
 def build_state(run_cfg: Any, epoch: int = 0, former: Dataset | None = None) -> TrainState:
-    """Model, optimizer, task and data of an epoch of a run, before the first batch.
+    """Build model, optimizer, task and loader for an epoch.
 
     Args:
-        run_cfg: the settings of the whole run.
-        former: the data set of an earlier epoch; what it has read or decoded is used again.
+        run_cfg: config of the whole run.
+        epoch: counted from 0.
+        former: data set of an earlier epoch, whose lists and decoded videos are reused.
     """
     cfg = epoch_config(run_cfg, epoch)
     device = device_of(cfg)
@@ -61,28 +62,28 @@ def build_state(run_cfg: Any, epoch: int = 0, former: Dataset | None = None) -> 
 
 
 def enter_epoch(state: TrainState, epoch: int) -> None:
-    """Give `state` the settings of an epoch; where they are others, everything is built anew and carried over.
+    """Switch `state` to the config of an epoch; if it differs, rebuild the state and restore what it held.
 
-    The loader's workers end with the last use of the old loader, which is here.
+    The old loader is released here, which ends its workers.
     """
     cfg = epoch_config(state.run_cfg, epoch)
     if cfg == state.cfg:
         return
-    logger.info("from epoch %d on: %s", epoch + 1, describe_change(state.cfg, cfg))
+    logger.info("from epoch %d on: %s", epoch + 1, _describe_change(state.cfg, cfg))
     carried = capture(state)
     fresh = build_state(state.run_cfg, epoch, state.loader.dataset)
-    restore(fresh, carried, "the settings before")
+    restore(fresh, carried, "the phase before")
     vars(state).update(vars(fresh))
 
 
-def describe_change(old: Any, new: Any) -> str:
-    """The settings that differ, with their new values; long ones by name only."""
+def _describe_change(old: Any, new: Any) -> str:
+    """Describe the settings that differ, with their new values; long values are left out."""
     changed = [(key, str(get_key(new, key))) for key in leaf_keys(new) if get_key(new, key) != get_key(old, key)]
     return ", ".join(f"{key} {text}" if len(text) <= _LONGEST_SHOWN else key for key, text in changed)
 
 
 def phases(run_cfg: Any) -> Iterator[tuple[int, Any]]:
-    """The first epoch of every phase of a run, with its settings; phases that come again are left out."""
+    """Yield the first epoch of each phase of a run, and its config; repeated phases are left out."""
     seen: list[Any] = []
     epoch, last = 0, 1
     while epoch < last:
@@ -95,18 +96,18 @@ def phases(run_cfg: Any) -> Iterator[tuple[int, Any]]:
 
 
 def check_phases(run_cfg: Any, dataset: Dataset) -> None:
-    """Look ahead at every phase, so that none fails when its turn comes.
+    """Check all phases before training, so that none fails later.
 
     Raises:
-        ValueError: an epoch holds no whole update, or settings of a phase contradict each other.
+        ValueError: an epoch is shorter than an optimizer step, or the settings of a phase contradict each other.
     """
     for epoch, cfg in phases(run_cfg):
         sampler = train_sampler(cfg, len(dataset))
         batches, splits = len(sampler), cfg.BN.NUM_SPLITS
         if cfg.BN.NORM_TYPE == "sub_batchnorm" and sampler.batch_size % splits:
             raise ValueError(
-                f"BN.NUM_SPLITS {splits} does not divide the {sampler.batch_size} clips that a process has of a batch; "
-                "set BN.NUM_SPLITS to a divisor, or change TRAIN.BATCH_SIZE"
+                f"BN.NUM_SPLITS {splits} does not divide the {sampler.batch_size} clips of a process's batch; set "
+                "BN.NUM_SPLITS to a divisor, or change TRAIN.BATCH_SIZE"
             )
         if batches < cfg.TRAIN.ACCUM_STEPS:
             raise ValueError(
@@ -116,14 +117,14 @@ def check_phases(run_cfg: Any, dataset: Dataset) -> None:
 
 
 def evaluation_parts(state: TrainState) -> tuple[Task, nn.Module]:
-    """Task and model to evaluate with: for clips of the run's own shape, whatever the epoch's are."""
+    """Return the task and model for evaluation, on clips of the run's shape even if those of the epoch differ."""
     if state.cfg == state.run_cfg:
         return state.task, state.evaluated
     cfg = state.run_cfg.clone()
     cfg.defrost()
     cfg.BN = state.cfg.BN
     cfg.freeze()
-    # Random weights are drawn and thrown away; the run's own draws must not notice.
+    # The initialization is overwritten; it must not advance the random state of the run.
     with torch.random.fork_rng(devices=[]):
         model = build_model(cfg)
     model.load_state_dict(state.evaluated.state_dict())

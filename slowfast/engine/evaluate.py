@@ -1,6 +1,6 @@
-"""Measuring a model on all views of a split, and on validation clips during training.
+"""Evaluation of a model: on all views of a split, and on the validation split during training.
 
-`OUTPUT_DIR/val_results.json`: the metrics of a run's last evaluation, and the epochs it came after.
+`OUTPUT_DIR/val_results.json` holds the metrics of a run's last validation, and the number of epochs before it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from slowfast.engine.hooks import Recorder, memory_stats
 from slowfast.engine.loop import predict_batches
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task
-from slowfast.evaluation.evaluators import Results
+from slowfast.evaluation.evaluators import Evaluator
 from slowfast.runtime.distributed import all_gather_object, any_process, is_main_process
 from slowfast.utils.files import atomic_write
+
+VAL_RESULTS_NAME = "val_results.json"
 
 
 def evaluate(
     state: TrainState, loader: DataLoader, recorder: Recorder, should_stop: Callable[[], bool]
 ) -> dict[str, float]:
-    """Metrics of `loader`'s clips, each counted once over all processes.
+    """Measure the model on the validation split, log the metrics as `val_epoch` and write `val_results.json`.
 
-    They are logged as `val_epoch`, and those of the last evaluation are in `OUTPUT_DIR/val_results.json`.
+    Metrics of single steps and other ensembles ("step1/...", "max/...") are left to a test.
 
     Returns:
-        The metrics; empty if `should_stop` said so on the way.
+        The metrics; empty if `should_stop` returned True.
 
     Raises:
         RuntimeError: too many files cannot be read.
@@ -42,27 +44,26 @@ def evaluate(
     started = time.perf_counter()
     dtype = state.optim_step.autocast_dtype
     task, model = evaluation_parts(state)
-    results = gather_scores(task, model, loader, state.cfg, state.device, dtype, should_stop)
+    evaluator = run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop)
     if any_process(should_stop(), state.device):
         return {}
-    predictions = results.predictions({})
-    # Those of single steps, and of other ways to join them, are for a test.
-    metrics = {name: value for name, value in predictions.metrics().items() if "/" not in name}
+    metrics = {name: value for name, value in evaluator.evaluate().items() if "/" not in name}
     stats = {
         "_type": "val_epoch",
         "epoch": f"{state.epoch}/{state.max_epoch}",
         "epoch_seconds": time.perf_counter() - started,
-        "videos": results.num_counted,
-        "unreadable_files": results.num_skipped,
+        **evaluator.counts(),
+        "unreadable_files": len(evaluator.skipped),
         **memory_stats(state.device),
         **metrics,
     }
     recorder.record(stats, "Val", state.epoch)
-    write_val_results(state.cfg.OUTPUT_DIR, state.epoch, metrics)
+    text = json.dumps({"epoch": state.epoch, **metrics}, indent=2, sort_keys=True) + "\n"
+    atomic_write(os.path.join(state.cfg.OUTPUT_DIR, VAL_RESULTS_NAME), text)
     return metrics
 
 
-def gather_scores(
+def run_evaluator(
     task: Task,
     model: nn.Module,
     loader: DataLoader,
@@ -70,50 +71,41 @@ def gather_scores(
     device: torch.device,
     dtype: torch.dtype | None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Results:
-    """Run the model over all views of `loader` and join the scores of all processes.
+) -> Evaluator:
+    """Predict all batches of `loader` and return the data set's evaluator, gathered over the processes.
 
-    Videos that cannot be read are skipped; `should_stop` ends the pass early, with what there is by then.
+    Args:
+        dtype: of autocast; None for full precision.
+        should_stop: asked after each batch; True ends the pass early.
 
     Raises:
         RuntimeError: more files cannot be read than `DATA.MAX_UNREADABLE_FRACTION` allows.
     """
     dataset = loader.dataset
-    results = dataset.make_evaluator(cfg)
-    files = dataset.unreadable
+    evaluator, files = dataset.make_evaluator(cfg), dataset.unreadable
     for batch, prediction in predict_batches(task, model, loader, device, dtype):
         for sample in batch.missing:
-            results.skip(sample.video)
+            evaluator.skip(sample.video)
         files.update_from(batch.unreadable)
         files.check()
         if prediction is not None:
-            results.add(batch, prediction)
+            evaluator.process(batch, prediction)
         if should_stop():
             break
-    parts, files_of_ranks = zip(*all_gather_object((results.part, dict(files))), strict=True)
-    results.join(parts)
-    for files_of_rank in files_of_ranks:
+    for files_of_rank in all_gather_object(dict(files)):
         files.update_from(files_of_rank.items())
+    evaluator.gather()
     files.check()
-    return results
-
-
-NAME = "val_results.json"
-
-
-def write_val_results(output_dir: str, epoch: int, metrics: dict[str, float]) -> None:
-    """Keep the metrics measured after `epoch` epochs; the main process writes."""
-    text = json.dumps({"epoch": epoch, **metrics}, indent=2, sort_keys=True) + "\n"
-    atomic_write(os.path.join(output_dir, NAME), text)
+    return evaluator
 
 
 def last_evaluation(output_dir: str) -> int:
-    """After how many epochs the last evaluation was made, 0 for none; all processes ask, the main one looks."""
+    """Return the number of epochs before the run's last validation, 0 without one; every process calls it."""
     found = 0
     if is_main_process():
         try:
-            with open(os.path.join(output_dir, NAME), encoding="utf-8") as stream:
+            with open(os.path.join(output_dir, VAL_RESULTS_NAME), encoding="utf-8") as stream:
                 found = int(json.load(stream)["epoch"])
         except (OSError, ValueError, KeyError, TypeError):
-            found = 0  # none yet, or not ours
+            found = 0  # no file, or one of another program
     return all_gather_object(found)[0]

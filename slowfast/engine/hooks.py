@@ -58,19 +58,19 @@ class Hook:
 
 
 class Recorder:
-    """Where statistics go: the log, `json_stats.jsonl` and, if asked for, TensorBoard."""
+    """Writer of statistics: to the log, `json_stats.jsonl` and, if enabled, TensorBoard."""
 
     def __init__(self, cfg: Any, first_step: int = 0):
         self._writer: Any = None
         if cfg.TENSORBOARD.ENABLE and is_main_process():
-            # Imported here: it takes seconds, and most runs do without.
+            # Imported here because it takes seconds.
             from torch.utils.tensorboard import SummaryWriter
 
             folder = os.path.join(cfg.OUTPUT_DIR, cfg.TENSORBOARD.LOG_DIR or f"runs-{cfg.TRAIN.DATASET}")
             self._writer = SummaryWriter(folder, purge_step=first_step)
 
     def record(self, stats: dict[str, Any], tag: str, step: int) -> None:
-        """Write one object of statistics; its floats become the TensorBoard scalars `tag/name` at `step`."""
+        """Write one JSON object of statistics; its floats become the TensorBoard scalars `tag/name` at `step`."""
         log_json_stats(stats)
         if self._writer is not None:
             for name, value in stats.items():
@@ -78,15 +78,16 @@ class Recorder:
                     self._writer.add_scalar(f"{tag}/{name}", value, step)
 
     def close(self) -> None:
-        """Write out what is buffered."""
+        """Flush and close TensorBoard's file."""
         if self._writer is not None:
             self._writer.close()
 
 
 class UnreadableCount(Hook):
-    """Keeps account of files that could not be read; stops the run past the allowed share.
+    """Count of unreadable files; stops the run if they exceed the allowed fraction.
 
-    `counts` holds, after each epoch, the files unreadable so far and the samples replaced in that epoch.
+    Attributes:
+        counts: after each epoch, the files unreadable so far and the samples replaced in that epoch.
     """
 
     def __init__(self, files: UnreadableFiles):
@@ -114,7 +115,7 @@ class UnreadableCount(Hook):
 
 
 class IterationStats(Hook):
-    """One line every `period` iterations, means over these; one line an epoch, with the `unreadable` counts."""
+    """Statistics: means every `period` iterations, and every epoch with the counts of `unreadable` files."""
 
     def __init__(self, recorder: Recorder, period: int, unreadable: UnreadableCount):
         self.recorder = recorder
@@ -174,7 +175,7 @@ class IterationStats(Hook):
 
 
 class ProgressBar(Hook):
-    """A bar for people who watch a terminal; nothing in files and pipes."""
+    """Progress bar on a terminal; hidden if the output goes to a file or pipe."""
 
     def __init__(self) -> None:
         self.bar: tqdm | None = None
@@ -220,5 +221,5 @@ def _no_hooks(cfg: Any) -> list[Hook]:
 
 
 def memory_stats(device: torch.device) -> dict[str, float]:
-    """Peak memory in GiB, under the name of what was measured."""
+    """Return the peak memory in GiB, as `ram_gib` or `gpu_mem_gib`."""
     return {"ram_gib" if device.type == "cpu" else "gpu_mem_gib": peak_memory(device)}

@@ -1,4 +1,4 @@
-"""One pass over the data: to train, or to predict."""
+"""Loops over the data: train an epoch, predict a split."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
     """Train to the end of the epoch, from `state.iteration` on.
 
     Args:
-        state: its epoch and iteration advance.
+        state: its epoch and iteration are advanced.
         hooks: called in order.
-        should_stop: asked where weights and optimizer are all there is to save.
+        should_stop: asked after each optimizer step, when no accumulated gradient would be lost.
 
     Returns:
-        Whether the epoch was completed; False if it was stopped.
+        True if the epoch was completed, False if it was stopped.
 
     Raises:
-        NonFiniteError: the loss is NaN or infinite; names epoch, iteration, lr and the videos of the batch.
+        NonFiniteError: the loss or a gradient is NaN or infinite; names epoch, iteration, lr and videos.
     """
     cfg = state.cfg
     mixing = Mixing.from_config(cfg)
@@ -46,7 +46,7 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
     for batch in epoch_batches(state.loader, state.epoch, state.iteration, state.epoch_length):
         started = time.perf_counter()
         set_lr(state.optimizer, lr_scale(cfg) * lr_at(cfg.SOLVER, state.progress))
-        state.optim_step.where = describe_position(state, batch)
+        state.optim_step.where = _describe_position(state, batch)
         batch = batch.to(state.device)
         if mixing is not None:
             batch = mixing(batch, state.epoch, state.iteration)
@@ -68,13 +68,13 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
 
 
 def epoch_batches(loader: DataLoader, epoch: int, start: int, stop: int) -> Iterator[Batch]:
-    """Batches `start` to `stop` of an epoch; which they are, and what they hold, depends on these numbers alone."""
+    """Yield the batches `start` to `stop` (not included) of an epoch; they depend on these numbers alone."""
     loader.batch_sampler.set_epoch(epoch, start)
     yield from itertools.islice(loader, stop - start)
 
 
-def describe_position(state: TrainState, batch: Batch) -> str:
-    """Where training is, for a message about this batch."""
+def _describe_position(state: TrainState, batch: Batch) -> str:
+    """Return epoch, iteration, learning rate and videos of a batch, for an error message."""
     return (
         f"in epoch {state.epoch + 1}/{state.max_epoch}, iteration {state.iteration + 1}/{state.epoch_length}, "
         f"lr {state.lr:g}, videos (numbers in the list, the first is 0) {batch.video.tolist()}"
@@ -85,11 +85,11 @@ def describe_position(state: TrainState, batch: Batch) -> str:
 def predict_batches(
     task: Task, model: nn.Module, batches: Any, device: torch.device, dtype: torch.dtype | None
 ) -> Iterator[tuple[Batch, Prediction | None]]:
-    """Each batch with what is predicted, in float32 on the CPU; None where nothing could be read.
+    """Yield each batch with its prediction, float32 on the CPU; None for a batch of which no video could be read.
 
     Args:
-        model: without a parallel wrapper; it is put into eval mode.
-        dtype: of autocast, None for full precision.
+        model: without DDP wrapper; it is set to eval mode.
+        dtype: of autocast; None for full precision.
     """
     model.eval()
     for batch in batches:

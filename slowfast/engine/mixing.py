@@ -1,7 +1,7 @@
-"""Blends of pairs of training clips and of their labels: mixup and cutmix.
+"""Mixup and CutMix: blend pairs of training clips and their labels.
 
-Sources: Zhang et al., mixup: Beyond empirical risk minimization; Yun et al., CutMix: Regularization strategy to train
-strong classifiers with localizable features. Numbers and order of the draws as in timm, which published code follows.
+Sources: Zhang et al., mixup: Beyond Empirical Risk Minimization; Yun et al., CutMix: Regularization Strategy to Train
+Strong Classifiers with Localizable Features. Random numbers are drawn as in timm, which the published code uses.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from slowfast.datasets.loading.batch import Batch
 from slowfast.runtime.distributed import get_rank
 from slowfast.utils.rng import seeded_generator
 
-# Sets the stream of blends apart from those of samples and of shapes.
+# Separates these random numbers from those of samples and of batch shapes.
 _STREAM = 2
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """Each clip of a batch is blended with the one as far from the end as it is from the start.
+    """Mixup and CutMix of a batch with its reverse: clip i is blended with clip B - 1 - i.
 
     Attributes:
-        classes: of the labels.
-        seed: of all draws.
-        alpha: shape of the Beta distribution of the share in an overlay of two clips; 0 for no overlays.
-        cut_alpha: the same where a rectangle of one clip is pasted into the other; 0 for no pasting.
-        probability: that a batch is blended.
-        cut_probability: that it is blended by pasting, where both ways are open.
-        smoothing: share of each label spread over all classes, in every batch.
+        classes: number of classes.
+        seed: seed of all random numbers.
+        alpha: parameter of the Beta distribution of mixup's lambda; 0 turns mixup off.
+        cut_alpha: the same of CutMix; 0 turns CutMix off.
+        probability: probability that a batch is blended.
+        cut_probability: probability of CutMix in place of mixup, if both are on.
+        smoothing: label smoothing, applied to every batch.
     """
 
     classes: int
@@ -45,7 +45,7 @@ class Mixing:
 
     @staticmethod
     def from_config(cfg: Any) -> Mixing | None:
-        """What MIXUP asks for, None where it is off."""
+        """Build it from the section MIXUP; None if that is off."""
         mixup = cfg.MIXUP
         if not mixup.ENABLE:
             return None
@@ -60,17 +60,16 @@ class Mixing:
         )
 
     def __call__(self, batch: Batch, epoch: int, iteration: int) -> Batch:
-        """A batch with blended inputs, the same in all pathways, and `mixed_labels`; `labels` stay as they were.
+        """Return the batch with blended inputs, alike in all pathways, and `mixed_labels`; `labels` are unchanged.
 
-        What is drawn depends on seed, epoch, iteration and rank alone.
+        Random numbers depend only on seed, epoch, iteration and rank.
 
         Raises:
-            ValueError: the clips have several labels each.
+            ValueError: clips have several labels.
         """
         if batch.labels.dim() != 1:
             raise ValueError(
-                "MIXUP.ENABLE True blends clips of one label each, but those of this data set have several; set it to "
-                "False"
+                "MIXUP.ENABLE True needs one label per clip, and this data set has several; set it to False"
             )
         stream = seeded_generator(self.seed, "train", epoch, iteration, get_rank(), _STREAM)
         random = np.random.default_rng(stream.initial_seed())
@@ -85,7 +84,7 @@ class Mixing:
         return replace(batch, inputs=inputs, mixed_labels=share * labels + (1 - share) * labels.flip(0))
 
     def _draw(self, random: np.random.Generator) -> tuple[float, bool]:
-        """The share that a clip keeps of itself, and whether the rest is pasted."""
+        """Draw lambda, and True for CutMix."""
         if random.random() >= self.probability or not (self.alpha or self.cut_alpha):
             return 1.0, False
         cuts = random.random() < self.cut_probability if self.alpha and self.cut_alpha else not self.alpha
@@ -94,8 +93,10 @@ class Mixing:
 
 
 def _rectangle(height: int, width: int, share: float, random: np.random.Generator) -> tuple[tuple[slice, slice], float]:
-    """Rows and columns of about (1 - `share`) of a frame around any pixel of it, and the share that is left once what
-    lies outside of the frame is cut off.
+    """Draw a rectangle with the area share 1 - `share` around a random pixel, clipped to the frame.
+
+    Returns:
+        Rows and columns, and the area share outside the clipped rectangle.
     """
     side = np.sqrt(1 - share)
     high, wide = int(height * side), int(width * side)
@@ -112,6 +113,6 @@ def _paste(clips: Tensor, box: tuple[slice, slice]) -> Tensor:
 
 
 def _smooth(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """(B, classes) float32 that sum to one: `smoothing` of each label is spread evenly over all classes."""
+    """Return (B, classes) float32 probabilities with label smoothing."""
     even = torch.full((len(labels), classes), smoothing / classes, device=labels.device)
     return even.scatter_(1, labels[:, None], 1 - smoothing + smoothing / classes)

@@ -1,7 +1,7 @@
-"""Multigrid training: coarser clips in larger batches, in a long cycle over epochs and a short one over batches.
+"""Multigrid training: smaller clips in larger batches, in a long cycle over epochs and a short one over batches.
 
-Source: Wu et al. 2020, "A Multigrid Method for Efficiently Training Video Models" (arXiv 1912.00998), with the
-arithmetic of PySlowFast, whose settings (section MULTIGRID) thus mean the same here.
+Source: Wu et al. 2020, "A Multigrid Method for Efficiently Training Video Models" (arXiv 1912.00998). The arithmetic is
+that of PySlowFast, so that the settings of the section MULTIGRID have the same meaning.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from slowfast.runtime.distributed import get_local_world_size
 
 @dataclass(frozen=True)
 class Stage:
-    """Epochs `start` to `end` (the last not counted) with clips of one shape; a stage may hold no epoch at all.
+    """Epochs from `start` up to, not including, `end` with clips of one shape; a stage may be empty.
 
     Attributes:
-        step: how many drops of the learning rate came before, from 0.
-        batch_factor: clips of a batch over those of a batch without a cycle.
-        num_frames, crop: of a clip; frames, pixels.
+        step: number of learning rate drops before the stage.
+        batch_factor: batch size relative to training without multigrid.
+        num_frames, crop: frames and side in pixels of a clip.
+        start, end: epochs, counted from 0.
     """
 
     step: int
@@ -40,18 +41,19 @@ def long_cycle(
     epoch_factor: float,
     short_factors: Sequence[float] = (),
 ) -> list[Stage]:
-    """The stages of training, in order.
+    """Plan the stages of the long cycle, in order.
 
-    Between two drops of the learning rate every shape has its turn, for epochs in proportion to its batches, so that
-    all take as many iterations; after the last drop comes the finest shape alone, as much shortened as the rest.
+    Between two drops of the learning rate each shape is used once, for a number of epochs proportional to its batch
+    size, so that each takes the same number of iterations. After the last drop the full shape alone is used. All
+    stages are shortened by the same factor.
 
     Args:
-        num_frames, crop: of a clip without a cycle.
-        steps: epochs at which a learning rate begins without a cycle, 0 first (SOLVER.STEPS).
-        max_epoch: epochs without a cycle.
-        factors: (frames, crop) of each shape as shares of the full ones, coarsest first.
-        epoch_factor: epochs with the cycle over those without.
-        short_factors: the smaller crops of the short cycle where that is on too, as shares of `crop`.
+        num_frames, crop: full shape of a clip.
+        steps: epochs at which a learning rate begins without multigrid, 0 first (SOLVER.STEPS).
+        max_epoch: epochs without multigrid.
+        factors: (frames, crop) of each shape relative to the full one, smallest first.
+        epoch_factor: epochs with multigrid relative to those without.
+        short_factors: smaller crops of the short cycle, relative to `crop`; () if that is off.
     """
     shapes, average_batch = [], []
     for frames_factor, crop_factor in factors:
@@ -82,11 +84,11 @@ def long_cycle(
     return stages
 
 
-def learning_rate_steps(stages: Sequence[Stage], gamma: float) -> tuple[list[int], list[float]]:
-    """Epochs at which a learning rate begins, and each rate over the base rate.
+def _learning_rate_steps(stages: Sequence[Stage], gamma: float) -> tuple[list[int], list[float]]:
+    """Return the epochs at which a learning rate begins, and each rate relative to the base rate.
 
-    The rate follows the batch (Goyal et al. 2017) and drops by `gamma` from step to step; the drop for fine-tuning
-    comes half-way through the last stage.
+    The rate is proportional to the batch size (Goyal et al. 2017) and is multiplied by `gamma` at each step. The last
+    drop, for fine-tuning, is in the middle of the last stage.
     """
     begins = [0, *(stage.end for stage in stages)]
     begins[-1] = (begins[-2] + begins[-1]) // 2
@@ -94,35 +96,37 @@ def learning_rate_steps(stages: Sequence[Stage], gamma: float) -> tuple[list[int
     return begins, [*rates[:-1], rates[-2], rates[-1]]
 
 
-def stage_at(stages: Sequence[Stage], epoch: int) -> Stage:
-    """The stage of an epoch, counted from 0."""
+def _stage_at(stages: Sequence[Stage], epoch: int) -> Stage:
+    """Return the stage of an epoch, counted from 0."""
     return next((stage for stage in stages if epoch < stage.end), stages[-1])
 
 
 def evaluation_due(stages: Sequence[Stage], done: int, evaluations: int) -> bool:
-    """Whether to evaluate after `done` epochs: at the end of every stage, and about `evaluations` times in it."""
-    stage = stage_at(stages, done - 1)
+    """Return True if an evaluation follows epoch `done`: at the end of a stage, and about `evaluations` times in it."""
+    stage = _stage_at(stages, done - 1)
     period = max((stage.end - stage.start) // evaluations + 1, 1)
     return (stage.end - done) % period == 0
 
 
 def norm_over(clips: int, base_size: int, processes: int) -> tuple[str, int]:
-    """The batch norm whose statistics span about `base_size` clips: its BN.NORM_TYPE, and over how many parts of the
-    batch (sub_batchnorm) or processes (sync_batchnorm) it goes.
+    """Choose the batch norm whose statistics are computed over about `base_size` clips.
 
     Args:
-        clips: of a process's batch.
-        processes: how many can share statistics; 1 where they cannot.
+        clips: batch size of a process.
+        processes: number of processes that can share statistics; 1 if they cannot.
+
+    Returns:
+        BN.NORM_TYPE, and the number of splits (sub_batchnorm) or of processes (sync_batchnorm).
 
     Raises:
-        ValueError: the batch does not divide into its parts.
+        ValueError: the batch cannot be divided into equal splits.
     """
     splits = clips // base_size
     if splits > 1:
         if clips % splits:
             raise ValueError(
-                f"a process's batch of {clips} clips does not divide into the {splits} parts that "
-                f"MULTIGRID.BN_BASE_SIZE {base_size} makes of it; set another BN_BASE_SIZE or TRAIN.BATCH_SIZE"
+                f"the {clips} clips of a process's batch cannot be divided into {splits} equal splits, as "
+                f"MULTIGRID.BN_BASE_SIZE {base_size} asks; set another BN_BASE_SIZE or TRAIN.BATCH_SIZE"
             )
         return "sub_batchnorm", splits
     wanted = min(base_size // clips, processes)
@@ -131,7 +135,7 @@ def norm_over(clips: int, base_size: int, processes: int) -> tuple[str, int]:
 
 
 def stages_of(cfg: Any) -> list[Stage]:
-    """The long cycle of a run's settings; empty without one."""
+    """Return the long cycle of a run's config; [] if it is off."""
     options, solver = cfg.MULTIGRID, cfg.SOLVER
     if not options.LONG_CYCLE:
         return []
@@ -147,9 +151,9 @@ def stages_of(cfg: Any) -> list[Stage]:
 
 
 def epoch_config(cfg: Any, epoch: int) -> Any:
-    """The settings of an epoch, counted from 0, of a run: schedule, clip, batch and norm as its cycles make them.
+    """Return the config of an epoch, counted from 0: schedule, clip shape, batch size and norm set by multigrid.
 
-    Frozen norms stay frozen.
+    Frozen batch norm is kept.
     """
     if not (cfg.MULTIGRID.LONG_CYCLE or cfg.MULTIGRID.SHORT_CYCLE):
         return cfg
@@ -159,12 +163,12 @@ def epoch_config(cfg: Any, epoch: int) -> Any:
     options, solver = cfg.MULTIGRID, cfg.SOLVER
     options.DEFAULT_B, options.DEFAULT_T = cfg.TRAIN.BATCH_SIZE, cfg.DATA.NUM_FRAMES
     options.DEFAULT_S = cfg.DATA.TRAIN_CROP_SIZE
-    if stages:  # tables of positions stay as they are when clips change
+    if stages:  # position embeddings keep their size when clips change
         cfg.MODEL.POSITIONS_FOR = cfg.MODEL.POSITIONS_FOR or [options.DEFAULT_T, options.DEFAULT_S]
     if stages:
-        solver.STEPS, solver.LRS = learning_rate_steps(stages, solver.GAMMA)
+        solver.STEPS, solver.LRS = _learning_rate_steps(stages, solver.GAMMA)
         solver.MAX_EPOCH = stages[-1].end
-        _set_stage(cfg, stage_at(stages, epoch))
+        _set_stage(cfg, _stage_at(stages, epoch))
     else:
         solver.STEPS = [int(step * options.EPOCH_FACTOR) for step in solver.STEPS]
         solver.MAX_EPOCH = int(solver.MAX_EPOCH * options.EPOCH_FACTOR)
@@ -187,7 +191,7 @@ def _set_stage(cfg: Any, stage: Stage) -> None:
 
 
 def describe(cfg: Any) -> str:
-    """The cycles of a run's settings, one line a stage; "" without any."""
+    """Describe the cycles of a run's config, one line a stage; "" if multigrid is off."""
     options = cfg.MULTIGRID
     lines = []
     for stage in stages_of(cfg):
@@ -200,7 +204,7 @@ def describe(cfg: Any) -> str:
             )
     if options.SHORT_CYCLE:
         crops = ", ".join(str(int(round(factor * cfg.DATA.TRAIN_CROP_SIZE))) for factor in options.SHORT_CYCLE_FACTORS)
-        lines.append(f"of three batches in turn the first two are larger, of {crops} pixels")
+        lines.append(f"the first two of every three batches are larger, with crops of {crops} pixels")
     if not lines:
         return ""
     epochs = epoch_config(cfg, 0).SOLVER.MAX_EPOCH

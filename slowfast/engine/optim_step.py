@@ -1,4 +1,4 @@
-"""What turns gradients into new weights: mixed precision, accumulation, checks, clipping, the optimizer's step."""
+"""Optimizer steps: mixed precision, gradient accumulation, NaN checks and clipping."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NonFiniteError(FloatingPointError):
-    """The loss or a gradient is NaN or infinite; weights are as before this batch."""
+    """The loss or a gradient is NaN or infinite; the weights are those from before this batch."""
 
 
 class OptimStep:
-    """Handed to a task, which runs its forwards and backwards inside and calls it when a batch's are done.
+    """Mixed-precision optimizer step, given to a task for its forward and backward passes.
 
         with optim_step.sync():
             with optim_step.autocast():
@@ -25,16 +25,23 @@ class OptimStep:
             optim_step.backward(loss)
         optim_step()
 
-    Every `accum_steps` calls the optimizer steps, on the mean of the accumulated losses' gradients.
+    The optimizer steps at every `accum_steps`-th call, with the mean gradient of these losses.
 
     Args:
-        model: the model as it is called, wrapped in DDP or not.
-        optimizer: over its parameters.
-        accum_steps: calls an optimizer step takes.
+        model: the model, wrapped in DDP or not.
+        optimizer: optimizer of its parameters.
+        accum_steps: calls per optimizer step.
         autocast_dtype: None for full precision.
-        scale_loss: scale the loss against underflow, as float16 needs.
-        clip_value: largest absolute value of a gradient's element.
-        clip_norm: largest l2 norm of all gradients together.
+        scale_loss: use a GradScaler, against underflow in float16.
+        clip_value: clip each element of the gradient to this absolute value.
+        clip_norm: clip the l2 norm of the whole gradient to this value.
+
+    Attributes:
+        where: position in training, for messages.
+        grad_norm: l2 norm of the last gradient before clipping.
+
+    Raises:
+        ValueError: both kinds of clipping, or `accum_steps` below 1.
     """
 
     def __init__(
@@ -66,13 +73,14 @@ class OptimStep:
 
     @property
     def at_boundary(self) -> bool:
-        """No gradient waits for an optimizer step: weights and optimizer are all there is to save."""
+        """True if no accumulated gradient waits for the optimizer step."""
         return self._pending == 0
 
     def sync(self, last: bool = True) -> contextlib.AbstractContextManager:
-        """Around a forward and its backward; `last` says that no other backward follows before the call.
+        """Enter around a forward and backward pass; DDP exchanges gradients only in the last one before a step.
 
-        Processes exchange gradients only in the last backward before an optimizer step.
+        Args:
+            last: no other backward pass follows before the call.
         """
         closing = last and self._pending == self.accum_steps - 1
         if isinstance(self.model, DistributedDataParallel) and not closing:
@@ -80,7 +88,7 @@ class OptimStep:
         return contextlib.nullcontext()
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """Around forward and loss: lower precision where the config asks for it."""
+        """Enter around forward pass and loss: autocast to `autocast_dtype`."""
         return autocast(self.device, self.autocast_dtype)
 
     def backward(self, loss: torch.Tensor) -> None:
@@ -89,13 +97,13 @@ class OptimStep:
         self.scaler.scale(loss / self.accum_steps).backward()
 
     def __call__(self) -> bool:
-        """Count a batch; step the optimizer when enough are there.
+        """Count a batch, and step the optimizer at every `accum_steps`-th call.
 
         Returns:
-            Whether the weights changed hands (also True where a float16 overflow made the scaler skip the step).
+            True if the optimizer stepped (also when GradScaler skipped the step on inf or NaN).
 
         Raises:
-            NonFiniteError: before any weight is touched.
+            NonFiniteError: the loss or the gradient is NaN or infinite; no weight was changed.
         """
         if not torch.isfinite(self._loss):
             raise NonFiniteError(f"loss is {self._loss.item()} {self.where}".rstrip())
@@ -123,12 +131,12 @@ class OptimStep:
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
-    """Autocast to `dtype` on `device`; nothing for None."""
+    """Return autocast to `dtype` on `device`; disabled for None."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def autocast_dtype(cfg: Any) -> torch.dtype | None:
-    """The dtype of mixed precision, None where it is off.
+    """Return the dtype of mixed precision; None if it is off.
 
     Raises:
         ValueError: an unknown `TRAIN.MIXED_PRECISION_DTYPE`.
@@ -142,7 +150,7 @@ def autocast_dtype(cfg: Any) -> torch.dtype | None:
 
 
 def build_optim_step(cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> OptimStep:
-    """The update rule the config describes."""
+    """Build the optimizer step of the config."""
     dtype = autocast_dtype(cfg)
     return OptimStep(
         model,

@@ -1,4 +1,4 @@
-"""Where a run's weights come from."""
+"""Choose and load the weights that a run starts from or tests."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ logger = get_logger(__name__)
 
 
 def start_training_from(state: TrainState) -> None:
-    """Fill `state` from the run's own last checkpoint, from `TRAIN.CHECKPOINT_FILE_PATH`, or leave it as it is.
+    """Restore `state` from the run's last checkpoint, else from `TRAIN.CHECKPOINT_FILE_PATH`, if there is one.
 
-    With `TRAIN.CHECKPOINT_EPOCH_RESET`, from another task or data set (`TRAIN.TRANSFER_WEIGHT`), or after dropping or
-    transforming weights, a given file's weights alone are taken; otherwise training continues after its last epoch.
+    Only weights are taken from that file if `TRAIN.CHECKPOINT_EPOCH_RESET` is True, if it is of another task or data
+    set (`TRAIN.TRANSFER_WEIGHT`), or if weights were dropped or transformed. Otherwise its run is resumed.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, foreign or does not fit the config.
+        ValueError: the file is damaged, of another program, or does not fit the config.
     """
     cfg = state.cfg
     if not cfg.TRAIN.AUTO_RESUME and find_checkpoints(cfg.OUTPUT_DIR):
         logger.warning(
-            "OUTPUT_DIR %s holds checkpoints of an earlier run, and TRAIN.AUTO_RESUME False starts another beside "
-            "them: those of equal epochs are overwritten, and a test takes the furthest. Set OUTPUT_DIR to another",
+            "OUTPUT_DIR %s holds checkpoints of an earlier run, and TRAIN.AUTO_RESUME is False: this run overwrites "
+            "those of equal epochs, and a test takes the one of the last epoch. Set OUTPUT_DIR to another folder",
             cfg.OUTPUT_DIR,
         )
     last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TRAIN.CHECKPOINT_FILE_EPOCH) if cfg.TRAIN.AUTO_RESUME else None
@@ -42,8 +42,8 @@ def start_training_from(state: TrainState) -> None:
         logger.info("resumed from %s: epoch %d, iteration %d", path, state.epoch + 1, state.iteration + 1)
         if cfg.TRAIN.CHECKPOINT_FILE_EPOCH >= 0:
             logger.warning(
-                "with TRAIN.CHECKPOINT_FILE_EPOCH %d the same command starts there again; set it to -1 to go on from "
-                "the newest. Checkpoints of later epochs are the earlier run's until they are written anew",
+                "with TRAIN.CHECKPOINT_FILE_EPOCH %d the same command starts there again; set it to -1 to resume from "
+                "the newest. Until they are overwritten, checkpoints of later epochs are those of the earlier run",
                 cfg.TRAIN.CHECKPOINT_FILE_EPOCH,
             )
         return
@@ -54,23 +54,23 @@ def start_training_from(state: TrainState) -> None:
     saved, report = take_weights(unwrap(state.model), cfg, path)
     if state.ema is not None:
         restart_average(state.ema, unwrap(state.model))
-    if weights_alone(saved, cfg) or not report.is_exact or report.transformed:
+    if _only_weights(saved, cfg) or not report.is_exact or report.transformed:
         logger.info("took the weights of %s; training starts at epoch 1", path)
         return
     enter_epoch(state, next_epoch(saved))
     restore_progress(state, saved, path)
-    logger.info("continuing %s after its epoch %d; TRAIN.CHECKPOINT_EPOCH_RESET takes weights alone", path, state.epoch)
+    logger.info("resuming %s after epoch %d; TRAIN.CHECKPOINT_EPOCH_RESET True takes only weights", path, state.epoch)
 
 
 def load_test_weights(model: nn.Module, cfg: Any) -> str:
-    """Load what `TEST` asks for: its own file, else the run's last checkpoint, else the file training started from.
+    """Load `TEST.CHECKPOINT_FILE_PATH`, else the run's last checkpoint, else `TRAIN.CHECKPOINT_FILE_PATH`.
 
     Returns:
-        The file, "" for random weights, which is also logged as an error.
+        The file; "" for random weights (`TEST.ALLOW_RANDOM_WEIGHTS`).
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, foreign or does not fit the model.
+        ValueError: there is no file, or it is damaged, of another program, or does not fit the model.
     """
     path, kind, key = cfg.TEST.CHECKPOINT_FILE_PATH, cfg.TEST.CHECKPOINT_TYPE, "TEST.CHECKPOINT_TYPE"
     if not path:
@@ -80,11 +80,13 @@ def load_test_weights(model: nn.Module, cfg: Any) -> str:
             return last[1]
         path, kind, key = cfg.TRAIN.CHECKPOINT_FILE_PATH, cfg.TRAIN.CHECKPOINT_TYPE, "TRAIN.CHECKPOINT_TYPE"
     if not path:
-        logger.error(
-            "TESTING RANDOM WEIGHTS: there is no checkpoint in OUTPUT_DIR %s, and neither "
-            "TEST.CHECKPOINT_FILE_PATH nor TRAIN.CHECKPOINT_FILE_PATH is set",
-            cfg.OUTPUT_DIR,
-        )
+        if not cfg.TEST.ALLOW_RANDOM_WEIGHTS:
+            raise ValueError(
+                f"there are no weights to test: OUTPUT_DIR {cfg.OUTPUT_DIR} holds no checkpoint, and neither "
+                "TEST.CHECKPOINT_FILE_PATH nor TRAIN.CHECKPOINT_FILE_PATH is set. Set one of them, or "
+                "TEST.ALLOW_RANDOM_WEIGHTS True to test random weights"
+            )
+        logger.warning("testing random weights (TEST.ALLOW_RANDOM_WEIGHTS True): there is no checkpoint")
         return ""
     _load_to_test(model, load_checkpoint(path, kind, key), path, cfg)
     return path
@@ -96,17 +98,17 @@ def _load_to_test(model: nn.Module, saved: dict[str, Any], path: str, cfg: Any) 
 
 
 def take_weights(model: nn.Module, cfg: Any, path: str) -> tuple[dict[str, Any], LoadReport]:
-    """Load the weights of a file into a model that is to be trained, as the `TRAIN.CHECKPOINT_*` settings say.
+    """Load a file's weights into a model to be trained, by the settings `TRAIN.CHECKPOINT_*`.
 
-    The classifier may be of another number of classes where the file can only be another model's: of another program,
-    of images, or with `TRAIN.CHECKPOINT_EPOCH_RESET`.
+    The classifier may have another number of classes if it is trained anew in any case: for files of another program
+    or of an image model, and with `TRAIN.CHECKPOINT_EPOCH_RESET`.
 
     Returns:
-        What the file holds, and what became of each key.
+        The content of the file, and the report on its keys.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, of another kind than `TRAIN.CHECKPOINT_TYPE`, or does not fit the model.
+        ValueError: the file is damaged, not of type `TRAIN.CHECKPOINT_TYPE`, or does not fit the model.
     """
     options = cfg.TRAIN
     saved = load_checkpoint(path, options.CHECKPOINT_TYPE, "TRAIN.CHECKPOINT_TYPE")
@@ -125,8 +127,8 @@ def take_weights(model: nn.Module, cfg: Any, path: str) -> tuple[dict[str, Any],
     return saved, report
 
 
-def weights_alone(saved: dict[str, Any], cfg: Any) -> bool:
-    """Whether training starts anew from a file's weights, rather than going on where the file's run was."""
+def _only_weights(saved: dict[str, Any], cfg: Any) -> bool:
+    """Return True if only the weights of a file are used, False if its run is resumed."""
     if cfg.TRAIN.CHECKPOINT_EPOCH_RESET or "optimizer_state" not in saved:
         return True
     before = saved_settings(saved)
@@ -136,5 +138,5 @@ def weights_alone(saved: dict[str, Any], cfg: Any) -> bool:
         if before.get(key, here) != here
     ]
     if another and cfg.TRAIN.TRANSFER_WEIGHT:
-        logger.info("the file is of a run with %s; TRAIN.TRANSFER_WEIGHT False would continue it", "; ".join(another))
+        logger.info("the file is of a run with %s; TRAIN.TRANSFER_WEIGHT False would resume it", "; ".join(another))
     return bool(another) and cfg.TRAIN.TRANSFER_WEIGHT

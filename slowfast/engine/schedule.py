@@ -1,6 +1,6 @@
-"""Learning rate as a pure function of progress, counted in epochs with fractions.
+"""Learning rate schedules: pure functions of the epoch, with fractions.
 
-Source: the policies of PySlowFast's configuration files.
+Source: the policies of PySlowFast.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any
 
 
 def lr_at(solver: Any, epoch: float) -> float:
-    """The learning rate at `epoch` (0.0 is the first iteration, 1.5 the middle of the second epoch).
+    """Return the learning rate at `epoch` (0.0 is the first iteration, 1.5 the middle of the second epoch).
 
     Args:
-        solver: an object with the attributes of the `SOLVER` section.
-        epoch: progress, 0 <= epoch < MAX_EPOCH.
+        solver: the section SOLVER.
+        epoch: 0 <= epoch < MAX_EPOCH.
 
     Raises:
-        ValueError: an unknown policy, or STEPS and LRS that do not fit each other.
+        ValueError: unknown policy, or STEPS and LRS of different lengths.
     """
     policy = _policy(solver)
     if epoch < solver.WARMUP_EPOCHS:
@@ -27,11 +27,11 @@ def lr_at(solver: Any, epoch: float) -> float:
 
 
 def lr_scale(cfg: Any) -> float:
-    """Factor on every learning rate: the linear rule (`LR_REFERENCE_BATCH`) times the number of hosts if asked for.
+    """Return the factor on every learning rate: linear scaling rule, and number of hosts.
 
-    The linear rule (Goyal et al. 2017, arXiv 1706.02677) keeps lr / total batch constant; the total batch of an
-    update is `TRAIN.BATCH_SIZE * NUM_SHARDS * TRAIN.ACCUM_STEPS`. Where multigrid enlarges the batch, the rates of its
-    schedule say so themselves, so the batch without it counts.
+    The linear scaling rule (`LR_REFERENCE_BATCH`; Goyal et al. 2017, arXiv 1706.02677) keeps lr / batch size constant.
+    The batch of an optimizer step has `TRAIN.BATCH_SIZE * NUM_SHARDS * TRAIN.ACCUM_STEPS` clips. The larger batches of
+    multigrid do not count: the rates of its schedule already include them.
     """
     scale = 1.0
     if cfg.SOLVER.LR_REFERENCE_BATCH:

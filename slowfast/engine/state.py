@@ -1,7 +1,4 @@
-"""Everything a training run consists of between two batches, and its way into a checkpoint and back.
-
-How a run is spread over processes, and what changes for one that goes on in another number of them.
-"""
+"""The training state, saving it to checkpoints and restoring it, also on another number of processes."""
 
 from __future__ import annotations
 
@@ -13,8 +10,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from slowfast.checkpoint.weights import compare_weights, load_weights, rename_keys
+from slowfast.checkpoint.weights import class_count_advice, compare_weights, load_weights, rename_keys
 from slowfast.config import cfg_to_yaml
+from slowfast.config.merge import get_key
 from slowfast.config.sources import text_layer
 from slowfast.engine.ema import capture_average, restart_average, restore_average
 from slowfast.engine.meters import Averages
@@ -32,19 +30,19 @@ logger = get_logger(__name__)
 
 @dataclasses.dataclass
 class TrainState:
-    """A run in progress.
+    """State of a training run between two batches.
 
     Attributes:
-        cfg: the settings of the epoch at hand.
-        model: as it is called (`unwrap` gives the model itself).
-        loader: training batches; its `batch_sampler.set_epoch` chooses the order.
-        epoch: epochs completed.
-        iteration: batches done in the epoch under way.
-        averages: means over the batches of the epoch under way.
-        step: batches done in the whole run.
-        data_seconds, step_seconds: of the last iteration: waiting for data, and computing.
-        run_cfg: the settings of the whole run, which a checkpoint keeps.
-        ema: the average of the weights, None without one.
+        cfg: config of the current epoch.
+        model: the model, with its parallel wrapper (`unwrap` removes it).
+        loader: training batches; `batch_sampler.set_epoch` sets their order.
+        epoch: number of completed epochs.
+        iteration: number of completed batches of the current epoch.
+        step: number of completed batches of the whole run.
+        averages: running means over the batches of the current epoch.
+        data_seconds, step_seconds: time of the last iteration, waiting for data and computing.
+        run_cfg: config of the whole run, which checkpoints hold.
+        ema: exponential moving average of the weights; None if it is off.
     """
 
     cfg: Any
@@ -68,40 +66,40 @@ class TrainState:
 
     @property
     def epoch_length(self) -> int:
-        """Batches of an epoch: whole optimizer steps only, so that no gradient is left over at its end."""
+        """Number of batches of an epoch, a multiple of TRAIN.ACCUM_STEPS: no gradient is left at its end."""
         accum = self.cfg.TRAIN.ACCUM_STEPS
         return len(self.loader) // accum * accum
 
     @property
     def max_epoch(self) -> int:
-        """Epochs of the whole run."""
+        """Number of epochs of the whole run."""
         return self.cfg.SOLVER.MAX_EPOCH
 
     @property
     def lr(self) -> float:
-        """The learning rate of the iteration."""
+        """Learning rate of the iteration."""
         return get_lr(self.optimizer)
 
     @property
     def evaluated(self) -> nn.Module:
-        """The model that is evaluated: with the averaged weights where there are any."""
+        """Model to evaluate: the EMA model if there is one."""
         return self.models[-1]
 
     @property
     def models(self) -> list[nn.Module]:
-        """The model without a parallel wrapper, and the one with the averaged weights where there are any."""
+        """The model without parallel wrapper, and the EMA model if there is one."""
         return [unwrap(self.model), *([] if self.ema is None else [self.ema.module])]
 
     @property
     def progress(self) -> float:
-        """Epochs done, with fraction."""
+        """Completed epochs, with the fraction of the current one."""
         return self.epoch + self.iteration / self.epoch_length
 
 
 def capture(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds; every process has to call it, as each adds its random state.
+    """Return the content of a checkpoint; every process calls it, since each adds its random state.
 
-    `epoch` counts from 0 and names the last completed epoch (-1: none), as in PySlowFast's files.
+    `epoch` is the last completed epoch, counted from 0 (-1: none), as in PySlowFast's checkpoints.
     """
     return {
         **({} if state.ema is None else {"ema_state": capture_average(state.ema)}),
@@ -120,14 +118,12 @@ def capture(state: TrainState) -> dict[str, Any]:
 
 
 def next_epoch(saved: dict[str, Any]) -> int:
-    """The epoch, counted from 0, that training goes on with from what `capture` gave; 0 for weights alone."""
+    """Return the epoch, counted from 0, at which a checkpoint is resumed; 0 if it holds only weights."""
     return int(saved.get("epoch", -1)) + 1 if "optimizer_state" in saved else 0
 
 
 def restore(state: TrainState, saved: dict[str, Any], source: str) -> None:
-    """Continue where `capture` left off.
-
-    A file without an optimizer's state gives its weights alone, and training starts at epoch 0.
+    """Restore the result of `capture`; without an optimizer state in it, only the weights.
 
     Raises:
         ValueError: weights or optimizer do not fit the config.
@@ -135,14 +131,15 @@ def restore(state: TrainState, saved: dict[str, Any], source: str) -> None:
     model = unwrap(state.model)
     report = compare_weights(model, rename_keys(saved["model_state"]))
     if not report.is_exact:
+        advice = class_count_advice(report)
         raise ValueError(
-            f"the run in OUTPUT_DIR cannot go on: {source} is of another model than this config's. Set OUTPUT_DIR to "
-            f"another folder, or mend the config\n  {report.describe()}"
+            f"the run in OUTPUT_DIR cannot be resumed: {source} holds another model than this config's. Set OUTPUT_DIR "
+            f"to another folder, or correct the config{f' ({advice})' if advice else ''}\n  {report.describe()}"
         )
     task = saved_settings(saved).get("TASK", state.cfg.TASK)
     if task != state.cfg.TASK:
         logger.warning(
-            "%s is of a run with TASK %r, and goes on with TASK %r. For a run of its own set another OUTPUT_DIR",
+            "%s is of a run with TASK %r, and is resumed with TASK %r. For a separate run set another OUTPUT_DIR",
             source,
             task,
             state.cfg.TASK,
@@ -155,26 +152,65 @@ def restore(state: TrainState, saved: dict[str, Any], source: str) -> None:
 
 
 def saved_settings(saved: dict[str, Any]) -> dict[str, Any]:
-    """Of a checkpoint's own settings: TASK and TRAIN.DATASET, as far as it has them in a form that can be read."""
+    """Return the settings in a checkpoint by full key ("TRAIN.DATASET"); {} if it holds none that can be read."""
     try:
-        values = text_layer(saved.get("cfg") or "", "the checkpoint's cfg").values
+        sections = [("", text_layer(saved.get("cfg") or "", "the checkpoint's cfg").values)]
     except ValueError:
         return {}
-    train = values.get("TRAIN")
-    found = {"TASK": values.get("TASK"), "TRAIN.DATASET": train.get("DATASET") if isinstance(train, dict) else None}
-    return {key: value for key, value in found.items() if value is not None}
+    found: dict[str, Any] = {}
+    for prefix, values in sections:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                sections.append((f"{prefix}{name}.", value))
+            elif value is not None:
+                found[prefix + name] = value
+    return found
+
+
+# Settings that an optimizer's state holds: a resumed run keeps the values of the checkpoint.
+_IN_OPTIMIZER_STATE = (
+    "SOLVER.MOMENTUM",
+    "SOLVER.DAMPENING",
+    "SOLVER.NESTEROV",
+    "SOLVER.BETAS",
+    "SOLVER.WEIGHT_DECAY",
+    "SOLVER.ZERO_WD_1D_PARAM",
+    "SOLVER.LAYER_DECAY",
+    "BN.WEIGHT_DECAY",
+)
+
+
+def _describe_solver_change(before: dict[str, Any], cfg: Any) -> str:
+    """Describe which SOLVER settings differ from those of a checkpoint, and which value is used; "" if none does.
+
+    Args:
+        before: settings of the checkpoint, see `saved_settings`.
+        cfg: settings of the resumed run.
+    """
+    keys = [*(f"SOLVER.{name}" for name in cfg.SOLVER), "BN.WEIGHT_DECAY"]
+    changed = {
+        key: (before[key], get_key(cfg, key)) for key in keys if before.get(key, get_key(cfg, key)) != get_key(cfg, key)
+    }
+    applied = [f"{key} {new} (was {old})" for key, (old, new) in changed.items() if key not in _IN_OPTIMIZER_STATE]
+    kept = [f"{key} {old} (not {new})" for key, (old, new) in changed.items() if key in _IN_OPTIMIZER_STATE]
+    parts = [f"these apply from now on: {', '.join(applied)}"] if applied else []
+    parts += [f"these stay as in the checkpoint's optimizer: {', '.join(kept)}"] if kept else []
+    return "; ".join(parts)
 
 
 def restore_progress(state: TrainState, saved: dict[str, Any], source: str) -> None:
-    """All of `restore` but the weights."""
+    """Restore all but the weights: optimizer, scaler, averaged weights, random states and the place in the epoch."""
+    change = _describe_solver_change(saved_settings(saved), state.run_cfg)
+    if change and is_main_process():
+        logger.warning("resuming %s with other settings; %s", source, change)
     try:
         state.optimizer.load_state_dict(saved["optimizer_state"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"the optimizer in {source} does not fit this config ({error}). Undo the change of what is trained and how "
-            "(MODEL.FREEZE_STAGES, SOLVER.LAYER_DECAY, SOLVER.OPTIMIZING_METHOD ...), or begin another run with the "
-            f"weights alone: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} and TRAIN.CHECKPOINT_EPOCH_RESET "
-            "True"
+            f"the optimizer in {source} does not fit this config ({error}). Undo the change of the trained parameters "
+            "or of the optimizer (MODEL.FREEZE_STAGES, SOLVER.LAYER_DECAY, SOLVER.OPTIMIZING_METHOD ...), or start "
+            f"another run from its weights: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} and "
+            "TRAIN.CHECKPOINT_EPOCH_RESET True"
         ) from error
     if saved.get("scaler_state") and state.optim_step.scaler.is_enabled():
         state.optim_step.scaler.load_state_dict(saved["scaler_state"])
@@ -186,24 +222,24 @@ def restore_progress(state: TrainState, saved: dict[str, Any], source: str) -> N
     iteration = _place_in_epoch(state, saved, source)
     done = int(saved.get("step", state.epoch * state.epoch_length + int(saved.get("iteration", 0))))
     state.iteration, state.step = iteration, done - int(saved.get("iteration", 0)) + iteration
-    # Sums over all processes were saved; one process carries them on.
+    # The saved sums are over all processes, so only one process restores them.
     if iteration and get_rank() == 0:
         state.averages.load_state_dict(saved["averages"])
 
 
 def _place_in_epoch(state: TrainState, saved: dict[str, Any], source: str) -> int:
-    """Batches of the epoch under way that need not be done again; says what differs from the run that was saved."""
+    """Return how many batches of the current epoch need not be repeated; log what differs from the saved run."""
     now = Layout.of(state.run_cfg, state.loader)
     before = Layout(**saved["layout"]) if "layout" in saved else now
     change = before.describe_change(now)
     if change and is_main_process():
-        logger.warning("going on from %s, what is new: %s", source, change)
+        logger.warning("resuming %s with another layout: %s", source, change)
     iteration = int(saved.get("iteration", 0))
     if not iteration or (saved["epoch_length"] == state.epoch_length and before.same_batches(now)):
         return iteration
     if is_main_process():
         logger.warning(
-            "epoch %d is started again: its batches are others than when %s was saved", state.epoch + 1, source
+            "epoch %d is started again: its batches differ from those when %s was saved", state.epoch + 1, source
         )
     return 0
 
@@ -211,28 +247,29 @@ def _place_in_epoch(state: TrainState, saved: dict[str, Any], source: str) -> in
 def _restore_average(state: TrainState, saved: dict[str, Any], source: str) -> None:
     if state.ema is None:
         if "ema_state" in saved:
-            logger.warning("%s holds averaged weights; with EMA.ENABLE False they are left behind", source)
+            logger.warning("%s holds averaged weights (EMA); with EMA.ENABLE False they are not used", source)
     elif "ema_state" in saved:
         restore_average(state.ema, saved["ema_state"])
     else:
         restart_average(state.ema, unwrap(state.model))
-        logger.info("%s holds no averaged weights; their average begins anew", source)
+        logger.info("%s holds no averaged weights (EMA); the average starts from the weights", source)
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What decides which clips make a batch, and who computes on which of them; a checkpoint keeps it.
+    """Layout of a run: what determines the clips of a batch, and how processes share them.
 
-    Batch number i of an epoch is the same set of clips whatever the number of processes that share it
-    (`EpochBatchSampler`), so a run can go on in the middle of an epoch in more or fewer of them.
+    Batch i of an epoch holds the same clips for any number of processes (`EpochBatchSampler`). So a run can be resumed
+    in the middle of an epoch on another number of processes.
 
     Attributes:
-        processes: of all hosts.
+        processes: number of processes on all hosts.
+        hosts: number of hosts.
         batch: clips of a batch, over all processes.
-        accum_steps: batches of an update.
-        samples: of the training set.
-        seed: of their order.
-        lr_scale: factor on every learning rate.
+        accum_steps: batches per optimizer step.
+        samples: number of training samples.
+        seed: seed of their order.
+        lr_scale: factor on every learning rate, see `lr_scale`.
     """
 
     processes: int
@@ -245,7 +282,7 @@ class Layout:
 
     @classmethod
     def of(cls, cfg: Any, loader: DataLoader) -> Layout:
-        """The layout of a run with these settings in the processes there are."""
+        """Return the layout of a run with this config on the current processes."""
         train = cfg.TRAIN
         batch, samples = train.BATCH_SIZE * cfg.NUM_SHARDS, len(loader.dataset)
         return cls(
@@ -254,32 +291,32 @@ class Layout:
 
     @property
     def share(self) -> int:
-        """Clips of a batch for each process."""
+        """Clips of a batch per process."""
         return self.batch // self.processes
 
     def same_batches(self, other: Layout) -> bool:
-        """Whether batches and updates are of the same clips."""
+        """Return True if batches and optimizer steps use the same clips."""
         keys = ("batch", "accum_steps", "samples", "seed")
         return all(getattr(self, key) == getattr(other, key) for key in keys)
 
     def describe_change(self, now: Layout) -> str:
-        """What becomes other for a run of this layout that goes on with layout `now`; "" for nothing."""
+        """Describe what changes when a run with this layout resumes under `now`; "" if nothing does."""
         changes = []
         if (self.processes, self.hosts) != (now.processes, now.hosts):
-            changes.append(f"{now._place()} instead of {self._place()}, whose random draws (dropout) are others")
+            changes.append(f"{now._place()} instead of {self._place()}, with other random numbers (dropout)")
         if self.share != now.share:
-            changes.append(f"each process, and with it each batch norm layer, sees {now.share} clips, not {self.share}")
+            changes.append(f"each process, and so each batch norm layer, sees {now.share} clips, not {self.share}")
         update, former = now.batch * now.accum_steps, self.batch * self.accum_steps
         if update != former:
-            changes.append(f"an update is made of {update} clips, not {former}")
+            changes.append(f"an optimizer step uses {update} clips, not {former}")
         if now.lr_scale != self.lr_scale:
             changes.append(f"learning rates are multiplied by {now.lr_scale / self.lr_scale:g}")
         elif update != former:
-            changes.append("learning rates stay as they are")
+            changes.append("learning rates are unchanged")
         if now.samples != self.samples:
-            changes.append(f"an epoch draws from {now.samples} videos, not {self.samples}")
+            changes.append(f"the training set has {now.samples} samples, not {self.samples}")
         if now.seed != self.seed:
-            changes.append(f"the order is that of RNG_SEED {now.seed}, not {self.seed}")
+            changes.append(f"the order of samples is that of RNG_SEED {now.seed}, not {self.seed}")
         return "; ".join(changes)
 
     def _place(self) -> str:

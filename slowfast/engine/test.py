@@ -1,4 +1,4 @@
-"""Testing: all views of every video, joined, measured and written down."""
+"""Testing: predict all views of every video, join them, measure and save."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import os
 from typing import Any
 
 from slowfast.datasets.build import build_loader
-from slowfast.engine.evaluate import gather_scores
+from slowfast.engine.evaluate import run_evaluator
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.engine.preflight import describe_model, predictions_path
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.task import build_task
-from slowfast.evaluation.ava_files import write_detections, write_groundtruth
-from slowfast.evaluation.predictions import BoxPredictions
 from slowfast.models import build_model
 from slowfast.runtime.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.runtime.device import device_of
@@ -28,27 +26,27 @@ from slowfast.utils.files import atomic_write
 logger = get_logger(__name__)
 
 RESULTS_NAME = "test_results.json"
-DETECTIONS_NAME, GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
 
 
 @alone_in_output_dir
 def test(cfg: Any) -> dict[str, Any]:
     """Measure the model of a config on the test split.
 
-    All class scores go to `OUTPUT_DIR/test_predictions.npz` (or `TEST.SAVE_RESULTS_PATH`, in that folder; .npz or
-    .parquet) before anything is computed from them, those of boxes that count also to `detections.csv` and
-    `groundtruth.csv`, in AVA's format; the result goes to `OUTPUT_DIR/test_results.json`.
+    The evaluator of the data set saves predictions to `OUTPUT_DIR/test_predictions.npz` (or to the file
+    `TEST.SAVE_RESULTS_PATH` in that folder, .npz or .parquet). Boxes are also saved in AVA's format, as
+    `detections.csv` and `groundtruth.csv`. Results are written to `OUTPUT_DIR/test_results.json`.
 
     Returns:
-        `top1_acc`, `top5_acc`, `top1_err`, `top5_err`, `macro_acc` in percent, or `map` in 0..1, or for boxes
-        `ava_map` in 0..1; where a clip is read in steps the same of single steps as `step1/...`, and of other ways to
-        join them by their names; `checkpoint` (the file, "" for random weights), `videos`, `views`,
-        `unreadable_files`.
+        The evaluator's metrics, and `checkpoint` (the file, "" for random weights), `views`, `unreadable_files`,
+        `videos` and, for boxes, `key_frames`. Metrics are `top1_acc`, `top1_err`, `macro_acc` and, with more than 5
+        classes, `top5_acc` and `top5_err`, in percent; `map` (0 to 1) for several labels a video; `ava_map` (0 to 1)
+        for boxes. Those of single steps are `step1/...`, those of other ways of joining steps `NAME/...`.
 
     Raises:
-        FileNotFoundError, ValueError: no such checkpoint, one that does not fit, or a view that never came; another
-            job works in `OUTPUT_DIR`; or the processes of this one were not started alike.
-        OSError: results cannot be written, or a loader's worker process died.
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: there is no checkpoint, or it does not fit; a view is missing; another job runs in `OUTPUT_DIR`; or
+            the processes differ in config, code, data or weights.
+        OSError: results cannot be written, or a loader worker died.
         RuntimeError: too many files cannot be read.
     """
     check_consistency(lambda: launch_facts(cfg))
@@ -72,24 +70,18 @@ def test(cfg: Any) -> dict[str, Any]:
         cfg.DATA.ENSEMBLE_METHOD,
     )
     with worker_deaths_explained():
-        gathered = gather_scores(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
+        evaluator = run_evaluator(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
     about = {
         "checkpoint": checkpoint,
-        "videos": gathered.num_counted,
+        **evaluator.counts(),
         "views": dataset.num_views,
-        "unreadable_files": gathered.num_skipped,
+        "unreadable_files": len(evaluator.skipped),
     }
-    predictions = gathered.predictions(about)
-    # Kept before anything is computed from it: the pass is what took the time.
-    predictions.save(path)
-    if isinstance(predictions, BoxPredictions):
-        detections = predictions.counted(predictions.detections())
-        write_detections(os.path.join(cfg.OUTPUT_DIR, DETECTIONS_NAME), detections)
-        groundtruth = predictions.counted(predictions.groundtruth)
-        write_groundtruth(os.path.join(cfg.OUTPUT_DIR, GROUNDTRUTH_NAME), groundtruth)
-    if is_main_process():
-        logger.info("the predictions are in %s; tools/evaluate.py measures them again", path)
-    results = {**predictions.metrics(), **about}
+    # Saved before metrics are computed: a failure there must not cost the pass.
+    written = evaluator.save(path, cfg.OUTPUT_DIR, about)
+    if written and is_main_process():
+        logger.info("the predictions are in %s; tools/evaluate.py measures them again", written[0])
+    results = {**evaluator.evaluate(), **about}
     log_json_stats({"_type": "test_final", **results})
     text = json.dumps(results, indent=2, sort_keys=True) + "\n"
     atomic_write(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), text)
@@ -97,5 +89,5 @@ def test(cfg: Any) -> dict[str, Any]:
     return results
 
 
-# The name is the engine's; collecting it would run it as a test where it is imported.
+# pytest would collect the function where a test imports it.
 test.__test__ = False

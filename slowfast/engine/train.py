@@ -1,4 +1,4 @@
-"""Training, from a config to the last checkpoint."""
+"""Training: from a config to the last checkpoint."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ logger = get_logger(__name__)
 
 @alone_in_output_dir
 def train(cfg: Any) -> dict[str, float]:
-    """Train to `SOLVER.MAX_EPOCH`, saving and evaluating on the way; continues the run in `OUTPUT_DIR` if there is one.
+    """Train to `SOLVER.MAX_EPOCH`, with checkpoints and evaluations; resume the run in `OUTPUT_DIR` if there is one.
 
     Returns:
-        The metrics of the last evaluation.
+        Metrics of the last evaluation.
 
     Raises:
-        TrainingInterrupted: a SIGTERM or Ctrl-C came; everything needed to go on is saved.
+        TrainingInterrupted: stopped by SIGTERM or Ctrl-C; a checkpoint was saved.
         NonFiniteError: the loss became NaN or infinite.
-        CompileError: `MODEL.COMPILE`, and PyTorch's compiler failed.
-        OSError: `OUTPUT_DIR` cannot be written, the disk is full, or a loader's worker process died.
-        ValueError: a mistake in the config, the data list or a checkpoint; another job works in `OUTPUT_DIR`; or the
-            processes of this one were not started alike.
+        CompileError: PyTorch's compiler failed (`MODEL.COMPILE`).
+        OSError: `OUTPUT_DIR` cannot be written, the disk is full, or a loader worker died.
+        ValueError: a mistake in the config, the data list or a checkpoint; another job runs in `OUTPUT_DIR`; or the
+            processes differ in config, code, data or weights.
         RuntimeError: too many files cannot be read.
     """
     check_consistency(lambda: launch_facts(cfg))
@@ -52,8 +52,8 @@ def train(cfg: Any) -> dict[str, float]:
     val_loader = build_loader(cfg, "val")
     shield_workers(val_loader)
     start_training_from(state)
-    check_consistency(lambda: start_facts(state, val_loader))
-    if state.epoch >= state.max_epoch and not evaluation_is_missing(state):
+    check_consistency(lambda: _start_facts(state, val_loader))
+    if state.epoch >= state.max_epoch and not _evaluation_is_missing(state):
         logger.warning(
             "nothing to train: %d epochs are done and SOLVER.MAX_EPOCH is %d. To train longer raise that; to fine-tune "
             "set TRAIN.CHECKPOINT_FILE_PATH to its file, TRAIN.CHECKPOINT_EPOCH_RESET True and another OUTPUT_DIR",
@@ -61,24 +61,24 @@ def train(cfg: Any) -> dict[str, float]:
             state.max_epoch,
         )
         return {}
-    announce(state)
+    _announce(state)
     recorder = Recorder(cfg, first_step=state.step)
     try:
         with StopRequest() as stop, worker_deaths_explained(), compile_failures_explained(cfg.MODEL.COMPILE):
-            return run_epochs(state, val_loader, recorder, stop)
+            return _run_epochs(state, val_loader, recorder, stop)
     except CompileError as error:
         if not stop.requested:
             raise
-        # The signal that asked to stop has ended the compiler's processes too.
+        # The signal also ended the compiler's processes.
         raise TrainingInterrupted(
-            "stopped on request while PyTorch compiled; the same command goes on from the last checkpoint", stop.signum
+            "stopped on request while PyTorch compiled; the same command resumes from the last checkpoint", stop.signum
         ) from error
     finally:
         recorder.close()
 
 
-def start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
-    """What all processes have to have in common before the first batch."""
+def _start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
+    """Return what must be equal in all processes before the first batch."""
     return {
         "epochs, iterations done (OUTPUT_DIR has to be one folder for all hosts)": (state.epoch, state.iteration),
         "batches of an epoch": state.epoch_length,
@@ -88,8 +88,8 @@ def start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
     }
 
 
-def announce(state: TrainState) -> None:
-    """Check the disk and the list to test on, say what is about to happen, warn of what is known to go badly."""
+def _announce(state: TrainState) -> None:
+    """Check the disk and the test list, log model and schedule, warn of small batch norm batches."""
     cfg, model = state.cfg, unwrap(state.model)
     saves = -(-(state.max_epoch - state.epoch) // max(1, cfg.TRAIN.CHECKPOINT_PERIOD))
     if is_main_process():
@@ -107,8 +107,8 @@ def announce(state: TrainState) -> None:
     logger.info("%s; %d iterations an epoch", preflight.describe_schedule(cfg), state.epoch_length)
 
 
-def run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest) -> dict[str, float]:
-    """Train epoch by epoch until the last or until asked to stop; returns the metrics of the last evaluation."""
+def _run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest) -> dict[str, float]:
+    """Train epoch by epoch until the last one or a stop request; return the metrics of the last evaluation."""
     hooks = build_hooks(state, recorder)
 
     def measure() -> dict[str, float]:
@@ -121,74 +121,74 @@ def run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, st
     for hook in hooks:
         hook.before_run(state)
     try:
-        if evaluation_is_missing(state):
-            logger.info("the evaluation after epoch %d was cut off, and comes first", state.epoch)
+        if _evaluation_is_missing(state):
+            logger.info("the evaluation after epoch %d was interrupted, and is done first", state.epoch)
             metrics = measure()
         while not stop.agreed(state.device):
             if state.epoch >= state.max_epoch:
                 return metrics
             enter_epoch(state, state.epoch)
             if train_epoch(state, hooks, lambda: stop.agreed(state.device)):
-                metrics = finish_epoch(state, measure) or metrics
-        raise TrainingInterrupted(f"stopped on request; the same command continues from {save(state)}", stop.signum)
+                metrics = _finish_epoch(state, measure) or metrics
+        raise TrainingInterrupted(f"stopped on request; the same command continues from {_save(state)}", stop.signum)
     finally:
         for hook in hooks:
             hook.after_run(state)
 
 
-def finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """Do what is due after an epoch, in this order: norm statistics, checkpoint, evaluation by `measure`.
+def _finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Do what is due after an epoch, in this order: batch norm statistics, checkpoint, evaluation by `measure`.
 
     Returns:
-        The metrics, empty if no evaluation was due.
+        The metrics; empty if no evaluation was due.
     """
     stages = multigrid.stages_of(state.run_cfg)
-    save_due = is_due(state, state.cfg.TRAIN.CHECKPOINT_PERIOD) or any(state.epoch == stage.end for stage in stages)
-    eval_due = evaluation_is_due(state)
+    save_due = _is_due(state, state.cfg.TRAIN.CHECKPOINT_PERIOD) or any(state.epoch == stage.end for stage in stages)
+    eval_due = _evaluation_is_due(state)
     if save_due or eval_due:
-        settle_norms(state)
+        _settle_norms(state)
     if save_due:
-        save(state)
+        _save(state)
     return measure() if eval_due else {}
 
 
-def evaluation_is_due(state: TrainState) -> bool:
-    """Whether the epochs that are done end with an evaluation."""
+def _evaluation_is_due(state: TrainState) -> bool:
+    """Return True if an evaluation follows the last completed epoch."""
     stages = multigrid.stages_of(state.run_cfg)
     if stages:
         return multigrid.evaluation_due(stages, state.epoch, state.cfg.MULTIGRID.EVAL_FREQ)
-    return is_due(state, state.cfg.TRAIN.EVAL_PERIOD)
+    return _is_due(state, state.cfg.TRAIN.EVAL_PERIOD)
 
 
-def evaluation_is_missing(state: TrainState) -> bool:
-    """Whether the run was ended during the evaluation that its last checkpoint is followed by; all processes ask."""
+def _evaluation_is_missing(state: TrainState) -> bool:
+    """Return True if the run was stopped during the evaluation after its last checkpoint; every process calls it."""
     cfg = state.cfg
     ours = cfg.TRAIN.AUTO_RESUME and os.path.exists(checkpoint_path(cfg.OUTPUT_DIR, state.epoch))
-    at_end = state.epoch > 0 and state.iteration == 0 and evaluation_is_due(state)
+    at_end = state.epoch > 0 and state.iteration == 0 and _evaluation_is_due(state)
     return last_evaluation(cfg.OUTPUT_DIR) < state.epoch and all_gather_object(ours)[0] and at_end
 
 
-def is_due(state: TrainState, period: int) -> bool:
-    """Whether something done every `period` epochs, and after the last one, is due (0: after the last one only)."""
+def _is_due(state: TrainState, period: int) -> bool:
+    """Return True if something done every `period` epochs and after the last one is due (0: the last one only)."""
     return state.epoch == state.max_epoch or (period > 0 and state.epoch % period == 0)
 
 
-def settle_norms(state: TrainState) -> None:
-    """Make norm statistics fit to evaluate with: measured anew if configured, the same in all processes."""
+def _settle_norms(state: TrainState) -> None:
+    """Prepare batch norm statistics for evaluation: recomputed if configured, and equal in all processes."""
     cfg = state.cfg
     if not cfg.BN.USE_PRECISE_STATS:
         for model in state.models:
             average_bn_stats(model)
         return
-    # The coming epoch's batches, as they are in train mode; reading them changes nothing.
+    # Batches of the coming epoch with training augmentation; reading them does not advance training.
     count = min(cfg.BN.NUM_BATCHES_PRECISE, len(state.loader))
     batches = epoch_batches(state.loader, state.epoch, 0, count)
     with autocast(state.device, state.optim_step.autocast_dtype):
         update_bn_stats(state.evaluated, batches, lambda m, batch: state.task.predict(m, batch.to(state.device)))
 
 
-def save(state: TrainState) -> str:
-    """Write the state's checkpoint (the main process does, the others wait) and return its path."""
+def _save(state: TrainState) -> str:
+    """Write a checkpoint in the main process, while the others wait; return its path."""
     path = checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch, state.iteration)
     for model in state.models:
         average_bn_stats(model)

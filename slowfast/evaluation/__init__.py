@@ -1,4 +1,4 @@
-"""Measures of predictions, and the predictions themselves as files."""
+"""Evaluation: evaluators, metrics, predictions as files, reports."""
 
 from slowfast.evaluation.ava import evaluate_ava
 from slowfast.evaluation.ava_files import evaluate_ava_files

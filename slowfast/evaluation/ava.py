@@ -1,18 +1,17 @@
-"""Frame mAP at IoU 0.5, the measure of AVA (Gu et al., AVA, CVPR 2018, section 4), over all key frames at once.
+"""Frame mAP at IoU 0.5, the metric of AVA (Gu et al., AVA, CVPR 2018, section 4), over all key frames.
 
-The published evaluation (ActivityNet's `get_ava_performance.py` as the SlowFast code base uses it, on the evaluator of
-the TensorFlow object detection API) is followed to the order of its operations, because the result depends on it where
-scores are equal:
+The published evaluation is ActivityNet's `get_ava_performance.py` as used by PySlowFast, on the evaluator of the
+TensorFlow object detection API. Its order of operations is kept, because the result for equal scores depends on it:
 
-- the boxes of a key frame and class take their turn in the order in which they are listed, not by score;
-- a box goes to the ground truth that it overlaps most, the first of several, and counts if that one is free and the
-  overlap is 0.5 or more; it never goes to the second best;
-- boxes without area count for nothing; those on key frames without ground truth are wrong;
-- the boxes of a class are joined in the order in which key frames first appear in the list, and ranked by
-  `numpy.argsort(scores)[::-1]`. That sort leaves the order of equal scores to NumPy and the processor, so two
-  machines may differ in the third digit where many scores are equal.
+- Boxes of a key frame and class are matched in the order of the list, not by score.
+- A box is matched to the ground truth box of largest IoU, the first of several. It is correct if that one is not yet
+  matched and the IoU is at least 0.5. It is never matched to the second best.
+- Boxes without area are ignored; boxes on key frames without ground truth are wrong.
+- Boxes of a class are listed in the order in which key frames first appear, and ranked by
+  `numpy.argsort(scores)[::-1]`. The order of equal scores depends on NumPy and the processor, so two machines may
+  differ in the third digit if many scores are equal.
 
-Shapes: boxes are (N, 4), x1, y1, x2, y2, as shares of the picture's width and height.
+Shapes: boxes are (N, 4), x1, y1, x2, y2, as shares of the frame's width and height.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 MIN_OVERLAP = 0.5
-# Pairs of a detection and a ground truth box that are compared at a time: some 100 MB.
+# Pairs of detection and ground truth box per chunk, about 100 MB.
 _PAIRS_AT_A_TIME = 1_000_000
 
 
@@ -32,11 +31,14 @@ class BoxRows:
     """Boxes with one class each, as the lines of an AVA file.
 
     Attributes:
-        key_frames: (video, second) of each key frame, none twice; some may have no box.
+        key_frames: (video, second) of each key frame, without duplicates; a key frame may have no box.
         key_frame: (N,) position of the box's key frame in `key_frames`.
         boxes: (N, 4) float64.
         classes: (N,) class ids, counted from 1.
-        scores: (N,); in ground truth the number of the person, or None.
+        scores: (N,) scores; person ids in ground truth, or None.
+
+    Raises:
+        ValueError: columns of different lengths, duplicate key frames, or a position outside of them.
     """
 
     key_frames: list[tuple[str, int]]
@@ -55,9 +57,9 @@ class BoxRows:
             columns["scores"] = self.scores
         sizes = {name: len(column) for name, column in columns.items()}
         if len(set(sizes.values())) > 1:
-            raise ValueError(f"the columns of one list of boxes must be equally long, but they are {sizes}")
+            raise ValueError(f"columns of boxes must have equal lengths, but they are {sizes}")
         if len(set(self.key_frames)) < len(self.key_frames):
-            raise ValueError("a key frame stands in the list of key frames twice")
+            raise ValueError("the list of key frames holds a key frame twice")
         if len(self.key_frame) and not 0 <= self.key_frame.min() <= self.key_frame.max() < len(self.key_frames):
             raise ValueError(f"boxes name key frames outside 0 to {len(self.key_frames) - 1}")
 
@@ -73,14 +75,14 @@ class BoxRows:
         classes: Sequence[int],
         scores: Sequence[float] | None = None,
     ) -> BoxRows:
-        """From the columns of a file: a video, second, box, class and score for each of N boxes."""
+        """Build it from the columns of a file: video, second, box, class and score of each of N boxes."""
         numbers: dict[tuple[str, int], int] = {}
         keys = zip(map(str, videos), map(int, seconds), strict=True)
         key_frame = [numbers.setdefault(key, len(numbers)) for key in keys]
         return cls(list(numbers), key_frame, boxes, classes, scores)
 
     def select(self, kept: np.ndarray) -> BoxRows:
-        """The boxes where `kept` (N,) is true, in the same order."""
+        """Return the boxes where `kept` (N,) is True, in the same order."""
         scores = None if self.scores is None else self.scores[kept]
         return BoxRows(self.key_frames, self.key_frame[kept], self.boxes[kept], self.classes[kept], scores)
 
@@ -91,22 +93,22 @@ def evaluate_ava(
     excluded: Iterable[tuple[str, int]] = (),
     class_ids: Iterable[int] | None = None,
 ) -> dict:
-    """Average precision of each class and their mean, as the published evaluation gives it.
+    """Compute the average precision of each class and their mean, as the published evaluation does.
 
     Args:
-        groundtruth: the annotated boxes.
+        groundtruth: annotated boxes.
         detections: boxes with scores.
-        excluded: key frames, (video, second), to leave out of both.
-        class_ids: ids of the classes to measure, as a label map lists them; boxes of others are left out. The published
-            tool needs them; without them, all classes of the two lists are measured, which gives the same mean.
+        excluded: (video, second) of the key frames to leave out.
+        class_ids: ids of the classes to measure, as in a label map; boxes of other classes are left out. None measures
+            all classes of the two lists, with the same mean.
 
     Returns:
         `{"mAP@0.5": mean over the classes with ground truth (nan if there is none), "AP": {class id: float}}`, where
         AP is nan for a class without ground truth and 0 for one without detections.
 
     Raises:
-        ValueError: detections without scores, values that are not numbers, a ground truth box whose ends are in the
-            wrong order, or class ids below 1 or none at all.
+        ValueError: detections without scores, values that are not finite, a ground truth box with x1 > x2 or y1 > y2,
+            class ids below 1, or no class ids.
     """
     _check(groundtruth, detections)
     ids = _class_ids(groundtruth, detections, class_ids)
@@ -146,13 +148,13 @@ def _check(groundtruth: BoxRows, detections: BoxRows) -> None:
     if len(wrong):
         video, second = groundtruth.key_frames[groundtruth.key_frame[wrong[0]]]
         raise ValueError(
-            f"{len(wrong)} ground truth boxes end before they begin, the first on {video}, second {second}: "
+            f"{len(wrong)} ground truth boxes have x1 > x2 or y1 > y2, the first on {video}, second {second}: "
             f"{groundtruth.boxes[wrong[0]].tolist()}"
         )
 
 
 def _class_ids(groundtruth: BoxRows, detections: BoxRows, class_ids: Iterable[int] | None) -> np.ndarray:
-    """Sorted ids of the classes to measure."""
+    """Return the sorted ids of the classes to measure."""
     if class_ids is None:
         ids = np.union1d(groundtruth.classes, detections.classes)
     else:
@@ -165,20 +167,20 @@ def _class_ids(groundtruth: BoxRows, detections: BoxRows, class_ids: Iterable[in
 
 
 def _first_appearance(rows: BoxRows) -> np.ndarray:
-    """For each key frame the number of the row in which it first appears."""
+    """Return for each key frame the first row that names it."""
     first = np.full(len(rows.key_frames), len(rows), dtype=np.int64)
-    # Of several values for one place the last stays, so backwards the first row does.
+    # NumPy keeps the last of several values for one index; in reverse order that is the first row.
     first[rows.key_frame[::-1]] = np.arange(len(rows))[::-1]
     return first
 
 
 def _on(rows: BoxRows, excluded: set[tuple[str, int]]) -> np.ndarray:
-    """(N,) whether a box is on an excluded key frame."""
+    """Return (N,) booleans: True if a box is on an excluded key frame."""
     return np.array([key in excluded for key in rows.key_frames], dtype=bool)[rows.key_frame]
 
 
 def _correct(groundtruth: BoxRows, detections: BoxRows) -> np.ndarray:
-    """(N,) whether each detection is the first to find the ground truth box that it overlaps most."""
+    """Return (N,) booleans: True if a detection is the first one matched to its ground truth box."""
     numbers = {key: number for number, key in enumerate(groundtruth.key_frames)}
     shared = np.array([numbers.get(key, -1) for key in detections.key_frames], dtype=np.int64)
     classes = 1 + max(groundtruth.classes.max(initial=0), detections.classes.max(initial=0))
@@ -201,14 +203,14 @@ def _correct(groundtruth: BoxRows, detections: BoxRows) -> np.ndarray:
 
 
 def _split(rows: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
-    """Parts of `rows` whose sizes sum up to about `_PAIRS_AT_A_TIME` each."""
+    """Split `rows` into chunks of about `_PAIRS_AT_A_TIME` pairs."""
     if len(rows):
         part = np.cumsum(sizes) // _PAIRS_AT_A_TIME
         yield from np.split(rows, np.flatnonzero(np.diff(part)) + 1)
 
 
 def _best(truth: np.ndarray, boxes: np.ndarray, first: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The box of truth[first : first + number] that each box overlaps most, and how much.
+    """Find for each box the ground truth box of largest IoU in truth[first : first + number].
 
     Args:
         truth: (G, 4).
@@ -223,14 +225,14 @@ def _best(truth: np.ndarray, boxes: np.ndarray, first: np.ndarray, number: np.nd
     other = np.arange(len(pair_of)) + np.repeat(first - starts, number)
     overlap = _overlap(boxes[pair_of], truth[other])
     most = np.maximum.reduceat(overlap, starts)
-    # The first pair of each box that reaches its maximum.
+    # First pair of each box that reaches its maximum.
     reached = np.flatnonzero(overlap == most[pair_of])
     pair = reached[np.searchsorted(pair_of[reached], np.arange(len(boxes)))]
     return other[pair], most
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of each of N pairs of boxes; the operations are in the published order, so that 0.5 is 0.5 in both.
+    """Return the IoU of N pairs of boxes, in the published order of operations, so that rounding is the same.
 
     Boxes of `a` have an area, so the union is never 0.
     """
@@ -243,18 +245,18 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _average_precision(scores: np.ndarray, correct: np.ndarray, positives: int) -> float:
-    """Area under the precision-recall curve, where precision is made to fall with recall (VOC's development kit).
+    """Return the area under the interpolated precision-recall curve (as in the VOC development kit).
 
     Args:
-        scores: (N,) of one class, in the published order of boxes.
+        scores: (N,) scores of one class, in the published order of boxes.
         correct: (N,) booleans.
-        positives: ground truth boxes; nan is returned for 0.
+        positives: number of ground truth boxes; 0 gives nan.
     """
     if positives == 0:
         return float("nan")
     if len(scores) == 0:
         return 0.0
-    # Not a stable sort, though ties depend on it: it is what the published code calls.
+    # Not a stable sort, as in the published code; the order of ties depends on it.
     hits = np.cumsum(correct[np.argsort(scores)[::-1]])
     precision = hits / np.arange(1, len(hits) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]

@@ -1,42 +1,65 @@
-"""Metrics of classification and the ensemble of a video's views.
+"""Metrics of classification, over all classes and by class.
 
 Shapes: scores are (N, classes); labels are (N,) class numbers, or (N, classes) of 0 and 1 for several labels a video.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from slowfast.evaluation.ensembles import JoinedScores
-
-# The name of a view's own scores among the joined ones.
-_MAIN = ""
+# With 5 classes or fewer every label is among the 5 best scores.
+TOP5_CLASSES = 6
 
 
-def topk_hits(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int] = (1, 5)) -> torch.Tensor:
-    """(len(ks), N) booleans: is the label among the k best scores? k is clamped to the class count."""
+def topk_hits(scores: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> Tensor:
+    """Return (len(ks), N) booleans: True if the label is among the k best scores; k is clamped to the class count."""
     classes = scores.shape[1]
     best = scores.topk(min(max(ks), classes), dim=1).indices
     hits = best == labels.view(-1, 1)
     return torch.stack([hits[:, : min(k, classes)].any(dim=1) for k in ks])
 
 
-def topk_errors(scores: torch.Tensor, labels: torch.Tensor, ks: Sequence[int] = (1, 5)) -> list[float]:
-    """Share in percent of samples whose label is not among the k best scores, for each k (clamped to the class count).
+def classification_metrics(scores: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return `map` (0 to 1) for (N, classes) labels; else, in percent, the metrics of single labels.
+
+    These are `top1_err`, `top1_acc`, `macro_acc` (mean accuracy of the classes that have samples), and with more than 5
+    classes `top5_err` and `top5_acc`.
 
     Raises:
-        ValueError: no samples.
+        ValueError: no samples, no class with a positive sample, or labels outside the classes.
     """
+    if labels.dim() == 2:
+        return {"map": multilabel_map(scores, labels)}
     if len(scores) == 0:
-        raise ValueError("no samples to measure errors on")
-    return [100.0 * (1.0 - hits.double().mean().item()) for hits in topk_hits(scores, labels, ks)]
+        raise ValueError("there are no samples to measure accuracy on")
+    ks = (1, 5) if scores.shape[1] >= TOP5_CLASSES else (1,)
+    values = {}
+    for k, hits in zip(ks, topk_hits(scores, labels, ks), strict=True):
+        error = 100.0 * (1.0 - hits.double().mean().item())
+        values |= {f"top{k}_err": error, f"top{k}_acc": 100.0 - error}
+    samples, accuracies = class_values(scores, labels)
+    present = accuracies[samples > 0].tolist()
+    return {**values, "macro_acc": sum(present) / len(present)}
+
+
+def multilabel_map(scores: Tensor, labels: Tensor) -> float:
+    """Return the mean average precision (0 to 1) of the classes that have a positive sample.
+
+    Raises:
+        ValueError: no class has a positive sample.
+    """
+    samples, values = class_values(scores, labels)
+    if not samples.any():
+        raise ValueError("no class has a positive sample, so there is no mean average precision")
+    return float(np.mean(values[samples > 0]))
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under one class's precision-recall steps; samples of equal score enter together.
+    """Return the area under one class's precision-recall steps; samples of equal score enter together.
 
     Args:
         scores: (N,).
@@ -51,110 +74,35 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(np.sum(recall_gain * hits / found))
 
 
-def multilabel_map(scores: torch.Tensor, labels: torch.Tensor) -> float:
-    """Mean of the average precision over the classes that have a positive sample, between 0 and 1.
+def class_values(scores: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return the samples and the measure of each class, (classes,): nan without samples.
+
+    The measure is accuracy in percent, or average precision (0 to 1) for several labels a sample.
 
     Raises:
-        ValueError: no class has a positive sample.
+        ValueError: a label outside the classes.
     """
-    score_array = scores.float().cpu().numpy().astype(np.float64)
+    if labels.dim() == 1:
+        matrix = confusion_matrix(scores, labels)
+        samples = matrix.sum(dim=1)
+        return samples.numpy(), (100.0 * matrix.diag().double() / samples).numpy()
     positive = labels.cpu().numpy() > 0.5
-    present = np.flatnonzero(positive.any(axis=0))
-    if len(present) == 0:
-        raise ValueError("no class has a positive sample, so there is no mean average precision")
-    return float(np.mean([average_precision(score_array[:, c], positive[:, c]) for c in present]))
+    columns = scores.float().cpu().numpy().astype(np.float64)
+    samples = positive.sum(axis=0)
+    values = [average_precision(columns[:, c], positive[:, c]) if n else np.nan for c, n in enumerate(samples)]
+    return samples, np.array(values)
 
 
-def classification_metrics(scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """`{"map": 0..1}` for (N, classes) labels; else top-1 and top-5 errors and accuracies in percent."""
-    if labels.dim() == 2:
-        return {"map": multilabel_map(scores, labels)}
-    top1, top5 = topk_errors(scores, labels)
-    return {"top1_err": top1, "top5_err": top5, "top1_acc": 100.0 - top1, "top5_acc": 100.0 - top5}
-
-
-class ViewEnsemble:
-    """Joins the scores of a video's views, by their sum or their maximum, and keeps account of what came.
-
-    Args:
-        num_videos: videos in the split.
-        num_views: views of a video.
-        method: "sum" or "max" (`DATA.ENSEMBLE_METHOD`).
-        paths: a name for each video, for messages.
+def confusion_matrix(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return (classes, classes) counts: samples of the row's label whose best score is the column's class.
 
     Raises:
-        ValueError: another method.
+        ValueError: several labels a sample, or a label outside the classes.
     """
-
-    def __init__(self, num_videos: int, num_views: int, method: str, paths: Sequence[str]):
-        self.joined = JoinedScores(num_videos, method)
-        self.paths = list(paths)
-        self.seen = torch.zeros(num_videos, num_views, dtype=torch.int32)
-        self.skipped: set[int] = set()
-        self.labels: torch.Tensor | None = None
-
-    def add(
-        self,
-        scores: torch.Tensor,
-        labels: torch.Tensor,
-        video: torch.Tensor,
-        view: torch.Tensor,
-        others: Mapping[str, torch.Tensor] | None = None,
-    ) -> None:
-        """Take in B views: scores (B, classes), labels, and the numbers of their video and view (B,).
-
-        `others` are further scores of the views, (B, ...) by name, the same names in every batch.
-        """
-        labels, video, view = labels.cpu(), video.cpu(), view.cpu()
-        self.joined.add(video, {_MAIN: scores, **(others or {})})
-        self._allocate(labels)
-        self.labels[video] = labels
-        self.seen.index_put_((video, view), torch.ones_like(video, dtype=torch.int32), accumulate=True)
-
-    def skip(self, video: int) -> None:
-        """Leave a video, which cannot be read, out of the result."""
-        self.skipped.add(video)
-
-    def merge(self, other: ViewEnsemble) -> None:
-        """Take in what another process has gathered."""
-        self.skipped |= other.skipped
-        if other.labels is None:
-            return
-        self.joined.merge(other.joined)
-        self._allocate(other.labels)
-        came = other.seen.any(dim=1)
-        self.labels[came] = other.labels[came]
-        self.seen += other.seen
-
-    def result(self) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-        """Scores (N, classes), labels and numbers of the N videos that were not skipped.
-
-        Raises:
-            ValueError: a view is missing or came twice, with the videos named; or no video is left.
-        """
-        kept = self._kept()
-        if self.labels is None or not kept.any():
-            raise ValueError(f"there are no scores for any of the {len(self.paths)} videos")
-        for what, wrong in (("missing", self.seen == 0), ("seen more than once", self.seen > 1)):
-            wrong &= kept.view(-1, 1)
-            if wrong.any():
-                raise ValueError(f"views {what}: {self._describe(wrong)}")
-        return self.joined.values[_MAIN][kept], self.labels[kept], kept.nonzero().flatten().tolist()
-
-    def result_others(self) -> dict[str, torch.Tensor]:
-        """The joined `others` by name, (N, ...) of the N videos of `result`, which says if any view is missing."""
-        return {name: scores[self._kept()] for name, scores in self.joined.values.items() if name != _MAIN}
-
-    def _kept(self) -> torch.Tensor:
-        """(num_videos,) whether a video is not skipped."""
-        return torch.tensor([video not in self.skipped for video in range(len(self.paths))], dtype=torch.bool)
-
-    def _allocate(self, labels: torch.Tensor) -> None:
-        if self.labels is None:
-            self.labels = torch.zeros((len(self.seen), *labels.shape[1:]), dtype=labels.dtype)
-
-    def _describe(self, wrong: torch.Tensor, limit: int = 5) -> str:
-        videos = wrong.any(dim=1).nonzero().flatten().tolist()
-        named = [f"{self.paths[v]} (views {wrong[v].nonzero().flatten().tolist()})" for v in videos[:limit]]
-        more = f" and {len(videos) - limit} more videos" if len(videos) > limit else ""
-        return ", ".join(named) + more
+    if labels.dim() != 1:
+        raise ValueError(f"a confusion matrix needs one label a sample; labels are {tuple(labels.shape)}")
+    classes = scores.shape[1]
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(f"labels from {int(labels.min())} to {int(labels.max())} do not fit {classes} classes")
+    predicted = scores.argmax(dim=1).cpu()
+    return torch.bincount(labels.cpu().long() * classes + predicted, minlength=classes**2).view(classes, classes)

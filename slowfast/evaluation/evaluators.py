@@ -1,37 +1,48 @@
-"""What comes of a pass over a split: scores of all views, or of all boxes, gathered and joined."""
+"""Evaluators: gather what a model predicts on a split, over views and processes, and measure it.
+
+A data set supplies its evaluator by `make_evaluator(cfg)`. Whole videos and boxes at key frames are built in.
+
+Shapes: scores are (B, classes), or (M, classes) for M boxes.
+"""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from slowfast.evaluation.ava import BoxRows
-from slowfast.evaluation.classification import ViewEnsemble
-from slowfast.evaluation.ensembles import BoxResults
+from slowfast.evaluation.ava_files import write_detections, write_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
+from slowfast.runtime.distributed import all_gather_object
 
 if TYPE_CHECKING:  # data sets supply evaluators, and so import this module
-    from slowfast.datasets.ava.dataset import AVA
-    from slowfast.datasets.base import ClipDataset
     from slowfast.datasets.loading.batch import Batch, Boxes
 
-STEPS = "steps"  # name of the steps' scores among the others that views have
+METHODS = ("sum", "max")
+DETECTIONS_NAME, GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
+
+# Names among the joined scores of a view: its own, and those of its steps.
+_MAIN, _STEPS = "", "steps"
+# Videos or key frames that a message names.
+_NAMED = 5
 
 
 @dataclass
 class Prediction:
-    """What a model says of a batch.
+    """Output of a model for a batch.
 
     Attributes:
         scores: (B, classes) of the clips; of a model that scores boxes (M, classes), one row for each of `boxes`.
-        boxes: whose scores these are; None where they are the clips'.
-        steps: (B, S, classes) of the clips, where they are read in S steps and each gives scores.
-        variants: scores (B, classes) of the clips joined from those of steps in other ways, by their names.
+        boxes: the boxes that are scored; None where clips are.
+        steps: (B, S, classes) scores of each step, for clips that are read in S steps.
+        variants: scores of other ways of joining the steps, shaped as `scores`, by name.
     """
 
     scores: Tensor
@@ -40,7 +51,7 @@ class Prediction:
     variants: dict[str, Tensor] = field(default_factory=dict)
 
     def on_cpu(self) -> Prediction:
-        """The same on the CPU, scores in float32."""
+        """Return a copy on the CPU, with scores in float32."""
         return Prediction(
             self.scores.float().cpu(),
             None if self.boxes is None else self.boxes.map(Tensor.cpu),
@@ -49,101 +60,308 @@ class Prediction:
         )
 
 
-class Results(abc.ABC):
-    """Gathers what is predicted in one process; `join` makes of all processes' parts one.
+class Evaluator(abc.ABC):
+    """Base class of evaluators. A subclass defines `process`, `gather` and `evaluate`.
+
+    Every process calls `process` and `skip` for its share of the split, then all of them `gather`, then `evaluate`.
+
+    Args:
+        num_videos: number of videos, or key frames, in the split.
 
     Attributes:
-        part: what was gathered, without the data set, which every process has itself.
-        num_videos: videos, or key frames, of the split.
+        skipped: numbers of the videos, or key frames, that cannot be read and are left out.
     """
 
-    part: ViewEnsemble | BoxResults
-    num_videos: int
+    def __init__(self, num_videos: int) -> None:
+        self.num_videos = num_videos
+        self.skipped: set[int] = set()
 
     @abc.abstractmethod
-    def add(self, batch: Batch, prediction: Prediction) -> None:
-        """Take in a batch."""
-
-    @abc.abstractmethod
-    def predictions(self, meta: dict[str, Any]) -> ClassificationPredictions | BoxPredictions:
-        """Everything joined. ValueError if something is missing, came twice, or nothing is there."""
+    def process(self, batch: Batch, prediction: Prediction) -> None:
+        """Take in a batch and the model's prediction, both on the CPU."""
 
     def skip(self, video: int) -> None:
         """Leave out a video, or key frame, that cannot be read."""
-        self.part.skip(video)
+        self.skipped.add(video)
 
-    def join(self, parts: Sequence[ViewEnsemble | BoxResults]) -> None:
-        """Put what all processes gathered, their own included, in place of this one's part."""
-        self.part, *others = parts
-        for other in others:
-            self.part.merge(other)
+    @abc.abstractmethod
+    def gather(self) -> None:
+        """Exchange what the processes hold, so that each holds all of it.
 
-    @property
-    def num_skipped(self) -> int:
-        """Videos, or key frames, left out."""
-        return len(self.part.skipped)
+        Every process calls it. A subclass calls `super().gather()`, which joins `skipped`, and joins its own data by
+        `slowfast.runtime.distributed.all_gather_object`.
+        """
+        self.skipped = set().union(*all_gather_object(self.skipped))
 
-    @property
-    def num_counted(self) -> int:
-        """Videos, or key frames, that count."""
-        return self.num_videos - self.num_skipped
+    @abc.abstractmethod
+    def evaluate(self) -> dict[str, float]:
+        """Return the metrics by name.
+
+        Those whose name holds a "/" (of single steps, or of other ensembles) are reported by a test only.
+
+        Raises:
+            ValueError: predictions are missing, or there are none.
+        """
+
+    def counts(self) -> dict[str, int]:
+        """Return how much was measured, for logs and results."""
+        return {"videos": self.num_videos - len(self.skipped)}
+
+    def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
+        """Write the predictions, so that they can be measured again, and return the paths; by default none.
+
+        Args:
+            path: the file to write, .npz or .parquet.
+            folder: the run's output folder, for further files.
+            meta: JSON values to keep in the file: checkpoint, number of videos, ...
+
+        Raises:
+            ValueError: as `evaluate`.
+            OSError: a file cannot be written.
+        """
+        return []
 
 
-class ViewScores(Results):
-    """Scores of whole clips: a video's views are joined by `method`."""
+class VideoEvaluator(Evaluator):
+    """Classification of whole videos, with one or several labels each; scores of a video's views are joined.
 
-    def __init__(self, dataset: ClipDataset, method: str):
-        self._names = list(dataset.names)
-        self._class_names = None if dataset.info.class_names is None else list(dataset.info.class_names.values())
-        self.num_videos = dataset.num_videos
-        self.part = ViewEnsemble(dataset.num_videos, dataset.num_views, method, self._names)
+    Args:
+        names: name of each video.
+        num_views: views of a video.
+        method: "sum" or "max": how scores of views are joined.
+        class_names: class number, from 0, -> name; a class without a name is named by its number.
 
-    def add(self, batch: Batch, prediction: Prediction) -> None:
-        others = dict(prediction.variants)
+    Raises:
+        ValueError: another method.
+    """
+
+    def __init__(
+        self, names: Sequence[str], num_views: int, method: str = "sum", class_names: Mapping[int, str] | None = None
+    ) -> None:
+        super().__init__(len(names))
+        self.names, self.class_names = list(names), class_names
+        self._joined = _JoinedScores(len(names), method)
+        self._seen = torch.zeros(len(names), num_views, dtype=torch.int32)
+        self._labels: Tensor | None = None
+
+    def process(self, batch: Batch, prediction: Prediction) -> None:
+        scores = {_MAIN: prediction.scores, **prediction.variants}
         if prediction.steps is not None:
-            others[STEPS] = prediction.steps
-        self.part.add(prediction.scores, batch.labels, batch.video, batch.view, others)
+            scores[_STEPS] = prediction.steps
+        self._joined.add(batch.video, scores)
+        self._label(batch.video, batch.labels)
+        self._seen.index_put_((batch.video, batch.view), torch.ones_like(batch.view, dtype=torch.int32), True)
 
-    def predictions(self, meta: dict[str, Any]) -> ClassificationPredictions:
-        scores, labels, videos = self.part.result()
-        others = {name: values.numpy() for name, values in self.part.result_others().items()}
+    def gather(self) -> None:
+        super().gather()
+        (self._joined, self._seen, self._labels), *others = all_gather_object((self._joined, self._seen, self._labels))
+        for joined, seen, labels in others:
+            self._joined.merge(joined)
+            if labels is not None:
+                came = seen.any(dim=1)
+                self._label(came, labels[came])
+            self._seen = self._seen + seen
+
+    def evaluate(self) -> dict[str, float]:
+        return self.predictions().metrics()
+
+    def predictions(self, meta: dict[str, Any] | None = None) -> ClassificationPredictions:
+        """Return the joined scores of the videos that were not skipped.
+
+        Raises:
+            ValueError: a view is missing or came twice, with the videos named; or no video is left.
+        """
+        kept = torch.tensor([video not in self.skipped for video in range(self.num_videos)], dtype=torch.bool)
+        if self._labels is None or not kept.any():
+            raise ValueError(f"there are no scores for any of the {self.num_videos} videos")
+        for what, wrong in (("missing", self._seen == 0), ("seen more than once", self._seen > 1)):
+            wrong &= kept.view(-1, 1)
+            if wrong.any():
+                raise ValueError(f"views {what}: {self._describe(wrong)}")
+        scores = {name: values[kept].numpy() for name, values in self._joined.values.items()}
+        classes, names = scores[_MAIN].shape[1], self.class_names
         return ClassificationPredictions(
-            scores.numpy(),
-            labels.numpy(),
-            [self._names[video] for video in videos],
-            steps=others.pop(STEPS, None),
-            variants=others,
-            class_names=self._class_names,
-            meta=meta,
+            scores.pop(_MAIN),
+            self._labels[kept].numpy(),
+            [self.names[video] for video in kept.nonzero().flatten().tolist()],
+            steps=scores.pop(_STEPS, None),
+            variants=scores,
+            class_names=None if names is None else [names.get(number, str(number)) for number in range(classes)],
+            meta=meta or {},
         )
 
+    def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
+        self.predictions(meta).save(path)
+        return [path]
 
-class BoxScores(Results):
-    """Scores of boxes at key frames; those of one box in several clips are joined by `method`."""
+    def _label(self, video: Tensor, labels: Tensor) -> None:
+        if self._labels is None:
+            self._labels = torch.zeros((self.num_videos, *labels.shape[1:]), dtype=labels.dtype)
+        self._labels[video] = labels
 
-    def __init__(self, dataset: AVA, method: str):
-        self._dataset = dataset
-        self.num_videos = dataset.num_videos
-        self.part = BoxResults(dataset.key_frames, dataset.box_counts, method)
+    def _describe(self, wrong: Tensor) -> str:
+        videos = wrong.any(dim=1).nonzero().flatten().tolist()
+        named = [f"{self.names[v]} (views {wrong[v].nonzero().flatten().tolist()})" for v in videos[:_NAMED]]
+        more = f" and {len(videos) - _NAMED} more videos" if len(videos) > _NAMED else ""
+        return ", ".join(named) + more
 
-    def add(self, batch: Batch, prediction: Prediction) -> None:
-        boxes = prediction.boxes
-        self.part.add(boxes.key_frame, boxes.number, prediction.scores)
 
-    def predictions(self, meta: dict[str, Any]) -> BoxPredictions:
-        scores, key_frame, number = (values.numpy() for values in self.part.result())
-        dataset, class_ids = self._dataset, np.asarray(self._dataset.class_ids)
-        first = np.concatenate([[0], np.cumsum(dataset.box_counts)])
-        boxes = np.concatenate([dataset.boxes_of(i) for i in range(dataset.num_videos)])
+class BoxEvaluator(Evaluator):
+    """Frame mAP of boxes at key frames (AVA); scores of a box from several clips or steps are joined.
+
+    A box may come a different number of times than others, so "sum" gives the mean of what came.
+
+    Args:
+        key_frames: (video, second) of each key frame.
+        boxes: (n, 4) boxes of each key frame, x1, y1, x2, y2 as shares of the frame's width and height.
+        class_names: class id, counted from 1, -> name; output c of the model is id c + 1. Others are not scored.
+        groundtruth: the annotated boxes.
+        excluded: (video, second) of the key frames that do not count.
+        method: "sum" or "max".
+
+    Raises:
+        ValueError: another method, or not one array of boxes for every key frame.
+    """
+
+    def __init__(
+        self,
+        key_frames: Sequence[tuple[str, int]],
+        boxes: Sequence[np.ndarray],
+        class_names: Mapping[int, str],
+        groundtruth: BoxRows,
+        excluded: Sequence[tuple[str, int]] = (),
+        method: str = "sum",
+    ) -> None:
+        super().__init__(len(key_frames))
+        if len(key_frames) != len(boxes):
+            raise ValueError(f"{len(key_frames)} key frames have {len(boxes)} arrays of boxes")
+        self.key_frames, self.class_names = list(key_frames), dict(class_names)
+        self.groundtruth, self.excluded = groundtruth, list(excluded)
+        self._boxes = np.concatenate([np.zeros((0, 4)), *boxes])
+        self._sizes = torch.tensor([len(part) for part in boxes], dtype=torch.int64)
+        self._first = self._sizes.cumsum(0) - self._sizes
+        self._joined = _JoinedScores(len(self._boxes), method)
+        self._times = torch.zeros(len(self._boxes), dtype=torch.int64)
+
+    def process(self, batch: Batch, prediction: Prediction) -> None:
+        """Take in a batch; boxes of key frame -1, which are not of the split, are passed over.
+
+        Raises:
+            ValueError: a key frame does not have the box.
+        """
+        own = prediction.boxes.key_frame >= 0
+        key_frame, number = prediction.boxes.key_frame[own], prediction.boxes.number[own]
+        wrong = (number < 0) | (number >= self._sizes[key_frame])
+        if wrong.any():
+            k, n = int(key_frame[wrong][0]), int(number[wrong][0])
+            raise ValueError(f"there is no box {n} in key frame {self.key_frames[k]}, which has {int(self._sizes[k])}")
+        row = self._first[key_frame] + number
+        scores = {_MAIN: prediction.scores, **prediction.variants}
+        self._joined.add(row, {name: values[own] for name, values in scores.items()})
+        self._times.index_add_(0, row, torch.ones_like(row))
+
+    def gather(self) -> None:
+        super().gather()
+        (self._joined, self._times), *others = all_gather_object((self._joined, self._times))
+        for joined, times in others:
+            self._joined.merge(joined)
+            self._times = self._times + times
+
+    def evaluate(self) -> dict[str, float]:
+        return self.predictions().metrics()
+
+    def predictions(self, meta: dict[str, Any] | None = None) -> BoxPredictions:
+        """Return the joined scores of the boxes of key frames that were not skipped.
+
+        Raises:
+            ValueError: a box never came, with key frames named; or no box is left.
+        """
+        key_frame = torch.repeat_interleave(torch.arange(self.num_videos), self._sizes)
+        kept = torch.tensor([number not in self.skipped for number in range(self.num_videos)], dtype=torch.bool)
+        kept = kept[key_frame]
+        missing = kept & (self._times == 0)
+        if missing.any():
+            raise ValueError(f"boxes without scores: {self._describe(key_frame[missing])}")
+        if not kept.any():
+            raise ValueError(f"there are no scores of boxes in any of the {self.num_videos} key frames")
+        class_ids = np.array(list(self.class_names), dtype=np.int64)
+        times = self._times.clamp(min=1).view(-1, 1) if self._joined.method == "sum" else 1
+        scores = {name: (v / times)[kept].numpy()[:, class_ids - 1] for name, v in self._joined.values.items()}
         return BoxPredictions(
-            list(dataset.key_frames),
-            key_frame,
-            boxes[first[key_frame] + number],
-            scores[:, class_ids - 1],
+            self.key_frames,
+            key_frame[kept].numpy(),
+            self._boxes[kept.numpy()],
+            scores.pop(_MAIN),
             class_ids,
-            BoxRows.from_columns(*dataset.ground_truth),
+            self.groundtruth,
             # What cannot be read counts neither way, as with whole videos.
-            excluded=[*dataset.excluded, *(dataset.key_frames[number] for number in sorted(self.part.skipped))],
-            class_names=[dataset.info.class_names[class_id - 1] for class_id in dataset.class_ids],
-            meta=meta,
+            excluded=[*self.excluded, *(self.key_frames[number] for number in sorted(self.skipped))],
+            variants=scores,
+            class_names=list(self.class_names.values()),
+            meta=meta or {},
         )
+
+    def counts(self) -> dict[str, int]:
+        counted = [video for number, (video, _) in enumerate(self.key_frames) if number not in self.skipped]
+        return {"key_frames": len(counted), "videos": len(set(counted))}
+
+    def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
+        """Write the predictions; in AVA's format also the rows that count: `detections.csv`, `groundtruth.csv`."""
+        paths = [path, os.path.join(folder, DETECTIONS_NAME), os.path.join(folder, GROUNDTRUTH_NAME)]
+        predictions = self.predictions(meta)
+        predictions.save(paths[0])
+        write_detections(paths[1], predictions.counted(predictions.detections()))
+        write_groundtruth(paths[2], predictions.counted(predictions.groundtruth))
+        return paths
+
+    def _describe(self, missing: Tensor) -> str:
+        frames, counts = missing.unique(return_counts=True)
+        named = [
+            f"{self.key_frames[frame][0]}, second {self.key_frames[frame][1]} ({count} of {self._sizes[frame]})"
+            for frame, count in list(zip(frames.tolist(), counts.tolist(), strict=True))[:_NAMED]
+        ]
+        more = f" and {len(frames) - _NAMED} more key frames" if len(frames) > _NAMED else ""
+        return "; ".join(named) + more
+
+
+class _JoinedScores:
+    """Named scores (rows, ...), joined row by row by their sum or their maximum, in any order.
+
+    Attributes:
+        values: the joined scores by name; a row without scores is 0 ("sum") or minus infinity ("max").
+    """
+
+    def __init__(self, rows: int, method: str) -> None:
+        if method not in METHODS:
+            raise ValueError(f"scores of views are joined by {' or '.join(METHODS)}, not by {method!r}")
+        self.rows, self.method = rows, method
+        self.values: dict[str, Tensor] = {}
+
+    def add(self, row: Tensor, scores: Mapping[str, Tensor]) -> None:
+        """Take in scores (B, ...) by name for the rows `row` (B,); a row may occur several times.
+
+        Raises:
+            ValueError: other names than those that came before.
+        """
+        if self.values and set(scores) != set(self.values):
+            raise ValueError(f"scores {sorted(scores)} came after scores {sorted(self.values)}")
+        for name, part in scores.items():
+            part = part.float()
+            joined = self._named(name, part)
+            if self.method == "sum":
+                joined.index_add_(0, row, part)
+            else:
+                index = row.view(-1, *[1] * (part.dim() - 1)).expand_as(part)
+                joined.scatter_reduce_(0, index, part, "amax")
+
+    def merge(self, other: _JoinedScores) -> None:
+        """Take in what another process has joined."""
+        for name, part in other.values.items():
+            joined = self._named(name, part)
+            self.values[name] = joined + part if self.method == "sum" else torch.maximum(joined, part)
+
+    def _named(self, name: str, part: Tensor) -> Tensor:
+        if name not in self.values:
+            fill = 0.0 if self.method == "sum" else -torch.inf
+            self.values[name] = torch.full((self.rows, *part.shape[1:]), fill)
+        return self.values[name]

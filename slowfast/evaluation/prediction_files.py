@@ -1,8 +1,8 @@
-"""Tables of arrays as one file, npz or Parquet.
+"""Files of predictions: several tables of arrays in one .npz or Parquet file.
 
-A file holds a main table and any number of others; a table is columns of N rows each, (N, ...). In npz a column of the
-main table is an array of its name, one of another table is `TABLE.COLUMN`. In Parquet every row of every table is a
-row, the text column `table` names its table ("" is the main one), and rows of further dimensions are flat lists.
+A file holds a main table and others; a table has columns (N, ...). In .npz each column is an array, named `COLUMN` in
+the main table and `TABLE.COLUMN` in the others. In Parquet the rows of all tables follow each other, and the text
+column `table` names the table ("" is the main one). Columns of more dimensions are flat lists.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ABOUT = "about"
 
 
 def check_format(path: str | os.PathLike) -> None:
-    """ValueError if `path` does not end in .npz or .parquet, or Parquet's package is missing."""
+    """Raise ValueError if `path` does not end in .npz or .parquet, or if pyarrow is missing for Parquet."""
     suffix = os.path.splitext(path)[1]
     if suffix not in FORMATS:
         raise ValueError(f"{path}: predictions are written to files that end in {' or '.join(FORMATS)}")
@@ -33,13 +33,15 @@ def check_format(path: str | os.PathLike) -> None:
 
 
 def write_tables(path: str | os.PathLike, main: Table, others: Mapping[str, Table], about: dict[str, Any]) -> None:
-    """Let the main process write a file, whole or not at all.
+    """Write tables to a file atomically, in the main process.
 
     Args:
-        about: whatever JSON holds, to stand beside the tables.
+        main: columns of the main table.
+        others: other tables by name.
+        about: JSON values to keep beside the tables.
 
     Raises:
-        ValueError: as `check_format`.
+        ValueError: see `check_format`.
         OSError: the file cannot be written.
     """
     check_format(path)
@@ -48,11 +50,11 @@ def write_tables(path: str | os.PathLike, main: Table, others: Mapping[str, Tabl
 
 
 def read_tables(path: str | os.PathLike) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """The tables of a file by name ("" is the main one), and what stands beside them.
+    """Read the tables of a file by name ("" is the main one), and the JSON values beside them.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is none of ours, or not whole; otherwise as `check_format`.
+        ValueError: the file is of another kind or not whole; see also `check_format`.
     """
     check_format(path)
     if not os.path.isfile(path):

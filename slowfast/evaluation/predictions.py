@@ -1,19 +1,21 @@
-"""The predictions of a test, as a file from which every metric can be computed again."""
+"""Predictions of a test: scores with all that is needed to compute every metric, to save them and to load them."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from slowfast.evaluation.ava import BoxRows, evaluate_ava
-from slowfast.evaluation.class_table import ClassRow, class_table, confusion_matrix, macro_accuracy
-from slowfast.evaluation.classification import classification_metrics
+from slowfast.evaluation.classification import class_values, classification_metrics, confusion_matrix
 from slowfast.evaluation.prediction_files import Table, read_tables, write_tables
+
+if TYPE_CHECKING:  # imported where it is used: it takes a second
+    import pandas
 
 FORMAT_VERSION = 1
 _VARIANT = "variants/"
@@ -26,14 +28,14 @@ class ClassificationPredictions:
     Attributes:
         scores: (V, classes).
         labels: (V,) class numbers, or (V, classes) of 0 and 1.
-        videos: their names, V.
+        videos: names of the videos, V.
         steps: (V, S, classes) scores after each of S steps through the video, if it was read in steps.
-        variants: further ways to join the same predictions: (V, classes) by name.
-        class_names: of each class, if known.
-        meta: anything that JSON holds: how the predictions came to be.
+        variants: (V, classes) scores joined in other ways, by name.
+        class_names: name of each class, if known.
+        meta: JSON values to keep with them: checkpoint, number of views, ...
 
     Raises:
-        ValueError: shapes that do not belong together.
+        ValueError: shapes do not fit each other.
     """
 
     scores: np.ndarray
@@ -57,48 +59,51 @@ class ClassificationPredictions:
         _check_length("class_names", self.class_names, classes)
 
     def metrics(self) -> dict[str, float]:
-        """Every measure by name.
+        """Return all metrics by name.
 
-        `top1_acc`, `top5_acc`, `top1_err`, `top5_err` and `macro_acc` (mean accuracy of the classes) in percent; with
-        several labels a video `map` in 0..1. The same of a variant as `NAME/top1_acc`, and of the steps, counted
-        from 1, `step1/top1_acc` or `step1/map`.
+        For one label a video those of `classification_metrics` in percent, else `map` (0 to 1). The same of a variant
+        is `NAME/top1_acc`; of the steps, counted from 1, `step1/top1_acc` or `step1/map`.
 
         Raises:
             ValueError: no videos, or no class with a video.
         """
-        values = self._metrics(self.scores)
+        labels = torch.as_tensor(self.labels)
+        values = classification_metrics(torch.as_tensor(self.scores), labels)
         for name, scores in self.variants.items():
-            values.update({f"{name}/{key}": value for key, value in self._metrics(scores).items()})
+            metrics = classification_metrics(torch.as_tensor(scores), labels)
+            values |= {f"{name}/{key}": value for key, value in metrics.items()}
         key = self.main_metric
-        values.update({f"step{step}/{key}": value for step, value in enumerate(self.step_values(), start=1)})
-        return values
+        return values | {f"step{step}/{key}": value for step, value in enumerate(self.step_values(), start=1)}
 
     @property
     def main_metric(self) -> str:
-        """The name of the measure that is taken of every step."""
+        """Name of the metric that is computed for each step."""
         return "top1_acc" if self.labels.ndim == 1 else "map"
 
     def step_values(self) -> list[float]:
-        """Top-1 accuracy in percent, or mAP in 0..1, after each step; empty without steps."""
+        """Return top-1 accuracy in percent, or mAP (0 to 1), after each step; empty without steps."""
         if self.steps is None:
             return []
         labels = torch.as_tensor(self.labels)
         steps = (torch.as_tensor(self.steps[:, step]) for step in range(self.steps.shape[1]))
         return [classification_metrics(scores, labels)[self.main_metric] for scores in steps]
 
-    def class_rows(self) -> list[ClassRow]:
-        """A line for every class: samples and accuracy, or average precision."""
-        return class_table(torch.as_tensor(self.scores), torch.as_tensor(self.labels), self.class_names)
+    def class_table(self) -> pandas.DataFrame:
+        """Return a row for each class: number, class (its name), samples and value (accuracy in percent, or AP)."""
+        samples, values = class_values(torch.as_tensor(self.scores), torch.as_tensor(self.labels))
+        return _class_table(range(len(values)), self.class_names, samples, values)
 
-    def confusion(self) -> np.ndarray:
-        """(classes, classes) videos by label (row) and best score (column); ValueError with several labels a video."""
+    def confusion(self) -> np.ndarray | None:
+        """Return (classes, classes) videos by label (row) and best score (column); None for several labels a video."""
+        if self.labels.ndim == 2:
+            return None
         return confusion_matrix(torch.as_tensor(self.scores), torch.as_tensor(self.labels)).numpy()
 
     def save(self, path: str | os.PathLike) -> None:
-        """Let the main process write .npz or .parquet, whole or not at all; `load` reads it.
+        """Write a .npz or .parquet file atomically, in the main process; `load` reads it.
 
         Raises:
-            ValueError: another suffix, or Parquet without the package for it.
+            ValueError: another suffix, or Parquet without pyarrow.
             OSError: the file cannot be written.
         """
         columns = {"paths": np.array(self.videos, dtype=str), "labels": self.labels, "scores": self.scores}
@@ -108,30 +113,25 @@ class ClassificationPredictions:
         about = _about("classification", self.class_names, self.meta)
         write_tables(path, columns, {}, about)
 
-    def _metrics(self, scores: np.ndarray) -> dict[str, float]:
-        scores, labels = torch.as_tensor(scores), torch.as_tensor(self.labels)
-        values = classification_metrics(scores, labels)
-        return values if labels.dim() == 2 else {**values, "macro_acc": macro_accuracy(scores, labels)}
-
 
 @dataclasses.dataclass
 class BoxPredictions:
-    """Class scores of N boxes at K key frames, and what is annotated there.
+    """Class scores of N boxes at K key frames, with the annotated boxes.
 
     Attributes:
-        key_frames: (video, second) of each, K.
+        key_frames: (video, second) of each key frame, K.
         key_frame: (N,) position of each box's key frame in `key_frames`.
-        boxes: (N, 4) x1, y1, x2, y2 as shares of the picture's width and height.
+        boxes: (N, 4) x1, y1, x2, y2 as shares of the frame's width and height.
         scores: (N, classes).
-        class_ids: (classes,) id, counted from 1, of the class of each column.
+        class_ids: (classes,) class id of each column, counted from 1.
         groundtruth: the annotated boxes.
-        excluded: key frames, (video, second), that do not count.
-        variants: further ways to join the same predictions: (N, classes) by name.
-        class_names: of each class, if known.
-        meta: anything that JSON holds: how the predictions came to be.
+        excluded: (video, second) of the key frames that do not count.
+        variants: (N, classes) scores joined in other ways, by name.
+        class_names: name of each class, if known.
+        meta: JSON values to keep with them: checkpoint, number of key frames, ...
 
     Raises:
-        ValueError: shapes that do not belong together.
+        ValueError: shapes do not fit each other.
     """
 
     key_frames: list[tuple[str, int]]
@@ -157,10 +157,10 @@ class BoxPredictions:
         _check_length("class_names", self.class_names, classes)
 
     def detections(self, variant: str | None = None) -> BoxRows:
-        """A row for every box and class, N x classes in all, as AVA's files have them.
+        """Return a row for each box and class, N x classes in all, as in AVA's files.
 
         Args:
-            variant: name of another way to join the predictions.
+            variant: name of the scores in `variants` to take.
         """
         boxes, classes = self.scores.shape
         scores = self.scores if variant is None else self.variants[variant]
@@ -173,58 +173,61 @@ class BoxPredictions:
         )
 
     def counted(self, rows: BoxRows) -> BoxRows:
-        """Those of `rows` that count: on key frames that are not excluded, of the classes of `class_ids`."""
+        """Return those of `rows` that count: on key frames that are not excluded, of the classes of `class_ids`."""
         excluded = set(self.excluded)
         counts = np.array([key not in excluded for key in rows.key_frames], dtype=bool)
         return rows.select(counts[rows.key_frame] & np.isin(rows.classes, self.class_ids))
 
     def metrics(self) -> dict[str, float]:
-        """`ava_map`, the frame mAP at IoU 0.5 in 0..1, and `ava_classes`, over how many classes; `NAME/ava_map` too.
+        """Return `ava_map` (frame mAP at IoU 0.5, 0 to 1), `ava_classes` (number of its classes) and `NAME/ava_map`.
 
         Raises:
             ValueError: no class has ground truth.
         """
-        counted = [row.value for row in self.class_rows() if row.samples]
-        if not counted:
+        counted = self._samples() > 0
+        if not counted.any():
             raise ValueError("no class has a ground truth box on a key frame that counts, so there is no frame mAP")
-        values = {"ava_map": float(np.mean(counted)), "ava_classes": len(counted)}
-        values.update({f"{name}/ava_map": self._evaluate(name)["mAP@0.5"] for name in self.variants})
+        values = {"ava_map": float(np.mean(self._precisions()[counted])), "ava_classes": int(counted.sum())}
+        for name in self.variants:
+            values[f"{name}/ava_map"] = float(np.mean(self._precisions(name)[counted]))
         return values
 
-    def class_rows(self) -> list[ClassRow]:
-        """A line for every class: boxes of ground truth that count, and average precision."""
-        labels = self.counted(self.groundtruth).classes
-        precisions = self._evaluate()["AP"]
-        names = self.class_names or [str(class_id) for class_id in self.class_ids]
-        return [
-            ClassRow(int(class_id), name, int(np.count_nonzero(labels == class_id)), precisions[int(class_id)])
-            for class_id, name in zip(self.class_ids, names, strict=True)
-        ]
+    def class_table(self) -> pandas.DataFrame:
+        """Return a row for each class: number (its id), class (its name), samples (boxes that count) and value (AP)."""
+        return _class_table(self.class_ids.tolist(), self.class_names, self._samples(), self._precisions())
 
     def save(self, path: str | os.PathLike) -> None:
-        """As `ClassificationPredictions.save`; numbers of persons in the ground truth are left out."""
+        """See `ClassificationPredictions.save`; person ids of the ground truth are left out."""
         columns = {"key_frame": self.key_frame, "boxes": self.boxes, "scores": self.scores}
         columns.update({_VARIANT + name: values for name, values in self.variants.items()})
         truth = self.groundtruth
         others = {
-            "key_frames": _moments(self.key_frames),
-            "excluded": _moments(self.excluded),
-            "groundtruth_key_frames": _moments(truth.key_frames),
+            "key_frames": _key_frame_table(self.key_frames),
+            "excluded": _key_frame_table(self.excluded),
+            "groundtruth_key_frames": _key_frame_table(truth.key_frames),
             "groundtruth": {"key_frame": truth.key_frame, "boxes": truth.boxes, "class": truth.classes},
         }
         about = {**_about("boxes", self.class_names, self.meta), "class_ids": self.class_ids.tolist()}
         write_tables(path, columns, others, about)
 
-    def _evaluate(self, variant: str | None = None) -> dict:
-        return evaluate_ava(self.groundtruth, self.detections(variant), self.excluded, self.class_ids.tolist())
+    def _samples(self) -> np.ndarray:
+        """Return the ground truth boxes of each class that count, (classes,)."""
+        labels = self.counted(self.groundtruth).classes
+        return np.array([np.count_nonzero(labels == class_id) for class_id in self.class_ids])
+
+    def _precisions(self, variant: str | None = None) -> np.ndarray:
+        """Return the AP of each class, (classes,)."""
+        detections, ids = self.detections(variant), self.class_ids.tolist()
+        precisions = evaluate_ava(self.groundtruth, detections, self.excluded, ids)["AP"]
+        return np.array([precisions[class_id] for class_id in ids])
 
 
 def load(path: str | os.PathLike) -> ClassificationPredictions | BoxPredictions:
-    """The predictions of a file that one of the two wrote.
+    """Load the predictions that `save` wrote.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is none of ours, or not whole, or Parquet without the package for it.
+        ValueError: the file is of another kind or not whole, or Parquet without pyarrow.
     """
     tables, about = read_tables(path)
     if about.get("version") != FORMAT_VERSION:
@@ -252,17 +255,27 @@ def load(path: str | os.PathLike) -> ClassificationPredictions | BoxPredictions:
     )
 
 
+def _class_table(
+    numbers: Iterable[int], names: list[str] | None, samples: np.ndarray, values: np.ndarray
+) -> pandas.DataFrame:
+    import pandas
+
+    numbers = list(numbers)
+    names = [str(number) for number in numbers] if names is None else names
+    return pandas.DataFrame({"number": numbers, "class": names, "samples": samples, "value": values})
+
+
 def _about(kind: str, class_names: list[str] | None, meta: dict[str, Any]) -> dict[str, Any]:
     return {"version": FORMAT_VERSION, "kind": kind, "class_names": class_names, "meta": meta}
 
 
-def _moments(keys: list[tuple[str, int]]) -> Table:
+def _key_frame_table(keys: list[tuple[str, int]]) -> Table:
     videos, seconds = zip(*keys, strict=True) if keys else ((), ())
     return {"video": np.array(videos, dtype=str), "second": np.array(seconds, dtype=np.int64)}
 
 
-def _keys(moments: Mapping[str, np.ndarray]) -> list[tuple[str, int]]:
-    return list(zip(moments["video"].tolist(), moments["second"].tolist(), strict=True))
+def _keys(table: Mapping[str, np.ndarray]) -> list[tuple[str, int]]:
+    return list(zip(table["video"].tolist(), table["second"].tolist(), strict=True))
 
 
 def _check_shapes(given: Mapping[str, np.ndarray], shapes: Mapping[str, tuple], scores: np.ndarray) -> None:

@@ -1,118 +1,136 @@
-"""What predictions come to: tables to read, and files."""
+"""Reports of predictions: metrics and a table of classes, as text, files and a picture."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import pandas
 
 from slowfast.evaluation.ava import BoxRows, evaluate_ava
-from slowfast.evaluation.class_table import ClassRow
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.utils.files import atomic_write
 from slowfast.utils.label_map import read_label_map
 
+# Up to so many classes are named at the axes, of the confusion matrix and beside bars.
+_NAMED_CLASSES = 40
+_NAMED_BARS = 80
+# Up to so many classes have their percentages written into the confusion matrix.
+_WRITTEN_CLASSES = 12
+_COLORS = ("#2a6fbb", "#d9772b", "#3a8f4d", "#8a4fa3", "#a8322d", "#5c5c5c")
+
 
 @dataclasses.dataclass
 class Report:
-    """Everything that can be said of predictions.
+    """Metrics, and a table of classes.
 
     Attributes:
-        metrics: measures by name.
-        rows: a line for every class.
-        measure: what the value of a line is.
-        step_measure: what the values of the steps are.
-        confusion: (classes, classes) by label and best score, where videos have one label.
-        steps: the measure after each step, where there are steps.
-        whole: the same measure of the joined predictions, by their name, to stand beside the steps.
+        metrics: metrics by name.
+        classes: a row for each class: number, class (its name), samples, value.
+        measure: name of `value`.
+        step_measure: name of the values in `steps`.
+        confusion: (classes, classes) counts by label and best score; None for several labels a video, and for boxes.
+        steps: `step_measure` after each step; empty without steps.
+        joined: `step_measure` of the scores that are joined over the steps, by the name of the way.
     """
 
     metrics: dict[str, float]
-    rows: list[ClassRow]
-    measure: str
+    classes: pandas.DataFrame
+    measure: str = "AP"
     step_measure: str = ""
     confusion: np.ndarray | None = None
     steps: list[float] = dataclasses.field(default_factory=list)
-    whole: dict[str, float] = dataclasses.field(default_factory=dict)
+    joined: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_predictions(
+        cls, predictions: ClassificationPredictions | BoxPredictions, names: Mapping[int, str] | None = None
+    ) -> Report:
+        """Measure predictions.
+
+        Args:
+            names: class names by number, in place of the predictions' own.
+
+        Raises:
+            ValueError: there is nothing to measure, or a class has no name in `names`.
+        """
+        metrics, classes = predictions.metrics(), predictions.class_table()
+        if names is not None:
+            classes["class"] = _renamed(classes["number"].tolist(), names, isinstance(predictions, BoxPredictions))
+        if isinstance(predictions, BoxPredictions):
+            return cls(metrics, classes)
+        one_label, key = predictions.labels.ndim == 1, predictions.main_metric
+        return cls(
+            metrics,
+            classes,
+            "accuracy in percent" if one_label else "AP",
+            "top-1 accuracy in percent" if one_label else "mAP",
+            predictions.confusion(),
+            predictions.step_values(),
+            {"all together": metrics[key], **{name: metrics[f"{name}/{key}"] for name in predictions.variants}},
+        )
+
+    @classmethod
+    def from_ava(
+        cls,
+        groundtruth: BoxRows,
+        detections: BoxRows,
+        excluded: set[tuple[str, int]],
+        names: Mapping[int, str] | None = None,
+    ) -> Report:
+        """Measure detections read from AVA's files.
+
+        Args:
+            excluded: (video, second) of the key frames to leave out.
+            names: names by id of the classes to measure, as in a label map; None for all classes of the two lists.
+
+        Raises:
+            ValueError: see `evaluate_ava`; or no class has ground truth.
+        """
+        result = evaluate_ava(groundtruth, detections, excluded, names)
+        ids = list(result["AP"])
+        counts = np.array([key not in excluded for key in groundtruth.key_frames], dtype=bool)[groundtruth.key_frame]
+        labels = groundtruth.classes[counts]
+        samples = np.array([np.count_nonzero(labels == i) for i in ids])
+        if not samples.any():
+            raise ValueError("no class has a ground truth box on a key frame that counts, so there is no frame mAP")
+        table = {
+            "number": ids,
+            "class": [names[i] if names else str(i) for i in ids],
+            "samples": samples,
+            "value": list(result["AP"].values()),
+        }
+        return cls({"ava_map": result["mAP@0.5"], "ava_classes": int((samples > 0).sum())}, pandas.DataFrame(table))
 
 
-def report_of(
-    predictions: ClassificationPredictions | BoxPredictions, names: Mapping[int, str] | None = None
-) -> Report:
-    """Measure predictions.
-
-    Args:
-        names: of classes by their number, instead of the predictions' own.
-
-    Raises:
-        ValueError: there is nothing to measure, or `names` are not those of the classes.
-    """
-    metrics, rows = predictions.metrics(), predictions.class_rows()
-    if names is not None:
-        _check_names(names, rows, exact=isinstance(predictions, ClassificationPredictions))
-        rows = [dataclasses.replace(row, name=names[row.number]) for row in rows]
-    if isinstance(predictions, BoxPredictions):
-        return Report(metrics, rows, "AP")
-    one_label, key = predictions.labels.ndim == 1, predictions.main_metric
-    return Report(
-        metrics,
-        rows,
-        "accuracy in percent" if one_label else "AP",
-        "top-1 accuracy in percent" if one_label else "mAP",
-        predictions.confusion() if one_label else None,
-        predictions.step_values(),
-        {"all together": metrics[key], **{name: metrics[f"{name}/{key}"] for name in predictions.variants}},
-    )
-
-
-def report_of_ava(
-    groundtruth: BoxRows, detections: BoxRows, excluded: set[tuple[str, int]], names: Mapping[int, str] | None = None
-) -> Report:
-    """Measure detections in AVA's form.
-
-    Args:
-        names: of the classes that count, by id, as a label map has them; all in the two lists without it.
-
-    Raises:
-        ValueError: as `evaluate_ava`, or no class has ground truth.
-    """
-    result = evaluate_ava(groundtruth, detections, excluded, names)
-    counts = np.array([key not in excluded for key in groundtruth.key_frames], dtype=bool)[groundtruth.key_frame]
-    samples = {i: int(np.count_nonzero(groundtruth.classes[counts] == i)) for i in result["AP"]}
-    rows = [ClassRow(i, names[i] if names else str(i), samples[i], value) for i, value in result["AP"].items()]
-    counted = sum(row.samples > 0 for row in rows)
-    if not counted:
-        raise ValueError("no class has a ground truth box on a key frame that counts, so there is no frame mAP")
-    return Report({"ava_map": result["mAP@0.5"], "ava_classes": counted}, rows, "AP")
-
-
-def _check_names(names: Mapping[int, str], rows: list[ClassRow], exact: bool) -> None:
-    """Every class has a name; with `exact` there are no further names (a label map may list classes not scored)."""
-    missing = [row.number for row in rows if row.number not in names]
-    if missing or (exact and len(names) != len(rows)):
+def _renamed(numbers: list[int], names: Mapping[int, str], some: bool) -> list[str]:
+    """Return the name of each class; `some`: there may be names of classes that are not measured."""
+    missing = [number for number in numbers if number not in names]
+    if missing or (len(names) > len(numbers) and not some):
         lacking = f"; class number {missing[0]} has none" if missing else ""
-        raise ValueError(f"there are {len(names)} class names for {len(rows)} classes{lacking}. Give one name a class")
+        raise ValueError(
+            f"there are {len(names)} class names for {len(numbers)} classes{lacking}. Give one name a class"
+        )
+    return [names[number] for number in numbers]
 
 
 def read_class_names(path: str) -> dict[int, str]:
-    """Names of classes by number.
+    """Read class names by number from a label map (.pbtxt), JSON, or text with one name a line.
 
-    The file is a label map (.pbtxt), JSON (`{"name": number, ...}`, or a list of names), or text with a name a line;
-    lists and lines are counted from 0.
+    JSON is `{"name": number, ...}` or a list of names. Lists and lines are counted from 0.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file does not read so.
+        ValueError: the file has another format.
     """
-    if path.endswith((".pbtxt", ".prototxt")):
-        return read_label_map(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file of class names {path}")
+    if path.endswith((".pbtxt", ".prototxt")):
+        return read_label_map(path)
     with open(path, encoding="utf-8-sig") as stream:
         text = stream.read()
     if not path.endswith(".json"):
@@ -127,46 +145,133 @@ def read_class_names(path: str) -> dict[int, str]:
 
 
 def format_report(report: Report, per_class: bool = False) -> str:
-    """The measures as a table, and those of each class below if asked for."""
+    """Format the metrics as a table, and with `per_class` the table of classes below it."""
     width = max(map(len, report.metrics))
     lines = [f"{name:<{width}}  {_text(value):>9}" for name, value in report.metrics.items()]
     if per_class:
-        width = max(len("class"), *(len(row.name) for row in report.rows))
-        lines += ["", f"{'number':>6}  {'class':<{width}}  {'samples':>8}  {report.measure}"]
-        lines += [f"{row.number:>6}  {row.name:<{width}}  {row.samples:>8}  {_text(row.value)}" for row in report.rows]
+        table = report.classes.rename(columns={"value": report.measure})
+        lines += ["", table.to_string(index=False, float_format="{:.4f}".format, na_rep="nan")]
     return "\n".join(lines)
-
-
-def write_report(report: Report, folder: str) -> list[str]:
-    """Write `metrics.json`, `classes.csv` and, with one label a video, `confusion.csv`; their paths.
-
-    A line of `confusion.csv` is a label, a column a best score.
-
-    Raises:
-        NotADirectoryError: there is a file of that name.
-        OSError: a file cannot be written.
-    """
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise NotADirectoryError(f"{folder} is a file; --output takes a folder")
-    head = ["number", "class", "samples", report.measure]
-    files = {
-        "metrics.json": json.dumps(report.metrics, indent=2) + "\n",
-        "classes.csv": _csv([head, *map(dataclasses.astuple, report.rows)]),
-    }
-    if report.confusion is not None:
-        names = [row.name for row in report.rows]
-        counts = zip(names, report.confusion.tolist(), strict=True)
-        files["confusion.csv"] = _csv([["label", *names], *([name, *line] for name, line in counts)])
-    for name, text in files.items():
-        atomic_write(os.path.join(os.path.abspath(folder), name), text)
-    return [os.path.join(folder, name) for name in files]
 
 
 def _text(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
-def _csv(rows: list) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
-    return stream.getvalue()
+def write_report(report: Report, folder: str) -> list[str]:
+    """Write `metrics.json`, `classes.csv` and, with one label a video, `confusion.csv`; return their paths.
+
+    A row of `confusion.csv` is a label, a column the class of the best score.
+
+    Raises:
+        NotADirectoryError: `folder` is a file.
+        OSError: a file cannot be written.
+    """
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise NotADirectoryError(f"{folder} is a file; --output takes a folder")
+    classes = report.classes.rename(columns={"value": report.measure})
+    files = {
+        "metrics.json": json.dumps(report.metrics, indent=2) + "\n",
+        "classes.csv": classes.to_csv(index=False, na_rep="nan", lineterminator="\n"),
+    }
+    if report.confusion is not None:
+        names = classes["class"]
+        matrix = pandas.DataFrame(report.confusion, index=names, columns=names)
+        files["confusion.csv"] = matrix.to_csv(index_label="label", lineterminator="\n")
+    for name, text in files.items():
+        atomic_write(os.path.join(folder, name), text)
+    return [os.path.join(folder, name) for name in files]
+
+
+def plot_report(report: Report, path: str) -> None:
+    """Draw a PNG: the accuracy after each step, if there are steps, and the confusion matrix or the classes.
+
+    Raises:
+        ValueError: another suffix than .png, or matplotlib is missing.
+        OSError: the file cannot be written.
+    """
+    if not path.endswith(".png"):
+        raise ValueError(f"{path}: pictures are written to files that end in .png")
+    plt = _pyplot()
+    panels = [_plot_steps] if report.steps else []
+    panels.append(_plot_classes if report.confusion is None else _plot_confusion)
+    widths = [*([6.0] if report.steps else []), 8.0]
+    named = len(report.classes) <= (_NAMED_BARS if report.confusion is None else _NAMED_CLASSES)
+    height = max(5.0, 0.17 * len(report.classes)) if named else 7.0
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(sum(widths), height),
+        width_ratios=widths,
+        squeeze=False,
+        layout="constrained",
+    )
+    for panel, draw in zip(axes[0], panels, strict=True):
+        draw(panel, report)
+    atomic_write(path, lambda stream: figure.savefig(stream, format="png", dpi=100))
+    plt.close(figure)
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ValueError(
+            "pictures take matplotlib, not installed here: pip install matplotlib (the extra `plot`)"
+        ) from error
+    matplotlib.use("Agg")  # before pyplot: there may be no display
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _plot_steps(panel: Any, report: Report) -> None:
+    steps = np.arange(1, len(report.steps) + 1)
+    panel.plot(steps, report.steps, "o-", color="black", label="after each step", markersize=4)
+    for number, (name, value) in enumerate(report.joined.items()):
+        color = _COLORS[number % len(_COLORS)]
+        panel.axhline(value, color=color, linestyle="--", linewidth=1.0, label=f"{name}: {value:.4g}")
+    panel.set_xlabel("step through the video")
+    panel.set_ylabel(report.step_measure)
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.grid(color="#dddddd", linewidth=0.6)
+    panel.legend(fontsize=8)
+    panel.set_box_aspect(0.8)
+
+
+def _plot_confusion(panel: Any, report: Report) -> None:
+    """Draw percentages of each label's videos; a label without videos stays blank."""
+    samples = report.confusion.sum(axis=1, keepdims=True)
+    shares = np.where(samples > 0, 100.0 * report.confusion / np.maximum(samples, 1), np.nan)
+    image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    panel.figure.colorbar(image, ax=panel, shrink=0.8, label="percent of the label's videos")
+    panel.set_xlabel("best score")
+    panel.set_ylabel("label")
+    classes = len(report.classes)
+    if classes <= _NAMED_CLASSES:
+        names = report.classes["class"]
+        panel.set_xticks(range(classes), names, rotation=90, fontsize=7)
+        panel.set_yticks(range(classes), names, fontsize=7)
+    if classes <= _WRITTEN_CLASSES:
+        for (row, column), share in np.ndenumerate(shares):
+            if not np.isnan(share):
+                color = "white" if share > 60 else "black"
+                panel.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=color)
+
+
+def _plot_classes(panel: Any, report: Report) -> None:
+    """Draw a bar for each class that has samples, the best on top."""
+    rows = report.classes[report.classes["samples"] > 0].sort_values("value", kind="stable")
+    named = len(rows) <= _NAMED_BARS
+    panel.barh(range(len(rows)), rows["value"], height=0.8 if named else 1.0, color=_COLORS[0])
+    panel.set_xlabel(report.measure)
+    panel.set_xlim(left=0)
+    panel.set_ylim(-0.6, len(rows) - 0.4)
+    if named:
+        panel.set_yticks(
+            range(len(rows)),
+            [f"{name} ({n})" for name, n in zip(rows["class"], rows["samples"], strict=True)],
+            fontsize=7,
+        )
+    else:
+        panel.set_ylabel("classes, worst to best")

@@ -57,7 +57,11 @@ class NonLocal(nn.Module):
         self.pool = nn.MaxPool3d(tuple(pool_size), tuple(pool_size)) if pools else nn.Identity()
 
     def attend(self, queries: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """What positions of `queries` (B, C, T, H, W) read from `context` (B, C, T', H, W): same shape as `queries`."""
+        """Attend from `queries` (B, C, T, H, W) to `context` (B, C, T', H, W); returns the shape of `queries`."""
+        return self.bn(self.conv_out(self.read(queries, context)))
+
+    def read(self, queries: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Attend as `attend`, without output convolution and norm: (B, dim_inner, T, H, W)."""
         context = self.pool(context)
         theta = self.conv_theta(queries).flatten(2).transpose(1, 2)  # (B, N, C')
         phi = self.conv_phi(context).flatten(2).transpose(1, 2)  # (B, P, C')
@@ -67,8 +71,7 @@ class NonLocal(nn.Module):
         else:
             # Without a softmax the product is associative: C' x C' instead of N x P numbers in between.
             y = theta @ (phi.transpose(1, 2) @ g / phi.shape[1])
-        y = y.transpose(1, 2).reshape(queries.shape[0], self.dim_inner, *queries.shape[2:])
-        return self.bn(self.conv_out(y))
+        return y.transpose(1, 2).reshape(queries.shape[0], self.dim_inner, *queries.shape[2:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.group == 1:

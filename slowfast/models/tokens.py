@@ -4,7 +4,7 @@ Positions of a clip's tokens: tables that fit clips of any size. Shapes: a table
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -54,9 +54,12 @@ class TokenModel(VideoModel):
 
     Attributes:
         undecayed: last parts of the names of parameters without weight decay.
+        position_fit: function of a table (1, T, H, W, C) and a size (T, H, W) that returns the table for that size;
+            None for `fit_table`. A project may set another.
     """
 
     undecayed: tuple[str, ...] = ()
+    position_fit: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None = None
 
     def reset_classifier(self, num_classes: int) -> None:
         """Puts a fresh classifier with `num_classes` outputs in place of the old one."""
@@ -68,7 +71,7 @@ class TokenModel(VideoModel):
 
     def fit_positions(self, table: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         """The positions (1, T, H, W, C) of a clip with `size` of them, from a table made for clips of another size."""
-        return fit_table(table, size)
+        return (self.position_fit or fit_table)(table, size)
 
     def own_parameters(self) -> nn.Module:
         """The parameters that belong to no layer: class token and positions."""

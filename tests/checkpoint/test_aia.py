@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slowfast.checkpoint import load_checkpoint, load_weights
-from slowfast.checkpoint.formats.aia import has_these_names, state_dict_key
+from slowfast.checkpoint.formats.foreign_names import aia_key, rename_foreign
 from slowfast.config import load_config
 from slowfast.models import build_model
 
@@ -36,10 +36,11 @@ def test_every_published_name(aia_pairs):
     for name, key in aia_pairs:
         assert "module.backbone." + foreign_name(key) == name
         for prefix in ("module.backbone.", "backbone.", "module.", ""):
-            assert state_dict_key(prefix + foreign_name(key)) == key
-    assert state_dict_key("module.backbone.slow.res_nl1.res_0.btnk.conv4.conv.weight") is None
-    assert state_dict_key("s1.pathway0_stem.conv.weight") is None
-    assert has_these_names([name for name, _ in aia_pairs]) and not has_these_names([key for _, key in aia_pairs])
+            assert aia_key(prefix + foreign_name(key)) == key
+    assert aia_key("module.backbone.slow.res_nl1.res_0.btnk.conv4.conv.weight") is None
+    assert aia_key("s1.pathway0_stem.conv.weight") is None
+    foreign, own = (dict.fromkeys(names) for names in zip(*aia_pairs, strict=True))
+    assert rename_foreign(foreign) == (own, "aia") and rename_foreign(own) == (own, "pytorch")
 
 
 @pytest.mark.slow

@@ -9,10 +9,9 @@ import time
 import pytest
 
 from slowfast.checkpoint.zoo import download as module
-from slowfast.checkpoint.zoo.download import DownloadError, download
-from slowfast.checkpoint.zoo.kept_file import Facts, recorded
+from slowfast.checkpoint.zoo.download import DownloadError, FileDigest, download, recorded_digest
 
-NOTHING = Facts()
+NOTHING = FileDigest()
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +26,7 @@ def target(tmp_path):
 
 
 def facts(content):
-    return Facts(len(content), hashlib.sha256(content).hexdigest())
+    return FileDigest(len(content), hashlib.sha256(content).hexdigest())
 
 
 def left_over(target):
@@ -41,7 +40,7 @@ def test_a_file_comes_once_and_is_recorded(file_server, target, known):
         download(file_server.url, target, given, "some")
     assert target.read_bytes() == file_server.content
     assert file_server.seen == [""]
-    assert recorded(target) == facts(file_server.content)
+    assert recorded_digest(target) == facts(file_server.content)
     assert left_over(target) == ["some.pyth.json"]
 
 
@@ -146,7 +145,7 @@ def test_a_file_put_there_by_hand_is_taken_and_recorded(target):
     target.parent.mkdir()
     target.write_bytes(b"by hand")
     download("http://nowhere.invalid/file.pyth", target, NOTHING, "some")
-    assert recorded(target) == facts(b"by hand")
+    assert recorded_digest(target) == facts(b"by hand")
 
 
 def test_damage_after_the_download_is_noticed(file_server, target):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slowfast.checkpoint import load_checkpoint, load_weights
-from slowfast.checkpoint.formats.image_names import state_dict_key
+from slowfast.checkpoint.formats.foreign_names import torchvision_key
 from slowfast.checkpoint.weights import fit_weights, is_inflatable
 from slowfast.models import build_model
 
@@ -35,7 +35,7 @@ def image_weights(model, classes: int) -> dict[str, torch.Tensor]:
     own = model.state_dict()
     weights = {}
     for name in torchvision_names():
-        shape = own[state_dict_key(name)].shape
+        shape = own[torchvision_key(name)].shape
         shape = (*shape[:2], *shape[3:]) if len(shape) == 5 else shape
         shape = (classes, *shape[1:]) if name.startswith("fc.") else shape
         weights[name] = torch.rand(shape) + 0.5 if shape else torch.tensor(3)
@@ -55,7 +55,7 @@ def test_kernels_of_torchvisions_resnet_are_repeated_over_time(tiny_cfg, tmp_pat
     assert sorted(report.mismatched) == ["head.projection.bias", "head.projection.weight"]
     own = video.state_dict()
     for name, value in weights.items():
-        key = state_dict_key(name)
+        key = torchvision_key(name)
         if own[key].dim() == 5:
             assert key in report.transformed
             torch.testing.assert_close(own[key].sum(dim=2), value)
@@ -75,7 +75,7 @@ def test_a_still_clip_gives_what_its_image_gave():
 
 def test_without_the_setting_the_error_says_so(tiny_cfg):
     model = build_model(tiny_cfg(*R50))
-    weights = {state_dict_key(name): value for name, value in image_weights(model, classes=2).items()}
+    weights = {torchvision_key(name): value for name, value in image_weights(model, classes=2).items()}
     with pytest.raises(ValueError, match="TRAIN.CHECKPOINT_INFLATE True"):
         load_weights(model, weights, "file")
 

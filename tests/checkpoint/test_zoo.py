@@ -107,7 +107,7 @@ def test_a_file_beside_its_entry(tmp_path, registered):
     with pytest.raises(ValueError, match="mine.*SHA-256"):
         local_path("zoo://mine")
     (tmp_path / "w.pyth").unlink()
-    with pytest.raises(FileNotFoundError, match="ships with the code"):
+    with pytest.raises(FileNotFoundError, match="shipped with the code"):
         local_path("zoo://mine")
 
 

@@ -153,7 +153,7 @@ def test_resumed_bit_for_bit_and_begun_afresh(tiny_cfg, tmp_path, caplog):
     assert "ema_state" not in before
     with caplog.at_level("INFO"):
         train(tiny_cfg(*plain, *ON))
-    assert "their average begins anew" in caplog.text
+    assert "the average starts from the weights" in caplog.text
     assert final(tiny_cfg(*plain))["ema_state"]["updates"] == 3
 
 

@@ -92,7 +92,7 @@ def test_a_task_and_a_project_add_hooks(tiny_cfg, project, monkeypatch):
     assert calls.calls == other.calls == [
         ("before_run", 0, 0), ("before_epoch", 0, 0), ("before_step", 0, 0), ("after_step", 0, 1),
         ("before_step", 0, 1), ("after_step", 0, 2), ("before_step", 0, 2), ("after_step", 0, 3),
-        ("after_epoch", 0, 3), ("after_evaluation", 1, "top5_err"), ("after_run", 1, 0),
+        ("after_epoch", 0, 3), ("after_evaluation", 1, "top1_err"), ("after_run", 1, 0),
     ]  # fmt: skip
 
 

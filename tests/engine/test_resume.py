@@ -1,234 +1,151 @@
-"""A run that was cut off, at any moment, ends with bitwise the weights of one that was not."""
+"""Where the weights of a run come from: the settings TRAIN.CHECKPOINT_* and TEST.CHECKPOINT_*."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
+import pickle
 
 import pytest
 import torch
 
-from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
-from slowfast.engine.task import ClipTask
-from slowfast.engine.train import train
-from slowfast.runtime.signals import TrainingInterrupted
-
-# Batches of 2: six iterations an epoch, three updates. Precise statistics, dropout and momentum make state.
-SETTINGS = ["SOLVER.MAX_EPOCH", 3, "TRAIN.BATCH_SIZE", 2, "TRAIN.ACCUM_STEPS", 2, "BN.USE_PRECISE_STATS", True]
-WORKERS = ["DATA_LOADER.NUM_WORKERS", 2]
-
-# Trains in one process after the other; each dies by SIGKILL, at once, when something happens the n-th time.
-DIES = """
-import json, os, signal, sys
-import torch
-torch.set_num_threads(1)
-import slowfast.checkpoint.io as io
-from slowfast.config import load_config
-from slowfast.engine.task import ClipTask
-from slowfast.engine.train import train
-
-moment, count, seen = "", 0, 0
-
-def die_at(wanted, before=lambda *a: None):
-    def wrap(function):
-        def call(*args, **kwargs):
-            global seen
-            if moment == wanted:
-                seen += 1
-                if seen == count:
-                    before(*args)
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return function(*args, **kwargs)
-        return call
-    return wrap
-
-def half(state, stream):
-    with open(stream.name + ".whole", "wb") as whole:
-        save(state, whole)
-    content = open(stream.name + ".whole", "rb").read()
-    os.remove(stream.name + ".whole")
-    stream.write(content[: len(content) // 2])
-    stream.flush()
-
-save = torch.save
-torch.save = die_at("writing", half)(torch.save)
-os.fsync = die_at("syncing")(os.fsync)
-os.replace = die_at("renaming")(os.replace)
-ClipTask.train_step = die_at("iteration")(ClipTask.train_step)
-cfg = load_config(sys.argv[2], sys.argv[3:])
-for moment, count in json.loads(sys.argv[1]):
-    child = os.fork()
-    if child == 0:
-        train(cfg)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    names = [file.path.rpartition("_")[2] for file in io.find_checkpoints(cfg.OUTPUT_DIR)]
-    print("RESULT", json.dumps([os.WTERMSIG(status), names]), flush=True)
-"""
+from slowfast.checkpoint import load_checkpoint, write_tensor_file
+from slowfast.checkpoint.io import checkpoint_path, save_checkpoint
+from slowfast.engine.epoch_config import build_state
+from slowfast.engine.resume import load_test_weights, start_training_from, take_weights
+from slowfast.engine.state import capture
+from slowfast.models import build_model
 
 
-def final_state(cfg):
-    file = find_checkpoints(cfg.OUTPUT_DIR)[-1]
-    assert (file.epoch, file.iteration) == (cfg.SOLVER.MAX_EPOCH, 0)
-    return load_checkpoint(file.path)
-
-
-def assert_same_bits(one, other):
-    assert one["model_state"].keys() == other["model_state"].keys()
-    for key, value in one["model_state"].items():
-        assert torch.equal(value, other["model_state"][key]), key
-    moments = one["optimizer_state"]["state"]
-    assert moments
-    for number, entry in moments.items():
-        assert torch.equal(entry["momentum_buffer"], other["optimizer_state"]["state"][number]["momentum_buffer"])
-    assert torch.equal(one["rng_state"][0]["torch"], other["rng_state"][0]["torch"])
+def started(cfg):
+    state = build_state(cfg)
+    start_training_from(state)
+    return state
 
 
 @pytest.fixture
-def uninterrupted(tiny_cfg, tmp_path):
-    cfg = tiny_cfg(*SETTINGS, "OUTPUT_DIR", str(tmp_path / "uninterrupted"))
-    train(cfg)
-    return final_state(cfg)
+def run_of(tiny_cfg, tmp_path):
+    """A function: the checkpoint of a run after three epochs, with settings of its own; returns the path."""
+
+    def make(*settings):
+        state = build_state(tiny_cfg(*settings))
+        state.epoch = 3
+        path = str(tmp_path / "given.pyth")
+        save_checkpoint(capture(state), path)
+        return path
+
+    return make
 
 
-@pytest.mark.slow
-def test_killed_again_and_again(tiny_cfg, tiny_file, uninterrupted, tmp_path):
-    """Killed before any checkpoint, while writing, before the rename, after it, in mid-epoch; then left to finish."""
-    moments = [("iteration", 3), ("writing", 1), ("syncing", 1), ("renaming", 2), ("syncing", 2), ("iteration", 4)]
-    left = [[], [], [], ["00001.pyth"], ["00001.pyth", "00002.pyth"], ["00001.pyth", "00002.pyth"]]
-    overrides = [str(x) for x in (*SETTINGS, *WORKERS)]
-    command = [sys.executable, "-c", DIES, json.dumps(moments), str(tiny_file), *overrides]
-    # Into a file: a pipe would stay open until the workers notice, seconds later, that they are orphans.
-    with open(tmp_path / "log", "w") as log:
-        subprocess.run(command, stdout=log, stderr=log, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    output = (tmp_path / "log").read_text()
-    results = [json.loads(line.removeprefix("RESULT ")) for line in output.splitlines() if line.startswith("RESULT")]
-    assert results == [[signal.SIGKILL, names] for names in left], output
-    cfg = tiny_cfg(*SETTINGS, *WORKERS)
-    train(cfg)
-    assert_same_bits(final_state(cfg), uninterrupted)
+def test_a_file_of_the_same_training_is_continued(run_of, tiny_cfg):
+    given = ["TRAIN.CHECKPOINT_FILE_PATH", run_of(), "SOLVER.MAX_EPOCH", 5]
+    assert started(tiny_cfg(*given)).epoch == 3
+    assert started(tiny_cfg(*given, "TRAIN.CHECKPOINT_EPOCH_RESET", True)).epoch == 0
 
 
-@pytest.mark.slow
-def test_sigterm_to_all_processes_of_a_run(tiny_cfg, tiny_file, uninterrupted, tool):
-    """As a scheduler sends it: to the tool and its workers alike, at a moment nobody chose."""
-    run = tool("train_net", "--cfg", tiny_file, *SETTINGS, *WORKERS, start_new_session=True)
-    lines = []
-    for line in run.stdout:
-        lines.append(line)
-        if sum("train_iter" in entry for entry in lines) == 2:
-            os.killpg(run.pid, signal.SIGTERM)
-            break
-    output = "".join(lines) + run.communicate(timeout=120)[0]
-    assert run.returncode == 143, output
-    assert "the same command continues from" in output.splitlines()[-1]
-    cfg = tiny_cfg(*SETTINGS, *WORKERS)
-    assert find_checkpoints(cfg.OUTPUT_DIR)
-    train(cfg)
-    assert_same_bits(final_state(cfg), uninterrupted)
+@pytest.mark.parametrize("setting", [("TRAIN.DATASET", "charades"), ("TASK", "another")])
+def test_weights_alone_are_taken_from_another_training(run_of, tiny_cfg, setting):
+    path = run_of()
+    saved = load_checkpoint(path)
+    before = {"TRAIN.DATASET": "DATASET: kinetics", "TASK": "TASK: ''"}[setting[0]]
+    assert before in saved["cfg"]
+    saved["cfg"] = saved["cfg"].replace(before, f"{setting[0].rpartition('.')[2]}: {setting[1]}")
+    save_checkpoint(saved, path)
+    given = ["TRAIN.CHECKPOINT_FILE_PATH", path, "SOLVER.MAX_EPOCH", 5]
+    assert started(tiny_cfg(*given)).epoch == 0
+    assert started(tiny_cfg(*given, "TRAIN.TRANSFER_WEIGHT", False)).epoch == 3
 
 
-def stats_in(caplog):
-    """The objects of statistics that were logged."""
-    found = [record.getMessage() for record in caplog.records if record.getMessage().startswith("json_stats: ")]
-    return [json.loads(text.removeprefix("json_stats: ")) for text in found]
+def test_settings_in_the_file_that_cannot_be_read_change_nothing(run_of, tiny_cfg):
+    path = run_of()
+    save_checkpoint(load_checkpoint(path) | {"cfg": "TRAIN: !!python/object:os.system {}"}, path)
+    assert started(tiny_cfg("TRAIN.CHECKPOINT_FILE_PATH", path, "SOLVER.MAX_EPOCH", 5)).epoch == 3
 
 
-def request_stop_at(monkeypatch, method, number):
-    """Send this process a SIGTERM in the `number`-th call of the task's `method`."""
-    original, calls = getattr(ClipTask, method), []
-
-    def call(self, *args):
-        calls.append(0)
-        if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, *args)
-
-    monkeypatch.setattr(ClipTask, method, call)
-
-
-# The second update of the second epoch ends with iteration 4; a stop in the last one is an epoch's end.
-@pytest.mark.parametrize(("step", "position"), [(1, (0, 2)), (9, (1, 4)), (10, (1, 4)), (11, (2, 0)), (18, (3, 0))])
-def test_stop_is_at_the_end_of_the_update(tiny_cfg, monkeypatch, uninterrupted, step, position):
-    cfg = tiny_cfg(*SETTINGS, "TRAIN.CHECKPOINT_PERIOD", 3)
-    with monkeypatch.context() as patch:
-        request_stop_at(patch, "train_step", step)
-        with pytest.raises(TrainingInterrupted, match=r"continues from .*\.pyth"):
-            train(cfg)
-    assert [(file.epoch, file.iteration) for file in find_checkpoints(cfg.OUTPUT_DIR)] == [position]
-    train(cfg)
-    assert_same_bits(final_state(cfg), uninterrupted)
+def test_a_named_epoch_of_the_run(tiny_cfg, caplog):
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 9)
+    state = build_state(cfg)
+    for epoch in (2, 4, 6):
+        state.epoch = epoch
+        state.model.head.projection.bias.data.fill_(epoch)
+        save_checkpoint(capture(state), checkpoint_path(cfg.OUTPUT_DIR, epoch))
+    assert started(cfg).epoch == 6
+    assert started(tiny_cfg("SOLVER.MAX_EPOCH", 9, "TRAIN.CHECKPOINT_FILE_EPOCH", 3)).epoch == 4
+    assert "starts there again" in caplog.text
+    with pytest.raises(ValueError, match="CHECKPOINT_FILE_EPOCH is 4.*: 1, 3, 5. -1"):
+        started(tiny_cfg("TRAIN.CHECKPOINT_FILE_EPOCH", 4))
+    model = build_model(cfg)
+    assert load_test_weights(model, tiny_cfg("TEST.CHECKPOINT_FILE_EPOCH", 1)).endswith("checkpoint_epoch_00002.pyth")
+    assert model.head.projection.bias.tolist() == [2, 2]
 
 
-def test_stop_while_evaluating(tiny_cfg, monkeypatch, uninterrupted, caplog):
-    """What was trained is saved; the evaluation that was cut off is the first thing done, once."""
-    cfg = tiny_cfg(*SETTINGS, "TRAIN.CHECKPOINT_PERIOD", 3, "TRAIN.EVAL_PERIOD", 1)
-    with monkeypatch.context() as patch:
-        # Six predictions for the precise statistics, the next is the first validation batch.
-        request_stop_at(patch, "predict", 7)
-        with pytest.raises(TrainingInterrupted):
-            train(cfg)
-    assert [(file.epoch, file.iteration) for file in find_checkpoints(cfg.OUTPUT_DIR)] == [(1, 0)]
-    assert not (Path(cfg.OUTPUT_DIR) / "val_results.json").exists()
+def test_strict(run_of, tiny_cfg):
+    path = run_of()
+    saved = load_checkpoint(path)
+    save_checkpoint({"model_state": saved["model_state"] | {"extra": torch.ones(1)}}, path)
+    for section in ("TRAIN", "TEST"):
+        for strict in (False, True):
+            cfg = tiny_cfg(f"{section}.CHECKPOINT_FILE_PATH", path, f"{section}.CHECKPOINT_STRICT", strict)
+            load = {"TRAIN": lambda model, cfg=cfg: take_weights(model, cfg, path)}
+            load["TEST"] = lambda model, cfg=cfg: load_test_weights(model, cfg)
+            if strict:
+                with pytest.raises(ValueError, match="CHECKPOINT_STRICT.*\n.*\n.*extra"):
+                    load[section](build_model(cfg))
+            else:
+                load[section](build_model(cfg))
+
+
+def test_a_head_of_other_classes_where_the_file_is_another_models(run_of, tiny_cfg):
+    """Of a published file for other classes, as the settings that name one leave it."""
+    path = run_of("MODEL.NUM_CLASSES", 5)
+    given = ["TRAIN.CHECKPOINT_FILE_PATH", path]
+    for setting in ("TRAIN.CHECKPOINT_EPOCH_RESET", "TRAIN.CHECKPOINT_INFLATE", "TRAIN.CHECKPOINT_IN_INIT"):
+        cfg = tiny_cfg(*given, setting, True)
+        _, report = take_weights(build_model(cfg), cfg, path)
+        assert sorted(report.mismatched) == ["head.projection.bias", "head.projection.weight"]
+    cfg = tiny_cfg(*given)
+    with pytest.raises(ValueError, match="set MODEL.NUM_CLASSES 5, or TRAIN.CHECKPOINT_EPOCH_RESET"):
+        take_weights(build_model(cfg), cfg, path)
+
+
+def test_a_test_with_another_class_count_is_told_the_count(run_of, tiny_cfg):
+    path = run_of("MODEL.NUM_CLASSES", 5)
+    cfg = tiny_cfg("TEST.CHECKPOINT_FILE_PATH", path)
+    with pytest.raises(ValueError, match="set MODEL.NUM_CLASSES 5$"):
+        load_test_weights(build_model(cfg), cfg)
+
+
+def test_resuming_with_other_solver_settings_says_which_value_is_used(run_of, tiny_cfg, caplog):
+    given = ["TRAIN.CHECKPOINT_FILE_PATH", run_of(), "SOLVER.MAX_EPOCH", 5]
+    before = started(tiny_cfg(*given)).optimizer.param_groups[0]
     caplog.clear()
-    train(cfg)
-    epochs = [entry["epoch"] for entry in stats_in(caplog) if entry["_type"] == "val_epoch"]
-    assert epochs == ["1/3", "2/3", "3/3"]
-    assert_same_bits(final_state(cfg), uninterrupted)
+    changed = ["SOLVER.BASE_LR", 0.02, "SOLVER.WEIGHT_DECAY", 0.5, "SOLVER.MOMENTUM", 0.8]
+    now = started(tiny_cfg(*given, *changed)).optimizer.param_groups[0]
+    assert (now["weight_decay"], now["momentum"]) == (before["weight_decay"], before["momentum"]) == (0.0, 0.9)
+    applied, kept = caplog.text.split("these stay as in the checkpoint's optimizer: ")
+    assert "SOLVER.BASE_LR 0.02 (was 0.01)" in applied and "SOLVER.MAX_EPOCH 5 (was 2)" in applied
+    assert "SOLVER.MOMENTUM 0.9 (not 0.8), SOLVER.WEIGHT_DECAY 0.0001 (not 0.5)" in kept
 
 
-def test_last_evaluation_cut_off(tiny_cfg, monkeypatch):
-    """Nothing is left to train, but the metrics were never told."""
-    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1)
-    with monkeypatch.context() as patch:
-        request_stop_at(patch, "predict", 1)
-        with pytest.raises(TrainingInterrupted):
-            train(cfg)
-    metrics = train(cfg)
-    assert json.loads((Path(cfg.OUTPUT_DIR) / "val_results.json").read_text()) == {"epoch": 1, **metrics}
-    assert "top1_acc" in metrics
-    assert train(cfg) == {}
+def test_resuming_with_the_same_settings_is_silent(run_of, tiny_cfg, caplog):
+    started(tiny_cfg("TRAIN.CHECKPOINT_FILE_PATH", run_of("SOLVER.MAX_EPOCH", 5), "SOLVER.MAX_EPOCH", 5))
+    assert "other settings" not in caplog.text
 
 
-def test_former_handler_is_back_after_training(tiny_cfg):
-    before = signal.getsignal(signal.SIGTERM)
-    train(tiny_cfg("SOLVER.MAX_EPOCH", 1))
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.parametrize("section", ["TRAIN", "TEST"])
+def test_caffe2_and_safetensors(tiny_cfg, tmp_path, section):
+    model = build_model(tiny_cfg())
+    blobs, tensors = str(tmp_path / "some.pkl"), str(tmp_path / "some.safetensors")
+    with open(blobs, "wb") as stream:
+        pickle.dump({"blobs": {"pred_b": torch.full((2,), 7.0).numpy(), "lr": 0.1}}, stream, protocol=2)
+    write_tensor_file(model.state_dict() | {"head.projection.bias": torch.full((2,), 7.0)}, tensors)
+    key = f"{section}.CHECKPOINT_FILE_PATH"
+    with pytest.raises(ValueError, match=f"some.pkl is a pickle of Caffe2.*set {section}.CHECKPOINT_TYPE caffe2"):
+        load(tiny_cfg(key, blobs), section)
+    type_and_drop = [f"{section}.CHECKPOINT_TYPE", "caffe2", f"{section}.CHECKPOINT_DROP_MISMATCH", True]
+    for cfg in (tiny_cfg(key, blobs, *type_and_drop), tiny_cfg(key, tensors)):
+        assert load(cfg, section).head.projection.bias.tolist() == [7, 7]
 
 
-def test_damaged_newest_checkpoint(tiny_cfg, uninterrupted, caplog):
-    cfg = tiny_cfg(*SETTINGS)
-    train(cfg)
-    newest = find_checkpoints(cfg.OUTPUT_DIR)[-1].path
-    with open(newest, "r+b") as stream:
-        stream.truncate(os.path.getsize(newest) // 2)
-    caplog.clear()
-    train(cfg)
-    assert "skipping a checkpoint" in caplog.text and newest in caplog.text
-    assert "checkpoint_epoch_00002.pyth: epoch 3, iteration 1" in caplog.text
-    assert_same_bits(final_state(cfg), uninterrupted)
-
-
-def test_float16_scale_is_carried_on(tiny_cfg, tmp_path):
-    half = [*SETTINGS, "TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", "fp16", "SOLVER.MAX_EPOCH", 2]
-    half += ["MODEL.FC_INIT_STD", 0.05]  # a head with gradients that overflow at first, whatever the clips
-    whole = tiny_cfg(*half, "OUTPUT_DIR", str(tmp_path / "whole"))
-    train(whole)
-    cfg = tiny_cfg(*half)
-    train(cfg)
-    os.remove(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)
-    train(cfg)
-    assert_same_bits(final_state(cfg), final_state(whole))
-    assert final_state(cfg)["scaler_state"] == final_state(whole)["scaler_state"]
-    assert final_state(cfg)["scaler_state"]["scale"] < 65536.0  # an overflow lowered it on the way
-
-
-def test_epoch_of_other_batches_starts_again(tiny_cfg, monkeypatch, caplog):
-    with monkeypatch.context() as patch:
-        request_stop_at(patch, "train_step", 1)
-        with pytest.raises(TrainingInterrupted):
-            train(tiny_cfg(*SETTINGS))
-    train(tiny_cfg(*SETTINGS, "TRAIN.BATCH_SIZE", 3))
-    assert "epoch 1 is started again" in caplog.text
+def load(cfg, section):
+    if section == "TRAIN":
+        return started(cfg).model
+    model = build_model(cfg)
+    load_test_weights(model, cfg)
+    return model

@@ -173,7 +173,7 @@ def test_nothing_to_measure_is_nan():
         ({"detections": one([UNIT], [np.nan])}, "1 scores of detections"),
         ({"detections": one([[0, 0, np.inf, 1]], [0.5])}, "1 boxes of the detections"),
         ({"groundtruth": one([[0, 0, np.nan, 1]])}, "1 boxes of the ground truth"),
-        ({"groundtruth": one([UNIT, [0.5, 0, 0.2, 1]], second=7)}, r"1 ground truth boxes end .* on v, second 7"),
+        ({"groundtruth": one([UNIT, [0.5, 0, 0.2, 1]], second=7)}, r"1 ground truth boxes .* on v, second 7"),
         ({"class_ids": []}, "no class ids"),
         ({"class_ids": [0, 1]}, "class id 0"),
     ],
@@ -186,8 +186,8 @@ def test_mistakes_are_named(change, message):
 @pytest.mark.parametrize(
     "columns, message",
     [
-        (([("v", 1)], [0, 0], [UNIT], [1, 1]), "equally long"),
-        (([("v", 1)], [0, 0], [UNIT, UNIT], [1, 1], [0.5]), "equally long"),
+        (([("v", 1)], [0, 0], [UNIT], [1, 1]), "equal lengths"),
+        (([("v", 1)], [0, 0], [UNIT, UNIT], [1, 1], [0.5]), "equal lengths"),
         (([("v", 1)], [1], [UNIT], [1]), "outside 0 to 0"),
         (([("v", 1), ("v", 1)], [1], [UNIT], [1]), "twice"),
     ],

@@ -14,7 +14,6 @@ import torch
 from slowfast.evaluation import evaluate_ava_files
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import write_detections, write_groundtruth
-from slowfast.evaluation.class_table import macro_accuracy
 from slowfast.evaluation.classification import classification_metrics, multilabel_map
 from slowfast.evaluation.predictions import load
 
@@ -73,7 +72,7 @@ def test_metrics_of_one_label(one_label):
     labels = torch.from_numpy(one_label.labels)
     for prefix, scores in {"": one_label.scores, "last/": one_label.variants["last"]}.items():
         scores = torch.from_numpy(scores)
-        expected = {**classification_metrics(scores, labels), "macro_acc": macro_accuracy(scores, labels)}
+        expected = classification_metrics(scores, labels)
         assert {name: metrics[prefix + name] for name in expected} == expected
     for step in range(3):
         hits = one_label.steps[:, step].argmax(axis=1) == one_label.labels
@@ -87,7 +86,7 @@ def test_metrics_of_several_labels(several_labels):
     steps = [multilabel_map(torch.from_numpy(several_labels.steps[:, step]), labels) for step in range(2)]
     whole = multilabel_map(torch.from_numpy(several_labels.scores), labels)
     assert several_labels.metrics() == {"map": whole, "step1/map": steps[0], "step2/map": steps[1]}
-    assert math.isnan(several_labels.class_rows()[4].value)
+    assert math.isnan(several_labels.class_table()["value"][4]) and several_labels.confusion() is None
 
 
 def test_metrics_of_boxes_are_those_of_their_files(box_predictions, tmp_path):
@@ -98,8 +97,8 @@ def test_metrics_of_boxes_are_those_of_their_files(box_predictions, tmp_path):
         files = (tmp_path / "truth.csv", tmp_path / "found.csv", tmp_path / "excluded.csv")
         expected = evaluate_ava_files(*files, [1, 3, 7])
         assert 0 < box_predictions.metrics()[f"{prefix}ava_map"] == pytest.approx(expected["mAP@0.5"], abs=1e-12)
-    rows = box_predictions.class_rows()
-    assert [(row.number, row.name, row.samples) for row in rows] == [(1, "stand", 1), (3, "sit", 3), (7, "run", 0)]
+    table = box_predictions.class_table()
+    assert table.iloc[:, :3].values.tolist() == [[1, "stand", 1], [3, "sit", 3], [7, "run", 0]]
     assert box_predictions.metrics()["ava_classes"] == 2
     box_predictions.excluded = box_predictions.key_frames
     with pytest.raises(ValueError, match="no class has a ground truth box"):

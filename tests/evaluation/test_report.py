@@ -9,8 +9,7 @@ import pytest
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import read_excluded, read_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
-from slowfast.evaluation.report import format_report, read_class_names, report_of, report_of_ava, write_report
-from slowfast.evaluation.report_plot import plot_report
+from slowfast.evaluation.report import Report, format_report, plot_report, read_class_names, write_report
 
 AVA = Path(__file__).parents[1] / "fixtures" / "ava_small"
 
@@ -34,23 +33,23 @@ def test_report_of_ava_counts_what_is_measured():
     truth = read_groundtruth(AVA / "groundtruth.csv")
     excluded = read_excluded(AVA / "excluded.csv")
     truth.scores = np.ones(len(truth))
-    report = report_of_ava(truth, truth, excluded, {1: "bend", 99: "nothing"})
+    report = Report.from_ava(truth, truth, excluded, {1: "bend", 99: "nothing"})
     counted = sum(key not in excluded for key in (truth.key_frames[k] for k in truth.key_frame[truth.classes == 1]))
-    assert [(row.name, row.samples) for row in report.rows] == [("bend", counted), ("nothing", 0)]
+    assert report.classes[["class", "samples"]].values.tolist() == [["bend", counted], ["nothing", 0]]
     assert report.metrics["ava_classes"] == 1
     assert "nan" in format_report(report, per_class=True)
     with pytest.raises(ValueError, match="no class has a ground truth box"):
-        report_of_ava(truth, truth, excluded, {99: "nothing"})
+        Report.from_ava(truth, truth, excluded, {99: "nothing"})
 
 
 def test_several_labels_and_boxes_have_no_confusion(tmp_path):
-    report = report_of(predictions(several=True), dict(enumerate(["zero", "one", "two", "three", "four"])))
-    assert report.rows[0].name == "zero" and report.rows[1].name == "one"
+    report = Report.from_predictions(predictions(several=True), dict(enumerate("abcde")))
+    assert report.classes["class"].tolist() == list("abcde")
     assert [Path(path).name for path in write_report(report, str(tmp_path))] == ["metrics.json", "classes.csv"]
     with open(tmp_path / "classes.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [float(row["AP"]) for row in rows] == pytest.approx([row.value for row in report.rows])
-    report = report_of(boxes())
+    assert [float(row["AP"]) for row in rows] == pytest.approx(report.classes["value"].tolist())
+    report = Report.from_predictions(boxes())
     assert report.metrics == {"ava_map": 1.0, "ava_classes": 2} and report.confusion is None
 
 
@@ -68,21 +67,26 @@ def test_class_names(tmp_path, name, text, expected):
     assert read_class_names(str(tmp_path / name)) == expected
 
 
+@pytest.mark.parametrize("names", [{0: "zero"}, dict(enumerate("abcdef")), dict(enumerate("abcde", start=1))])
+def test_class_names_of_another_number_are_refused(names):
+    with pytest.raises(ValueError, match=f"{len(names)} class names for 5 classes"):
+        Report.from_predictions(predictions(), names)
+
+
+def test_boxes_may_have_names_of_more_classes():
+    report = Report.from_predictions(boxes(), {1: "stand", 2: "sit", 3: "run"})
+    assert report.classes["class"].tolist() == ["stand", "sit"]
+    with pytest.raises(ValueError, match="class number 2 has none"):
+        Report.from_predictions(boxes(), {1: "stand", 3: "run"})
+
+
 def test_class_names_that_do_not_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match="class names"):
+        read_class_names(str(tmp_path / "missing.txt"))
     for text in ('{"run": "x"}', "{", "3"):
         (tmp_path / "names.json").write_text(text)
         with pytest.raises(ValueError, match="names.json is neither"):
             read_class_names(str(tmp_path / "names.json"))
-
-
-def test_class_names_that_do_not_fit(tmp_path):
-    with pytest.raises(FileNotFoundError, match="class names .*gone.txt"):
-        read_class_names(str(tmp_path / "gone.txt"))
-    made = predictions()
-    count = len(report_of(made).rows)
-    for wrong in (count - 1, count + 1):
-        with pytest.raises(ValueError, match=f"{wrong} class names for {count} classes"):
-            report_of(made, {number: str(number) for number in range(wrong)})
 
 
 @pytest.mark.slow
@@ -97,11 +101,11 @@ def test_pictures(case, tmp_path):
         "boxes": boxes,
     }[case]()
     path = tmp_path / "picture.png"
-    plot_report(report_of(made), str(path))
+    plot_report(Report.from_predictions(made), str(path))
     import cv2
 
     picture = cv2.imread(str(path))
     assert 300 < min(picture.shape[:2]) <= max(picture.shape[:2]) < 2000
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20  # something is drawn
     with pytest.raises(ValueError, match=r"end in \.png"):
-        plot_report(report_of(made), str(tmp_path / "picture.txt"))
+        plot_report(Report.from_predictions(made), str(tmp_path / "picture.txt"))

@@ -171,15 +171,15 @@ def test_the_head_starts_scaled(tiny_mvit):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["MVIT.MODE", "mean"], "MVIT.MODE is 'mean'; it can be conv"),
+        (["MVIT.MODE", "mean"], "MVIT.MODE is 'mean'"),
         (["MVIT.NORM", "batchnorm"], "it can be layernorm"),
         (["MVIT.NUM_HEADS", 5], "NUM_HEADS 5 does not divide MVIT.EMBED_DIM 32"),
         (["MVIT.PATCH_KERNEL", [7, 7]], r"PATCH_KERNEL is \[7, 7\]; it is \[time, height, width\]"),
         (["MVIT.POOL_Q_STRIDE", [[9, 1, 2, 2]]], "blocks from 0 to 1"),
         (["MVIT.POOL_Q_STRIDE", [[1, 2, 2]]], r"\[block, time, height, width\]"),
-        (["MVIT.POOL_Q_STRIDE", [[1, 1, 3, 3]]], "leave another number of positions"),
+        (["MVIT.POOL_Q_STRIDE", [[1, 1, 3, 3]]], "another number of positions"),
         (["MVIT.DIM_MUL", [[1, 0.0]]], "a factor must be over 0"),
-        (["MVIT.USE_FIXED_SINCOS_POS", True, "MVIT.SEP_POS_EMBED", True], "SEP_POS_EMBED True: fixed positions"),
+        (["MVIT.USE_FIXED_SINCOS_POS", True, "MVIT.SEP_POS_EMBED", True], "SEP_POS_EMBED True"),
         (["MVIT.DROPPATH_RATE", 1.0], "at least 0 and under 1"),
         (["MODEL.POSITIONS_FOR", [8]], r"it is \[frames, pixels\]"),
         (["MVIT.PATCH_2D", True, "MVIT.PATCH_KERNEL", [7, 7], "MVIT.PATCH_STRIDE", [4, 4],

@@ -1,4 +1,4 @@
-"""The benchmark tool, as a real process on a tiny model."""
+"""`tools/benchmark.py` on a tiny model; memory is measured in processes of its own."""
 
 import json
 
@@ -24,14 +24,13 @@ def cfg_file(tmp_path, tiny_model):
 
 
 @pytest.fixture
-def benchmark(tool, tmp_path):
-    """`benchmark(file, *arguments)`: printed lines, and what the JSON file holds."""
+def benchmark(run_tool, tmp_path):
+    """`benchmark(file, *arguments)`: printed lines, and the values in the JSON file."""
 
     def run(file, *arguments):
         out = tmp_path / "out.json"
-        process = tool("benchmark", "--cfg", file, "--output", out, *arguments)
-        text = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, text
+        status, text = run_tool("benchmark", "--cfg", file, "--output", out, *arguments)
+        assert status == 0, text
         return text.splitlines(), json.loads(out.read_text())
 
     return run
@@ -81,39 +80,30 @@ def test_steps_beside_end_to_end_training_and_their_memory(cfg_file, benchmark):
     assert lines[-1].split()[:2] == ["8", "57"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--variants", "fp32,fp64"], "fp64"),
         (["--works", "backward"], "forward, train"),
+        (["--data", "--workers", "-1"], "-1 is less than 0"),
+        (["--data", "--clips", "0"], "at least 1"),
+        (["--soak", "-3"], "at least 1"),
+        (["--data", "DATA.PATH_TO_DATA_DIR", "/none"], "/none/train.csv"),
     ],
 )
-def test_mistakes_show_before_the_first_measurement(cfg_file, tool, options, message):
-    process = tool("benchmark", "--cfg", cfg_file(), *options)
-    text = process.communicate(timeout=100)[0]
-    assert process.returncode == 2 and message in text and "Traceback" not in text
+def test_mistakes_show_before_the_first_measurement(tiny_file, run_tool, options, message):
+    status, text = run_tool("benchmark", "--cfg", tiny_file, *options)
+    assert status == 2 and message in text
 
 
 @pytest.mark.slow
-def test_loading(tool, tiny_file, tmp_path):
-    out = tmp_path / "out.json"
-    arguments = "--cfg", tiny_file, "--data", "--clips", 4, "--iterations", 2, "--workers", "0,1", "--output", out
-    text = tool("benchmark", *arguments).communicate(timeout=300)[0]
-    measured = json.loads(out.read_text())
+def test_loading(benchmark, tiny_file):
+    lines, measured = benchmark(tiny_file, "--data", "--clips", 4, "--iterations", 2, "--workers", "0,1")
+    text = "\n".join(lines)
     assert "train: clips; 4 a round" in text
     assert "test: views, 2 a video" in text
     assert list(measured["data"]) == ["train", "test"]
     assert set(measured["data"]["train"]["workers"]) == {"0", "1"}
-    text = tool("benchmark", "--cfg", tiny_file, "--soak", 12, "--output", out).communicate(timeout=300)[0]
-    assert json.loads(out.read_text())["soak"]["clips"] == 12
-    assert "from the second to the last quarter" in text
-
-
-@pytest.mark.slow
-def test_loading_of_no_set(tool, tiny_file):
-    process = tool("benchmark", "--cfg", tiny_file, "--data", "--workers", "-1")
-    assert "-1 is less than 0" in process.communicate(timeout=120)[0]
-    process = tool("benchmark", "--cfg", tiny_file, "--data", "DATA.PATH_TO_DATA_DIR", "/none")
-    assert "/none/train.csv" in process.communicate(timeout=120)[0]
-    assert process.returncode == 2
+    lines, measured = benchmark(tiny_file, "--soak", 12)
+    assert measured["soak"]["clips"] == 12
+    assert "from the second to the last quarter" in lines[-1]

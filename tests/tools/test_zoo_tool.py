@@ -37,7 +37,7 @@ def test_a_tour(zoo, tmp_path):
     status, shown = zoo("show", "slow_8x8_r50")
     assert status == 0 and "published: other people's" in shown and "(not here)" in shown and "caffe2" in shown
     status, output = zoo("show", "slow_8x8_r51")
-    assert status == 2 and "near it: slow_8x8_r50" in output
+    assert status == 2 and "similar names: slow_8x8_r50" in output
     file = tmp_path / "cache" / "zoo" / "slow_8x8_r50.pkl"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"by hand")

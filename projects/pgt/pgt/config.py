@@ -1,88 +1,100 @@
-"""The PGT section: keys, what follows from them, and what they must agree on."""
+"""Section PGT of the config: keys with defaults, derived settings, rules between keys."""
+
+from __future__ import annotations
 
 from dataclasses import replace
 
 from fvcore.common.config import CfgNode
 
 from pgt import mgrid
-from pgt.attention_memory import TOKEN_MODELS, validate_memory
+from pgt.memory import CACHE_POLICIES
 from pgt.plan import StepPlan, per_pathway
 from slowfast.config import add_adapter, remove_adapter, set_task
+from slowfast.runtime.logging import get_logger
 
-CACHES = ("last", "max", "avg")
 ENSEMBLES = ("sum", "max", "last")
 NAME = "progressive"  # of the task and of the model adapter
+TOKEN_MODELS = ("MViT", "TimeSformer")  # values of MODEL.MODEL_NAME
+
+logger = get_logger(__name__)
 
 
 def add_config(cfg: CfgNode) -> None:
-    """Adds the section PGT with its defaults."""
-    cfg.PGT = CfgNode(
+    """Add the section PGT with its defaults."""
+    cfg.PGT = defaults()
+
+
+def defaults() -> CfgNode:
+    """Return the section PGT with its defaults."""
+    return CfgNode(
         {
             # Train and test in steps.
             "ENABLE": False,
-            # Frames of the first step, a pathway (slow first).
+            # Frames of the first step, one entry a pathway (slow first).
             "STEP_LEN": [8],
-            # Steps a clip.
+            # Steps of a clip.
             "STEPS": 5,
-            # [least, most] steps of a training clip, drawn for each batch; [] for STEPS, as in testing anyway.
+            # [min, max] steps of a training clip, drawn for each batch; [] for STEPS. Testing takes STEPS.
             "STEPS_RANGE": [],
-            # Frames of memory, a pathway; a later step reads STEP_LEN - OVERLAP new frames.
+            # Frames of memory, one entry a pathway. A later step reads STEP_LEN - OVERLAP new frames.
             "OVERLAP": [1],
-            # One update a clip, on the sum of the steps' gradients; False: one update a step.
+            # Update the weights once a clip, by the sum of the steps' gradients; False: after each step.
             "TRAIN_TOGETHER": False,
-            # What an operator remembers of its input: its "last" frames, or a "max" or "avg" pooling of all of them.
+            # Memory of an operator: the "last" frames, adaptive "max" or "avg" pooling over time, or another policy
+            # that a project registers in pgt.memory.CACHE_POLICIES.
             "CACHE": "last",
-            # Weight of the old memory in the new one, 0 <= m < 1.
+            # Momentum m of the memory: weight of the old one, 0 <= m < 1.
             "CACHE_MOMENTUM": 0.0,
-            # Evaluate step by step; False: one forward over the whole clip, without memory.
+            # Evaluate in steps; False: in one forward over the whole clip, without memory.
             "PG_EVAL": False,
-            # Class scores of a clip from those of its steps: "sum", "max" or the "last" step's.
+            # Scores of a clip: "sum" or "max" of the scores of its steps, or those of the "last" step.
             "ENSEMBLE_METHOD": "sum",
-            # Temporal positions that the head scores in a whole-clip evaluation, a pathway.
+            # Temporal positions that the head scores in a whole-clip evaluation, one entry a pathway.
             "TPOOL_SIZE": [4],
-            # Memory in the head.
+            # Give the head memory.
             "HEAD": True,
-            # MViT and TimeSformer: temporal positions of keys and values carried (and of the head's memory); 0 for as
-            # many as a later step has fewer than the first, at least 1.
+            # MViT and TimeSformer: temporal positions of keys and values in memory, and of the head's memory. 0: the
+            # positions of the first step minus those of a later step, at least 1.
             "ATTENTION_MEMORY": 0,
-            # Memory in the lateral connections of SlowFast; published without.
+            # Give the lateral connections of SlowFast memory; the published models have none there.
             "FUSION_MEMORY": False,
-            # Pooling of the head's memory: "last", "max", "avg", or "published": CACHE, but avg where that is max
-            # (heads of X3D and for boxes: max).
+            # Policy of the head's memory, a value of CACHE. "published": CACHE, but "avg" in place of "max", except in
+            # heads of X3D and heads for boxes.
             "HEAD_CACHE": "published",
-            # Gradients flow through the memory over all steps (needs TRAIN_TOGETHER); False cuts them between steps.
+            # Backpropagate through the memory over all steps (needs TRAIN_TOGETHER); False: truncate between steps.
             "FULL_GRADIENT": False,
-            # Weight of each step's loss; [] is 1 for all.
+            # Weight of each step's loss; [] for 1 each.
             "STEP_WEIGHTS": [],
-            # False: every step starts without memory (an ablation).
+            # Hand memory from step to step; False: every step starts without memory (ablation).
             "MEMORY": True,
-            # Slow frames of a later step of a two-pathway model: "published" (after its first L_slow frames), or
-            # "even".
+            # Frames of the slow pathway in a later step: "even" over its new frames, or "published", which skips the
+            # first STEP_LEN[0] of them.
             "SLOW_SAMPLING": "published",
-            # Published name of the switch that KEEPS the graph; only False is accepted, see FULL_GRADIENT.
+            # Published switch that KEEPS the graph between steps. Only False is accepted; see FULL_GRADIENT.
             "TRUNCATE_GRAD": False,
-            # Progressive multigrid: steps, their length and the learning rate change by the epoch, in turn.
+            # Progressive multigrid: number of steps, step length and learning rate cycle by the epoch.
             "MGRID": False,
-            # Steps of a clip, an entry for each epoch of the cycle.
+            # Multigrid: steps of a clip, one entry for each epoch of the cycle.
             "MGRID_STEPS": [],
-            # STEP_LEN, likewise.
+            # Multigrid: STEP_LEN in each epoch of the cycle.
             "MGRID_STEP_LEN": [],
-            # Factors of the learning rate, likewise.
+            # Multigrid: factor of the learning rate in each epoch of the cycle.
             "MGRID_LRSCALES": [],
-            # The last epoch takes its turn too; False: it takes STEPS, STEP_LEN and the plain learning rate.
+            # Multigrid: the last epoch follows the cycle too; False: it takes STEPS, STEP_LEN and factor 1.
             "MGRID_NO_FINETUNE": False,
-            # Norm of progressive non-local blocks.
+            # Norm of non-local blocks with memory (NONLOCAL.PROGRESS), a value of BN.NORM_TYPE.
             "NL_NORM": "batchnorm",
-            # Detection: evaluate the boxes of all steps, joined by ENSEMBLE_METHOD where a second is met several
-            # times; False: those of the last.
+            # Detection: evaluate the boxes of all steps; False: of the last step. ENSEMBLE_METHOD joins the scores of a
+            # box that several clips see.
             "ALL_STEP_TEST": False,
         }
     )
 
 
 def resolve(cfg: CfgNode) -> None:
-    """Settings that follow from the section: task, model adapter, lists per pathway, frames of the slow pathway."""
+    """Derive settings from the section: task, model adapter, lists per pathway, frames of the slow pathway."""
     if not cfg.PGT.ENABLE:
+        _warn_of_unused(cfg)
         if cfg.TASK == NAME:  # a saved configuration with the section switched off again
             cfg.TASK, cfg.SLOWFAST.SLOW_INDICES = "", []
             remove_adapter(cfg, NAME)
@@ -98,7 +110,7 @@ def resolve(cfg: CfgNode) -> None:
     cfg.DATA.TRAIN_NUM_FRAMES = _train_lengths(cfg, plan)
     if cfg.MODEL.MODEL_NAME in TOKEN_MODELS and not cfg.MODEL.POSITIONS_FOR:
         cfg.MODEL.POSITIONS_FOR = [plan.step_len[0], cfg.DATA.TRAIN_CROP_SIZE]
-    # Those of fewer steps are the first of those of more.
+    # The slow frames of fewer steps are the first ones of these.
     longest = replace(plan, steps=max(plan.steps, *cfg.PGT.STEPS_RANGE, 0))
     cfg.SLOWFAST.SLOW_INDICES = longest.slow_indices() if plan.num_pathways == 2 else []
     if cfg.DETECTION.ENABLE:
@@ -107,16 +119,26 @@ def resolve(cfg: CfgNode) -> None:
         cfg.DATA.ENSEMBLE_METHOD = cfg.PGT.ENSEMBLE_METHOD  # of the boxes that several clips score
 
 
+def _warn_of_unused(cfg: CfgNode) -> None:
+    """Warn of keys of the section that are set and do nothing, because PGT.ENABLE is False."""
+    default = defaults()
+    unused = [f"PGT.{key}" for key, value in cfg.PGT.items() if value != default[key]]
+    if unused:
+        logger.warning("PGT.ENABLE is False, so %s has no effect; set PGT.ENABLE True", ", ".join(unused))
+
+
 def _train_lengths(cfg: CfgNode, plan: StepPlan) -> list[int]:
-    """Frames of a clip for every number of steps in PGT.STEPS_RANGE."""
+    """Return the frames of a clip for every number of steps in PGT.STEPS_RANGE."""
     bounds, given = list(cfg.PGT.STEPS_RANGE), list(cfg.DATA.TRAIN_NUM_FRAMES)
     if bounds and (len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]):
-        raise ValueError(f"PGT.STEPS_RANGE is {bounds}; it is [least, most] steps of a clip, from 1, or [] for STEPS")
+        raise ValueError(
+            f"PGT.STEPS_RANGE is {bounds}; it must be [min, max] steps of a clip, at least 1, or [] for STEPS"
+        )
     lengths = [replace(plan, steps=steps).num_frames for steps in range(bounds[0], bounds[1] + 1)] if bounds else []
     if given and given != lengths:
         raise ValueError(
-            f"DATA.TRAIN_NUM_FRAMES is {given}, but PGT.STEPS_RANGE {bounds} makes it {lengths}; leave the key "
-            "out, and set STEPS_RANGE"
+            f"DATA.TRAIN_NUM_FRAMES is {given}, but PGT.STEPS_RANGE {bounds} makes it {lengths}; remove the key, and "
+            "set STEPS_RANGE"
         )
     return lengths
 
@@ -124,16 +146,16 @@ def _train_lengths(cfg: CfgNode, plan: StepPlan) -> list[int]:
 def _reject_published_traps(cfg: CfgNode) -> None:
     if cfg.PGT.TRUNCATE_GRAD:
         raise ValueError(
-            "PGT.TRUNCATE_GRAD True keeps the graph between steps in the published code, against its name. Say what "
-            "you want: PGT.FULL_GRADIENT True for gradients through all steps, or remove the key for truncated ones"
+            "PGT.TRUNCATE_GRAD is True, which in the published code keeps the graph between steps, against its name. "
+            "Set PGT.FULL_GRADIENT True for gradients through all steps, or remove the key for truncated ones"
         )
 
 
 def head_cache(cfg: CfgNode) -> str:
-    """How the head's memory is pooled: PGT.HEAD_CACHE with "published" resolved.
+    """Return the policy of the head's memory: PGT.HEAD_CACHE with "published" resolved.
 
-    In the published code the classification head of ResNet and SlowFast averages where CACHE is max; those of X3D and
-    for boxes do not.
+    In the published code the classification head of ResNet and SlowFast averages where CACHE is max. Heads of X3D and
+    heads for boxes do not.
     """
     if cfg.PGT.HEAD_CACHE != "published":
         return cfg.PGT.HEAD_CACHE
@@ -141,8 +163,23 @@ def head_cache(cfg: CfgNode) -> str:
     return "avg" if cfg.PGT.CACHE == "max" and not pools_apart else cfg.PGT.CACHE
 
 
+def token_frames(cfg: CfgNode, frames: int) -> int:
+    """Return the temporal positions of the tokens of `frames` frames."""
+    if cfg.MODEL.MODEL_NAME != "MViT":
+        return frames
+    options = cfg.MVIT
+    kernel, stride, padding = options.PATCH_KERNEL[0], options.PATCH_STRIDE[0], options.PATCH_PADDING[0]
+    return (frames + 2 * padding - kernel) // stride + 1
+
+
+def memory_frames(cfg: CfgNode) -> int:
+    """Return the temporal positions of keys and values in memory, PGT.ATTENTION_MEMORY with 0 resolved."""
+    step, overlap = cfg.PGT.STEP_LEN[0], cfg.PGT.OVERLAP[0]
+    return cfg.PGT.ATTENTION_MEMORY or max(1, token_frames(cfg, step) - token_frames(cfg, step - overlap))
+
+
 def validate(cfg: CfgNode) -> None:
-    """Rules within the section and between it and the core.
+    """Check the rules within the section and between it and the core.
 
     Raises:
         ValueError: with the key, its value and what it may be.
@@ -150,15 +187,14 @@ def validate(cfg: CfgNode) -> None:
     options = cfg.PGT
     if not options.ENABLE:
         return
-    _one_of("PGT.CACHE", options.CACHE, CACHES)
-    _one_of("PGT.HEAD_CACHE", options.HEAD_CACHE, ("published", *CACHES))
+    _one_of("PGT.HEAD_CACHE", options.HEAD_CACHE, ("published", *CACHE_POLICIES))
     _one_of("PGT.ENSEMBLE_METHOD", options.ENSEMBLE_METHOD, ENSEMBLES)
     if not 0.0 <= options.CACHE_MOMENTUM < 1.0:
         raise ValueError(f"PGT.CACHE_MOMENTUM is {options.CACHE_MOMENTUM}; it must be at least 0 and under 1")
     if min(options.TPOOL_SIZE) < 1:
         raise ValueError(f"PGT.TPOOL_SIZE is {list(options.TPOOL_SIZE)}; every entry must be at least 1")
     if cfg.MODEL.MODEL_NAME in TOKEN_MODELS:
-        validate_memory(cfg)
+        _validate_attention(cfg)
     _validate_training(cfg)
     _validate_multigrid(cfg)
     if options.FUSION_MEMORY:
@@ -172,6 +208,21 @@ def validate(cfg: CfgNode) -> None:
         raise ValueError(
             "PGT.ALL_STEP_TEST True evaluates the boxes of all steps, but PGT.ENSEMBLE_METHOD last takes one step; set "
             "ENSEMBLE_METHOD sum or max, or ALL_STEP_TEST False"
+        )
+
+
+def _validate_attention(cfg: CfgNode) -> None:
+    step, overlap = cfg.PGT.STEP_LEN[0], cfg.PGT.OVERLAP[0]
+    first, later = token_frames(cfg, step), token_frames(cfg, step - overlap)
+    if later < 1:
+        raise ValueError(
+            f"PGT.STEP_LEN {list(cfg.PGT.STEP_LEN)} with PGT.OVERLAP {list(cfg.PGT.OVERLAP)}: the {step - overlap} new "
+            f"frames of a later step give no token (MVIT.PATCH_KERNEL {cfg.MVIT.PATCH_KERNEL}); lower the overlap"
+        )
+    if not 0 <= cfg.PGT.ATTENTION_MEMORY <= first:
+        raise ValueError(
+            f"PGT.ATTENTION_MEMORY is {cfg.PGT.ATTENTION_MEMORY}; the first step of {step} frames has {first} "
+            f"positions in time to remember: set 1 to {first}, or 0 for the default"
         )
 
 
@@ -216,8 +267,7 @@ def _validate_training(cfg: CfgNode) -> None:
     if cfg.TRAIN.ACCUM_STEPS > 1:
         raise ValueError(
             f"TRAIN.ACCUM_STEPS is {cfg.TRAIN.ACCUM_STEPS} with PGT.TRAIN_TOGETHER False: updates come after every "
-            "step, "
-            "so there is nothing to accumulate over batches; set PGT.TRAIN_TOGETHER True or TRAIN.ACCUM_STEPS 1"
+            "step, so there is nothing to accumulate over batches; set PGT.TRAIN_TOGETHER True or TRAIN.ACCUM_STEPS 1"
         )
 
 

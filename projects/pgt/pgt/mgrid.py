@@ -1,4 +1,4 @@
-"""Multigrid over steps: number of steps, step length and learning rate change by the epoch, in turn.
+"""Multigrid over steps: number of steps, step length and learning rate cycle by the epoch.
 
 Epoch e takes entry e mod n of PGT.MGRID_STEPS, MGRID_STEP_LEN and MGRID_LRSCALES; the last epoch takes the plain
 setting, unless MGRID_NO_FINETUNE. ("PGT", section 3; the published settings.)
@@ -10,12 +10,12 @@ from fvcore.common.config import CfgNode
 
 from pgt.plan import StepPlan, per_pathway
 
-# The learning rate is linear in these, under every policy and in its warm-up.
+# Keys in which the learning rate is linear, under every policy and in its warm-up.
 _RATES = ("BASE_LR", "COSINE_END_LR", "WARMUP_START_LR")
 
 
 def step_lengths(values: Sequence[int | Sequence[int]], pathways: int) -> list[list[int]]:
-    """PGT.MGRID_STEP_LEN with a list a pathway in every entry; a bare integer stands for all pathways.
+    """Return PGT.MGRID_STEP_LEN with one length a pathway in every entry; a bare integer stands for all pathways.
 
     Raises:
         ValueError: an entry of another number of pathways.
@@ -27,7 +27,7 @@ def step_lengths(values: Sequence[int | Sequence[int]], pathways: int) -> list[l
 
 
 def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
-    """The settings of an epoch, counted from 0, of a run with PGT.MGRID; `cfg` itself where they are plain."""
+    """Return the config of an epoch, counted from 0, of a run with PGT.MGRID; `cfg` itself in a plain epoch."""
     options = cfg.PGT
     if not options.MGRID or (epoch >= cfg.SOLVER.MAX_EPOCH - 1 and not options.MGRID_NO_FINETUNE):
         return cfg
@@ -41,7 +41,7 @@ def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
 
 
 def entry_plan(cfg: CfgNode, entry: int) -> StepPlan:
-    """The plan of one entry of the lists.
+    """Build the plan of one entry of the lists.
 
     Raises:
         ValueError: lengths out of range, or pathways that disagree; names the entry.
@@ -57,7 +57,7 @@ def entry_plan(cfg: CfgNode, entry: int) -> StepPlan:
 
 
 def validate(cfg: CfgNode) -> None:
-    """The lists of PGT.MGRID among themselves and with the other ways to change clips in the course of training.
+    """Check the lists of PGT.MGRID, alone and with other settings that change clips in the course of training.
 
     Raises:
         ValueError: with the keys, their values and what to change.

@@ -1,4 +1,4 @@
-"""Frames to steps and back; pure arithmetic.
+"""Plan of the steps of a clip; pure arithmetic on numbers of frames.
 
 S steps, and for every pathway L frames in the first step, O frames of memory: step 0 reads frames [0, L), step s >= 1
 the L - O frames [L + (s-1)(L-O), L + s(L-O)), so a clip has L + (S-1)(L-O) frames. ("PGT", section 3.)
@@ -16,7 +16,7 @@ SLOW_SAMPLINGS = ("published", "even")
 
 
 def per_pathway(values: Sequence[int], pathways: int, key: str) -> list[int]:
-    """`values` with one entry a pathway; a single entry stands for all.
+    """Return `values` with one entry a pathway; a single entry stands for all.
 
     Raises:
         ValueError: another number of entries.
@@ -31,14 +31,14 @@ def per_pathway(values: Sequence[int], pathways: int, key: str) -> list[int]:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """How a clip is cut into steps.
+    """Division of a clip into steps.
 
     Args:
         step_len: frames of the first step, a pathway (slow first).
         overlap: frames of memory, a pathway.
         steps: number of steps S.
         alpha: fast frames per slow frame; 1 for one pathway.
-        slow_sampling: how later steps choose slow frames, see `slow_indices`.
+        slow_sampling: choice of the slow frames of later steps, see `slow_indices`.
 
     Raises:
         ValueError: lengths out of range, or pathways that disagree, with the sums and what would fit.
@@ -70,11 +70,11 @@ class StepPlan:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "StepPlan":
-        """The plan of PGT.STEP_LEN, OVERLAP, STEPS, SLOW_SAMPLING and, for two pathways, SLOWFAST.ALPHA.
+        """Build the plan of PGT.STEP_LEN, OVERLAP, STEPS, SLOW_SAMPLING and, for two pathways, SLOWFAST.ALPHA.
 
         Raises:
             ValueError: DATA.NUM_FRAMES is not the plan's number of frames; the message has the sum and the nearest
-                that fit.
+                fit.
         """
         options = cfg.PGT
         pathways = num_pathways(cfg)
@@ -90,7 +90,7 @@ class StepPlan:
         return plan
 
     def applied_to(self, cfg: CfgNode) -> CfgNode:
-        """A frozen copy of the settings with clips and steps of this plan."""
+        """Return a frozen copy of the config with the clips and steps of this plan."""
         cfg = cfg.clone()
         cfg.defrost()
         cfg.PGT.STEPS, cfg.PGT.STEP_LEN = self.steps, list(self.step_len)
@@ -103,47 +103,45 @@ class StepPlan:
 
     @property
     def num_pathways(self) -> int:
-        """1, or 2 for slow and fast."""
+        """Number of pathways: 1, or 2 for slow and fast."""
         return len(self.step_len)
 
     @property
     def num_frames(self) -> int:
-        """Frames of a clip (of its fast pathway)."""
+        """Number of frames of a clip (of its fast pathway)."""
         return self.pathway_frames(self.num_pathways - 1)
 
     def pathway_frames(self, pathway: int) -> int:
-        """Frames of a clip in that pathway: L + (S-1)(L-O)."""
+        """Return the frames of a clip in a pathway: L + (S-1)(L-O)."""
         length, overlap = self.step_len[pathway], self.overlap[pathway]
         return length + (self.steps - 1) * (length - overlap)
 
     def frame_ranges(self, pathway: int = -1) -> list[range]:
-        """For every step the frames that it reads anew, counted in that pathway (the last one, the fast, by
-        default).
-        """
+        """Return the new frames of every step, counted in a pathway (by default the last one, the fast)."""
         length, new = self.step_len[pathway], self.step_len[pathway] - self.overlap[pathway]
         later = [range(length + s * new, length + (s + 1) * new) for s in range(self.steps - 1)]
         return [range(length), *later]
 
     def span(self, step: int) -> range:
-        """The frames of a step and of the memory that it starts with, in the last pathway (the fast one)."""
+        """Return the frames of a step and of the memory that it starts with, in the last pathway (the fast one)."""
         first = step * (self.step_len[-1] - self.overlap[-1])
         return range(first, first + self.step_len[-1])
 
     @property
     def frames_after_key(self) -> int:
-        """Frames of a clip from its key frame on: the key frame is the center of the last step."""
+        """Number of frames of a clip from its key frame on; the key frame is the center of the last step."""
         return self.step_len[-1] // 2
 
     def centers(self) -> list[int]:
-        """The frame at the center of every step; that of the last is the clip's key frame."""
+        """Return the frame at the center of every step; that of the last step is the clip's key frame."""
         return [self.span(step).stop - self.frames_after_key for step in range(self.steps)]
 
     def slow_indices(self) -> list[int]:
-        """Frames of the fast clip that form the slow pathway's clip.
+        """Return the frames of the fast clip that form the slow pathway's clip.
 
-        Step 0 takes linspace(0, L-1, L_slow) truncated. A later step, whose first new fast frame is F and last E, takes
-        L_slow - O_slow frames: "published" linspace(F + L_slow, E), so without its first L_slow frames, as the
-        published code does; "even" linspace(F, E).
+        Step 0 takes linspace(0, L-1, L_slow), truncated to integers. A later step has new fast frames F to E and takes
+        L_slow - O_slow of them: "even" linspace(F, E), or "published" linspace(F + L_slow, E), which skips the first
+        L_slow new frames as the published code does.
 
         Raises:
             ValueError: the plan has one pathway.
@@ -159,13 +157,13 @@ class StepPlan:
         return indices
 
     def covering(self, num_frames: int) -> "StepPlan":
-        """The plan with as many steps as cover so many frames; the last may reach past them."""
+        """Return the plan with as many steps as cover `num_frames` frames; the last may reach past them."""
         length, overlap = self.step_len[-1], self.overlap[-1]
         later = -(-(num_frames - length) // (length - overlap))
         return replace(self, steps=1 + max(0, later))
 
     def positions(self) -> list[list[list[int]]]:
-        """For every step, for every pathway (slow first), the frames of the clip that it reads."""
+        """Return the frames of the clip that each step reads, a pathway (slow first)."""
         fast = [list(frames) for frames in self.frame_ranges()]
         if self.num_pathways == 1:
             return [[frames] for frames in fast]
@@ -173,7 +171,7 @@ class StepPlan:
         return [[slow[r.start : r.stop], frames] for r, frames in zip(self.frame_ranges(0), fast, strict=True)]
 
     def for_clips(self, inputs: Sequence[torch.Tensor]) -> "StepPlan":
-        """The plan of clips of another number of steps; this one where their frames are not those of whole steps.
+        """Return the plan for clips of another number of steps; this plan if their frames do not make whole steps.
 
         Args:
             inputs: one clip (B, C, T, H, W) a pathway.
@@ -183,8 +181,7 @@ class StepPlan:
         return self if rest or later < 0 else replace(self, steps=later + 1)
 
     def split(self, inputs: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
-        """The step inputs of a clip: for every step a list of (B, C, T_s, H, W), one a pathway; views, nothing is
-        copied.
+        """Return the inputs of every step: a list of views (B, C, T_s, H, W), one a pathway.
 
         Args:
             inputs: one clip (B, C, T, H, W) a pathway; T is `pathway_frames`.
@@ -195,7 +192,11 @@ class StepPlan:
         wanted = [self.pathway_frames(p) for p in range(self.num_pathways)]
         got = [clip.shape[2] for clip in inputs]
         if got != wanted:
-            raise ValueError(f"the clip has {got} frames a pathway; {self.steps} steps take {wanted}")
+            new = [length - overlap for length, overlap in zip(self.step_len, self.overlap, strict=True)]
+            raise ValueError(
+                f"the clip has {got} frames a pathway; {self.steps} steps of {list(self.step_len)} frames, of which "
+                f"later ones bring {new} new ones, take {wanted}"
+            )
         ranges = [self.frame_ranges(p) for p in range(self.num_pathways)]
         return [
             [clip[:, :, r[s].start : r[s].stop] for clip, r in zip(inputs, ranges, strict=True)]
@@ -203,7 +204,11 @@ class StepPlan:
         ]
 
     def check_fusion(self) -> None:
-        """Raise ValueError unless every step has `alpha` fast frames for each slow one, as PGT.FUSION_MEMORY needs."""
+        """Check that every step has `alpha` fast frames for each slow one, as PGT.FUSION_MEMORY needs.
+
+        Raises:
+            ValueError: it has not, or there is one pathway.
+        """
         if self.num_pathways != 2:
             raise ValueError(
                 "PGT.FUSION_MEMORY True is for lateral connections, and a model of one pathway has none; set it False"
@@ -228,8 +233,7 @@ class StepPlan:
             fitting = [self.alpha * self.step_len[0], self.alpha * self.overlap[0]]
             raise ValueError(
                 f"PGT.STEP_LEN {list(self.step_len)}, PGT.OVERLAP {list(self.overlap)}: slow {self._sum(0)} frames, "
-                "fast "
-                f"{self._sum(1)} frames, but fast must be SLOWFAST.ALPHA {self.alpha} x slow = {self.alpha * slow}. "
+                f"fast {self._sum(1)} frames, but it must be SLOWFAST.ALPHA {self.alpha} x slow = {self.alpha * slow}. "
                 f"PGT.STEP_LEN [{self.step_len[0]}, {fitting[0]}] with PGT.OVERLAP [{self.overlap[0]}, {fitting[1]}] "
                 "fits"
             )
@@ -246,10 +250,12 @@ class StepPlan:
         length, new = self.step_len[pathway], self.step_len[pathway] - self.overlap[pathway]
         steps = max(1, round((num_frames - length) / new) + 1)
         nearest = length + (steps - 1) * new
+        other = (
+            f"; or, nearest to yours, PGT.STEPS {steps} with DATA.NUM_FRAMES {nearest}" if steps != self.steps else ""
+        )
         return (
             f"DATA.NUM_FRAMES is {num_frames}, but the steps of PGT take {self._sum(pathway)} frames. Set "
-            "DATA.NUM_FRAMES "
-            f"{self.num_frames}; or, nearest to what you have, PGT.STEPS {steps} with DATA.NUM_FRAMES {nearest}"
+            f"DATA.NUM_FRAMES {self.num_frames}{other if steps != self.steps else ''}"
         )
 
 

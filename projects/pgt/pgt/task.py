@@ -1,5 +1,8 @@
 """Training and testing in steps. Shapes: inputs are (B, 3, T, H, W) a pathway, scores (B, classes)."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -8,28 +11,36 @@ from torch import nn
 
 from pgt import mgrid
 from pgt.config import ENSEMBLES, NAME
-from pgt.evaluate import box_scores, ensemble, step_scores, together
-from pgt.outputs import StepOutputs
+from pgt.memory import Memory
+from pgt.model import ProgressiveModel
 from pgt.plan import StepPlan
-from pgt.targets import step_boxes, step_target
-from pgt.truncation import StepGradients
-from slowfast.datasets.loading.batch import Batch
+from pgt.streams import step_graphs
+from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.engine.optim_step import OptimStep
-from slowfast.engine.task import TASK_REGISTRY, Task, model_inputs
+from slowfast.engine.task import TASK_REGISTRY, Graph, Task, model_inputs
 from slowfast.evaluation.evaluators import Prediction
 from slowfast.models.losses import build_loss
 
+MemoryFilter = Callable[[int, Memory], Memory | None]
+
 
 @TASK_REGISTRY.register(NAME)
-class ProgressiveTask(StepGradients, StepOutputs, Task):
-    """For each step of a clip: forward with the memory of the step before, loss, backward. ("PGT", section 3.)
+class ProgressiveTask(Task):
+    """Forward with the memory of the step before, loss and backward, for each step of a clip. ("PGT", section 3.)
 
-    One update a clip, on the sum of the steps' gradients (PGT.TRAIN_TOGETHER), or one a step.
+    The weights are updated once a clip, by the sum of the steps' gradients (PGT.TRAIN_TOGETHER), or after each step.
+
+    Attributes:
+        plan: steps of a clip.
+        weights: weight of each step's loss.
+        together: update once a clip.
+        full_gradient: run one backward through all steps.
     """
 
     def __init__(self, cfg: CfgNode):
         options = cfg.PGT
         self.plan = StepPlan.from_config(cfg)
+        self.num_steps = self.plan.steps
         self.loss = build_loss(cfg)
         self.weights = list(options.STEP_WEIGHTS) or [1.0] * max(options.STEPS, *options.STEPS_RANGE, 0)
         self.together = options.TRAIN_TOGETHER
@@ -40,12 +51,12 @@ class ProgressiveTask(StepGradients, StepOutputs, Task):
 
     @staticmethod
     def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
-        """The settings of an epoch, counted from 0: steps, their length and the learning rate of multigrid."""
+        """Return the config of an epoch, counted from 0: multigrid changes steps, step length and learning rate."""
         return mgrid.epoch_config(cfg, epoch)
 
     @staticmethod
     def steps_config(cfg: CfgNode, steps: int) -> CfgNode:
-        """The settings for clips of another number of steps, all of which weigh the same."""
+        """Return the config for clips of another number of steps, with equal weights."""
         cfg = replace(StepPlan.from_config(cfg), steps=steps).applied_to(cfg)
         cfg.defrost()
         cfg.PGT.STEP_WEIGHTS = []
@@ -53,21 +64,23 @@ class ProgressiveTask(StepGradients, StepOutputs, Task):
         return cfg
 
     def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, torch.Tensor]:
-        """Trains on one batch of clips, in as many steps as they are long; the reported loss is the weighted mean over
-        steps, the scores the steps' mean.
+        """Train on one batch of clips, in as many steps as they are long.
+
+        Returns:
+            `loss`, the weighted mean over steps; `scores`, the mean over steps, or with boxes those of the last step.
         """
         memory, losses, scores = None, [], []
         plan = self.plan.for_clips(batch.inputs)
-        moments, final = step_boxes(batch, plan), plan.steps - 1
+        key_frames, final = step_boxes(batch, plan), plan.steps - 1
         for s, step_inputs in enumerate(plan.split(batch.inputs)):
             with optim_step.sync(last=s == final or not self.together):
                 with optim_step.autocast():
-                    if moments is None:
+                    if key_frames is None:
                         logits, memory = model(step_inputs, memory)
                         target = step_target(batch, plan, s)
                     else:
-                        logits, memory = model(step_inputs, memory, moments[s].boxes)
-                        target = moments[s].labels
+                        logits, memory = model(step_inputs, memory, key_frames[s].boxes)
+                        target = key_frames[s].labels
                     loss = self.weights[s] * self.loss(logits, target)
                 if not self.full_gradient:
                     optim_step.backward(loss)
@@ -82,11 +95,12 @@ class ProgressiveTask(StepGradients, StepOutputs, Task):
             optim_step()
         mean_loss = torch.stack(losses).detach().sum() / sum(self.weights[: plan.steps])
         # Steps have boxes of their own, so their scores have no mean.
-        return {"loss": mean_loss, "scores": torch.stack(scores).mean(dim=0) if moments is None else scores[-1]}
+        return {"loss": mean_loss, "scores": torch.stack(scores).mean(dim=0) if key_frames is None else scores[-1]}
 
-    def predict(self, model: nn.Module, batch: Batch) -> Prediction:
-        """Class scores of the clips: the steps' ensemble (PGT.PG_EVAL), or one forward over the whole clip; of boxes
-        those of the last step, or of all (PGT.ALL_STEP_TEST).
+    def predict(self, model: ProgressiveModel, batch: Batch) -> Prediction:
+        """Return the ensemble of the steps' scores (PGT.PG_EVAL), or the scores of one forward over the whole clip.
+
+        With boxes: the scores of the last step's boxes, or of all steps' boxes (PGT.ALL_STEP_TEST).
         """
         if not self.progressive_eval:
             boxes = batch.key_frames[-1] if batch.key_frames else None
@@ -94,7 +108,109 @@ class ProgressiveTask(StepGradients, StepOutputs, Task):
         plan = self.plan.for_clips(batch.inputs)
         if batch.key_frames:
             predictions = box_scores(model, batch, plan)
-            return together(predictions) if self.all_steps else predictions[-1]
+            return join_predictions(predictions) if self.all_steps else predictions[-1]
         steps = step_scores(model, batch.inputs, plan)
         variants = {method: ensemble(steps, method) for method in ENSEMBLES}
         return Prediction(variants[self.ensemble_method], steps=steps.transpose(0, 1), variants=variants)
+
+    def features(
+        self, model: ProgressiveModel, inputs: list[torch.Tensor], memory: Memory | None
+    ) -> tuple[list[torch.Tensor], Memory]:
+        """Return the features of a step, (B, C, T', H', W') a pathway, and the memory for the next."""
+        return model.step_features(inputs, memory)
+
+    def stream_steps(self, num_frames: int) -> list[list[list[int]]]:
+        """Return the frame indices of each step, a pathway, of a video of `num_frames` sampled frames.
+
+        The last step may reach past the end.
+        """
+        return self.plan.covering(num_frames).positions()
+
+    def export_graphs(self, model: ProgressiveModel, inputs: list[torch.Tensor]) -> list[Graph]:
+        """Return the functions to export, see `step_graphs`."""
+        return step_graphs(model, inputs, self.plan)
+
+
+def step_boxes(batch: Batch, plan: StepPlan) -> list[Boxes] | None:
+    """Return the boxes of each step, those of the key frame nearest its center; None for a batch without boxes.
+
+    Raises:
+        ValueError: the batch has another number of key frames than of steps.
+    """
+    if not batch.key_frames:
+        return None
+    if len(batch.key_frames) != plan.steps:
+        raise ValueError(
+            f"the data set gives the boxes of {len(batch.key_frames)} key frames of a clip, but {plan.steps} steps "
+            "need one each; it has to follow AVA.BOX_FRAMES"
+        )
+    return batch.key_frames
+
+
+def step_target(batch: Batch, plan: StepPlan, step: int) -> torch.Tensor:
+    """Return the target of the clips in one step. ("PGT", section 3, training on Kinetics, Charades and AVA.)
+
+    With labels by frame, (B, classes): the union over all frames of the video from the first frame of the step's memory
+    to the step's last frame. Otherwise the target of the clip.
+    """
+    if batch.frame_labels is None:
+        return batch.targets
+    frames = plan.span(step)
+    return batch.frame_labels[:, 2 * frames[0] : 2 * frames[-1] + 1].amax(dim=1).to(torch.float32)
+
+
+def step_scores(
+    model: nn.Module, inputs: list[torch.Tensor], plan: StepPlan, memory_filter: MemoryFilter | None = None
+) -> torch.Tensor:
+    """Return the scores of every step, (S, B, classes).
+
+    Args:
+        model: progressive model.
+        inputs: one clip (B, 3, T, H, W) a pathway.
+        memory_filter: called as f(s, memory) before each step s >= 1; the step gets its result, None for no memory.
+    """
+    scores, memory = [], None
+    for s, step_inputs in enumerate(plan.split(inputs)):
+        if memory is not None and memory_filter is not None:
+            memory = memory_filter(s, memory)
+        step, memory = model(step_inputs, memory)
+        scores.append(step)
+    return torch.stack(scores)
+
+
+def box_scores(model: nn.Module, batch: Batch, plan: StepPlan) -> list[Prediction]:
+    """Return the scores of the boxes of every step, in order.
+
+    Raises:
+        ValueError: the batch has another number of key frames than of steps.
+    """
+    predictions, memory = [], None
+    for step_inputs, boxes in zip(plan.split(batch.inputs), step_boxes(batch, plan), strict=True):
+        scores, memory = model(step_inputs, memory, boxes.boxes)
+        predictions.append(Prediction(scores, boxes))
+    return predictions
+
+
+def join_predictions(predictions: Sequence[Prediction]) -> Prediction:
+    """Join the boxes of several steps into one prediction."""
+    columns = [vars(prediction.boxes) for prediction in predictions]
+    boxes = Boxes(**{name: torch.cat([column[name] for column in columns]) for name in columns[0]})
+    return Prediction(torch.cat([prediction.scores for prediction in predictions]), boxes)
+
+
+def ensemble(scores: torch.Tensor, method: str) -> torch.Tensor:
+    """Reduce the scores of the steps (S, B, classes) to those of the clip (B, classes).
+
+    Args:
+        method: "sum", "max", or "last" for the last step's.
+
+    Raises:
+        ValueError: another method.
+    """
+    if method == "sum":
+        return scores.sum(dim=0)
+    if method == "max":
+        return scores.amax(dim=0)
+    if method == "last":
+        return scores[-1]
+    raise ValueError(f"PGT.ENSEMBLE_METHOD is {method!r}; it must be sum, max or last")

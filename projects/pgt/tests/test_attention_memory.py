@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from pgt import StepPlan
-from pgt.attention import StepPositions, convert_attention, mixed, step_window
-from pgt.attention_memory import memory_frames, token_frames
-from pgt.markov import CacheRule, Carry
+from pgt.config import memory_frames, token_frames
+from pgt.conversion import WINDOWS
+from pgt.memory import Carry, LastFrames
 from pgt.mgrid import epoch_config
+from pgt.operators.attention import MarkovPoolingAttention, MarkovTimeAttention, StepPositions
 from slowfast.config import load_config
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.layers.attention import Pooling, PoolingAttention, PoolingOptions
@@ -21,8 +22,14 @@ from slowfast.models.timesformer import TimeAttention
 from slowfast.models.tokens import TokenModel
 
 
+def windowed(layer, heads=1):
+    """The layer with windows that read memory."""
+    policy = LastFrames(layer.padding[0])
+    return WINDOWS[type(layer)].from_layer(layer, "op", policy, heads=heads)
+
+
 def call(layer, memory, *inputs):
-    """What a layer with memory gives in a step, and what it leaves."""
+    """Outputs of a layer with memory in a step, and its new memory."""
     carry = Carry(memory)
     with carry.active():
         y = layer(*inputs)
@@ -36,8 +43,7 @@ def test_windows_with_the_last_frames_are_those_of_the_whole_video(kernel, strid
     torch.manual_seed(0)
     padding = (kernel[0] - stride, *(k // 2 for k in kernel[1:]))
     plain = Conv3d(2, 3, kernel, (stride, 2, 2), padding)
-    stepped = copy.deepcopy(plain)
-    step_window("op", stepped, CacheRule(9))
+    stepped = windowed(copy.deepcopy(plain))
     video, outputs, memory = torch.randn(2, 2, 12, 6, 6), [], None
     for part in video.split([4, 6, 2], dim=2):
         y, memory = call(stepped, memory, part)
@@ -60,8 +66,8 @@ def test_windows_with_the_last_frames_are_those_of_the_whole_video(kernel, strid
 @torch.no_grad()
 def test_windows_read_memory_in_place_of_padding(layer):
     """The layer over [zeros or nothing; memory; step], without the outputs centered on memory."""
-    plain, heads = copy.deepcopy(layer), 2
-    step_window("op", layer, CacheRule(1), heads)
+    plain, heads = layer, 2
+    layer = windowed(copy.deepcopy(plain), heads)
     before, x = torch.randn(2 * heads, 3, 6, 4, 4), torch.randn(2 * heads, 3, 6, 4, 4)
     _, memory = call(layer, None, before)
     y, _ = call(layer, memory, x)
@@ -70,11 +76,10 @@ def test_windows_read_memory_in_place_of_padding(layer):
     torch.testing.assert_close(y, expected)
 
 
-def test_a_window_that_never_reaches_back_remembers_nothing():
-    layer = Conv3d(3, 3, (2, 4, 4), (2, 4, 4))
-    step_window("op", layer, CacheRule(1))
-    y, memory = call(layer, None, torch.randn(1, 3, 4, 8, 8))
-    assert y.shape == (1, 3, 2, 2, 2) and memory == {}
+def test_a_window_that_never_reaches_back_remembers_nothing(progressive_cfg):
+    patches = ["MVIT.PATCH_KERNEL", [2, 4, 4], "MVIT.PATCH_STRIDE", [2, 4, 4], "MVIT.PATCH_PADDING", [0, 0, 0]]
+    model = build_model(progressive_cfg("mvit", *patches))
+    assert type(model.patch_embed.proj) is Conv3d and "patch_embed.proj" not in model.operators
 
 
 def pooling_attention(num_prefix_tokens, stride_q=1, stride_k=1):
@@ -114,7 +119,7 @@ def places(times, num_prefix_tokens):
 @torch.no_grad()
 def test_queries_read_the_keys_carried_at_their_distance(num_prefix_tokens, frames):
     attention = pooling_attention(num_prefix_tokens)
-    convert_attention("op", attention, CacheRule(frames))
+    attention = MarkovPoolingAttention.from_layer(attention, "op", LastFrames(frames))
     parts = [torch.randn(2, num_prefix_tokens + 4 * length, 8, dtype=torch.float64) for length in (4, 3, 3)]
     memory, seen = None, []
     for step, tokens in enumerate(parts):
@@ -144,7 +149,7 @@ def test_queries_read_the_keys_carried_at_their_distance(num_prefix_tokens, fram
 def test_one_rule_of_distances_for_steps_with_and_without_memory(stride_q, stride_k):
     """For a whole step of queries the vectors of its own keys are the clip model's."""
     attention = pooling_attention(1, stride_q, stride_k)
-    convert_attention("op", attention, CacheRule(1))
+    attention = MarkovPoolingAttention.from_layer(attention, "op", LastFrames(1))
     sizes = (4 // stride_q, 2, 2), (4 // stride_k, 2, 2)
     plain = attention.rows(*sizes)[0]
     behind = attention._rows_in_time(sizes[0][0], sizes[1][0] + 1, 1)
@@ -155,8 +160,7 @@ def test_one_rule_of_distances_for_steps_with_and_without_memory(stride_q, strid
 def test_attention_over_time_with_all_frames_carried_is_that_of_the_whole_clip():
     torch.manual_seed(0)
     plain = TimeAttention(8, 2)
-    stepped = copy.deepcopy(plain)
-    convert_attention("op", stepped, CacheRule(4))
+    stepped = MarkovTimeAttention.from_layer(copy.deepcopy(plain), "op", LastFrames(4))
     clip = torch.randn(2, 7, 5, 8)
     first, memory = call(stepped, None, clip[:, :4])
     second, _ = call(stepped, memory, clip[:, 4:])
@@ -167,7 +171,7 @@ def test_attention_over_time_with_all_frames_carried_is_that_of_the_whole_clip()
 
 def test_absolute_positions_of_steps_and_of_a_whole_clip():
     model = TokenModel()
-    model.__class__, model.step_tokens = mixed(StepPositions, TokenModel), 3
+    model.position_fit = StepPositions(3)
     table = torch.arange(4.0).view(1, 4, 1, 1, 1)
 
     def times(frames, memory=None, step=True):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pgt.plan import StepPlan
-from pgt.targets import step_target
+from pgt.task import step_target
 from slowfast.config import load_config
 from slowfast.datasets import build_loader
 from slowfast.engine.optim_step import OptimStep

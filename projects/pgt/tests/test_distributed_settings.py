@@ -15,8 +15,8 @@ from slowfast.layers.norm import FrozenBatchNorm3d
 SCRIPT = """
 import copy, dataclasses, functools, json, sys
 import torch
-from pgt.convert import Rules, convert
-from pgt.markov import CacheRule
+from pgt.conversion import Rules, convert
+from pgt.memory import AvgFrames, MaxFrames
 from slowfast.config import activate_projects, load_config
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.ema import build_average
@@ -33,7 +33,7 @@ FOLDER, PROCESSES = sys.argv[1], int(sys.argv[2])
 def train_case(cfg, plain, given):
     model = copy.deepcopy(plain).train()
     if cfg.TASK:
-        model = convert(model, Rules([CacheRule(1, "max", 0.25)], [CacheRule(1, "avg")], [2]))
+        model = convert(model, Rules([MaxFrames(1, 0.25)], [AvgFrames(1)], [2]))
         model.full_gradient = cfg.PGT.FULL_GRADIENT
     how = ModelSetup.from_config(cfg)
     if get_world_size() == 1:

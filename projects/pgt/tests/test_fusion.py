@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from pgt import StepPlan
-from pgt.convert import Rules, convert
-from pgt.fusion import MarkovFusion
-from pgt.markov import CacheRule, Carry
-from slowfast.models import build_model
+from pgt.conversion import Rules, convert
+from pgt.memory import CACHE_POLICIES, Carry, LastFrames
+from pgt.operators.conv import MarkovConv3d
+from slowfast.models import VideoModel, build_model
 from slowfast.models.slowfast import FuseFastToSlow
 
 
@@ -33,11 +33,12 @@ def lateral_by_hand(fusion, new, memory):
 @torch.no_grad()
 def test_outputs_are_the_sums(parity, kernel, alpha, overlap, kind, momentum):
     fusion = FuseFastToSlow(2, 2, kernel, alpha, nn.BatchNorm3d)
-    model = nn.ModuleDict({"s1_fuse": fusion})
-    rule = CacheRule(overlap, kind, momentum)
-    convert(model, Rules([CacheRule(1), rule], None, [1, 1], fusion=True))
+    model = VideoModel()
+    model.s1_fuse = fusion
+    policy = CACHE_POLICIES.get(kind)(overlap, momentum)
+    model = convert(model, Rules([LastFrames(1), policy], None, [1, 1], fusion=True))
     parity.fill_module(model).eval()
-    assert type(fusion) is MarkovFusion and model.operators == {"s1_fuse.conv_f2s"}
+    assert type(fusion.conv_f2s) is MarkovConv3d and model.operators == {"s1_fuse.conv_f2s"}
     memory = remembered = None
     for count in (3, 2, 2, 1):
         new = torch.randn(2, 2, max(count * alpha, overlap), 3, 3)
@@ -47,7 +48,7 @@ def test_outputs_are_the_sums(parity, kernel, alpha, overlap, kind, momentum):
             joined, fast = fusion([slow, new])
         torch.testing.assert_close(joined, torch.cat([slow, lateral_by_hand(fusion, new, remembered)], dim=1))
         assert fast is new
-        memory, remembered = carry.new, rule.remember(new, remembered)
+        memory, remembered = carry.new, policy.update(new, remembered)
 
 
 @pytest.mark.parametrize("kernel", [5, 7])
@@ -117,6 +118,5 @@ def test_steps_that_do_not_fit_are_named(progressive_cfg, variant, settings, mes
 
 def test_a_step_of_other_lengths_is_named():
     fusion = FuseFastToSlow(2, 2, 5, 4, nn.BatchNorm3d)
-    fusion.__class__ = MarkovFusion
-    with pytest.raises(ValueError, match="13 fast frames give 4 lateral frames for 3 slow"):
+    with pytest.raises(ValueError, match="3 frames and the fast one 13"):
         fusion([torch.zeros(1, 3, 3, 2, 2), torch.zeros(1, 2, 13, 2, 2)])

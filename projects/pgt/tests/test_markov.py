@@ -4,17 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from pgt.markov import CacheRule, Carry, MarkovConv3d, MarkovNonLocal, MarkovPool, StepFusion, WholeStep
+from pgt.memory import CACHE_POLICIES, AvgFrames, Carry, LastFrames, WholeStep
+from pgt.operators.attention import MarkovNonLocal
+from pgt.operators.conv import MarkovConv3d, StepFusion
+from pgt.operators.pool import MarkovPool
 from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.pool import SpaceTimePool
 from slowfast.models.slowfast import FuseFastToSlow
-
-
-def as_operator(layer, cls, **attributes):
-    layer.__class__ = cls
-    for key, value in {"name": "op", **attributes}.items():
-        setattr(layer, key, value)
-    return layer
 
 
 def call(op, x, memory):
@@ -43,8 +39,7 @@ def test_convolution_is_the_equation(kernel, overlap, kind, momentum):
     torch.manual_seed(0)
     padding = tuple(k // 2 for k in kernel)
     plain = nn.Conv3d(2, 3, kernel, stride=(1, 2, 2), padding=padding)
-    op = as_operator(nn.Conv3d(2, 3, kernel, (1, 2, 2), padding), MarkovConv3d, rule=CacheRule(overlap, kind, momentum))
-    op.load_state_dict(plain.state_dict())
+    op = MarkovConv3d.from_layer(plain, "op", CACHE_POLICIES.get(kind)(overlap, momentum))
     memory = expected_memory = None
     for frames in (5, 4, 3):
         x = torch.randn(2, 2, frames, 6, 6)
@@ -61,7 +56,7 @@ def test_convolution_is_the_equation(kernel, overlap, kind, momentum):
 
 @pytest.mark.parametrize("temporal", ["avg", "max"])
 def test_head_pool_sees_memory_and_step(temporal):
-    pool = as_operator(SpaceTimePool(4, 2, "avg", temporal), MarkovPool, rule=CacheRule(1, "avg"), positions=2)
+    pool = MarkovPool.from_layer(SpaceTimePool(4, 2, "avg", temporal), "op", AvgFrames(1), positions=2)
     memory, x = torch.randn(2, 3, 1, 2, 2), torch.randn(2, 3, 4, 2, 2)
     y, new = call(pool, x, memory)
     z = torch.cat([memory, x], dim=2)
@@ -72,7 +67,7 @@ def test_head_pool_sees_memory_and_step(temporal):
 
 @pytest.mark.parametrize("temporal", ["avg", "max"])
 def test_head_pool_of_a_whole_clip_keeps_positions(temporal):
-    pool = as_operator(SpaceTimePool(4, 2, "avg", temporal), MarkovPool, rule=None, positions=2)
+    pool = MarkovPool.from_layer(SpaceTimePool(4, 2, "avg", temporal), "op", None, positions=2)
     x = torch.randn(1, 3, 6, 2, 2)
     space = x.mean(dim=(3, 4))
     halves = [space[:, :, :3], space[:, :, 3:]]
@@ -82,7 +77,7 @@ def test_head_pool_of_a_whole_clip_keeps_positions(temporal):
 
 def test_nonlocal_queries_attend_to_the_step_before():
     torch.manual_seed(0)
-    block = as_operator(NonLocal(4, 2, (1, 2, 2)).double().eval(), MarkovNonLocal, rule=WholeStep())
+    block = MarkovNonLocal.from_layer(NonLocal(4, 2, (1, 2, 2)).double().eval(), "op", WholeStep())
     nn.init.normal_(block.bn.weight)
     memory = before = None
     for frames in (3, 2, 2):
@@ -105,8 +100,7 @@ def test_nonlocal_queries_attend_to_the_step_before():
 
 
 def test_surplus_lateral_frames_are_dropped_at_the_start_and_a_lack_is_named():
-    fusion = FuseFastToSlow(2, 2, 5, 4, nn.BatchNorm3d).eval()
-    fusion.__class__ = StepFusion
+    fusion = StepFusion.from_layer(FuseFastToSlow(2, 2, 5, 4, nn.BatchNorm3d).eval())
     slow, fast = torch.randn(1, 3, 2, 2, 2), torch.randn(1, 2, 12, 2, 2)
     joined, _ = fusion([slow, fast])
     assert torch.equal(joined, torch.cat([slow, fusion.lateral(fast)[:, :, 1:]], dim=1))
@@ -115,14 +109,14 @@ def test_surplus_lateral_frames_are_dropped_at_the_start_and_a_lack_is_named():
 
 
 def test_memory_of_another_batch_or_size_is_named():
-    op = as_operator(nn.Conv3d(2, 2, (3, 1, 1), padding=(1, 0, 0)), MarkovConv3d, rule=CacheRule(1))
+    op = MarkovConv3d.from_layer(nn.Conv3d(2, 2, (3, 1, 1), padding=(1, 0, 0)), "op", LastFrames(1))
     with pytest.raises(ValueError, match=r"memory of op has shape \(3, 2, 1, 4, 4\)"):
         call(op, torch.zeros(2, 2, 4, 4, 4), torch.zeros(3, 2, 1, 4, 4))
 
 
 def test_a_step_shorter_than_the_memory_is_named():
     with pytest.raises(ValueError, match="2 frames here cannot fill 3"):
-        CacheRule(3).remember(torch.zeros(1, 1, 2, 1, 1), None)
+        LastFrames(3).update(torch.zeros(1, 1, 2, 1, 1), None)
 
 
 @pytest.mark.parametrize("kind", ["last", "max", "avg"])
@@ -130,6 +124,6 @@ def test_memory_owns_its_frames(kind):
     x = torch.randn(2, 2, 4, 3, 3)
     for memory in (None, torch.randn(2, 2, 4, 3, 3)):
         for momentum in (0.0, 0.5):
-            new = CacheRule(4, kind, momentum).remember(x, memory)
+            new = CACHE_POLICIES.get(kind)(4, momentum).update(x, memory)
             assert new.untyped_storage().nbytes() == new.numel() * new.element_size()
             assert new.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()

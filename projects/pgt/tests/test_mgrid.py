@@ -153,7 +153,7 @@ def test_lists_that_cannot_be(settings, message, progressive_settings):
 
 def test_pathways_that_disagree(progressive_settings):
     lists = ["PGT.MGRID_STEPS", [3], "PGT.MGRID_STEP_LEN", [8], "PGT.MGRID_LRSCALES", [1]]
-    with pytest.raises(ValueError, match=r"entry 1 .*slow 8 \+ .* fast must be SLOWFAST.ALPHA 4 x slow"):
+    with pytest.raises(ValueError, match=r"entry 1 .*slow 8 \+ .* it must be SLOWFAST.ALPHA 4 x slow"):
         load_config(None, progressive_settings("slowfast", "PGT.MGRID", True, *lists))
 
 

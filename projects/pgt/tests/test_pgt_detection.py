@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pgt import StepPlan
-from pgt.progressive import select
+from pgt.memory import select
 from slowfast.config import load_config
 from slowfast.layers.roi_align import roi_align
 from slowfast.models import build_model

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from pgt import StepPlan
-from pgt.evaluate import ensemble, step_scores
-from pgt.task import ProgressiveTask
+from pgt.task import ProgressiveTask, ensemble, step_scores
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.optim_step import OptimStep

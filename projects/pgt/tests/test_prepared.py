@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pgt import StepPlan
-from pgt.convert import Rules, convert
-from pgt.markov import CacheRule
-from pgt.progressive import Progressive
+from pgt.conversion import Rules, convert
+from pgt.memory import AvgFrames, MaxFrames
+from pgt.model import ProgressiveModel
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
@@ -118,7 +118,7 @@ def fast_compiler(monkeypatch):
 
 
 def tiny_progressive(one_block_model, full=False, dropout=0.0):
-    model = convert(one_block_model(dropout), Rules([CacheRule(1, "max", 0.25)], [CacheRule(1, "avg")], [2]))
+    model = convert(one_block_model(dropout), Rules([MaxFrames(1, 0.25)], [AvgFrames(1)], [2]))
     model.full_gradient = full
     return model.train()
 
@@ -176,7 +176,7 @@ def test_compiled_steps_equal_eager_ones_in_four_graphs(one_block_model, fast_co
     assert_alike_in_threads(model, plain)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
     assert not torch._dynamo.utils.counters["graph_break"]
-    assert isinstance(model, Progressive)
+    assert isinstance(model, ProgressiveModel)
 
 
 @pytest.mark.slow

@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from pgt import StepPlan
-from pgt.convert import Rules, convert
-from pgt.evaluate import ensemble, step_scores
-from pgt.markov import CacheRule
-from pgt.progressive import select, to
+from pgt.conversion import Rules, convert
+from pgt.memory import LastFrames, select, to
+from pgt.task import ensemble, step_scores
 from slowfast.config import load_config
-from slowfast.models import build_model
+from slowfast.models import VideoModel, build_model
 
 
 @pytest.fixture
@@ -217,6 +216,7 @@ def test_progressive_nonlocal_blocks_have_a_norm_of_their_own(progressive_cfg):
 
 
 def test_temporal_strides_cannot_carry_memory():
-    model = nn.Sequential(nn.Conv3d(3, 3, (3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0)))
+    model = VideoModel()
+    model.conv = nn.Conv3d(3, 3, (3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0))
     with pytest.raises(ValueError, match="kernel 3, stride 2"):
-        convert(model, Rules([CacheRule(1)], None, [4]))
+        convert(model, Rules([LastFrames(1)], None, [4]))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pgt import StepPlan
-from pgt.progressive import select
+from pgt.memory import select
 from slowfast.config import load_config
 from slowfast.models import MODEL_REGISTRY, build_model
 from slowfast.models.complexity import complexity

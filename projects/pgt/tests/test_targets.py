@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from pgt import StepPlan
-from pgt.targets import step_boxes, step_target
+from pgt.task import step_boxes, step_target
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.engine.optim_step import build_optim_step
@@ -162,10 +162,10 @@ def test_evaluation_of_the_last_steps_boxes_of_all_and_of_a_whole_clip(boxed, pa
     torch.testing.assert_close(whole.scores, model.whole_clip(batch.inputs, batch.key_frames[-1].boxes))
 
 
-def test_boxes_of_another_number_of_moments_are_an_error(boxed):
+def test_boxes_of_another_number_of_key_frames_are_an_error(boxed):
     cfg, batch = boxed()
     batch.key_frames = batch.key_frames[:2]
-    with pytest.raises(ValueError, match="2 moments of a clip, but 3 steps"):
+    with pytest.raises(ValueError, match="2 key frames of a clip, but 3 steps"):
         step_boxes(batch, StepPlan.from_config(cfg))
 
 

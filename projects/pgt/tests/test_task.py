@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from pgt import StepPlan
+from pgt.memory import CACHE_POLICIES
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
@@ -182,7 +183,7 @@ def test_predict_progressively_and_on_the_whole_clip(method, progressive_cfg, pa
         (["TRAIN.ACCUM_STEPS", 2, "PGT.TRAIN_TOGETHER", False], "ACCUM_STEPS is 2"),
         (["PGT.STEP_WEIGHTS", [1.0, 1.0]], "each of the 3 steps"),
         (["PGT.STEP_WEIGHTS", [0.0, 0.0, 0.0]], "not all 0"),
-        (["PGT.CACHE", "mean"], "'mean'; it must be one of last, max, avg"),
+        (["PGT.CACHE", "mean"], "PGT.CACHE is 'mean'"),
         (["PGT.HEAD_CACHE", "mean"], "published, last, max, avg"),
         (["PGT.CACHE_MOMENTUM", 1.0], "under 1"),
         (["PGT.ENSEMBLE_METHOD", "mean"], "sum, max, last"),
@@ -208,4 +209,4 @@ def test_section_switched_off_again_gives_a_clip_model(progressive_settings):
 )
 def test_head_cache(cache, head_cache, expected, progressive_cfg):
     model = build_model(progressive_cfg("slow", "PGT.CACHE", cache, "PGT.HEAD_CACHE", head_cache))
-    assert model.head.pathway0_avgpool.rule.kind == expected
+    assert type(model.head.pathway0_avgpool.policy) is CACHE_POLICIES.get(expected)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pgt import StepPlan
-from pgt.markov import Carry
+from pgt.memory import Carry
 from slowfast.config import load_config
 from slowfast.models import build_model
 

@@ -1,4 +1,4 @@
-"""Work on random clips, ready to be measured: predicting, or a training iteration, as a configuration has it."""
+"""Prediction and training iterations on random clips: variants, and their time and memory."""
 
 import statistics
 import time
@@ -21,9 +21,9 @@ from slowfast.runtime.device import device_of, peak_memory_of, synchronize
 from slowfast.runtime.seed import seed_all
 
 BASELINE = "baseline"
-# What can be measured: predicting and training on whole clips, and by the configuration's own task, in steps.
+# Works to measure: prediction and training iteration on whole clips, and by the config's own task in steps.
 WORKS = ("forward", "train", "forward_steps", "train_steps")
-# What a word of a variant's name asks for; words are joined with +.
+# Overrides of each part of a variant's name; parts are joined with +.
 VARIANTS = {
     "config": (),
     "fp32": ("TRAIN.MIXED_PRECISION", False),
@@ -36,16 +36,16 @@ VARIANTS = {
     "unfolded": ("TEST.FOLD_NORMS", False),
 }
 _BASELINE_SETTINGS = (*VARIANTS["fp32"], *VARIANTS["contiguous"], *VARIANTS["unfolded"], "MODEL.COMPILE", False)
-_SHORTEST_TURN = 0.2  # seconds
+_SHORTEST_TURN = 0.2  # seconds; shorter works are repeated within a turn
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to do a work.
+    """One benchmark variant: the baseline or a candidate.
 
     Attributes:
-        name: "baseline" or a variant's.
-        cfg: its settings.
+        name: `BASELINE`, or parts of `VARIANTS` joined with +.
+        cfg: config of the variant.
         plain: run convolutions as plain `nn.Conv3d` modules.
     """
 
@@ -55,33 +55,26 @@ class Variant:
 
 
 def variant_settings(name: str) -> tuple[Any, ...]:
-    """The overrides KEY, VALUE, ... of a variant such as bf16+compile.
-
-    Raises:
-        ValueError: an unknown word.
-    """
-    unknown = [word for word in name.split("+") if word not in VARIANTS]
+    """Return the overrides KEY, VALUE, ... of a variant such as bf16+compile; ValueError for an unknown part."""
+    parts = name.split("+")
+    unknown = [part for part in parts if part not in VARIANTS]
     if unknown:
         raise ValueError(f"variant {name!r}: {', '.join(unknown)} is not one of {', '.join(VARIANTS)} (joined with +)")
-    return sum((VARIANTS[word] for word in name.split("+")), ())
+    return sum((VARIANTS[part] for part in parts), ())
 
 
 def has_steps(cfg: CfgNode) -> bool:
-    """Whether the configuration's own task reads a clip in steps."""
+    """Return True if the config's task reads a clip in steps."""
     return build_task(cfg).stream_steps(1) is not None
 
 
 def steps_config(cfg: CfgNode, steps: int) -> CfgNode:
-    """The settings for clips of that many steps.
-
-    Raises:
-        ValueError: the task has no steps.
-    """
+    """Return the config for clips of `steps` steps; ValueError if the task has no steps."""
     return task_class(cfg).steps_config(cfg, steps)
 
 
 def clip_config(cfg: CfgNode) -> CfgNode:
-    """The settings with which the same model reads the same clips at once."""
+    """Return the config with which the same model reads the same clips at once."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.TASK = cfg.MODEL.ADAPTER = ""
@@ -90,16 +83,16 @@ def clip_config(cfg: CfgNode) -> CfgNode:
 
 
 def make_variant(load: Callable[[Sequence[Any]], CfgNode], work: str, name: str, steps: int | None = None) -> Variant:
-    """One way to do a work.
+    """Build a variant of a work.
 
     Args:
-        load: from overrides to settings.
-        name: `BASELINE` or a variant; the baseline reads whole clips whatever the work, so that for training in steps
-            it is training end to end.
-        steps: of a clip; None for the configuration's.
+        load: overrides -> config.
+        work: of `WORKS`.
+        name: `BASELINE` or a variant. The baseline always reads whole clips: in steps, it is training end to end.
+        steps: number of steps of a clip; None for that of the config.
 
     Raises:
-        ValueError: an unknown variant, steps that the task does not have, or settings that do not fit.
+        ValueError: an unknown variant, a task without steps, or settings that do not fit.
     """
     plain = name == BASELINE
     cfg = load(_BASELINE_SETTINGS if plain else variant_settings(name))
@@ -111,8 +104,8 @@ def make_variant(load: Callable[[Sequence[Any]], CfgNode], work: str, name: str,
 
 
 def random_batch(cfg: CfgNode, count: int | None = None) -> Batch:
-    """`count` clips of noise (None: TRAIN.BATCH_SIZE), of the configuration's frames, training crop and pathways; with
-    boxes for a model that scores boxes.
+    """Return a batch of `count` clips of noise (None: TRAIN.BATCH_SIZE), of the config's frames, training crop and
+    pathways; with boxes for a model that scores boxes.
     """
     count = count or cfg.TRAIN.BATCH_SIZE
     inputs, index = dummy_inputs(cfg, count, cfg.DATA.TRAIN_CROP_SIZE), torch.arange(count)
@@ -123,7 +116,7 @@ def random_batch(cfg: CfgNode, count: int | None = None) -> Batch:
 
 
 def random_boxes(cfg: CfgNode, count: int | None = None) -> Boxes:
-    """A box for each clip of `random_batch`, the middle of the picture, with a random label."""
+    """Return one box for each clip of `random_batch`, in the middle of the picture, with a random label."""
     count, crop = count or cfg.TRAIN.BATCH_SIZE, cfg.DATA.TRAIN_CROP_SIZE
     sides = torch.tensor([0.25, 0.25, 0.75, 0.75]) * crop
     index = torch.arange(count)
@@ -132,22 +125,22 @@ def random_boxes(cfg: CfgNode, count: int | None = None) -> Boxes:
 
 
 def _random_labels(cfg: CfgNode, count: int) -> torch.Tensor:
-    """Of `count` samples, in the form that the loss takes."""
+    """Return labels of `count` samples, in the form that the loss takes."""
     labels = torch.randint(cfg.MODEL.NUM_CLASSES, (count,))
     if cfg.DATA.MULTI_LABEL or cfg.MODEL.LOSS_FUNC != "cross_entropy":
         labels = torch.nn.functional.one_hot(labels, cfg.MODEL.NUM_CLASSES).float()
     return labels
 
 
-def prepare_work(arm: Variant, training: bool) -> Callable[[], None]:
-    """A call that trains on, or predicts, one batch, as the tools do; arms with equal settings have equal weights.
+def prepare_work(variant: Variant, training: bool) -> Callable[[], None]:
+    """Return a function that trains on, or predicts, one batch. Equal configs have equal weights.
 
-    The learning rate is 0, which costs the same, so that weights stay sane over many iterations on noise.
+    The learning rate is 0, which costs the same and keeps the weights over many iterations on noise.
     """
-    cfg = arm.cfg
+    cfg = variant.cfg
     seed_all(cfg.RNG_SEED)
     device, model = device_of(cfg), build_model(cfg)
-    if arm.plain:
+    if variant.plain:
         use_plain_convolutions(model)
     model = setup_model(model, device, ModelSetup.from_config(cfg), training)
     task, batch = build_task(cfg), random_batch(cfg).to(device)
@@ -171,44 +164,39 @@ def prepare_work(arm: Variant, training: bool) -> Callable[[], None]:
     return train
 
 
-def benchmark_training(cfg: CfgNode, iterations: int) -> dict[str, float]:
-    """Time and memory of training iterations as the configuration has them; see `measure_alone`."""
-    return measure_alone(Variant("", cfg), True, iterations)
-
-
-def measure_alone(arm: Variant, training: bool, iterations: int) -> dict[str, float]:
-    """Does the work once to warm up, `iterations` times by the clock, and once more to see the memory.
+def measure_alone(variant: Variant, training: bool, iterations: int) -> dict[str, float]:
+    """Measure one variant: one iteration to warm up, `iterations` against the clock, and one for the memory.
 
     Returns:
-        `seconds`, the median of an iteration, unless `iterations` is 0; `process_mib`, the most memory in use at a
-        time, and `peak_mib`, how much of it is over what the idle process holds: libraries, model, optimizer state and
-        batch.
+        `seconds`, the median of an iteration, unless `iterations` is 0. `process_mib`, the peak memory in use.
+        `peak_mib`, the part of it above the idle process (libraries, model, optimizer state and batch).
     """
-    device, work = device_of(arm.cfg), prepare_work(arm, training)
+    device, work = device_of(variant.cfg), prepare_work(variant, training)
     _seconds(work, 1, device)
     seconds = [_seconds(work, 1, device) for _ in range(iterations)]
     return {**({"seconds": statistics.median(seconds)} if seconds else {}), **peak_memory_of(work, device)}
 
 
-def compare(arms: Sequence[Variant], training: bool, rounds: int) -> list[dict[str, Any]]:
-    """Does the work in every way in turn, A B A B, in this process.
-
-    A turn of a short work is several iterations in a row.
+def compare(variants: Sequence[Variant], training: bool, rounds: int) -> list[dict[str, Any]]:
+    """Measure the time of variants in turn, A B A B, in this process.
 
     Returns:
-        For every arm its `name`; `first`, seconds of the first iteration (compiling included); and `seconds` of an
-        iteration in each round.
+        For every variant its `name`; `first`, the seconds of the first iteration (with compilation); and `seconds` of
+        an iteration in each round.
     """
-    device = device_of(arms[0].cfg)
-    works = [prepare_work(arm, training) for arm in arms]
+    device = device_of(variants[0].cfg)
+    works = [prepare_work(variant, training) for variant in variants]
     first = [_seconds(work, 1, device) for work in works]
     counts = [max(1, round(_SHORTEST_TURN / _seconds(work, 1, device))) for work in works]
     turns = [[_seconds(work, count, device) for work, count in zip(works, counts, strict=True)] for _ in range(rounds)]
-    return [{"name": arm.name, "first": first[i], "seconds": [turn[i] for turn in turns]} for i, arm in enumerate(arms)]
+    return [
+        {"name": variant.name, "first": first[i], "seconds": [turn[i] for turn in turns]}
+        for i, variant in enumerate(variants)
+    ]
 
 
 def _seconds(work: Callable[[], None], count: int, device: torch.device) -> float:
-    """Seconds of one of `count` calls in a row."""
+    """Return the mean seconds of `count` calls in a row."""
     synchronize(device)
     start = time.perf_counter()
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""How fast clips are loaded, where their time goes, and whether a loader's worker grows."""
+"""Benchmark of data loading: clips per second, time by stage, and the memory of a loader worker."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from slowfast.datasets.video.pyav import PyAVReader
 from slowfast.datasets.video.reader import VideoReader
 
 SPLITS = ("train", "test")
-# What a clip's time is spent on; drawing, augmentation and the rest of Python are "other".
+# Stages of making a clip; sampling, augmentation and the rest of Python are "other".
 STAGES = ("open", "seek", "decode", "resize", "crop", "normalize", "collate", "other")
-# Growth of a worker, in MiB, between the second and the last quarter of a soak, that still counts as none.
+# Growth of a worker between the second and the last quarter of a soak, in MiB, that counts as none.
 FLAT_MIB = 16.0
 _SOAK_POINTS = 40
 
@@ -37,7 +37,7 @@ Load = Callable[[Sequence[Any]], CfgNode]
 
 
 class StageClock:
-    """Seconds spent in each stage; a stage within another counts for itself alone."""
+    """Clock of the seconds spent in each stage; a nested stage does not count for the outer one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -46,7 +46,7 @@ class StageClock:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """What happens within is of that stage."""
+        """Count the time inside for a stage."""
         self._switch()
         self._stack.append(name)
         try:
@@ -63,7 +63,7 @@ class StageClock:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Have the functions that do the work of the stages counted, whichever data set calls them."""
+        """Count the functions that do the work of the stages, whichever data set calls them."""
         readers = _kinds_of(VideoReader)
         places = [
             (kind, name, stage) for kind in readers for name, stage in (("__init__", "open"), ("frames", "decode"))
@@ -87,7 +87,7 @@ class StageClock:
         return call
 
     def _first_counted(self, function: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-        """Of an iterator the time until its first item: seeking."""
+        """Count the time until the first item of an iterator, which is seeking."""
 
         def call(*args: Any) -> Iterator[Any]:
             with self.stage("seek"):
@@ -105,18 +105,18 @@ def _kinds_of(kind: type) -> list[type]:
 
 
 def measure_stages(load: Load, split: str, clips: int, rounds: int) -> dict[str, Any]:
-    """Makes clips in this process, on one thread as a loader's worker does.
+    """Measure making clips in this process, on one thread as in a loader worker.
 
-    The first round counts for itself: there files are met for the first time.
+    The first round is reported on its own, because it opens files for the first time.
 
     Args:
-        load: from overrides to settings.
-        clips: of a round, at least; whole batches are made.
+        load: overrides -> config.
+        clips: least number of clips of a round; whole batches are made.
 
     Returns:
-        `clips` of a round, `views` a video has; and for the first round and the median of the others (of the first
-        alone if there is but one) `clips_per_second`, `ms`, stage -> milliseconds a clip, and `cpu_ms`, the processor's
-        own of all of them, whoever else is at work on the machine.
+        `clips` of a round; `views` of a video; `first` and `median` of the later rounds (of the first if there is only
+        one): `clips_per_second`, `ms` (stage -> milliseconds per clip), and `cpu_ms`, the processor time per clip;
+        `spread` of the clips per second of the later rounds.
 
     Raises:
         ValueError: no clip could be made.
@@ -160,16 +160,16 @@ def _round(loader: DataLoader, batches: Iterator[list[SampleKey]], clips: int) -
 
 
 def _endless(sampler: EpochBatchSampler) -> Iterator[list[SampleKey]]:
-    """Batches of keys, epoch after epoch."""
+    """Yield batches of keys, epoch after epoch."""
     for epoch in itertools.count():
         sampler.set_epoch(epoch)
         yield from sampler
 
 
 def measure_workers(load: Load, split: str, workers: int, clips: int) -> float:
-    """Clips a second that a loader with so many workers gives, over passes of about `clips` clips, two at least.
+    """Return clips per second of a loader with `workers` workers, over at least two passes of about `clips` clips.
 
-    A short pass before is not counted: in it workers start.
+    A short pass before starts the workers, and is not counted.
     """
     loader = build_loader(load(["DATA_LOADER.NUM_WORKERS", workers]), split)
     sampler = loader.batch_sampler
@@ -189,7 +189,7 @@ def measure_workers(load: Load, split: str, workers: int, clips: int) -> float:
 
 
 def measure_data(load: Load, splits: Sequence[str], workers: Sequence[int], clips: int, rounds: int) -> dict[str, Any]:
-    """Split -> `stages` (see `measure_stages`), and `workers`, number -> clips a second."""
+    """Return for each split `stages` (see `measure_stages`), and `workers`: number -> clips per second."""
     measured = {}
     for split in splits:
         stages = measure_stages(load, split, clips, rounds)
@@ -198,17 +198,19 @@ def measure_data(load: Load, splits: Sequence[str], workers: Sequence[int], clip
 
 
 def soak(load: Load, clips: int) -> dict[str, Any]:
-    """Has one worker make training clips, and looks at its memory on the way.
+    """Measure the memory of one loader worker while it makes training clips.
 
     Returns:
-        `clips` made; `points`, pairs of clips and resident MiB of the worker; `growth_mib` between the medians of the
-        second and of the last quarter; `flat`, whether that is at most 16 MiB.
+        `clips` made; `points`, pairs of (clips, resident MiB of the worker); `growth_mib` between the medians of the
+        second and the last quarter; `flat`, True if that is at most 16 MiB.
 
     Raises:
-        ValueError: the system does not tell the memory of a process.
+        ValueError: `clips` is below 1, or the system does not tell the memory of a process.
     """
+    if clips < 1:
+        raise ValueError(f"a soak over {clips} clips is impossible; use at least 1")
     if not Path("/proc/self/statm").exists():
-        raise ValueError("--soak reads the memory of a worker from /proc, which this system does not have")
+        raise ValueError("the memory of a worker is read from /proc, which this system does not have")
     loader = build_loader(load(["DATA_LOADER.NUM_WORKERS", 1]), "train")
     done, epoch, points = 0, 0, []
     others = {child.pid for child in multiprocessing.active_children()}
@@ -229,6 +231,6 @@ def soak(load: Load, clips: int) -> dict[str, Any]:
 
 
 def resident_mib(process: int) -> float:
-    """Memory of a process that is in use, shared libraries included."""
+    """Return the resident memory of a process in MiB, shared libraries included."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,4 +1,4 @@
-"""What was measured by `benchmark.py`: joined to medians, and as tables."""
+"""Benchmark results: medians and spreads, and tables of text."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from slowfast.runtime.device import device_name
 TITLES = {
     "forward": "forward, whole clips, eval mode",
     "train": "training iteration, whole clips",
-    "forward_steps": "prediction by the configuration's own task, eval mode",
+    "forward_steps": "prediction by the config's own task, eval mode",
     "train_steps": "training iteration in steps",
 }
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Where and when this is measured."""
+    """Describe the machine, the versions and the date of a measurement."""
     return {
         "device": _processor() if device.type == "cpu" else device_name(device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -36,35 +36,35 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The CPU's name."""
+    """Return the name of the CPU."""
     path = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*:\s*(.+)", path.read_text()) if path.exists() else None
     return found[1] if found else platform.processor() or platform.machine()
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most."""
+    """Return `median`, `min` and `max`."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def as_rows(arms: Sequence[dict[str, Any]], clips: int) -> list[dict[str, Any]]:
-    """Rows of one work.
+def as_rows(times: Sequence[dict[str, Any]], clips: int) -> list[dict[str, Any]]:
+    """Summarize the times of variants, one row a variant.
 
     Args:
-        arms: what `compare` gave.
-        clips: of a batch.
+        times: result of `compare`.
+        clips: number of clips of a batch.
 
     Returns:
-        A row an arm: `name`, `first_seconds`, `ms` with its spread and `clips_per_second`; next to a baseline
-        `of_baseline`, the spread of the ratios of its time to the baseline's in the same round.
+        Rows of `name`, `first_seconds`, spread of `ms`, `clips_per_second`; with a baseline also `of_baseline`, the
+        spread of the ratios of times to those of the baseline in the same round.
     """
-    base = next((arm["seconds"] for arm in arms if arm["name"] == BASELINE), None)
+    base = next((time["seconds"] for time in times if time["name"] == BASELINE), None)
     rows = []
-    for arm in arms:
-        seconds = arm["seconds"]
+    for time in times:
+        seconds = time["seconds"]
         row = {
-            "name": arm["name"],
-            "first_seconds": arm["first"],
+            "name": time["name"],
+            "first_seconds": time["first"],
             "ms": spread([1000 * value for value in seconds]),
             "clips_per_second": clips / statistics.median(seconds),
         }
@@ -75,7 +75,7 @@ def as_rows(arms: Sequence[dict[str, Any]], clips: int) -> list[dict[str, Any]]:
 
 
 def format_work(work: str, rows: Sequence[dict[str, Any]]) -> str:
-    """A table of one work, a line an arm."""
+    """Format one work as a table, one line a variant."""
     head = [
         "",
         "ms (least - most)",
@@ -104,7 +104,7 @@ def format_work(work: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def format_points(points: Sequence[dict[str, Any]]) -> str:
-    """A line a point; memory over idle and of the whole process, each also as a share of the first point's."""
+    """Format points as a table: time, memory over idle and of the process, and both relative to the first point."""
     head = ["point", "s / iteration", "MiB over idle", "of first", "MiB", "of first"]
     lines = []
     for point in points:
@@ -116,25 +116,21 @@ def format_points(points: Sequence[dict[str, Any]]) -> str:
 
 
 def format_steps(points: Sequence[dict[str, Any]]) -> str:
-    """Memory over idle against the number of steps: a line a number, a column an arm, with its share of the first."""
-    arms = list(points[0]["peak_mib"])
-    head = ["steps", "frames", *(f"{'end to end, ' if arm == BASELINE else ''}{arm}" for arm in arms)]
+    """Format memory over idle by number of steps, one column a variant, relative to the first line in brackets."""
+    names = list(points[0]["peak_mib"])
+    head = ["steps", "frames", *(f"{'end to end, ' if name == BASELINE else ''}{name}" for name in names)]
     lines = []
     for point in points:
         cells = []
-        for arm in arms:
-            value, first = point["peak_mib"][arm], points[0]["peak_mib"][arm]
+        for name in names:
+            value, first = point["peak_mib"][name], points[0]["peak_mib"][name]
             cells.append(f"{_mib(value)} ({value / first:.2f})" if value and first else _mib(value))
         lines.append([str(point["steps"]), str(point["frames"]), *cells])
     return f"training iteration in steps: peak MiB over idle (of the first line), a process each\n{_table(head, lines)}"
 
 
 def format_data(split: str, figures: dict[str, Any]) -> str:
-    """Tables of loading: milliseconds a clip by stage, and clips a second by the number of workers.
-
-    Args:
-        figures: of a split, as `benchmark_data.measure_data` gives them.
-    """
+    """Format the result of `measure_data` of a split: milliseconds per clip by stage, clips per second by workers."""
     stages, views = figures["stages"], figures["stages"]["views"]
     title = f"{split}: {'clips' if views == 1 else f'views, {views} a video'}; {stages['clips']} a round, one process"
     head = ["ms a clip", *stages["first"]["ms"], "all", "of it CPU", "clips/s"] + ([] if views == 1 else ["s / video"])
@@ -152,7 +148,7 @@ def format_data(split: str, figures: dict[str, Any]) -> str:
 
 
 def format_soak(result: dict[str, Any]) -> str:
-    """Memory of a worker against the clips it made, about ten lines, and whether it is flat."""
+    """Format the memory of a worker by clips made in about ten lines, and the verdict."""
     points = result["points"][:: max(1, len(result["points"]) // 10)]
     table = _table(["clips", "MiB of the worker"], [[str(clips), f"{mib:.1f}"] for clips, mib in points])
     verdict = "flat" if result["flat"] else "NOT flat"
@@ -168,7 +164,7 @@ def _mib(value: float | None) -> str:
 
 
 def _table(head: list[str], lines: list[list[str]]) -> str:
-    """Columns of text: the first to the left, the others to the right."""
+    """Align columns of text: the first to the left, the others to the right."""
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
     return "\n".join(
         "  ".join(

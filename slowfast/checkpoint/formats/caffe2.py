@@ -1,7 +1,7 @@
-"""Caffe2 checkpoints (`.pkl`): a pickle of `{"blobs": {name: array}}` under the names of the Caffe2 models.
+"""Caffe2 checkpoints (`.pkl`): a pickle of `{"blobs": {name: array}}`.
 
-A name tells stage, block and layer: `res3_1_branch2a_bn_rm` is the running mean of the norm after convolution a in
-block 1 of stage 3; `t_` in front means the fast pathway. Source: the published `.pkl` files.
+A blob's name holds stage, block and layer: `res3_1_branch2a_bn_rm` is the running mean of the norm after convolution a
+in block 1 of stage 3. The prefix `t_` marks the fast pathway. Source: the published `.pkl` files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 _NORM = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
 _PLAIN = {"w": "weight", "b": "bias"}
 
-# The front of a blob's name -> the layer without and with `_bn` after it; {p} is the pathway.
+# Start of a blob's name -> the layer if `_bn` does not follow, and if it does; {p} is the pathway.
 _LAYERS = (
     (r"(?P<fast>t_)pool1_subsample", "s1_fuse.conv_f2s", "s1_fuse.bn"),
     (r"(?P<fast>t_)res(\d+)_\d+_branch2c_bn_subsample", "s{0}_fuse.conv_f2s", "s{0}_fuse.bn"),
@@ -36,12 +36,12 @@ _LAYERS = (
     (r"(?P<fast>)pred", "head.projection", None),
 )
 _RULES = tuple((re.compile(front + r"(?P<norm>_bn)?_(?P<tensor>[a-z]+)"), *layers) for front, *layers in _LAYERS)
-# State of the optimizer, which the files hold beside the weights.
+# Optimizer state, which the files also hold.
 _TRAINING = re.compile(r"(^|_)(momentum|lr|model_iter)($|_)")
 
 
 def state_dict_key(blob: str) -> str | None:
-    """The state-dict key of a blob; None for a name that is no weight's."""
+    """Return the state-dict key of a blob; None if it is no weight."""
     for rule, plain, norm in _RULES:
         match = rule.fullmatch(blob)
         if match is None:
@@ -55,12 +55,12 @@ def state_dict_key(blob: str) -> str | None:
 
 
 def is_training_state(blob: str) -> bool:
-    """Whether a blob holds what the optimizer keeps, such as `conv1_w_momentum`, `lr` or `model_iter`."""
+    """Return True for a blob of optimizer state, such as `conv1_w_momentum`, `lr` or `model_iter`."""
     return state_dict_key(blob) is None and _TRAINING.search(blob) is not None
 
 
 def weights_of_blobs(blobs: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Tensors by state-dict key; blobs that no rule knows keep their name, and the optimizer's are left out.
+    """Return tensors by state-dict key; unknown blobs keep their name, optimizer state is left out.
 
     Raises:
         ValueError: a blob is no array.
@@ -73,6 +73,6 @@ def weights_of_blobs(blobs: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def _groups(match: re.Match[str]) -> list[tuple[str | None, str | None]]:
-    """The groups of a match in their order, each with its name."""
+    """Return (name, text) of each group of a match, in order."""
     names = {index: name for name, index in match.re.groupindex.items()}
     return [(names.get(index), match[index]) for index in range(1, match.re.groups + 1)]

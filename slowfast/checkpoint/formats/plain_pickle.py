@@ -1,8 +1,8 @@
-"""Reading pickles of numbers: numpy arrays inside plain containers, and nothing else.
+"""Safe reader for pickles of numpy arrays in plain containers.
 
-A pickle names functions and has them called. Here the few names that numpy's arrays need lead to stand-ins of our own,
-which build an array from its bytes; every other name is refused. Numpy's own functions are not called either, since a
-crafted state can make those read memory that is not theirs.
+A pickle names functions that are called on reading. Here the few names that numpy arrays need are bound to stand-ins,
+which build an array from its bytes; all other names are refused. numpy's own functions are not called, since a crafted
+state can make them read foreign memory.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-# Booleans, integers and floats of a fixed size, as numpy's pickles write them: "f4", "<f4", "|b1".
+# Booleans, integers and floats of a fixed size in numpy's notation: "f4", "<f4", "|b1".
 _NUMBERS = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
-# Instructions that make instances of classes, sets, or things from outside of the pickle.
+# Instructions that create instances of classes, sets, or objects from outside the pickle.
 _REFUSED = (
     *("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "EMPTY_SET", "FROZENSET", "ADDITEMS"),
     *("PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"),
@@ -26,14 +26,15 @@ _NUMPY_CORES = ("numpy.core", "numpy._core")  # before and since numpy 2
 
 
 class RefusedPickleError(ValueError):
-    """A pickle that is damaged, or asks for more than arrays and plain containers; nothing was executed."""
+    """The pickle is damaged, or holds more than arrays and plain containers; nothing was executed."""
 
 
 def read_plain_pickle(stream: BinaryIO) -> Any:
-    """What a pickle holds, of Python 2 or 3, with text and bytes as latin-1 text and numbers as numpy arrays.
+    """Return the content of a pickle of Python 2 or 3; text and bytes become latin-1 text.
 
     Raises:
-        RefusedPickleError: it names a function or class that arrays do without (the message says which), or is damaged.
+        RefusedPickleError: it names a function or class that arrays do not need (the message says which), or is
+            damaged.
     """
     allowed, array_type = _stand_ins()
     try:
@@ -41,15 +42,15 @@ def read_plain_pickle(stream: BinaryIO) -> Any:
     except RefusedPickleError:
         raise
     except Exception as error:
-        # A damaged or crafted pickle can raise anything at all, from the unpickler and from the stand-ins.
+        # A damaged or crafted pickle can raise any exception, in the unpickler and in the stand-ins.
         reason = (str(error).splitlines() or [""])[0]
         raise RefusedPickleError(f"it cannot be read ({type(error).__name__}: {reason[:200]})") from error
 
 
 class _Unpickler(pickle._Unpickler):
-    """The library's own in Python, without the instructions that arrays do without.
+    """Python's unpickler in Python, restricted to the instructions that arrays need.
 
-    That in C hashes whatever a pickle makes a key of a dict, and a key nested deep enough ends the process.
+    The one in C hashes each key of a dict, and a deeply nested key crashes the process.
     """
 
     def __init__(self, stream: BinaryIO, allowed: dict[tuple[str, str], Any]):
@@ -60,7 +61,7 @@ class _Unpickler(pickle._Unpickler):
         found = self._allowed.get((module, name))
         if found is None:
             raise RefusedPickleError(
-                f"it asks for {module}.{name}, and a file of weights holds numpy arrays and plain containers alone; "
+                f"it names {module}.{name}, but a file of weights holds only numpy arrays and plain containers; "
                 "nothing was executed. It may be an attack: get the file from its source again"
             )
         return found
@@ -90,13 +91,13 @@ class _Unpickler(pickle._Unpickler):
 
 
 def _stand_ins() -> tuple[dict[tuple[str, str], Any], type]:
-    """What a pickle may name, and the type of an array in it.
+    """Return the names that a pickle may use, and the type of an array in it.
 
-    Made anew for each pickle: one that changes them, as a pickle can, changes its own alone.
+    They are made for each pickle, since a pickle can change them.
     """
 
     class Kind:
-        """Stands for a `numpy.dtype`."""
+        """Stand-in for `numpy.dtype`."""
 
         def __init__(self, text: str, *_: Any):
             if not isinstance(text, str) or not _NUMBERS.fullmatch(text):
@@ -108,7 +109,7 @@ def _stand_ins() -> tuple[dict[tuple[str, str], Any], type]:
                 self.numpy = self.numpy.newbyteorder(state[1])
 
     class Array:
-        """Stands for a `numpy.ndarray`; `numpy` is there once its state is read."""
+        """Stand-in for `numpy.ndarray`; `numpy` is set when its state is read."""
 
         numpy: np.ndarray
 
@@ -142,7 +143,7 @@ def _stand_ins() -> tuple[dict[tuple[str, str], Any], type]:
 
 
 def _array(shape: Any, kind: np.dtype, by_columns: bool, content: str | bytes) -> np.ndarray:
-    """A writable array from its bytes, in this machine's byte order; numpy checks that the sizes agree."""
+    """Return a writable array from its bytes, in native byte order; numpy checks the sizes."""
     raw = content.encode("latin1") if isinstance(content, str) else content
     flat = np.frombuffer(bytearray(raw), dtype=kind)
     array = flat.reshape(tuple(int(size) for size in shape), order="F" if by_columns else "C")
@@ -150,7 +151,7 @@ def _array(shape: Any, kind: np.dtype, by_columns: bool, content: str | bytes) -
 
 
 def _ordered_dict(pairs: Iterable[tuple[Any, Any]] = ()) -> dict:
-    """Stands for `collections.OrderedDict`."""
+    """Stand in for `collections.OrderedDict`."""
     pairs = [(key, value) for key, value in pairs]
     _check_keys([key for key, _ in pairs])
     return dict(pairs)
@@ -163,21 +164,21 @@ def _check_keys(keys: Iterable[Any]) -> None:
 
 
 def _encode(text: str, encoding: str = "latin1", *_: Any) -> bytes:
-    """How Python 3 writes bytes in a pickle for Python 2."""
+    """Stand in for `_codecs.encode`, by which Python 3 writes bytes in a pickle for Python 2."""
     if encoding not in ("latin1", "latin-1"):
         raise ValueError(f"bytes written as {str(encoding)[:40]!r}")
     return str.encode(text, "latin1")
 
 
 def _no_bytes() -> bytes:
-    """How Python 3 writes the bytes of an empty array in a pickle for Python 2: a call without arguments."""
+    """Stand in for `bytes()`, by which Python 3 writes the bytes of an empty array in a pickle for Python 2."""
     return b""
 
 
 def _arrays_of(item: Any, array_type: type) -> Any:
-    """`item` with stand-ins replaced by their arrays, in dicts, lists and tuples (which become lists).
+    """Return `item` with stand-ins replaced by arrays, in dicts, lists and tuples (which become lists).
 
-    Containers that occur several times, as a pickle can write them, are gone through once.
+    A container that occurs several times is converted once.
     """
     done: dict[int, Any] = {}
 

@@ -1,6 +1,6 @@
-"""Checkpoint files of every kind, read without executing anything they may hold.
+"""Read checkpoint files of all kinds without executing anything in them.
 
-What kind a file is shows in its first bytes and in its names, whatever its name ends with.
+The kind is recognized from the first bytes of a file and the names of its weights, not from the file's ending.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Any
 
 import torch
 
-from slowfast.checkpoint.formats import aia, image_names
 from slowfast.checkpoint.formats.caffe2 import weights_of_blobs
+from slowfast.checkpoint.formats.foreign_names import rename_foreign
 from slowfast.checkpoint.formats.plain_pickle import RefusedPickleError, read_plain_pickle
 from slowfast.checkpoint.formats.tensor_file import is_tensor_file, read_tensor_file
 from slowfast.utils.errors import first_line
 
-# Where files of other programs keep their weights.
+# Keys under which other programs save weights.
 _CONTAINERS = ("model_state", "state_dict", "model")
 _ZIP = b"PK\x03\x04"
-# How a file of PyTorch from before 1.6 starts: a pickle of its magic number.
+# First bytes of files of PyTorch before 1.6: a pickle of its magic number.
 _OLD_TORCH = (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",)
 _PICKLES = (b"\x80", b"(", b"}")
 
 
 def read_checkpoint(path: str) -> tuple[dict[str, Any], str]:
-    """What a file on disk holds, on the CPU, its weights under our names as `model_state`, and its kind.
+    """Return the content of a file on the CPU, and its CHECKPOINT_TYPE.
 
-    The kind is a value of CHECKPOINT_TYPE: "pytorch" (also for safetensors, and for 2-D weights under torchvision's
-    names), "caffe2" or "aia".
+    `model_state` holds the weights by our state-dict keys. The type is "pytorch" (also for safetensors, and for 2-D
+    weights under torchvision's names), "caffe2" or "aia".
 
     Raises:
         FileNotFoundError: no such file.
@@ -47,16 +47,15 @@ def read_checkpoint(path: str) -> tuple[dict[str, Any], str]:
         return _read_blobs(path), "caffe2"
     else:
         state = _with_weights(_read_torch(path), path)
-    weights = state["model_state"]
-    if aia.has_these_names(list(weights)):
-        return {**state, "model_state": aia.rename(weights)}, "aia"
-    return {**state, "model_state": image_names.rename(weights)}, "pytorch"
+    weights, kind = rename_foreign(state["model_state"])
+    return {**state, "model_state": weights}, kind
 
 
 def check_kind(path: str, found: str, wanted: str, key: str) -> None:
-    """Raise ValueError, saying what to set, for a file of another kind than the config says.
+    """Raise ValueError, with the value to set, if a file is not of the type in the config.
 
     Args:
+        found, wanted: values of CHECKPOINT_TYPE.
         key: full name of the setting, such as TRAIN.CHECKPOINT_TYPE.
     """
     if found != wanted:
@@ -71,16 +70,16 @@ def check_kind(path: str, found: str, wanted: str, key: str) -> None:
 def _read_torch(path: str) -> Any:
     try:
         with warnings.catch_warnings():
-            # PyTorch remarks on the pickle protocol of foreign files; the error below is what counts.
+            # PyTorch warns of the pickle protocol of foreign files; the errors below are clearer.
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
-        raise  # it may be whole, so it must not be taken for damaged and passed over
+        raise  # the file may be complete, so it must not be skipped as damaged
     except pickle.UnpicklingError as error:
-        # PyTorch's own words advise to load the file with code execution allowed, so they are not passed on.
+        # PyTorch's message advises to allow code execution, so it is not shown.
         raise ValueError(
             f"{path} is no checkpoint of weights: it is damaged, or holds pickled code, of which nothing was executed. "
-            "Give a file that holds tensors and plain values alone"
+            "Give a file of tensors and plain values only"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
         raise ValueError(
@@ -103,7 +102,7 @@ def _read_blobs(path: str) -> dict[str, Any]:
 
 
 def _with_weights(state: Any, path: str) -> dict[str, Any]:
-    """The content of a PyTorch file with its weights under `model_state`."""
+    """Return the content of a PyTorch file with its weights under `model_state`."""
     if not isinstance(state, dict):
         raise ValueError(f"{path} is no checkpoint: it holds a {type(state).__name__}")
     for name in _CONTAINERS:
@@ -121,7 +120,7 @@ def _with_weights(state: Any, path: str) -> dict[str, Any]:
 
 
 def _is_weights(item: Any) -> bool:
-    """Whether it is a dict of names and tensors."""
+    """Return True for a dict of names and tensors."""
     return isinstance(item, dict) and all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in item.items()
     )

@@ -1,4 +1,4 @@
-"""safetensors files: weights, with epoch and settings as metadata, and nothing that could be executed."""
+"""safetensors files: weights, with epoch and config as metadata."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CFG = "cfg"
 
 
 def is_tensor_file(path: str, start: bytes) -> bool:
-    """Whether a file is one, by its name or its first bytes: the length of a header, and a JSON object."""
+    """Return True for a safetensors file, by its name or first bytes: length of the header, and a JSON object."""
     if path.endswith(".safetensors"):
         return True
     header = int.from_bytes(start[:8], "little")
@@ -24,7 +24,7 @@ def is_tensor_file(path: str, start: bytes) -> bool:
 
 
 def read_tensor_file(path: str) -> dict[str, Any]:
-    """`model_state`, and `epoch` (the last completed one, from 0) and `cfg` (YAML text) where the file has them.
+    """Read `model_state` and, if present, `epoch` (the last completed one, from 0) and `cfg` (YAML text).
 
     Raises:
         ValueError: the file is damaged.
@@ -48,7 +48,7 @@ def write_tensor_file(weights: dict[str, torch.Tensor], path: str, cfg: str = ""
 
     Args:
         weights: state-dict key -> tensor.
-        cfg: the settings they belong to, as YAML text; "" for none.
+        cfg: config of the model as YAML text; "" for none.
         epoch: the last completed epoch, from 0; -1 for none.
 
     Raises:

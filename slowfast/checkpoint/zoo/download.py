@@ -1,7 +1,9 @@
-"""Fetching a large file: resumable, checked, with a progress bar, by one process of many."""
+"""Download a large file: resumable, verified, with a progress bar, by one process of several."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import http.client
 import json
 import os
@@ -13,41 +15,87 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from slowfast.checkpoint.zoo.kept_file import Facts, beside, difference, record, recorded
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.files import file_lock
+from slowfast.utils.files import atomic_write_local, file_lock
 
 logger = get_logger(__name__)
 
-TIMEOUT_S = 30  # without a byte
-ATTEMPTS = 5  # in a row that bring nothing new
-PAUSE_S = 1.0  # before the second of them, doubled for each further one
+TIMEOUT_S = 30  # without receiving a byte
+ATTEMPTS = 5  # in a row without new bytes
+PAUSE_S = 1.0  # before the second attempt, doubled for each further one
 _CHUNK = 1 << 18
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 
 class DownloadError(OSError):
-    """A file that cannot be had; the message says why, and where to put it by hand."""
+    """The download failed; the message says why, and where to put the file by hand."""
 
 
 class _BrokenOff(Exception):
-    """The connection ended early; what came is kept."""
+    """The connection ended early; the received bytes are kept."""
 
 
-def download(url: str, target: Path, known: Facts, name: str) -> None:
-    """Make sure that `target` is the whole file of an address; one that is there already is only checked.
+@dataclasses.dataclass(frozen=True)
+class FileDigest:
+    """Size in bytes and SHA-256 (hexadecimal) of a file; 0 and "" if unknown."""
 
-    It comes to `target.part`, where a later call goes on after a break, and is moved once it is whole and right. Its
-    size and digest are recorded beside it, so that damage is noticed later even where none are known. One process of
-    several works, the others wait for it.
+    size: int = 0
+    sha256: str = ""
+
+
+def digest_of(path: Path) -> FileDigest:
+    """Compute size and SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return FileDigest(path.stat().st_size, digest.hexdigest())
+
+
+def difference(path: Path, known: FileDigest) -> str | None:
+    """Describe how a file differs from the known size and SHA-256; None if it does not."""
+    size = path.stat().st_size
+    if known.size and size != known.size:
+        return f"its size is {size} bytes, and should be {known.size}"
+    if known.sha256:
+        found = digest_of(path).sha256
+        if found != known.sha256:
+            return f"its SHA-256 is {found}, and should be {known.sha256}"
+    return None
+
+
+def recorded_digest(path: Path) -> FileDigest:
+    """Return the digest recorded beside a file; an unknown one if there is none or it cannot be read."""
+    try:
+        return FileDigest(**json.loads(beside(path, ".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return FileDigest()
+
+
+def record_digest(path: Path) -> None:
+    """Record the digest of a file beside it."""
+    atomic_write_local(beside(path, ".json"), json.dumps(dataclasses.asdict(digest_of(path))) + "\n")
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Return `path` with `ending` added to its name."""
+    return path.with_name(path.name + ending)
+
+
+def download(url: str, target: Path, known: FileDigest, name: str) -> None:
+    """Download a file to `target`; if it is there, only verify it.
+
+    The bytes are written to `target.part`, where a later call resumes. The file is moved to `target` once it is
+    complete and verified. Its size and SHA-256 are recorded beside it, so that later damage is found even if they
+    were unknown. One process of several downloads, and the others wait.
 
     Args:
-        known: size and digest, as far as they are known.
-        name: what to call it in messages.
+        known: size and SHA-256, if known.
+        name: name of the file in messages.
 
     Raises:
-        DownloadError: it cannot be had.
-        ValueError: the file there, or the one that came, is another than it should be.
+        DownloadError: the download failed.
+        ValueError: the file has another size or SHA-256 than it should.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(beside(target, ".lock"), name):
@@ -57,22 +105,22 @@ def download(url: str, target: Path, known: Facts, name: str) -> None:
                 _fetch(url, target, known, name)
             except DownloadError as error:
                 raise DownloadError(f"{error}. To do without, put the file of {url} at {target} by hand") from error
-        for facts in (known, recorded(target)):
+        for facts in (known, recorded_digest(target)):
             wrong = difference(target, facts)
             if wrong:
                 raise ValueError(f"{name}: {target} is damaged: {wrong}. Delete it to download it again")
-        if not recorded(target).sha256:
-            record(target)
+        if not recorded_digest(target).sha256:
+            record_digest(target)
 
 
-def _fetch(url: str, target: Path, known: Facts, name: str) -> None:
+def _fetch(url: str, target: Path, known: FileDigest, name: str) -> None:
     part = beside(target, ".part")
     resumed = part.exists()
     _receive_all(url, part, known, name)
     wrong = difference(part, known)
     if wrong and resumed:
-        # What an earlier call left may have been of another file.
-        logger.warning("%s: of what came in several parts, %s; it is fetched anew", name, wrong)
+        # The part of an earlier call may be of another file.
+        logger.warning("%s: downloaded in several parts, %s; downloading it again", name, wrong)
         part.unlink()
         _receive_all(url, part, known, name)
         wrong = difference(part, known)
@@ -83,8 +131,8 @@ def _fetch(url: str, target: Path, known: Facts, name: str) -> None:
     beside(part, ".json").unlink(missing_ok=True)
 
 
-def _receive_all(url: str, part: Path, known: Facts, name: str) -> None:
-    """Fill `part`, going on after every break, until it is whole or nothing more comes."""
+def _receive_all(url: str, part: Path, known: FileDigest, name: str) -> None:
+    """Fill `part`, resuming after each interruption, until it is complete or nothing more arrives."""
     idle = 0
     while True:
         before = _size(part)
@@ -101,13 +149,13 @@ def _receive_all(url: str, part: Path, known: Facts, name: str) -> None:
         time.sleep(PAUSE_S * 2 ** max(0, idle - 1))
 
 
-def _receive(url: str, part: Path, known: Facts, name: str) -> None:
-    """One request, for what is missing of `part`.
+def _receive(url: str, part: Path, known: FileDigest, name: str) -> None:
+    """Request the missing bytes of `part`.
 
     Raises:
-        _BrokenOff: not all came, and it is worth another try.
-        DownloadError: it is not.
-        ValueError: the file there is of another size than it should be.
+        _BrokenOff: not all bytes arrived; another attempt may help.
+        DownloadError: another attempt cannot help.
+        ValueError: the server's file has another size than it should.
     """
     note = beside(part, ".json")
     with _open(url, part, name) as response:
@@ -143,7 +191,7 @@ def _open(url: str, part: Path, name: str) -> http.client.HTTPResponse:
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # there is nothing after what we have, so that is of another file
+        if error.code == 416:  # the part is as long as the file or longer, so it is of another file
             part.unlink(missing_ok=True)
         if error.code in {416, *_RETRIED}:
             raise _BrokenOff(f"the server answers {error.code} {error.reason}") from error
@@ -162,10 +210,10 @@ def _open(url: str, part: Path, name: str) -> http.client.HTTPResponse:
 
 
 def _range_of(response: http.client.HTTPResponse, part: Path) -> tuple[int, int]:
-    """The place in the file that an answer starts at, and the length of the whole file (0 where it is not said).
+    """Return the offset at which a response starts, and the size of the whole file (0 if unknown).
 
     Raises:
-        _BrokenOff: the answer does not continue `part`, which is gone then.
+        _BrokenOff: the response does not continue `part`, which is then removed.
     """
     length = int(response.headers.get("Content-Length") or 0)
     if response.status != 206:
@@ -179,13 +227,13 @@ def _range_of(response: http.client.HTTPResponse, part: Path) -> tuple[int, int]
 
 
 def _validator(response: http.client.HTTPResponse) -> str:
-    """What tells one version of the file from another; "" for a server that says nothing."""
+    """Return the strong ETag or the modification date of a response; "" if it has neither."""
     tag = response.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
 
 
 def _note(part: Path) -> dict:
-    """What was noted of the answer that `part` began with."""
+    """Return the note on the first response for `part`; {} without one."""
     try:
         return json.loads(beside(part, ".json").read_text())
     except (OSError, ValueError):

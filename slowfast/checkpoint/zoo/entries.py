@@ -1,6 +1,7 @@
-"""The zoo: checkpoints by name, of files that ship with the code or are downloaded once and kept.
+"""The zoo: checkpoints by name, shipped with the code or downloaded once.
 
-`zoo://NAME` works where a path does. Entries come from JSON files; a project registers its own (`register_entries`).
+`zoo://NAME` works wherever the path of a checkpoint does. Entries are read from JSON files; a project registers its own
+by `register_entries`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from typing import Any
 
 from iopath.common.file_io import PathHandler, g_pathmgr
 
-from slowfast.checkpoint.zoo.download import download
-from slowfast.checkpoint.zoo.kept_file import Facts, difference, recorded
+from slowfast.checkpoint.zoo.download import FileDigest, difference, download, recorded_digest
 from slowfast.config import get_cfg
 from slowfast.config.projects import import_project, section_owners
 from slowfast.runtime.logging import get_logger
@@ -31,19 +31,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A checkpoint of the zoo.
+    """Checkpoint of the zoo.
 
     Attributes:
-        name: after `zoo://`.
-        dataset: what it was trained on.
+        name: name after `zoo://`.
+        dataset: data set of its training.
         format: its CHECKPOINT_TYPE: pytorch (also for safetensors), caffe2 or aia.
-        config: the setting it belongs to, a YAML file's path without its ending, from the folder configs.
-        metrics: name -> figure; top-1, top-5 and mAP in percent.
-        path: the file, where it ships with the code; "" for one to download.
-        url: its address, "" for one that ships.
-        size, sha256: of the file; 0 and "" where they are not published.
-        measured: how and where the figures were measured here; "" for published figures, which are other people's.
-        card: a Markdown file about it; "" for none.
+        config: YAML file of its model, relative to the folder configs, without its ending.
+        metrics: metric -> value; top-1, top-5 and mAP in percent.
+        path: the file, if it is shipped with the code; else "".
+        url: address to download it from; "" if it is shipped.
+        size, sha256: size and SHA-256 of the file; 0 and "" if unknown.
+        measured: how the metrics were measured here; "" for metrics published by others.
+        card: Markdown file that describes it; "" for none.
     """
 
     name: str
@@ -69,13 +69,13 @@ class Entry:
             raise ValueError(f"zoo entry {self.name}: format {self.format!r} is none of pytorch, caffe2, aia")
 
     @property
-    def facts(self) -> Facts:
-        """Size and digest, as far as they are known beforehand."""
-        return Facts(self.size, self.sha256)
+    def digest(self) -> FileDigest:
+        """Size and SHA-256, if known."""
+        return FileDigest(self.size, self.sha256)
 
     @property
     def file(self) -> Path:
-        """Where the file is, or will be once it is downloaded."""
+        """Path of the file, also before it is downloaded."""
         if self.path:
             return Path(self.path)
         return cache_folder() / (self.name + os.path.splitext(self.url)[1])
@@ -85,7 +85,7 @@ _entries: dict[str, Entry] = {}
 
 
 def register_entries(path: str | os.PathLike[str]) -> None:
-    """Add the entries of a JSON file, `{"entries": [{"name": ...}, ...]}`; doing it again does no harm.
+    """Add the entries of a JSON file, `{"entries": [{"name": ...}, ...]}`; it may be added several times.
 
     Keys are the attributes of `Entry`; `path` and `card` are relative to the JSON file's folder.
 
@@ -108,22 +108,22 @@ def register_entries(path: str | os.PathLike[str]) -> None:
 
 
 def all_entries() -> list[Entry]:
-    """All entries: the published ones and those of installed projects."""
+    """Return all entries: the published ones and those of installed projects."""
     _collect()
     return list(_entries.values())
 
 
 def find_entry(name: str) -> Entry:
-    """The entry called `name`, with or without `zoo://` in front.
+    """Return the entry `name`, with or without `zoo://`.
 
     Raises:
-        ValueError: there is none; the message names the nearest.
+        ValueError: there is none; the message names similar ones.
     """
     name = name.removeprefix(PREFIX)
     _collect()
     if name not in _entries:
         near = difflib.get_close_matches(name, _entries, n=3, cutoff=0.4)
-        hint = f"; near it: {', '.join(near)}" if near else ""
+        hint = f"; similar names: {', '.join(near)}" if near else ""
         raise ValueError(f"there is no {name!r} in the zoo{hint}. `python tools/zoo.py list` shows all")
     return _entries[name]
 
@@ -139,50 +139,50 @@ def _collect() -> None:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: SLOWFAST_CACHE/zoo, else in the user's cache folder (XDG_CACHE_HOME, ~/.cache)."""
+    """Return the folder of downloads: SLOWFAST_CACHE/zoo, else slowfast/zoo in XDG_CACHE_HOME or ~/.cache."""
     if os.environ.get("SLOWFAST_CACHE"):
         return Path(os.environ["SLOWFAST_CACHE"]).expanduser() / "zoo"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slowfast" / "zoo"
 
 
 def fetch(entry: Entry) -> Path:
-    """The file of an entry, checked; downloaded first where it is not here. Several processes may ask at once.
+    """Return the verified file of an entry, downloading it if needed; several processes may call it at once.
 
     Raises:
-        DownloadError: it cannot be had; the message says why, and where to put it by hand.
-        FileNotFoundError: a file that should ship with the code is not there.
-        ValueError: the file is another than it should be.
+        DownloadError: the download failed; the message says why, and where to put the file by hand.
+        FileNotFoundError: a file that is shipped with the code is missing.
+        ValueError: the file has another size or SHA-256 than it should.
     """
     if entry.url:
-        download(entry.url, entry.file, entry.facts, PREFIX + entry.name)
+        download(entry.url, entry.file, entry.digest, PREFIX + entry.name)
     elif not entry.file.is_file():
-        raise FileNotFoundError(f"{PREFIX}{entry.name}: {entry.file}, which ships with the code, is not there")
+        raise FileNotFoundError(f"{PREFIX}{entry.name}: {entry.file}, which is shipped with the code, is missing")
     elif problem := verify(entry):
-        raise ValueError(f"{PREFIX}{entry.name}: {entry.file} is not the file that ships with the code: {problem}")
+        raise ValueError(f"{PREFIX}{entry.name}: {entry.file} is not the file that is shipped with the code: {problem}")
     return entry.file
 
 
 def verify(entry: Entry) -> str | None:
-    """What differs from the size and SHA-256 that are known, or were recorded when the file came; None if nothing.
+    """Describe how a file differs from the known or recorded size and SHA-256; None if it does not.
 
     Raises:
         FileNotFoundError: the file is not here.
     """
-    found = (difference(entry.file, facts) for facts in (entry.facts, recorded(entry.file)))
+    found = (difference(entry.file, facts) for facts in (entry.digest, recorded_digest(entry.file)))
     return next((wrong for wrong in found if wrong), None)
 
 
 def local_path(path: str) -> str:
-    """The file on disk that a path stands for; paths without `://` are files already.
+    """Return the file of a `zoo://` path; other paths are returned unchanged.
 
     Raises:
-        DownloadError, FileNotFoundError, ValueError: as `find_entry` and `fetch`.
+        DownloadError, FileNotFoundError, ValueError: see `find_entry` and `fetch`.
     """
     return g_pathmgr.get_local_path(path) if "://" in path else path
 
 
-class ZooPathHandler(PathHandler):
-    """Makes `zoo://NAME` a path of iopath's path manager; reading only."""
+class _ZooPathHandler(PathHandler):
+    """Handler of `zoo://NAME` for iopath's path manager; read-only."""
 
     def _get_supported_prefixes(self) -> list[str]:
         return [PREFIX]
@@ -203,4 +203,4 @@ class ZooPathHandler(PathHandler):
         return self._exists(path)
 
 
-g_pathmgr.register_handler(ZooPathHandler(), allow_override=True)
+g_pathmgr.register_handler(_ZooPathHandler(), allow_override=True)

@@ -1,4 +1,4 @@
-"""The tables of MODEL_ZOO.md, from the zoo's entries and from the first line of every YAML file."""
+"""Tables of MODEL_ZOO.md, made from the zoo's entries and the first line of each YAML file."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _BLOCK = "<!-- {0}: written by tools/zoo.py page -->\n"
 
 
 def figures(metrics: dict[str, float]) -> str:
-    """Metrics in words: `74.8 top-1, 91.6 top-5`."""
+    """Format metrics: `74.8 top-1, 91.6 top-5`."""
     return ", ".join(f"{value} {_UNITS.get(name, name)}" for name, value in metrics.items())
 
 
 def fill_page(text: str, root: Path) -> str:
-    """The text of MODEL_ZOO.md with its tables written anew.
+    """Return the text of MODEL_ZOO.md with new tables.
 
     Args:
-        text: holds, for every table, a line with its name before and after it.
-        root: folder of the checkout, from which links start.
+        text: the file, with a marker line before and after each table.
+        root: folder of the repository; links are relative to it.
 
     Raises:
-        ValueError: a line for a table is missing.
+        ValueError: a marker line is missing.
     """
     entries = all_entries()
     tables = {
@@ -63,7 +63,7 @@ def _published_table(entries: Iterable[Entry], root: Path) -> str:
 
 
 def _setting(entry: Entry, root: Path) -> str:
-    """The entry's setting, as a link where its file is here."""
+    """Return the entry's config, as a link if its file exists."""
     for path in (root / "configs" / f"{entry.config}.yaml", root / entry.config):
         if entry.config and path.is_file():
             name = Path(os.path.relpath(path, root)).with_suffix("").as_posix()
@@ -72,7 +72,7 @@ def _setting(entry: Entry, root: Path) -> str:
 
 
 def _settings_tables(root: Path) -> str:
-    """A table for every folder of YAML files with a published counterpart."""
+    """Return a table for each folder of YAML files."""
     lines = []
     for configs in sorted([root / "configs", *root.glob("projects/*/configs")], reverse=True):
         lines.append(f"### `{configs.relative_to(root).as_posix()}`\n\n")

@@ -116,6 +116,8 @@ TEST = {
     "CHECKPOINT_DROP_MISMATCH": False,
     # Stop if a weight of the model or of the file has no counterpart.
     "CHECKPOINT_STRICT": False,
+    # Test a model of random weights where there is no checkpoint, rather than stop.
+    "ALLOW_RANDOM_WEIGHTS": False,
     # Epoch of the checkpoint in OUTPUT_DIR to test, from 0; -1 for the newest.
     "CHECKPOINT_FILE_EPOCH": -1,
     # Temporal views: clips spread over a video.

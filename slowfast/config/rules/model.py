@@ -1,167 +1,131 @@
-"""Rules of the keys that single families of models read: X3D, REGNET, and what they share with RESNET.
-
-Rules of the keys that change the shape of clips in the course of training: MULTIGRID, DATA.TRAIN_NUM_FRAMES.
-
-Rules of the keys of models over tokens: MVIT, TIMESFORMER, MODEL.POSITIONS_FOR.
-"""
+"""Rules between keys of the models: MODEL, RESNET, NONLOCAL, X3D, REGNET, MVIT, TIMESFORMER, DETECTION."""
 
 from collections.abc import Sequence
 
 from fvcore.common.config import CfgNode
 
-from slowfast.config.resolve import num_pathways
-from slowfast.utils.errors import nearest_multiples
+from slowfast.config.merge import get_key
+from slowfast.config.resolve import STAGE_BLOCKS, STEM_STRIDE, feature_strides, num_pathways
+from slowfast.runtime.logging import get_logger
+
+logger = get_logger(__name__)
+
+# Models whose layers RESNET.* and NONLOCAL.* describe.
+_RESNETS = ("ResNet", "SlowFast")
+# Further models whose four stages read the same tables; depths and widths are their own.
+_OTHER_RESIDUAL_MODELS = ("X3D", "RegNet")
+# Settings of the four residual stages: a list for each stage, with an entry for each pathway.
+_STAGE_TABLES = (
+    "RESNET.SPATIAL_STRIDES",
+    "RESNET.SPATIAL_DILATIONS",
+    "RESNET.NUM_BLOCK_TEMP_KERNEL",
+    "NONLOCAL.LOCATION",
+    "NONLOCAL.GROUP",
+    "NONLOCAL.POOL",
+)
 
 
-def networks(cfg: CfgNode) -> None:
-    """Checks the settings of the family that is built.
+def validate(cfg: CfgNode) -> None:
+    """Check the rules of this module.
 
     Raises:
-        ValueError: with the key, its value and what to do.
+        ValueError: with the key, its value and what to set.
     """
-    rate = cfg.MODEL.DROPCONNECT_RATE
-    if rate == 1:
-        raise ValueError(f"MODEL.DROPCONNECT_RATE is {rate}; under 1 some branches are left, 0 drops none.")
     name = cfg.MODEL.MODEL_NAME
-    if name == "X3D":
-        _x3d(cfg)
+    if len(cfg.MODEL.FINAL_POOL) != 2:
+        raise ValueError(f"MODEL.FINAL_POOL is {cfg.MODEL.FINAL_POOL}; it is [space, time], each avg or max.")
+    if cfg.NONLOCAL.PROGRESS and not cfg.MODEL.ADAPTER:
+        logger.warning("NONLOCAL.PROGRESS True has no effect: no project with memory is switched on.")
+    if name in (*_RESNETS, *_OTHER_RESIDUAL_MODELS):
+        _stage_tables(cfg)
+    if name in _RESNETS:
+        _resnet(cfg)
+    shape = cfg.MODEL.POSITIONS_FOR
+    if shape and (len(shape) != 2 or min(shape) < 1):
+        raise ValueError(f"MODEL.POSITIONS_FOR is {shape}; it is [frames, pixels], or [] for those of training clips.")
+    if name == "MViT":
+        _sizes(cfg, "MVIT")
+        _mvit(cfg)
+    if name == "TimeSformer":
+        _sizes(cfg, "TIMESFORMER")
     if name == "RegNet" and cfg.RESNET.TRANS_FUNC != "bottleneck_transform":
         raise ValueError(
             f"RESNET.TRANS_FUNC is {cfg.RESNET.TRANS_FUNC!r}; the blocks of RegNet are bottleneck_transform."
         )
-
-
-def _x3d(cfg: CfgNode) -> None:
-    for key in ("WIDTH_FACTOR", "DEPTH_FACTOR", "BOTTLENECK_FACTOR"):
-        if not cfg.X3D[key] > 0:
-            raise ValueError(f"X3D.{key} is {cfg.X3D[key]}; it must be over 0, and 1 leaves sizes as they are.")
-    if cfg.X3D.CHANNELWISE_3x3x3 and cfg.RESNET.TRANS_FUNC == "basic_transform":
+    if name == "X3D" and cfg.X3D.CHANNELWISE_3x3x3 and cfg.RESNET.TRANS_FUNC == "basic_transform":
         raise ValueError(
-            "RESNET.TRANS_FUNC basic_transform has no convolution within a channel (X3D.CHANNELWISE_3x3x3 True); the "
-            "blocks of X3D are x3d_transform."
+            "RESNET.TRANS_FUNC basic_transform has no depthwise convolution (X3D.CHANNELWISE_3x3x3 True); the blocks "
+            "of X3D are x3d_transform."
         )
+    if cfg.DETECTION.ENABLE:
+        _detection(cfg)
 
 
-# The head's window is a clip's side after the network's strides, which make one position of so many pixels.
-_STRIDE = 32
-
-
-def shapes(cfg: CfgNode) -> None:
-    """Checks that every shape a training clip may take can be made, and that no two keys set the same thing.
-
-    Raises:
-        ValueError: with the key, its value and what to do.
-    """
-    if cfg.MULTIGRID.LONG_CYCLE:
-        _long_cycle(cfg)
-    if cfg.MULTIGRID.SHORT_CYCLE:
-        _short_cycle(cfg)
-    if not cfg.MULTIGRID.EPOCH_FACTOR > 0:
-        raise ValueError(f"MULTIGRID.EPOCH_FACTOR is {cfg.MULTIGRID.EPOCH_FACTOR}; it must be over 0.")
-    if cfg.DATA.TRAIN_NUM_FRAMES and min(cfg.DATA.TRAIN_NUM_FRAMES) < 1:
-        raise ValueError(f"DATA.TRAIN_NUM_FRAMES is {cfg.DATA.TRAIN_NUM_FRAMES}; every entry must be at least 1.")
-    if num_pathways(cfg) == 2:
-        _slow_frames(cfg)
-
-
-def _long_cycle(cfg: CfgNode) -> None:
-    solver, factors, frames = cfg.SOLVER, cfg.MULTIGRID.LONG_CYCLE_FACTORS, cfg.DATA.NUM_FRAMES
-    if (
-        solver.LR_POLICY != "steps_with_relative_lrs"
-        or not 2 <= len(solver.STEPS)
-        or solver.STEPS[-1] > solver.MAX_EPOCH
-    ):
+def _resnet(cfg: CfgNode) -> None:
+    depth, pathways = cfg.RESNET.DEPTH, num_pathways(cfg)
+    if pathways == 2 and cfg.RESNET.WIDTH_PER_GROUP < cfg.SLOWFAST.BETA_INV:
         raise ValueError(
-            f"MULTIGRID.LONG_CYCLE has its turns between the steps of the learning rate. SOLVER.LR_POLICY is "
-            f"{solver.LR_POLICY}, STEPS {solver.STEPS}, MAX_EPOCH {solver.MAX_EPOCH}; set LR_POLICY "
-            "steps_with_relative_lrs and at least two STEPS, none over MAX_EPOCH."
+            f"RESNET.WIDTH_PER_GROUP {cfg.RESNET.WIDTH_PER_GROUP} over SLOWFAST.BETA_INV {cfg.SLOWFAST.BETA_INV} "
+            "leaves the fast pathway no channel; raise the first or lower the second."
         )
-    if not factors or any(len(pair) != 2 or not all(0 < factor <= 1 for factor in pair) for pair in factors):
+    if depth not in STAGE_BLOCKS:
+        raise ValueError(f"RESNET.DEPTH is {depth}; it can be {', '.join(map(str, STAGE_BLOCKS))}.")
+    if cfg.RESNET.NUM_GROUPS > 1 and cfg.RESNET.TRANS_FUNC == "basic_transform":
         raise ValueError(
-            f"MULTIGRID.LONG_CYCLE_FACTORS is {factors}; it holds a [frames, crop] for every shape, as shares over 0 "
-            "and at most 1."
+            f"RESNET.NUM_GROUPS is {cfg.RESNET.NUM_GROUPS}, but RESNET.TRANS_FUNC basic_transform has no groups; set "
+            "bottleneck_transform, or NUM_GROUPS 1."
         )
-    if 0 in _long_lengths(cfg):
-        raise ValueError(f"MULTIGRID.LONG_CYCLE_FACTORS {factors} leave no frame of DATA.NUM_FRAMES {frames}.")
-    smallest = min(_long_crops(cfg))
-    if smallest < _STRIDE and not cfg.MULTIGRID.SHORT_CYCLE:
-        raise ValueError(
-            f"MULTIGRID.LONG_CYCLE_FACTORS {factors} of DATA.TRAIN_CROP_SIZE {cfg.DATA.TRAIN_CROP_SIZE} make crops of "
-            f"{smallest} pixels; the head needs at least {_STRIDE}."
-        )
-    if cfg.DATA.TRAIN_NUM_FRAMES and any(pair[0] != 1 for pair in factors):
-        raise ValueError(
-            f"DATA.TRAIN_NUM_FRAMES {cfg.DATA.TRAIN_NUM_FRAMES} and MULTIGRID.LONG_CYCLE_FACTORS {factors} both set "
-            "the frames of a clip. Keep one, or let every first factor be 1."
-        )
-
-
-def _short_cycle(cfg: CfgNode) -> None:
-    factors, full = cfg.MULTIGRID.SHORT_CYCLE_FACTORS, cfg.DATA.TRAIN_CROP_SIZE
-    if len(factors) != 2 or not all(0 < factor <= 1 for factor in factors):
-        raise ValueError(f"MULTIGRID.SHORT_CYCLE_FACTORS is {factors}; it is two shares over 0 and at most 1.")
-    crops = _long_crops(cfg) if cfg.MULTIGRID.LONG_CYCLE else [full]
-    for crop in crops:
-        if any(round((crop / (factor * full)) ** 2) < 1 for factor in factors):
+    table = cfg.RESNET.NUM_BLOCK_TEMP_KERNEL
+    for stage, (row, blocks) in enumerate(zip(table, STAGE_BLOCKS[depth], strict=True)):
+        if max(row) > blocks:
             raise ValueError(
-                f"MULTIGRID.SHORT_CYCLE_FACTORS {factors} make crops of {[round(factor * full) for factor in factors]} "
-                f"pixels, so much larger than the {crop} of a stage of LONG_CYCLE_FACTORS that no clip would be left "
-                "in a batch. Lower the first, or raise the second."
+                f"RESNET.NUM_BLOCK_TEMP_KERNEL is {table}, with {max(row)} in stage {stage + 2}, but at RESNET.DEPTH "
+                f"{depth} that stage has {blocks} blocks, so {blocks} is the most."
             )
 
 
-def _slow_frames(cfg: CfgNode) -> None:
-    """Every length divides by ALPHA, and SLOW_INDICES, where they are given, hold the slow frames of every length."""
-    alpha, slow = cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES
-    lengths = {"DATA.NUM_FRAMES": [cfg.DATA.NUM_FRAMES], "DATA.TRAIN_NUM_FRAMES": cfg.DATA.TRAIN_NUM_FRAMES}
-    if cfg.MULTIGRID.LONG_CYCLE:
-        lengths["of MULTIGRID.LONG_CYCLE_FACTORS the length"] = _long_lengths(cfg)
-    for key, several in lengths.items():
-        for frames in several:
-            if frames % alpha:
-                raise ValueError(
-                    f"{key} {frames} is no multiple of SLOWFAST.ALPHA {alpha}, so the slow pathway has no whole number "
-                    f"of frames. Let it be {nearest_multiples(frames, alpha)}, or set another ALPHA."
-                )
-            if slow and (len(slow) < frames // alpha or not all(0 <= i < frames for i in slow[: frames // alpha])):
-                raise ValueError(
-                    f"SLOWFAST.SLOW_INDICES is {slow}; it needs {frames // alpha} frames from 0 to {frames - 1} ({key} "
-                    f"{frames} / ALPHA {alpha}) to begin with, or [] for even ones."
-                )
-    longest = max(frames for several in lengths.values() for frames in several)
-    if len(slow) > longest // alpha:
+def _stage_tables(cfg: CfgNode) -> None:
+    pathways = num_pathways(cfg)
+    for key in _STAGE_TABLES:
+        table = get_key(cfg, key)
+        # The default of POOL has an entry for each of two pathways; one pathway reads the first.
+        sizes = {1, 2} if key == "NONLOCAL.POOL" else {1, pathways}
+        if len(table) != 4 or any(not isinstance(row, list) or len(row) not in sizes for row in table):
+            raise ValueError(
+                f"{key} is {table}; it needs 4 lists, one for each residual stage, of {pathways} "
+                f"{'entry' if pathways == 1 else 'entries'}, one for each pathway of MODEL.MODEL_NAME "
+                f"{cfg.MODEL.MODEL_NAME} (one entry serves all)."
+            )
+    for key in ("RESNET.SPATIAL_STRIDES", "RESNET.SPATIAL_DILATIONS"):
+        if min(map(min, get_key(cfg, key))) < 1:
+            raise ValueError(f"{key} is {get_key(cfg, key)}; every entry must be at least 1.")
+
+
+def _detection(cfg: CfgNode) -> None:
+    factor, strides = cfg.DETECTION.SPATIAL_SCALE_FACTOR, feature_strides(cfg)
+    if strides and strides != {factor}:
         raise ValueError(
-            f"SLOWFAST.SLOW_INDICES is {slow}; it needs {longest // alpha} frames (clips of {longest} / ALPHA "
-            f"{alpha}), or [] for even ones."
+            f"DETECTION.SPATIAL_SCALE_FACTOR is {factor}, but the features of {cfg.MODEL.MODEL_NAME} have a "
+            f"stride of {' and '.join(map(str, sorted(strides)))} pixels, so RoIAlign would read the wrong place. "
+            f"{_remedy(cfg, strides)}"
+        )
+    if cfg.MODEL.COMPILE:
+        raise ValueError(
+            "MODEL.COMPILE True with DETECTION.ENABLE True: each number of boxes in a batch would be compiled "
+            "again. Set MODEL.COMPILE False."
         )
 
 
-def _long_lengths(cfg: CfgNode) -> list[int]:
-    return [int(round(cfg.DATA.NUM_FRAMES * pair[0])) for pair in cfg.MULTIGRID.LONG_CYCLE_FACTORS]
-
-
-def _long_crops(cfg: CfgNode) -> list[int]:
-    return [int(round(cfg.DATA.TRAIN_CROP_SIZE * pair[1])) for pair in cfg.MULTIGRID.LONG_CYCLE_FACTORS]
-
-
-POOL_MODES = ("conv", "conv_unshared", "avg", "max")
-
-
-def token_models(cfg: CfgNode) -> None:
-    """Checks the settings of the family that is built.
-
-    Raises:
-        ValueError: with the key, its value and what to do.
-    """
-    shape = cfg.MODEL.POSITIONS_FOR
-    if shape and (len(shape) != 2 or min(shape) < 1):
-        raise ValueError(f"MODEL.POSITIONS_FOR is {shape}; it is [frames, pixels], or [] for those of training clips.")
-    if cfg.MODEL.MODEL_NAME == "MViT":
-        _sizes(cfg, "MVIT")
-        _mvit_choices(cfg)
-        _mvit_tables(cfg)
-    if cfg.MODEL.MODEL_NAME == "TimeSformer":
-        _sizes(cfg, "TIMESFORMER")
+def _remedy(cfg: CfgNode, strides: set[int]) -> str:
+    remedies = []
+    if len(strides) == 1:
+        remedies.append(f"Leave the key out, or set it to {min(strides)}.")
+    if cfg.MODEL.MODEL_NAME in _RESNETS:
+        remedies.append(
+            f"Or change RESNET.SPATIAL_STRIDES {cfg.RESNET.SPATIAL_STRIDES}, whose product in a pathway, times the "
+            f"stem's {STEM_STRIDE}, counts: published settings have stride 1 and SPATIAL_DILATIONS 2 in the last stage."
+        )
+    return " ".join(remedies)
 
 
 def _sizes(cfg: CfgNode, section: str) -> None:
@@ -171,29 +135,22 @@ def _sizes(cfg: CfgNode, section: str) -> None:
             raise ValueError(f"{section}.{key} is {options[key]}, but it must be at least 1.")
     if options.EMBED_DIM % options.NUM_HEADS:
         raise ValueError(
-            f"{section}.NUM_HEADS {options.NUM_HEADS} does not divide {section}.EMBED_DIM {options.EMBED_DIM}; every "
-            "head takes as many channels."
+            f"{section}.NUM_HEADS {options.NUM_HEADS} does not divide {section}.EMBED_DIM {options.EMBED_DIM}, but "
+            "heads have equal channels. Change one of them."
         )
-    if not options.MLP_RATIO > 0:
-        raise ValueError(f"{section}.MLP_RATIO is {options.MLP_RATIO}; it must be over 0.")
-    if not 0 <= options.DROPPATH_RATE < 1:
-        raise ValueError(f"{section}.DROPPATH_RATE is {options.DROPPATH_RATE}; it is at least 0 and under 1.")
 
 
-def _mvit_choices(cfg: CfgNode) -> None:
+def _mvit(cfg: CfgNode) -> None:
     options = cfg.MVIT
-    if options.MODE not in POOL_MODES:
-        raise ValueError(f"MVIT.MODE is {options.MODE!r}; it can be {', '.join(POOL_MODES)}.")
     if options.NORM != "layernorm":
         raise ValueError(f"MVIT.NORM is {options.NORM!r}; it can be layernorm.")
     if options.USE_FIXED_SINCOS_POS and (options.SEP_POS_EMBED or not options.USE_ABS_POS):
         raise ValueError(
             f"MVIT.USE_FIXED_SINCOS_POS True with USE_ABS_POS {options.USE_ABS_POS} and SEP_POS_EMBED "
-            f"{options.SEP_POS_EMBED}: fixed positions are absolute and joint. Set USE_ABS_POS True and SEP_POS_EMBED "
-            "False."
+            f"{options.SEP_POS_EMBED}: sin-cos embeddings are absolute and joint. Set USE_ABS_POS True and "
+            "SEP_POS_EMBED False."
         )
-    if options.USE_FIXED_SINCOS_POS and options.EMBED_DIM % 16:
-        raise ValueError(f"MVIT.EMBED_DIM is {options.EMBED_DIM}; with USE_FIXED_SINCOS_POS True 16 must divide it.")
+    _mvit_tables(cfg)
 
 
 def _mvit_tables(cfg: CfgNode) -> None:
@@ -218,13 +175,13 @@ def _mvit_tables(cfg: CfgNode) -> None:
 
 
 def _same_positions(kernel: Sequence[int], row: Sequence[int]) -> None:
-    """The attention, and the path around it with windows of one more than the stride, leave as many positions."""
+    """The attention and its shortcut, whose pooling kernel is stride + 1, leave the same number of positions."""
     around = [stride + 1 if stride > 1 else 1 for stride in row[1:]]
     if any((size - other) % 2 for size, other in zip(kernel, around, strict=True)):
         raise ValueError(
-            f"MVIT.POOL_Q_STRIDE has {list(row)} with POOL_KVQ_KERNEL {list(kernel)}: the path around the attention "
-            f"pools windows of {around}, which leave another number of positions. Take odd kernels, and strides of 1 "
-            "or even ones."
+            f"MVIT.POOL_Q_STRIDE has {list(row)} with POOL_KVQ_KERNEL {list(kernel)}: the shortcut of the "
+            f"attention pools with kernel {around}, which leaves another number of positions. Take odd kernels, and "
+            "strides of 1 or even ones."
         )
 
 

@@ -24,7 +24,8 @@ from slowfast.datasets.loading.batch_shapes import ClipShape
 from slowfast.datasets.transforms.boxes import has_area
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.reader import VideoError
-from slowfast.evaluation.evaluators import BoxScores
+from slowfast.evaluation.ava import BoxRows
+from slowfast.evaluation.evaluators import BoxEvaluator
 
 
 class AVA(ClipDataset):
@@ -120,9 +121,16 @@ class AVA(ClipDataset):
         other.clips = ClipMaker(ClipSettings.from_config(cfg, self.split), self.open_video, WindowTimes())
         return other
 
-    def make_evaluator(self, cfg: Any) -> BoxScores:
+    def make_evaluator(self, cfg: Any) -> BoxEvaluator:
         """Make the object that gathers the scores of boxes and computes the frame mAP."""
-        return BoxScores(self, cfg.DATA.ENSEMBLE_METHOD)
+        return BoxEvaluator(
+            self.key_frames,
+            [self.boxes_of(key_frame) for key_frame in range(self.num_videos)],
+            {output + 1: name for output, name in self.info.class_names.items()},
+            BoxRows.from_columns(*self.ground_truth),
+            self.excluded,
+            cfg.DATA.ENSEMBLE_METHOD,
+        )
 
     def summary(self, num_classes: int | None = None) -> str:
         """Describe the split in one line for the log."""

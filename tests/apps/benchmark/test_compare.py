@@ -1,4 +1,4 @@
-"""What the benchmark runs: arms in turn, a baseline of plain convolutions with the same weights and scores."""
+"""Benchmark variants in turn, and a baseline of plain convolutions with the same weights and scores."""
 
 import pytest
 import torch
@@ -20,16 +20,18 @@ def load(tiny_model):
 def test_turns_alternate(load, monkeypatch):
     calls = []
     monkeypatch.setattr(benchmark, "_SHORTEST_TURN", 0.0)
-    monkeypatch.setattr(benchmark, "prepare_work", lambda arm, training: lambda: calls.append(arm.name))
-    arms = [Variant(name, load(())) for name in ("a", "b")]
-    results = compare(arms, True, 3)
+    monkeypatch.setattr(benchmark, "prepare_work", lambda variant, training: lambda: calls.append(variant.name))
+    results = compare([Variant(name, load(())) for name in ("a", "b")], True, 3)
     assert calls == ["a", "b"] * 5  # twice to warm up
     assert [(result["name"], len(result["seconds"])) for result in results] == [("a", 3), ("b", 3)]
 
 
 def test_ratios_are_of_one_round():
-    arms = [{"name": BASELINE, "first": 1, "seconds": [1, 10, 2]}, {"name": "fp32", "first": 1, "seconds": [0.5, 6, 1]}]
-    rows = as_rows(arms, clips=4)
+    times = [
+        {"name": BASELINE, "first": 1, "seconds": [1, 10, 2]},
+        {"name": "fp32", "first": 1, "seconds": [0.5, 6, 1]},
+    ]
+    rows = as_rows(times, clips=4)
     assert rows[1]["of_baseline"] == {"median": 0.5, "min": 0.5, "max": 0.6}
     assert rows[1]["ms"] == {"median": 1000, "min": 500, "max": 6000}
     assert rows[0]["clips_per_second"] == 2
@@ -46,9 +48,9 @@ def test_memory_that_ran_out_is_a_dash():
 @torch.no_grad()
 def test_the_baseline_is_plain_and_scores_the_same(load):
     models = []
-    for arm in (make_variant(load, "forward", BASELINE), make_variant(load, "forward", "fp32")):
+    for variant in (make_variant(load, "forward", BASELINE), make_variant(load, "forward", "fp32")):
         torch.manual_seed(0)
-        models.append(build_model(arm.cfg).eval())
+        models.append(build_model(variant.cfg).eval())
     use_plain_convolutions(models[0])
     convolutions = [module for module in models[0].modules() if isinstance(module, nn.Conv3d)]
     assert {type(module) for module in convolutions} == {nn.Conv3d} and len(convolutions) > 15

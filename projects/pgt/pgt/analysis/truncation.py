@@ -1,23 +1,25 @@
-"""How far a gradient that is cut between the steps of a clip is from the whole one, and what each takes in memory.
+"""Truncated and full gradients of progressive training compared, and the memory that each takes.
 
-With t the truncated and f the full gradient of a batch, by layer: the direction cos(t, f) and the length |t| / |f|, as
-mean and deviation over batches; and over the distribution that batches come from, what averaging over more of them
-would not remove, the bias |E(t - f)| / |Ef|, next to what it would, the noise sqrt(E|f - Ef|^2) / |Ef|.
+The truncated gradient t of a batch is cut at the memory of every step, the full gradient f is not. Figures by layer:
+cosine cos(t, f) and norm ratio |t| / |f|, as mean and standard deviation over batches. Over the distribution of batches
+there are the bias |E(t - f)| / |Ef|, which averaging over more batches does not remove, and the noise
+sqrt(E|f - Ef|^2) / |Ef|, which it does.
 """
 
 from __future__ import annotations
 
-import abc
+import copy
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from pgt.model import ProgressiveModel
+from pgt.task import ProgressiveTask
 from slowfast.apps.benchmark.compare import random_batch
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.loading.batch import Batch
@@ -25,7 +27,7 @@ from slowfast.engine.loop import epoch_batches
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import OptimStep, autocast_dtype
 from slowfast.engine.resume import take_weights
-from slowfast.engine.task import TASK_REGISTRY, Task, build_task
+from slowfast.engine.task import build_task
 from slowfast.models import build_model
 from slowfast.runtime.device import device_of, peak_memory_of
 from slowfast.runtime.seed import seed_all
@@ -34,23 +36,8 @@ ALL = "all"
 RANDOM = "random"
 
 
-class StepTask(Task):
-    """A task that reads a clip in steps and can cut the gradient between them."""
-
-    @abc.abstractmethod
-    def add_gradient(
-        self, model: nn.Module, batch: Batch, update: OptimStep, steps: int, truncated: bool
-    ) -> torch.Tensor:
-        """Runs the forwards and backwards of the first `steps` steps of the clips, as in training, so that the
-        gradient of their loss comes on top of the parameters' `.grad`; cut between steps or not.
-
-        Returns:
-            The loss, which is the same either way.
-        """
-
-
 class GradientOnly(OptimStep):
-    """Handed to a task whose gradients are wanted and not its update: they stay in the parameters' `.grad`."""
+    """Optimizer step that leaves the weights and the gradients as they are."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None):
         super().__init__(model, torch.optim.SGD(model.parameters()), autocast_dtype=dtype)
@@ -59,12 +46,42 @@ class GradientOnly(OptimStep):
         return False
 
 
+def add_gradient(
+    task: ProgressiveTask,
+    model: ProgressiveModel,
+    batch: Batch,
+    optim_step: GradientOnly,
+    steps: int,
+    truncated: bool,
+) -> torch.Tensor:
+    """Add the gradient of the first `steps` steps of the clips to `.grad`, by the training code of the task.
+
+    Args:
+        optim_step: does not update, so that the gradients stay.
+        truncated: cut the gradient at every memory; otherwise it flows through all steps.
+
+    Returns:
+        The loss, the weighted mean over steps, which is the same either way.
+    """
+    shorter = copy.copy(task)
+    shorter.plan = replace(task.plan, steps=steps)
+    shorter.weights = task.weights[:steps]
+    shorter.together, shorter.full_gradient = True, not truncated
+    inputs = [clip[:, :, : shorter.plan.pathway_frames(p)] for p, clip in enumerate(batch.inputs)]
+    former = model.full_gradient
+    model.full_gradient = not truncated
+    try:
+        return shorter.train_step(model, replace(batch, inputs=inputs), optim_step)["loss"]
+    finally:
+        model.full_gradient = former
+
+
 @dataclass(frozen=True)
 class GapRow:
-    """The gap of one layer, see above; None where a gradient is nil.
+    """Figures of one layer, see above; None where a gradient is zero.
 
-    `bias` and `noise` are None where so few batches cannot tell Ef from noise; a bias under `bias_floor` cannot be told
-    from none.
+    `bias` and `noise` are None where the batches are too few to tell Ef from noise. A bias below `bias_floor` may be
+    zero.
     """
 
     name: str
@@ -79,7 +96,7 @@ class GapRow:
 
 
 class Gap:
-    """Gathers the gradients of batch after batch and compares them.
+    """Accumulator of the two gradients over batches.
 
     Args:
         names: of the parameters, in the order of the gradients.
@@ -91,18 +108,17 @@ class Gap:
         self._sums: list[tuple[torch.Tensor, torch.Tensor]] = []  # of every parameter: f and t - f, over batches
 
     def add(self, truncated: Sequence[torch.Tensor], full: Sequence[torch.Tensor]) -> None:
-        """Takes in the gradients of one batch, a tensor a parameter."""
+        """Add the gradients of one batch, a tensor a parameter."""
         triples = [(t, f, t - f) for t, f in zip(truncated, full, strict=True)]
         self._products.append(torch.stack([_products(triple) for triple in triples], dim=-1))
         sums = self._sums or [(0, 0)] * len(triples)
         self._sums = [(f.cpu() + a, d.cpu() + b) for (_, f, d), (a, b) in zip(triples, sums, strict=True)]
 
     def rows(self, depth: int | None) -> list[GapRow]:
-        """All parameters together, then each layer.
+        """Return the figures of all parameters together, then of each layer.
 
         Args:
-            depth: how many parts of a parameter's dotted name say which layer it is of; None for all, a row a
-                parameter.
+            depth: number of parts of a parameter's dotted name that name its layer; None for a row a parameter.
         """
         layers: dict[str, list[int]] = {ALL: list(range(len(self.names)))}
         for i, name in enumerate(self.names):
@@ -112,7 +128,7 @@ class Gap:
         return [self._row(name, members, products, of_sums) for name, members in layers.items()]
 
     def _row(self, name: str, members: list[int], products: torch.Tensor, of_sums: torch.Tensor) -> GapRow:
-        """One layer's figures, from the products of each batch (N, 3, 3, P) and of the sums over batches (2, 2, P)."""
+        """Return the figures of one layer, from the products of each batch (N, 3, 3, P) and of the sums (2, 2, P)."""
         products = products[..., members].sum(dim=-1)
         cosines = [_over(p[0][1], math.sqrt(p[0][0] * p[1][1])) for p in products.tolist()]
         ratios = [_over(math.sqrt(p[0][0]), math.sqrt(p[1][1])) for p in products.tolist()]
@@ -125,10 +141,10 @@ class Gap:
 
 
 def _tendency(count: int, full: tuple[float, float], gap: tuple[float, float]) -> tuple[float | None, ...]:
-    """Bias, its floor, and noise.
+    """Return bias, its floor, and noise.
 
-    |Ex|^2 is estimated by the mean of <x, y> over all pairs of different batches, whose noise is independent; the
-    mean of |x|^2 / count, the floor, is about what noise alone gives or takes.
+    |Ex|^2 is estimated by the mean of <x, y> over all pairs of different batches, whose noise is independent. The floor
+    is the mean of |x|^2 / count: about the estimate's error by noise alone.
 
     Args:
         full, gap: of f and t - f: squared norms summed over batches, squared norm of the sum.
@@ -145,7 +161,7 @@ def _tendency(count: int, full: tuple[float, float], gap: tuple[float, float]) -
 
 
 def _products(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Scalar products of each tensor with each, in double precision, on the CPU."""
+    """Return the scalar products of each tensor with each, in double precision, on the CPU."""
     stacked = torch.stack([x.detach().reshape(-1).double() for x in vectors])
     return (stacked @ stacked.T).cpu()
 
@@ -155,49 +171,48 @@ def _over(a: float, b: float) -> float | None:
 
 
 def _mean_and_std(values: list[float | None]) -> tuple[float | None, float | None]:
-    """Mean and standard deviation; None where a value is, and for the deviation of one value."""
+    """Return mean and standard deviation; None if a value is None, and for the deviation of one value."""
     if None in values:
         return None, None
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def measure_gap(
-    task: StepTask, model: nn.Module, batches: Iterable[Batch], steps: Sequence[int], seed: int = 0
+    task: ProgressiveTask, model: ProgressiveModel, batches: Iterable[Batch], steps: Sequence[int], seed: int = 0
 ) -> list[Gap]:
-    """Compares the two gradients of each batch, for each number of steps.
+    """Compare the two gradients of each batch, for each number of steps.
 
-    The model is put into train mode. Both gradients have the same dropout masks, and the same norm statistics, since
-    these come from the forward passes, which are the same.
+    The model is put into train mode. Both gradients come of the same forward pass, so dropout masks and norm statistics
+    are the same.
     """
     model.train()
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     gaps = [Gap(list(parameters)) for _ in steps]
-    update = GradientOnly(model)
+    optim_step = GradientOnly(model)
     for number, batch in enumerate(batches):
-        batch = batch.to(update.device)
+        batch = batch.to(optim_step.device)
         for count, gap in zip(steps, gaps, strict=True):
             gradients = []
             for truncated in (True, False):
                 seed_all(seed + number)
-                task.add_gradient(model, batch, update, count, truncated)
+                add_gradient(task, model, batch, optim_step, count, truncated)
                 gradients.append([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters.values()])
                 model.zero_grad(set_to_none=True)
             gap.add(*gradients)
     return gaps
 
 
-def step_task(cfg: CfgNode, steps: Sequence[int]) -> tuple[StepTask, list[int]]:
-    """The task of a configuration, and the numbers of steps to look at: those given, or 1 to all.
+def step_task(cfg: CfgNode, steps: Sequence[int]) -> tuple[ProgressiveTask, list[int]]:
+    """Build the task of a config, and the numbers of steps to measure: those given, or 1 to all.
 
     Raises:
-        ValueError: the task has no steps, or fewer.
+        ValueError: the task is not progressive, or has fewer steps.
     """
     task = build_task(cfg)
-    if not hasattr(task, "add_gradient"):
-        able = [name for name in TASK_REGISTRY if hasattr(TASK_REGISTRY.get(name), "add_gradient")]
+    if not isinstance(task, ProgressiveTask):
         raise ValueError(
-            f"TASK {cfg.TASK or 'clip'!r} reads a clip at once, so there is no gradient between steps to cut; tasks "
-            f"here that read it in steps: {', '.join(able) or 'none (PROJECTS names modules that may bring one in)'}"
+            f"TASK {cfg.TASK or 'clip'!r} reads a clip at once, so there is no gradient between steps to cut; add pgt "
+            "to PROJECTS and set PGT.ENABLE True"
         )
     steps = sorted(set(steps)) or list(range(1, task.num_steps + 1))
     if steps[0] < 1 or steps[-1] > task.num_steps:
@@ -208,10 +223,10 @@ def step_task(cfg: CfgNode, steps: Sequence[int]) -> tuple[StepTask, list[int]]:
 def gap_of_weights(
     cfg: CfgNode, steps: Sequence[int], num_batches: int, weights: Sequence[str]
 ) -> Iterator[tuple[str, list[Gap]]]:
-    """Measures the gap on training batches of a configuration, in full precision.
+    """Measure the gap on training batches of a config, in full precision.
 
     Args:
-        weights: files of checkpoints, or "random".
+        weights: checkpoint files, or "random".
 
     Yields:
         Each of `weights` with the gaps, one a number of steps.
@@ -238,7 +253,7 @@ def gap_of_weights(
 
 
 def _clips_of_one_shape(cfg: CfgNode) -> CfgNode:
-    """The configuration without what makes clips of some batches shorter or smaller."""
+    """Return the config without settings that make the clips of some batches shorter or smaller."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATA.TRAIN_NUM_FRAMES, cfg.MULTIGRID.SHORT_CYCLE = [], False
@@ -247,16 +262,16 @@ def _clips_of_one_shape(cfg: CfgNode) -> CfgNode:
 
 
 def gradient_memory(cfg: CfgNode, steps: int, truncated: bool) -> dict[str, float]:
-    """Memory of one gradient of a random batch; the keys are those of `peak_memory_of`."""
+    """Return the memory of one gradient of a random batch; the keys are those of `peak_memory_of`."""
     task, _ = step_task(cfg, [steps])
     seed_all(cfg.RNG_SEED)
     device = device_of(cfg)
     model = setup_model(build_model(cfg), device, ModelSetup.from_config(cfg)).train()
-    batch, update = random_batch(cfg).to(device), GradientOnly(model, autocast_dtype(cfg))
+    batch, optim_step = random_batch(cfg).to(device), GradientOnly(model, autocast_dtype(cfg))
 
-    def work() -> Any:
+    def work() -> None:
         model.zero_grad(set_to_none=True)
-        task.add_gradient(model, batch, update, steps, truncated)
+        add_gradient(task, model, batch, optim_step, steps, truncated)
 
     work()  # to warm up
     model.zero_grad(set_to_none=True)

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from pgt import StepPlan
-from pgt.analysis.truncation import GradientOnly, measure_gap
+from pgt.analysis.truncation import GradientOnly, add_gradient, measure_gap
 from pgt.task import ProgressiveTask
 from slowfast.datasets.loading.batch import Batch
 from slowfast.models import build_model
@@ -29,7 +29,7 @@ def made(progressive_cfg, parity, random_clip):
 
 def gradient_of(cfg, model, batch, steps, truncated):
     model.zero_grad(set_to_none=True)
-    loss = ProgressiveTask(cfg).add_gradient(model, batch, GradientOnly(model), steps, truncated)
+    loss = add_gradient(ProgressiveTask(cfg), model, batch, GradientOnly(model), steps, truncated)
     return {name: p.grad.detach().clone() for name, p in model.named_parameters()}, loss
 
 

@@ -1,46 +1,46 @@
-"""`tools/benchmark.py --truncation-gap` as a real process on real videos."""
+"""`python -m pgt.analysis` on real videos."""
 
 import json
 import re
-import runpy
 import struct
-import sys
 
 import pytest
 import torch
 
+from pgt.analysis.__main__ import main
+from pgt.analysis.truncation import gap_of_weights
 from slowfast.checkpoint.io import save_checkpoint
+from slowfast.config.load import cfg_to_yaml
 from slowfast.models import build_model
 
-STEPS = ["PROJECTS", ["pgt"], "DATA.NUM_FRAMES", 10, "DATA.SAMPLING_RATE", 1, "PGT.ENABLE", True, "PGT.STEP_LEN", [4]]
 # Large enough that activations weigh more than what else a process of the size does.
-STEPS = [
-    *STEPS,
-    "PGT.STEPS",
-    3,
-    "TRAIN.BATCH_SIZE",
-    6,
-    "DATA.TRAIN_JITTER_SCALES",
-    [64, 64],
-    "DATA.TRAIN_CROP_SIZE",
-    64,
-]
+LARGE = ["DATA.TRAIN_JITTER_SCALES", [64, 64], "DATA.TRAIN_CROP_SIZE", 64, "TRAIN.BATCH_SIZE", 3]
+
+
+@pytest.fixture
+def file_of(tmp_path):
+    """`file_of(cfg)`: a YAML file of a configuration."""
+
+    def write(cfg):
+        (tmp_path / "run.yaml").write_text(cfg_to_yaml(cfg))
+        return str(tmp_path / "run.yaml")
+
+    return write
 
 
 @pytest.mark.slow
-def test_table_json_and_plot(tool, tiny_cfg, tiny_file, tmp_path):
-    cfg = tiny_cfg(*STEPS)
+def test_table_json_and_plot(run_cfg, file_of, tmp_path, capsys):
+    cfg = run_cfg(*LARGE)
     torch.manual_seed(7)
     some = str(tmp_path / "some.pyth")
     save_checkpoint({"model_state": build_model(cfg).state_dict()}, some)
-    options = ["--truncation-gap", "--steps", 3, "--batches", 2, "--repeats", 1, "--by", "block"]
+    options = ["--steps", 3, "--batches", 2, "--repeats", 1, "--by", "block"]
     options += ["--checkpoint", "random", "--checkpoint", some]
     options += ["--output", tmp_path / "gap.json", "--plot", tmp_path / "gap.png"]
-    process = tool("benchmark", "--cfg", tiny_file, *options, *STEPS)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    assert main([str(word) for word in ["--cfg", file_of(cfg), *options]]) == 0
+    output = capsys.readouterr().out
     found = json.loads((tmp_path / "gap.json").read_text())
-    assert (found["batches"], found["batch_size"]) == (2, 6)
+    assert (found["batches"], found["batch_size"]) == (2, 3)
     assert [result["weights"] for result in found["gap"]] == ["random", some]
     for result in found["gap"]:
         rows = {row["name"]: row for row in result["rows"]}
@@ -57,8 +57,12 @@ def test_table_json_and_plot(tool, tiny_cfg, tiny_file, tmp_path):
     assert header[1:4] == b"PNG" and min(struct.unpack(">II", header[16:24])) > 200
 
 
-def test_model_without_steps_is_named(repo, tiny_file, capsys, monkeypatch):
-    main = runpy.run_path(str(repo / "tools/benchmark.py"))["main"]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--cfg", str(tiny_file), "--truncation-gap"])
-    assert main() == 2
+def test_a_model_that_reads_a_clip_at_once_is_named(run_cfg, file_of, capsys):
+    assert main(["--cfg", file_of(run_cfg("PGT.ENABLE", False))]) == 2
     assert capsys.readouterr().err.startswith("error: TASK 'clip' reads a clip at once")
+
+
+@pytest.mark.parametrize(("steps", "batches", "message"), [([4], 1, "1 to 3"), ([0], 1, "1 to 3"), ([1], 9, "1 to 3")])
+def test_more_than_there_is(steps, batches, message, run_cfg):
+    with pytest.raises(ValueError, match=message):
+        list(gap_of_weights(run_cfg(), steps, batches, ["random"]))

@@ -33,10 +33,10 @@ def test_the_scale_follows_from_the_strides(settings, factor):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ([*SLOW, "DETECTION.SPATIAL_SCALE_FACTOR", 16], "FACTOR is 16, .* ResNet .* of 32 pixels.* set it to 32"),
+        ([*SLOW, "DETECTION.SPATIAL_SCALE_FACTOR", 16], "FACTOR is 16, .* ResNet .* 32 pixels.* set it to 32"),
         ([*SLOW, *DILATED, "DETECTION.SPATIAL_SCALE_FACTOR", 32], r"SPATIAL_STRIDES \[\[1\], \[2\], \[2\], \[1\]\]"),
-        ([*SLOWFAST, "RESNET.SPATIAL_STRIDES", [[1, 1], [2, 2], [2, 2], [1, 2]]], "of 16 and 32 pixels"),
-        ([*MVIT, "DETECTION.SPATIAL_SCALE_FACTOR", 32], "is 32, .* MViT .* of 16 pixels"),
+        ([*SLOWFAST, "RESNET.SPATIAL_STRIDES", [[1, 1], [2, 2], [2, 2], [1, 2]]], "16 and 32 pixels"),
+        ([*MVIT, "DETECTION.SPATIAL_SCALE_FACTOR", 32], "is 32, .* MViT .* 16 pixels"),
         ([*SLOW, "DETECTION.ROI_XFORM_RESOLUTION", 0], "ROI_XFORM_RESOLUTION is 0, but it must be at least 1"),
         ([*SLOW, "MODEL.COMPILE", True], "MODEL.COMPILE True with DETECTION.ENABLE True"),
         ([*SLOW, "RESNET.SPATIAL_STRIDES", [[1], [], [2], [1]]], "RESNET.SPATIAL_STRIDES is .* needs 4 lists"),

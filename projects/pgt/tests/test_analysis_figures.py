@@ -1,4 +1,4 @@
-"""Figures of the gap against sums written out, and what the measurement refuses."""
+"""Figures of the gap against sums written out."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import statistics
 import pytest
 import torch
 
-from pgt.analysis.truncation import Gap, gap_of_weights, step_task
+from pgt.analysis.truncation import Gap
 
 NAMES = ["s1.a.weight", "s1.a.bias", "s2.b.weight"]
 SHAPES = [(4, 3), (4,), (5,)]
@@ -79,17 +79,3 @@ def test_what_cannot_be_said_is_none():
     gap.add([torch.zeros(3), -torch.ones(2)], [torch.zeros(3), -torch.ones(2)])
     # Opposite gradients: nothing is known of their mean.
     assert {row.bias for row in gap.rows(1)} == {None}
-
-
-def test_a_task_that_reads_a_clip_at_once_is_named(tiny_cfg):
-    with pytest.raises(ValueError, match="TASK 'clip' reads a clip at once"):
-        step_task(tiny_cfg(), [])
-
-
-STEPS = ["DATA.NUM_FRAMES", 10, "DATA.SAMPLING_RATE", 1, "PGT.ENABLE", True, "PGT.STEP_LEN", [4], "PGT.STEPS", 3]
-
-
-@pytest.mark.parametrize(("steps", "batches", "message"), [([4], 1, "1 to 3"), ([0], 1, "1 to 3"), ([1], 9, "1 to 3")])
-def test_more_than_there_is(steps, batches, message, tiny_cfg):
-    with pytest.raises(ValueError, match=message):
-        list(gap_of_weights(tiny_cfg("PROJECTS", ["pgt"], *STEPS), steps, batches, ["random"]))

@@ -35,15 +35,15 @@ def test_the_same_batch_in_fewer_processes():
     told = EIGHT.describe_change(now)
     assert told.startswith("2 process(es) on 2 host(s) instead of 8 process(es) on 1 host(s)")
     assert "batch norm layer, sees 32 clips, not 8" in told
-    assert "update" not in told and "learning rates" not in told
+    assert "optimizer step" not in told and "learning rates" not in told
 
 
-@pytest.mark.parametrize(("lr_scale", "words"), [(1.0, "learning rates stay as they are"), (2.0, "multiplied by 2")])
+@pytest.mark.parametrize(("lr_scale", "words"), [(1.0, "learning rates are unchanged"), (2.0, "multiplied by 2")])
 def test_twice_the_hosts_with_the_batch_of_each(lr_scale, words):
     now = dataclasses.replace(EIGHT, processes=16, hosts=2, batch=128, lr_scale=lr_scale)
     assert not EIGHT.same_batches(now)
     told = EIGHT.describe_change(now)
-    assert "an update is made of 128 clips, not 64" in told
+    assert "an optimizer step uses 128 clips, not 64" in told
     assert words in told
     assert "batch norm" not in told
 
@@ -51,10 +51,10 @@ def test_twice_the_hosts_with_the_batch_of_each(lr_scale, words):
 def test_accumulating_instead_makes_other_batches_of_the_same_updates():
     now = dataclasses.replace(EIGHT, batch=32, accum_steps=2)
     assert not EIGHT.same_batches(now)
-    assert "update" not in EIGHT.describe_change(now)
+    assert "optimizer step" not in EIGHT.describe_change(now)
 
 
 def test_other_data_and_another_order():
     now = dataclasses.replace(EIGHT, samples=999, seed=2)
     assert not EIGHT.same_batches(now)
-    assert "999 videos, not 1000; the order is that of RNG_SEED 2, not 1" in EIGHT.describe_change(now)
+    assert "999 samples, not 1000; the order of samples is that of RNG_SEED 2, not 1" in EIGHT.describe_change(now)

@@ -1,0 +1,114 @@
+"""Rules between keys of a run: optimizer, schedule, batches, views, hosts."""
+
+from fvcore.common.config import CfgNode
+
+from slowfast.runtime.logging import get_logger
+from slowfast.utils.errors import nearest_multiples
+
+logger = get_logger(__name__)
+
+
+def validate(cfg: CfgNode) -> None:
+    """Check the rules of this module.
+
+    Raises:
+        ValueError: with the key, its value and what to set.
+    """
+    _check_views(cfg)
+    _check_warmup(cfg)
+    if cfg.SOLVER.LR_POLICY == "steps_with_relative_lrs":
+        _check_steps(cfg)
+    _check_optimizer(cfg)
+    _check_batches(cfg)
+    _check_hosts(cfg)
+
+
+def _check_views(cfg: CfgNode) -> None:
+    if cfg.TEST.NUM_SPATIAL_CROPS > 3:
+        raise ValueError(
+            f"TEST.NUM_SPATIAL_CROPS is {cfg.TEST.NUM_SPATIAL_CROPS}; it can be 1 (center), 2 (ends) or 3 (ends and "
+            "center)."
+        )
+    if any(clips < 1 for clips in cfg.TEST.NUM_TEMPORAL_CLIPS):
+        raise ValueError(f"TEST.NUM_TEMPORAL_CLIPS is {cfg.TEST.NUM_TEMPORAL_CLIPS}; every entry must be at least 1.")
+
+
+def _check_warmup(cfg: CfgNode) -> None:
+    solver = cfg.SOLVER
+    if cfg.TRAIN.ENABLE and solver.WARMUP_EPOCHS > 0 and solver.WARMUP_START_LR > solver.BASE_LR:
+        logger.warning(
+            "SOLVER.WARMUP_START_LR %g is above BASE_LR %g: the warm-up lowers the learning rate. Set WARMUP_START_LR "
+            "below BASE_LR, or WARMUP_EPOCHS 0.",
+            solver.WARMUP_START_LR,
+            solver.BASE_LR,
+        )
+
+
+def _check_steps(cfg: CfgNode) -> None:
+    solver = cfg.SOLVER
+    steps, rates = solver.STEPS, solver.LRS
+    if not steps or steps[0] != 0 or any(a >= b for a, b in zip(steps, steps[1:], strict=False)):
+        raise ValueError(
+            f"SOLVER.STEPS is {steps}; with LR_POLICY steps_with_relative_lrs it holds the first epoch of each step: 0 "
+            "first, then rising."
+        )
+    # Published files keep steps that begin after the last epoch, and more rates than steps.
+    used = [step for step in steps if step < solver.MAX_EPOCH]
+    if len(rates) < len(used):
+        raise ValueError(
+            f"SOLVER.LRS has {len(rates)} entries {rates}, but {len(used)} SOLVER.STEPS {used} begin before "
+            f"MAX_EPOCH {solver.MAX_EPOCH}. Give every step its rate, as a multiple of BASE_LR."
+        )
+    if any(not rate >= 0 for rate in rates):
+        raise ValueError(f"SOLVER.LRS is {rates}; no rate can be under 0.")
+
+
+def _check_optimizer(cfg: CfgNode) -> None:
+    solver = cfg.SOLVER
+    if not 0 < solver.LAYER_DECAY <= 1:
+        raise ValueError(f"SOLVER.LAYER_DECAY is {solver.LAYER_DECAY}; it must be over 0 and at most 1 (no decay).")
+    if len(solver.BETAS) != 2 or not all(0 <= beta < 1 for beta in solver.BETAS):
+        raise ValueError(f"SOLVER.BETAS is {solver.BETAS}; it must be two numbers, each at least 0 and under 1.")
+    if solver.OPTIMIZING_METHOD == "sgd" and solver.NESTEROV and (solver.MOMENTUM == 0 or solver.DAMPENING != 0):
+        raise ValueError(
+            f"SOLVER.NESTEROV needs a MOMENTUM over 0 and DAMPENING 0, got {solver.MOMENTUM} and "
+            f"{solver.DAMPENING}. Set NESTEROV to False, or change those."
+        )
+    bounds = {name: solver[name] for name in ("CLIP_GRAD_VAL", "CLIP_GRAD_L2NORM")}
+    if any(bound is not None and not bound > 0 for bound in bounds.values()):
+        raise ValueError(f"SOLVER.CLIP_GRAD_VAL and CLIP_GRAD_L2NORM must be over 0, or None for off, got {bounds}.")
+    if None not in bounds.values():
+        raise ValueError(f"SOLVER clips the gradient by value or by norm, not both, got {bounds}. Set one to None.")
+
+
+def _check_batches(cfg: CfgNode) -> None:
+    gpus = cfg.NUM_GPUS
+    for split in ("TRAIN", "TEST"):
+        size = cfg[split].BATCH_SIZE
+        if gpus < 2 or not cfg[split].ENABLE or size % gpus == 0:
+            continue
+        if size > gpus:
+            raise ValueError(
+                f"{split}.BATCH_SIZE {size} cannot be shared evenly by NUM_GPUS {gpus}. Set it to "
+                f"{nearest_multiples(size, gpus)}; it is the total over the GPUs of this host."
+            )
+        logger.warning(
+            "%s.BATCH_SIZE %d is less than NUM_GPUS %d: it is the total over the GPUs of this host, so set "
+            "at least %d.",
+            split,
+            size,
+            gpus,
+            gpus,
+        )
+
+
+def _check_hosts(cfg: CfgNode) -> None:
+    if cfg.SOLVER.LR_REFERENCE_BATCH and cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS:
+        raise ValueError(
+            f"SOLVER.LR_REFERENCE_BATCH {cfg.SOLVER.LR_REFERENCE_BATCH} and BASE_LR_SCALE_NUM_SHARDS True both scale "
+            "the learning rate with the number of hosts; keep one of them."
+        )
+    if cfg.SHARD_ID >= cfg.NUM_SHARDS:
+        raise ValueError(f"SHARD_ID {cfg.SHARD_ID} is not under NUM_SHARDS {cfg.NUM_SHARDS}; hosts are counted from 0.")
+    if not cfg.OUTPUT_DIR:
+        raise ValueError("OUTPUT_DIR is empty; name a folder for checkpoints and logs, '.' for this one.")
