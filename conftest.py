@@ -130,13 +130,13 @@ def one_block_model():
 
     def make(dropout=0.0, norm=torch.nn.BatchNorm3d):
         from slowfast.layers.pool import SpaceTimePool
-        from slowfast.models.blocks import BasicTransform, ResStage, residual_pathway
+        from slowfast.models.blocks import BasicTransform, BranchOptions, ResStage, residual_pathway
+        from slowfast.models.build import init_weights
         from slowfast.models.heads import ClassificationHead
-        from slowfast.models.parts import init_weights
         from slowfast.models.resnet import PathwayStems, ResNet, ResNetStem
 
         torch.manual_seed(0)
-        blocks = residual_pathway(BasicTransform, 4, 8, 4, 1, [3], 1, 2, norm)
+        blocks = residual_pathway(BasicTransform, 4, 8, 4, [3], 2, BranchOptions(norm))
         stages = [ResStage([blocks]), *(ResStage([{}]) for _ in range(3))]
         head = ClassificationHead([8], 5, [SpaceTimePool()], dropout)
         model = ResNet(PathwayStems([ResNetStem(3, 4, 1, norm)]), stages, head, [(1, 1, 1)])

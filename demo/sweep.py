@@ -1,11 +1,10 @@
-"""The whole path on a small data set: make it, train a clip model and PGT, test both, show what memory is for.
+"""Run the whole path on a small data set: make it, train and test a clip model and PGT, measure what memory brings.
 
     python demo/sweep.py                      about six minutes on two cores
     python demo/sweep.py --full               three seeds and more variants of PGT
-    python demo/sweep.py --output DIR         where everything is left (default: runs/demo)
+    python demo/sweep.py --output DIR         folder of the results (default: runs/demo)
 
-Each training is a process `python tools/run_net.py --cfg FILE ...`, as one types it; its output is in `run.log` in its
-folder.
+Each training is a process `python tools/run_net.py --cfg FILE ...`; its output is `run.log` in its folder.
 """
 
 import argparse
@@ -14,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,15 +36,15 @@ FULL_SEEDS = (0, 1, 2)
 
 
 class Demo:
-    """The parts of the demo; each runs child processes and returns plain figures."""
+    """Parts of the demo. Each runs child processes and returns its results as plain values."""
 
     def __init__(self, output: Path, scale: Scale, shop: Workshop, overrides: list[str]):
         self.output, self.scale, self.shop, self.overrides = output, scale, shop, overrides
-        # A set made at another scale is another set, so both can lie in one folder.
+        # Sets of different scales get different folders.
         self.data = output / f"data_{scale.videos['train']}"
 
     def make_data(self) -> float:
-        """Make the data set, or keep the one that is there; seconds it took."""
+        """Make the data set, or keep an existing one; return the seconds."""
         counts = [word for split, count in self.scale.videos.items() for word in (f"--{split}", count)]
         command = [sys.executable, "-m", "slowfast.apps.synthetic", "--output", self.data, *counts]
         preview = self.output / "videos.png"
@@ -52,9 +52,9 @@ class Demo:
         return self.shop.run_all([task])[0].seconds
 
     def train(self, experiment: Experiment, seed: int) -> dict:
-        """Train and test one experiment; its scores, seconds, updates and memory."""
+        """Train and test one experiment; return its scores, seconds, updates and memory."""
         folder = self.output / f"seed_{seed}" / experiment.name
-        # What an earlier demo left would otherwise be taken for this one's, and continued.
+        # Otherwise the training would resume from an earlier demo.
         shutil.rmtree(folder, ignore_errors=True)
         settings = self._settings(experiment.overrides, folder, seed)
         title = f"{experiment.title} (seed {seed})"
@@ -83,7 +83,7 @@ class Demo:
         return [*overrides, *self.scale.overrides, *places, *self.overrides]
 
     def measure_memory(self, point: MemoryPoint) -> dict:
-        """Peak memory of training at one point, over the idle process, in MiB."""
+        """Measure the peak memory of training at one point, over the idle process, in MiB."""
         title = f"memory of {point.method}, {point.frames} frames"
         log = self.output / "memory" / f"{point.method.replace(',', '').replace(' ', '_')}_{point.frames}.log"
         result = log.with_suffix(".json")
@@ -95,14 +95,14 @@ class Demo:
 
 
 def run(arguments: argparse.Namespace) -> Path:
-    """Run the demo; the folder that holds what it leaves."""
+    """Run the demo; return the folder of the results."""
     started = time.monotonic()
     output = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     scale = QUICK_SCALE if arguments.quick else FULL_SCALE
     experiments = EXPERIMENTS + (VARIANTS if arguments.full else ())
     cores = len(os.sched_getaffinity(0))
-    # One more than two cores, so that the three trainings run side by side: none idles, and all are slowed down alike.
+    # One process more than two cores, so that the three trainings run side by side and are slowed down alike.
     workers = min(cores + 1, MAX_WORKERS)
     shop = Workshop(workers, threads=max(1, cores // workers))
     demo = Demo(output, scale, shop, arguments.overrides)
@@ -121,21 +121,23 @@ def run(arguments: argparse.Namespace) -> Path:
     return output
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; None reads that of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=ROOT / "runs/demo", help="folder for everything the demo makes")
-    parser.add_argument("--seeds", type=int, nargs="+", help="one run of everything a seed (default: 0)")
+    parser.add_argument("--output", type=Path, default=ROOT / "runs/demo", help="folder of the results")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds; everything runs once a seed (default: 0)")
     parser.add_argument("--full", action="store_true", help="more variants of PGT, and by default three seeds")
-    parser.add_argument("--quick", action="store_true", help="a tiny set, one epoch: whether all parts run, no more")
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings for every run, after `--`")
-    arguments = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="a tiny set and one epoch, to test the demo itself")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings of every run, after `--`")
+    arguments = parser.parse_args(argv)
     arguments.seeds = arguments.seeds or list(FULL_SEEDS if arguments.full else FULL_SEEDS[:1])
     return arguments
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
     try:
-        output = run(parse_arguments())
+        output = run(parse_args(argv))
     except JobError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Child processes: started, watched, measured, several at a time."""
+"""Child processes: run several at a time, show their progress, and measure them."""
 
 import contextlib
 import json
@@ -17,23 +17,23 @@ from sweep_plan import ROOT
 
 TAIL_LINES = 15
 TICK_SECONDS = 1.0
-QUIET_TICK_SECONDS = 20.0  # between lines of progress where nobody watches a terminal
+QUIET_TICK_SECONDS = 20.0  # between lines of progress without a terminal
 
 
 class JobError(RuntimeError):
-    """A child process failed; the message has the end of its output."""
+    """A child process failed; the message ends with the end of its output."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a child process took: seconds from start to end, and its peak resident memory in MiB."""
+    """Resources of a child process: seconds from start to end, and peak resident memory in MiB."""
 
     seconds: float
     peak_rss_mib: float
 
 
 class Workshop:
-    """Runs child processes, at most `workers` at a time, each with `threads` threads, and says how far they are."""
+    """Runner of child processes, at most `workers` at a time with `threads` threads each, with a progress line."""
 
     def __init__(self, workers: int, threads: int):
         self.workers, self.threads = workers, threads
@@ -43,9 +43,10 @@ class Workshop:
         self._started = time.monotonic()
 
     def run(self, title: str, command: Iterable[object], log: Path, progress: Callable[[], str] = lambda: "") -> Usage:
-        """Run a command from the repository's root with its output in `log`; JobError if it fails.
+        """Run a command in the repository's root with its output in `log`; raise JobError if it fails.
 
-        `progress` says how far it is, in a few words.
+        Args:
+            progress: returns a short text about the progress.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
@@ -75,7 +76,7 @@ class Workshop:
         return {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "PYTHONUNBUFFERED": "1"}
 
     def run_all(self, tasks: list[Callable[[], object]]) -> list:
-        """Results of `tasks`, functions that call `run`, done `workers` at a time; the first error ends them all."""
+        """Run `tasks`, functions that call `run`, `workers` at a time; return their results. An error ends them all."""
         with ThreadPoolExecutor(self.workers) as pool:
             futures = [pool.submit(task) for task in tasks]
             try:
@@ -88,7 +89,7 @@ class Workshop:
             return [future.result() for future in futures]
 
     def _watch(self, futures: list) -> None:
-        """Report progress until all is done; raises what a task raised."""
+        """Print progress until all tasks are done; raise the first error of a task."""
         terminal = sys.stdout.isatty()
         last_line = time.monotonic()
         while True:
@@ -112,12 +113,12 @@ class Workshop:
         return f"  {seconds // 60}:{seconds % 60:02d}  " + "  |  ".join(parts)
 
     def say(self, line: str) -> None:
-        """Print a line that stays."""
+        """Print a line above the progress line."""
         lead = "\r\033[K" if sys.stdout.isatty() else ""
         print(f"{lead}{line}", flush=True)
 
     def close(self) -> None:
-        """End all children and start no more."""
+        """Terminate all children, and start no more."""
         with self._lock:
             self._closed = True
             for child, _ in self._running.values():
@@ -127,8 +128,8 @@ class Workshop:
 
 
 def _wait(child: subprocess.Popen) -> float:
-    """Wait for a child; its peak resident memory in MiB."""
-    # wait4 and not Popen.wait: it tells what this one child used.
+    """Wait for a child; return its peak resident memory in MiB."""
+    # Unlike Popen.wait, wait4 returns the resources of this child.
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -136,7 +137,7 @@ def _wait(child: subprocess.Popen) -> float:
 
 
 def training_progress(stats_file: Path) -> Callable[[], str]:
-    """A function that tells epoch and loss from the last line that a training wrote."""
+    """Return a function that reads epoch and loss from the last statistics of a training."""
 
     def read() -> str:
         if not stats_file.exists():
@@ -151,7 +152,7 @@ def training_progress(stats_file: Path) -> Callable[[], str]:
 
 
 def read_training(folder: Path) -> dict:
-    """Updates, and seconds spent training (loading included, evaluation not), from what a training logged."""
+    """Read `updates` and `train_seconds` (with loading, without evaluation) from the statistics of a training."""
     stats = [json.loads(line) for line in (folder / "json_stats.jsonl").read_text().splitlines()]
     epochs = [entry for entry in stats if entry["_type"] == "train_epoch"]
     iterations = [int(entry["iter"].split("/")[1]) for entry in stats if entry["_type"] == "train_iter"]

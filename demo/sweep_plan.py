@@ -1,4 +1,4 @@
-"""What the demo trains, measures and expects."""
+"""Experiments, measurements and targets of the demo."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ PGT_CFG = ROOT / "projects/pgt/configs/Synthetic/SWEEP_PGT_36x1.yaml"
 MEMORY_OFF_CFG = ROOT / "projects/pgt/configs/Synthetic/SWEEP_PGT_36x1_MEMORY_OFF.yaml"
 
 CHANCE = 100 / 6
-# Without the order, one of the two classes with the same pair of events is as good as the other.
+# A model that knows both events but not their order guesses between two classes.
 ORDER_BLIND = 50.0
 
 Overrides = tuple[object, ...]
@@ -17,7 +17,7 @@ Overrides = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training: a YAML file with overrides; `name` is its folder, `title` what the table calls it."""
+    """A training: YAML file and overrides; `name` is its folder, `title` its name in the table."""
 
     name: str
     title: str
@@ -26,7 +26,7 @@ class Experiment:
 
     @property
     def in_steps(self) -> bool:
-        """Whether it reads a video in steps, so that the steps can be looked at."""
+        """Return True if the model reads videos in steps."""
         return self.cfg != CLIP_CFG
 
 
@@ -45,7 +45,7 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: `metric` of an experiment's scores, and the range in percent it should lie in, if any."""
+    """A line of the table: `metric` of an experiment's scores, and its target range in percent (None: open)."""
 
     experiment: str
     metric: str
@@ -54,7 +54,7 @@ class Row:
     high: float | None = None
 
     def verdict(self, value: float) -> str:
-        """Whether `value` percent lies in the range: "met", "missed", or "" without one."""
+        """Compare `value` percent with the target: "met", "missed", or "" without a target."""
         if self.low is None and self.high is None:
             return ""
         inside = (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
@@ -62,7 +62,7 @@ class Row:
 
     @property
     def target(self) -> str:
-        """The range in words."""
+        """Format the target range; "" without a target."""
         if self.low is not None and self.high is not None:
             return f"{self.low:g} to {self.high:g}"
         if self.low is not None:
@@ -88,7 +88,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class MemoryPoint:
-    """One measurement of training memory: how (`method`), over how many frames, by which settings."""
+    """A measurement of training memory: method, number of frames, YAML file and overrides."""
 
     method: str
     frames: int
@@ -103,7 +103,7 @@ MEMORY_OFF = "PGT, memory off"
 
 
 def memory_points(step_counts: tuple[int, ...]) -> list[MemoryPoint]:
-    """Measurements for videos of that many steps (8 frames, then 7 a step): in steps, and in one piece."""
+    """Return the measurements, in steps and end to end, for videos of n steps (8 frames, then 7 a step)."""
     points = []
     for steps in step_counts:
         frames = 8 + 7 * (steps - 1)
@@ -117,17 +117,17 @@ def memory_points(step_counts: tuple[int, ...]) -> list[MemoryPoint]:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a demo is: videos a split, lengths in steps to measure memory at, overrides of all trainings."""
+    """Size of a demo: videos of each split, numbers of steps to measure memory at, overrides of all trainings."""
 
     videos: dict[str, int]
     step_counts: tuple[int, ...]
     overrides: Overrides = ()
-    judged: bool = True  # whether it is large enough for the targets to mean something
+    judged: bool = True  # compare the scores with the targets
     memory_overrides: Overrides = field(default=())
 
 
 FULL_SCALE = Scale({"train": 1200, "val": 240, "test": 480}, (1, 5, 9))
-# For trying the demo itself: every part runs, nothing is learned.
+# To test the demo itself: every part runs, and nothing is learned.
 QUICK_SCALE = Scale(
     {"train": 24, "val": 6, "test": 12},
     (5,),

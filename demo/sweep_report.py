@@ -1,4 +1,4 @@
-"""What the demo found: a table, `results.json` and two plots."""
+"""Report of the demo: a table, `results.json` and two plots."""
 
 import datetime
 import json
@@ -12,7 +12,10 @@ import av
 import torch
 from sweep_plan import CHANCE, END_TO_END, FULL_GRADIENT, MEMORY_OFF, ORDER_BLIND, PROGRESSIVE, ROWS, Row
 
-# Training memory of an experiment, as (method, frames) of the measured points.
+from slowfast.apps.benchmark.report import processor_name
+from slowfast.utils.tables import format_table
+
+# (method, frames) of the measured training memory of each experiment.
 MEMORY_OF = {
     "clip": (END_TO_END, 8),
     "pgt": (PROGRESSIVE, 36),
@@ -23,11 +26,11 @@ BLUE, PALE_BLUE, GRAY, ORANGE = "#2a6fbb", "#a9c8ea", "#9a9a9a", "#d9772b"
 
 
 def pyplot() -> ModuleType:
-    """Import matplotlib, an extra, for files alone: here rather than at the top, so that modules load without it."""
+    """Import matplotlib, which is an extra, to draw files."""
     try:
         import matplotlib
     except ModuleNotFoundError as error:
-        raise ImportError("the demo draws by matplotlib: pip install matplotlib (the extra `plot`)") from error
+        raise ImportError("the demo draws with matplotlib: pip install matplotlib (the extra `plot`)") from error
     matplotlib.use("Agg")  # before pyplot: there may be no display
     import matplotlib.pyplot
 
@@ -35,16 +38,16 @@ def pyplot() -> ModuleType:
 
 
 def write(output: Path, runs: list[dict], memory: list[dict], seconds: dict[str, float], judged: bool) -> None:
-    """Print and save everything.
+    """Print and save the report.
 
     Args:
-        runs: of every training its name, seed, accuracy, updates, seconds and memory.
-        memory: measured points, `method`, `frames`, `peak_mib`.
-        seconds: of the data set and of all.
-        judged: whether targets mean something at this scale.
+        runs: name, seed, accuracy, updates, seconds and memory of every training.
+        memory: `method`, `frames` and `peak_mib` of the measured points.
+        seconds: seconds of the data set ("data") and of everything ("all").
+        judged: compare the scores with the targets.
     """
     rows = summarize(runs, memory, judged)
-    table = format_table(rows, judged)
+    table = format_rows(rows, judged)
     notes = format_notes(runs, memory, seconds)
     print(f"\n{table}\n\n{notes}", flush=True)
     (output / "table.txt").write_text(f"{table}\n\n{notes}\n")
@@ -55,11 +58,11 @@ def write(output: Path, runs: list[dict], memory: list[dict], seconds: dict[str,
 
 
 def describe_machine() -> dict:
-    """When, where and with what this was measured."""
+    """Describe the date, the machine and the versions."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": {
-            "processor": _processor(),
+            "processor": processor_name(),
             "cores": len(os.sched_getaffinity(0)),
             "system": platform.platform(terse=True),
         },
@@ -67,15 +70,8 @@ def describe_machine() -> dict:
     }
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def summarize(runs: list[dict], memory: list[dict], judged: bool) -> list[dict]:
-    """The table as figures: means over seeds, of the rows whose experiment was run."""
+    """Compute the rows of the table, means over seeds, for the experiments that were run."""
     peaks = {(point["method"], point["frames"]): point["peak_mib"] for point in memory}
     rows = []
     for row in ROWS:
@@ -102,10 +98,9 @@ def _summarize_row(row: Row, runs: list[dict], peak_mib: float | None, judged: b
     }
 
 
-def format_table(rows: list[dict], judged: bool) -> str:
-    """The table in plain text; a line without training figures is another look at the model of the line above."""
-    lines = [("", "accuracy %", "target", "", "updates", "train s", "peak MiB")]
-    before = None
+def format_rows(rows: list[dict], judged: bool) -> str:
+    """Format the table as text. A line without training costs is of the same model as the line above."""
+    lines, before = [], None
     for row in rows:
         spread = "" if row["spread"] is None else f" +- {row['spread']:.1f}"
         target = row["target"] if judged else ""
@@ -114,21 +109,17 @@ def format_table(rows: list[dict], judged: bool) -> str:
         costs = (str(row["updates"]), f"{row['train_seconds']:.0f}", peak)
         lines.append(cells + (costs if row["experiment"] != before else ("", "", "")))
         before = row["experiment"]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = [
-        "  ".join(cell.ljust(width) if i in (0, 3) else cell.rjust(width) for i, (cell, width) in enumerate(pairs))
-        for pairs in (list(zip(line, widths, strict=True)) for line in lines)
-    ]
-    rule = "-" * len(text[0])
-    return "\n".join([text[0].rstrip(), rule, *(line.rstrip() for line in text[1:])])
+    head = ("", "accuracy %", "target", "", "updates", "train s", "peak MiB")
+    first, *text = format_table(head, lines, left=(0, 3)).splitlines()
+    return "\n".join([first, "-" * len(first), *text])
 
 
 def format_notes(runs: list[dict], memory: list[dict], seconds: dict[str, float]) -> str:
-    """What the table leaves unsaid."""
+    """Format notes on the table."""
     says_donor = statistics.mean(run["accuracy"]["swapped_says_donor"] for run in runs if run["name"] == "pgt")
     lines = [
-        f"Accuracy on the test videos; chance is {CHANCE:.1f}, and who sees both events but not their order gets about "
-        f"{ORDER_BLIND:.0f}.",
+        f"Accuracy on the test videos; chance is {CHANCE:.1f}. A model that sees both events, but not their order, "
+        f"gets about {ORDER_BLIND:.0f}.",
         f"With the memory of another video, {says_donor:.0f} % of the answers are that video's label.",
         format_fairness(runs),
         "Peak MiB: the most memory one training iteration takes, over the idle process.",
@@ -141,7 +132,7 @@ def format_notes(runs: list[dict], memory: list[dict], seconds: dict[str, float]
 
 
 def format_fairness(runs: list[dict]) -> str:
-    """Whether the baselines got as many updates and seconds as PGT, in words."""
+    """Format a note on whether the baselines got as many updates and seconds as PGT."""
     spent = {
         name: [statistics.mean(run[key] for run in runs if run["name"] == name) for key in ("updates", "train_seconds")]
         for name in ("pgt", "clip", "memory_off")
@@ -162,7 +153,7 @@ def _by_length(memory: list[dict]) -> list[tuple[int, float, float]]:
 
 
 def plot_accuracy(path: Path, rows: list[dict]) -> None:
-    """Accuracy by method, with the lines of chance and of what can be known without the order."""
+    """Plot accuracy by method, with lines for chance and for guessing the order."""
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(9, 0.42 * len(rows) + 1.6), layout="constrained")
     places = range(len(rows))[::-1]
@@ -199,7 +190,7 @@ def _color(row: dict) -> str:
 
 
 def plot_memory(path: Path, memory: list[dict]) -> None:
-    """Peak training memory by length of the video."""
+    """Plot peak training memory by length of the video."""
     frames, progressive, whole = zip(*_by_length(memory), strict=True)
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")

@@ -1,4 +1,4 @@
-"""Accuracy of a trained model step by step, with its memory as it is, wiped, or of another video.
+"""Measure the accuracy of a trained model step by step, with its own memory, without memory, or with another video's.
 
     python demo/sweep_score.py --cfg FILE --output FILE.json [KEY VALUE ...]
 
@@ -23,18 +23,18 @@ from slowfast.runtime.seed import seed_all
 
 
 def draw_donors(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A permutation that gives each video of a batch one of another label.
+    """Draw a permutation that assigns each video of a batch a video with another label.
 
     Args:
         labels: (B,).
 
     Raises:
-        ValueError: a label has more than half of the videos, so there is none.
+        ValueError: more than half of the videos have the same label, so no such permutation exists.
     """
     count, largest = len(labels), int(labels.bincount().max())
     if count < 2 * largest:
         raise ValueError(f"{largest} of {count} videos have the same label; at most half may, for all to swap")
-    # In an order with equal labels side by side, a turn by at least the longest run meets no equal label.
+    # Sorted by label, a cyclic shift by at least the longest run of a label meets no equal label.
     shuffled = torch.randperm(count, generator=generator)
     order = shuffled[labels[shuffled].argsort(stable=True)]
     turn = int(torch.randint(largest, count - largest + 1, (), generator=generator))
@@ -45,7 +45,7 @@ def draw_donors(labels: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
 @torch.no_grad()
 def score_batch(model, inputs: list[torch.Tensor], labels: torch.Tensor, plan: StepPlan, donors: torch.Tensor) -> dict:
-    """Number of right answers in a batch, by name; `steps` one a step."""
+    """Count the correct answers in a batch by kind; `steps` has one count a step."""
     final = plan.steps - 1
     scores = step_scores(model, inputs, plan)
     answers = {"sum": ensemble(scores, "sum"), "max": ensemble(scores, "max"), "last": scores[-1]}
@@ -62,10 +62,10 @@ def score_batch(model, inputs: list[torch.Tensor], labels: torch.Tensor, plan: S
 
 
 def score(cfg) -> dict:
-    """Accuracies in percent on the test split; see `score_batch`.
+    """Return the accuracies in percent on the test split; see `score_batch`.
 
     Raises:
-        ValueError: a batch in which the memories cannot be swapped.
+        ValueError: the memories of a batch cannot be swapped.
     """
     seed_all(cfg.RNG_SEED)
     device = device_of(cfg)

@@ -118,10 +118,20 @@ def tool(hears_ctrl_c):
 
 
 @pytest.fixture
-def run_tool(capsys):
-    """Function: call the main of `tools/NAME.py` in this process; returns its exit status and what it printed."""
+def clean_logging():
+    """Remove the destinations of `setup_logging` after the test."""
     root = logging.getLogger()
-    handlers, level = list(root.handlers), logging.getLogger("slowfast").level
+    before = list(root.handlers)
+    yield
+    for handler in [handler for handler in root.handlers if handler not in before]:
+        root.removeHandler(handler)
+        handler.close()
+    logging.captureWarnings(False)
+
+
+@pytest.fixture
+def run_tool(capsys, clean_logging):
+    """Function: call the main of `tools/NAME.py` in this process; returns its exit status and what it printed."""
 
     def run(name: str, *arguments: object) -> tuple[int, str]:
         spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
@@ -135,12 +145,7 @@ def run_tool(capsys):
         written = capsys.readouterr()
         return status, written.out + written.err
 
-    yield run
-    for handler in [handler for handler in root.handlers if handler not in handlers]:
-        root.removeHandler(handler)
-        handler.close()
-    logging.getLogger("slowfast").setLevel(level)
-    logging.captureWarnings(False)
+    return run
 
 
 HEIGHT, WIDTH = 48, 64

@@ -1,17 +1,18 @@
-"""Check the data of a configuration before hours are spent on it: every annotation is read, every video probed.
+"""Check the data sets of a config before training: read every annotation, probe every video.
 
 python tools/check_data.py --cfg FILE [--splits train,val,test] [--workers N] [--report JSON] [--sample N] [--thorough]
                            [--cache FILE] [--allow KIND,...] [KEY VALUE ...]
 
-Exit status 0: passed. 1: something is wrong that must not be (the lines that begin with FAIL). 2: it could not be
-checked, for instance for a mistake in the settings. What was found out about files is kept (in OUTPUT_DIR unless
---cache names a file), so that a second start is quick. See docs/data.md.
+Exit status 0: passed. 1: failed (see the lines that begin with FAIL). 2: the check could not run, for instance because
+of a wrong setting. Facts about files are cached (in OUTPUT_DIR unless --cache names a file), so that a second start is
+quick. See docs/data.md.
 """
 
 import argparse
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from slowfast.apps.prepare.check import CheckOptions, check
@@ -25,58 +26,59 @@ from slowfast.utils.rng import SPLITS
 CACHE_NAME = "check_data.jsonl"
 
 
-def words_of(known: list[str]):
-    """Reads a list with commas of words that must be among `known`."""
+def names_among(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return a parser of comma-separated names, each in `known`."""
 
     def parse(text: str) -> list[str]:
-        words = [word for word in text.split(",") if word]
-        unknown = [word for word in words if word not in known]
+        names = [name for name in text.split(",") if name]
+        unknown = [name for name in names if name not in known]
         if unknown:
             raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
-        return words
+        return names
 
     return parse
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; None reads that of this process."""
     failing = [kind for kind, fails in KINDS.items() if fails]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cfg", required=True, metavar="FILE", help="YAML file of settings")
-    parser.add_argument("--splits", type=words_of(list(SPLITS)), metavar="A,B", help="default: those that a run reads")
+    parser.add_argument("--cfg", required=True, metavar="FILE", help="YAML file")
+    parser.add_argument(
+        "--splits",
+        type=names_among(list(SPLITS)),
+        metavar="A,B",
+        help="default: those that a run reads",
+    )
     parser.add_argument("--workers", type=int, default=default_workers(), help="processes (default: one a core)")
-    parser.add_argument("--report", type=Path, metavar="JSON", help="file to write what was found to")
-    parser.add_argument("--sample", type=int, default=0, metavar="N", help="probe N videos of a split, evenly spread")
-    parser.add_argument("--thorough", action="store_true", help="decode every frame (default: three of a video)")
+    parser.add_argument("--report", type=Path, metavar="JSON", help="file to write the report to")
+    parser.add_argument("--sample", type=int, default=0, metavar="N", help="probe N evenly spaced videos of each split")
+    parser.add_argument("--thorough", action="store_true", help="decode every frame (default: three per video)")
     parser.add_argument("--cache", metavar="FILE", help=f'default: OUTPUT_DIR/{CACHE_NAME}; "" for none')
-    parser.add_argument("--limit", type=int, default=100, metavar="N", help="wrong lines kept of a split")
+    parser.add_argument("--limit", type=int, default=100, metavar="N", help="wrong lines to report of a split")
     parser.add_argument(
         "--allow",
-        type=words_of(failing),
+        type=names_among(failing),
         default=[],
         metavar="KIND,...",
-        help=f"let the check pass with these: {', '.join(failing)}",
+        help=f"findings with which the check still passes: {', '.join(failing)}",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
-    return parser.parse_intermixed_args()
-
-
-def splits_of(cfg) -> list[str]:
-    """The splits that a run with these settings reads."""
-    return (["train", "val"] if cfg.TRAIN.ENABLE else []) + (["test"] if cfg.TEST.ENABLE else [])
+    return parser.parse_intermixed_args(argv)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check and report; the exit status."""
+    """Check, print and write the report; return the exit status."""
     if args.workers < 0 or args.sample < 0 or args.limit < 1:
         raise ValueError(
             f"--workers {args.workers} and --sample {args.sample} must be at least 0, --limit {args.limit} at least 1"
         )
     cfg = load_config(args.cfg, args.overrides)
     activate_projects(cfg)
-    splits = args.splits or splits_of(cfg)
+    splits = args.splits or [*(["train", "val"] if cfg.TRAIN.ENABLE else []), *(["test"] if cfg.TEST.ENABLE else [])]
     if not splits:
-        raise ValueError("TRAIN.ENABLE and TEST.ENABLE are both False, so no split is read; name some with --splits")
+        raise ValueError("TRAIN.ENABLE and TEST.ENABLE are both False, so no split is read; name splits with --splits")
     cache = os.path.join(cfg.OUTPUT_DIR, CACHE_NAME) if args.cache is None else args.cache
     options = CheckOptions(splits, args.workers, args.sample, args.thorough, cache, args.limit, args.allow)
     report = check(cfg, options)
@@ -87,10 +89,11 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-def main() -> int:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    args = parse_args(argv)
     setup_logging()
-    return exit_status(lambda: run(args), args.debug, "the same command goes on with the videos that are left")
+    return exit_status(lambda: run(args), args.debug, "the same command continues with the remaining videos")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""Every metric of saved predictions once more, or AVA's frame mAP of CSV files.
+"""Compute the metrics of saved predictions, or the frame mAP of files in AVA's CSV format.
 
 python tools/evaluate.py PREDICTIONS [--classes FILE] [--per-class] [--output DIR] [--plot PNG]
 python tools/evaluate.py --ava GROUNDTRUTH DETECTIONS [--excluded FILE] [--label-map FILE] [...]
 
-PREDICTIONS is what a test writes, .npz or .parquet. The table of metrics is printed; --output writes metrics.json,
-classes.csv and, where videos have one label, confusion.csv; --plot draws the accuracy after each step, if the model
-reads in steps, beside the confusion matrix or the classes' average precision (needs matplotlib, the extra `plot`).
+PREDICTIONS is a file that a test wrote, .npz or .parquet. The metrics are printed. --output writes metrics.json,
+classes.csv and, for single-label data sets, confusion.csv. --plot draws the confusion matrix or the average precision
+of classes, and for a model that reads in steps the accuracy after each step (needs matplotlib, the extra `plot`).
 
---ava takes files in AVA's CSV format. With a label map only its classes are measured, as by the published tool;
-without one all classes of the two files. The mean is always that of the classes with ground truth.
+With --label-map only its classes are measured, as in the published tool; without it all classes of the two files. The
+mean is over the classes with ground truth.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from slowfast.evaluation.ava_files import read_detections, read_excluded, read_groundtruth
 from slowfast.evaluation.predictions import load
@@ -21,18 +22,19 @@ from slowfast.utils.errors import exit_status
 from slowfast.utils.label_map import read_label_map
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; None reads that of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", nargs="?", metavar="PREDICTIONS", help="file of a test, .npz or .parquet")
-    parser.add_argument("--ava", nargs=2, metavar=("GROUNDTRUTH", "DETECTIONS"), help="CSV files, instead")
+    parser.add_argument("--ava", nargs=2, metavar=("GROUNDTRUTH", "DETECTIONS"), help="CSV files to measure instead")
     parser.add_argument("--excluded", metavar="FILE", help="CSV file of key frames to leave out (with --ava)")
-    parser.add_argument("--label-map", metavar="FILE", help="the classes that count, .pbtxt (with --ava)")
-    parser.add_argument("--classes", metavar="FILE", help="names of classes: .pbtxt, .json, or text with a name a line")
+    parser.add_argument("--label-map", metavar="FILE", help="classes to measure, .pbtxt (with --ava)")
+    parser.add_argument("--classes", metavar="FILE", help="class names: .pbtxt, .json, or text with one name a line")
     parser.add_argument("--per-class", action="store_true", help="print the table of classes too")
     parser.add_argument("--output", metavar="DIR", help="folder for metrics.json, classes.csv, confusion.csv")
     parser.add_argument("--plot", metavar="PNG", help="picture to draw")
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if (args.predictions is None) == (args.ava is None):
         parser.error("give either a file of predictions or --ava GROUNDTRUTH DETECTIONS")
     if args.ava is None and (args.excluded or args.label_map):
@@ -43,6 +45,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def measure(args: argparse.Namespace) -> Report:
+    """Read the files and compute the metrics."""
     if args.ava is None:
         return Report.from_predictions(load(args.predictions), read_class_names(args.classes) if args.classes else None)
     groundtruth, detections = args.ava
@@ -55,7 +58,7 @@ def measure(args: argparse.Namespace) -> Report:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, and print or write what is asked for."""
+    """Measure; print and write the report."""
     report = measure(args)
     print(format_report(report, args.per_class))
     written = write_report(report, args.output) if args.output else []
@@ -65,8 +68,9 @@ def run(args: argparse.Namespace) -> None:
     print("".join(f"wrote {path}\n" for path in written), end="")
 
 
-def main() -> int:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    args = parse_args(argv)
     return exit_status(lambda: run(args), args.debug)
 
 

@@ -51,7 +51,7 @@ def document(projects: Sequence[str] = ()) -> str:
 
 
 def _table(title: str, prefix: str, values: dict[str, Any], comments: dict[str, str], owner: str = "") -> list[str]:
-    """Lines of one section, and of the sections inside it below."""
+    """Return the lines of a section, followed by those of the sections inside it."""
     about = comments.get(prefix, "")
     lines = [
         f"## {title}\n",
@@ -79,7 +79,7 @@ def _escaped(text: str) -> str:
 
 
 def _core_comments(module: ModuleType) -> dict[str, str]:
-    """Comments by full key of the sections assigned in a module of `slowfast.config.defaults`."""
+    """Return the comments, by full key, of the sections assigned in a module of `slowfast.config.defaults`."""
     text = Path(module.__file__).read_text()
     found = {}
     for node in ast.parse(text).body:
@@ -91,7 +91,7 @@ def _core_comments(module: ModuleType) -> dict[str, str]:
 
 
 def _project_comments(project: ModuleType, section: str, values: CfgNode) -> dict[str, str]:
-    """Comments by full key of the dict in a project's source that has the keys of `values`.
+    """Return the comments, by full key, of the dict in a project's source that has the keys of `values`.
 
     Raises:
         ValueError: no dict in the source has these keys, each with a comment.
@@ -110,7 +110,7 @@ def _names(node: ast.Dict) -> list[Any]:
 
 
 def _comments(text: str, node: ast.Dict, prefix: str) -> Iterator[tuple[str, str]]:
-    """(full key, comment) of every key of a dict literal, sections inside it included."""
+    """Yield (full key, comment) of every key of a dict literal, including the sections inside it."""
     for key, value in zip(node.keys, node.values, strict=True):
         name = f"{prefix}.{key.value}" if prefix else key.value
         yield name, _comment_above(text, key.lineno)

@@ -1,9 +1,10 @@
-"""From a user's files and overrides to one frozen, checked configuration."""
+"""Load a configuration from YAML files and overrides, or from the text stored in a checkpoint."""
 
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -19,16 +20,19 @@ from slowfast.config.sources import Layer, file_layers, override_layer, text_lay
 
 
 def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[Any] = ()) -> CfgNode:
-    """The configuration of a YAML file and of `KEY VALUE` overrides, checked and frozen.
+    """Load a YAML file and `KEY VALUE` overrides; return a checked, frozen configuration.
 
-    `path` None starts from the defaults alone. Files named by `_BASE_` come first, then the file, then the
-    overrides. Projects (PROJECTS, and the installed owners of sections that the core does not know) are
-    imported and add their keys before anything is merged; the result's PROJECTS names all of them. A project may
-    lie in the folder of the file that names it.
+    Files named by `_BASE_` are merged first, then the file, then the overrides. Projects are imported before that, and
+    add their keys: those in PROJECTS, and installed owners of sections that the core does not know. PROJECTS of the
+    result names all of them. A project may lie in the folder of the file that names it.
+
+    Args:
+        path: YAML file; None for the defaults alone.
+        overrides: flat sequence of keys and values.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: anything else that is wrong; the message names the key, where it stands and what to do.
+        ValueError: any other mistake; the message names the key, its place and the remedy.
     """
     layers = [] if path is None else file_layers(path)
     _find_beside(layers)
@@ -38,7 +42,7 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[Any] = 
 
 
 def cfg_to_yaml(cfg: CfgNode) -> str:
-    """All settings as YAML text, to be kept inside a checkpoint."""
+    """Return all settings as YAML text, for a checkpoint."""
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     return yaml.dump(_plain(cfg), Dumper=dumper, sort_keys=True, allow_unicode=True, width=120)
 
@@ -46,15 +50,15 @@ def cfg_to_yaml(cfg: CfgNode) -> str:
 def cfg_from_yaml(
     text: str, origin: str = "YAML text", overrides: Sequence[Any] = (), foreign: bool = False
 ) -> CfgNode:
-    """The configuration that `cfg_to_yaml` wrote, checked and frozen.
+    """Load the text that `cfg_to_yaml` wrote; return a checked, frozen configuration.
 
-    Keys without effect were reported when it was first loaded, so nothing is said of them again.
+    It does not warn of ignored keys: `load_config` did.
 
     Args:
-        origin: names the text in messages.
-        overrides: KEY VALUE pairs that come after it.
-        foreign: the text may be of other code, or of another version of this; keys that are unknown in a known section
-            are left out, with a warning, and no project is imported that is not installed as one.
+        origin: name of the text in messages.
+        overrides: flat sequence of keys and values, merged after the text.
+        foreign: the text may come from other code or another version. Unknown keys of known sections are dropped with a
+            warning. Only installed projects, and those that `overrides` name, are imported, in the text's order.
 
     Raises:
         ValueError: as `load_config`.
@@ -64,13 +68,13 @@ def cfg_from_yaml(
 
 
 def _build(layers: list[Layer], foreign: Sequence[Layer] = ()) -> tuple[CfgNode, CfgNode]:
-    """The frozen configuration of the layers, and the defaults of the same keys; of `foreign` layers what is known."""
+    """Return the frozen configuration of the layers, and the defaults of the same keys."""
     import_core()
     cfg = get_cfg()
     sections = [name for layer in layers for name in layer.values if name not in cfg]
     names = _project_names(layers)
     for layer in foreign:
-        # What the others name is permitted, and comes last: the order of projects belongs to the model.
+        # The order of projects is part of the model, so the stored one counts; the others only permit the import.
         permitted = _project_names([other for other in layers if other is not layer])
         stored = _project_names([layer])
         check_installed(set(stored) - set(permitted), layer.origin)
@@ -84,11 +88,9 @@ def _build(layers: list[Layer], foreign: Sequence[Layer] = ()) -> tuple[CfgNode,
     given = set().union(*(merge_layer(cfg, layer, defaults) for layer in layers))
     cfg.PROJECTS = [project.__name__ for project in projects]
     resolve(cfg, given)
-    for project in projects:
-        getattr(project, "resolve", _nothing)(cfg)
+    _call(projects, "resolve", cfg)
     validate(cfg)
-    for project in projects:
-        getattr(project, "validate", _nothing)(cfg)
+    _call(projects, "validate", cfg)
     cfg.freeze()
     return cfg, defaults
 
@@ -102,7 +104,7 @@ def _find_beside(layers: Sequence[Layer]) -> None:
 
 
 def _project_names(layers: list[Layer]) -> list[str]:
-    """The value PROJECTS will have once all layers are merged."""
+    """Return the value of PROJECTS after merging the layers."""
     cfg, defaults = get_cfg(), get_cfg()
     for layer in layers:
         named = {key: value for key, value in layer.values.items() if key == "PROJECTS"}
@@ -110,8 +112,11 @@ def _project_names(layers: list[Layer]) -> list[str]:
     return cfg.PROJECTS
 
 
-def _nothing(cfg: CfgNode) -> None:
-    """Stands for a project's function that it does not need."""
+def _call(projects: Sequence[ModuleType], name: str, cfg: CfgNode) -> None:
+    """Call a function of the projects that define it; `resolve` and `validate` are optional."""
+    for project in projects:
+        if hasattr(project, name):
+            getattr(project, name)(cfg)
 
 
 def _plain(cfg: CfgNode) -> dict[str, Any]:

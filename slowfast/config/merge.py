@@ -1,4 +1,4 @@
-"""Merging settings into the key tree, with messages that name the key, its place and the nearest one."""
+"""Merge settings into the key tree; errors name the key, its place and the nearest known key."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,8 +13,7 @@ from slowfast.utils.errors import nearest_keys
 
 logger = get_logger(__name__)
 
-# What a key takes besides None, where the default is None and so tells no type, or where published files say
-# None.
+# Type besides None of keys that may be None: their default is None, or published files say None.
 NULLABLE = {
     "AUG.COLOR_JITTER": float,
     "AUG.MAX_MASK_PATCHES_PER_BLOCK": int,
@@ -23,7 +22,7 @@ NULLABLE = {
     "SOLVER.CLIP_GRAD_L2NORM": float,
     "SOLVER.CLIP_GRAD_VAL": float,
 }
-# What the items of a list are like, where the default is empty and so does not tell.
+# Example of the items of lists whose default is empty.
 ITEMS = {
     "AVA.TRAIN_PREDICT_BOX_LISTS": [""],
     "DATA.TRAIN_JITTER_ASPECT_RELATIVE": [1.0],
@@ -39,12 +38,12 @@ ITEMS = {
 
 
 def merge_layer(cfg: CfgNode, layer: Layer, defaults: CfgNode) -> set[str]:
-    """Writes the layer's values into `cfg` and returns the full names of the keys it set.
+    """Write the layer's values into `cfg` and return the full names of the keys it set.
 
-    `defaults` holds the same keys; a key's type is its default's.
+    A value is read as the type of its key in `defaults`.
 
     Raises:
-        ValueError: an unknown key, a value of another type, a section where a value is meant or the reverse.
+        ValueError: an unknown key, a value of another type, a section in place of a value or the reverse.
     """
     changed = {key: _read(key, value, layer, defaults) for key, value in _leaves(layer, defaults)}
     for key, value in changed.items():
@@ -53,9 +52,9 @@ def merge_layer(cfg: CfgNode, layer: Layer, defaults: CfgNode) -> set[str]:
 
 
 def leave_out_unknown(layer: Layer, defaults: CfgNode) -> None:
-    """Takes out of the layer the keys that are unknown in a known section, and warns of them.
+    """Drop unknown keys of known sections from the layer, with a warning.
 
-    A section that is unknown as a whole stays, and so is an error later: it may say what the model is.
+    An unknown section stays and is an error later, since it may define the model.
     """
     unknown = []
     pending = [((str(name),), value, defaults[name]) for name, value in layer.values.items() if name in defaults]
@@ -68,11 +67,11 @@ def leave_out_unknown(layer: Layer, defaults: CfgNode) -> None:
             del values[name]
         pending += [((*path, str(name)), value, node[name]) for name, value in values.items()]
     if unknown:
-        logger.warning("%s has settings that are unknown here, and left out: %s", layer.origin, ", ".join(unknown))
+        logger.warning("%s has unknown settings, which are ignored: %s", layer.origin, ", ".join(unknown))
 
 
 def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
-    """Full names of all keys that hold a value, such as `RESNET.DEPTH`."""
+    """Yield the full names of all keys that hold a value, such as `RESNET.DEPTH`."""
     for name, value in cfg.items():
         if isinstance(value, CfgNode):
             yield from leaf_keys(value, f"{prefix}{name}.")
@@ -81,7 +80,7 @@ def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
 
 
 def get_key(cfg: CfgNode, key: str) -> Any:
-    """The value, or the section, of a full name. Raises KeyError when there is none."""
+    """Return the value, or the section, of a full name; KeyError if there is none."""
     for name in key.split("."):
         cfg = cfg[name]
     return cfg
@@ -94,7 +93,7 @@ def set_key(cfg: CfgNode, key: str, value: Any) -> None:
 
 
 def _unknown_key(path: tuple[str, ...], value: Any, layer: Layer, defaults: CfgNode) -> ValueError:
-    """The error for a key that does not exist, with the nearest that does."""
+    """Return the error for an unknown key, with the nearest known one."""
     if len(path) == 1 and isinstance(value, dict):
         return _unknown_section(path[0], value, layer, defaults)
     key = ".".join(path)
@@ -104,7 +103,7 @@ def _unknown_key(path: tuple[str, ...], value: Any, layer: Layer, defaults: CfgN
 
 
 def _unknown_section(name: str, values: dict[Any, Any], layer: Layer, defaults: CfgNode) -> ValueError:
-    """The error for a section that does not exist; it names the first key the user set there."""
+    """Return the error for an unknown section, with the first key set in it."""
     key = next((f"{name}.{inner}" for inner in values), name)
     sections = {section for section, node in defaults.items() if isinstance(node, CfgNode)}
     section = nearest_keys(name, {*sections, *section_owners()})[0]
@@ -119,7 +118,7 @@ def _unknown_section(name: str, values: dict[Any, Any], layer: Layer, defaults: 
 def _leaves(
     layer: Layer, defaults: CfgNode, values: dict[Any, Any] | None = None, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, Any]]:
-    """(full name, raw value) of every value in the layer, once its sections are known to be sections."""
+    """Yield (full name, raw value) of every value in the layer."""
     node = get_key(defaults, ".".join(path)) if path else defaults
     for name, value in (layer.values if values is None else values).items():
         here = (*path, str(name))
@@ -143,15 +142,15 @@ def _read(key: str, value: Any, layer: Layer, defaults: CfgNode) -> Any:
     path = key.split(".")
     if isinstance(value, dict):
         raise ValueError(
-            f"{key} in {layer.where(path)} holds one value (default {default!r}); it is no section, got keys "
+            f"{key} in {layer.where(path)} holds one value (default {default!r}) and is not a section, got keys "
             f"{', '.join(map(str, value))}."
         )
     try:
         return read_value(value, kind, ITEMS.get(key, default), nullable=key in NULLABLE)
     except WrongType as error:
         raise ValueError(
-            f"{key} in {layer.where(path)} is {value!r} ({type(value).__name__}), but it wants "
+            f"{key} in {layer.where(path)} is {value!r} ({type(value).__name__}), but it must be "
             f"{error.args[0]}, such as its default {default!r}."
         ) from None
     except RecursionError:
-        raise ValueError(f"{key} in {layer.where(path)} is a list that holds itself.") from None
+        raise ValueError(f"{key} in {layer.where(path)} is a list that contains itself.") from None

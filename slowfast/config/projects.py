@@ -1,12 +1,11 @@
 """Projects: modules outside this package that add config sections, models and tasks.
 
-A project is a module with `setup(cfg)`, which adds its keys to the tree and registers its parts. It is called
-once for every config that is loaded, so registering twice must do no harm. Where the module needs them it
-also has `resolve(cfg)`, which may change settings after the user's are in, and `validate(cfg)`, which raises
-ValueError.
+A project is a module with `setup(cfg)`, which adds its keys to the tree and registers its parts. `setup` runs once for
+every config that is loaded, so it must allow repeated calls. Two further functions are optional: `resolve(cfg)` may
+change settings after the user's are merged, and `validate(cfg)` raises ValueError. They run in the order of PROJECTS.
 
-It is named by `PROJECTS: [module]`, or found by a config section it owns: its distribution declares the
-section as the name of an entry point in the group `slowfast.projects`, whose value is the module.
+A project is named by `PROJECTS: [module]`, or found by a config section that it owns: its distribution declares an
+entry point in the group `slowfast.projects`, whose name is the section and whose value is the module.
 """
 
 from collections.abc import Iterable
@@ -31,7 +30,7 @@ def import_core() -> None:
 
 
 def section_owners() -> dict[str, str]:
-    """Config section -> module, of all installed projects.
+    """Return the module of each config section that an installed project owns.
 
     Raises:
         ValueError: two modules claim one section.
@@ -47,13 +46,13 @@ def section_owners() -> dict[str, str]:
 
 
 def import_project(name: str, reason: str) -> ModuleType:
-    """The module of a project. `reason` says who asks for it.
+    """Import the module of a project; `reason`, for messages, says what asks for it.
 
     Raises:
-        ValueError: it does not import, or it has no `setup`.
+        ValueError: the module does not import, or has no `setup`.
     """
     if not name or name.startswith("."):
-        raise ValueError(f"Project {name!r} ({reason}) is no module's full name, such as package.module.")
+        raise ValueError(f"Project {name!r} ({reason}) is not the full name of a module, such as package.module.")
     try:
         module = import_module(name)
     except ImportError as error:
@@ -63,15 +62,15 @@ def import_project(name: str, reason: str) -> ModuleType:
             "where FOLDER holds its pyproject.toml or setup.py."
         ) from error
     if not callable(getattr(module, "setup", None)):
-        raise ValueError(f"Module {name!r} ({reason}) is no project: it has no function setup(cfg).")
+        raise ValueError(f"Module {name!r} ({reason}) is not a project: it has no function setup(cfg).")
     return module
 
 
 def check_installed(names: Iterable[str], origin: str) -> None:
-    """Refuse projects that no installed distribution declares: importing runs code, which a file must not ask for.
+    """Refuse projects that no installed distribution declares: a file must not have code run.
 
     Raises:
-        ValueError: names them, and what to do where they are trusted.
+        ValueError: with their names, and the override that permits them.
     """
     strangers = sorted(set(names) - set(section_owners().values()))
     if strangers:
@@ -83,7 +82,7 @@ def check_installed(names: Iterable[str], origin: str) -> None:
 
 
 def find_projects(names: Iterable[str], sections: Iterable[str]) -> list[ModuleType]:
-    """The projects in `names` and the installed owners of `sections`; others are passed over."""
+    """Import the projects in `names`, then the installed owners of `sections`."""
     owners = section_owners()
     reasons = dict.fromkeys(names, "named by PROJECTS")
     for section in sections:
@@ -93,7 +92,7 @@ def find_projects(names: Iterable[str], sections: Iterable[str]) -> list[ModuleT
 
 
 def activate_projects(cfg: CfgNode) -> None:
-    """Registers the parts of the projects a loaded config names, in a process that did not load it itself."""
+    """Register the parts of the projects in a loaded config, in a process that did not load it."""
     scratch = get_cfg()
     for name in cfg.PROJECTS:
         import_project(name, "named by PROJECTS").setup(scratch)
@@ -102,7 +101,8 @@ def activate_projects(cfg: CfgNode) -> None:
 def add_adapter(cfg: CfgNode, name: str) -> None:
     """Append a model adapter to MODEL.ADAPTER, unless it is there; adapters are applied in that order.
 
-    For the `resolve` of a project. The value is one name, or several joined by "+".
+    For the `resolve` of a project, which calls `remove_adapter` if it is switched off: a stored configuration may hold
+    the name. The value is one name, or several joined by "+".
     """
     names = [*_adapters(cfg), name]
     cfg.MODEL.ADAPTER = "+".join(dict.fromkeys(names))

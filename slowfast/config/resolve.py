@@ -1,4 +1,4 @@
-"""Settings that follow from others, worked out once after the user's are in."""
+"""Derive settings from others, once the user's are merged."""
 
 import os
 from contextlib import suppress
@@ -22,7 +22,7 @@ STEM_STRIDE = 4  # of ResNet and SlowFast, in space
 # Models whose stem and four stages each halve height and width.
 _HALVING_MODELS = ("X3D", "RegNet")
 
-# Older names of keys and the names that count.
+# Older name -> name.
 _RENAMED = {
     "LOGS.DIR": "OUTPUT_DIR",
     "LOGS.PERIOD": "LOG_PERIOD",
@@ -56,16 +56,16 @@ def _expand_home(value: Any) -> Any:
 
 
 def stage_entry(table: list, stage: int, pathway: int) -> Any:
-    """table[stage][pathway] of a checked setting, a list a stage of a list a pathway; one entry stands for all."""
+    """Return table[stage][pathway]; a row of one entry serves all pathways."""
     row = table[stage]
     return row[pathway] if pathway < len(row) else row[0]
 
 
 def feature_strides(cfg: CfgNode) -> set[int]:
-    """Pixels of a clip for one position of the last features, of all pathways; empty for a project's model.
+    """Return the spatial strides, pixels, of the features of all pathways; empty for a project's model.
 
     Raises:
-        TypeError, IndexError: a table of strides has another form.
+        TypeError, IndexError: a table of strides has another shape.
     """
     name = cfg.MODEL.MODEL_NAME
     if name in _HALVING_MODELS:
@@ -82,7 +82,7 @@ def feature_strides(cfg: CfgNode) -> set[int]:
 
 
 def resolve(cfg: CfgNode, given: set[str]) -> None:
-    """Work out in place the values that follow from others, except those of the keys in `given`, which the user set."""
+    """Derive values in place, except for the keys in `given`, which the user set."""
     for key in leaf_keys(cfg):
         if any(fnmatchcase(key, pattern) for pattern in _PATHS):
             set_key(cfg, key, _expand_home(get_key(cfg, key)))
@@ -90,7 +90,7 @@ def resolve(cfg: CfgNode, given: set[str]) -> None:
         if old in given and new not in given:
             set_key(cfg, new, get_key(cfg, old))
     if cfg.DATA.DECODING_BACKEND == "torchvision":
-        # A warning, since this is often said before anybody has set up the log.
+        # A warning, because INFO is not shown before the log is set up.
         logger.warning("DATA.DECODING_BACKEND torchvision is read as pyav, which decodes the same files.")
         cfg.DATA.DECODING_BACKEND = "pyav"
     if "DATA.INPUT_CHANNEL_NUM" not in given:
@@ -101,6 +101,6 @@ def resolve(cfg: CfgNode, given: set[str]) -> None:
             for counts, blocks in zip(cfg.RESNET.NUM_BLOCK_TEMP_KERNEL, STAGE_BLOCKS[cfg.RESNET.DEPTH], strict=True)
         ]
     if cfg.DETECTION.ENABLE and "DETECTION.SPATIAL_SCALE_FACTOR" not in given:
-        with suppress(TypeError, IndexError):  # the rules of the tables of strides say what is wrong with them
+        with suppress(TypeError, IndexError):  # config/rules reports wrong tables
             strides = feature_strides(cfg)
             cfg.DETECTION.SPATIAL_SCALE_FACTOR = max(strides, default=cfg.DETECTION.SPATIAL_SCALE_FACTOR)

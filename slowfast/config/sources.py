@@ -1,6 +1,6 @@
-"""Where settings come from: YAML files with their `_BASE_` chains, YAML text, and KEY VALUE overrides.
+"""Read settings from YAML files with their `_BASE_` chains, YAML text, and KEY VALUE overrides.
 
-Each becomes a `Layer`: a nested dict that remembers its origin, so that a message can name file and line.
+Each becomes a `Layer`: a nested dict with its origin, so that a message can name file and line.
 """
 
 import ast
@@ -16,33 +16,33 @@ from slowfast.runtime.logging import get_logger
 
 BASE_KEY = "_BASE_"
 COMMAND_LINE = "the overrides"
-# The same loader in C is ten times faster, where PyYAML was built with it.
+# The loader in C, if PyYAML was built with it, is ten times faster.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings of one origin. `text` is the YAML they were read from, None for overrides."""
+    """Settings of one origin; `text` is their YAML, None for overrides."""
 
     origin: str
     values: dict[str, Any]
     text: str | None = None
 
     def where(self, path: Sequence[str]) -> str:
-        """The origin of the key at `path`, with its line where that is known."""
+        """Return the origin of the key at `path`, with its line if known."""
         line = _line_of(self.text, path) if self.text is not None else None
         return self.origin if line is None else f"{self.origin}, line {line}"
 
 
 def file_layers(path: str | os.PathLike[str]) -> list[Layer]:
-    """The file at `path` and the files its `_BASE_` names, those to be merged first leading.
+    """Read a file and the files of its `_BASE_` chain, in the order of merging.
 
-    A relative `_BASE_` starts from the folder of the file that names it; a list of bases is merged in order.
+    A relative `_BASE_` starts at the folder of the file that names it. Several bases are merged in order.
 
     Raises:
         FileNotFoundError: a file of the chain is missing.
-        ValueError: not YAML, a YAML tag that asks for a Python object, or a chain that comes back to itself.
+        ValueError: not YAML, a YAML tag that builds a Python object, or a circular chain.
     """
     return _chain(Path(os.path.expanduser(path)), ())
 
@@ -51,7 +51,7 @@ def _chain(path: Path, parents: tuple[Path, ...]) -> list[Layer]:
     path = Path(os.path.normpath(path))
     trail = " -> ".join(str(p) for p in (*parents, path))
     if path.resolve() in [parent.resolve() for parent in parents]:
-        raise ValueError(f"{BASE_KEY} comes back to a file it started from: {trail}. Remove one of these links.")
+        raise ValueError(f"{BASE_KEY} is circular: {trail}. Remove one of these links.")
     if not path.is_file():
         kind = "is a folder, not a config file" if path.is_dir() else "does not exist"
         via = f" (reached by {BASE_KEY}: {trail})" if parents else ""
@@ -66,7 +66,7 @@ def _chain(path: Path, parents: tuple[Path, ...]) -> list[Layer]:
 
 
 def _bases(layer: Layer) -> list[str]:
-    """Takes `_BASE_` out of the layer's values: file names, none when the key is absent or empty."""
+    """Remove `_BASE_` from the layer's values and return its file names."""
     bases = layer.values.pop(BASE_KEY, None) or []
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -83,18 +83,18 @@ def _read(path: Path) -> str:
 
 
 def text_layer(text: str, origin: str) -> Layer:
-    """Parses YAML `text`, a mapping or empty, into plain values; no object is ever built.
+    """Parse YAML text, a mapping or empty, into plain values; Python objects are never built.
 
     Raises:
-        ValueError: with `origin` and the line, when the text is no YAML or a tag in it asks for an object.
+        ValueError: not YAML, or a tag that builds an object; with `origin` and the line.
     """
     try:
         root, values = _parse(text)
     except (yaml.YAMLError, ValueError) as error:
-        # A ValueError is PyYAML's for a date that does not exist.
+        # PyYAML raises ValueError for a date that does not exist.
         problem = _problem(error)
         if "tag" in problem:
-            problem += ". Config files hold plain values; a tag that builds an object is never obeyed"
+            problem += ". Config files hold plain values; tags that build objects are never obeyed"
         raise ValueError(f"{origin}{_mark(error)}: not valid YAML: {problem}.") from error
     if root is None:
         return Layer(origin, {}, text)
@@ -108,7 +108,7 @@ def text_layer(text: str, origin: str) -> Layer:
 
 
 def _parse(text: str) -> tuple[yaml.Node | None, Any]:
-    """The tree of the text, which knows lines, and its plain values."""
+    """Return the node tree of the text, which has line numbers, and its plain values."""
     loader = _LOADER(text)
     try:
         root = loader.get_single_node()
@@ -118,10 +118,10 @@ def _parse(text: str) -> tuple[yaml.Node | None, Any]:
 
 
 def override_layer(overrides: Sequence[Any]) -> Layer:
-    """Nested values of a flat `KEY VALUE KEY VALUE ...` sequence, of words of a shell or Python values.
+    """Read a flat sequence KEY VALUE KEY VALUE ..., of shell words or Python values.
 
     Raises:
-        ValueError: an odd number of items, a key that is no text, `_BASE_`, or a key inside another's value.
+        ValueError: an odd number of items, KEY=VALUE, a key that is not text, `_BASE_`, a key inside another's value.
     """
     overrides = list(overrides)
     joined = [word for word in overrides[::2] if isinstance(word, str) and "=" in word]
@@ -136,7 +136,7 @@ def override_layer(overrides: Sequence[Any]) -> Layer:
     layer = Layer(COMMAND_LINE, {})
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
         if not isinstance(key, str):
-            raise ValueError(f"Overrides come in pairs KEY VALUE, but the key {key!r} is no text.")
+            raise ValueError(f"Overrides come in pairs KEY VALUE, but the key {key!r} is not text.")
         if key == BASE_KEY:
             raise ValueError(f"{BASE_KEY} works inside a config file only, not as an override.")
         _put(layer.values, key, _unquoted(value))
@@ -144,7 +144,7 @@ def override_layer(overrides: Sequence[Any]) -> Layer:
 
 
 def _unquoted(value: Any) -> Any:
-    """Quotes that a shell left around text are taken off: `"','"` is a comma."""
+    """Remove the quotes that a shell left around text: `"','"` is a comma."""
     if not isinstance(value, str) or value[:1] not in ("'", '"'):
         return value
     try:
@@ -158,7 +158,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ValueError(f"Override {key}: {section} already has the value {values!r}, so it is no section.")
+            raise ValueError(f"Override {key}: {section} already has the value {values!r}, so it is not a section.")
     if isinstance(value, dict) and isinstance(values.get(leaf), dict):
         for name, item in value.items():
             _put(values[leaf], name, item)
@@ -178,7 +178,7 @@ def _problem(error: Exception) -> str:
 
 
 def _line_of(text: str, path: Sequence[str]) -> int | None:
-    """Line, from 1, of the key at `path`; of a repeated key the last, since that one counts."""
+    """Return the line, from 1, of the key at `path`; of a repeated key the last, which counts."""
     node, line = yaml.compose(text, yaml.SafeLoader), None
     for name in path:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
@@ -190,7 +190,7 @@ def _line_of(text: str, path: Sequence[str]) -> int | None:
 
 
 def _warn_of_repeats(root: yaml.Node, origin: str) -> None:
-    """YAML keeps the last of two equal keys without a word; a section written twice loses its first half."""
+    """Warn of repeated keys: YAML silently keeps the last, so a repeated section loses its first part."""
     pending, done = [root], set()
     while pending:
         node = pending.pop()
@@ -203,7 +203,7 @@ def _warn_of_repeats(root: yaml.Node, origin: str) -> None:
             line = key.start_mark.line + 1
             if key.value in seen:
                 logger.warning(
-                    "%s: %s stands on line %d and again on line %d; only the second counts.",
+                    "%s: %s is on line %d and again on line %d; only the second counts.",
                     origin,
                     key.value,
                     seen[key.value],

@@ -1,4 +1,4 @@
-"""Reading a value as its default is meant: `"1e-4"` as a float, `"(3, 7, 7)"` as a list, `8` as `[8]`."""
+"""Convert a value to the type of its default: `"1e-4"` to a float, `"(3, 7, 7)"` to a list, `8` to `[8]`."""
 
 import ast
 import math
@@ -14,33 +14,34 @@ _NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: 
 
 
 class WrongType(Exception):
-    """A value that cannot be read as its key wants; `args[0]` says what is wanted."""
+    """Value of another type than its key; `args[0]` names the expected type."""
 
 
 def read_value(value: Any, kind: type | None, example: Any = None, nullable: bool = False) -> Any:
-    """`value`, a YAML or Python value or a word of a command line, as `kind`.
+    """Convert a YAML or Python value, or a word of a command line, to `kind`.
 
-    `kind` None takes anything. `example` is the default of a list: its first items tell the kind of the
-    items. `None` (or the text "None") stays None where `nullable`, and is the empty text or list for those
-    kinds otherwise.
+    Args:
+        kind: type; None for any plain value.
+        example: default of a list, whose items tell the type of the value's items.
+        nullable: None, or the text "None", stays None; otherwise it becomes the empty text or list.
 
     Raises:
-        WrongType: when the value has another type.
+        WrongType: the value has another type.
     """
     if value is None or value == "None":
         if nullable or kind is None:
             return None
         if kind in (str, list):
             return kind()
-        raise WrongType(wanted(kind))
+        raise WrongType(_expected(kind))
     readers = {bool: _bool, int: _int, float: _float, str: _str}
     if kind is list:
         return _list(value, example)
     return readers[kind](value) if kind in readers else _any(value)
 
 
-def wanted(kind: type | None) -> str:
-    """The kind in words, for messages."""
+def _expected(kind: type | None) -> str:
+    """Return the type in words, for messages."""
     return _NAMES.get(kind, "a plain value")
 
 
@@ -49,7 +50,7 @@ def _bool(value: Any) -> bool:
         return value
     if isinstance(value, str) and value.lower() in _WORDS:
         return _WORDS[value.lower()]
-    raise WrongType(wanted(bool))
+    raise WrongType(_expected(bool))
 
 
 def _float(value: Any) -> float:
@@ -57,9 +58,9 @@ def _float(value: Any) -> float:
         try:
             value = float(value.lower().replace(".inf", "inf"))
         except ValueError:
-            raise WrongType(wanted(float)) from None
+            raise WrongType(_expected(float)) from None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-        raise WrongType(wanted(float))
+        raise WrongType(_expected(float))
     return float(value)
 
 
@@ -72,7 +73,7 @@ def _int(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise WrongType(wanted(int))
+        raise WrongType(_expected(int))
     return value
 
 
@@ -80,19 +81,19 @@ def _number_or_fail(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise WrongType(wanted(int)) from None
+        raise WrongType(_expected(int)) from None
 
 
 def _str(value: Any) -> str:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if not isinstance(value, str):
-        raise WrongType(f"{wanted(str)} (in YAML, put quotes around it)")
+        raise WrongType(f"{_expected(str)} (in YAML, put quotes around it)")
     return value
 
 
 def _any(value: Any) -> Any:
-    """A value of a key whose default tells no type: numbers with an exponent and bracketed lists are read."""
+    """Convert a value without a known type: numbers with an exponent and bracketed lists are read."""
     if isinstance(value, str):
         if _EXPONENT.fullmatch(value):
             return float(value)
@@ -101,7 +102,7 @@ def _any(value: Any) -> Any:
         return [_any(item) for item in value]
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    raise WrongType(wanted(None))
+    raise WrongType(_expected(None))
 
 
 def _list(value: Any, example: Any) -> list[Any]:
@@ -122,7 +123,7 @@ def _has_fraction(items: list[Any]) -> bool:
 
 
 def _parsed(text: str) -> Any:
-    """`text` that starts with a bracket read as a literal, other text unchanged. Nothing in it is run."""
+    """Parse text that starts with a bracket as a literal, without running code; return other text unchanged."""
     if not text.lstrip().startswith(("[", "(")):
         return text
     try:
@@ -132,15 +133,15 @@ def _parsed(text: str) -> Any:
 
 
 def _yaml_list(text: str) -> Any:
-    """`[one, other]` without quotes, as a shell leaves it.
+    """Parse `[one, other]` without quotes, as a shell leaves it.
 
     Raises:
-        ValueError: something that begins as a list and is none.
+        ValueError: text that starts like a list and is not one.
     """
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         if text.startswith("["):
-            raise ValueError(f"{text} is no list; quote its entries, as in \"['s1', '*pathway0*']\"") from error
+            raise ValueError(f"{text} is not a list; quote its entries, as in \"['s1', '*pathway0*']\"") from error
         return text
     return value if isinstance(value, list) else text

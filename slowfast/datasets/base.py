@@ -150,7 +150,7 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
 
     @property
     def view_plan(self) -> str:
-        """The views of a video, in words."""
+        """Description of the views of a video, for the log."""
         return f"{self.num_views} views"
 
     @property

@@ -62,19 +62,23 @@ def build_dataset(cfg: Any, split: str) -> ClipDataset:
     return built
 
 
+# Losses here that do not take several labels per video; a project may register one that does.
+SINGLE_LABEL_LOSSES = ("cross_entropy", "soft_cross_entropy", "bce")
+
+
 def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
     """Check settings, loss and head against the data set's labels per video."""
     if multi_label and not cfg.DATA.MULTI_LABEL:
         raise ValueError(
-            f"{key} {name} has any number of labels a video, but DATA.MULTI_LABEL is False; set it to True, with "
+            f"{key} {name} has any number of labels per video, but DATA.MULTI_LABEL is False; set it to True, with "
             "MODEL.LOSS_FUNC bce_logit, MODEL.HEAD_ACT sigmoid and, as published, DATA.ENSEMBLE_METHOD max"
         )
     if cfg.DATA.MULTI_LABEL and not multi_label:
         raise ValueError(
-            f"DATA.MULTI_LABEL is True, but {key} {name} has one label a video; set it to False, with MODEL.LOSS_FUNC "
-            "cross_entropy and MODEL.HEAD_ACT softmax"
+            f"DATA.MULTI_LABEL is True, but {key} {name} has one label per video; set it to False, with "
+            "MODEL.LOSS_FUNC cross_entropy and MODEL.HEAD_ACT softmax"
         )
-    if multi_label and cfg.MODEL.LOSS_FUNC != "bce_logit":
+    if multi_label and cfg.MODEL.LOSS_FUNC in SINGLE_LABEL_LOSSES:
         raise ValueError(
             f"MODEL.LOSS_FUNC is {cfg.MODEL.LOSS_FUNC}, but with DATA.MULTI_LABEL True a video has any number of "
             "labels; set bce_logit, or MULTI_LABEL False."
@@ -86,14 +90,14 @@ def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
         )
     if multi_label and key == "TEST.DATASET" and cfg.DATA.ENSEMBLE_METHOD != "max":
         logger.warning(
-            "DATA.ENSEMBLE_METHOD is %s; published results on %s are of max, since an action fills a part of a video",
+            "DATA.ENSEMBLE_METHOD is %s; published results on %s use max, since an action fills only a part of a video",
             cfg.DATA.ENSEMBLE_METHOD,
             name,
         )
 
 
 def train_sampler(cfg: Any, num_samples: int) -> EpochBatchSampler:
-    """The batches of this process in training; ValueError where the batch size cannot be."""
+    """Build the batch sampler of training for this process; ValueError if the batch size is impossible."""
     share, shapes, plain = _share_of(cfg, "TRAIN"), BatchShapes.from_config(cfg), cfg.MULTIGRID.DEFAULT_B
     try:
         return EpochBatchSampler(num_samples, share, True, cfg.RNG_SEED, get_rank(), get_world_size(), shapes)
@@ -105,29 +109,29 @@ def train_sampler(cfg: Any, num_samples: int) -> EpochBatchSampler:
 
 
 def _share_of(cfg: Any, section: str) -> int:
-    """Clips of a batch for each process of this host."""
+    """Return the clips of a batch for each process of this host."""
     size, processes = cfg[section].BATCH_SIZE, get_local_world_size()
     if size % processes:
         raise ValueError(
-            f"{section}.BATCH_SIZE {size} cannot be shared evenly by the {processes} processes of a host, which have "
-            f"it together; set it to {nearest_multiples(size, processes)}"
+            f"{section}.BATCH_SIZE {size} cannot be shared evenly by the {processes} processes of a host, which share "
+            f"it; set it to {nearest_multiples(size, processes)}"
         )
     return size // processes
 
 
 def build_loader(cfg: Any, split: str, former: ClipDataset | None = None) -> DataLoader:
-    """Loader of `Batch`es for this process.
+    """Build the loader of `Batch`es for this process.
 
-    With `former`, a data set of the same split under settings that make other clips, its videos are not listed and
-    decoded again, if it offers `reshaped(cfg)`.
+    `loader.batch_sampler.set_epoch(epoch, start_iteration)` chooses what the next pass reads. For one seed, batches do
+    not depend on the number of workers, nor does their order in training. The global random generators are not used.
 
-    `loader.batch_sampler.set_epoch(epoch, start_iteration)` chooses what the next pass reads. With the same
-    seed the batches are the same whatever the number of workers. So is their order in training; in val and test each
-    worker makes a run of neighboring samples, and samples of other `batch_groups` (an attribute that the data set may
-    have: a number for each sample) do not share a batch. The state of the global random generators is left alone.
+    Args:
+        cfg: the configuration.
+        split: train, val or test.
+        former: data set of the same split under settings that make other clips, to be reshaped instead of read again.
 
     Raises:
-        ValueError: a batch size no process can fill; and what `build_dataset` raises.
+        ValueError: a batch size that no process can fill; and what `build_dataset` raises.
     """
     dataset = build_dataset(cfg, split) if former is None else former.reshaped(cfg)
     workers = cfg.DATA_LOADER.NUM_WORKERS
@@ -154,18 +158,18 @@ def build_loader(cfg: Any, split: str, former: ClipDataset | None = None) -> Dat
         prefetch_factor=cfg.DATA_LOADER.PREFETCH_FACTOR if workers else None,
         pin_memory=cfg.DATA_LOADER.PIN_MEMORY and device_of(cfg).type != "cpu",
         worker_init_fn=_start_worker,
-        # Its own generator: otherwise each pass would draw a number from the global one.
+        # Without a generator each pass would draw a number from the global one.
         generator=torch.Generator().manual_seed(cfg.RNG_SEED),
         multiprocessing_context=_context(cfg) if workers else None,
     )
 
 
 def _context(cfg: Any) -> multiprocessing.context.BaseContext | None:
-    """Forked workers share cached videos; other ways of starting would copy them into each."""
+    """Fork workers if videos are cached, so that they share them; other start methods would copy them."""
     forks = cfg.DATA.CACHE_VIDEOS and "fork" in multiprocessing.get_all_start_methods()
     return multiprocessing.get_context("fork") if forks else None
 
 
 def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)  # workers are the parallelizm; more threads each would fight for the cores
+    torch.set_num_threads(1)  # more threads per worker would compete for the cores
     seed_all(torch.initial_seed() % 2**32)

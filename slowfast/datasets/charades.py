@@ -1,8 +1,6 @@
-"""Charades: videos of half a minute, each with any number of actions that come and go.
+"""Charades: videos of half a minute with several, overlapping actions.
 
-What the frames of a video show: its labels as spans of frames, and those of a clip.
-
-Spans are (n, 3) int32: class, first and last frame that show it, both counted from 0.
+Label spans are (n, 3) int32: class, first and last frame, from 0, both included.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from slowfast.datasets.annotations.charades import AnnotatedVideo, read_annotati
 from slowfast.datasets.annotations.frame_list import FrameList, read_frame_list
 from slowfast.datasets.base import check_split
 from slowfast.datasets.clips.clip_maker import Clip
-from slowfast.datasets.clips.temporal_sampling import FrameTimes
+from slowfast.datasets.clips.temporal_sampling import StrideSampling
 from slowfast.datasets.loading.batch import Sample
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video.reader import VideoReader
@@ -29,7 +27,7 @@ from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
-FRAMES_A_SECOND = 24  # of the pictures that the authors publish
+FRAME_RATE = 24  # of the images that the authors publish
 # Files of each split: a list of frames, or else the authors' annotations.
 LISTS = {"train": "train.csv", "val": "val.csv", "test": "val.csv"}
 ANNOTATIONS = {split: f"Charades_v1_{'train' if split == 'train' else 'test'}.csv" for split in LISTS}
@@ -38,13 +36,12 @@ ANNOTATIONS = {split: f"Charades_v1_{'train' if split == 'train' else 'test'}.cs
 class Charades(VideoDataset):
     """Clips with several labels.
 
-    Videos come from a list of frames, `DATA.PATH_TO_DATA_DIR`/train.csv or val.csv (for val and test), see
-    `read_frame_list`. Where there is none they come from the authors' Charades_v1_train.csv or Charades_v1_test.csv in
-    that folder, see `read_annotations`, and from `DATA.PATH_PREFIX`, which holds for each video a folder of its frames,
-    24 a second (ID/ID-000001.jpg), or the video (ID.mp4).
+    Videos are listed in `DATA.PATH_TO_DATA_DIR`/train.csv or val.csv (for val and test), see `read_frame_list`. Without
+    that file they are listed in the authors' Charades_v1_train.csv or Charades_v1_test.csv, see `read_annotations`.
+    `DATA.PATH_PREFIX` then holds for each video a folder of frames at 24 per second (ID/ID-000001.jpg), or ID.mp4.
 
-    The label of a training clip is all that the frames of the video show from its first to its last, those that are not
-    sampled too; of val and test all that the video shows. Training samples have `frame_labels`.
+    The label of a training clip is the union over all frames from its first to its last, including skipped ones. In val
+    and test it is the union over the whole video. Training samples have `frame_labels`.
 
     Attributes:
         annotated_seconds: length of each video by the list or the annotations.
@@ -61,13 +58,13 @@ class Charades(VideoDataset):
         frames_list = list_path(cfg, LISTS[check_split(split)])
         source = _listed(cfg, frames_list) if os.path.isfile(frames_list) else _annotated(cfg, split)
         self._spans, self._num_classes = source.spans, cfg.MODEL.NUM_CLASSES
-        self.annotated_seconds = [length / FRAMES_A_SECOND for length in source.lengths]
+        self.annotated_seconds = [length / FRAME_RATE for length in source.lengths]
         labels = [
-            labels_between(source.spans(video, FRAMES_A_SECOND), 0, length - 1, cfg.MODEL.NUM_CLASSES)
+            labels_between(source.spans(video, FRAME_RATE), 0, length - 1, cfg.MODEL.NUM_CLASSES)
             for video, length in enumerate(source.lengths)
         ]
         labels = torch.stack(labels).float()
-        times = FrameTimes(FRAMES_A_SECOND)
+        times = StrideSampling(FRAME_RATE)
         super().__init__(cfg, split, source.paths, labels, source.open_video, times, source=source.name)
 
     def sample_of(self, video: int, view: int, clip: Clip) -> Sample:
@@ -82,13 +79,13 @@ class Charades(VideoDataset):
 
 @dataclass(frozen=True)
 class _Source:
-    """Videos and their labels.
+    """Videos and their labels, from a list of frames or from annotations.
 
     Attributes:
-        name: of the file they come from, for the log.
-        paths, open_video: as `VideoDataset` takes them.
-        lengths: frames of each video, 24 a second.
-        spans: (number of the video, its frames a second) -> what its frames show, see `frame_labels`.
+        name: the file, for the log.
+        paths, open_video: see `VideoDataset`.
+        lengths: number of frames of each video at 24 per second.
+        spans: (number of the video, its frame rate) -> label spans.
     """
 
     name: str
@@ -118,9 +115,9 @@ def _listed(cfg: Any, path: str) -> _Source:
     frames = read_frame_list(path, cfg.DATA.PATH_PREFIX, cfg.MODEL.NUM_CLASSES)
     broken = [name for video, name in enumerate(frames.videos) if frames.gaps(video)]
     if broken:
-        logger.warning("%s leaves out frames of %d videos, such as %s", path, len(broken), broken[0])
+        logger.warning("%s lacks frames of %d videos, such as %s", path, len(broken), broken[0])
     lengths = [len(frames.paths(video)) for video in range(len(frames))]
-    opener = ListedFrames.from_config(cfg, frames, FRAMES_A_SECOND)
+    opener = ListedFrames.from_config(cfg, frames, FRAME_RATE)
     return _Source(path, frames.videos, opener, lengths, _ListedSpans(frames))
 
 
@@ -133,37 +130,39 @@ def _annotated(cfg: Any, split: str) -> _Source:
         )
     videos = read_annotations(path, cfg.MODEL.NUM_CLASSES)
     paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])
-    opener = VideoOpener.from_config(cfg, FRAMES_A_SECOND)
-    lengths = [max(1, round(video.length * FRAMES_A_SECOND)) for video in videos]
+    opener = VideoOpener.from_config(cfg, FRAME_RATE)
+    lengths = [max(1, round(video.length * FRAME_RATE)) for video in videos]
     return _Source(path, paths, opener, lengths, _AnnotatedSpans(videos))
 
 
 def labels_between(spans: np.ndarray, first: int, last: int, num_classes: int) -> Tensor:
-    """(classes,) uint8 of 0 and 1: what any frame from `first` to `last`, both counted, shows."""
+    """Return the multi-hot union (classes,) uint8 of the labels of frames `first` to `last`, both included."""
     return _union(spans, np.array([[first, last]]), num_classes)[0]
 
 
 def labels_of_clip(spans: np.ndarray, frames: Sequence[int], num_classes: int) -> Tensor:
-    """Labels of a clip's frames and of the gaps between them, see `Sample.frame_labels`.
+    """Return the labels of a clip's frames and of the frames between them, see `Sample.frame_labels`.
 
     Args:
-        frames: numbers of the N frames, none under the one before.
+        spans: label spans of the video.
+        frames: indices of the N frames, in ascending order.
+        num_classes: number of classes.
 
     Returns:
         (2 N - 1, classes) uint8 of 0 and 1.
     """
-    stretches = np.empty((2 * len(frames) - 1, 2), np.int64)
-    stretches[::2] = np.asarray(frames)[:, None]
-    stretches[1::2, 0] = stretches[:-1:2, 1] + 1
-    stretches[1::2, 1] = stretches[2::2, 0] - 1
-    return _union(spans, stretches, num_classes)
+    ranges = np.empty((2 * len(frames) - 1, 2), np.int64)
+    ranges[::2] = np.asarray(frames)[:, None]
+    ranges[1::2, 0] = ranges[:-1:2, 1] + 1
+    ranges[1::2, 1] = ranges[2::2, 0] - 1
+    return _union(spans, ranges, num_classes)
 
 
-def _union(spans: np.ndarray, stretches: np.ndarray, num_classes: int) -> Tensor:
-    """(stretches, classes): what any frame of a stretch shows; one whose end lies before its start has no frame."""
-    first, last = stretches[:, :1], stretches[:, 1:]
+def _union(spans: np.ndarray, ranges: np.ndarray, num_classes: int) -> Tensor:
+    """Return the multi-hot union of the labels of each (first, last) range, (ranges, classes) uint8."""
+    first, last = ranges[:, :1], ranges[:, 1:]
     shown = (spans[:, 1] <= last) & (spans[:, 2] >= first) & (first <= last)
-    stretch, span = np.nonzero(shown)
-    labels = torch.zeros(len(stretches), num_classes, dtype=torch.uint8)
-    labels[torch.from_numpy(stretch), torch.from_numpy(spans[span, 0].astype(np.int64))] = 1
+    row, span = np.nonzero(shown)
+    labels = torch.zeros(len(ranges), num_classes, dtype=torch.uint8)
+    labels[torch.from_numpy(row), torch.from_numpy(spans[span, 0].astype(np.int64))] = 1
     return labels

@@ -1,4 +1,4 @@
-"""Kinetics, and any data set of trimmed videos listed in CSV files `path label`."""
+"""Kinetics, and any data set of trimmed videos in CSV lists `path label`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slowfast.datasets.video_dataset import VideoDataset, list_path
 
 
 class Kinetics(VideoDataset):
-    """Clips of the videos in `DATA.PATH_TO_DATA_DIR`/{train,val,test}.csv, one label each.
+    """Clips of the videos in `DATA.PATH_TO_DATA_DIR`/{train,val,test}.csv, with one label each.
 
     Raises:
         FileNotFoundError, ValueError: see `read_video_list`; ValueError also for an unknown `DATA.DECODING_BACKEND`.

@@ -1,4 +1,4 @@
-"""Something-Something V2: short videos of one of 174 actions each, told apart by the order of what happens."""
+"""Something-Something V2: short videos with one of 174 actions each, which differ in their temporal order."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from slowfast.datasets.annotations.frame_list import read_frame_list
 from slowfast.datasets.annotations.ssv2 import LabeledVideo, read_labels, read_videos
 from slowfast.datasets.base import check_split
-from slowfast.datasets.clips.temporal_sampling import SegmentTimes
+from slowfast.datasets.clips.temporal_sampling import SegmentSampling
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video_dataset import VideoDataset, list_path
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
-FRAMES_A_SECOND = 30  # of the published lists of frames; nothing depends on it
-# Names of the authors' files: those of the first release, those of the present one.
+FRAME_RATE = 30  # of the published lists of frames; sampling does not depend on it
+# Names of the authors' files, in the first release and in the present one.
 LABELS = ("something-something-v2-labels.json", "labels/labels.json", "labels.json")
 VIDEOS = {
     "train": ("something-something-v2-train.json", "labels/train.json", "train.json"),
@@ -27,16 +27,15 @@ LISTS = {"train": "train.csv", "val": "val.csv"}
 
 
 class SSv2(VideoDataset):
-    """Clips with a frame of each of as many equal segments of the video as there are frames.
+    """Clips with one frame of each of NUM_FRAMES equal segments of the video.
 
-    `DATA.PATH_TO_DATA_DIR` holds the authors' JSON files, see `read_labels` and `read_videos`, and lists of frames
-    train.csv and val.csv, see `read_frame_list`. Where there is no list the videos lie in `DATA.PATH_PREFIX`, each a
-    file (ID.webm, ID.mp4) or a folder of its frames. Test takes the videos of val.
+    `DATA.PATH_TO_DATA_DIR` holds the authors' JSON files, see `read_labels` and `read_videos`. It may hold lists of
+    frames train.csv and val.csv, see `read_frame_list`. Then videos in both the list and the JSON files are used, and
+    the log counts the others. Without a list, `DATA.PATH_PREFIX` holds each video as a file (ID.webm, ID.mp4) or a
+    folder of frames. test uses the videos of val.
 
-    With a list only videos that are in it and in the JSON files are used; the log says how many are not.
-
-    All temporal views of a video are the same frames, so `TEST.NUM_ENSEMBLE_VIEWS` over 1 costs time and changes
-    nothing. Left and right are part of the classes, so `DATA.RANDOM_FLIP` should be False.
+    All temporal views of a video are the same frames, so `TEST.NUM_ENSEMBLE_VIEWS` over 1 only costs time. Left and
+    right are part of the classes, so `DATA.RANDOM_FLIP` should be False.
 
     Raises:
         FileNotFoundError: a file of the authors is missing, or there is no video.
@@ -54,9 +53,9 @@ class SSv2(VideoDataset):
             videos, paths, open_video = _listed(cfg, frames_list, videos, annotations)
         else:
             paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])
-            open_video = VideoOpener.from_config(cfg, FRAMES_A_SECOND)
+            open_video = VideoOpener.from_config(cfg, FRAME_RATE)
         labels = [video.label for video in videos]
-        super().__init__(cfg, split, paths, labels, open_video, SegmentTimes(), source=annotations)
+        super().__init__(cfg, split, paths, labels, open_video, SegmentSampling(), source=annotations)
         if self.clips.settings.temporal_views > 1:
             logger.warning(
                 "TEST.NUM_ENSEMBLE_VIEWS is %d, but all temporal views of a video are the same frames here: set it to "
@@ -70,7 +69,7 @@ class SSv2(VideoDataset):
 def _listed(
     cfg: Any, path: str, videos: list[LabeledVideo], annotations: str
 ) -> tuple[list[LabeledVideo], list[str], ListedFrames]:
-    """The videos that are also in a list of frames."""
+    """Keep the videos that are also in a list of frames, and build their opener."""
     frames = read_frame_list(path, cfg.DATA.PATH_PREFIX)
     listed, labeled = set(frames.videos), {video.name for video in videos}
     both = [video for video in videos if video.name in listed]
@@ -84,11 +83,11 @@ def _listed(
             logger.warning(
                 "%d videos of %s are not in %s and left out: %d are in both", len(names), source, other, len(both)
             )
-    return both, [video.name for video in both], ListedFrames.from_config(cfg, frames, FRAMES_A_SECOND)
+    return both, [video.name for video in both], ListedFrames.from_config(cfg, frames, FRAME_RATE)
 
 
 def _annotation_path(cfg: Any, names: Sequence[str]) -> str:
-    """The first of the names that is in `DATA.PATH_TO_DATA_DIR`."""
+    """Return the path of the first of the names that is in `DATA.PATH_TO_DATA_DIR`."""
     for name in names:
         if os.path.isfile(list_path(cfg, name)):
             return list_path(cfg, name)

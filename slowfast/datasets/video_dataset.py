@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from slowfast.datasets.base import ClipDataset, check_split
 from slowfast.datasets.clips.clip_maker import Clip, ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
-from slowfast.datasets.clips.temporal_sampling import Times, WindowTimes
+from slowfast.datasets.clips.temporal_sampling import SpanSampling, TemporalSampling
 from slowfast.datasets.loading.batch import Sample
 from slowfast.datasets.loading.batch_shapes import ClipShape
 from slowfast.datasets.video.cache import VideoCache
@@ -33,7 +33,7 @@ class VideoDataset(ClipDataset):
         paths: path of each video, as `open_video` takes it; also its name in messages and results.
         labels: label of each video, a class number or a tensor (classes,) of 0 and 1.
         open_video: path -> `VideoReader`; by default as `DATA.DECODING_BACKEND` says.
-        times: temporal sampling; by default frames spread evenly over a span of time, as published for Kinetics.
+        sampling: temporal sampling; by default frames spread evenly over a span of time, as published for Kinetics.
 
     Attributes:
         paths: see above.
@@ -52,7 +52,7 @@ class VideoDataset(ClipDataset):
         paths: Sequence[str],
         labels: Sequence[int | Tensor],
         open_video: Callable[[str], VideoReader] | None = None,
-        times: Times | None = None,
+        sampling: TemporalSampling | None = None,
         *,
         class_names: Mapping[int, str] | None = None,
         source: str = "",
@@ -68,17 +68,17 @@ class VideoDataset(ClipDataset):
             self.unreadable.update_from(cache.unreadable.items())
             self.unreadable.check()
             self.open_video = cache.open
-        self.clips = ClipMaker(settings, self.open_video, times or WindowTimes())
+        self.clips = ClipMaker(settings, self.open_video, sampling or SpanSampling())
 
     def reshaped(self, cfg: Any) -> VideoDataset:
         """Return the same videos, and the same count of unreadable ones, as clips of another shape."""
         other = copy.copy(self)
-        other.clips = ClipMaker(ClipSettings.from_config(cfg, self.split), self.open_video, self.clips.times)
+        other.clips = ClipMaker(ClipSettings.from_config(cfg, self.split), self.open_video, self.clips.sampling)
         return other
 
     @property
     def view_plan(self) -> str:
-        """The views of a video, in words."""
+        """Description of the views of a video, for the log."""
         s = self.clips.settings
         return f"{s.temporal_views} temporal x {s.spatial_views} spatial views"
 

@@ -1,4 +1,4 @@
-"""The settings that a checkpoint itself brings, for testing it without a YAML file."""
+"""Load the config stored in a checkpoint, so that it can be tested without --cfg."""
 
 from __future__ import annotations
 
@@ -21,58 +21,55 @@ logger = get_logger(__name__)
 _CONFIGS = Path(slowfast.__file__).parents[1] / "configs"
 
 
-def settings_of(file: str | None, overrides: Sequence[Any]) -> CfgNode:
-    """The configuration of a command: a YAML file's, or without one that of the checkpoint to test.
+def load_run_config(file: str | None, overrides: Sequence[Any]) -> CfgNode:
+    """Load the config of a YAML file, or without one (None) that of the checkpoint `TEST.CHECKPOINT_FILE_PATH`.
+
+    Without a file the run only tests, see `load_checkpoint_config`.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_config`, or `settings_to_test`.
+        FileNotFoundError, ValueError: as `load_config` and `load_checkpoint_config`; without a file also if no
+            checkpoint is named, or training is asked for.
     """
-    return load_config(file, overrides) if file else settings_to_test(overrides)
+    return load_config(file, overrides) if file else _load_test_config(overrides)
 
 
-def settings_to_test(overrides: Sequence[Any]) -> CfgNode:
-    """The configuration of the checkpoint that `TEST.CHECKPOINT_FILE_PATH` among `overrides` names, and they on top.
-
-    It is only tested, on this host alone, with no more GPUs than there are, and OUTPUT_DIR is not that of its training;
-    overrides come after this too. A file of the zoo without settings of its own takes those its entry names.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no checkpoint is named, it brings no settings or such as cannot be used, or training is asked for.
-    """
+def _load_test_config(overrides: Sequence[Any]) -> CfgNode:
     given = override_layer(overrides).values
     path = given.get("TEST", {}).get("CHECKPOINT_FILE_PATH", "")
     if not path:
         raise ValueError(
-            "--cfg FILE is missing. It can be left out for testing a checkpoint that brings its settings: "
+            "--cfg FILE is missing. Without it a checkpoint can be tested with its own config: "
             "TEST.CHECKPOINT_FILE_PATH FILE"
         )
     if str(given.get("TRAIN", {}).get("ENABLE", False)).lower() == "true":
         raise ValueError("training needs --cfg FILE; without it a checkpoint can only be tested (TRAIN.ENABLE False)")
-    return settings_of_checkpoint(path, overrides)
+    return load_checkpoint_config(path, overrides)
 
 
-def settings_of_checkpoint(path: str, overrides: Sequence[Any] = ()) -> CfgNode:
-    """The configuration of a checkpoint, fit for testing it here, and `overrides` on top.
+def load_checkpoint_config(path: str, overrides: Sequence[Any] = ()) -> CfgNode:
+    """Load the config stored in a checkpoint, changed for testing on this host, with `overrides` on top.
+
+    The run only tests, on this host, with at most the GPUs there are, and with the default OUTPUT_DIR. A zoo file
+    without a config takes the one that its zoo entry names.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it brings no settings, or such as cannot be used.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file holds no config, or one that cannot be used.
     """
-    text, origin = load_checkpoint(path).get("cfg"), f"the settings in {path}"
+    text, origin = load_checkpoint(path).get("cfg"), f"the config in {path}"
     if isinstance(text, str) and text.strip():
-        logger.info("settings are those in %s", path)
+        logger.info("config: stored in %s", path)
         asked = text_layer(text, origin).values.get("NUM_GPUS")
         return cfg_from_yaml(text, origin, [*_here(asked), *overrides], foreign=True)
     file = _CONFIGS / f"{find_entry(path).config}.yaml" if path.startswith(PREFIX) else None
     if file is None or not file.is_file():
-        raise ValueError(f"{path} brings no settings; give those it was trained with: --cfg FILE")
-    logger.info("settings are those of %s", file)
+        raise ValueError(f"{path} holds no config; give the one it was trained with: --cfg FILE")
+    logger.info("config: %s", file)
     return load_config(file, [*_here(load_config(file).NUM_GPUS), *overrides])
 
 
 def _here(num_gpus: Any) -> list[Any]:
-    """Overrides that make settings of a training, with so many GPUs a host, those of a test here."""
+    """Return the overrides that turn a training config into one for testing on this host."""
     defaults = get_cfg()
     wanted = num_gpus if isinstance(num_gpus, int) else defaults.NUM_GPUS
     return [

@@ -1,4 +1,4 @@
-"""The command line: `[--cfg FILE] [KEY VALUE ...]`, one clear line for a user's mistake."""
+"""Command line of training and testing: `[--cfg FILE ...] [KEY VALUE ...]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import activate_projects
 from slowfast.datasets.loading.unreadable import UnreadableError
-from slowfast.engine.checkpoint_config import settings_of
+from slowfast.engine.checkpoint_config import load_run_config
 from slowfast.engine.model_setup import CompileError
 from slowfast.engine.test import test
 from slowfast.engine.train import train
@@ -34,7 +34,7 @@ _FILE_OPTIONS = ("--cfg", "--cfg_file", "--cfg_files")
 
 @alone_in_output_dir
 def run(cfg: Any) -> None:
-    """Train and test as `TRAIN.ENABLE` and `TEST.ENABLE` say, in this process."""
+    """Train and test in this process, as `TRAIN.ENABLE` and `TEST.ENABLE` say."""
     setup_logging(cfg.OUTPUT_DIR)
     activate_projects(cfg)
     if cfg.TRAIN.ENABLE:
@@ -44,24 +44,24 @@ def run(cfg: Any) -> None:
 
 
 def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), description: str = "") -> int:
-    """Load the config, run it, and turn what goes wrong into a message and an exit status.
+    """Load the config, run it, and turn errors into a message and an exit status.
 
     Args:
-        argv: the command line without the program's name; None for this process's own.
-        extra: overrides that come after the user's.
+        argv: arguments; None for those of this process.
+        extra: overrides merged after the user's.
         description: for `--help`.
 
     Returns:
-        0; 2 after a mistake that the last line explains; 1 after a process failed otherwise; as shells report a signal,
-        143 after a SIGTERM and 130 after Ctrl-C, with the state saved if training was under way.
+        0; 2 for a user's mistake, explained in the last line; 1 if a process failed otherwise; 143 after a SIGTERM and
+        130 after Ctrl-C, with the training state saved.
     """
-    arguments, cfg = parse_arguments(argv, description), None
+    arguments, cfg = _parse_arguments(argv, description), None
     _show_stack_on_request()
     try:
         setup_logging()
-        overrides = [*(arguments.opts or []), *arguments.overrides, *hosts(arguments), *extra]
-        configs = [settings_of(file, overrides) for file in arguments.cfg or [None]]
-        check_configs(configs)
+        overrides = [*(arguments.opts or []), *arguments.overrides, *_host_overrides(arguments), *extra]
+        configs = [load_run_config(file, overrides) for file in arguments.cfg or [None]]
+        _check_configs(configs)
         for number, cfg in enumerate(configs):
             if len(configs) > 1:
                 logger.info("run %d of %d: %s", number + 1, len(configs), arguments.cfg[number])
@@ -71,10 +71,10 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
         return 128 + stop.signum
     except KeyboardInterrupt:
         if is_main_process():
-            print(f"\nstopped at once; {where_to_go_on(cfg)}", file=sys.stderr)
+            print(f"\nstopped; {_describe_resume(cfg)}", file=sys.stderr)
         return 128 + signal.SIGINT
     except RunStopped as stop:
-        logger.info("%s; %s", stop, where_to_go_on(cfg))
+        logger.info("%s; %s", stop, _describe_resume(cfg))
         return 128 + stop.signum
     except (ProcessFailedError, LostContactError, CompileError) as error:
         if arguments.debug:
@@ -84,12 +84,12 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
     except (ValueError, OSError, FloatingPointError, UnreadableError) as error:
         if arguments.debug:
             raise
-        print(f"error: {own_words(error)} (--debug shows where)", file=sys.stderr)
+        print(f"error: {_message(error)} (--debug shows the traceback)", file=sys.stderr)
         return USER_ERROR
     return 0
 
 
-def check_configs(configs: Sequence[Any]) -> None:
+def _check_configs(configs: Sequence[Any]) -> None:
     """Check that every run of a command does something, in a folder of its own.
 
     Raises:
@@ -110,33 +110,33 @@ def check_configs(configs: Sequence[Any]) -> None:
             )
 
 
-def where_to_go_on(cfg: Any) -> str:
-    """What the same command would do, for one who stopped it."""
+def _describe_resume(cfg: Any) -> str:
+    """Say what the same command would do after a stop."""
     files = find_checkpoints(cfg.OUTPUT_DIR) if cfg is not None else []
     return f"the same command continues from {files[-1].path}" if files else "there is no checkpoint yet"
 
 
-def hosts(arguments: argparse.Namespace) -> list[Any]:
-    """The overrides that `--num_shards` and `--shard_id` stand for."""
+def _host_overrides(arguments: argparse.Namespace) -> list[Any]:
+    """Return the overrides for `--num_shards` and `--shard_id`."""
     given = {"NUM_SHARDS": arguments.num_shards, "SHARD_ID": arguments.shard_id}
     return [item for key, value in given.items() if value is not None for item in (key, value)]
 
 
 def _show_stack_on_request() -> None:
-    """Have a SIGUSR1 write where every thread is to standard error: how to look into a process that hangs."""
+    """Dump the stacks of all threads to standard error on SIGUSR1, for debugging a process that hangs."""
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1, file=sys.__stderr__)
 
 
-def own_words(error: Exception) -> str:
-    """The message of an error; one that comes from a loader's worker is wrapped in that process's traceback."""
+def _message(error: Exception) -> str:
+    """Return the message of an error, without the traceback that DataLoader adds to errors of workers."""
     text = str(error)
     if not text.startswith("Caught "):
         return text
     return re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1].strip()
 
 
-def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
+def _parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
     """Parse the command line: its options, with the list `cfg` of files, and `overrides`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
@@ -147,22 +147,22 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         help="YAML file of settings; several (--cfg A.yaml B.yaml) run one after the other, until one fails; without "
         "it a checkpoint is tested with its own settings",
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
-    parser.add_argument("--opts", nargs="+", metavar="KEY VALUE", help="the same, as older command lines write it")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override those of the file")
+    parser.add_argument("--opts", nargs="+", metavar="KEY VALUE", help="the same, as in older command lines")
     parser.add_argument(
         "--num_procs", type=int, help="with NUM_GPUS 0: this many CPU processes that share each batch (for tests)"
     )
-    parser.add_argument("--num_shards", type=int, metavar="N", help="hosts that train together (not under torchrun)")
-    parser.add_argument("--shard_id", type=int, metavar="I", help="which of them this one is, from 0")
+    parser.add_argument("--num_shards", type=int, metavar="N", help="number of hosts (not under torchrun)")
+    parser.add_argument("--shard_id", type=int, metavar="I", help="index of this host, from 0")
     parser.add_argument(
-        "--init_method", default="", metavar="tcp://HOST:PORT", help="where hosts meet: an address and port of host 0"
+        "--init_method", default="", metavar="tcp://HOST:PORT", help="rendezvous: address and port of host 0"
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
     return parser.parse_intermixed_args(_one_file_an_option(sys.argv[1:] if argv is None else argv))
 
 
 def _one_file_an_option(argv: Sequence[str]) -> list[str]:
-    """Put `--cfg` before every further YAML file that follows one: argparse would take overrides for files."""
+    """Put `--cfg` before every further YAML file: with nargs="+" argparse would take overrides for files."""
     words: list[str] = []
     in_files = False
     for word in argv:

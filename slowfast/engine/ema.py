@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights.
+"""Exponential moving average (EMA) of the weights.
 
 Source: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging"; torch.optim.swa_utils.
 """
@@ -21,15 +21,15 @@ logger = get_logger(__name__)
 def build_average(
     cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer, compile_mode: str = ""
 ) -> AveragedModel | None:
-    """The average that `EMA` asks for, kept up by the optimizer's own steps; None where it is off.
+    """Build the moving average of the section EMA; None if it is off.
 
-    After each step t: w = decay * w + (1 - decay) * weights, from w = the weights after the first step. Steps that a
-    loss scaler skips do not count. Buffers are copies of the model's.
+    The optimizer updates it after each step: average = decay * average + (1 - decay) * weights, from the weights after
+    the first step on. Steps that GradScaler skips do not count. Buffers are copies of the model's.
 
     Args:
         model: without a parallel wrapper.
-        optimizer: over its parameters.
-        compile_mode: as of `ModelSetup`; "" to evaluate uncompiled.
+        optimizer: of its parameters.
+        compile_mode: see `ModelSetup`; "" to evaluate uncompiled.
     """
     if not cfg.EMA.ENABLE:
         return None
@@ -41,7 +41,7 @@ def build_average(
 
 
 def _average_of(model: nn.Module, decay: float) -> AveragedModel:
-    """The library's average over a copy of `model`; process groups, which cannot be copied, are shared."""
+    """Build torch's average over a copy of `model`; process groups, which cannot be copied, are shared."""
     groups = {norm: norm.process_group for norm in model.modules() if isinstance(norm, nn.SyncBatchNorm)}
     for norm in groups:
         norm.process_group = None
@@ -53,29 +53,29 @@ def _average_of(model: nn.Module, decay: float) -> AveragedModel:
 
 
 def capture_average(average: AveragedModel) -> dict[str, Any]:
-    """What a checkpoint holds of it: `model_state`, under the model's own names, and `updates`, how many it counts."""
+    """Return the checkpoint entry: `model_state`, under the model's own keys, and `updates`, their number."""
     return {"model_state": average.module.state_dict(), "updates": int(average.n_averaged)}
 
 
 def restore_average(average: AveragedModel, saved: dict[str, Any]) -> None:
-    """Go on from what `capture_average` gave."""
+    """Restore the average from the entry that `capture_average` returned."""
     replace_weights(average.module, saved["model_state"])
     average.n_averaged.fill_(saved["updates"])
 
 
 def restart_average(average: AveragedModel, model: nn.Module) -> None:
-    """Start afresh from the present weights of `model`."""
+    """Reset the average to the current weights of `model`."""
     average.module.load_state_dict(model.state_dict())
     average.n_averaged.zero_()
 
 
 def weights_to_test(saved: dict[str, Any], averaged: bool) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint that are tested: the averaged ones if asked for (`EMA.ENABLE`) and there."""
+    """Return the weights of a checkpoint to test: the averaged ones if asked for (`EMA.ENABLE`) and present."""
     if averaged and "ema_state" in saved:
-        logger.info("EMA.ENABLE True: the averaged weights are tested")
+        logger.info("EMA.ENABLE True: testing the averaged weights")
         return saved["ema_state"]["model_state"]
     if averaged:
-        logger.warning("EMA.ENABLE True, but the checkpoint holds no averaged weights; its plain ones are tested")
+        logger.warning("EMA.ENABLE True, but the checkpoint has no averaged weights; testing the plain ones")
     elif "ema_state" in saved:
-        logger.info("the checkpoint holds averaged weights too; EMA.ENABLE True tests those")
+        logger.info("the checkpoint has averaged weights too; EMA.ENABLE True tests those")
     return saved["model_state"]

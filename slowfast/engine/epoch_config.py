@@ -69,14 +69,14 @@ def enter_epoch(state: TrainState, epoch: int) -> None:
     cfg = epoch_config(state.run_cfg, epoch)
     if cfg == state.cfg:
         return
-    logger.info("from epoch %d on: %s", epoch + 1, _describe_change(state.cfg, cfg))
+    logger.info("from epoch %d on: %s", epoch + 1, describe_change(state.cfg, cfg))
     carried = capture(state)
     fresh = build_state(state.run_cfg, epoch, state.loader.dataset)
     restore(fresh, carried, "the phase before")
     vars(state).update(vars(fresh))
 
 
-def _describe_change(old: Any, new: Any) -> str:
+def describe_change(old: Any, new: Any) -> str:
     """Describe the settings that differ, with their new values; long values are left out."""
     changed = [(key, str(get_key(new, key))) for key in leaf_keys(new) if get_key(new, key) != get_key(old, key)]
     return ", ".join(f"{key} {text}" if len(text) <= _LONGEST_SHOWN else key for key, text in changed)

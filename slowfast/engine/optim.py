@@ -1,4 +1,4 @@
-"""The optimizer and its parameter groups."""
+"""Optimizers and their parameter groups."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def layer_scales(model: VideoModel, decay: float) -> dict[int, float]:
-    """Factor of the learning rate of each parameter, by its `id`: decay ** (D - d) at depth d of 0 to D.
+    """Return the learning-rate factor of each parameter, by its `id`: decay ** (D - d) at depth d of 0 to D.
 
-    Depth counts along `model.depth_groups()`: the stem is 0, each residual block one more (blocks of parallel pathways
-    share a depth; a non-local block or a lateral connection belongs to what it follows), and the head, at D, has 1.
-    Source: layer-wise decay as in BEiT (arXiv 2106.08254) and MViT, scale = decay ** (num_layers + 1 - layer).
+    Depth counts along `VideoModel.depth_groups`, from the stem (0) to the head (D, factor 1). Blocks of parallel
+    pathways share a depth. Source: layer-wise decay as in BEiT (arXiv 2106.08254) and MViT.
 
     Raises:
-        ValueError: the model does not say its layers, or leaves out a parameter.
+        ValueError: the model does not define `depth_groups`, or leaves out a parameter there.
     """
     try:
         layers = model.depth_groups()
@@ -34,30 +33,28 @@ def layer_scales(model: VideoModel, decay: float) -> dict[int, float]:
     }
     left_out = [name for name, parameter in model.named_parameters() if id(parameter) not in scales]
     if left_out:
-        raise ValueError(f"SOLVER.LAYER_DECAY {decay}: {', '.join(left_out[:5])} belong to no layer of the model")
+        raise ValueError(f"SOLVER.LAYER_DECAY {decay}: depth_groups() of the model lacks {', '.join(left_out[:5])}")
     return scales
 
 
 def parameter_groups(
     model: VideoModel, weight_decay: float, norm_weight_decay: float, zero_decay_1d: bool, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Split the trainable parameters by weight decay and, if asked for, by layer; empty groups are left out.
-
-    Each parameter is in exactly one group.
+    """Split the trainable parameters by weight decay and depth; each is in exactly one group.
 
     Args:
-        model: its parameters with `requires_grad`, shared ones once; `model.no_weight_decay()`, where it exists,
-            names parameters that are never decayed.
-        weight_decay: of everything that is neither of the following.
+        model: shared parameters count once; see `VideoModel.no_weight_decay`.
+        weight_decay: of all parameters but the following.
         norm_weight_decay: of the parameters of normalization layers.
-        zero_decay_1d: do not decay other parameters of one dimension, nor biases.
-        layer_decay: see `layer_scales`; 1 for the same learning rate everywhere.
+        zero_decay_1d: no decay of biases and other one-dimensional parameters.
+        layer_decay: see `layer_scales`; 1 for equal learning rates.
 
     Returns:
-        Groups with the keys `params`, `weight_decay`, `name` (norm, rest, no_decay) and `lr_scale`; the head first.
+        Groups with the keys `params`, `weight_decay`, `name` (norm, rest, no_decay) and `lr_scale`, the head first;
+        empty groups are left out.
 
     Raises:
-        ValueError: the model has nothing to train, or its layers are not known.
+        ValueError: the model has no trainable parameter, or see `layer_scales`.
     """
     scales = layer_scales(model, layer_decay) if layer_decay != 1.0 else {}
     undecayed = model.no_weight_decay()
@@ -89,10 +86,10 @@ def parameter_groups(
 
 
 def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
-    """The optimizer `SOLVER.OPTIMIZING_METHOD` (sgd, adam or adamw) over the model's parameter groups, in one kernel.
+    """Build the optimizer of `SOLVER.OPTIMIZING_METHOD`: sgd, adam or adamw, fused.
 
     Raises:
-        ValueError: another method, a model without trainable parameters, or layers that are not known.
+        ValueError: unknown method, or see `parameter_groups`.
     """
     solver = cfg.SOLVER
     groups = parameter_groups(
@@ -106,7 +103,7 @@ def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
             momentum=solver.MOMENTUM,
             dampening=solver.DAMPENING,
             nesterov=solver.NESTEROV,
-            # Where float16 overflows in the first update, PyTorch's kernel leaves the momentum as it found the memory.
+            # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized.
             fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
         )
     if method in ("adam", "adamw"):
@@ -116,12 +113,12 @@ def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Use `lr` from now on, in each parameter group times its `lr_scale` (1 where it has none)."""
+    """Set the learning rate of each group to `lr` times its `lr_scale` (1 if it has none)."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
 
 
 def get_lr(optimizer: torch.optim.Optimizer) -> float:
-    """What `set_lr` was given last: the learning rate of the head."""
+    """Return the learning rate without `lr_scale`, that of the head."""
     group = optimizer.param_groups[0]
     return group["lr"] / group.get("lr_scale", 1.0)

@@ -1,6 +1,7 @@
-"""Statistics of batch norm layers measured with the present weights, in place of their running average.
+"""Precise batch norm: population statistics under the current weights, in place of running averages.
 
-Source: Wu and Johnson, "Rethinking Batch in BatchNorm" (arXiv 2105.07576), population statistics of many batches.
+Source: Wu and Johnson, "Rethinking Batch in BatchNorm" (arXiv 2105.07576), section 3. fvcore's precise_bn neither
+reduces over processes nor knows `SubBatchNorm3d`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from slowfast.layers.norm import SubBatchNorm3d, trainable_batchnorms
 from slowfast.runtime.distributed import is_distributed
 
 
-class _Moments:
-    """Counts, sums and sums of squares of a norm layer's input by channel, in double precision."""
+class _RunningMoments:
+    """Count, sum and sum of squares of a norm's input, per channel in float64."""
 
     def __init__(self, norm: nn.Module):
-        # One row each of count, sum and sum of squares; (3, C).
+        # (3, C): count, sum, sum of squares.
         self.totals = torch.zeros(3, norm.num_features, dtype=torch.float64, device=norm.running_mean.device)
 
     def add(self, x: torch.Tensor) -> None:
-        """Take in a batch (B, C, ...)."""
+        """Accumulate a batch (B, C, ...)."""
         dims = [d for d in range(x.dim()) if d != 1]
         variance, mean = torch.var_mean(x.float(), dim=dims, correction=0)
         mean, variance = mean.double(), variance.double()
@@ -32,7 +33,7 @@ class _Moments:
         self.totals += count * torch.stack([torch.ones_like(mean), mean, variance + mean.square()])
 
     def store(self, norm: nn.Module) -> None:
-        """Write mean and unbiased variance, over all processes, into the layer's buffers, those of its parts too."""
+        """Write mean and unbiased variance over all processes to the norm's buffers, those of its parts too."""
         if is_distributed():
             dist.all_reduce(self.totals)
         count, total, squares = self.totals
@@ -46,25 +47,25 @@ class _Moments:
 
 @torch.no_grad()
 def update_bn_stats(model: nn.Module, batches: Iterable[Any], forward: Callable[[nn.Module, Any], Any]) -> int:
-    """Replace the running statistics of all batch norm layers by those of `batches`.
+    """Replace the running statistics of all batch norms by the statistics of `batches`.
 
-    Each layer normalizes by the batch at hand, as in training, while everything else (dropout) is in eval mode.
-    Frozen norms and norms without running statistics are left alone, as is the mode of every module.
+    Each norm uses batch statistics, as in training; other layers are in eval mode. Frozen norms, norms without running
+    statistics and the mode of all modules stay.
 
     Args:
         model: without a parallel wrapper.
-        batches: what to measure on.
+        batches: inputs of `forward`; not read if there is no norm to update.
         forward: called as `forward(model, batch)`.
 
     Returns:
-        How many layers were measured; with none no batch is read.
+        Number of norms that were updated.
     """
     norms = trainable_batchnorms(model)
     if not norms:
         return 0
     modes = {module: module.training for module in model.modules()}
     counters = [norm.num_batches_tracked.clone() for norm in norms]
-    moments = [_Moments(norm) for norm in norms]
+    moments = [_RunningMoments(norm) for norm in norms]
     hooks = [
         n.register_forward_pre_hook(lambda _, args, m=m: m.add(args[0])) for n, m in zip(norms, moments, strict=True)
     ]
@@ -72,7 +73,7 @@ def update_bn_stats(model: nn.Module, batches: Iterable[Any], forward: Callable[
         model.eval()
         for norm in norms:
             norm.train()
-        # Compiling a model with these hooks takes longer than the measuring.
+        # Compiling the model with these hooks takes longer than running it.
         with torch.compiler.set_stance("force_eager"):
             for batch in batches:
                 forward(model, batch)

@@ -1,4 +1,4 @@
-"""What can be known to go wrong, or is worth saying, before the first batch."""
+"""Checks and log lines before the first batch: lists, disk space, model, schedule, norm batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.datasets.build import build_dataset
-from slowfast.engine.schedule import lr_scale
+from slowfast.engine.schedule import lr_at, lr_scale
 from slowfast.evaluation.prediction_files import check_format
 from slowfast.layers.norm import SubBatchNorm3d, trainable_batchnorms
 from slowfast.models.complexity import complexity
@@ -26,7 +26,7 @@ PREDICTIONS_NAME = "test_predictions.npz"
 
 
 def check_test_list(cfg: Any) -> None:
-    """Read the list of test videos, so that a mistake in it is found before training and not after.
+    """Read the list of test videos, to find a mistake in it before training.
 
     Raises:
         FileNotFoundError, ValueError: as the data set of the test split.
@@ -38,10 +38,10 @@ def check_test_list(cfg: Any) -> None:
 
 
 def predictions_path(cfg: Any) -> str:
-    """Where a test writes its predictions.
+    """Return the path of a test's predictions.
 
     Raises:
-        ValueError: `TEST.SAVE_RESULTS_PATH` names no kind of file that can be written.
+        ValueError: `TEST.SAVE_RESULTS_PATH` has an unknown ending.
     """
     try:
         check_format(cfg.TEST.SAVE_RESULTS_PATH or PREDICTIONS_NAME)
@@ -51,7 +51,7 @@ def predictions_path(cfg: Any) -> str:
 
 
 def checkpoint_bytes(models: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> int:
-    """About how large a checkpoint is: weights, buffers, and what the optimizer will keep for each parameter."""
+    """Estimate the size of a checkpoint: weights, buffers and optimizer state."""
     tensors = [tensor for model in models for tensor in model.state_dict().values()]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
@@ -60,10 +60,10 @@ def checkpoint_bytes(models: Sequence[nn.Module], optimizer: torch.optim.Optimiz
 
 
 def check_disk_space(output_dir: str, checkpoint_size: int, count: int) -> None:
-    """Refuse to start without room for one checkpoint; warn without room for all.
+    """Check the free disk space; warn if it does not hold `count` checkpoints.
 
     Raises:
-        OSError: less free than `checkpoint_size` bytes.
+        OSError: fewer than `checkpoint_size` bytes are free.
     """
     free = shutil.disk_usage(output_dir).free
     folder = checkpoint_dir(output_dir)
@@ -84,25 +84,29 @@ def check_disk_space(output_dir: str, checkpoint_size: int, count: int) -> None:
 
 
 def describe_model(model: nn.Module, cfg: Any) -> str:
-    """Numbers of parameters and, where the model can be run without data, multiply-adds; one line."""
+    """Describe a model in one line: parameters and, if they can be counted, multiply-adds."""
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     line = f"{type(model).__name__}: {total:,} parameters, {trained:,} trained"
     try:
         size = complexity(cfg)
-    except Exception as error:  # a project's own model may do anything; it is not worth a run
+    except Exception as error:  # a project's model may fail on dummy inputs; the run goes on
         logger.debug("multiply-adds of %s could not be counted: %s", type(model).__name__, error)
         return line
     return f"{line}; {size.multiply_adds / 1e9:.4g} GFLOPs (multiply-adds) a training clip read at once"
 
 
 def describe_schedule(cfg: Any) -> str:
-    """The batch an update sees and its learning rate, one line."""
+    """Describe the batch of an optimizer step and the learning rate in one line.
+
+    Raises:
+        ValueError: the schedule of SOLVER cannot be computed.
+    """
     batch, accum, scale = cfg.TRAIN.BATCH_SIZE * cfg.NUM_SHARDS, cfg.TRAIN.ACCUM_STEPS, lr_scale(cfg)
     place = f"{get_world_size()} process(es) on {cfg.NUM_SHARDS} host(s)"
     line = (
-        f"batch of an update: {batch * accum} ({batch} in {place}, {accum} accumulated); "
-        f"base learning rate {cfg.SOLVER.BASE_LR * scale:g}"
+        f"batch of an optimizer step: {batch * accum} clips ({batch} in {place}, {accum} accumulated); "
+        f"learning rate {lr_at(cfg.SOLVER, 0.0) * scale:g} at epoch 0, base {cfg.SOLVER.BASE_LR * scale:g}"
     )
     if scale != 1.0:
         line += f" (SOLVER.BASE_LR {cfg.SOLVER.BASE_LR:g} scaled by {scale:g})"
@@ -110,7 +114,7 @@ def describe_schedule(cfg: Any) -> str:
 
 
 def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
-    """Say so where batch norm estimates its statistics from too few clips."""
+    """Warn if batch norm estimates its statistics from too few clips."""
     norms = trainable_batchnorms(model)
     splits = max((norm.num_splits for norm in norms if isinstance(norm, SubBatchNorm3d)), default=1)
     processes = get_local_world_size()
@@ -119,10 +123,9 @@ def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
         return
     parts = f" and BN.NUM_SPLITS {splits}" if splits > 1 else ""
     logger.warning(
-        "each batch norm layer sees %d clips at a time (TRAIN.BATCH_SIZE %d over %d process(es)%s of a host); under %d "
-        "its statistics are too noisy to train well. Raise TRAIN.BATCH_SIZE%s, or set BN.NORM_TYPE frozen_batchnorm "
-        "and start from a checkpoint. TRAIN.ACCUM_STEPS enlarges the batch of an update, not the one that norm layers "
-        "see",
+        "batch norm takes its statistics over %d clips (TRAIN.BATCH_SIZE %d over %d process(es)%s); fewer than %d are "
+        "too noisy to train well. Raise TRAIN.BATCH_SIZE%s, or set BN.NORM_TYPE frozen_batchnorm and start from a "
+        "checkpoint. TRAIN.ACCUM_STEPS does not change the batch of norm layers",
         seen,
         cfg.TRAIN.BATCH_SIZE,
         processes,

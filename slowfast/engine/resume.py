@@ -135,7 +135,7 @@ def _only_weights(saved: dict[str, Any], cfg: Any) -> bool:
     another = [
         f"{key} {before[key]!r}, and here {here!r}"
         for key, here in (("TASK", cfg.TASK), ("TRAIN.DATASET", cfg.TRAIN.DATASET))
-        if before.get(key, here) != here
+        if before.get(key) not in (None, here)
     ]
     if another and cfg.TRAIN.TRANSFER_WEIGHT:
         logger.info("the file is of a run with %s; TRAIN.TRANSFER_WEIGHT False would resume it", "; ".join(another))

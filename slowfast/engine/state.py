@@ -136,8 +136,8 @@ def restore(state: TrainState, saved: dict[str, Any], source: str) -> None:
             f"the run in OUTPUT_DIR cannot be resumed: {source} holds another model than this config's. Set OUTPUT_DIR "
             f"to another folder, or correct the config{f' ({advice})' if advice else ''}\n  {report.describe()}"
         )
-    task = saved_settings(saved).get("TASK", state.cfg.TASK)
-    if task != state.cfg.TASK:
+    task = saved_settings(saved).get("TASK")
+    if task not in (None, state.cfg.TASK):
         logger.warning(
             "%s is of a run with TASK %r, and is resumed with TASK %r. For a separate run set another OUTPUT_DIR",
             source,
@@ -162,7 +162,7 @@ def saved_settings(saved: dict[str, Any]) -> dict[str, Any]:
         for name, value in values.items():
             if isinstance(value, dict):
                 sections.append((f"{prefix}{name}.", value))
-            elif value is not None:
+            else:
                 found[prefix + name] = value
     return found
 
@@ -296,8 +296,7 @@ class Layout:
 
     def same_batches(self, other: Layout) -> bool:
         """Return True if batches and optimizer steps use the same clips."""
-        keys = ("batch", "accum_steps", "samples", "seed")
-        return all(getattr(self, key) == getattr(other, key) for key in keys)
+        return dataclasses.replace(self, processes=other.processes, hosts=other.hosts, lr_scale=other.lr_scale) == other
 
     def describe_change(self, now: Layout) -> str:
         """Describe what changes when a run with this layout resumes under `now`; "" if nothing does."""

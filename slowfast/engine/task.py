@@ -105,7 +105,7 @@ class Task(abc.ABC):
         return [Graph("model", (inputs,), pathway_names(len(inputs)), ["scores"])]
 
     def hooks(self) -> list[Hook]:
-        """Return hooks to add to those of the training loop."""
+        """Return hooks to add to those of the training loop; called once, before training."""
         return []
 
 

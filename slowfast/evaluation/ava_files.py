@@ -1,25 +1,158 @@
-"""AVA's CSV files: `video,second,x1,y1,x2,y2,class[,number]` a line, and excluded key frames, `video,second`.
+"""Read, write and evaluate AVA's CSV files: boxes with classes, detections, excluded key frames. None has a header.
 
-The eighth column is the score of a detection, or the number of the person in ground truth. Blank lines are passed over.
+A line of boxes is `video,second,x1,y1,x2,y2,class[,last]`; `last` is the person in annotations, the score in
+detections. A line of key frames is `video,second`. Blank lines are skipped.
+
+pandas reads a file of a million boxes in a third of the time of Python's csv module, or less. It does not say which
+line is wrong and why, so a file with a wrong or unusual line is read again, line by line.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from slowfast.evaluation.ava import BoxRows, evaluate_ava
 from slowfast.utils.files import atomic_write
+from slowfast.utils.line_errors import record
 
-_FORMAT = "video,second,x1,y1,x2,y2,class[,score]"
-_COLUMNS = [("video", "O"), ("second", "i8"), ("x1", "f8"), ("y1", "f8"), ("x2", "f8"), ("y2", "f8"), ("class", "i8")]
-_BOX = ["x1", "y1", "x2", "y2"]
-_LARGEST_CLASS = 2**31 - 1
+# Coordinates may exceed 0 to 1 by this much: published detections do by 0.004, less than a pixel or two.
+ROUNDING = 0.005
+NO_LABEL = -1
+_LARGEST = 2**31 - 1
+_EDGES = ("x1", "y1", "x2", "y2")
+_COLUMNS = ("video", "second", *_EDGES, "class", "last")
 _LINES_AT_A_TIME = 100_000
+
+
+@dataclass(frozen=True)
+class BoxTable:
+    """The rows of a file of boxes, in order.
+
+    Attributes:
+        path: of the file.
+        names: of the videos, in order of first appearance.
+        videos: (N,) int32 position of the row's video in `names`.
+        seconds: (N,) int32.
+        boxes: (N, 4) float64 x1, y1, x2, y2, relative to width and height of the picture, as in the file.
+        labels: (N,) int32 class ids from 1, or NO_LABEL.
+        lines: (N,) int32 line number in the file, from 1.
+        scores: (N,) float64 of detections, 1 where the file has none; None for annotations.
+    """
+
+    path: str
+    names: list[str]
+    videos: np.ndarray
+    seconds: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    lines: np.ndarray
+    scores: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def rows(self, chosen: np.ndarray) -> BoxTable:
+        """Return the chosen rows (mask or numbers)."""
+        columns = (column[chosen] for column in (self.videos, self.seconds, self.boxes, self.labels, self.lines))
+        return BoxTable(self.path, self.names, *columns, None if self.scores is None else self.scores[chosen])
+
+    def places(self, rows: Iterable[int]) -> list[str]:
+        """Return file, line number and line of rows, for messages."""
+        numbers = [int(self.lines[row]) for row in rows]
+        wanted, lines = set(numbers), {}
+        with _open(self.path) as stream:
+            for number, line in enumerate(stream, start=1):
+                if number in wanted:
+                    lines[number] = line.rstrip()
+        return [f"{self.path}, line {number}: {lines[number]!r}" for number in numbers]
+
+    def box_rows(self) -> BoxRows:
+        """Return the rows as the evaluation takes them."""
+        keys = self.videos.astype(np.int64) * 2**32 + self.seconds
+        _, first, key_frame = np.unique(keys, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # key frames by first appearance, on which ties of the published evaluation depend
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        rows = first[order]
+        names = (self.names[video] for video in self.videos[rows].tolist())
+        key_frames = list(zip(names, self.seconds[rows].tolist(), strict=True))
+        return BoxRows(key_frames, rank[key_frame], self.boxes, self.labels, self.scores)
+
+
+def read_boxes(
+    path: str, num_classes: int, least_score: float | None = None, errors: list[str] | None = None
+) -> BoxTable:
+    """Read boxes for a data set: annotated ones, or detections of persons.
+
+    Annotations: `video,second,x1,y1,x2,y2,action_id[,person_id]`. Detections:
+    `video,second,x1,y1,x2,y2,action_id,score`, where action_id may be empty or -1. A box with several labels has
+    several lines.
+
+    Args:
+        path: the file.
+        num_classes: class ids are 1 to this.
+        least_score: the file has detections, of which those with a lower score are dropped (unchecked). None for
+            annotations.
+        errors: takes the messages about wrong lines, which are then skipped; None raises the first.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a wrong line, with file, line number and line: wrong columns, text that is no number, an edge more
+            than `ROUNDING` outside the picture, a box without area, a class or a score out of range.
+    """
+    return _read(path, _Rules(num_classes, least_score), errors)
+
+
+def read_detections(path: str | os.PathLike) -> BoxRows:
+    """Read the boxes of a file of detections for evaluation, in its order; scores are 1 if it has none.
+
+    Boxes and scores may be any numbers, as in the published evaluation.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a wrong line, with file, line number and line.
+    """
+    return _read(path, _Rules(None, -math.inf), None).box_rows()
+
+
+def read_groundtruth(path: str | os.PathLike) -> BoxRows:
+    """Read the boxes of a file of annotations for evaluation, in its order; the person is ignored.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a wrong line, with file, line number and line; also a box with x1 > x2 or y1 > y2.
+    """
+    return _read(path, _Rules(None, None), None).box_rows()
+
+
+def read_excluded(path: str | os.PathLike, errors: list[str] | None = None) -> list[tuple[str, int]]:
+    """Read key frames that are excluded from scoring, as (video, second).
+
+    Args:
+        path: the file.
+        errors: takes the messages about wrong lines, which are then skipped; None raises the first.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a wrong line, with file, line number and line.
+    """
+    excluded = []
+    for number, line in _lines(path):
+        try:
+            fields = _fields(line)
+            if len(fields) != 2 or not fields[0].strip():
+                raise ValueError("it is not video,second")
+            excluded.append((fields[0].strip(), _integer(fields[1], "second")))
+        except ValueError as error:
+            record(ValueError(f"{path}, line {number}: {line.rstrip()!r}: {error}"), errors)
+    return excluded
 
 
 def evaluate_ava_files(
@@ -28,61 +161,23 @@ def evaluate_ava_files(
     excluded: str | os.PathLike | None = None,
     class_ids: Iterable[int] | None = None,
 ) -> dict:
-    """`evaluate_ava` of files in AVA's format; detections without a score column have score 1.
+    """Run `evaluate_ava` on files in AVA's format; detections without a score column have score 1.
 
     Args:
         groundtruth, detections: CSV files of boxes.
         excluded: CSV file of the key frames to leave out, if any.
-        class_ids: of the classes to measure, as a label map lists them; without them all classes in the two files.
+        class_ids: ids of the classes to measure, as in a label map; None for all classes in the two files.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a wrong line, with file, number and line; otherwise as `evaluate_ava`.
+        ValueError: a wrong line, with file, line number and line; see also `evaluate_ava`.
     """
-    skipped = read_excluded(excluded) if excluded is not None else set()
+    skipped = read_excluded(excluded) if excluded is not None else ()
     return evaluate_ava(read_groundtruth(groundtruth), read_detections(detections), skipped, class_ids)
 
 
-def read_detections(path: str | os.PathLike) -> BoxRows:
-    """The boxes of a file of detections, in its order; scores are 1 where it has none.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a wrong line, with file, number and line.
-    """
-    table = _read(path, "f8", _detection_wrong)
-    return _rows(table, np.ascontiguousarray(table["last"]))
-
-
-def read_groundtruth(path: str | os.PathLike) -> BoxRows:
-    """The boxes of a file of annotations, in its order; its eighth column, the person, is passed over.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a wrong line, with file, number and line; here also one whose box ends before it begins.
-    """
-    return _rows(_read(path, "O", _groundtruth_wrong), None)
-
-
-def read_excluded(path: str | os.PathLike) -> set[tuple[str, int]]:
-    """The key frames, (video, second), of a file of excluded ones.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a wrong line, with file, number and line.
-    """
-    excluded = set()
-    for number, row in _lines(path):
-        try:
-            video, second = row
-            excluded.add((video, int(second)))
-        except ValueError:
-            raise ValueError(f"{path}, line {number}: {','.join(row)!r} is not video,second") from None
-    return excluded
-
-
 def write_detections(path: str | os.PathLike, rows: BoxRows) -> None:
-    """Let the main process write detections, whole or not at all, with as many digits as the numbers have.
+    """Write detections atomically in the main process, with all significant digits.
 
     Raises:
         ValueError: boxes without scores.
@@ -90,114 +185,233 @@ def write_detections(path: str | os.PathLike, rows: BoxRows) -> None:
     """
     if rows.scores is None:
         raise ValueError(f"{path}: detections need a score for every box")
-    # Nine digits give every float32 back.
+    # Nine digits represent every float32 exactly.
     text = "{:.9g}".format if rows.scores.dtype == np.float32 else repr
-    _write(path, rows, lambda part: map(text, rows.scores[part].tolist()))
+    _write_rows(path, rows, lambda part: map(text, rows.scores[part].tolist()))
 
 
 def write_groundtruth(path: str | os.PathLike, rows: BoxRows) -> None:
-    """Let the main process write annotated boxes, whole or not at all; the last column is the person's number, if any.
+    """Write annotated boxes atomically in the main process; the last column is the person id, if known.
 
     Raises:
         OSError: the file cannot be written.
     """
     persons = rows.scores
-    _write(path, rows, None if persons is None else lambda part: persons[part].astype(int).tolist())
+    _write_rows(path, rows, None if persons is None else lambda part: persons[part].astype(int).tolist())
 
 
-def _rows(table: np.ndarray, scores: np.ndarray | None) -> BoxRows:
-    numbers: dict[tuple[str, int], int] = {}
-    keys = zip(table["video"].tolist(), table["second"].tolist(), strict=True)
-    key_frame = [numbers.setdefault(key, len(numbers)) for key in keys]
-    boxes = np.stack([table[name] for name in _BOX], axis=1)
-    return BoxRows(list(numbers), key_frame, boxes, table["class"], scores)
+@dataclass(frozen=True)
+class _Rules:
+    """Rules for the lines of one kind of file.
 
-
-def _read(path: str | os.PathLike, last: str, wrong: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The columns of a file: all lines at once if they are plain, one by one if not, to say which is wrong.
-
-    Args:
-        last: NumPy's name for the type of the eighth column, named `last` in the result, and 1 where there is none.
-        wrong: gives (N,) whether a line cannot be what is meant, though it reads.
+    Attributes:
+        num_classes: class ids are 1 to this, and boxes lie in the picture and have area. None for evaluation, which
+            takes any integer and any finite box.
+        least_score: None for annotations, whose last column is ignored.
     """
-    table = _table_at_once(path, last)
-    return _table_by_line(path, last, wrong) if table is None or wrong(table).any() else table
 
+    num_classes: int | None
+    least_score: float | None
 
-def _table_at_once(path: str | os.PathLike, last: str) -> np.ndarray | None:
-    """The columns of a file; None if there is a line that NumPy's reader does not take."""
-    columns = [*_COLUMNS, ("last", last)]
-    first = next(_lines(path), None)
-    if first is None:
-        return np.empty(0, dtype=columns)
-    given = columns[: max(7, len(first[1]))]
-    try:
-        with _open(path) as stream:
-            table = np.loadtxt(stream, dtype=given, delimiter=",", quotechar='"', comments=None, ndmin=1)
-    except ValueError:
-        return None
-    if given == columns:
-        return table
-    whole = np.ones(len(table), dtype=columns)
-    for name, _ in given:
-        whole[name] = table[name]
-    return whole
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Allowed numbers of columns."""
+        return (8,) if self.num_classes is not None and self.least_score is not None else (7, 8)
 
+    def label(self, text: str) -> int:
+        """Parse a class id; ValueError with the cause."""
+        if self.num_classes is None:
+            return _integer(text, "class")
+        if self.least_score is not None and text.strip() in ("", "-1"):
+            return NO_LABEL
+        label = _integer(text, "action_id")
+        if not 1 <= label <= self.num_classes:
+            raise ValueError(f"action_id {label} is outside 1 to {self.num_classes} (MODEL.NUM_CLASSES)")
+        return label
 
-def _table_by_line(path: str | os.PathLike, last: str, wrong: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """As `_table_at_once`, with a ValueError for the first wrong line."""
-    parsed = []
-    for number, row in _lines(path):
-        line = f"{path}, line {number}: {','.join(row)!r}"
-        if len(row) not in (7, 8):
-            raise ValueError(f"{line} has {len(row)} columns; a line is {_FORMAT}")
-        video, second, x1, y1, x2, y2, class_id, score = row if len(row) == 8 else [*row, "1"]
-        try:
-            values = (video, int(second), float(x1), float(y1), float(x2), float(y2), int(class_id), score)
-            parsed.append(np.array([values], dtype=[*_COLUMNS, ("last", last)]))
-        except (ValueError, OverflowError):
-            raise ValueError(f"{line}: second and class must be whole numbers, box and score numbers") from None
-        if wrong(parsed[-1]).any():
-            raise ValueError(
-                f"{line}: a box must be four finite numbers (in ground truth with x1 <= x2 and y1 <= y2), a class at "
-                f"most {_LARGEST_CLASS}, a score a number"
+    def score(self, text: str) -> float:
+        """Parse a score; ValueError with the cause."""
+        score = _float(text, "score")
+        if self.num_classes is not None and not 0 <= score <= 1:
+            hint = (
+                "annotated boxes, whose last column is a person, belong to AVA.TRAIN_GT_BOX_LISTS or GROUNDTRUTH_FILE"
             )
-    return np.concatenate(parsed)
+            raise ValueError(f"score {text.strip()} is not from 0 to 1 ({hint})")
+        if math.isnan(score):
+            raise ValueError("score nan is not a number")
+        return score
+
+    def check_boxes(self, boxes: np.ndarray) -> None:
+        """Check (N, 4) boxes; ValueError with the cause."""
+        if not np.isfinite(boxes).all():
+            raise ValueError(f"edge {boxes[~np.isfinite(boxes)][0]} is not finite")
+        if self.num_classes is None:
+            if self.least_score is None and not (boxes[:, :2] <= boxes[:, 2:]).all():
+                raise ValueError("annotated boxes need x1 <= x2 and y1 <= y2")
+            return
+        if not ((boxes >= -ROUNDING) & (boxes <= 1 + ROUNDING)).all():
+            raise ValueError("its box reaches out of the picture: edges are shares of width and height, 0 to 1")
+        if not (boxes[:, :2] < boxes[:, 2:]).all():
+            raise ValueError("its box has no area: x1 must be under x2, y1 under y2")
+
+    def parse(self, line: str) -> tuple[str, int, list[float], int, float] | None:
+        """Parse a line to video, second, box, class and score; None for a score under the least.
+
+        Raises:
+            ValueError: with the cause.
+        """
+        fields = _fields(line)
+        if len(fields) not in self.widths:
+            kind = "annotated" if self.least_score is None else "predicted"
+            last = "[,person_id]" if self.least_score is None else ",score"
+            raise ValueError(f"it has {len(fields)} columns; {kind} boxes are video,second,x1,y1,x2,y2,action_id{last}")
+        score = 1.0 if self.least_score is None or len(fields) == 7 else self.score(fields[7])
+        if self.least_score is not None and score < self.least_score:
+            return None
+        name = fields[0].strip()
+        if not name:
+            raise ValueError("it names no video")
+        box = [_float(field, "edge") for field in fields[2:6]]
+        self.check_boxes(np.array([box]))
+        return name, _integer(fields[1], "second"), box, self.label(fields[6]), score
 
 
-def _box_wrong(table: np.ndarray) -> np.ndarray:
-    wrong = np.abs(table["class"]) > _LARGEST_CLASS
-    for name in _BOX:
-        wrong |= ~np.isfinite(table[name])
-    return wrong
+class _Columns(NamedTuple):
+    names: list[str]
+    videos: np.ndarray
+    seconds: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    lines: np.ndarray
+    scores: np.ndarray
 
 
-def _detection_wrong(table: np.ndarray) -> np.ndarray:
-    return _box_wrong(table) | np.isnan(table["last"])
+def _read(path: str | os.PathLike, rules: _Rules, errors: list[str] | None) -> BoxTable:
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no file {path}")
+    columns = _read_at_once(path, rules) or _read_by_line(path, rules, errors)
+    names, videos, seconds, boxes, labels, lines, scores = columns
+    integers = (column.astype(np.int32) for column in (videos, seconds, labels, lines))
+    videos, seconds, labels, lines = integers
+    return BoxTable(path, names, videos, seconds, boxes, labels, lines, None if rules.least_score is None else scores)
 
 
-def _groundtruth_wrong(table: np.ndarray) -> np.ndarray:
-    return _box_wrong(table) | (table["x1"] > table["x2"]) | (table["y1"] > table["y2"])
+def _read_at_once(path: str, rules: _Rules) -> _Columns | None:
+    """Read a file with pandas; None if it has a line that is wrong, blank or otherwise unusual."""
+    import pandas as pd  # takes 0.2 s, and few runs need it
+
+    _, first = next(_lines(path), (0, ""))
+    width = first.count(",") + 1
+    if width not in rules.widths:
+        return None
+    types = dict.fromkeys((*_EDGES, "last"), "float64") | {"video": object, "second": "category", "class": "category"}
+    if rules.least_score is None:
+        types["last"] = object  # a person, ignored
+    # From version 3.1 on the default is exact, and the argument deprecated.
+    exact = {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
+    try:
+        table = pd.read_csv(
+            path,
+            header=None,
+            names=list(_COLUMNS[:width]),  # a longer line is an error
+            dtype=types,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            encoding="utf-8-sig",
+            encoding_errors="surrogateescape",
+            **exact,
+        )
+        lines = np.arange(1, len(table) + 1)
+        scores = np.ones(len(table)) if rules.least_score is None or width == 7 else table["last"].to_numpy()
+        if np.isnan(scores).any() or (rules.num_classes is not None and not ((scores >= 0) & (scores <= 1)).all()):
+            return None
+        seconds = _mapped(table["second"], lambda text: _integer(text, "second"))
+        labels = _mapped(table["class"], rules.label)
+        if rules.least_score is not None:
+            kept = scores >= rules.least_score
+            table, lines, scores, seconds, labels = table[kept], lines[kept], scores[kept], seconds[kept], labels[kept]
+        boxes = np.stack([table[edge].to_numpy() for edge in _EDGES], axis=1)
+        rules.check_boxes(boxes)
+        videos, names = pd.factorize(table["video"])
+    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError):
+        return None
+    names = [name.strip() for name in names]
+    if len(set(names)) < len(names) or any(not name or "\n" in name or "\r" in name for name in names):
+        return None
+    return _Columns(names, videos, seconds, boxes, labels, lines, scores)
 
 
-def _lines(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
-    """Numbers and columns of the lines that are not blank."""
-    with _open(path) as stream:
-        reader = csv.reader(stream)
+def _mapped(column, parse) -> np.ndarray:
+    """Parse each category of a column once, as text; (N,) int64."""
+    values = np.array([parse(str(text)) for text in column.cat.categories] or [0], np.int64)
+    codes = column.cat.codes.to_numpy()
+    if (codes < 0).any():
+        raise ValueError("a value is missing")
+    return values[codes]
+
+
+def _read_by_line(path: str, rules: _Rules, errors: list[str] | None) -> _Columns:
+    """Read a file line by line, so that a wrong line is named."""
+    rows = []
+    for number, line in _lines(path):
         try:
-            for row in reader:
-                if len(row) > 1 or (row and row[0].strip()):
-                    yield reader.line_num, row
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+            row = rules.parse(line)
+        except ValueError as error:
+            record(ValueError(f"{path}, line {number}: {line.rstrip()!r}: {error}"), errors)
+            continue
+        if row is not None:
+            rows.append((*row, number))
+    names: dict[str, int] = {}
+    videos = np.array([names.setdefault(row[0], len(names)) for row in rows], np.int64)
+    _, seconds, boxes, labels, scores, lines = zip(*rows, strict=True) if rows else ((),) * 6
+    seconds, labels, lines = (np.array(column, np.int64) for column in (seconds, labels, lines))
+    boxes = np.array(boxes, np.float64).reshape(-1, 4)
+    return _Columns(list(names), videos, seconds, boxes, labels, lines, np.array(scores, np.float64))
 
 
-def _open(path: str | os.PathLike) -> Any:
-    return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
+def _lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank, with their numbers from 1."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no file {path}")
+    with _open(path) as stream:
+        yield from ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
 
 
-def _write(path: str | os.PathLike, rows: BoxRows, last: Callable[[slice], Iterable[object]] | None) -> None:
-    """Write a line for each row; `last` gives the eighth column of some rows."""
+def _open(path: str | os.PathLike):
+    return open(path, encoding="utf-8-sig", errors="surrogateescape")
+
+
+def _fields(line: str) -> list[str]:
+    """Split a line at its commas; a field may be quoted."""
+    line = line.rstrip("\r\n")
+    if '"' not in line:
+        return line.split(",")
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise ValueError(f"it does not parse ({error})") from None
+
+
+def _integer(text: str, what: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise ValueError(f"{what} {text.strip()!r} is not a whole number") from None
+    if abs(number) > _LARGEST:
+        raise ValueError(f"{what} {number} is beyond {_LARGEST}")
+    return number
+
+
+def _float(text: str, what: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{what} {text.strip()!r} is not a number") from None
+
+
+def _write_rows(path: str | os.PathLike, rows: BoxRows, last: Callable[[slice], Iterable[object]] | None) -> None:
+    """Write a line for each row; `last` returns the eighth column of a slice of rows."""
     places = [f"{_quoted(video)},{second:04d}" for video, second in rows.key_frames]
 
     def fill(stream: Any) -> None:
@@ -212,7 +426,7 @@ def _write(path: str | os.PathLike, rows: BoxRows, last: Callable[[slice], Itera
 
 
 def _heads(places: list[str], key_frame: np.ndarray, boxes: np.ndarray) -> list[str]:
-    """The text of each line as far as the box. Lines of one box for several classes stand together: it is made once."""
+    """Return the text of each line up to the box, formatted once for consecutive lines of the same box."""
     keyed = np.column_stack([key_frame, boxes])
     starts = np.flatnonzero(np.append(True, (keyed[1:] != keyed[:-1]).any(axis=1)))
     runs = zip(key_frame[starts].tolist(), boxes[starts].tolist(), strict=True)

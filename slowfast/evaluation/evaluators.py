@@ -28,9 +28,9 @@ if TYPE_CHECKING:  # data sets supply evaluators, and so import this module
 METHODS = ("sum", "max")
 DETECTIONS_NAME, GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
 
-# Names among the joined scores of a view: its own, and those of its steps.
+# Names of joined scores: those of the whole clip, and those of its steps.
 _MAIN, _STEPS = "", "steps"
-# Videos or key frames that a message names.
+# Number of videos or key frames that a message names.
 _NAMED = 5
 
 
@@ -294,7 +294,7 @@ class BoxEvaluator(Evaluator):
             scores.pop(_MAIN),
             class_ids,
             self.groundtruth,
-            # What cannot be read counts neither way, as with whole videos.
+            # Unreadable key frames do not count, as unreadable videos do not.
             excluded=[*self.excluded, *(self.key_frames[number] for number in sorted(self.skipped))],
             variants=scores,
             class_names=list(self.class_names.values()),

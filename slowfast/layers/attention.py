@@ -1,47 +1,51 @@
-"""Attention layers. Shapes: tokens are (B, U + T*H*W, C): U of no position (the class token; 0 or 1), then a clip's,
-frame by frame, row by row.
+"""Attention layers.
+
+Shapes: tokens are (B, P + T*H*W, C): P prefix tokens (the class token, if any), then the clip's, frame by frame and row
+by row. q is (B, N, Lq, C), k and v (B, N, Lk, C), with N heads.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
-from slowfast.layers.relative_positions import Rows, attend, relative_rows
 
 Size = tuple[int, int, int]
+# Relative position embeddings of time, height and width: (Lq_axis, Lk_axis, C) each, or None.
+RelPos = Sequence[torch.Tensor | None]
 
 POOL_MODES = ("conv", "conv_unshared", "avg", "max")
 
 
 def split_heads(tokens: torch.Tensor, heads: int) -> torch.Tensor:
-    """(B, L, C) as (B, heads, L, C / heads)."""
+    """Reshape (B, L, C) to (B, heads, L, C / heads)."""
     return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def merge_heads(tokens: torch.Tensor) -> torch.Tensor:
-    """(B, heads, L, C / heads) as (B, L, C)."""
+    """Reshape (B, heads, L, C / heads) to (B, L, C)."""
     return tokens.transpose(1, 2).flatten(2)
 
 
 def as_map(tokens: torch.Tensor, thw: Sequence[int]) -> torch.Tensor:
-    """Tokens (B, T*H*W, C) as a map (B, C, T, H, W); a view."""
+    """View tokens (B, T*H*W, C) as a feature map (B, C, T, H, W)."""
     return tokens.unflatten(1, tuple(thw)).permute(0, 4, 1, 2, 3)
 
 
 def as_tokens(features: torch.Tensor) -> torch.Tensor:
-    """A map (B, C, T, H, W) as tokens (B, T*H*W, C)."""
+    """Reshape a feature map (B, C, T, H, W) to tokens (B, T*H*W, C)."""
     return features.permute(0, 2, 3, 4, 1).flatten(1, 3)
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """How the tokens of queries, or of keys and values, are pooled.
+    """Pooling of queries, or of keys and values.
 
     Attributes:
-        kernel, stride: (T, H, W) of the window.
+        kernel, stride: (T, H, W).
     """
 
     kernel: Size
@@ -49,25 +53,109 @@ class Pooling:
 
     @property
     def padding(self) -> Size:
-        """(T, H, W) of the padding on each side."""
+        """Return (T, H, W) of the padding on each side."""
         return tuple(size // 2 for size in self.kernel)
 
     def size(self, thw: Sequence[int]) -> Size:
-        """(T, H, W) of what is left of `thw` positions."""
+        """Return (T, H, W) after pooling `thw` positions."""
         return tuple(
             (n + 2 * pad - kernel) // stride + 1
             for n, pad, kernel, stride in zip(thw, self.padding, self.kernel, self.stride, strict=True)
         )
 
 
+def resize_rel_pos(table: torch.Tensor, length: int) -> torch.Tensor:
+    """Resize a table of relative position embeddings (n, C) to `length` rows, by linear interpolation."""
+    if table.shape[0] == length:
+        return table
+    return F.interpolate(table.t()[None], size=length, mode="linear")[0].t()
+
+
+def get_rel_pos(table: torch.Tensor, q_len: int, k_len: int) -> torch.Tensor:
+    """Return the relative position embeddings (q_len, k_len, C) of all pairs along an axis.
+
+    Queries and keys span the same axis; distances count in steps of the finer of the two. (MViTv2, arXiv 2112.01526,
+    section 4.1.)
+
+    Args:
+        table: (n, C), an embedding for each distance.
+    """
+    table = resize_rel_pos(table, 2 * max(q_len, k_len) - 1)
+    q_step, k_step = max(k_len / q_len, 1.0), max(q_len / k_len, 1.0)
+    q_at = torch.arange(q_len, device=table.device)[:, None] * q_step
+    k_at = torch.arange(k_len, device=table.device)[None] * k_step
+    return table[(q_at - k_at + (k_len - 1) * k_step).long()]
+
+
+def scaled_dot_product(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    rel_pos: RelPos = (None, None, None),
+    q_thw: Sequence[int] = (),
+    k_thw: Sequence[int] = (),
+    num_prefix_tokens: int = 0,
+) -> torch.Tensor:
+    """Compute softmax(q k' / sqrt(C) + bias) v, (B, N, Lq, C); bias is q times the pair's embedding, summed over axes.
+
+    Args:
+        rel_pos: relative position embeddings of the pairs.
+        q_thw, k_thw: positions (T, H, W) of queries and keys.
+        num_prefix_tokens: tokens in front, which have no position and no bias.
+    """
+    if all(embedding is None for embedding in rel_pos):
+        return F.scaled_dot_product_attention(q, k, v)
+    placed = q[:, :, num_prefix_tokens:].unflatten(2, tuple(q_thw))
+    scores = [
+        None if embedding is None else torch.einsum(f"bnthwc,{axis}kc->bnthwk", placed, embedding)
+        for axis, embedding in zip("thw", rel_pos, strict=True)
+    ]
+    # Passed as attn_mask, the bias is materialized (and kept for backward) for every query-key pair; folded into extra
+    # q/k channels it never is.
+    biased = _with_bias_channels if torch.is_grad_enabled() and q.requires_grad else _with_bias_mask
+    return biased(q, k, v, scores, k_thw, num_prefix_tokens)
+
+
+def _with_bias_mask(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scores: RelPos, k_thw: Sequence[int], num_prefix_tokens: int
+) -> torch.Tensor:
+    mask = q.new_zeros(())
+    for axis, score in enumerate(scores):
+        if score is not None:
+            others = [1 if other != axis else -1 for other in range(3)]
+            mask = mask + score.unflatten(-1, others)
+    mask = mask.expand(*mask.shape[:-3], *k_thw).flatten(5).flatten(2, 4)
+    mask = F.pad(mask, (num_prefix_tokens, 0, num_prefix_tokens, 0)).to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _with_bias_channels(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scores: RelPos, k_thw: Sequence[int], num_prefix_tokens: int
+) -> torch.Tensor:
+    """Append the scores of an axis to the channels of q, and one-hot positions along it to those of k."""
+    channels = q.shape[-1]
+    index = torch.arange(k.shape[2] - num_prefix_tokens, device=k.device).view(*k_thw)
+    at = (index // (k_thw[1] * k_thw[2]), index // k_thw[2] % k_thw[1], index % k_thw[2])
+    queries, keys = [q * channels**-0.5], [k]
+    for score, position, size in zip(scores, at, k_thw, strict=True):
+        if score is not None:
+            queries.append(F.pad(score.flatten(2, 4), (0, 0, num_prefix_tokens, 0)))
+            own = F.pad(F.one_hot(position.flatten(), size).to(k.dtype), (0, 0, num_prefix_tokens, 0))
+            keys.append(own.expand(*k.shape[:2], -1, -1))
+    q, k = torch.cat(queries, dim=-1), torch.cat(keys, dim=-1)
+    # Memory-efficient kernels need the same number of channels in q, k and v.
+    v = F.pad(v, (0, q.shape[-1] - channels))
+    return F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), scale=1.0)[..., :channels]
+
+
 class SelfAttention(nn.Module):
-    """Multi-head attention of all tokens to all. ("An Image is Worth 16x16 Words", appendix A.)
+    """Multi-head self-attention. ("An Image is Worth 16x16 Words", arXiv 2010.11929, appendix A.)
 
     Args:
         dim: channels.
         heads: number of heads.
-        qkv_bias: bias in the maps to queries, keys and values.
-        dropout: rate behind the last map.
+        qkv_bias: bias of the query, key and value projections.
+        dropout: rate after the output projection.
 
     Raises:
         ValueError: the heads do not divide the channels.
@@ -81,26 +169,27 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(dropout)
 
-    def read(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """What queries (B, Lq, C) read from keys and values (B, Lk, C)."""
-        return merge_heads(attend(*(split_heads(x, self.heads) for x in (q, k, v))))
+    def attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Attend from queries (B, Lq, C) to keys and values (B, Lk, C)."""
+        return merge_heads(scaled_dot_product(*(split_heads(x, self.heads) for x in (q, k, v))))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.proj_drop(self.proj(self.read(*self.qkv(tokens).chunk(3, dim=-1))))
+        return self.proj_drop(self.proj(self.attention(*self.qkv(tokens).chunk(3, dim=-1))))
 
 
 @dataclass(frozen=True)
 class PoolingOptions:
-    """What the pooling attentions of a model have in common (section MVIT).
+    """Settings shared by the pooling attentions of a model (section MVIT).
 
     Attributes:
-        mode: "conv" (a depthwise convolution that the heads share, then a norm), "conv_unshared" (each head has its
-            own), "avg" or "max".
-        pool_first: pool in front of the maps to queries, keys and values.
-        separate_qkv: three maps in place of one.
-        residual_pooling: add the pooled queries to what they read, except those of no position.
-        relative_space, relative_time: relative positions.
-        relative_zero_init: they start at zero.
+        mode: pooling by "conv" (a depthwise convolution shared by the heads, then a norm), "conv_unshared" (one for
+            each head), "avg" or "max".
+        pool_first: pool before the query, key and value projections.
+        separate_qkv: project by three linear maps rather than one.
+        qkv_bias: bias of these projections.
+        residual_pooling: add the pooled queries to the output, except those of prefix tokens.
+        relative_space, relative_time: add relative position embeddings.
+        relative_zero_init: initialize these to zero.
     """
 
     mode: str = "conv"
@@ -114,16 +203,16 @@ class PoolingOptions:
 
 
 class PoolingAttention(nn.Module):
-    """Attention whose queries, keys and values are pooled over space and time. (MViT, arXiv 2104.11227, section 3.1.)
+    """Multi-head pooling attention. (MViT, arXiv 2104.11227, section 3.1.)
 
     Args:
         dim, dim_out: channels in and out.
         heads: number of heads.
-        pool_q, pool_kv: of queries, and of keys and values; None for none.
-        size: (T, H, W) of the clip's tokens that relative positions are made for.
+        pool_q, pool_kv: pooling of queries, and of keys and values, or None.
+        size: (T, H, W) of the tokens that relative position embeddings are built for.
         norm: constructor `norm(channels)`.
-        num_prefix_tokens: U, 1 with a class token and 0 without.
-        dropout: rate behind the last map.
+        num_prefix_tokens: P, 1 with a class token and 0 without.
+        dropout: rate after the output projection.
 
     Raises:
         ValueError: the heads do not divide the channels; an unknown mode.
@@ -162,7 +251,7 @@ class PoolingAttention(nn.Module):
         self._add_tables(size, dim_out // heads)
 
     def _add_pool(self, name: str, pool: Pooling | None, dim: int, norm: Callable[[int], nn.Module]) -> None:
-        """`pool_{name}` and `norm_{name}`."""
+        """Add `pool_{name}` and `norm_{name}`."""
         mode, layer, norm_layer = self.options.mode, None, None
         if mode not in POOL_MODES:
             raise ValueError(f"MVIT.MODE is {mode!r}; it must be one of {', '.join(POOL_MODES)}")
@@ -177,7 +266,7 @@ class PoolingAttention(nn.Module):
         self.add_module(f"norm_{name}", norm_layer)
 
     def _add_tables(self, size: Size, dim: int) -> None:
-        """`rel_pos_h`, `rel_pos_w`, `rel_pos_t`: vectors by distance, where asked for."""
+        """Add the relative position embeddings `rel_pos_h`, `rel_pos_w`, `rel_pos_t`; None for those not asked for."""
         sizes = {}
         if self.options.relative_space:
             finest = [max(n // q, n // k, 1) for n, q, k in zip(size, self.stride_q, self.stride_kv, strict=True)]
@@ -191,7 +280,7 @@ class PoolingAttention(nn.Module):
                 nn.init.trunc_normal_(table, std=0.02)
 
     def pool(self, name: str, tokens: torch.Tensor, thw: Size) -> tuple[torch.Tensor, Size]:
-        """Tokens of queries, keys or values ("q", "k", "v") pooled, and (T, H, W) of their positions."""
+        """Pool the tokens of queries, keys or values ("q", "k", "v"); return them and (T, H, W) of their positions."""
         layer, norm = getattr(self, f"pool_{name}"), getattr(self, f"norm_{name}")
         if layer is None:
             return tokens, thw
@@ -202,7 +291,7 @@ class PoolingAttention(nn.Module):
         return tokens, thw
 
     def queries_keys_values(self, tokens: torch.Tensor, thw: Size) -> list[tuple[torch.Tensor, Size]]:
-        """Pooled queries, keys and values (B, U + L, dim_out), with (T, H, W) of their positions."""
+        """Compute pooled queries, keys and values (B, P + L, dim_out), with (T, H, W) of their positions."""
         maps = [self.q, self.k, self.v] if self.options.pool_first or self.options.separate_qkv else []
         if self.options.pool_first:
             pooled = [self.pool(name, tokens, thw) for name in "qkv"]
@@ -210,47 +299,48 @@ class PoolingAttention(nn.Module):
         mapped = [linear(tokens) for linear in maps] if maps else self.qkv(tokens).chunk(3, dim=-1)
         return [self.pool(name, x, thw) for name, x in zip("qkv", mapped, strict=True)]
 
-    def rows(self, q_thw: Size, k_thw: Size) -> Rows:
-        """Vectors of relative positions of time, height and width."""
+    def rel_pos(self, q_thw: Size, k_thw: Size) -> RelPos:
+        """Return the relative position embeddings of time, height and width."""
         tables = (self.rel_pos_t, self.rel_pos_h, self.rel_pos_w)
         return [
-            None if table is None else relative_rows(table, q, k)
+            None if table is None else get_rel_pos(table, q, k)
             for table, q, k in zip(tables, q_thw, k_thw, strict=True)
         ]
 
-    def read(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_thw: Size, k_thw: Size) -> torch.Tensor:
-        """What queries (B, U + Lq, C) read from keys and values (B, U + Lk, C)."""
+    def attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_thw: Size, k_thw: Size) -> torch.Tensor:
+        """Attend from queries (B, P + Lq, C) to keys and values (B, P + Lk, C)."""
         q, k, v = (split_heads(x, self.heads) for x in (q, k, v))
-        return merge_heads(attend(q, k, v, self.rows(q_thw, k_thw), q_thw, k_thw, self.num_prefix_tokens))
+        return merge_heads(
+            scaled_dot_product(q, k, v, self.rel_pos(q_thw, k_thw), q_thw, k_thw, self.num_prefix_tokens)
+        )
 
     def forward(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
-        """Tokens (B, U + L', dim_out), those of the pooled queries."""
+        """Compute tokens (B, P + L', dim_out) of the L' pooled queries."""
         (q, q_thw), (k, k_thw), (v, _) = self.queries_keys_values(tokens, thw)
-        y = self.read(q, k, v, q_thw, k_thw)
+        y = self.attention(q, k, v, q_thw, k_thw)
         if self.options.residual_pooling:
-            y = torch.cat(
-                [y[:, : self.num_prefix_tokens], y[:, self.num_prefix_tokens :] + q[:, self.num_prefix_tokens :]], dim=1
-            )
+            first = self.num_prefix_tokens
+            y = torch.cat([y[:, :first], y[:, first:] + q[:, first:]], dim=1)
         return self.proj_drop(self.proj(y))
 
 
 def pool_tokens(
     tokens: torch.Tensor, thw: Size, layer: nn.Module, num_prefix_tokens: int, folded: int = 1
 ) -> tuple[torch.Tensor, Size]:
-    """The clip's tokens pooled, those of no position as they are; and (T, H, W) of the positions left.
+    """Pool the clip's tokens and keep the prefix tokens; return them and (T, H, W) of their positions.
 
     Args:
-        tokens: (B, U + L, C).
+        tokens: (B, P + L, C).
         layer: (B * folded, C / folded, T, H, W) in, as many channels out.
-        num_prefix_tokens: U.
-        folded: groups of channels that `layer` gets side by side in the batch.
+        num_prefix_tokens: P.
+        folded: groups of channels that are folded into the batch.
     """
     placed = tokens[:, num_prefix_tokens:].unflatten(-1, (folded, -1)).transpose(1, 2).flatten(0, 1)
     pooled = layer(as_map(placed, thw))
     left = as_tokens(pooled).unflatten(0, (-1, folded)).transpose(1, 2).flatten(2)
-    return torch.cat([tokens[:, :num_prefix_tokens], left], dim=1) if num_prefix_tokens else left, tuple(
-        pooled.shape[2:]
-    )
+    if num_prefix_tokens:
+        left = torch.cat([tokens[:, :num_prefix_tokens], left], dim=1)
+    return left, tuple(pooled.shape[2:])
 
 
 def check_heads(dim: int, heads: int) -> None:

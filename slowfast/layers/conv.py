@@ -1,13 +1,9 @@
-"""Convolutions of clips, computed in two dimensions where that is faster.
+"""3-D convolutions computed as 2-D convolutions and matrix products, where that is faster.
 
-Shapes: x is (B, C, T, H, W), kernels are k_t x k_h x k_w. In the layout channels_last_3d the channels of a position lie
-together, so (B, C, T, H, W) is also B * T pictures (C, H, W), B pictures (C, T, H * W) and a matrix of B * T * H * W
-rows, each without a copy. There 1 x k x k kernels are convolutions of the first pictures, k x 1 x 1 kernels those of
-the second, and 1 x 1 x 1 kernels matrix products. On the CPU the gradient of the weights is worked out tap by tap.
-docs/performance.md holds the measurements that these choices rest on.
-
-
-A model without this package's own way of computing convolutions: what the fast way is measured against.
+Shapes: x is (B, C, T, H, W), kernels are k_t x k_h x k_w. In channels_last_3d layout, (B, C, T, H, W) is also B * T
+images (C, H, W), B images (C, T, H * W) and a matrix of B * T * H * W rows, each without a copy. So 1 x k x k kernels
+are 2-D convolutions of the first, k x 1 x 1 kernels of the second, and 1 x 1 x 1 kernels are matrix products. On the
+CPU, weight gradients are computed tap by tap. docs/performance.md has the measurements behind these choices.
 """
 
 from __future__ import annotations
@@ -21,17 +17,17 @@ from torch import nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 LAYOUT = torch.channels_last_3d
-# Matrix products of fewer channels, in or out, are too narrow: there the convolutions of the library are faster.
-_LEAST_CHANNELS = 128
+# With fewer channels, in or out, PyTorch's own weight gradients are faster than matrix products.
+_MIN_CHANNELS = 128
 
 _convolution_backward = torch.ops.aten.convolution_backward
 
 
 class Conv3d(nn.Conv3d):
-    """A 3-D convolution: same parameters, arguments and results as `nn.Conv3d`.
+    """3-D convolution with the parameters, arguments and results of `nn.Conv3d`.
 
     Attributes:
-        planar: compute in two dimensions and in channels-last layout; None: on the CPU. `set_planar` sets it.
+        planar: compute in two dimensions and in channels-last layout, see `set_planar`; None: on the CPU only.
     """
 
     planar: bool | None = None
@@ -48,7 +44,7 @@ class Conv3d(nn.Conv3d):
     def convolve(
         self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: Sequence[int]
     ) -> torch.Tensor:
-        """The convolution of x with some weight (O, C / groups, k_t, k_h, k_w), by this layer's stride and way."""
+        """Convolve x with a weight (O, C / groups, k_t, k_h, k_w), with this layer's stride, dilation and groups."""
         geometry = Geometry(self.stride, tuple(padding), self.dilation)
         if x.device.type == "cpu" if self.planar is None else self.planar:
             return planar_conv3d(x, weight, bias, geometry, self.groups)
@@ -56,31 +52,28 @@ class Conv3d(nn.Conv3d):
 
 
 def set_planar(model: nn.Module, planar: bool) -> None:
-    """Have all convolutions of `model` computed in two dimensions, or as plain 3-D ones."""
+    """Compute all convolutions of `model` in two dimensions, or as plain 3-D convolutions."""
     for module in model.modules():
         if isinstance(module, Conv3d):
             module.planar = planar
 
 
 class Geometry(NamedTuple):
-    """How a kernel goes over a clip (three numbers each) or a picture (two)."""
+    """Stride, padding and dilation, of three axes for a clip or two for an image."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
 
     def over(self, *axes: int) -> Geometry:
-        """That along some axes alone."""
+        """Return the geometry of some axes."""
         return Geometry(*(tuple(values[axis] for axis in axes) for values in self))
 
 
 def planar_conv3d(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
 ) -> torch.Tensor:
-    """What F.conv3d gives, in the layout channels_last_3d.
-
-    x may have any layout; one that is not channels_last_3d is copied.
-    """
+    """Compute F.conv3d in channels_last_3d layout; x is copied if it has another layout."""
     x = x.contiguous(memory_format=LAYOUT)
     kernel, (stride, padding, dilation) = tuple(weight.shape[2:]), geometry
     if not any(padding) and groups == 1 and kernel == (1, 1, 1):
@@ -97,17 +90,17 @@ def planar_conv3d(
 def _conv(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
 ) -> torch.Tensor:
-    """Compute F.conv2d or F.conv3d, and keep from the library's faults: whatever is left to it goes through here."""
+    """Compute F.conv2d or F.conv3d, avoiding the shapes at which oneDNN is wrong."""
     x, geometry = _with_zeros(x, weight, geometry)
     return (F.conv3d if weight.dim() == 5 else F.conv2d)(x, weight, bias, *geometry, groups)
 
 
 def _with_zeros(x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> tuple[torch.Tensor, Geometry]:
-    """Write out the zeros around x along axes that are short for the kernel; the geometry for what is returned.
+    """Pad x explicitly along axes that are short for the kernel; return it and the remaining geometry.
 
-    On processors with AVX-512, oneDNN leaves gradients of weights unwritten, and writes beyond them, where padding is
-    left to it and the input is shorter than the kernel, or in some strides no longer than kernel and padding together;
-    outputs of some groups suffer too. docs/performance.md maps it.
+    On processors with AVX-512, oneDNN leaves weight gradients unwritten, or writes beyond them, if it pads an input
+    that is shorter than the kernel, or for some strides no longer than kernel and padding together. Some outputs of
+    grouped convolutions are wrong too. docs/performance.md lists the shapes.
     """
     if x.device.type != "cpu":
         return x, geometry
@@ -120,24 +113,24 @@ def _with_zeros(x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> tu
     return F.pad(x, [pad for pad in reversed(written) for _ in range(2)]), Geometry(stride, left, dilation)
 
 
-def _every(x: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
-    """The positions that a kernel of one position and this stride reads."""
+def _subsampled(x: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
+    """Subsample x to the positions that a kernel of size 1 reads at this stride."""
     if all(step == 1 for step in stride):
         return x
     return x[:, :, :: stride[0], :: stride[1], :: stride[2]].contiguous(memory_format=LAYOUT)
 
 
 def _pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: Sequence[int]) -> torch.Tensor:
-    """1 x 1 x 1 kernels: a linear map of every position."""
-    rows = _every(x, stride).permute(0, 2, 3, 4, 1)
+    """Compute a 1 x 1 x 1 kernel as a matrix product."""
+    rows = _subsampled(x, stride).permute(0, 2, 3, 4, 1)
     return F.linear(rows, weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
 
 
 def _over_frames(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
 ) -> torch.Tensor:
-    """1 x k x k kernels: a 2-D convolution of every frame."""
-    x = _every(x, (geometry.stride[0], 1, 1))
+    """Compute a 1 x k x k kernel as a 2-D convolution of every frame."""
+    x = _subsampled(x, (geometry.stride[0], 1, 1))
     b, c, t, h, w = x.shape
     frames = x.transpose(1, 2).reshape(b * t, c, h, w)
     y = _conv2d(frames, weight[:, :, 0], bias, geometry.over(1, 2), groups)
@@ -147,23 +140,21 @@ def _over_frames(
 def _over_time(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
 ) -> torch.Tensor:
-    """k x 1 x 1 kernels: a 2-D convolution over time and position."""
-    x = _every(x, (1, *geometry.stride[1:]))
+    """Compute a k x 1 x 1 kernel as a 2-D convolution over time and position."""
+    x = _subsampled(x, (1, *geometry.stride[1:]))
     stride, padding, dilation = geometry.over(0)
     flat = Geometry((*stride, 1), (*padding, 0), (*dilation, 1))
     return _conv2d(x.flatten(3), weight[..., 0], bias, flat, groups).unflatten(3, x.shape[3:])
 
 
 def _own_backward(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether gradients are worked out here: on the CPU, and not while the compiler traces, which takes plain
-    operations better.
-    """
+    """Return True to use the autograd functions below: on the CPU, and not while compiling, which fuses plain ops."""
     needs = torch.is_grad_enabled() and weight.requires_grad
     return needs and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _cast(*tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
-    """As autocast would cast the arguments of a convolution."""
+    """Cast the arguments of a convolution as autocast does."""
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):
         return list(tensors)
@@ -174,7 +165,7 @@ def _cast(*tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
 def _conv2d(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
 ) -> torch.Tensor:
-    wide = groups == 1 and min(weight.shape[:2]) >= _LEAST_CHANNELS
+    wide = groups == 1 and min(weight.shape[:2]) >= _MIN_CHANNELS
     if not (wide and _own_backward(x, weight)):
         return _conv(x, weight, bias, geometry, groups)
     x, weight, bias = _cast(x, weight, bias)
@@ -185,7 +176,7 @@ def _conv2d(
 
 
 def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry) -> torch.Tensor:
-    """A kernel of its own for every channel, k frames of stride 1 in time."""
+    """Compute a depthwise convolution with stride 1 in time."""
     if not _own_backward(x, weight):
         return _conv(x, weight, bias, geometry, x.shape[1])
     x, weight, bias = _cast(x, weight, bias)
@@ -196,7 +187,7 @@ def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
 
 
 class _DenseConv2d(torch.autograd.Function):
-    """A 2-D convolution whose weight gradient is a matrix product for every tap of the kernel."""
+    """2-D convolution whose weight gradient is one matrix product per kernel tap."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
@@ -217,7 +208,7 @@ class _DenseConv2d(torch.autograd.Function):
 
 
 def _weight_gradient(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-    """For every tap: (O, positions) of the gradient times (positions, C) of what the tap read."""
+    """Compute the weight gradient per tap: (O, positions) of the output gradient times (positions, C) of the input."""
     stride, padding, dilation = geometry
     rows, columns = grad.shape[2:]
     out, channels, *kernel = weight.shape
@@ -235,7 +226,7 @@ def _weight_gradient(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, 
 
 
 class _DepthwiseConv3d(torch.autograd.Function):
-    """A depthwise convolution whose gradients are those of a 2-D one for every tap in time."""
+    """Depthwise 3-D convolution whose gradients are those of one 2-D convolution per tap in time."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
@@ -252,7 +243,7 @@ class _DepthwiseConv3d(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight)
         mask = [grad_x is not None, True, False]
         for tap, outputs, inputs in _frames_of_taps(weight.shape[2], pad, grad.shape[2], x.shape[2]):
-            g, frames = _as_pictures(grad[:, :, outputs]), _as_pictures(x[:, :, inputs])
+            g, frames = _as_images(grad[:, :, outputs]), _as_images(x[:, :, inputs])
             found_x, found_weight, _ = _convolution_backward(
                 g, frames, weight[:, :, tap], None, *within, False, [0, 0], x.shape[1], mask
             )
@@ -263,7 +254,7 @@ class _DepthwiseConv3d(torch.autograd.Function):
 
 
 def _frames_of_taps(kernel: int, pad: int, frames_out: int, frames_in: int) -> Iterator[tuple[int, slice, slice]]:
-    """For every tap in time that meets a frame: the tap, the output frames and the input frames that it joins."""
+    """Yield each tap in time that meets a frame, with its output frames and input frames."""
     for tap in range(kernel):
         shift = tap - pad
         first, end = max(0, -shift), min(frames_out, frames_in - shift)
@@ -271,8 +262,8 @@ def _frames_of_taps(kernel: int, pad: int, frames_out: int, frames_in: int) -> I
             yield tap, slice(first, end), slice(first + shift, end + shift)
 
 
-def _as_pictures(x: torch.Tensor) -> torch.Tensor:
-    """(B, C, T, H, W) as B * T pictures."""
+def _as_images(x: torch.Tensor) -> torch.Tensor:
+    """Reshape (B, C, T, H, W) to B * T images."""
     return x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 

@@ -1,18 +1,15 @@
-"""The two-layer network of a transformer's block. Shapes: x is (..., C).
-
-Dropping of residual branches. Shapes: x is (B, ...).
-"""
+"""MLP of transformer blocks, and stochastic depth. Shapes: x is (B, ..., C)."""
 
 import torch
 from torch import nn
 
 
 class Mlp(nn.Module):
-    """Linear map, GELU, linear map, dropout behind each of the last two.
+    """MLP: linear map, GELU, dropout, linear map, dropout.
 
     Args:
         dim, dim_hidden, dim_out: channels.
-        dropout: rate.
+        dropout: rate of both dropouts.
     """
 
     def __init__(self, dim: int, dim_hidden: int, dim_out: int, dropout: float = 0.0):
@@ -27,21 +24,22 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """In training, each sample's x is set to zero with probability `rate`, and scaled by 1 / (1 - rate) otherwise.
+    """Stochastic depth: in training, zero a sample with probability `rate`, else scale it by 1 / (1 - rate).
 
-    ("Deep Networks with Stochastic Depth", with the scale in training rather than in testing.)
+    Source: "Deep Networks with Stochastic Depth" (arXiv 1603.09382), scaled in training rather than in testing. As
+    torchvision's StochasticDepth(rate, "row"), which is an optional dependency here.
 
     Args:
-        rate: share of samples dropped, 0 <= rate < 1.
+        rate: probability of dropping a sample, 0 <= rate < 1.
 
     Raises:
-        ValueError: another rate.
+        ValueError: rate out of range.
     """
 
     def __init__(self, rate: float):
         super().__init__()
         if not 0 <= rate < 1:
-            raise ValueError(f"a share of {rate} of the residual branches cannot be dropped; it is from 0 to under 1")
+            raise ValueError(f"the drop rate is {rate}; it must be at least 0 and below 1")
         self.rate = rate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -12,17 +12,18 @@ INSTANTIATIONS = ("softmax", "dot_product")
 
 
 class NonLocal(nn.Module):
-    """Every position of a clip attends to every (pooled) position; residual. ("Non-local Neural Networks", section 3.)
+    """Non-local block: attention of every position to every (pooled) position, plus the input.
+
+    Source: "Non-local Neural Networks" (arXiv 1711.07971), section 3.
 
     Args:
         dim: channels C in and out.
         dim_inner: channels of queries, keys and values.
-        pool_size: (T, H, W) max pooling on the input of keys and values; None for none.
+        pool_size: (T, H, W) of the max pooling before keys and values; None for no pooling.
         instantiation: "softmax" (scores scaled by dim_inner ** -0.5) or "dot_product" (divided by P).
-        norm: constructor `norm(channels)` of the norm after the output convolution, which starts at zero scale; None
-            for no norm, and then the output convolution starts at zero, so that the block starts as the identity either
-            way.
-        group: frames are cut into this many groups, each attending within itself.
+        norm: constructor `norm(channels)` of the norm after the output convolution; None for no norm. The norm, or
+            without one the output convolution, is initialized to zero, so that the block starts as the identity.
+        group: number of groups of frames, each attending within itself.
 
     Raises:
         ValueError: unknown instantiation.
@@ -56,12 +57,8 @@ class NonLocal(nn.Module):
         pools = pool_size is not None and any(size > 1 for size in pool_size)
         self.pool = nn.MaxPool3d(tuple(pool_size), tuple(pool_size)) if pools else nn.Identity()
 
-    def attend(self, queries: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """Attend from `queries` (B, C, T, H, W) to `context` (B, C, T', H, W); returns the shape of `queries`."""
-        return self.bn(self.conv_out(self.read(queries, context)))
-
-    def read(self, queries: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """Attend as `attend`, without output convolution and norm: (B, dim_inner, T, H, W)."""
+    def attention(self, queries: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Attend from `queries` (B, C, T, H, W) to `context` (B, C, T', H, W): (B, dim_inner, T, H, W)."""
         context = self.pool(context)
         theta = self.conv_theta(queries).flatten(2).transpose(1, 2)  # (B, N, C')
         phi = self.conv_phi(context).flatten(2).transpose(1, 2)  # (B, P, C')
@@ -69,16 +66,16 @@ class NonLocal(nn.Module):
         if self.instantiation == "softmax":
             y = F.scaled_dot_product_attention(theta.unsqueeze(1), phi.unsqueeze(1), g.unsqueeze(1)).squeeze(1)
         else:
-            # Without a softmax the product is associative: C' x C' instead of N x P numbers in between.
+            # Without a softmax the product is associative; this order has an intermediate of C' x C', not of N x P.
             y = theta @ (phi.transpose(1, 2) @ g / phi.shape[1])
         return y.transpose(1, 2).reshape(queries.shape[0], self.dim_inner, *queries.shape[2:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.group == 1:
-            return x + self.attend(x, x)
+            return x + self.bn(self.conv_out(self.attention(x, x)))
         b, c, t, h, w = x.shape
         if t % self.group:
             raise ValueError(f"NONLOCAL.GROUP {self.group} does not divide the {t} frames at a non-local block")
         folded = x.transpose(1, 2).reshape(b * self.group, t // self.group, c, h, w).transpose(1, 2)
-        y = folded + self.attend(folded, folded)
+        y = folded + self.bn(self.conv_out(self.attention(folded, folded)))
         return y.transpose(1, 2).reshape(b, t, c, h, w).transpose(1, 2)

@@ -26,14 +26,14 @@ class FreezableBatchNorm(BatchNorm):
 
 
 class BatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
-    """`nn.BatchNorm3d`, exact in channels-last layout too.
+    """`nn.BatchNorm3d` that is exact in channels-last layout too.
 
-    There PyTorch adds up a channel's positions one by one on the CPU, so that thousands of them leave an error of 1e-5
-    in the outputs; here the mean and the variance about it are worked out by sums in pairs (docs/performance.md).
+    In that layout PyTorch accumulates a channel's positions one by one on the CPU, which leaves an error of 1e-5 in the
+    outputs. Mean and variance are computed by pairwise summation instead (docs/performance.md).
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not (self.training and self.affine and self.momentum is not None and _lies_channels_last(x)):
+        if not (self.training and self.affine and self.momentum is not None and _is_channels_last_on_cpu(x)):
             return super().forward(x)
         count = x.numel() // x.shape[1]
         y, mean, var = _ExactBatchNorm.apply(x, self.weight, self.bias, self.eps)
@@ -44,17 +44,15 @@ class BatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
         return y
 
 
-def _lies_channels_last(x: torch.Tensor) -> bool:
-    """Whether x is on the CPU and its channels lie together there; not while the compiler traces, which does its own
-    sums.
-    """
+def _is_channels_last_on_cpu(x: torch.Tensor) -> bool:
+    """Return True for a CPU tensor in channels-last layout; False while compiling, which has its own sums."""
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     return x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
 
 
 class _ExactBatchNorm(torch.autograd.Function):
-    """Normalizes by the statistics of x (B, C, T, H, W); gives the output, the means and the variances (C)."""
+    """Normalize x (B, C, T, H, W) by its own statistics; return the output, means (C) and biased variances (C)."""
 
     @staticmethod
     def forward(
@@ -82,10 +80,10 @@ class _ExactBatchNorm(torch.autograd.Function):
 
 
 class FrozenBatchNorm3d(nn.Module):
-    """Batch normalization with fixed statistics and a fixed affine map.
+    """Batch norm with fixed statistics and a fixed affine map.
 
-    All four tensors are buffers: nothing is trained or updated, in train mode as in eval mode. State-dict keys are
-    those of `nn.BatchNorm3d` without `num_batches_tracked`, so the checkpoints of one load into the other.
+    All four tensors are buffers and never change. State-dict keys are those of `nn.BatchNorm3d` without
+    `num_batches_tracked`, so that checkpoints of one load into the other. (torchvision's and fvcore's are for images.)
 
     Args:
         num_features: channels C.
@@ -105,7 +103,7 @@ class FrozenBatchNorm3d(nn.Module):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        # Present in checkpoints of trained batch norm; it counts updates, which a frozen norm does not make.
+        # Checkpoints of trained batch norms have this counter of updates.
         state_dict.pop(prefix + "num_batches_tracked", None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -114,23 +112,23 @@ class FrozenBatchNorm3d(nn.Module):
 
 
 class SubBatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
-    """Batch normalization of each of `num_splits` parts of a batch by itself, as if each were on a device of its own.
+    """Batch norm over `num_splits` parts of a batch, each normalized as if on a device of its own.
 
-    In training sample i belongs to part i mod `num_splits`, and every part has running statistics. `running_mean` and
-    `running_var`, by which eval mode normalizes, are those of all parts together: the mean of their means, and the mean
-    of their variances plus the variance of their means. ("A Multigrid Method for Efficiently Training Video Models",
-    section 3; sample by part as in the published code.)
+    In training, sample i belongs to part i mod `num_splits`, and each part has running statistics. Eval mode uses
+    `running_mean` and `running_var`, those of all parts together: the mean of their means, and the mean of their
+    variances plus the variance of their means. Source: "A Multigrid Method for Efficiently Training Video Models"
+    (arXiv 1912.00998), section 3; parts as in the published code.
 
-    State-dict keys are those of `nn.BatchNorm3d` and `split_mean`, `split_var` (num_splits, C). A checkpoint without
-    these, or of another number of parts, starts every part at its running statistics.
+    State-dict keys are those of `nn.BatchNorm3d` with `split_mean` and `split_var` (num_splits, C). If a checkpoint
+    lacks these, or has another number of parts, every part starts at its running statistics.
 
     Args:
         num_features: channels C.
         num_splits: parts S of a batch.
-        eps, momentum: as of `nn.BatchNorm3d`.
+        eps, momentum: see `nn.BatchNorm3d`.
 
     Raises:
-        ValueError: in forward in training, a batch that S does not divide.
+        ValueError: in training, S does not divide the batch.
     """
 
     def __init__(self, num_features: int, num_splits: int, eps: float = 1e-5, momentum: float = 0.1):
@@ -145,10 +143,10 @@ class SubBatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
         batch, splits = x.shape[0], self.num_splits
         if batch % splits:
             raise ValueError(
-                f"BN.NUM_SPLITS {splits} does not divide the {batch} clips that a norm layer sees at a time (those of "
-                "one process); set BN.NUM_SPLITS to a divisor, or change TRAIN.BATCH_SIZE"
+                f"BN.NUM_SPLITS {splits} does not divide the {batch} clips of a process's batch; set it to a "
+                "divisor, or change TRAIN.BATCH_SIZE"
             )
-        # The parts stand side by side as channels, so that one call normalizes them all.
+        # Parts become channels, so that one call normalizes all of them.
         parts = x.reshape(batch // splits, splits * self.num_features, *x.shape[2:])
         tracked = self.track_running_stats
         y = F.batch_norm(
@@ -168,13 +166,13 @@ class SubBatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
 
     @torch.no_grad()
     def aggregate(self) -> None:
-        """Work out `running_mean` and `running_var` from those of the parts."""
+        """Compute `running_mean` and `running_var` from those of the parts."""
         self.running_mean.copy_(self.split_mean.mean(dim=0))
         self.running_var.copy_(self.split_var.mean(dim=0) + self.split_mean.var(dim=0, correction=0))
 
     @torch.no_grad()
     def spread(self) -> None:
-        """Start every part at `running_mean` and `running_var`."""
+        """Set the statistics of every part to `running_mean` and `running_var`."""
         self.split_mean.copy_(self.running_mean.expand_as(self.split_mean))
         self.split_var.copy_(self.running_var.expand_as(self.split_var))
 
@@ -234,18 +232,18 @@ def trainable_batchnorms(model: nn.Module) -> list[nn.Module]:
 def norm_layer(
     kind: str, eps: float = 1e-5, momentum: float = 0.1, num_splits: int = 1, process_group: Any = None
 ) -> Callable[[int], nn.Module]:
-    """A constructor `norm(channels)` for the norm of that name.
+    """Return a constructor `norm(channels)`.
 
     Args:
-        kind: "batchnorm", "frozen_batchnorm", "sub_batchnorm", or "sync_batchnorm", PyTorch's, which counts the batches
-            of several processes together and trains on GPUs only (`BN.NORM_TYPE`).
+        kind: "batchnorm", "frozen_batchnorm", "sub_batchnorm" or "sync_batchnorm" (`BN.NORM_TYPE`). The last is
+            PyTorch's, which trains on GPUs only.
         eps: added to the variance.
         momentum: weight of a new batch in the running statistics.
-        num_splits: of sub_batchnorm, parts of a batch.
-        process_group: of sync_batchnorm, the processes that share statistics; None for all.
+        num_splits: parts of a batch, for sub_batchnorm.
+        process_group: processes that share statistics, for sync_batchnorm; None for all.
 
     Raises:
-        ValueError: for another name.
+        ValueError: unknown kind.
     """
     kinds = {
         "batchnorm": partial(BatchNorm3d, eps=eps, momentum=momentum),
@@ -254,5 +252,5 @@ def norm_layer(
         "sync_batchnorm": partial(SyncBatchNorm, eps=eps, momentum=momentum, process_group=process_group),
     }
     if kind not in kinds:
-        raise ValueError(f"BN.NORM_TYPE is {kind!r}; norms that can be built are {', '.join(sorted(kinds))}")
+        raise ValueError(f"BN.NORM_TYPE is {kind!r}; it must be one of {', '.join(sorted(kinds))}")
     return kinds[kind]

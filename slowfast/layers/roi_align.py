@@ -1,4 +1,4 @@
-"""RoIAlign: the features of a box on a fixed grid. Shapes: x is (B, C, H, W), boxes are (N, 5).
+"""RoIAlign. Shapes: x is (B, C, H, W), boxes are (N, 5), batch index first.
 
 Source: He et al., "Mask R-CNN" (arXiv 1703.06870), section 3; the details are torchvision's.
 """
@@ -14,10 +14,10 @@ from torch import nn
 
 
 class RoIAlign(nn.Module):
-    """`roi_align` with fixed settings; no parameters.
+    """Module of `roi_align`.
 
     Args:
-        output_size: side of the grid.
+        output_size: bins along each side.
         spatial_scale, sampling_ratio, aligned: see `roi_align`.
     """
 
@@ -44,32 +44,31 @@ def roi_align(
     sampling_ratio: int = 0,
     aligned: bool = True,
 ) -> torch.Tensor:
-    """Cuts every box into a grid of bins and averages, in each, bilinear samples of the features.
+    """Pool the features of each box on a grid: each bin averages bilinear samples.
 
-    By torchvision where it imports and knows the device, else by `pure_roi_align`. Both compute in 32 bits at least,
-    also under autocast, and give x's type. The boxes get no gradient.
+    Uses torchvision if it can be imported and supports the device, else `pure_roi_align`. Both compute in float32 at
+    least, also under autocast, and return the dtype of x. Boxes get no gradient.
 
     Args:
         x: features.
-        boxes: index of the sample in the batch, x1, y1, x2, y2. Outside of the picture, by up to one position, the
-            nearest feature counts, beyond that 0; an aligned box without area gives 0.
+        boxes: batch index, x1, y1, x2, y2. A sample up to one position outside the features takes the nearest feature,
+            beyond that 0. An aligned box without area gives 0.
         output_size: bins R along each side.
-        spatial_scale: positions of x for one unit of the boxes' coordinates.
-        sampling_ratio: samples of a bin along each side; 0 takes one for every position that the bin covers, rounded
-            up.
-        aligned: half a position is taken from the coordinates, so that a feature lies in the middle of its position;
-            without that, sides are at least one position long.
+        spatial_scale: positions of x per unit of box coordinates.
+        sampling_ratio: samples along each side of a bin; 0 for one per position that the bin covers, rounded up.
+        aligned: shift boxes by half a position, so that features lie at the centers of positions. Otherwise sides are
+            at least one position long.
 
     Returns:
         (N, C, R, R).
 
     Raises:
-        ValueError: boxes of another shape, of a sample that is not in the batch, with a coordinate that is no finite
-            number, or with x2 under x1 or y2 under y1.
+        ValueError: boxes have another shape, an index outside the batch, a coordinate that is not finite, or x2 < x1 or
+            y2 < y1.
     """
     if x.is_meta or boxes.is_meta:
         return x.new_empty(len(boxes), x.shape[1], output_size, output_size)
-    boxes = boxes.detach().cpu()  # once, for the checks and all arithmetic on a few numbers
+    boxes = boxes.detach().cpu()  # one copy, for the checks and the arithmetic on boxes
     check_boxes(boxes, x.shape[0])
     dtype, library = torch.promote_types(x.dtype, torch.float32), _library(x.device.type)
     settings = (output_size, spatial_scale, sampling_ratio, aligned)
@@ -82,7 +81,7 @@ def roi_align(
 
 
 def check_boxes(boxes: torch.Tensor, batch: int) -> None:
-    """Raise the ValueError of `roi_align` unless all boxes are of a batch of so many samples."""
+    """Check boxes against the batch size; raises the ValueError of `roi_align`."""
     if boxes.ndim != 2 or boxes.shape[1] != 5:
         raise ValueError(
             f"boxes have shape {tuple(boxes.shape)}; it must be (N, 5): index in the batch, x1, y1, x2, y2"
@@ -101,10 +100,10 @@ def check_boxes(boxes: torch.Tensor, batch: int) -> None:
 def pure_roi_align(
     x: torch.Tensor, boxes: torch.Tensor, output_size: int, spatial_scale: float, sampling_ratio: int, aligned: bool
 ) -> torch.Tensor:
-    """`roi_align` by PyTorch's own operations; x and boxes of one floating type, boxes best on the CPU.
+    """Compute `roi_align` by differentiable PyTorch operations; x and boxes have the same dtype.
 
-    Bilinear weights are a product of one factor a side, and so is their average over a bin. So the result is two
-    products with small matrices, which autograd can go back through.
+    Bilinear weights are separable, and so is their average over a bin. So the result is two products with small
+    matrices.
     """
     corners = boxes[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)
     start, length = corners[:, :2], corners[:, 2:] - corners[:, :2]
@@ -118,11 +117,11 @@ def pure_roi_align(
 
 
 def _bin_weights(start: torch.Tensor, length: torch.Tensor, bins: int, size: int, sampling_ratio: int) -> torch.Tensor:
-    """What each position along one side adds to each bin's average: (N, bins, size).
+    """Return the weight of each position in each bin's average, along one side: (N, bins, size).
 
     Args:
-        start, length: of the boxes along this side, in positions, (N,).
-        size: positions of the features along this side.
+        start, length: of the boxes along this side in positions, (N,).
+        size: number of positions along this side.
     """
     counts = (length / bins).ceil().clamp(min=0) if sampling_ratio == 0 else torch.full_like(length, sampling_ratio)
     most = int(max(counts.tolist(), default=0))
@@ -139,18 +138,18 @@ def _bin_weights(start: torch.Tensor, length: torch.Tensor, bins: int, size: int
 
 @cache
 def _library(device_type: str) -> Callable[..., torch.Tensor] | None:
-    """torchvision's operator, where it imports and runs on such devices; looked for once."""
+    """Return torchvision's operator if it can be imported and runs on such devices, else None."""
     try:
         from torchvision.ops import roi_align as library_roi_align
 
         one = torch.zeros(1, 1, 1, 1, device=device_type)
         library_roi_align(one, torch.zeros(1, 5, device=device_type), 1)
-    except Exception:  # whatever is wrong with it: a build for another PyTorch fails in ways of its own
+    except Exception:  # a build for another PyTorch version raises errors of its own
         return None
     return library_roi_align
 
 
 def _no_autocast(device_type: str):
-    """A context in which products keep their type."""
+    """Return a context without autocast."""
     known = torch.amp.is_autocast_available(device_type)
     return torch.autocast(device_type, enabled=False) if known else nullcontext()

@@ -1,6 +1,7 @@
 """Residual branches, blocks and stages. Shapes: x is (B, C, T, H, W)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -8,23 +9,37 @@ from torch import nn
 from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.mlp import DropPath
-from slowfast.layers.squeeze_excitation import SqueezeExcitation
 
 Norm = Callable[[int], nn.Module]
 
 
-def _last(norm: nn.Module, zero_init: bool) -> nn.Module:
-    """Marks a branch's last norm, which ZERO_INIT_FINAL_BN starts at zero scale."""
-    norm.zero_init = zero_init
-    return norm
+@dataclass(frozen=True)
+class BranchOptions:
+    """Settings shared by the residual branches of a stage.
+
+    Attributes:
+        norm: constructor `norm(channels)`.
+        groups, dilation: of the convolution in the middle.
+        stride_1x1: put the spatial stride at the first convolution rather than in the middle.
+        zero_init_norm, zero_init_conv: initialize the last norm, or the last convolution, to zero.
+        inplace: compute ReLU in place.
+    """
+
+    norm: Norm
+    groups: int = 1
+    dilation: int = 1
+    stride_1x1: bool = False
+    zero_init_norm: bool = False
+    zero_init_conv: bool = False
+    inplace: bool = True
 
 
 class BasicTransform(nn.Module):
-    """k x 3 x 3, then 1 x 3 x 3 convolution.
+    """Residual branch of a k x 3 x 3 and a 1 x 3 x 3 convolution.
 
     Args:
         dim_in, dim_out: channels.
-        dim_inner, groups, dilation, stride_1x1, index: of no use here, so that branches are interchangeable.
+        dim_inner: ignored, as are `options.groups`, `dilation`, `stride_1x1` and `index`; as in the other branches.
         temporal_kernel: frames k of the first convolution, odd.
         stride: spatial stride, at the first convolution.
     """
@@ -36,23 +51,17 @@ class BasicTransform(nn.Module):
         dim_inner: int,
         temporal_kernel: int,
         stride: int,
-        norm: Norm,
-        groups: int = 1,
-        dilation: int = 1,
-        stride_1x1: bool = False,
-        zero_init_norm: bool = False,
-        zero_init_conv: bool = False,
-        inplace: bool = True,
+        options: BranchOptions,
         index: int = 0,
     ):
         super().__init__()
         k = temporal_kernel
         self.a = Conv3d(dim_in, dim_out, (k, 3, 3), (1, stride, stride), (k // 2, 1, 1), bias=False)
-        self.a_bn = norm(dim_out)
-        self.a_relu = nn.ReLU(inplace)
+        self.a_bn = options.norm(dim_out)
+        self.a_relu = nn.ReLU(options.inplace)
         self.b = Conv3d(dim_out, dim_out, (1, 3, 3), padding=(0, 1, 1), bias=False)
-        self.b.zero_init = zero_init_conv
-        self.b_bn = _last(norm(dim_out), zero_init_norm)
+        self.b_bn = options.norm(dim_out)
+        self.b.zero_init, self.b_bn.zero_init = options.zero_init_conv, options.zero_init_norm
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.a_relu(self.a_bn(self.a(x)))
@@ -60,14 +69,13 @@ class BasicTransform(nn.Module):
 
 
 class BottleneckTransform(nn.Module):
-    """k x 1 x 1, 1 x 3 x 3, 1 x 1 x 1 convolutions.
+    """Residual branch of k x 1 x 1, 1 x 3 x 3 and 1 x 1 x 1 convolutions.
 
     Args:
         dim_in, dim_out, dim_inner: channels in, out and of the middle convolution.
         temporal_kernel: frames k of the first convolution, odd.
-        stride: spatial stride, at the 3 x 3 convolution unless `stride_1x1`.
-        groups, dilation: of the 3 x 3 convolution.
-        index: of no use here, as in `BasicTransform`.
+        stride: spatial stride, at the 3 x 3 convolution unless `options.stride_1x1`.
+        index: ignored.
     """
 
     def __init__(
@@ -77,27 +85,23 @@ class BottleneckTransform(nn.Module):
         dim_inner: int,
         temporal_kernel: int,
         stride: int,
-        norm: Norm,
-        groups: int = 1,
-        dilation: int = 1,
-        stride_1x1: bool = False,
-        zero_init_norm: bool = False,
-        zero_init_conv: bool = False,
-        inplace: bool = True,
+        options: BranchOptions,
         index: int = 0,
     ):
         super().__init__()
-        k, d = temporal_kernel, dilation
-        first, middle = (stride, 1) if stride_1x1 else (1, stride)
+        k, d, norm = temporal_kernel, options.dilation, options.norm
+        first, middle = (stride, 1) if options.stride_1x1 else (1, stride)
         self.a = Conv3d(dim_in, dim_inner, (k, 1, 1), (1, first, first), (k // 2, 0, 0), bias=False)
         self.a_bn = norm(dim_inner)
-        self.a_relu = nn.ReLU(inplace)
-        self.b = Conv3d(dim_inner, dim_inner, (1, 3, 3), (1, middle, middle), (0, d, d), (1, d, d), groups, bias=False)
+        self.a_relu = nn.ReLU(options.inplace)
+        self.b = Conv3d(
+            dim_inner, dim_inner, (1, 3, 3), (1, middle, middle), (0, d, d), (1, d, d), options.groups, bias=False
+        )
         self.b_bn = norm(dim_inner)
-        self.b_relu = nn.ReLU(inplace)
+        self.b_relu = nn.ReLU(options.inplace)
         self.c = Conv3d(dim_inner, dim_out, 1, bias=False)
-        self.c.zero_init = zero_init_conv
-        self.c_bn = _last(norm(dim_out), zero_init_norm)
+        self.c_bn = norm(dim_out)
+        self.c.zero_init, self.c_bn.zero_init = options.zero_init_conv, options.zero_init_norm
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.a_relu(self.a_bn(self.a(x)))
@@ -106,15 +110,15 @@ class BottleneckTransform(nn.Module):
 
 
 class X3DTransform(nn.Module):
-    """1 x 1 x 1, k x 3 x 3, 1 x 1 x 1 convolutions; squeeze-excitation in every other block, swish in the middle.
+    """Residual branch of 1 x 1 x 1, k x 3 x 3 and 1 x 1 x 1 convolutions, with squeeze-excitation and swish.
 
-    ("X3D: Expanding Architectures for Efficient Video Recognition", section 3.1.)
+    Source: "X3D: Expanding Architectures for Efficient Video Recognition" (arXiv 2004.04730), section 3.1.
 
     Args:
         dim_in, dim_out, dim_inner: channels in, out and of the middle convolution.
         temporal_kernel: frames k of the middle convolution, odd.
-        stride: spatial stride, at the middle convolution unless `stride_1x1`.
-        groups, dilation: of the middle convolution; X3D has `dim_inner` groups, one a channel.
+        stride: spatial stride, at the middle convolution unless `options.stride_1x1`.
+        options: X3D has `dim_inner` groups, so that the middle convolution is depthwise.
         index: of the block in its stage; even ones have squeeze-excitation.
     """
 
@@ -125,30 +129,24 @@ class X3DTransform(nn.Module):
         dim_inner: int,
         temporal_kernel: int,
         stride: int,
-        norm: Norm,
-        groups: int = 1,
-        dilation: int = 1,
-        stride_1x1: bool = False,
-        zero_init_norm: bool = False,
-        zero_init_conv: bool = False,
-        inplace: bool = True,
+        options: BranchOptions,
         index: int = 0,
     ):
         super().__init__()
-        k, d = temporal_kernel, dilation
-        first, middle = (stride, 1) if stride_1x1 else (1, stride)
+        k, d, norm = temporal_kernel, options.dilation, options.norm
+        first, middle = (stride, 1) if options.stride_1x1 else (1, stride)
         self.a = Conv3d(dim_in, dim_inner, 1, (1, first, first), bias=False)
         self.a_bn = norm(dim_inner)
-        self.a_relu = nn.ReLU(inplace)
+        self.a_relu = nn.ReLU(options.inplace)
         self.b = Conv3d(
-            dim_inner, dim_inner, (k, 3, 3), (1, middle, middle), (k // 2, d, d), (1, d, d), groups, bias=False
+            dim_inner, dim_inner, (k, 3, 3), (1, middle, middle), (k // 2, d, d), (1, d, d), options.groups, bias=False
         )
         self.b_bn = norm(dim_inner)
         self.se = SqueezeExcitation(dim_inner) if index % 2 == 0 else nn.Identity()
         self.b_swish = nn.SiLU()
         self.c = Conv3d(dim_inner, dim_out, 1, bias=False)
-        self.c.zero_init = zero_init_conv
-        self.c_bn = _last(norm(dim_out), zero_init_norm)
+        self.c_bn = norm(dim_out)
+        self.c.zero_init, self.c_bn.zero_init = options.zero_init_conv, options.zero_init_norm
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.a_relu(self.a_bn(self.a(x)))
@@ -163,12 +161,41 @@ TRANSFORMS = {
 }
 
 
-class ResBlock(CheckpointedBlock):
-    """relu(shortcut(x) + branch(x)); the shortcut is a 1 x 1 x 1 convolution and norm where width or stride changes.
+class SqueezeExcitation(nn.Module):
+    """Channel gates in (0, 1), made from the channels' means over a clip by two 1 x 1 x 1 convolutions.
+
+    Source: "Squeeze-and-Excitation Networks" (arXiv 1709.01507), section 3.
 
     Args:
-        branch: the residual branch, (B, dim_in, T, H, W) -> (B, dim_out, T, H / stride, W / stride).
-        drop_rate: share of samples whose branch is dropped in training, 0 <= rate < 1.
+        dim: channels C in and out.
+        ratio: channels in between over C; rounded by `round_channels`.
+    """
+
+    def __init__(self, dim: int, ratio: float = 1 / 16):
+        super().__init__()
+        dim_inner = round_channels(dim * ratio)
+        self.fc1 = Conv3d(dim, dim_inner, 1)
+        self.fc2 = Conv3d(dim_inner, dim, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        means = x.mean(dim=(2, 3, 4), keepdim=True)
+        return x * self.fc2(self.fc1(means).relu()).sigmoid()
+
+
+def round_channels(channels: float, divisor: int = 8, minimum: int | None = None) -> int:
+    """Round to the nearest multiple of `divisor`, not under 0.9 of `channels` nor under `minimum` (None: `divisor`)."""
+    rounded = max(divisor if minimum is None else minimum, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+class ResBlock(CheckpointedBlock):
+    """Residual block: relu(shortcut(x) + branch(x)).
+
+    The shortcut is a 1 x 1 x 1 convolution and a norm if width or stride changes, the identity otherwise.
+
+    Args:
+        branch: residual branch, (B, dim_in, T, H, W) -> (B, dim_out, T, H / stride, W / stride).
+        drop_rate: stochastic depth rate of the branch, 0 <= rate < 1.
     """
 
     def __init__(
@@ -191,17 +218,19 @@ class ResBlock(CheckpointedBlock):
         self.relu = nn.ReLU(inplace)
 
     def shortcut(self, x: torch.Tensor) -> torch.Tensor:
+        """Project x to the shape of the branch's output."""
         return self.branch1_bn(self.branch1(x)) if self.has_projection else x
 
     def forward_block(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the block's output."""
         return self.relu(self.shortcut(x) + self.drop(self.branch2(x)))
 
 
 class ResStage(nn.Module):
-    """A stage: for every pathway its modules in order, named `pathway{i}_{name}`.
+    """Stage of a network: the modules of each pathway in order, named `pathway{i}_{name}`.
 
     Args:
-        pathways: for every pathway a dict name -> module, (B, C, T, H, W) in and out, run in the dict's order.
+        pathways: for each pathway a dict name -> module, (B, C, T, H, W) in and out.
     """
 
     def __init__(self, pathways: Sequence[dict[str, nn.Module]]):
@@ -211,8 +240,12 @@ class ResStage(nn.Module):
             for name, module in modules.items():
                 self.add_module(f"pathway{i}_{name}", module)
 
+    def pathways(self) -> list[list[nn.Module]]:
+        """Return the modules of each pathway, in order."""
+        return [[self.get_submodule(name) for name in names] for names in self.names]
+
     def depth_groups(self) -> list[list[nn.Module]]:
-        """The modules by depth: a residual block of each pathway, and what follows it there."""
+        """Return the modules by depth: a residual block of each pathway, with what follows it in the pathway."""
         groups: list[list[nn.Module]] = []
         for modules in self.pathways():
             depth = -1
@@ -222,10 +255,6 @@ class ResStage(nn.Module):
                     groups.append([])
                 groups[depth].append(module)
         return groups
-
-    def pathways(self) -> list[list[nn.Module]]:
-        """Return the modules of each pathway."""
-        return [[self.get_submodule(name) for name in names] for names in self.names]
 
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
         outputs = []
@@ -241,55 +270,33 @@ def residual_pathway(
     dim_in: int,
     dim_out: int,
     dim_inner: int,
-    num_blocks: int,
     temporal_kernels: Sequence[int],
-    num_block_temp_kernel: int,
     stride: int,
-    norm: Norm,
-    groups: int = 1,
-    dilation: int = 1,
-    stride_1x1: bool = False,
-    zero_init_norm: bool = False,
-    zero_init_conv: bool = False,
-    inplace: bool = True,
-    nonlocal_at: Sequence[int] = (),
-    make_nonlocal: Callable[[int], nn.Module] | None = None,
+    options: BranchOptions,
     drop_rate: float = 0.0,
+    nonlocal_after: Mapping[int, Callable[[int], nn.Module]] | None = None,
 ) -> dict[str, nn.Module]:
-    """The residual blocks (`res{i}`) of one pathway in one stage, with non-local blocks (`nonlocal{i}`) behind some.
+    """Build the residual blocks (`res{i}`) of one pathway in one stage, some followed by non-local blocks.
 
     Args:
-        transform: class of the residual branch.
-        temporal_kernels: repeated over the first `num_block_temp_kernel` blocks; the others have kernel 1.
-        nonlocal_at: blocks followed by `make_nonlocal(dim_out)`.
-        drop_rate: share of samples whose branch is dropped in training, in each block.
+        transform: class of the residual branches.
+        temporal_kernels: one for each block.
+        stride: spatial stride of the first block.
+        drop_rate: stochastic depth rate of every block.
+        nonlocal_after: index of a block -> constructor `make(dim_out)` of the non-local block (`nonlocal{i}`) after it.
 
     Raises:
-        ValueError: a non-local block behind a block that does not exist.
+        ValueError: a non-local block after a block that does not exist.
     """
-    wrong = [i for i in nonlocal_at if not 0 <= i < num_blocks]
+    nonlocal_after = nonlocal_after or {}
+    wrong = [i for i in nonlocal_after if not 0 <= i < len(temporal_kernels)]
     if wrong:
-        raise ValueError(f"NONLOCAL.LOCATION names block(s) {wrong} of a stage with {num_blocks} blocks")
+        raise ValueError(f"NONLOCAL.LOCATION names block(s) {wrong} of a stage with {len(temporal_kernels)} blocks")
     modules: dict[str, nn.Module] = {}
-    for i in range(num_blocks):
-        kernel = temporal_kernels[i % len(temporal_kernels)] if i < num_block_temp_kernel else 1
+    for i, kernel in enumerate(temporal_kernels):
         block_in, block_stride = (dim_in, stride) if i == 0 else (dim_out, 1)
-        branch = transform(
-            block_in,
-            dim_out,
-            dim_inner,
-            kernel,
-            block_stride,
-            norm,
-            groups,
-            dilation,
-            stride_1x1,
-            zero_init_norm,
-            zero_init_conv,
-            inplace,
-            index=i,
-        )
-        modules[f"res{i}"] = ResBlock(branch, block_in, dim_out, block_stride, norm, inplace, drop_rate)
-        if i in nonlocal_at:
-            modules[f"nonlocal{i}"] = make_nonlocal(dim_out)
+        branch = transform(block_in, dim_out, dim_inner, kernel, block_stride, options, index=i)
+        modules[f"res{i}"] = ResBlock(branch, block_in, dim_out, block_stride, options.norm, options.inplace, drop_rate)
+        if i in nonlocal_after:
+            modules[f"nonlocal{i}"] = nonlocal_after[i](dim_out)
     return modules

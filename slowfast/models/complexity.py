@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a configuration's model, worked out without its weights."""
+"""Parameters and multiply-adds of a configuration's model, counted on the meta device."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from slowfast.config.resolve import num_pathways
 from slowfast.layers.conv import use_plain_convolutions
-from slowfast.models.registry import MODEL_REGISTRY
+from slowfast.models.build import MODEL_REGISTRY
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """Size of a model.
+    """Parameters and multiply-adds of a model.
 
     Attributes:
-        parameters: learnable numbers.
-        multiply_adds: of convolutions and matrix products, for one clip; what papers call FLOPs.
+        parameters: number of learnable parameters.
+        multiply_adds: of convolutions and matrix products, for one clip; papers call them FLOPs.
     """
 
     parameters: int
@@ -30,7 +30,9 @@ class Complexity:
 
 
 def complexity(cfg: CfgNode, crop: int | None = None) -> Complexity:
-    """Size of the clip model of a configuration, over DATA.NUM_FRAMES frames at once.
+    """Count parameters and multiply-adds of a clip model, for one clip of DATA.NUM_FRAMES frames.
+
+    PyTorch's FlopCounterMode counts attention, which fvcore's FlopCountAnalysis does not.
 
     Args:
         crop: pixels of the clip's sides; None for DATA.TRAIN_CROP_SIZE.
@@ -49,6 +51,6 @@ def complexity(cfg: CfgNode, crop: int | None = None) -> Complexity:
 
 
 def _frames(cfg: CfgNode) -> list[int]:
-    """Frames of a clip, a pathway."""
+    """Return the frames of a clip, for each pathway."""
     frames = cfg.DATA.NUM_FRAMES
     return [frames] if num_pathways(cfg) == 1 else [frames // cfg.SLOWFAST.ALPHA, frames]

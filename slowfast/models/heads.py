@@ -1,4 +1,4 @@
-"""Classification heads. Shapes: x is (B, C, T, H, W) a pathway."""
+"""Classification heads. Shapes: x is a list with one (B, C, T, H, W) for each pathway."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,10 +13,10 @@ _ACTIVATIONS = {"softmax": partial(nn.Softmax, dim=-1), "sigmoid": nn.Sigmoid, "
 
 
 def build_activation(name: str) -> nn.Module:
-    """What a head makes of its logits in eval mode: "softmax", "sigmoid" or "none" (`MODEL.HEAD_ACT`).
+    """Build the activation of a head: "softmax", "sigmoid" or "none" (`MODEL.HEAD_ACT`).
 
     Raises:
-        ValueError: another name.
+        ValueError: unknown name.
     """
     if name not in _ACTIVATIONS:
         raise ValueError(f"MODEL.HEAD_ACT is {name!r}; it must be one of {', '.join(_ACTIVATIONS)}")
@@ -24,10 +24,12 @@ def build_activation(name: str) -> nn.Module:
 
 
 class Classifier(nn.Module):
-    """What every head is: something that ends in a linear map, `projection`.
+    """Base class of heads, which end in a linear map, `projection`.
 
     Attributes:
-        init_std: of the normal distribution that the map starts from; `init_weight` draws from it.
+        num_features: channels in front of the head, summed over pathways.
+        takes_boxes: the head scores boxes rather than clips.
+        init_std: standard deviation of the initial weights, drawn by `init_weight`.
     """
 
     num_features: int
@@ -37,11 +39,11 @@ class Classifier(nn.Module):
     init_weight = staticmethod(nn.init.normal_)
 
     def pathways(self) -> list[list[nn.Module]]:
-        """Return the modules of each pathway, without those behind their concatenation."""
+        """Return the modules of each pathway, without those after the concatenation."""
         return [[self]]
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts a new linear map with `num_classes` outputs in place of the old one."""
+        """Replace the linear map by a fresh one with `num_classes` outputs."""
         old = self.projection
         self.projection = nn.Linear(old.in_features, num_classes).to(old.weight.device, old.weight.dtype)
         self.init_weight(self.projection.weight, std=self.init_std)
@@ -49,16 +51,16 @@ class Classifier(nn.Module):
 
 
 class ClassificationHead(Classifier):
-    """Pools every pathway, concatenates the channels and applies one linear map at every position that is left.
+    """Head that pools every pathway, concatenates channels and applies a linear map at every remaining position.
 
-    Train mode gives logits (mean over positions); eval mode applies the activation at every position, then averages, as
-    in the published code, so that a larger test crop is a test on several crops at once.
+    Train mode returns logits, averaged over positions. Eval mode applies the activation at every position before
+    averaging, as in the published code, so that a larger test crop tests several crops at once.
 
     Args:
-        dims: channels a pathway.
+        dims: channels of each pathway.
         num_classes: outputs.
-        pools: for every pathway a module (B, C, T, H, W) -> (B, C, T', H', W') with equal T', H', W' over pathways.
-        dropout: rate in front of the linear map.
+        pools: for each pathway a module (B, C, T, H, W) -> (B, C, T', H', W'), with T', H', W' equal over pathways.
+        dropout: rate before the linear map.
         activation: "softmax", "sigmoid" or "none" (`MODEL.HEAD_ACT`).
 
     Raises:
@@ -89,7 +91,7 @@ class ClassificationHead(Classifier):
         return [[self.get_submodule(f"pathway{i}_avgpool")] for i in range(self.num_pathways)]
 
     def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
-        """Scores (B, num_classes)."""
+        """Compute scores (B, num_classes)."""
         pooled = [pool(features) for (pool,), features in zip(self.pathways(), x, strict=True)]
         features = torch.cat(pooled, dim=1).permute(0, 2, 3, 4, 1)
         scores = self.projection(self.dropout(features))
@@ -99,10 +101,10 @@ class ClassificationHead(Classifier):
 
 
 def apply_head(head: Classifier, x: list[torch.Tensor], boxes: torch.Tensor | None) -> torch.Tensor:
-    """`head(x)`, or `head(x, boxes)` of a head that scores boxes.
+    """Call `head(x)`, or `head(x, boxes)` if the head takes boxes.
 
     Raises:
-        ValueError: such a head without boxes, or another with them.
+        ValueError: boxes are missing, or given to a head for clips.
     """
     if head.takes_boxes and boxes is None:
         raise ValueError(
@@ -115,11 +117,11 @@ def apply_head(head: Classifier, x: list[torch.Tensor], boxes: torch.Tensor | No
 
 
 class RoIPool(nn.Module):
-    """The features of every box: time pooled, then RoIAlign, then the largest number of the grid.
+    """Pooling of boxes: over time, then RoIAlign, then the maximum over the grid.
 
     Args:
-        resolution: side R of the grid.
-        spatial_scale: positions of the features for one pixel of the clip.
+        resolution: bins R along each side of the grid.
+        spatial_scale: positions of the features per pixel of the clip.
         aligned: see `slowfast.layers.roi_align.roi_align`.
         temporal: "avg" or "max" over time.
     """
@@ -131,28 +133,28 @@ class RoIPool(nn.Module):
         self.spool = nn.MaxPool2d(resolution)
 
     def forward(self, x: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """(N, C, 1, 1, 1), a sample for every box."""
+        """Pool features (B, C, T, H, W) of boxes (N, 5): (N, C, 1, 1, 1)."""
         return self.spool(self.roi(self.tpool(x).squeeze(2), boxes)).unsqueeze(2)
 
 
 class RoIHead(ClassificationHead):
-    """Scores of boxes: the pathways' `RoIPool`s, concatenated, a linear map and the activation, in train mode too.
+    """Head for boxes: a `RoIPool` for each pathway, concatenated, a linear map, and the activation in both modes.
 
-    Source: "SlowFast Networks" (arXiv 1812.03982), section 5. Parameters and their names are the clip head's, which
-    gives the arguments too; `pools` are `RoIPool`s.
+    Source: "SlowFast Networks" (arXiv 1812.03982), section 5. Arguments, parameters and their names are those of the
+    clip head; `pools` are `RoIPool`s.
     """
 
     takes_boxes = True
 
     def forward(self, x: list[torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
-        """Scores (N, classes), in 32 bits at least.
+        """Compute scores (N, classes), in float32 at least.
 
         Args:
-            x: features a pathway.
-            boxes: index of the sample in the batch, x1, y1, x2, y2 in pixels of the clip; none gives (0, classes).
+            x: features of each pathway.
+            boxes: (N, 5), pixels of the clip, batch index first; N may be 0.
 
         Raises:
-            ValueError: boxes that are not of this batch, see `slowfast.layers.roi_align.roi_align`.
+            ValueError: boxes that do not fit the batch, see `slowfast.layers.roi_align.roi_align`.
         """
         pooled = [pool(features, boxes) for (pool,), features in zip(self.pathways(), x, strict=True)]
         return activated_in_float32(self.projection(self.dropout(torch.cat(pooled, dim=1).flatten(1))), self.act)

@@ -1,13 +1,11 @@
-"""Multiscale vision transformers. Shapes: a clip is (B, 3, T, H, W); tokens are (B, U + T'*H'*W', C), U of no position.
+"""Multiscale vision transformers: MViT (arXiv 2104.11227) and MViTv2 (arXiv 2112.01526).
 
-MViT (arXiv 2104.11227) and MViTv2 (arXiv 2112.01526).
-
-
-MViT from a configuration.
+Shapes: a clip is (B, C, T, H, W); tokens are (B, P + T'*H'*W', C), with P prefix tokens (the class token, if any).
 """
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from fvcore.common.config import CfgNode
@@ -26,17 +24,16 @@ from slowfast.layers.attention import (
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.mlp import DropPath, Mlp
 from slowfast.layers.pool import SpaceTimePool
-from slowfast.models.heads import apply_head
-from slowfast.models.mvit_sizes import BlockSizes, block_sizes, skip_kernel
-from slowfast.models.parts import build_head, positions_for
-from slowfast.models.registry import MODEL_REGISTRY
+from slowfast.models.blocks import round_channels
+from slowfast.models.build import MODEL_REGISTRY, build_head, position_embedding_size
+from slowfast.models.heads import Classifier, apply_head
 from slowfast.models.tokens import TokenHead, TokenModel, layer_norm, sincos_3d
 
 Norm = Callable[[int], nn.Module]
 
 
 class PatchEmbed(nn.Module):
-    """A clip's patches as vectors: one convolution.
+    """Patch embedding: one strided convolution.
 
     Args:
         dim_in, dim_out: channels.
@@ -48,22 +45,103 @@ class PatchEmbed(nn.Module):
         self.proj = Conv3d(dim_in, dim_out, tuple(kernel), tuple(stride), tuple(padding))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A map (B, C, T', H', W')."""
+        """Embed a clip: (B, C, T', H', W')."""
         return self.proj(x)
 
 
+@dataclass(frozen=True)
+class BlockSizes:
+    """Sizes of a multiscale block.
+
+    Attributes:
+        dim, dim_out: channels in and out.
+        heads: attention heads.
+        pool_q, pool_kv: pooling of queries, and of keys and values, or None.
+        size: (T, H, W) of the input tokens, for a clip of the size that the network is built for.
+    """
+
+    dim: int
+    dim_out: int
+    heads: int
+    pool_q: Pooling | None
+    pool_kv: Pooling | None
+    size: Size
+
+
+def block_sizes(
+    depth: int,
+    dim: int,
+    heads: int,
+    size: Size,
+    dim_mul: Sequence[Sequence[float]] = (),
+    head_mul: Sequence[Sequence[float]] = (),
+    dim_mul_in_attention: bool = False,
+    stride_q: Sequence[Sequence[int]] = (),
+    stride_kv: Sequence[Sequence[int]] = (),
+    stride_kv_adaptive: Sequence[int] | None = None,
+    kernel: Sequence[int] | None = None,
+) -> list[BlockSizes]:
+    """Return the sizes of all blocks, in order. (MViT, table 2; MViTv2, section 4.)
+
+    Args:
+        depth: number of blocks.
+        dim, heads: channels and attention heads of the first.
+        size: (T, H, W) of the first's tokens.
+        dim_mul, head_mul: [block, factor] of channels and heads.
+        dim_mul_in_attention: increase channels in the attention of that block, not at the end of the block before.
+        stride_q, stride_kv: [block, T, H, W] of pooling.
+        stride_kv_adaptive: [T, H, W] of the keys and values of the first block; query strides divide it from block to
+            block. Replaces `stride_kv`.
+        kernel: [T, H, W] of all pooling windows; None for stride + 1 along each axis that is pooled.
+    """
+    channels, grown = {int(i): f for i, f in dim_mul}, {int(i): f for i, f in head_mul}
+    strides_q = {row[0]: tuple(row[1:]) for row in stride_q}
+    strides_kv = {row[0]: tuple(row[1:]) for row in stride_kv}
+    blocks = []
+    for i in range(depth):
+        heads = _scaled(heads, grown.get(i, 1))
+        growth = i if dim_mul_in_attention else i + 1
+        dim_out = _scaled(dim, channels.get(growth, 1), _scaled(heads, grown.get(growth, 1)))
+        if stride_kv_adaptive is not None:
+            falls = strides_q.get(i, (1, 1, 1))
+            stride_kv_adaptive = [max(kv // q, 1) for kv, q in zip(stride_kv_adaptive, falls, strict=True)]
+            strides_kv[i] = tuple(stride_kv_adaptive)
+        pools = [_pooling(strides.get(i), kernel) for strides in (strides_q, strides_kv)]
+        blocks.append(BlockSizes(dim, dim_out, heads, *pools, size))
+        size = tuple(n // step for n, step in zip(size, strides_q.get(i, (1, 1, 1)), strict=True))
+        dim = dim_out
+    return blocks
+
+
+def _scaled(width: int, factor: float, divisor: int = 1) -> int:
+    return round_channels(width * factor, divisor, minimum=1)
+
+
+def _pooling(stride: Size | None, kernel: Sequence[int] | None) -> Pooling | None:
+    if stride is None:
+        return None
+    window = tuple(kernel) if kernel else _default_window(stride)
+    return None if set(window) == set(stride) == {1} else Pooling(window, stride)
+
+
+def _default_window(stride: Size) -> Size:
+    """Return the window of a pooling by `stride`: stride + 1 along each axis that is pooled."""
+    return tuple(step + 1 if step > 1 else 1 for step in stride)
+
+
 class MultiscaleBlock(CheckpointedBlock):
-    """Pooling attention and a two-layer network, each behind a norm and added to its input, which is pooled likewise.
+    """Pre-norm transformer block with pooling attention and an MLP; the shortcut is pooled as the queries are.
 
     Args:
         sizes: channels, heads, pooling.
         options: of the attention.
         norm: constructor `norm(channels)`.
-        mlp_ratio: hidden channels of the network over its input's.
-        num_prefix_tokens: U, tokens of no position.
-        grow_in_attention: channels grow in the attention; otherwise in the network.
-        dropout: rate within both; `drop_path`: share of samples whose branch is dropped.
-        layer_scale: first factor of each channel of both branches; 0 for none.
+        mlp_ratio: hidden channels of the MLP over its input channels.
+        num_prefix_tokens: P.
+        grow_in_attention: increase the channels in the attention rather than in the MLP.
+        dropout: rate in both branches.
+        drop_path: stochastic depth rate of both branches.
+        layer_scale: initial scale of both branches, learned for each channel; 0 for no scale.
     """
 
     def __init__(
@@ -81,11 +159,8 @@ class MultiscaleBlock(CheckpointedBlock):
         super().__init__()
         dim, dim_out = sizes.dim, sizes.dim_out
         dim_inner = dim_out if grow_in_attention else dim
-        self.num_prefix_tokens, self.grow_in_attention, self.pooling = (
-            num_prefix_tokens,
-            grow_in_attention,
-            sizes.pool_q,
-        )
+        self.num_prefix_tokens, self.grow_in_attention = num_prefix_tokens, grow_in_attention
+        self.pooling = sizes.pool_q
         self.norm1 = norm(dim)
         self.attn = PoolingAttention(
             dim,
@@ -108,11 +183,11 @@ class MultiscaleBlock(CheckpointedBlock):
         self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
         self.pool_skip = None
         if sizes.pool_q is not None and set(sizes.pool_q.stride) != {1}:
-            skip = Pooling(skip_kernel(sizes.pool_q.stride), sizes.pool_q.stride)
+            skip = Pooling(_default_window(sizes.pool_q.stride), sizes.pool_q.stride)
             self.pool_skip = nn.MaxPool3d(skip.kernel, skip.stride, skip.padding)
 
     def size(self, thw: Size) -> Size:
-        """(T, H, W) of the tokens that come out, given those that come in."""
+        """Return (T, H, W) of the output tokens for that of the input tokens."""
         return self.pooling.size(thw) if self.pooling else thw
 
     def forward_block(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
@@ -134,48 +209,59 @@ class MultiscaleBlock(CheckpointedBlock):
         return branch if gamma is None else gamma * branch
 
 
-class MViT(TokenModel):
-    """Patches, positions, multiscale blocks, head.
+@dataclass(frozen=True)
+class TokenOptions:
+    """Tokens of an MViT and their position embeddings.
 
-    The head gets the class token, or the mean of the others.
+    Attributes:
+        class_token: prepend a class token, which the head reads unless a pooling is given.
+        positions: "" for none (besides relative ones in the blocks), "joint" for one embedding of each position,
+            "separate" for the sum of one of time and one of space, "sincos_3d" for fixed joint ones.
+        dropout: rate after the position embeddings.
+        mean_first: pool before the last norm.
+        decay_positions: apply weight decay to the class token and the position embeddings.
+    """
+
+    class_token: bool = True
+    positions: str = "joint"
+    dropout: float = 0.0
+    mean_first: bool = False
+    decay_positions: bool = True
+
+
+class MViT(TokenModel):
+    """MViT or MViTv2: patch embedding, position embeddings, multiscale blocks, norm and head.
 
     Args:
-        patch_embed: (B, 3, T, H, W) -> (B, C, T', H', W').
+        patch_embed: (B, C, T, H, W) -> (B, dim, T', H', W').
         blocks: in order.
         norm: of the last block's channels.
-        head: (B, P, channels) -> scores; or one with boxes, which gets the map.
-        pool: (B, channels, T', H', W') -> (B, channels, P, 1, 1), P vectors for the head in place of the class token;
-            None for that.
-        size: (T', H', W') of the tokens that positions are made for.
-        class_token: a token for the whole clip.
-        positions: "" for none (beside relative ones in the blocks), "joint" for a vector a position, "separate" for the
-            sum of one of time and one of space, "sincos_3d" for fixed joint ones.
-        norm_stem: a norm behind the positions; None for none.
-        dropout: rate behind the positions.
-        mean_first: pool in front of the last norm.
+        head: (B, P, channels) -> scores; a head for boxes gets the feature map instead.
+        size: (T', H', W') of the tokens that position embeddings are built for.
+        options: see `TokenOptions`.
+        pool: (B, channels, T', H', W') -> (B, channels, P, 1, 1), vectors for the head in place of the class token.
+        norm_stem: norm after the position embeddings.
     """
 
     def __init__(
         self,
-        patch_embed: nn.Module,
-        blocks: Sequence[nn.Module],
+        patch_embed: PatchEmbed,
+        blocks: Sequence[MultiscaleBlock],
         norm: nn.Module,
-        head: nn.Module,
-        pool: nn.Module | None,
+        head: Classifier,
         size: Size,
-        dim: int,
-        class_token: bool = True,
-        positions: str = "joint",
+        options: TokenOptions,
+        pool: nn.Module | None = None,
         norm_stem: nn.Module | None = None,
-        dropout: float = 0.0,
-        mean_first: bool = False,
     ):
         super().__init__()
-        self.num_prefix_tokens, self.sizes, self.mean_first = int(class_token), tuple(size), mean_first
+        dim = patch_embed.proj.out_channels
+        self.num_prefix_tokens, self.sizes, self.mean_first = int(options.class_token), tuple(size), options.mean_first
+        self.undecayed = () if options.decay_positions else _POSITIONS
         self.patch_embed = patch_embed
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if class_token else None
-        self._add_positions(positions, dim)
-        self.pos_drop = nn.Dropout(dropout)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if options.class_token else None
+        self._add_positions(options.positions, dim)
+        self.pos_drop = nn.Dropout(options.dropout)
         self.norm_stem = norm_stem
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
@@ -195,10 +281,10 @@ class MViT(TokenModel):
             self.register_parameter(name, nn.Parameter(torch.zeros(1, length, dim), requires_grad=kind != "sincos_3d"))
 
     def init_weights(self, head_scale: float = 1.0) -> None:
-        """Truncated normal of deviation 0.02 for everything that multiplies, 0.02 for biases, as published.
+        """Initialize weights by a truncated normal distribution of deviation 0.02 and biases by 0.02, as published.
 
         Args:
-            head_scale: factor of the head's first weights.
+            head_scale: factor of the initial weights and bias of the head.
         """
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv3d)):
@@ -216,20 +302,20 @@ class MViT(TokenModel):
             self.head.projection.bias.mul_(head_scale)
 
     def position_grids(self) -> dict[str, tuple[Size, int]]:
-        """Of each table of positions (T, H, W) and how many tokens of no position it begins with."""
+        """Return (T, H, W) and the number of prefix tokens of each position embedding, by state-dict key."""
         frames, height, width = self.sizes
         if self.positions == "separate":
             return {"pos_embed_spatial": ((1, height, width), 0), "pos_embed_temporal": ((frames, 1, 1), 0)}
         return {"pos_embed": (self.sizes, self.num_prefix_tokens)} if self.positions else {}
 
     def depth_groups(self) -> list[list[nn.Module]]:
-        """The layers by depth: patches with positions, blocks, head with the last norm."""
+        """Return the layers by depth: patch and position embeddings, blocks, head with the last norm."""
         stem = [self.patch_embed, self.own_parameters()]
         stem += [] if self.norm_stem is None else [self.norm_stem]
         return [stem, *([block] for block in self.blocks), [self.norm, self.head]]
 
-    def _placed(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
-        """Tokens (B, L, C) with class token and positions, (B, U + L, C)."""
+    def _with_positions(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
+        """Add class token and position embeddings to tokens (B, L, C): (B, P + L, C)."""
         first = [] if self.cls_token is None else [self.cls_token]
         if self.positions == "separate":
             _, height, width = self.sizes
@@ -245,10 +331,10 @@ class MViT(TokenModel):
         return torch.cat([*(token.expand(tokens.shape[0], -1, -1).to(tokens.dtype) for token in first), tokens], dim=1)
 
     def _tokens(self, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, Size]:
-        """The tokens behind the last block, and (T', H', W') of their positions."""
+        """Compute the tokens after the last block, and (T', H', W') of their positions."""
         features = self.patch_embed(inputs[0])
         thw = tuple(features.shape[2:])
-        tokens = self.pos_drop(self._placed(as_tokens(features), thw))
+        tokens = self.pos_drop(self._with_positions(as_tokens(features), thw))
         if self.norm_stem is not None:
             tokens = self.norm_stem(tokens)
         for block in self.blocks:
@@ -256,24 +342,23 @@ class MViT(TokenModel):
         return tokens, thw
 
     def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-        """A list with the map (B, C, T', H', W') behind the last norm, without the class token."""
+        """Return the features [(B, C, T', H', W')] after the last norm, without the class token."""
         tokens, thw = self._tokens(inputs)
         return [as_map(self.norm(tokens)[:, self.num_prefix_tokens :], thw)]
 
     def forward(self, inputs: list[torch.Tensor], boxes: torch.Tensor | None = None) -> torch.Tensor:
-        """Scores (B, classes): logits in train mode, activated in eval mode.
+        """Compute scores (B, classes) of clips or (N, classes) of boxes, as in `VideoModel`.
 
         Args:
-            inputs: a list with one clip (B, 3, T, H, W).
-            boxes: (N, 5) for a head that scores boxes: index in the batch, x1, y1, x2, y2 in pixels; scores (N,
-                classes).
+            inputs: a list with one clip (B, C, T, H, W).
+            boxes: (N, 5), for a head that takes boxes.
         """
         return apply_head(
-            self.head, self.forward_features(inputs) if self.takes_boxes else self._vectors(inputs), boxes
+            self.head, self.forward_features(inputs) if self.takes_boxes else self._pooled_tokens(inputs), boxes
         )
 
-    def _vectors(self, inputs: list[torch.Tensor]) -> torch.Tensor:
-        """What the head gets, (B, P, C)."""
+    def _pooled_tokens(self, inputs: list[torch.Tensor]) -> torch.Tensor:
+        """Compute the vectors for the head, (B, P, C): the class token or the pooled tokens."""
         tokens, thw = self._tokens(inputs)
         if self.pool is None:
             return self.norm(tokens[:, :1])
@@ -285,7 +370,7 @@ class MViT(TokenModel):
         return as_tokens(self.pool(as_map(tokens[:, self.num_prefix_tokens :], thw)))
 
 
-# Last parts of the names of class token and positions.
+# Parameters without weight decay if MVIT.ZERO_DECAY_POS_CLS, by the last part of their names.
 _POSITIONS = (
     "cls_token",
     "pos_embed",
@@ -300,10 +385,10 @@ _POSITIONS = (
 
 @MODEL_REGISTRY.register("MViT")
 def build_mvit(cfg: CfgNode) -> MViT:
-    """MViT by MVIT.*, for clips of DATA.NUM_FRAMES and DATA.TRAIN_CROP_SIZE (or MODEL.POSITIONS_FOR).
+    """Build MViT from MVIT.*, for clips of DATA.NUM_FRAMES and DATA.TRAIN_CROP_SIZE (or MODEL.POSITIONS_FOR).
 
     Raises:
-        ValueError: MVIT.PATCH_2D, patches of images, or MVIT.REV.ENABLE, reversible blocks.
+        ValueError: MVIT.PATCH_2D (patches of images) or MVIT.REV.ENABLE (reversible blocks), which are not built.
     """
     options = cfg.MVIT
     if options.PATCH_2D:
@@ -312,51 +397,15 @@ def build_mvit(cfg: CfgNode) -> MViT:
         raise ValueError(
             "MVIT.REV.ENABLE True asks for reversible blocks, which are not built; set it False for MViT's"
         )
-    size = _token_size(cfg)
-    blocks = _block_sizes(cfg, size)
-    rates = [options.DROPPATH_RATE * i / max(len(blocks) - 1, 1) for i in range(len(blocks))]
-    dim = blocks[-1].dim_out
-    model = MViT(
-        PatchEmbed(
-            cfg.DATA.INPUT_CHANNEL_NUM[0],
-            options.EMBED_DIM,
-            options.PATCH_KERNEL,
-            options.PATCH_STRIDE,
-            options.PATCH_PADDING,
-        ),
-        [_block(cfg, sizes, rate) for sizes, rate in zip(blocks, rates, strict=True)],
-        layer_norm(dim),
-        _head(cfg, dim),
-        _pool(cfg),
-        size,
+    patch_embed = PatchEmbed(
+        cfg.DATA.INPUT_CHANNEL_NUM[0],
         options.EMBED_DIM,
-        options.CLS_EMBED_ON,
-        _positions(cfg),
-        layer_norm(options.EMBED_DIM) if options.NORM_STEM else None,
-        options.DROPOUT_RATE,
-        options.USE_MEAN_POOLING,
+        options.PATCH_KERNEL,
+        options.PATCH_STRIDE,
+        options.PATCH_PADDING,
     )
-    if options.ZERO_DECAY_POS_CLS:
-        model.undecayed = _POSITIONS
-    model.init_weights(options.HEAD_INIT_SCALE)
-    return model
-
-
-def _token_size(cfg: CfgNode) -> Size:
-    """(T, H, W) of the tokens that positions are made for."""
-    frames, crop = positions_for(cfg)
-    size = tuple(n // stride for n, stride in zip((frames, crop, crop), cfg.MVIT.PATCH_STRIDE, strict=True))
-    if not math.prod(size):
-        raise ValueError(
-            f"MVIT.PATCH_STRIDE {cfg.MVIT.PATCH_STRIDE} leaves no patch of {frames} frames of {crop} x {crop} pixels "
-            "(DATA.NUM_FRAMES, DATA.TRAIN_CROP_SIZE)"
-        )
-    return size
-
-
-def _block_sizes(cfg: CfgNode, size: Size) -> list[BlockSizes]:
-    options = cfg.MVIT
-    return block_sizes(
+    size = _token_size(cfg)
+    blocks = block_sizes(
         options.DEPTH,
         options.EMBED_DIM,
         options.NUM_HEADS,
@@ -369,6 +418,38 @@ def _block_sizes(cfg: CfgNode, size: Size) -> list[BlockSizes]:
         options.POOL_KV_STRIDE_ADAPTIVE,
         options.POOL_KVQ_KERNEL,
     )
+    rates = [options.DROPPATH_RATE * i / max(len(blocks) - 1, 1) for i in range(len(blocks))]
+    dim = blocks[-1].dim_out
+    model = MViT(
+        patch_embed,
+        [_block(cfg, sizes, rate) for sizes, rate in zip(blocks, rates, strict=True)],
+        layer_norm(dim),
+        _head(cfg, dim),
+        size,
+        TokenOptions(
+            options.CLS_EMBED_ON,
+            _positions(cfg),
+            options.DROPOUT_RATE,
+            options.USE_MEAN_POOLING,
+            not options.ZERO_DECAY_POS_CLS,
+        ),
+        _pool(cfg),
+        layer_norm(options.EMBED_DIM) if options.NORM_STEM else None,
+    )
+    model.init_weights(options.HEAD_INIT_SCALE)
+    return model
+
+
+def _token_size(cfg: CfgNode) -> Size:
+    """Return (T, H, W) of the tokens that position embeddings are built for."""
+    frames, crop = position_embedding_size(cfg)
+    size = tuple(n // stride for n, stride in zip((frames, crop, crop), cfg.MVIT.PATCH_STRIDE, strict=True))
+    if not math.prod(size):
+        raise ValueError(
+            f"MVIT.PATCH_STRIDE {cfg.MVIT.PATCH_STRIDE} leaves no patch of {frames} frames of {crop} x {crop} pixels "
+            "(DATA.NUM_FRAMES, DATA.TRAIN_CROP_SIZE)"
+        )
+    return size
 
 
 def _block(cfg: CfgNode, sizes: BlockSizes, drop_path: float) -> MultiscaleBlock:
@@ -406,7 +487,7 @@ def _positions(cfg: CfgNode) -> str:
 
 
 def _pool(cfg: CfgNode) -> nn.Module | None:
-    """What gives the clip's vector, where that is not the class token."""
+    """Build the pooling of tokens; None if the head reads the class token, or boxes."""
     if cfg.DETECTION.ENABLE or (cfg.MVIT.CLS_EMBED_ON and not cfg.MVIT.USE_MEAN_POOLING):
         return None
     return SpaceTimePool(None, None, *cfg.MODEL.FINAL_POOL)

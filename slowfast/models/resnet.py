@@ -1,6 +1,6 @@
 """ResNet over clips: C2D, I3D, Slow, with or without non-local blocks. Shapes: a clip is (B, 3, T, H, W)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from fvcore.common.config import CfgNode
@@ -9,12 +9,11 @@ from torch import nn
 from slowfast.config.resolve import STAGE_BLOCKS, stage_entry
 from slowfast.layers.conv import Conv3d
 from slowfast.models.base import VideoModel
-from slowfast.models.blocks import ResStage, residual_pathway
-from slowfast.models.heads import apply_head
-from slowfast.models.parts import build_head, initialized, model_norm, residual_options
-from slowfast.models.registry import MODEL_REGISTRY
+from slowfast.models.blocks import Norm, ResStage, residual_pathway
+from slowfast.models.build import MODEL_REGISTRY, build_head, init_weights, model_norm, residual_options
+from slowfast.models.heads import Classifier, apply_head
 
-# Temporal kernels of the stem and of stages 2 to 5, a pathway; a list is repeated over a stage's blocks.
+# Temporal kernels of the stem and of stages 2 to 5, for each pathway; a list is repeated over the blocks of a stage.
 _FLAT = (((1,),), ((1,),), ((1,),), ((1,),), ((1,),))
 _INFLATED = (((5,),), ((3,),), ((3, 1),), ((3, 1),), ((1, 3),))
 _SLOW = (((1,),), ((1,),), ((1,),), ((3,),), ((3,),))
@@ -38,18 +37,18 @@ def archs_of(num_pathways: int) -> tuple[str, ...]:
     return tuple(arch for arch, kernels in TEMPORAL_KERNELS.items() if len(kernels[0]) == num_pathways)
 
 
-# Temporal max pooling after stage 2, where there is any.
+# Temporal max pooling after stage 2, by MODEL.ARCH; 1 for the others.
 TEMPORAL_POOL = {"c2d": 2, "i3d": 2}
 
 
 class ResNetStem(nn.Module):
-    """k x 7 x 7 convolution of stride 1 x 2 x 2, norm, ReLU, 1 x 3 x 3 max pooling of stride 1 x 2 x 2.
+    """Stem: k x 7 x 7 convolution of stride 1 x 2 x 2, norm, ReLU, 1 x 3 x 3 max pooling of stride 1 x 2 x 2.
 
     Args:
         dim_in, dim_out: channels.
         temporal_kernel: frames k, odd.
         norm: constructor `norm(channels)`.
-        pool_pad: one pixel of padding at the max pooling (published); without, as some converted checkpoints need.
+        pool_pad: pad the max pooling by one pixel, as published; some converted checkpoints need it without.
     """
 
     def __init__(
@@ -57,12 +56,13 @@ class ResNetStem(nn.Module):
         dim_in: int,
         dim_out: int,
         temporal_kernel: int,
-        norm: Callable[[int], nn.Module],
+        norm: Norm,
         pool_pad: bool = True,
         inplace: bool = True,
     ):
         super().__init__()
         k = temporal_kernel
+        self.in_channels = dim_in
         self.conv = Conv3d(dim_in, dim_out, (k, 7, 7), stride=(1, 2, 2), padding=(k // 2, 3, 3), bias=False)
         self.bn = norm(dim_out)
         self.relu = nn.ReLU(inplace)
@@ -74,35 +74,40 @@ class ResNetStem(nn.Module):
 
 
 class PathwayStems(nn.Module):
-    """One stem a pathway, named `pathway{i}_stem`; a list of clips in, a list of features out."""
+    """Stem of each pathway, named `pathway{i}_stem`: a list of clips in, a list of features out.
+
+    Args:
+        stems: modules with the attribute `in_channels`.
+    """
 
     def __init__(self, stems: Sequence[nn.Module]):
         super().__init__()
         self.num_pathways = len(stems)
+        self.in_channels = [stem.in_channels for stem in stems]
         for i, stem in enumerate(stems):
             self.add_module(f"pathway{i}_stem", stem)
-
-    def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
-        return [stem(clip) for (stem,), clip in zip(self.pathways(), x, strict=True)]
 
     def pathways(self) -> list[list[nn.Module]]:
         """Return the modules of each pathway."""
         return [[self.get_submodule(f"pathway{i}_stem")] for i in range(self.num_pathways)]
 
+    def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [stem(clip) for (stem,), clip in zip(self.pathways(), x, strict=True)]
+
 
 class ResNet(VideoModel):
-    """Stem, four residual stages and a head over a list of pathways, one for C2D, I3D and Slow.
+    """C2D, I3D or Slow: stem, four residual stages and a head, over a list of pathways.
 
-    ("Non-local Neural Networks", table 1; "SlowFast Networks", table 1.)
+    Source: "Non-local Neural Networks" (arXiv 1711.07971), table 1; "SlowFast Networks" (arXiv 1812.03982), table 1.
 
     Args:
         stem: list of clips -> list of features.
         stages: four modules, list of features -> list of features (`s2` to `s5`).
         head: list of features -> scores (B, classes); for boxes see `slowfast.models.heads`.
-        pool: (T, H, W) max pooling after the first stage, a pathway; all ones is none.
+        pool: (T, H, W) of the max pooling after the first stage, for each pathway; all ones for none.
     """
 
-    def __init__(self, stem: nn.Module, stages: Sequence[nn.Module], head: nn.Module, pool: Sequence[Sequence[int]]):
+    def __init__(self, stem: PathwayStems, stages: Sequence[ResStage], head: Classifier, pool: Sequence[Sequence[int]]):
         super().__init__()
         self.s1 = stem
         self.s2, self.s3, self.s4, self.s5 = stages
@@ -111,78 +116,77 @@ class ResNet(VideoModel):
             layer = nn.Identity() if size == (1, 1, 1) else nn.MaxPool3d(size, stride=size)
             self.add_module(f"pathway{i}_pool", layer)
         self.head = head
-        self.num_pathways, self.num_features, self.takes_boxes = len(pool), head.num_features, head.takes_boxes
-        self.in_channels = [_input_channels(layer) for (layer,) in stem.pathways()]
+        self.num_pathways, self.in_channels = len(pool), stem.in_channels
+        self.num_features, self.takes_boxes = head.num_features, head.takes_boxes
 
     def pathways(self) -> list[list[nn.Module]]:
-        """Return the modules of each pathway: stem, stages, pooling between them, and its part of the head."""
+        """Return the modules of each pathway: stem, blocks, pooling between them, pooling of the head."""
         parts = [part.pathways() for part in (self.s1, self.s2, self.s3, self.s4, self.s5, self.head)]
-        pools = [[self.get_submodule(f"pathway{i}_pool")] for i in range(self.num_pathways)]
-        return [[module for part in parts for module in part[i]] + pools[i] for i in range(self.num_pathways)]
+        return [
+            [*(module for part in parts for module in part[i]), self.get_submodule(f"pathway{i}_pool")]
+            for i in range(self.num_pathways)
+        ]
 
     def depth_groups(self) -> list[list[nn.Module]]:
-        """The layers by depth: stem, residual blocks, head; what follows a block is of the block's depth."""
+        """Return the layers by depth: stem, residual blocks, head; a block's group has what follows the block."""
         groups = [[self.s1]]
         for stage in (self.s2, self.s3, self.s4, self.s5):
             groups += stage.depth_groups()
         return [*groups, [self.head]]
 
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the classifier by a fresh one with `num_classes` outputs."""
+        self.head.reset_classifier(num_classes)
+
     def _pool(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
         return [self.get_submodule(f"pathway{i}_pool")(features) for i, features in enumerate(x)]
 
     def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Features (B, C, T', H', W') of every pathway in front of the head."""
+        """Return the features (B, C, T', H', W') of each pathway in front of the head."""
         x = self.s2(self.s1(inputs))
         return self.s5(self.s4(self.s3(self._pool(x))))
 
     def forward(self, inputs: list[torch.Tensor], boxes: torch.Tensor | None = None) -> torch.Tensor:
-        """Scores (B, classes): logits in train mode, activated and averaged over positions in eval mode. Of boxes (N,
-        classes), activated in both.
+        """Compute scores (B, classes) of clips or (N, classes) of boxes, as in `VideoModel`.
 
         Args:
-            inputs: one clip (B, 3, T, H, W) a pathway.
-            boxes: for a head that scores boxes, (N, 5): index in the batch, x1, y1, x2, y2 in pixels of the clip.
+            inputs: one clip (B, C, T, H, W) for each pathway.
+            boxes: (N, 5), for a head that takes boxes.
 
         Raises:
-            ValueError: boxes without such a head, or such a head without.
+            ValueError: boxes without such a head, or such a head without boxes.
         """
         return apply_head(self.head, self.forward_features(inputs), boxes)
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Puts a fresh classifier with `num_classes` outputs in place of the old one."""
-        self.head.reset_classifier(num_classes)
-
-
-def _input_channels(stem: nn.Module) -> int:
-    return next(layer.in_channels for layer in stem.modules() if isinstance(layer, nn.Conv3d))
 
 
 @MODEL_REGISTRY.register("ResNet", archs=archs_of(1))
 def build_resnet(cfg: CfgNode) -> ResNet:
-    """C2D, I3D or Slow by MODEL.ARCH, RESNET.* and NONLOCAL.*."""
-    return initialized(ResNet(*resnet_parts(cfg, [cfg.RESNET.WIDTH_PER_GROUP], fused_channels=0)), cfg)
+    """Build C2D, I3D or Slow from MODEL.ARCH, RESNET.* and NONLOCAL.*."""
+    model = ResNet(*resnet_parts(cfg, [cfg.RESNET.WIDTH_PER_GROUP], fused_channels=0))
+    return init_weights(model, cfg.MODEL.FC_INIT_STD)
 
 
 def resnet_parts(
     cfg: CfgNode, widths: list[int], fused_channels: int
-) -> tuple[nn.Module, list[nn.Module], nn.Module, list]:
-    """Stem, stages, head and pool sizes for pathways of these widths.
+) -> tuple[PathwayStems, list[ResStage], Classifier, list[tuple[int, int, int]]]:
+    """Build stem, stages and head, and return them with the pool sizes.
 
-    `fused_channels` is what the first lateral connection adds to the slow pathway's channels; it grows with the width.
+    Args:
+        widths: channels of the stem, for each pathway.
+        fused_channels: channels that the first lateral connection adds to the slow pathway; they grow with the width.
     """
     arch = cfg.MODEL.ARCH
     kernels = TEMPORAL_KERNELS[arch]
     stem = _stem(cfg, widths, kernels[0])
     stages, scale_in = [], 1
-    for stage, blocks in enumerate(STAGE_BLOCKS[cfg.RESNET.DEPTH]):
-        extra = fused_channels * scale_in
-        stages.append(_stage(cfg, stage, blocks, widths, scale_in, extra, kernels[stage + 1]))
+    for stage in range(4):
+        stages.append(_stage(cfg, stage, widths, scale_in, fused_channels * scale_in, kernels[stage + 1]))
         scale_in = 4 * 2**stage
     pool = [(TEMPORAL_POOL.get(arch, 1), 1, 1)] * len(widths)
     return stem, stages, build_head(cfg, [32 * width for width in widths], pool), pool
 
 
-def _stem(cfg: CfgNode, widths: list[int], kernels: tuple) -> nn.Module:
+def _stem(cfg: CfgNode, widths: list[int], kernels: tuple) -> PathwayStems:
     norm = model_norm(cfg)
     return PathwayStems(
         [
@@ -192,23 +196,20 @@ def _stem(cfg: CfgNode, widths: list[int], kernels: tuple) -> nn.Module:
     )
 
 
-def _stage(
-    cfg: CfgNode, stage: int, blocks: int, widths: list[int], scale_in: int, extra: int, kernels: tuple
-) -> ResStage:
-    """Stage number `stage` (0 is s2) of every pathway; `extra` channels of the first come from a lateral connection."""
+def _stage(cfg: CfgNode, stage: int, widths: list[int], scale_in: int, extra: int, kernels: tuple) -> ResStage:
+    """Build a stage (0 is s2) of all pathways; a lateral connection adds `extra` channels to the first."""
     options, pathways = cfg.RESNET, []
     for i, width in enumerate(widths):
+        temporal = stage_entry(options.NUM_BLOCK_TEMP_KERNEL, stage, i)
+        depth = STAGE_BLOCKS[options.DEPTH][stage]
         pathways.append(
             residual_pathway(
                 dim_in=width * scale_in + (extra if i == 0 else 0),
                 dim_out=width * 4 * 2**stage,
                 dim_inner=options.NUM_GROUPS * width * 2**stage,
-                num_blocks=blocks,
-                temporal_kernels=kernels[i],
-                num_block_temp_kernel=stage_entry(options.NUM_BLOCK_TEMP_KERNEL, stage, i),
+                temporal_kernels=[kernels[i][n % len(kernels[i])] if n < temporal else 1 for n in range(depth)],
                 stride=stage_entry(options.SPATIAL_STRIDES, stage, i),
-                groups=options.NUM_GROUPS,
-                **residual_options(cfg, stage, i),
+                **residual_options(cfg, stage, options.NUM_GROUPS, i),
             )
         )
     return ResStage(pathways)

@@ -1,19 +1,20 @@
-"""SlowFast: two pathways with lateral connections. Shapes: a clip is (B, 3, T, H, W)."""
+"""SlowFast: two pathways with lateral connections. Shapes: a clip is (B, C, T, H, W)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
-from slowfast.models.parts import initialized, model_norm
-from slowfast.models.registry import MODEL_REGISTRY
-from slowfast.models.resnet import ResNet, archs_of, resnet_parts
+from slowfast.models.blocks import Norm, ResStage
+from slowfast.models.build import MODEL_REGISTRY, init_weights, model_norm
+from slowfast.models.heads import Classifier
+from slowfast.models.resnet import PathwayStems, ResNet, archs_of, resnet_parts
 
 
 class FuseFastToSlow(nn.Module):
-    """Lateral connection: a k x 1 x 1 convolution of stride alpha in time on the fast pathway, joined to the slow one.
+    """Lateral connection: a k x 1 x 1 convolution of stride alpha in time, from the fast to the slow pathway.
 
     Args:
         dim_fast: channels of the fast pathway.
@@ -21,7 +22,7 @@ class FuseFastToSlow(nn.Module):
         kernel: frames k, odd.
         alpha: fast frames per slow frame.
         norm: constructor `norm(channels)`, or None for no norm.
-        relu: whether a ReLU follows.
+        relu: add a ReLU.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class FuseFastToSlow(nn.Module):
         ratio: int,
         kernel: int,
         alpha: int,
-        norm: Callable[[int], nn.Module] | None,
+        norm: Norm | None,
         relu: bool = True,
         inplace: bool = True,
     ):
@@ -41,7 +42,7 @@ class FuseFastToSlow(nn.Module):
         self.relu = nn.ReLU(inplace) if relu else nn.Identity()
 
     def lateral(self, fast: torch.Tensor) -> torch.Tensor:
-        """Fast features at the slow frame rate, (B, C, T / alpha, H, W)."""
+        """Compute fast features at the slow frame rate, (B, C, T / alpha, H, W)."""
         return self.relu(self.bn(self.conv_f2s(fast)))
 
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -57,18 +58,20 @@ class FuseFastToSlow(nn.Module):
 
 
 class SlowFast(ResNet):
-    """A slow pathway with many channels and a fast one with many frames. ("SlowFast Networks", section 3.)
+    """SlowFast network: a slow pathway with many channels and a fast one with many frames.
+
+    Source: "SlowFast Networks for Video Recognition" (arXiv 1812.03982), section 3.
 
     Args:
-        stem, stages, head, pool: as of `ResNet`, for two pathways: slow, fast.
-        fusions: four lateral connections, behind the stem and the first three stages.
+        stem, stages, head, pool: see `ResNet`, for two pathways: slow, fast.
+        fusions: four lateral connections, after the stem and the first three stages.
     """
 
     def __init__(
         self,
-        stem: nn.Module,
-        stages: Sequence[nn.Module],
-        head: nn.Module,
+        stem: PathwayStems,
+        stages: Sequence[ResStage],
+        head: Classifier,
         pool: Sequence[Sequence[int]],
         fusions: Sequence[nn.Module],
     ):
@@ -76,7 +79,7 @@ class SlowFast(ResNet):
         self.s1_fuse, self.s2_fuse, self.s3_fuse, self.s4_fuse = fusions
 
     def depth_groups(self) -> list[list[nn.Module]]:
-        """As of `ResNet`; a lateral connection is of the depth of the last block that it follows."""
+        """Return the layers by depth, as in `ResNet`; a lateral connection is in the group of the block before it."""
         groups, last = super().depth_groups(), 0
         groups[last].append(self.s1_fuse)
         for stage, fusion in ((self.s2, self.s2_fuse), (self.s3, self.s3_fuse), (self.s4, self.s4_fuse)):
@@ -85,7 +88,7 @@ class SlowFast(ResNet):
         return groups
 
     def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Features (B, C, T', H', W') of both pathways in front of the head."""
+        """Return the features (B, C, T', H', W') of both pathways in front of the head."""
         x = self.s1_fuse(self.s1(inputs))
         x = self._pool(self.s2_fuse(self.s2(x)))
         x = self.s3_fuse(self.s3(x))
@@ -95,7 +98,7 @@ class SlowFast(ResNet):
 
 @MODEL_REGISTRY.register("SlowFast", num_pathways=2, archs=archs_of(2))
 def build_slowfast(cfg: CfgNode) -> SlowFast:
-    """SlowFast by SLOWFAST.*, RESNET.* and NONLOCAL.*."""
+    """Build SlowFast from SLOWFAST.*, RESNET.* and NONLOCAL.*."""
     options = cfg.SLOWFAST
     widths = [cfg.RESNET.WIDTH_PER_GROUP, cfg.RESNET.WIDTH_PER_GROUP // options.BETA_INV]
     ratio = options.FUSION_CONV_CHANNEL_RATIO
@@ -112,4 +115,5 @@ def build_slowfast(cfg: CfgNode) -> SlowFast:
         )
         for scale in (1, 4, 8, 16)
     ]
-    return initialized(SlowFast(*resnet_parts(cfg, widths, fused_channels=widths[1] * ratio), fusions), cfg)
+    model = SlowFast(*resnet_parts(cfg, widths, fused_channels=widths[1] * ratio), fusions)
+    return init_weights(model, cfg.MODEL.FC_INIT_STD)

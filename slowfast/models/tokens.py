@@ -1,6 +1,7 @@
-"""What models over tokens share: head, positions, surface. Shapes: tokens are (B, U + T*H*W, C), U of no position.
+"""Head, position embeddings and base class of models over tokens.
 
-Positions of a clip's tokens: tables that fit clips of any size. Shapes: a table is (1, T, H, W, C), some axes 1.
+Shapes: tokens are (B, P + T*H*W, C), with P prefix tokens (the class token, if any); a table of position embeddings is
+(1, T, H, W, C), some axes 1.
 """
 
 import math
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slowfast.layers.relative_positions import fit_rows
+from slowfast.layers.attention import resize_rel_pos
 from slowfast.models.base import VideoModel
 from slowfast.models.heads import Classifier, build_activation
 
@@ -19,14 +20,16 @@ layer_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
 class TokenHead(Classifier):
-    """One linear map of a clip's P vectors: the mean over them of logits in train mode, of activated scores in eval.
+    """Head of one linear map over P vectors of a clip.
+
+    Train mode returns logits, averaged over the vectors; eval mode applies the activation before averaging.
 
     Args:
         dim: channels.
         num_classes: outputs.
-        dropout: rate in front of the map.
+        dropout: rate before the map.
         activation: "softmax", "sigmoid" or "none" (`MODEL.HEAD_ACT`).
-        init_std: of the normal distribution that the map starts from.
+        init_std: standard deviation of the initial weights.
 
     Raises:
         ValueError: unknown activation.
@@ -44,16 +47,16 @@ class TokenHead(Classifier):
         self.act = build_activation(activation)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Scores (B, num_classes) of vectors (B, P, dim)."""
+        """Compute scores (B, num_classes) of vectors (B, P, dim)."""
         scores = self.projection(self.dropout(x))
         return (scores if self.training else self.act(scores)).mean(dim=1)
 
 
 class TokenModel(VideoModel):
-    """A network over the tokens of a clip, with `head` and tables of positions.
+    """Base class of models over the tokens of a clip, with a `head` and position embeddings.
 
     Attributes:
-        undecayed: last parts of the names of parameters without weight decay.
+        undecayed: parameters without weight decay, by the last part of their names.
         position_fit: function of a table (1, T, H, W, C) and a size (T, H, W) that returns the table for that size;
             None for `fit_table`. A project may set another.
     """
@@ -62,53 +65,54 @@ class TokenModel(VideoModel):
     position_fit: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None = None
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Puts a fresh classifier with `num_classes` outputs in place of the old one."""
+        """Replace the classifier by a fresh one with `num_classes` outputs."""
         self.head.reset_classifier(num_classes)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that are never decayed."""
+        """Return the names of the parameters without weight decay."""
         return {name for name, _ in self.named_parameters() if name.rpartition(".")[2] in self.undecayed}
 
     def fit_positions(self, table: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-        """The positions (1, T, H, W, C) of a clip with `size` of them, from a table made for clips of another size."""
+        """Resize a table of position embeddings (1, T, H, W, C) to `size` (T, H, W)."""
         return (self.position_fit or fit_table)(table, size)
 
     def own_parameters(self) -> nn.Module:
-        """The parameters that belong to no layer: class token and positions."""
+        """Return the parameters that belong to no layer: class token and position embeddings."""
         return nn.ParameterList(self.parameters(recurse=False))
 
 
+# Relative position embeddings, by the last part of their names.
 _RELATIVE = ("rel_pos_h", "rel_pos_w", "rel_pos_t")
 
 
 def fit_table(table: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """A table (1, T, H, W, C) as one of `size` positions (T, H, W), trilinearly interpolated where they differ."""
+    """Resize a table of position embeddings (1, T, H, W, C) to `size` (T, H, W), by trilinear interpolation."""
     if tuple(table.shape[1:4]) == tuple(size):
         return table
     return F.interpolate(table.permute(0, 4, 1, 2, 3), size=tuple(size), mode="trilinear").permute(0, 2, 3, 4, 1)
 
 
 def sincos_3d(dim: int, size: Sequence[int]) -> torch.Tensor:
-    """Fixed positions (1, T, H, W, dim): a quarter of the channels for time, the rest for column and row, in halves.
+    """Return fixed 3-D sin-cos position embeddings (1, T, H, W, dim): dim / 4 channels for time, 3/8 each for W and H.
 
-    Each is half sines, half cosines of falling frequencies. ("Attention Is All You Need", section 3.5; the split as in
-    "Masked Autoencoders As Spatiotemporal Learners".)
+    Source: "Attention Is All You Need" (arXiv 1706.03762), section 3.5; split as in "Masked Autoencoders As
+    Spatiotemporal Learners" (arXiv 2205.09113).
 
     Raises:
         ValueError: 16 does not divide `dim`.
     """
     if dim % 16:
-        raise ValueError(f"MVIT.EMBED_DIM is {dim}; with USE_FIXED_SINCOS_POS 16 must divide it")
+        raise ValueError(f"MVIT.EMBED_DIM is {dim}; with MVIT.USE_FIXED_SINCOS_POS True, 16 must divide it")
     time, height, width = size
     parts = [
-        _wave(time, dim // 4).view(time, 1, 1, -1),
-        _wave(width, dim // 8 * 3).view(1, 1, width, -1),
-        _wave(height, dim // 8 * 3).view(1, height, 1, -1),
+        _sincos_1d(time, dim // 4).view(time, 1, 1, -1),
+        _sincos_1d(width, dim // 8 * 3).view(1, 1, width, -1),
+        _sincos_1d(height, dim // 8 * 3).view(1, height, 1, -1),
     ]
     return torch.cat([part.expand(time, height, width, -1) for part in parts], dim=-1)[None]
 
 
-def _wave(length: int, dim: int) -> torch.Tensor:
+def _sincos_1d(length: int, dim: int) -> torch.Tensor:
     frequency = 10000.0 ** -(torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
     angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1).float()
@@ -117,16 +121,15 @@ def _wave(length: int, dim: int) -> torch.Tensor:
 def adapt_positions(
     weights: dict[str, torch.Tensor], model: nn.Module, former: Sequence[int] | None = None
 ) -> dict[str, torch.Tensor]:
-    """Weights of a model made for clips of one size as those of `model`, made for another: its positions interpolated.
+    """Interpolate the position embeddings in `weights`, made for clips of another size, to those of `model`.
 
-    Pure; keys that are no positions, or that fit as they are, stay as they are, and so do tables whose size cannot be
-    told.
+    Returns a new dict. Other keys, tables that already fit, and tables whose size is unknown stay.
 
     Args:
         weights: state-dict key -> tensor.
-        model: one with `position_grids()` (tables' keys -> (T, H, W) and tokens of no position) or relative positions.
-        former: (T, H, W) of the tokens that joint tables are for; None to tell it by their length: as many frames as
-            the model's of another square, or else other frames of its picture.
+        model: with absolute (`VideoModel.position_grids`) or relative position embeddings.
+        former: (T, H, W) of the tokens of joint tables; None to infer it from their length, as another square in the
+            model's number of frames, or as the model's height and width in another number of frames.
     """
     own = model.state_dict()
     grids = model.position_grids() if isinstance(model, VideoModel) else {}
@@ -135,26 +138,26 @@ def adapt_positions(
         if key not in own or own[key].shape == value.shape:
             continue
         if key.rpartition(".")[2] in _RELATIVE and own[key].shape[1:] == value.shape[1:]:
-            adapted[key] = fit_rows(value, own[key].shape[0])
+            adapted[key] = resize_rel_pos(value, own[key].shape[0])
         elif key in grids and own[key].shape[2:] == value.shape[2:]:
             grid, num_prefix_tokens = grids[key]
-            adapted[key] = _refit(value, grid, num_prefix_tokens, former if min(grid) > 1 else None)
+            adapted[key] = _resize(value, grid, num_prefix_tokens, former if min(grid) > 1 else None)
     return adapted
 
 
-def _refit(
+def _resize(
     value: torch.Tensor, grid: Sequence[int], num_prefix_tokens: int, former: Sequence[int] | None
 ) -> torch.Tensor:
-    """A table (1, U + L', C) as one of U + T*H*W positions."""
-    former = former or _grid_of(value.shape[1] - num_prefix_tokens, grid)
+    """Resize a table (1, P + L', C) to P + T*H*W positions."""
+    former = former or _infer_grid(value.shape[1] - num_prefix_tokens, grid)
     if former is None:
         return value
     fitted = fit_table(value[:, num_prefix_tokens:].unflatten(1, tuple(former)), grid).flatten(1, 3)
     return torch.cat([value[:, :num_prefix_tokens], fitted], dim=1)
 
 
-def _grid_of(length: int, grid: Sequence[int]) -> tuple[int, int, int] | None:
-    """(T, H, W) of `length` positions: another square in as many frames, or as large a picture in other frames."""
+def _infer_grid(length: int, grid: Sequence[int]) -> tuple[int, int, int] | None:
+    """Infer (T, H, W) of `length` positions; None if neither another square nor another number of frames fits."""
     frames, height, width = grid
     side = math.isqrt(length // frames)
     if frames * side * side == length and height > 1:

@@ -1,28 +1,20 @@
-"""X3D: one pathway of depthwise 3-D convolutions. Shapes: a clip is (B, 3, T, H, W).
-
-X3D from a configuration.
-"""
+"""X3D: one pathway of depthwise 3-D convolutions. Shapes: a clip is (B, C, T, H, W)."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
-from slowfast.layers.squeeze_excitation import round_channels
-from slowfast.models.blocks import ResStage, residual_pathway
+from slowfast.models.blocks import Norm, ResStage, residual_pathway, round_channels
+from slowfast.models.build import MODEL_REGISTRY, head_pool, init_weights, model_norm, residual_options
 from slowfast.models.heads import Classifier, activated_in_float32, build_activation
-from slowfast.models.parts import head_pool, initialized, model_norm, residual_options
-from slowfast.models.registry import MODEL_REGISTRY
 from slowfast.models.resnet import PathwayStems, ResNet
-
-Norm = Callable[[int], nn.Module]
 
 
 class X3DStem(nn.Module):
-    """1 x 3 x 3 convolution of stride 1 x 2 x 2, depthwise k x 1 x 1 convolution, norm, ReLU.
+    """Stem: 1 x 3 x 3 convolution of stride 1 x 2 x 2, depthwise k x 1 x 1 convolution, norm, ReLU.
 
     Args:
         dim_in, dim_out: channels.
@@ -33,6 +25,7 @@ class X3DStem(nn.Module):
     def __init__(self, dim_in: int, dim_out: int, temporal_kernel: int, norm: Norm, inplace: bool = True):
         super().__init__()
         k = temporal_kernel
+        self.in_channels = dim_in
         self.conv_xy = Conv3d(dim_in, dim_out, (1, 3, 3), (1, 2, 2), (0, 1, 1), bias=False)
         self.conv = Conv3d(dim_out, dim_out, (k, 1, 1), padding=(k // 2, 0, 0), groups=dim_out, bias=False)
         self.bn = norm(dim_out)
@@ -43,19 +36,19 @@ class X3DStem(nn.Module):
 
 
 class X3DHead(Classifier):
-    """1 x 1 x 1 convolution, norm and ReLU, pooling, a wide 1 x 1 x 1 convolution and ReLU, and a linear map.
+    """Head: 1 x 1 x 1 convolution, norm and ReLU, pooling, a wide 1 x 1 x 1 convolution and ReLU, and a linear map.
 
-    What lies behind the pooling is applied at every position that it leaves. Train mode gives logits (mean over
-    positions); eval mode applies the activation at every position, then averages.
+    The layers after the pooling run at every position that it leaves. Train mode returns logits, averaged over
+    positions; eval mode applies the activation at every position before averaging.
 
     Args:
         dim_in: channels C of the features.
-        dim_inner, dim_out: channels in front of and behind the wide convolution.
+        dim_inner, dim_out: channels in and out of the wide convolution.
         num_classes: outputs.
         pool: (B, dim_inner, T, H, W) -> (B, dim_inner, T', H', W').
         norm: constructor `norm(channels)`.
-        norm_out: a norm behind the wide convolution too.
-        dropout: rate in front of the linear map.
+        norm_out: add a norm after the wide convolution.
+        dropout: rate before the linear map.
         activation: "softmax", "sigmoid" or "none" (`MODEL.HEAD_ACT`).
 
     Raises:
@@ -91,47 +84,48 @@ class X3DHead(Classifier):
         self.act = build_activation(activation)
 
     def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
-        """Scores (B, num_classes) of a list with the one pathway's features."""
-        scores = self.projection(self.dropout(self.widened(x).permute(0, 2, 3, 4, 1)))
+        """Compute scores (B, num_classes) of a list with the features of the one pathway."""
+        scores = self.projection(self.dropout(self.pre_logits(x).permute(0, 2, 3, 4, 1)))
         if not self.training:
             scores = self.act(scores)
         return scores.mean(dim=(1, 2, 3))
 
-    def widened(self, x: list[torch.Tensor], *pooled_at: torch.Tensor) -> torch.Tensor:
-        """What the classifier reads of a list with the one pathway's features; `pooled_at` goes to the pooling."""
+    def pre_logits(self, x: list[torch.Tensor], *boxes: torch.Tensor) -> torch.Tensor:
+        """Compute the inputs of the classifier (B, dim_out, T', H', W'); `boxes` are arguments of the pooling."""
         (features,) = x
-        pooled = self.pool(self.conv_5_relu(self.conv_5_bn(self.conv_5(features))), *pooled_at)
+        pooled = self.pool(self.conv_5_relu(self.conv_5_bn(self.conv_5(features))), *boxes)
         return self.lin_5_relu(self.lin_5_bn(self.lin_5(pooled)))
 
 
 class X3DRoIHead(X3DHead):
-    """`X3DHead` whose pooling is a `RoIPool`: the first convolution sees whole frames, the wide one boxes.
+    """Head for boxes: an `X3DHead` whose pooling is a `RoIPool`. No such head is published.
 
-    So a clip model's weights fit, all but the classes'. No such head is published.
+    The first convolution sees whole frames and the wide one boxes, so all weights of a clip model but the classifier's
+    fit.
     """
 
     takes_boxes = True
 
     def forward(self, x: list[torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
-        """As of `RoIHead`."""
-        return activated_in_float32(self.projection(self.dropout(self.widened(x, boxes).flatten(1))), self.act)
+        """Compute scores (N, num_classes), see `RoIHead`."""
+        return activated_in_float32(self.projection(self.dropout(self.pre_logits(x, boxes).flatten(1))), self.act)
 
 
 class X3D(ResNet):
-    """Stem, four stages of `X3DTransform` blocks and `X3DHead`.
+    """X3D: stem, four stages of `X3DTransform` blocks and `X3DHead`.
 
-    ("X3D: Expanding Architectures for Efficient Video Recognition", table 1.)
+    Source: "X3D: Expanding Architectures for Efficient Video Recognition" (arXiv 2004.04730), table 1.
     """
 
 
-# Blocks of stages 2 to 5 at DEPTH_FACTOR 1, and temporal kernels of stem and blocks, frames.
+# Blocks of stages 2 to 5 at DEPTH_FACTOR 1; temporal kernels (frames) of the stem and of blocks.
 _BLOCKS = (1, 2, 5, 3)
 _STEM_KERNEL, _BLOCK_KERNEL = 5, 3
 
 
 @MODEL_REGISTRY.register("X3D")
 def build_x3d(cfg: CfgNode) -> X3D:
-    """X3D by X3D.*, RESNET.* and NONLOCAL.*."""
+    """Build X3D from X3D.*, RESNET.* and NONLOCAL.*."""
     options, norm, inplace = cfg.X3D, model_norm(cfg), cfg.RESNET.INPLACE_RELU
     dim_stem = round_channels(options.DIM_C1 * options.WIDTH_FACTOR)
     stem = X3DStem(cfg.DATA.INPUT_CHANNEL_NUM[0], dim_stem, _STEM_KERNEL, norm, inplace)
@@ -153,11 +147,11 @@ def build_x3d(cfg: CfgNode) -> X3D:
         cfg.MODEL.FC_INIT_STD,
         inplace,
     )
-    return initialized(X3D(PathwayStems([stem]), stages, head, [(1, 1, 1)]), cfg)
+    return init_weights(X3D(PathwayStems([stem]), stages, head, [(1, 1, 1)]), cfg.MODEL.FC_INIT_STD)
 
 
 def _stage_widths(cfg: CfgNode) -> list[int]:
-    """Channels of stages 2 to 5: doubled, rounded, from stage to stage, then times WIDTH_FACTOR, rounded."""
+    """Return the channels of stages 2 to 5: doubled and rounded from stage to stage, times WIDTH_FACTOR, rounded."""
     options = cfg.X3D
     widths = [round_channels(2 * options.DIM_C1) if options.SCALE_RES2 else options.DIM_C1]
     for _ in range(3):
@@ -166,13 +160,12 @@ def _stage_widths(cfg: CfgNode) -> list[int]:
 
 
 def _stage(cfg: CfgNode, stage: int, dim_in: int, dim_out: int, dim_inner: int) -> ResStage:
-    """Stage number `stage` (0 is s2), which halves height and width."""
+    """Build a stage (0 is s2), which halves height and width."""
     if dim_inner < 1:
         raise ValueError(
             f"X3D.BOTTLENECK_FACTOR {cfg.X3D.BOTTLENECK_FACTOR} leaves no channel inside the blocks of stage "
             f"{stage + 2}, of {dim_out} channels; raise it"
         )
-    blocks = math.ceil(_BLOCKS[stage] * cfg.X3D.DEPTH_FACTOR)
     groups = dim_inner if cfg.X3D.CHANNELWISE_3x3x3 else cfg.RESNET.NUM_GROUPS
     if dim_inner % groups:
         raise ValueError(
@@ -183,11 +176,8 @@ def _stage(cfg: CfgNode, stage: int, dim_in: int, dim_out: int, dim_inner: int) 
         dim_in=dim_in,
         dim_out=dim_out,
         dim_inner=dim_inner,
-        num_blocks=blocks,
-        temporal_kernels=[_BLOCK_KERNEL],
-        num_block_temp_kernel=blocks,
+        temporal_kernels=[_BLOCK_KERNEL] * math.ceil(_BLOCKS[stage] * cfg.X3D.DEPTH_FACTOR),
         stride=2,
-        groups=groups,
-        **residual_options(cfg, stage),
+        **residual_options(cfg, stage, groups),
     )
     return ResStage([pathway])

@@ -1,4 +1,4 @@
-"""Whether all processes of a job were started alike, asked before anything depends on it."""
+"""Check before training that every rank has the same config, code, data and initial weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch import nn
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.runtime.distributed import all_gather_object, get_local_world_size, get_world_size
 
-# Settings that hosts may have of their own: who they are, and where their disks are. What is read from there has to
-# agree, and is compared as such.
+# Settings that may differ between hosts: host numbers, paths, and loader workers. The data read from the paths has to
+# agree, and is compared itself.
 HOST_SETTINGS = {
     "SHARD_ID",
     "OUTPUT_DIR",
@@ -32,17 +32,20 @@ HOST_SETTINGS = {
 _SHOWN = 12
 
 
-def check_consistency(work_out: Callable[[], Mapping[str, Any]]) -> None:
-    """Compare the facts that `work_out` gives (name -> plain value) with those of all other processes, which all call.
+def check_consistency(collect: Callable[[], Mapping[str, Any]]) -> None:
+    """Compare facts with those of all other ranks, which call this too.
 
-    Only a digest travels as long as they agree. A process alone has nobody to disagree with, and works nothing out.
+    Ranks exchange a digest, and the facts themselves only where digests differ. A single process collects nothing.
+
+    Args:
+        collect: returns facts, name -> plain value.
 
     Raises:
-        ValueError: in every process; names what differs, and the value of each rank.
+        ValueError: on every rank; the message names what differs, and the value of each rank.
     """
     if get_world_size() == 1:
         return
-    texts = {name: str(value) for name, value in work_out().items()}
+    texts = {name: str(value) for name, value in collect().items()}
     if len(set(all_gather_object(_digest(json.dumps(texts, sort_keys=True).encode())))) == 1:
         return
     every_rank = all_gather_object(texts)
@@ -52,13 +55,12 @@ def check_consistency(work_out: Callable[[], Mapping[str, Any]]) -> None:
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"  ... and {len(lines) - _SHOWN} more"]
     raise ValueError(
-        "the processes of this job were not started alike; give every host the same config, code and data\n"
-        + "\n".join(lines)
+        "the ranks of this job differ; start every host with the same config, code and data\n" + "\n".join(lines)
     )
 
 
 def launch_facts(cfg: Any) -> dict[str, Any]:
-    """What has to agree before anything is built: settings, code, PyTorch, numbers of processes."""
+    """Collect what has to agree before anything is built: settings, code, PyTorch version, numbers of processes."""
     settings = {key: get_key(cfg, key) for key in leaf_keys(cfg) if key not in HOST_SETTINGS}
     return {
         **settings,
@@ -70,7 +72,7 @@ def launch_facts(cfg: Any) -> dict[str, Any]:
 
 
 def code_facts(modules: Iterable[str]) -> dict[str, str]:
-    """Digests of the Python files of packages or modules, by path from the folder that holds the package."""
+    """Collect digests of the Python files of packages or modules, by path relative to the package's parent folder."""
     found = {}
     for module in modules:
         file = import_module(module).__file__
@@ -84,9 +86,9 @@ def code_facts(modules: Iterable[str]) -> dict[str, str]:
 
 
 def data_facts(split: str, dataset: Any) -> dict[str, Any]:
-    """What a split has to have in common: its length, and its files and labels in their order.
+    """Collect what has to agree about a split: its length, and its files and labels in order.
 
-    Folders above all files may differ, since hosts keep their copies where they like.
+    The folder above all files may differ between hosts.
     """
     facts = {f"{split} samples": len(dataset)}
     if len(dataset.names):
@@ -99,7 +101,7 @@ def data_facts(split: str, dataset: Any) -> dict[str, Any]:
 
 
 def weight_facts(model: nn.Module) -> dict[str, str]:
-    """A digest of all weights and buffers."""
+    """Collect a digest of all weights and buffers."""
     digest = hashlib.sha1(usedforsecurity=False)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -108,12 +110,12 @@ def weight_facts(model: nn.Module) -> dict[str, str]:
 
 
 def _plain(label: Any) -> Any:
-    # Printing a tensor takes milliseconds, and there are thousands of them.
+    # Formatting a tensor takes milliseconds, and there are thousands.
     return label.tolist() if isinstance(label, torch.Tensor) else str(label)
 
 
 def _by_rank(values: Sequence[str]) -> str:
-    """`rank 0: A; ranks 1, 2: B`."""
+    """Format values by rank: `rank 0: A; ranks 1, 2: B`."""
     ranks: dict[str, list[str]] = {}
     for rank, value in enumerate(values):
         ranks.setdefault(value, []).append(str(rank))

@@ -1,7 +1,4 @@
-"""The only place that names an accelerator: which device to use, and what it has spent.
-
-Peak memory of a piece of work, on the CPU or a GPU.
-"""
+"""Device selection, synchronization, random state and peak memory. No other module names an accelerator."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ GIB = 1024.0**3
 
 
 def device_count() -> int:
-    """GPUs of this host that can be used."""
+    """Return the number of usable GPUs of this host."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def check_device_count(num_gpus: int) -> None:
-    """Raise ValueError, saying what to set, where this host has fewer GPUs than `num_gpus`."""
+    """Raise ValueError if this host has fewer than `num_gpus` GPUs."""
     found = device_count()
     if num_gpus < 0:
         raise ValueError(f"NUM_GPUS is {num_gpus}; set NUM_GPUS 0 for the CPU or the number of GPUs to use")
@@ -37,15 +34,15 @@ def check_device_count(num_gpus: int) -> None:
 
 
 def select_device(index: int) -> None:
-    """Make GPU number `index` the one this process uses."""
+    """Select GPU number `index` for this process."""
     torch.cuda.set_device(index)
 
 
 def device_of(cfg: Any) -> torch.device:
-    """The device this process computes on: the CPU with `NUM_GPUS` 0, otherwise its GPU.
+    """Return the device of this process: the CPU with `NUM_GPUS` 0, otherwise its GPU.
 
     Raises:
-        ValueError: the host has fewer GPUs than `NUM_GPUS`.
+        ValueError: the host has fewer than `NUM_GPUS` GPUs.
     """
     check_device_count(cfg.NUM_GPUS)
     if cfg.NUM_GPUS == 0:
@@ -54,24 +51,24 @@ def device_of(cfg: Any) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name; "cpu" for the CPU."""
+    """Return the name of the GPU; "cpu" for the CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for queued work, so that a clock read afterwards measures it."""
+    """Wait for queued kernels, so that a clock read afterwards measures them."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start a new measurement of `peak_memory`; a process's own peak on the CPU cannot be reset."""
+    """Reset the peak of `peak_memory` on a GPU; on the CPU it covers the whole process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> float:
-    """Peak memory in GiB: allocated on the GPU, or resident in this process on the CPU."""
+    """Return the peak memory in GiB: allocated on the GPU, or resident on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -79,12 +76,12 @@ def peak_memory(device: torch.device) -> float:
 
 
 def device_rng_state(device: torch.device) -> torch.Tensor | None:
-    """The state of the device's own random generator; None on the CPU."""
+    """Return the state of the device's random generator; None on the CPU."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
 def set_device_rng_state(state: torch.Tensor | None, device: torch.device) -> None:
-    """Put back a state of `device_rng_state`; nothing on the CPU or for None."""
+    """Restore a state of `device_rng_state`; do nothing on the CPU or for None."""
     if device.type == "cuda" and state is not None:
         torch.cuda.set_rng_state(state, device)
 
@@ -93,11 +90,11 @@ _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 
 
 def peak_memory_of(work: Callable[[], Any], device: torch.device) -> dict[str, float]:
-    """Calls `work` once, which should not be its first time.
+    """Measure the peak memory of a call of `work`. Call `work` once before, to warm up.
 
     Returns:
-        `process_mib`, the most memory in use at a time (resident on the CPU, allocated on a GPU), and `peak_mib`, how
-        much of it is over what is in use when `work` starts.
+        `process_mib`, the peak memory in use (resident on the CPU, allocated on a GPU), and `peak_mib`, the part above
+        the memory in use before the call.
     """
     _return_freed_memory()
     idle = _reset_peak(device)
@@ -107,9 +104,9 @@ def peak_memory_of(work: Callable[[], Any], device: torch.device) -> dict[str, f
 
 
 def _return_freed_memory() -> None:
-    """Has the C library give freed memory back at once, so that resident memory is memory in use.
+    """Make the C library return freed memory at once, so that resident memory is memory in use.
 
-    Otherwise what an earlier iteration freed stays resident, and how much of it depends on how it lies.
+    Otherwise a part of the memory of earlier iterations stays resident.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):  # glibc
@@ -118,11 +115,11 @@ def _return_freed_memory() -> None:
 
 
 def _reset_peak(device: torch.device) -> float:
-    """Forgets earlier peaks and gives what is in use now, in MiB."""
+    """Reset the peak, and return the memory in use in MiB."""
     if device.type != "cpu":
         reset_peak_memory(device)
     else:
-        # Linux keeps a process's resident peak; writing 5 here sets it back to what is resident now.
+        # On Linux, writing 5 resets the peak resident memory of the process (VmHWM) to the present value.
         Path("/proc/self/clear_refs").write_text("5")
     return _peak(device)
 

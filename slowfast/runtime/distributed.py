@@ -1,6 +1,6 @@
-"""Ranks and small collectives between the processes of a run.
+"""Ranks and small collectives.
 
-Every function works without a process group, where there is one process of rank 0.
+Every function also works without a process group, in a single process of rank 0.
 """
 
 from __future__ import annotations
@@ -15,38 +15,35 @@ import torch.distributed as dist
 
 
 def is_distributed() -> bool:
-    """Whether this process belongs to a process group."""
+    """Return True if this process belongs to a process group."""
     return dist.is_available() and dist.is_initialized()
 
 
 def get_rank() -> int:
-    """Number of this process, 0 to `get_world_size() - 1`."""
+    """Return the rank of this process, 0 to `get_world_size() - 1`."""
     return dist.get_rank() if is_distributed() else 0
 
 
 def get_world_size() -> int:
-    """How many processes work together."""
+    """Return the number of processes."""
     return dist.get_world_size() if is_distributed() else 1
 
 
 def get_local_world_size() -> int:
-    """How many of them run on this host."""
+    """Return the number of processes on this host."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if is_distributed() else 1
 
 
 @cache
 def norm_group(everywhere: bool, neighbors: int) -> Any:
-    """The processes that share the statistics of synchronized norms with this one; all of them have to ask.
+    """Return the process group for synchronized batch norm, None for all processes; all ranks have to call.
 
     Args:
-        everywhere: all processes of all hosts.
-        neighbors: otherwise groups of this many processes of a host; 1 for all of a host.
-
-    Returns:
-        A process group; None for all processes.
+        everywhere: synchronize over all hosts.
+        neighbors: otherwise the size of groups within a host; 1 for all processes of a host.
 
     Raises:
-        ValueError: the processes of a host are no multiple of `neighbors`.
+        ValueError: the number of processes of a host is not a multiple of `neighbors`.
     """
     local = get_local_world_size()
     size = local if neighbors == 1 else neighbors
@@ -62,18 +59,18 @@ def norm_group(everywhere: bool, neighbors: int) -> Any:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes files and speaks."""
+    """Return True on rank 0, which writes files and logs."""
     return get_rank() == 0
 
 
 def barrier() -> None:
-    """Wait until every process has come this far."""
+    """Wait for all processes."""
     if is_distributed():
         dist.barrier()
 
 
 def all_gather_object(item: Any) -> list[Any]:
-    """The `item` of every process, in the order of ranks; items are pickled, so keep them small."""
+    """Gather `item` from every process in rank order. Items are pickled, so keep them small."""
     if not is_distributed():
         return [item]
     gathered: list[Any] = [None] * get_world_size()
@@ -82,7 +79,7 @@ def all_gather_object(item: Any) -> list[Any]:
 
 
 def reduce_mean(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The mean of each tensor over the processes; the inputs are left as they are."""
+    """Return the mean of each tensor over the processes; the inputs are unchanged."""
     copies = [tensor.detach().clone() for tensor in tensors]
     if is_distributed():
         for tensor in copies:
@@ -92,7 +89,7 @@ def reduce_mean(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether `flag` is true in any process; all of them have to ask."""
+    """Return True if `flag` is true on any rank; all ranks have to call."""
     if not is_distributed():
         return flag
     votes = torch.tensor(int(flag), device=device)

@@ -1,6 +1,6 @@
-"""Starting the processes of a run on this host with the agent behind `torchrun`, and telling why they ended.
+"""Start the processes of a run on this host with PyTorch's elastic agent (as `torchrun`), and report why they ended.
 
-The agent starts this very program again, with the same arguments, in every process; each finds its place in the
+The agent starts this program again with the same arguments in every process. Each process reads its rank from the
 environment (see `slowfast.runtime.launch`).
 """
 
@@ -20,21 +20,21 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-# How a process ends that was told to: by itself, after it has saved, or of the signal.
+# Exit codes after SIGTERM: by itself after saving, or killed by the signal.
 _TOLD_TO_END = (128 + signal.SIGTERM, -signal.SIGTERM)
-# Processes that fail because another one did are not always the later ones by the clock.
+# Failures within this time count as simultaneous: clocks do not tell cause from consequence.
 _SIMULTANEOUS_S = 2
 _USUAL_REASON = {
     signal.SIGKILL: "out of memory is the usual reason",
-    signal.SIGABRT: "NCCL ends a process so that waited for another longer than DIST.TIMEOUT; its words are above",
+    signal.SIGABRT: "NCCL aborts a process that waited longer than DIST.TIMEOUT for another; see NCCL's message above",
 }
 
 
 class ProcessFailedError(RuntimeError):
-    """A process of the run failed; the message names it and its cause.
+    """A process of the run failed; the message names the process and the cause.
 
     Attributes:
-        exitcode: of that process; negative for the signal that killed it.
+        exitcode: exit code of the process; negative for the signal that killed it.
     """
 
     def __init__(self, message: str, exitcode: int):
@@ -43,7 +43,7 @@ class ProcessFailedError(RuntimeError):
 
 
 class RunStopped(Exception):
-    """The run was asked to stop by `signum`, and its processes have ended."""
+    """Signal `signum` stopped the run, and its processes have ended."""
 
     def __init__(self, signum: int):
         super().__init__(f"stopped by {signal.Signals(signum).name}")
@@ -51,22 +51,22 @@ class RunStopped(Exception):
 
 
 class LostContactError(RuntimeError):
-    """Another process of the run does not answer, or is gone."""
+    """Another process of the run does not answer, or has ended."""
 
 
 def run_agent(cfg: Any, processes: int, endpoint: str) -> None:
-    """Run this program in `processes` processes of this host until all have ended.
+    """Run this program in `processes` processes of this host, and wait for their end.
 
     Args:
-        cfg: `NUM_SHARDS` and `SHARD_ID` say how many hosts take part and which this one is, `DIST` how long to wait.
-        processes: of this host.
-        endpoint: HOST:PORT of host 0, where several hosts meet; "" for one host alone.
+        cfg: config with `NUM_SHARDS`, `SHARD_ID` and the timeouts in `DIST`.
+        processes: number of processes of this host.
+        endpoint: HOST:PORT of host 0, where hosts meet; "" for a single host.
 
     Raises:
-        ProcessFailedError: a process failed, more often than `DIST.MAX_RESTARTS` allows.
+        ProcessFailedError: a process failed after `DIST.MAX_RESTARTS` restarts.
         RunStopped: a signal ended the run.
         ConnectionError: the hosts did not meet within `DIST.START_TIMEOUT`.
-        ValueError: the program cannot be started again, as in an interactive session.
+        ValueError: the program cannot be started again, for instance in an interactive session.
     """
     command = _own_command()
     config = _launch_config(cfg, processes, endpoint)
@@ -82,20 +82,20 @@ def run_agent(cfg: Any, processes: int, endpoint: str) -> None:
     except (RendezvousError, TimeoutError) as error:
         raise _not_met(cfg, endpoint, error) from error
     except RuntimeError as error:
-        # The store where hosts meet raises types of its own, all of them RuntimeErrors.
+        # The rendezvous store raises subclasses of RuntimeError.
         if not endpoint:
             raise
         raise _not_met(cfg, endpoint, error) from error
 
 
 def first_cause(failures: Mapping[int, ProcessFailure]) -> ProcessFailedError:
-    """The failure that brought the others about, as an error.
+    """Return the failure that caused the others, as an error.
 
-    A process that dies takes the others with it: they lose contact, or are told to end. So among failures of the same
-    moment one that is neither counts first.
+    When a process dies, the others lose contact or are terminated. Among simultaneous failures, one that is neither
+    comes first.
 
     Args:
-        failures: by rank, as the agent saw them.
+        failures: rank -> failure, as the agent reports them.
     """
     start = min(failure.timestamp for failure in failures.values())
     together = [item for item in failures.items() if item[1].timestamp <= start + _SIMULTANEOUS_S]
@@ -104,8 +104,8 @@ def first_cause(failures: Mapping[int, ProcessFailure]) -> ProcessFailedError:
     silent = [r for r, f in failures.items() if f.exitcode == -signal.SIGKILL and f.timestamp > start + _SIMULTANEOUS_S]
     if _consequence(first) and silent:
         text = (
-            f"process {', '.join(map(str, silent))} hung: it neither answered the others nor ended when told to, and "
-            f"was killed. First sign of it: {text}"
+            f"process {', '.join(map(str, silent))} hung: it did not answer the others or end on SIGTERM, and was "
+            f"killed. First failure: {text}"
         )
     return ProcessFailedError(text, first.exitcode)
 
@@ -121,7 +121,7 @@ def _describe(failure: ProcessFailure) -> str:
 
 
 def _consequence(failure: ProcessFailure) -> int:
-    """How likely a failure follows from another's: 0 not, 1 perhaps, 2 surely."""
+    """Rate how likely a failure is the consequence of another: 0 no, 1 maybe, 2 certainly."""
     message = failure.error_file_data["message"]
     if failure.exitcode in _TOLD_TO_END:
         return 2
@@ -131,12 +131,12 @@ def _consequence(failure: ProcessFailure) -> int:
 
 
 def _own_command() -> list[str]:
-    """The arguments that started this program, without the interpreter's name."""
+    """Return the arguments that started this program, without the interpreter."""
     arguments = sys.orig_argv[1:]
     if hasattr(sys, "ps1") or not arguments or sys.argv[0] == "":
         raise ValueError(
-            "several processes start this program again in each of them, which an interactive session cannot do; write "
-            "it to a file, or set NUM_GPUS to 0 or 1"
+            "every process starts this program again, which is impossible in an interactive session; write the program "
+            "to a file, or set NUM_GPUS to 0 or 1"
         )
     return arguments
 
@@ -152,21 +152,21 @@ def _launch_config(cfg: Any, processes: int, endpoint: str) -> LaunchConfig:
         "min_nodes": cfg.NUM_SHARDS,
         "max_nodes": cfg.NUM_SHARDS,
         "nproc_per_node": processes,
-        # Hosts that meet must name the run alike.
+        # All hosts need the same run id.
         "run_id": "run" if endpoint else uuid.uuid4().hex,
         "rdzv_configs": configs,
         "max_restarts": cfg.DIST.MAX_RESTARTS,
         "shutdown_timeout": int(cfg.DIST.STOP_TIMEOUT),
         **meeting,
     }
-    # Older PyTorch gives processes a fixed time to stop.
+    # Older PyTorch has no shutdown_timeout.
     known = {field.name for field in dataclasses.fields(LaunchConfig)}
     return LaunchConfig(**{name: value for name, value in options.items() if name in known})
 
 
 @contextlib.contextmanager
 def _thread_share(processes: int) -> Iterator[None]:
-    """Give each process its share of the cores, unless OMP_NUM_THREADS says otherwise."""
+    """Set OMP_NUM_THREADS to each process's share of the cores, unless it is set."""
     if "OMP_NUM_THREADS" in os.environ:
         yield
         return

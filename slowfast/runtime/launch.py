@@ -1,4 +1,4 @@
-"""Starting a run in as many processes and on as many hosts as the config asks for."""
+"""Launch a run in the processes and on the hosts that the config asks for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from slowfast.runtime.logging import get_logger
 logger = get_logger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
-# How backends name themselves and word that a peer is silent; what they raise is often a plain RuntimeError.
+# Backends often raise a plain RuntimeError; these patterns recognize it, and a timeout, by the text.
 _BACKEND = re.compile(r"gloo|nccl|TCPStore", re.IGNORECASE)
 _SILENCE = re.compile(r"timed? ?out", re.IGNORECASE)
 
@@ -29,21 +29,21 @@ _SILENCE = re.compile(r"timed? ?out", re.IGNORECASE)
 def launch(main: Callable[[Any], Any], cfg: Any, num_procs: int | None = None, init_method: str = "") -> Any:
     """Call `main(cfg)` in each process of the run.
 
-    One process runs here, and what `main` returns is returned. For more, this program is started again in each of
-    them by PyTorch's elastic agent, this process waits for their end, and None is returned; in those processes, as
-    in those that `torchrun` started, this function joins the process group and calls `main`. So a program calls it
-    under `if __name__ == "__main__"`, and does nothing before it that may not happen several times.
+    A single process calls `main` here, and returns its result. For several, PyTorch's elastic agent starts this program
+    again in each process; this process waits for their end and returns None. Started processes, also those of
+    `torchrun`, join the process group here and call `main`. So call this function under `if __name__ == "__main__"`,
+    and do nothing before it that must not be repeated.
 
     Args:
-        main: gets `cfg` with `NUM_GPUS`, `NUM_SHARDS` and `SHARD_ID` as they came about.
-        cfg: `NUM_GPUS` processes on this host, joined by `DIST_BACKEND`; with 0 CPU processes, joined by gloo.
-        num_procs: how many CPU processes; one if not given.
+        main: function of the config, with `NUM_GPUS`, `NUM_SHARDS` and `SHARD_ID` as resolved at launch.
+        cfg: config. `NUM_GPUS` processes on this host use `DIST_BACKEND`; with 0, CPU processes use gloo.
+        num_procs: number of CPU processes; None for one.
         init_method: tcp://HOST:PORT of host 0, where `NUM_SHARDS` hosts meet.
 
     Raises:
-        ValueError: fewer GPUs than `NUM_GPUS`, or numbers of processes or hosts that contradict each other.
+        ValueError: too few GPUs, or contradictory numbers of processes or hosts.
         ProcessFailedError, RunStopped, ConnectionError: see `run_agent`.
-        LostContactError: in a process of several: another does not answer, or is gone.
+        LostContactError: in one of several processes: another process does not answer, or has ended.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return _join(main, cfg, num_procs)
@@ -60,7 +60,7 @@ def launch(main: Callable[[Any], Any], cfg: Any, num_procs: int | None = None, i
 
 
 def _endpoint(cfg: Any, init_method: str) -> str:
-    """HOST:PORT where hosts meet, "" for one host."""
+    """Return HOST:PORT where hosts meet; "" for one host."""
     if cfg.NUM_SHARDS == 1:
         return ""
     match = re.fullmatch(r"tcp://(.+:\d+)", init_method)
@@ -78,14 +78,14 @@ def _endpoint(cfg: Any, init_method: str) -> str:
 
 
 def _join(main: Callable[[Any], Any], cfg: Any, num_procs: int | None) -> Any:
-    """Be one of the processes that the environment describes."""
+    """Join the run as the process that the environment describes."""
     cfg = _as_started(cfg, num_procs)
     backend = cfg.DIST_BACKEND if cfg.NUM_GPUS > 0 else "gloo"
     if cfg.NUM_GPUS > 0:
         select_device(int(os.environ["LOCAL_RANK"]))
     _end_with_parent()
     _warn_of_restarts(cfg)
-    # The file it writes is how the agent learns of an exception.
+    # The decorator writes the file from which the agent reads exceptions.
     return record(_in_group)(main, cfg, backend)
 
 
@@ -103,10 +103,10 @@ def _in_group(main: Callable[[Any], Any], cfg: Any, backend: str) -> Any:
 
 
 def _join_group(backend: str, timeout: datetime.timedelta) -> None:
-    """Join the group that the environment describes.
+    """Join the process group that the environment describes.
 
-    PyTorch 2.13 leaves the addresses of ended processes in the agent's store. On one host, where all count restarts
-    alike, every start gets a part of the store to itself, so that nobody waits for the dead.
+    PyTorch 2.13 leaves the addresses of ended processes in the agent's store. On a single host every restart gets its
+    own part of the store, so that no process waits for an ended one.
     """
     store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
     if int(os.environ.get("GROUP_WORLD_SIZE", 1)) == 1:
@@ -115,7 +115,7 @@ def _join_group(backend: str, timeout: datetime.timedelta) -> None:
 
 
 def _as_started(cfg: Any, num_procs: int | None) -> Any:
-    """The config with the numbers of GPUs and hosts that whoever started this process decided on."""
+    """Return the config with the numbers of GPUs and hosts with which this process was started."""
     missing = [name for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR") if name not in os.environ]
     if missing:
         raise ValueError(
@@ -139,16 +139,16 @@ def _as_started(cfg: Any, num_procs: int | None) -> Any:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel send this process a SIGTERM should its parent die without a word, so that no process stays."""
+    """Ask the kernel for a SIGTERM when the parent dies, so that no process stays behind."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 def _warn_of_restarts(cfg: Any) -> None:
-    """Say which start this is, and where restarts over several hosts may go wrong.
+    """Log a restart, and warn about restarts on several hosts that share the agent's store.
 
-    Agents that share their store with the processes number its entries by restarts, which each host counts alone: then
-    a process may read, and wait for, the addresses of those before.
+    Each host counts restarts alone. Entries of a shared store are numbered by them, so a process may read, and wait
+    for, addresses of ended processes.
     """
     if os.environ["RANK"] != "0":
         return
@@ -157,23 +157,23 @@ def _warn_of_restarts(cfg: Any) -> None:
         logger.warning("a process failed (see above), so all start again: restart %d of at most %d", restarts, most)
     if cfg.NUM_SHARDS > 1 and most and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         logger.warning(
-            "%d restarts over %d hosts: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on every host; without "
-            "it processes that are started again can miss each other",
+            "%d restarts on %d hosts: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on every host; without it "
+            "restarted processes can miss each other",
             most,
             cfg.NUM_SHARDS,
         )
 
 
 def _lost_contact(error: RuntimeError, timeout: float) -> str | None:
-    """What an error of a collective says of the other processes; None if it is something else."""
+    """Return a message if a collective failed because of another process; None for any other error."""
     text = str(error)
     if not isinstance(error, dist.DistError) and not _BACKEND.search(text):
         return None
     if _SILENCE.search(text):
         return (
             f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} had no answer from another for DIST.TIMEOUT "
-            f"{timeout:g} s ({_gist(text)}). One that hangs shows where after kill -USR1 PID; if it only needs "
-            "longer, raise DIST.TIMEOUT"
+            f"{timeout:g} s ({_gist(text)}). `kill -USR1 PID` prints the stack of a process that hangs; if it only "
+            "needs longer, raise DIST.TIMEOUT"
         )
     return (
         f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost contact with another, which ended or cannot "
@@ -182,5 +182,5 @@ def _lost_contact(error: RuntimeError, timeout: float) -> str | None:
 
 
 def _gist(text: str) -> str:
-    """The first sentence, without the place in the backend's sources that it starts with."""
+    """Return the first sentence without the leading source location of the backend."""
     return re.sub(r"^\[[^\]]*\]\s*", "", text.strip()).partition("\n")[0].partition(". ")[0]

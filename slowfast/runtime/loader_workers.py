@@ -1,4 +1,4 @@
-"""A loader's worker processes: keeping signals that are meant for the job from them, and telling of their death."""
+"""Worker processes of a data loader: shielding them from signals, and explaining their death."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from torch.utils.data import DataLoader
 
 from slowfast.runtime.distributed import get_rank
 
-# PyTorch's words for a worker that is gone.
+# PyTorch's messages about a dead worker.
 _KILLED = re.compile(r"DataLoader worker \(pid (\d+)\) is killed by signal: (.+?)\.(?:\s|$)")
 _GONE = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) exited unexpectedly(?: with exit code (\d+))?")
-# What to do, by the signal; "" for others.
+# Remedies by signal; "" for other causes.
 _ADVICE = {
     "Killed": (
-        "So ends the largest process when memory runs out: lower DATA_LOADER.NUM_WORKERS, DATA_LOADER.PREFETCH_FACTOR "
-        "or TRAIN.BATCH_SIZE, or give the job more memory"
+        "Memory probably ran out: lower DATA_LOADER.NUM_WORKERS, DATA_LOADER.PREFETCH_FACTOR or TRAIN.BATCH_SIZE, or "
+        "give the job more memory"
     ),
     "Bus error": (
         "Shared memory (/dev/shm) is full: enlarge it (docker run --shm-size), or lower DATA_LOADER.NUM_WORKERS or "
         "DATA_LOADER.PREFETCH_FACTOR"
     ),
-    "": "DATA_LOADER.NUM_WORKERS 0 reads in the main process, where the cause shows itself",
+    "": "With DATA_LOADER.NUM_WORKERS 0 the main process reads the data and shows the cause",
 }
 
 
 class LoaderWorkerError(ChildProcessError):
-    """A worker process of a loader is gone; the message says how and what to do."""
+    """A loader worker died; the message says how, and what to do."""
 
 
 def shield_workers(loader: DataLoader) -> None:
-    """Keep signals that ask the job to stop from the loader's worker processes; the main process obeys them alone.
+    """Shield a loader's workers from SIGINT and SIGTERM that stop the job; only the main process handles them.
 
-    Ctrl-C and `timeout` signal the whole process group, and schedulers each process. A worker that died of it would
-    stop the main process in the middle of whatever it does.
+    Ctrl-C and `timeout` signal the process group, and schedulers signal each process. A dead worker would break the
+    main process off while it saves its state.
     """
     loader.worker_init_fn = _Shielded(loader.worker_init_fn)
 
 
 class _Shielded:
-    """Starts a worker shielded from signals; a class because workers may have to unpickle it."""
+    """Worker initialization that shields from signals; a class, because workers may have to unpickle it."""
 
     def __init__(self, inner: Any):
         self.inner = inner
 
     def __call__(self, worker_id: int) -> None:
         os.setpgid(0, 0)
-        # The thread takes the signal from the queue of pending ones; blocked, it is not acted on.
+        # SIGTERM is blocked, so it stays pending until the thread takes it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey_parent_alone, daemon=True).start()
         if self.inner is not None:
@@ -71,15 +71,11 @@ def _obey_parent_alone() -> None:
 
 @contextlib.contextmanager
 def worker_deaths_explained() -> Iterator[None]:
-    """Turn PyTorch's error about a dead worker, which may come at any moment, into one that helps.
-
-    Raises:
-        LoaderWorkerError: a worker process died.
-    """
+    """Turn PyTorch's error about a dead worker, which may come at any moment, into a LoaderWorkerError."""
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
-        # There may be two errors, one from the broken queue and one from the signal of its death, in either order.
+        # There may be two errors in either order: of the broken queue, and of the SIGCHLD handler.
         told = f"{error.__context__}\n{error}\n{_late_error()}"
         if not (_KILLED.search(told) or _GONE.search(told)):
             raise
@@ -87,7 +83,7 @@ def worker_deaths_explained() -> Iterator[None]:
 
 
 def _late_error() -> str:
-    """What PyTorch's handler of SIGCHLD still has to say."""
+    """Return the message of PyTorch's SIGCHLD handler, if it comes now."""
     try:
         time.sleep(0.2)
     except RuntimeError as error:
@@ -96,7 +92,7 @@ def _late_error() -> str:
 
 
 def _explain(text: str) -> str:
-    """Our words for an error of PyTorch's about a dead worker."""
+    """Format a message from PyTorch's messages about a dead worker."""
     killed, gone = _KILLED.search(text), _GONE.search(text)
     if killed:
         pid, signal_name = killed.groups()
@@ -105,6 +101,6 @@ def _explain(text: str) -> str:
         pid, code = gone.groups()
         how, advice = "ended" + (f" with exit code {code}" if code else " by itself"), _ADVICE[""]
     return (
-        f"a loader worker of process {get_rank()} (pid {pid}) {how}. {advice}. What was trained up to the last "
-        "checkpoint is safe; the same command goes on from there"
+        f"a loader worker of process {get_rank()} (pid {pid}) {how}. {advice}. The same command continues from the "
+        "last checkpoint"
     )

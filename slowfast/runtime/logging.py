@@ -1,6 +1,6 @@
-"""Log lines for people and statistics for programs.
+"""Logging, and statistics as JSON.
 
-`json_stats: {...}` lines go to standard output and `OUTPUT_DIR/stdout.log`; the same objects, one a line, go to
+`json_stats: {...}` lines go to standard output and `OUTPUT_DIR/stdout.log`. The same objects, one a line, go to
 `OUTPUT_DIR/json_stats.jsonl`.
 """
 
@@ -19,10 +19,11 @@ from slowfast.runtime.distributed import is_main_process
 
 _FORMAT = "[%(asctime)s][%(levelname)s] %(name)s: %(message)s"
 _stats_path: str | None = None
+_handlers: list[logging.Handler] = []  # those of `setup_logging`
 
 
 class _ConsoleHandler(logging.Handler):
-    """Writes to the standard output of the moment, around any progress bar."""
+    """Handler that writes to the current sys.stdout without breaking progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -33,7 +34,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of a module; its package speaks from INFO on."""
+    """Return the logger of a module; set the log level of its package to INFO."""
     logging.getLogger(name.split(".")[0]).setLevel(logging.INFO)
     return logging.getLogger(name)
 
@@ -41,15 +42,15 @@ def get_logger(name: str) -> logging.Logger:
 def setup_logging(output_dir: str | None = None) -> None:
     """Send log records to standard output and, given a folder, to `stdout.log` in it.
 
-    Processes other than the main one speak only warnings, on standard output alone. Calling again replaces the
-    former destinations.
+    Ranks other than 0 log warnings only, to standard output. A second call replaces the destinations.
 
     Raises:
-        OSError: the folder cannot be made or written.
+        OSError: the folder cannot be created or written.
     """
     global _stats_path
     root = logging.getLogger()
-    for handler in [h for h in root.handlers if getattr(h, "is_slowfast", False)]:
+    while _handlers:
+        handler = _handlers.pop()
         root.removeHandler(handler)
         handler.close()
     handlers: list[logging.Handler] = [_ConsoleHandler()]
@@ -59,7 +60,7 @@ def setup_logging(output_dir: str | None = None) -> None:
         handlers.append(logging.FileHandler(os.path.join(output_dir, "stdout.log"), delay=True, encoding="utf-8"))
         _stats_path = os.path.join(output_dir, "json_stats.jsonl")
     for handler in handlers:
-        handler.is_slowfast = True
+        _handlers.append(handler)
         handler.setLevel(logging.INFO if is_main_process() else logging.WARNING)
         handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%m/%d %H:%M:%S"))
         root.addHandler(handler)
@@ -67,7 +68,7 @@ def setup_logging(output_dir: str | None = None) -> None:
 
 
 def log_json_stats(stats: dict[str, Any]) -> None:
-    """Log one object of statistics; floats are cut to six digits, those that are not finite become null."""
+    """Log an object of statistics. Floats are rounded to six digits; NaN and infinity become null."""
     if not is_main_process():
         return
     line = simplejson.dumps({key: _rounded(value) for key, value in stats.items()}, sort_keys=True)

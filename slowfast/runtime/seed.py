@@ -1,4 +1,4 @@
-"""The random state of a process: seeding, saving, restoring."""
+"""Random state of a process: seeding, saving and restoring."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slowfast.runtime.device import device_rng_state, set_device_rng_state
 
 
 def seed_all(seed: int, rank: int = 0) -> None:
-    """Seed Python, NumPy and PyTorch (all devices), differently in each process."""
+    """Seed Python, NumPy and PyTorch (all devices), differently on each rank."""
     value = (seed + 1_000_003 * rank) % 2**32
     random.seed(value)
     np.random.seed(value)
@@ -20,7 +20,7 @@ def seed_all(seed: int, rank: int = 0) -> None:
 
 
 def rng_state(device: torch.device | None = None) -> dict[str, Any]:
-    """The state of every generator as plain numbers and tensors, so that it loads without unpickling code."""
+    """Return the state of all generators as numbers and tensors, which load without unpickling code."""
     version, python_words, python_gauss = random.getstate()
     kind, words, position, has_gauss, gauss = np.random.get_state()
     return {
@@ -32,7 +32,7 @@ def rng_state(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any], device: torch.device | None = None) -> None:
-    """Put back a state of `rng_state`."""
+    """Restore a state of `rng_state`."""
     version, python_words, python_gauss = state["python"]
     random.setstate((version, tuple(python_words), python_gauss))
     kind, words, position, has_gauss, gauss = state["numpy"]

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: finish the update at hand, save, leave."""
+"""SIGTERM and Ctrl-C: stop training after the current update, with its state saved."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import torch
 from slowfast.runtime.distributed import any_process, is_main_process
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# One Ctrl-C may arrive twice: from the terminal, and from a launcher that passes it on.
+# One Ctrl-C may arrive twice: from the terminal, and passed on by a launcher.
 _SAME_S = 1.0
 
 
 class TrainingInterrupted(Exception):
-    """Training stopped on request after its state was saved; the message names the file.
+    """Training was stopped on request and its state saved; the message names the file.
 
     Attributes:
-        signum: what asked for it; SIGTERM where another process was asked.
+        signum: signal that stopped it; SIGTERM if another process got the signal.
     """
 
     def __init__(self, message: str, signum: int = signal.SIGTERM):
@@ -30,9 +30,13 @@ class TrainingInterrupted(Exception):
 
 
 class StopRequest:
-    """Notes a SIGTERM or SIGINT while it is entered; `requested` says whether one came, `signum` which.
+    """Context manager that records a SIGTERM or SIGINT in place of ending the process.
 
-    A second Ctrl-C is a KeyboardInterrupt, for those who will not wait for the end of the update.
+    A second Ctrl-C raises KeyboardInterrupt, to stop before the end of the update.
+
+    Attributes:
+        requested: True after a signal.
+        signum: the signal.
     """
 
     def __init__(self) -> None:
@@ -53,14 +57,14 @@ class StopRequest:
         self._former = {}
 
     def agreed(self, device: torch.device) -> bool:
-        """Whether any process was asked to stop; all processes have to ask at the same point."""
+        """Return True if any rank was asked to stop; all ranks have to call at the same point."""
         return any_process(self.requested, device)
 
     def _note(self, signum: int, _frame: Any) -> None:
         if not self.requested:
             self.requested, self.signum, self._came = True, signum, time.monotonic()
             if signum == signal.SIGINT and is_main_process():
-                # Not through the log, which this may have interrupted.
+                # Not logged, because this may have interrupted a log call.
                 os.write(2, b"\nstopping after this update, and saving; Ctrl-C again stops at once\n")
         elif signum == signal.SIGINT and time.monotonic() - self._came > _SAME_S:
             raise KeyboardInterrupt

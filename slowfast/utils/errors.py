@@ -1,27 +1,22 @@
-"""Words of errors.
-
-Names close to a misspelled one, and numbers close to one that does not fit, for error messages.
-
-What all tools answer to a user's mistake and to Ctrl-C.
-"""
+"""Helpers for error messages, and the exit status of tools."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its class where it says nothing."""
+    """Return the first line of an error's message, or its class if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
-    """The `count` entries of `known` that look most like `name`, best first.
+    """Return the `count` entries of `known` that are most similar to `name`, best first.
 
-    Case and surrounding underscores do not count. A dotted key whose last part is spelled right but stands in
-    another section (`TRAIN.BASE_LR` for `SOLVER.BASE_LR`) comes before keys that merely look alike.
+    Case and surrounding underscores do not count. A key with the same last part in another section (`TRAIN.BASE_LR` for
+    `SOLVER.BASE_LR`) comes before keys that are merely similar.
     """
     wanted = _plain(name)
     leaf = wanted.rpartition(".")[2]
@@ -34,8 +29,19 @@ def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     return sorted(sorted(known), key=likeness, reverse=True)[:count]
 
 
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Check that `value` is one of `choices`.
+
+    Raises:
+        ValueError: with `key`, the value found, all choices and the nearest one.
+    """
+    if value not in choices:
+        nearest = "".join(f" The nearest is {near}." for near in nearest_keys(value, choices))
+        raise ValueError(f"{key} is {value!r}; it can be {', '.join(choices) or 'nothing yet'}.{nearest}")
+
+
 def nearest_multiples(number: int, divisor: int) -> str:
-    """The multiples of `divisor` over 0 on either side of `number`, which is none: "16 or 20"."""
+    """Return the positive multiples of `divisor` next to `number`, in words: "16 or 20"."""
     below = number - number % divisor
     return " or ".join(str(multiple) for multiple in (below, below + divisor) if multiple)
 
@@ -44,20 +50,26 @@ def _plain(name: str) -> str:
     return name.upper().strip("_")
 
 
-def exit_status(work: Callable[[], int | None], debug: bool | None = None, resumes: str = "") -> int:
-    """The exit status of a tool that does `work`: what that returns (None: 0), 2 for a user's mistake, 130 for Ctrl-C.
+def exit_status(
+    work: Callable[[], int | None],
+    debug: bool | None = None,
+    resumes: str = "",
+    mistakes: tuple[type[Exception], ...] = (ValueError, OSError),
+) -> int:
+    """Run a tool and return its exit status: that of `work` (None: 0), 2 for a user's mistake, 130 for Ctrl-C.
 
     Args:
-        work: its ValueError and OSError are a user's mistakes, and are said in one line.
-        debug: `--debug`, which lets them through; None for a tool without it.
-        resumes: what the same command does after Ctrl-C, in words; "" for nothing, and Ctrl-C passes through.
+        work: function that does the work.
+        debug: value of `--debug`, which raises mistakes; None for a tool without it.
+        resumes: message about starting again after Ctrl-C; "" raises KeyboardInterrupt.
+        mistakes: errors of `work` that are a user's mistakes, printed in one line.
     """
     try:
         return work() or 0
-    except (ValueError, OSError) as error:
+    except mistakes as error:
         if debug:
             raise
-        print(f"error: {error}{'' if debug is None else ' (--debug shows where)'}", file=sys.stderr)
+        print(f"error: {error}{'' if debug is None else ' (--debug shows the traceback)'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if not resumes:

@@ -1,4 +1,4 @@
-"""Label maps: names and numbers of classes in the text format of protocol buffers, as AVA's authors publish them."""
+"""Label maps in the text format of protocol buffers (.pbtxt), as published with AVA."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _ID_FIELDS, _NAME_FIELDS = ("id", "label_id"), ("name", "label_name")
 
 
 def read_label_map(path: str) -> dict[int, str]:
-    """Class id -> name, in the order of the file.
+    """Read class id -> name, in the order of the file.
 
-    Reads blocks `item { name: "..." id: 1 }` and `label { name: "..." label_id: 1 label_type: ... }`, fields in any
-    order, on any lines; other fields are passed over. Ids start at 1 and may have gaps.
+    Blocks are `item { name: "..." id: 1 }` or `label { name: "..." label_id: 1 label_type: ... }`, with fields in any
+    order; other fields are ignored. Ids start at 1 and may have gaps.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: text that is no label map, a block without id or name, an id under 1 or that comes twice, or no
-            class at all; with file, line number and line.
+        FileNotFoundError: the file does not exist.
+        ValueError: the text is not a label map, a block has no id or name, an id is below 1 or repeated, or there is
+            no class; the message has file and line.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no label map {path}")
@@ -48,7 +48,7 @@ def read_label_map(path: str) -> dict[int, str]:
 
 
 def _blocks(text: str, path: str) -> list[tuple[dict[str, str], int, int]]:
-    """Fields of each block, with the places in the text where the block starts and ends."""
+    """Parse the fields of each block, with the positions of its start and end."""
     blocks, fields, start, at = [], None, 0, 0
     while text[at:].strip():
         token = _TOKEN.match(text, at)

@@ -1,4 +1,4 @@
-"""Things worth keeping for the next time, up to a number of them."""
+"""A thread-safe LRU cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 class LRUCache(Generic[Value]):
-    """Values by key; beyond `size` of them the one that was not used for longest is forgotten. Threads may share it."""
+    """Cache of at most `size` values by key, which drops the least recently used one; threads may share it."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -19,14 +19,14 @@ class LRUCache(Generic[Value]):
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> Value | None:
-        """The value kept under `key`, None if there is none."""
+        """Return the value of `key`, or None."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
             return self._values.get(key)
 
     def keep(self, key: Hashable, value: Value) -> None:
-        """Keep `value` under `key`."""
+        """Store `value` under `key`."""
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)

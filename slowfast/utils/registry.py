@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from slowfast.utils.errors import check_choice
 
 # Registry of each configuration key. `load_config` checks every key of its tree that is listed here.
 REGISTRIES: dict[str, Registry] = {}
@@ -74,11 +75,7 @@ class Registry:
             ValueError: with `key` (default: the registry's), the name found, the nearest one and all there are.
         """
         for name in self.names(value):
-            if name not in self._objects:
-                near = difflib.get_close_matches(name, self._objects, n=1, cutoff=0.5)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                known = ", ".join(sorted(self)) or "none"
-                raise ValueError(f"{key or self.key} is {name!r}{hint}; registered: {known}")
+            check_choice(key or self.key, name, sorted(self))
 
     def get(self, name: str, key: str = "") -> Any:
         """Return the object registered under one name.

@@ -1,4 +1,4 @@
-"""Tables of NumPy columns as Parquet files (package pyarrow, the extra `features`).
+"""Tables: NumPy columns as Parquet files (package pyarrow, the extra `features`), and aligned text.
 
 A column is (N,) or (N, ...). Parquet holds rows of more dimensions flat, so a reader needs their shapes (the trailing
 dimensions), which the caller keeps in the file's metadata.
@@ -7,12 +7,25 @@ dimensions), which the caller keeps in the file's metadata.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 Columns = Mapping[str, np.ndarray]
+
+
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Align cells of text in columns: those in `left` to the left, the others to the right."""
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
 def require_parquet() -> None:

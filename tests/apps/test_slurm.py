@@ -2,7 +2,6 @@
 
 import os
 import re
-import runpy
 import signal
 import sys
 import time
@@ -60,12 +59,11 @@ def test_preempted_job_is_queued_again_and_ends_with_the_same_weights(tool, tiny
 
 
 @pytest.mark.slow
-def test_failed_job_says_why(repo, tiny_file, tmp_path, capsys, monkeypatch):
-    main = runpy.run_path(str(repo / "tools/submit.py"))["main"]
-    options = ["--cluster", "local", "--job_dir", str(tmp_path / "job"), "--cfg", str(tiny_file)]
-    monkeypatch.setattr(sys, "argv", ["submit.py", *options, "DATA.PATH_TO_DATA_DIR", str(tmp_path / "nowhere")])
-    assert main() == 1
-    *_, cause, last = capsys.readouterr().err.splitlines()
+def test_failed_job_says_why(run_tool, tiny_file, tmp_path):
+    options = ["--cluster", "local", "--job_dir", tmp_path / "job", "--cfg", tiny_file]
+    status, output = run_tool("submit", *options, "DATA.PATH_TO_DATA_DIR", tmp_path / "nowhere")
+    assert status == 1
+    *_, cause, last = output.splitlines()
     assert re.search(r"^error: .*nowhere", cause)
     assert last.startswith("error: job ") and last.endswith("_log.out")
 
@@ -123,7 +121,7 @@ print("Submitted batch job 42")
 """
 
 
-def test_what_is_asked_of_slurm(tool, tiny_file, tmp_path, monkeypatch):
+def test_what_is_asked_of_slurm(run_tool, tiny_file, tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     for name in ("sbatch", "srun"):
         path = tmp_path / "bin" / name
@@ -132,8 +130,7 @@ def test_what_is_asked_of_slurm(tool, tiny_file, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     options = "--num_shards 2 --gpus 4 --cpus 16 --mem 100 --time 30 --partition video --qos high --stop_seconds 60"
     others = ["--sbatch", "exclusive=user", "--account", "me", "--constraint", "a100", "--job_dir", tmp_path / "job"]
-    process = tool("submit", "--cfg", tiny_file, *options.split(), *others, "SOLVER.MAX_EPOCH", 7)
-    output, _ = process.communicate(timeout=60)
+    _, output = run_tool("submit", "--cfg", tiny_file, *options.split(), *others, "SOLVER.MAX_EPOCH", 7)
     assert output == f"job 42; its log is {tmp_path / 'job/submitit/42_0_log.out'}\n"
     flags = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", (tmp_path / "sbatch").read_text(), re.MULTILINE))
     expected = {"nodes": "2", "ntasks-per-node": "1", "gpus-per-node": "4", "cpus-per-task": "16", "mem": "100GB"}
@@ -176,19 +173,17 @@ def test_hosts_of_a_slurm_job_meet_on_the_first(monkeypatch):
         (["--cluster", "slurm"], "no srun"),
     ],
 )
-def test_mistakes_are_named_before_anything_is_queued(options, message, repo, tiny_file, tmp_path, capsys, monkeypatch):
-    main = runpy.run_path(str(repo / "tools/submit.py"))["main"]
+def test_mistakes_are_named_before_anything_is_queued(options, message, run_tool, tiny_file, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    command = ["submit.py", "--cfg", str(tiny_file), "--cluster", "local", "--job_dir", str(tmp_path / "job"), *options]
-    monkeypatch.setattr(sys, "argv", command)
-    assert main() == 2
-    assert message in capsys.readouterr().err
+    command = ["--cfg", tiny_file, "--cluster", "local", "--job_dir", tmp_path / "job", *options]
+    status, output = run_tool("submit", *command)
+    assert status == 2
+    assert message in output
     assert not (tmp_path / "job").exists()
 
 
-def test_submitit_missing_is_named(repo, tiny_file, capsys, monkeypatch):
-    main = runpy.run_path(str(repo / "tools/submit.py"))["main"]
+def test_submitit_missing_is_named(run_tool, tiny_file, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    monkeypatch.setattr(sys, "argv", ["submit.py", "--cfg", str(tiny_file)])
-    assert main() == 2
-    assert "pip install -e '.[slurm]'" in capsys.readouterr().err
+    status, output = run_tool("submit", "--cfg", tiny_file)
+    assert status == 2
+    assert "pip install -e '.[slurm]'" in output

@@ -76,7 +76,7 @@ class _Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def file_server(monkeypatch) -> Iterator[FileServer]:
-    """A running server of one file of a MiB."""
+    """Run a server of one file of 1 MiB."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = FileServer()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -102,13 +102,13 @@ def aia_pairs() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="session")
 def parity_keys():
-    """A function: the state-dict keys of a published setting."""
+    """Return a function: the state-dict keys of a published config."""
     return lambda name: list(json.loads((FIXTURES / "state_dicts" / f"{name}.keys.json").read_text()))
 
 
 @pytest.fixture
 def randomized():
-    """A function: a model with random weights and statistics, which it gives back."""
+    """Return a function that fills a model with random weights and statistics, and returns it."""
 
     def fill(model, seed=0):
         generator = torch.Generator().manual_seed(seed)

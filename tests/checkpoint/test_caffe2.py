@@ -21,7 +21,7 @@ SMALL = ["NUM_GPUS", 0, "RESNET.WIDTH_PER_GROUP", 8, "MODEL.NUM_CLASSES", 7, "BN
 
 
 def blob_name(key: str, last_block: dict[str, int]) -> str:
-    """The blob of a state-dict key, put together the other way round and piece by piece."""
+    """Return the blob name of a state-dict key, by an independent reverse mapping."""
     *path, tensor = key.split(".")
     fast = "t_" if "pathway1" in key or "_fuse" in key else ""
     if path[0] == "head":
@@ -51,7 +51,7 @@ def blobs_of(model) -> dict[str, np.ndarray]:
 
 
 def write_python2(path, blobs, protocol=2):
-    """A pickle as numpy under Python 2 wrote it: arrays by `numpy.core.multiarray._reconstruct`, bytes as text."""
+    """Write a pickle as numpy under Python 2 did: arrays by `numpy.core.multiarray._reconstruct`, bytes as text."""
     text = pickle.dumps({"blobs": blobs}, protocol=protocol)
     path.write_bytes(text.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
     return str(path)

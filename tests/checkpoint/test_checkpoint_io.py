@@ -22,7 +22,7 @@ STATE = {"model_state": {"weight": torch.arange(6.0)}, "epoch": 4, "cfg": "A: 1\
 
 @pytest.fixture
 def saved(tmp_path):
-    """A function: save under `epoch`, `iteration`; returns the path."""
+    """Return a function that saves under `epoch`, `iteration` and returns the path."""
 
     def save(epoch, iteration=0):
         path = checkpoint_path(str(tmp_path), epoch, iteration)
@@ -156,7 +156,7 @@ except OSError as error:
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on file sizes on this system")
 def test_write_that_fails_half_way_keeps_the_former_file(saved, tmp_path):
-    """A real process that may not write files over 100 kB, as on a disk that fills up."""
+    """Write in a process that may not write files over 100 kB, as on a full disk."""
     path = saved(1)
     content = Path(path).read_bytes()
     done = subprocess.run([sys.executable, "-c", LIMITED, path], capture_output=True, text=True, timeout=120)

@@ -159,7 +159,7 @@ def test_damage_after_the_download_is_noticed(file_server, target):
 
 @pytest.fixture
 def child(file_server, target):
-    """A function: start a process that downloads."""
+    """Return a function that starts a process that downloads."""
 
     def start():
         process = multiprocessing.get_context("fork").Process(

@@ -71,7 +71,7 @@ def test_a_damaged_tensor_file(tmp_path):
 
 @pytest.fixture
 def file_of(tmp_path):
-    """A function: a small file of a kind; returns its path."""
+    """Return a function that writes a small file of a kind and returns its path."""
 
     def write(kind):
         path = tmp_path / f"{kind}.file"

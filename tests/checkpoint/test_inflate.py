@@ -14,7 +14,7 @@ R50 = ["RESNET.DEPTH", 50, "RESNET.TRANS_FUNC", "bottleneck_transform", "RESNET.
 
 
 def torchvision_names() -> list[str]:
-    """The names of torchvision's ResNet-50, written out."""
+    """Return the names of torchvision's ResNet-50."""
     names = ["conv1.weight", *norm("bn1")]
     for layer, blocks in enumerate(BLOCKS, 1):
         for block in range(blocks):

@@ -40,7 +40,7 @@ def test_arrays_of_every_protocol_and_layout(protocol, order):
 
 
 def test_a_pickle_of_python_2():
-    """By hand, as its cPickle wrote it: the bytes of an array are a plain string."""
+    """Read a handwritten pickle of Python 2's cPickle: the bytes of an array are a string."""
     raw = np.array([1.5, -2.0, 255.25], "<f4").tobytes()
     content = (
         b"\x80\x02}U\x01acnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x03\x85"

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache folder, and the zoo as it was afterwards."""
+    """Use an empty cache folder, and restore the zoo afterwards."""
     monkeypatch.setenv("SLOWFAST_CACHE", str(tmp_path / "cache"))
     all_entries()
     monkeypatch.setattr(zoo, "_entries", dict(zoo._entries))
@@ -33,7 +33,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def registered(tmp_path):
-    """A function: entries in a JSON file, registered."""
+    """Return a function that registers entries of a JSON file."""
 
     def register(*entries):
         path = tmp_path / "entries.json"
@@ -46,7 +46,7 @@ def registered(tmp_path):
 
 @pytest.fixture
 def served(file_server, tmp_path, registered, tiny_cfg):
-    """A tiny model's weights as the zoo entry `served`, on the server; gives the weights."""
+    """Serve a tiny model's weights as the zoo entry `served`; return the weights."""
     torch.manual_seed(1)
     weights = build_model(tiny_cfg()).state_dict()
     save_checkpoint({"model_state": weights}, str(tmp_path / "made" / "file.pyth"))

@@ -1,4 +1,4 @@
-"""The key tree against the published defaults, and every key explained."""
+"""Key tree: the published defaults, and the page of all keys."""
 
 import json
 import pickle

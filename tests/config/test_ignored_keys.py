@@ -1,4 +1,4 @@
-"""Keys without effect are named, all in one warning, and only when they are set away from their default."""
+"""Ignored keys are named in one warning, if they differ from their default."""
 
 import logging
 import re

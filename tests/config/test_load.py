@@ -1,4 +1,4 @@
-"""Files, their bases and overrides: what is read, and what is said when something is wrong."""
+"""YAML files, their bases and overrides: values, and messages for mistakes."""
 
 import logging
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_missing_files(write, tmp_path):
             "TENSORBOARD:\n  MODEL_VIS:\n    GRAD_CAM: {ENABEL: 1}\n",
             r"GRAD_CAM\.ENABEL .*line 3.*CAM\.ENABLE\.",
         ),
-        ("SOLVER: {STEPS: {A: 1}}\n", r"SOLVER\.STEPS .*line 1 holds one value.*no section, got keys A"),
+        ("SOLVER: {STEPS: {A: 1}}\n", r"SOLVER\.STEPS .*line 1 holds one value.*not a section, got keys A"),
         ("SOLVER: 3\n", r"SOLVER .*line 1 is a section with keys such as .*cannot be set to 3"),
         ("- a\n- b\n", r"config\.yaml: the top level must be"),
         ("just words\n", r"config\.yaml: the top level must be"),
@@ -94,17 +94,17 @@ def test_missing_files(write, tmp_path):
         ("SOLVER:\n\tBASE_LR: 1\n", r"config\.yaml, line 2: not valid YAML"),
         (
             "SOLVER: {BASE_LR: many}\n",
-            r"SOLVER\.BASE_LR in .*line 1 is 'many' \(str\).*wants a number.* 0\.1",
+            r"SOLVER\.BASE_LR in .*line 1 is 'many' \(str\).*must be a number.* 0\.1",
         ),
-        ("SOLVER: {STEPS: &a [*a]}\n", r"SOLVER\.STEPS in .*line 1 is .*wants a list"),
-        ("MVIT:\n  DIM_MUL: &a [*a]\n", r"MVIT\.DIM_MUL in .*line 2 is a list that holds itself"),
+        ("SOLVER: {STEPS: &a [*a]}\n", r"SOLVER\.STEPS in .*line 1 is .*must be a list"),
+        ("MVIT:\n  DIM_MUL: &a [*a]\n", r"MVIT\.DIM_MUL in .*line 2 is a list that contains itself"),
         ("TENSORBOARD: &a {MODEL_VIS: *a}\n", r"TENSORBOARD\.MODEL_VIS\.MODEL_VIS"),
         ("OUTPUT_DIR: 2020-13-45\n", r"config\.yaml: not valid YAML: month"),
-        ("NUM_GPUS: 1.5\n", r"NUM_GPUS in .*line 1 is 1\.5 \(float\).*wants a whole number"),
-        ("TRAIN: {ENABLE: 1}\n", r"TRAIN\.ENABLE .* is 1 \(int\).*wants True or False"),
-        ("OUTPUT_DIR: 3\n", r"OUTPUT_DIR .* is 3 \(int\).*wants text"),
-        ("DATA: {MEAN: [a, b, c]}\n", r"DATA\.MEAN .*wants a list whose items are each a number"),
-        ("SOLVER: {STEPS: [a]}\n", r"SOLVER\.STEPS .*wants a list whose items are each a number"),
+        ("NUM_GPUS: 1.5\n", r"NUM_GPUS in .*line 1 is 1\.5 \(float\).*must be a whole number"),
+        ("TRAIN: {ENABLE: 1}\n", r"TRAIN\.ENABLE .* is 1 \(int\).*must be True or False"),
+        ("OUTPUT_DIR: 3\n", r"OUTPUT_DIR .* is 3 \(int\).*must be text"),
+        ("DATA: {MEAN: [a, b, c]}\n", r"DATA\.MEAN .*must be a list whose items are each a number"),
+        ("SOLVER: {STEPS: [a]}\n", r"SOLVER\.STEPS .*must be a list whose items are each a number"),
         ("RESNET: {SPATIAL_STRIDES: [[1], [x]]}\n", r"SPATIAL_STRIDES .*each a list .* each a whole number"),
     ],
 )
@@ -146,7 +146,7 @@ def test_key_written_twice_is_reported(write, caplog):
     with caplog.at_level(logging.WARNING):
         cfg = load_config(write("TRAIN:\n  BATCH_SIZE: 8\nNUM_GPUS: 0\nTRAIN:\n  EVAL_PERIOD: 2\n"))
     assert (cfg.TRAIN.BATCH_SIZE, cfg.TRAIN.EVAL_PERIOD) == (64, 2)
-    assert "TRAIN stands on line 1 and again on line 4; only the second counts" in caplog.text
+    assert "TRAIN is on line 1 and again on line 4; only the second counts" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_key_written_twice_is_reported(write, caplog):
     [
         (["SOLVER.BASE_LR"], r"pairs KEY VALUE, got 1 items: SOLVER\.BASE_LR"),
         (["SOLVER.BASE_LR=1"], r"Write: SOLVER.BASE_LR 1"),
-        ([1, 2], r"the key 1 is no text"),
+        ([1, 2], r"the key 1 is not text"),
         (["_BASE_", "a.yaml"], r"_BASE_ works inside a config file only"),
         (
             ["SOLVER.BASE_LT", 1],

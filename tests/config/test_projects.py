@@ -137,7 +137,7 @@ def test_many_loads_do_not_touch_each_other(zebra):
         ("ZEBRA: {STRIPS: 8}\n", r"ZEBRA\.STRIPS in .*line 1\. The nearest known key is ZEBRA\.STRIPES"),
         ("ZEBRA:\n  INNER: {GIAN: 8}\n", r"ZEBRA\.INNER\.GIAN in .*line 2\..*ZEBRA\.INNER\.GAIN"),
         ("ZEBAR: {STRIPES: 8}\n", r"ZEBAR.STRIPES in .*line 1: .*The nearest known section is ZEBRA\."),
-        ("ZEBRA: {STRIPES: many}\n", r"ZEBRA\.STRIPES in .* is 'many' \(str\), but it wants a whole number"),
+        ("ZEBRA: {STRIPES: many}\n", r"ZEBRA\.STRIPES in .* is 'many' \(str\), but it must be a whole number"),
         ("ZEBRA: {STRIPES: 0}\n", r"ZEBRA\.STRIPES is 0"),
         ("ZEBRA: {STRIPES: 3}\nSOLVER: {MAX_EPOCH: 0}\n", r"SOLVER\.MAX_EPOCH is 0"),
     ],
@@ -153,7 +153,7 @@ def test_project_that_does_not_import(install, write):
     install("broken_project", "import no_such_dependency\n", section="BROKEN")
     with pytest.raises(ValueError, match=r"owner of the config section BROKEN.*No module named 'no_such_dep"):
         load_config(write("BROKEN: {A: 1}\n"))
-    with pytest.raises(ValueError, match=r"'' .* no module's full name"):
+    with pytest.raises(ValueError, match=r"'' .* not the full name of a module"):
         load_config(None, ["PROJECTS", [""]])
 
 

@@ -1,4 +1,4 @@
-"""Users' files: every published YAML, word for word, loads, or is refused for the reason on record."""
+"""Published YAML files, word for word: each loads, or is refused for the reason on record."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rules between keys: each mistake is refused with its numbers, each neighbor of it is accepted."""
+"""Rules of the configuration: mistakes are refused with their numbers, their neighbors are accepted."""
 
 import logging
 

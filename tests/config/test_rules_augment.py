@@ -1,4 +1,4 @@
-"""What cannot be done to training clips is refused with advice; what can is accepted."""
+"""Rules of crops, augmentation and mixup."""
 
 import pytest
 
@@ -13,11 +13,7 @@ BOXES = [
 ]  # fmt: skip
 
 REFUSED = [
-    (["AUG.AA_TYPE", "rand-m12"], r"AUG\.AA_TYPE 'rand-m12'.*0 to 10"),
-    (["AUG.INTERPOLATION", "hamming"], r"AUG\.INTERPOLATION is 'hamming'; it can be nearest, bilinear"),
-    (["AUG.RE_MODE", "noise"], r"AUG\.RE_MODE is 'noise'; it can be pixel, rand, const"),
     (["AUG.NUM_SAMPLE", 0], r"AUG\.NUM_SAMPLE is 0"),
-    (["AUG.RE_COUNT", 0], r"AUG\.RE_COUNT is 0"),
     (["AUG.RE_SPLIT", True], r"RE_SPLIT True .*NUM_SAMPLE is 1; set NUM_SAMPLE"),
     (["AUG.AA_TYPE", "", "AUG.COLOR_JITTER", 1.5], r"COLOR_JITTER is 1\.5"),
 ]

@@ -1,4 +1,4 @@
-"""DETECTION agrees with the network's strides, by itself where nothing is said."""
+"""Rules of DETECTION and AVA; the spatial stride derived from the model."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Values of a file, of a shell and of Python, read as the key wants them."""
+"""Values of YAML, of a shell and of Python, converted to the type of their key."""
 
 import math
 
@@ -87,13 +87,13 @@ def test_path_objects_are_text(tmp_path):
     ],
 )
 def test_wrong_type(key, value):
-    with pytest.raises(ValueError, match=rf"^{key} in the overrides is .*, but it wants "):
+    with pytest.raises(ValueError, match=rf"^{key} in the overrides is .*, but it must be "):
         load_config(None, [key, value])
 
 
 def test_a_list_that_the_shell_left_unquoted():
     assert load_config(None, ["MODEL.FREEZE_STAGES", "[s1, s2.pathway0_res0]"]).MODEL.FREEZE_STAGES[0] == "s1"
-    with pytest.raises(ValueError, match=r"\[s1, \*pathway0\*\] is no list; quote its entries"):
+    with pytest.raises(ValueError, match=r"\[s1, \*pathway0\*\] is not a list; quote its entries"):
         load_config(None, ["MODEL.FREEZE_STAGES", "[s1, *pathway0*]"])
 
 

@@ -255,7 +255,7 @@ def test_a_list_that_leaves_out_frames_says_so(tmp_path, rgb, caplog):
     (tmp_path / "lists/train.csv").write_text("".join(lines[:5] + lines[6:]))
     with caplog.at_level(logging.WARNING):
         build_dataset(config(tmp_path / "lists", rgb), "train")
-    assert "leaves out frames of 1 videos, such as AAAAA" in caplog.text
+    assert "lacks frames of 1 videos, such as AAAAA" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_list_that_leaves_out_frames_says_so(tmp_path, rgb, caplog):
         (["MODEL.HEAD_ACT", "softmax"], "set sigmoid"),
         (["MODEL.NUM_CLASSES", 5], r"val.csv, line 61: .* label 5, outside 0 to 4"),
         (["DATA.PATH_TO_DATA_DIR", "/nowhere"], "must be the folder that holds val.csv .* or Charades_v1_test.csv"),
-        (["TEST.DATASET", "kinetics"], "DATA.MULTI_LABEL is True, but TEST.DATASET kinetics has one label a video"),
+        (["TEST.DATASET", "kinetics"], "DATA.MULTI_LABEL is True, but TEST.DATASET kinetics has one label per video"),
     ],
 )
 def test_settings_that_do_not_suit(tmp_path, rgb, overrides, cause):
@@ -286,4 +286,4 @@ def test_a_sum_over_views_is_noted(tmp_path, rgb, caplog):
     write_lists(tmp_path / "lists")
     with caplog.at_level(logging.WARNING):
         build_dataset(config(tmp_path / "lists", rgb, "DATA.ENSEMBLE_METHOD", "sum"), "test")
-    assert "published results on Charades are of max" in caplog.text
+    assert "published results on Charades use max" in caplog.text

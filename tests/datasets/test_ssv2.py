@@ -192,7 +192,7 @@ def test_several_labels_are_none_of_this_set(tmp_path, frames):
     cfg = config(
         tmp_path, frames, "DATA.MULTI_LABEL", True, "MODEL.LOSS_FUNC", "bce_logit", "MODEL.HEAD_ACT", "sigmoid"
     )
-    with pytest.raises(ValueError, match="TRAIN.DATASET ssv2 has one label a video"):
+    with pytest.raises(ValueError, match="TRAIN.DATASET ssv2 has one label per video"):
         build_dataset(cfg, "train")
 
 

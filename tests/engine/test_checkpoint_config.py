@@ -1,4 +1,4 @@
-"""A checkpoint is tested with the settings it brings: the command line without --cfg."""
+"""Testing a checkpoint with the config stored in it: the command line without --cfg."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,14 @@ import yaml
 from slowfast.checkpoint import load_checkpoint, write_tensor_file
 from slowfast.checkpoint.io import save_checkpoint
 from slowfast.config import cfg_to_yaml
-from slowfast.engine.checkpoint_config import settings_of_checkpoint
+from slowfast.engine.checkpoint_config import load_checkpoint_config
 from slowfast.engine.command import main
 from slowfast.models import build_model
 
 
 @pytest.fixture
 def given(tiny_cfg, tmp_path):
-    """A function: a checkpoint with the tiny settings, changed as asked, as text; returns the path."""
+    """Return a function that writes a checkpoint of the tiny config, its text changed as asked; it returns the path."""
 
     def make(change=lambda values: None, text=None, **settings):
         cfg = tiny_cfg(*[item for key, value in settings.items() for item in (key.replace("__", "."), value)])
@@ -45,7 +45,7 @@ def test_what_belongs_to_the_training_is_left_behind(given):
     def as_trained(values):
         values |= {"NUM_GPUS": 8, "NUM_SHARDS": 4, "SHARD_ID": 2, "OUTPUT_DIR": "/somewhere/else"}
 
-    cfg = settings_of_checkpoint(given(as_trained), ["TEST.NUM_ENSEMBLE_VIEWS", 3])
+    cfg = load_checkpoint_config(given(as_trained), ["TEST.NUM_ENSEMBLE_VIEWS", 3])
     assert (cfg.NUM_SHARDS, cfg.SHARD_ID, cfg.OUTPUT_DIR) == (1, 0, ".")
     assert (cfg.TRAIN.ENABLE, cfg.TEST.ENABLE, cfg.TEST.NUM_ENSEMBLE_VIEWS) == (False, True, 3)
     assert cfg.NUM_GPUS == min(8, torch.cuda.device_count())
@@ -61,36 +61,36 @@ def test_a_checkpoint_has_no_code_run_and_no_file_written_where_it_likes(given, 
 
     path = given(asks)
     with pytest.raises(ValueError, match="stranger.*installed"):
-        settings_of_checkpoint(path)
+        load_checkpoint_config(path)
     assert not (tmp_path / "ran").exists()
-    cfg = settings_of_checkpoint(path, ["PROJECTS", ["stranger"]])
+    cfg = load_checkpoint_config(path, ["PROJECTS", ["stranger"]])
     assert (tmp_path / "ran").exists() and cfg.TEST.SAVE_RESULTS_PATH == ""
 
 
 def test_settings_of_other_code(given, caplog):
-    """A key this version does not know is left out and said; a section may say what the model is, and is refused."""
+    """Check that unknown keys are left out with a warning; an unknown section may define the model, and is refused."""
 
     def more(values):
         values["TEST"]["NEW_KEY"] = 1
         values["MODEL"]["OTHER"] = {"A": 1}
 
-    assert settings_of_checkpoint(given(more)).MODEL.NUM_CLASSES == 2
+    assert load_checkpoint_config(given(more)).MODEL.NUM_CLASSES == 2
     assert "TEST.NEW_KEY" in caplog.text and "MODEL.OTHER" in caplog.text
     with pytest.raises(ValueError, match="no section STRANGE"):
-        settings_of_checkpoint(given(lambda values: values.update(STRANGE={"ENABLE": True})))
+        load_checkpoint_config(given(lambda values: values.update(STRANGE={"ENABLE": True})))
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "brings no settings.*--cfg FILE"),
+        ("", "holds no config.*--cfg FILE"),
         ("TRAIN: !!python/object/apply:os.system [true]", "never obeyed"),
         ("MODEL: {NUM_CLASSES: many}", "NUM_CLASSES"),
     ],
 )
 def test_settings_that_cannot_be_used(given, text, words):
     with pytest.raises(ValueError, match=words):
-        settings_of_checkpoint(given(text=text))
+        load_checkpoint_config(given(text=text))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_tensor_file_brings_them_too(given, tmp_path):
     saved = load_checkpoint(given(MODEL__NUM_CLASSES=4))
     path = str(tmp_path / "given.safetensors")
     write_tensor_file(saved["model_state"], path, saved["cfg"], saved["epoch"])
-    assert settings_of_checkpoint(path).MODEL.NUM_CLASSES == 4
+    assert load_checkpoint_config(path).MODEL.NUM_CLASSES == 4
 
 
 def test_a_zoo_file_without_any_takes_those_of_its_entry(monkeypatch, tmp_path):
@@ -119,5 +119,5 @@ def test_a_zoo_file_without_any_takes_those_of_its_entry(monkeypatch, tmp_path):
     file = Path(tmp_path) / "zoo" / "x3d_s.pyth"
     file.parent.mkdir()
     torch.save({"model_state": {"a": torch.ones(1)}}, file)
-    cfg = settings_of_checkpoint("zoo://x3d_s", ["MODEL.NUM_CLASSES", 5])
+    cfg = load_checkpoint_config("zoo://x3d_s", ["MODEL.NUM_CLASSES", 5])
     assert (cfg.MODEL.ARCH, cfg.MODEL.NUM_CLASSES, cfg.TRAIN.ENABLE) == ("x3d", 5, False)

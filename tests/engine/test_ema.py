@@ -167,7 +167,7 @@ def test_an_average_of_another_model_is_refused(cfg):
 
 
 def test_synchronized_norms_keep_their_processes(cfg):
-    """A process group cannot be copied; a lock, which cannot either, stands for it."""
+    """Use a lock in place of a process group: neither can be copied."""
     model, group = nn.Sequential(nn.Conv3d(3, 2, 1), nn.SyncBatchNorm(2)), threading.Lock()
     model[1].process_group = group
     average = build_average(cfg, model, torch.optim.SGD(model.parameters(), lr=0.1))

@@ -1,7 +1,6 @@
 """Runs whose clips, batches and norms change on the way: what each epoch trains on, and runs that were cut off."""
 
 import json
-import logging
 import multiprocessing
 import os
 import signal
@@ -34,7 +33,7 @@ SHORT = ["MULTIGRID.SHORT_CYCLE", True]
 
 @pytest.fixture
 def seen(monkeypatch):
-    """(frames, crop, clips) of every training batch, and the norms it goes through, in order."""
+    """Record (frames, crop, clips) of each training batch, and the norms that it passes, in order."""
     seen, original = [], ClipTask.train_step
 
     def train_step(self, model, batch, update):
@@ -66,8 +65,8 @@ def assert_same_bits(one, other):
 
 
 @pytest.fixture
-def stats_of():
-    """A function: train with the log on, and give the statistics written."""
+def stats_of(clean_logging):
+    """Return a function that trains with logging on and returns the statistics."""
 
     def run(cfg):
         setup_logging(cfg.OUTPUT_DIR)
@@ -75,9 +74,7 @@ def stats_of():
         setup_logging()
         return [json.loads(line) for line in (Path(cfg.OUTPUT_DIR) / "json_stats.jsonl").read_text().splitlines()]
 
-    yield run
-    for handler in [h for h in logging.getLogger().handlers if getattr(h, "is_slowfast", False)]:
-        logging.getLogger().removeHandler(handler)
+    return run
 
 
 @pytest.mark.slow
@@ -146,7 +143,7 @@ BOTH = [*LONG, *SHORT, "BN.USE_PRECISE_STATS", True, "BN.NUM_BATCHES_PRECISE", 2
 
 @pytest.fixture(scope="module")
 def whole():
-    """What a run with BOTH that nobody stopped leaves, made by the first test that asks."""
+    """Return the results of an uninterrupted run with BOTH; the first test that asks makes them."""
     return {}
 
 
@@ -222,7 +219,7 @@ def test_two_processes_go_through_the_phases_as_one_does(tiny_cfg, tiny_file, to
 
 @pytest.mark.slow
 def test_testing_takes_the_run_s_own_shape_and_norm(tiny_cfg):
-    """The last epochs had norms over two parts of a batch; the test's model has plain ones."""
+    """Test with plain norms although the last epochs had norms over two splits of a batch."""
     settings = [
         *LONG,
         "TRAIN.BATCH_SIZE",

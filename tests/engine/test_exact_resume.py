@@ -113,7 +113,7 @@ def test_killed_again_and_again(tiny_cfg, tiny_file, uninterrupted, tmp_path):
 
 @pytest.mark.slow
 def test_sigterm_to_all_processes_of_a_run(tiny_cfg, tiny_file, uninterrupted, tool):
-    """As a scheduler sends it: to the tool and its workers alike, at a moment nobody chose."""
+    """Send SIGTERM to the tool and its workers at an arbitrary moment, as a scheduler does."""
     run = tool("train_net", "--cfg", tiny_file, *SETTINGS, *WORKERS, start_new_session=True)
     lines = []
     for line in run.stdout:
@@ -131,7 +131,7 @@ def test_sigterm_to_all_processes_of_a_run(tiny_cfg, tiny_file, uninterrupted, t
 
 
 def stats_in(caplog):
-    """The objects of statistics that were logged."""
+    """Return the logged objects of statistics."""
     found = [record.getMessage() for record in caplog.records if record.getMessage().startswith("json_stats: ")]
     return [json.loads(text.removeprefix("json_stats: ")) for text in found]
 
@@ -163,7 +163,7 @@ def test_stop_is_at_the_end_of_the_update(tiny_cfg, monkeypatch, uninterrupted, 
 
 
 def test_stop_while_evaluating(tiny_cfg, monkeypatch, uninterrupted, caplog):
-    """What was trained is saved; the evaluation that was cut off is the first thing done, once."""
+    """Save the training; do the interrupted evaluation first after resuming, once."""
     cfg = tiny_cfg(*SETTINGS, "TRAIN.CHECKPOINT_PERIOD", 3, "TRAIN.EVAL_PERIOD", 1)
     with monkeypatch.context() as patch:
         # Six predictions for the precise statistics, the next is the first validation batch.

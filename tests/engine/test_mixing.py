@@ -23,7 +23,7 @@ def mixing(alpha=0.8, cut_alpha=1.0, probability=1.0, cut_probability=0.5, smoot
 
 
 def make_batch(clips=4, side=32, pathways=1):
-    """Every pixel of clip i is i + 1 in the first pathway, 10 times as much in the second."""
+    """Make clips whose pixels are i + 1 in the first pathway, and 10 times that in the second."""
     numbers = torch.arange(1.0, clips + 1).view(-1, 1, 1, 1, 1)
     inputs = [(10**p * numbers).expand(clips, 3, 4 // (p + 1), side, side).clone() for p in range(pathways)]
     places = torch.arange(clips)
@@ -35,7 +35,7 @@ def smoothed(labels, smoothing):
 
 
 def test_overlay():
-    """One share for clips, labels and pathways: x = share * x + (1 - share) * x of the clip from the other end."""
+    """Check x = share * x + (1 - share) * reversed x, with one share for clips, labels and pathways."""
     shares = []
     for iteration in range(400):
         batch = make_batch(pathways=2)
@@ -55,7 +55,7 @@ def test_overlay():
 
 
 def test_pasting():
-    """A rectangle of the clip from the other end; the label's share is that of the pixels that are left."""
+    """Check that a rectangle comes from the reversed batch; the label keeps the share of the remaining pixels."""
     shares, places = [], set()
     for iteration in range(400):
         batch = make_batch(pathways=2, side=20)

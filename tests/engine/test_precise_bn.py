@@ -22,7 +22,7 @@ def batches_of(sizes):
 
 
 def test_statistics_are_those_of_all_batches_together():
-    """The reference keeps every input of both norms, in double precision, and takes their mean and variance."""
+    """Compare with a reference that keeps all inputs of both norms in double precision."""
     model, batches = small_network(), batches_of([4, 4, 2])
     first, second = [], []
     with torch.no_grad():

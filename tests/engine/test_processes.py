@@ -81,7 +81,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def run_pair(tmp_path, tiny_file, exchange_counter):
-    """A function: run the script above on `given`; returns the finished process and what it saved."""
+    """Return a function that runs the script above on `given` and returns the process and what it saved."""
 
     def run(given, folder="pair"):
         (tmp_path / folder).mkdir()

@@ -14,7 +14,7 @@ from slowfast.engine.test import test as run_test
 
 @pytest.fixture
 def odd_data(tiny_data, tmp_path):
-    """The tiny data set with 3 videos to validate and to test on, which two processes cannot share evenly."""
+    """Make the tiny data set with 3 videos for val and test, which two processes cannot share evenly."""
     for split, count in (("train", 12), ("val", 3), ("test", 3)):
         lines = (tiny_data / f"{split}.csv").read_text().splitlines(keepends=True)
         (tmp_path / f"{split}.csv").write_text("".join(lines[:count]))

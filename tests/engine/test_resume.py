@@ -1,4 +1,4 @@
-"""Where the weights of a run come from: the settings TRAIN.CHECKPOINT_* and TEST.CHECKPOINT_*."""
+"""Weights that a run starts from or tests: the settings TRAIN.CHECKPOINT_* and TEST.CHECKPOINT_*."""
 
 import pickle
 
@@ -21,7 +21,7 @@ def started(cfg):
 
 @pytest.fixture
 def run_of(tiny_cfg, tmp_path):
-    """A function: the checkpoint of a run after three epochs, with settings of its own; returns the path."""
+    """Return a function that saves a checkpoint after three epochs, with given settings, and returns its path."""
 
     def make(*settings):
         state = build_state(tiny_cfg(*settings))
@@ -92,7 +92,7 @@ def test_strict(run_of, tiny_cfg):
 
 
 def test_a_head_of_other_classes_where_the_file_is_another_models(run_of, tiny_cfg):
-    """Of a published file for other classes, as the settings that name one leave it."""
+    """Load a published file of other classes, with each setting that allows it."""
     path = run_of("MODEL.NUM_CLASSES", 5)
     given = ["TRAIN.CHECKPOINT_FILE_PATH", path]
     for setting in ("TRAIN.CHECKPOINT_EPOCH_RESET", "TRAIN.CHECKPOINT_INFLATE", "TRAIN.CHECKPOINT_IN_INIT"):

@@ -1,4 +1,4 @@
-"""What a run that goes on in another number of processes keeps, and what it says of the rest."""
+"""Layout of a run that is resumed on another number of processes."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ EIGHT = Layout(processes=8, hosts=1, batch=64, accum_steps=1, samples=1000, seed
 
 @pytest.mark.parametrize("shapes", [BatchShapes(), BatchShapes(crops=((16, 3), (24, 2), (32, 1)))])
 def test_a_batch_is_the_same_clips_however_many_share_it(shapes):
-    """What lets a run go on in the middle of an epoch."""
+    """Check the property that allows resuming in the middle of an epoch."""
     joint = {}
     for world in (1, 2, 4, 8):
         samplers = [EpochBatchSampler(203, 8 // world, True, 5, rank, world, shapes) for rank in range(world)]

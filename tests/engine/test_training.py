@@ -1,7 +1,6 @@
 """Training and testing in this process, on real videos, checked by what they leave behind."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -25,8 +24,8 @@ from slowfast.runtime.logging import setup_logging
 
 
 @pytest.fixture
-def stats_of():
-    """A function: train or test with the log on, and give the statistics written."""
+def stats_of(clean_logging):
+    """Return a function that trains or tests with logging on and returns the statistics."""
 
     def run(cfg, work=train):
         setup_logging(cfg.OUTPUT_DIR)
@@ -37,9 +36,7 @@ def stats_of():
         path = Path(cfg.OUTPUT_DIR) / "json_stats.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()]
 
-    yield run
-    for handler in [h for h in logging.getLogger().handlers if getattr(h, "is_slowfast", False)]:
-        logging.getLogger().removeHandler(handler)
+    return run
 
 
 def of_type(stats, kind):
@@ -79,7 +76,7 @@ def test_it_learns(tiny_cfg):
 
 
 def test_precise_statistics_are_in_the_checkpoint(tiny_cfg):
-    """With one batch of all videos and a momentum of 1 the running average of a second pass is the same."""
+    """Check that with one batch of all videos and momentum 1 the running average equals the precise statistics."""
     cfg = tiny_cfg("BN.USE_PRECISE_STATS", True, "TRAIN.BATCH_SIZE", 12, "SOLVER.MAX_EPOCH", 1)
     train(cfg)
     saved = load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)["model_state"]
@@ -197,7 +194,7 @@ def test_small_norm_batches_are_warned_of(tiny_cfg, caplog):
     preflight.warn_small_norm_batch(build_model(tiny_cfg()), tiny_cfg())
     assert not caplog.text
     preflight.warn_small_norm_batch(build_model(tiny_cfg()), tiny_cfg("TRAIN.BATCH_SIZE", 3))
-    assert "sees 3 clips" in caplog.text and "frozen_batchnorm" in caplog.text
+    assert "over 3 clips" in caplog.text and "frozen_batchnorm" in caplog.text
     caplog.clear()
     frozen = tiny_cfg("TRAIN.BATCH_SIZE", 3, "BN.NORM_TYPE", "frozen_batchnorm")
     preflight.warn_small_norm_batch(build_model(frozen), frozen)

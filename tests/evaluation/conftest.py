@@ -9,7 +9,7 @@ from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredic
 
 @pytest.fixture
 def one_label():
-    """40 videos in six classes, three steps, two variants."""
+    """Make predictions of 40 videos in six classes, with three steps and two variants."""
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 6, 40)
     steps = generator.random((40, 3, 6)).astype(np.float32) + 0.3 * np.eye(6, dtype=np.float32)[labels][:, None]
@@ -26,7 +26,7 @@ def one_label():
 
 @pytest.fixture
 def several_labels():
-    """40 videos with several of five classes, two steps; the last class never occurs."""
+    """Make predictions of 40 videos with several of five classes, two steps; the last class never occurs."""
     generator = np.random.default_rng(1)
     labels = (generator.random((40, 5)) < 0.3).astype(np.float32)
     labels[:, 4] = 0
@@ -36,7 +36,7 @@ def several_labels():
 
 @pytest.fixture
 def box_predictions():
-    """Two boxes at each of six key frames, one of them excluded and one without ground truth, in three classes."""
+    """Make predictions of two boxes at each of six key frames: one is excluded, one has no ground truth."""
     generator = np.random.default_rng(2)
     key_frames = [("v", 902), ("v", 903), ("v", 904), ("w", 902), ("w", 903), ("empty", 1)]
     boxes = np.repeat(np.array([[0.1, 0.1, 0.5, 0.9], [0.5, 0.2, 0.9, 0.9]])[None], 5, axis=0).reshape(-1, 4)

@@ -57,7 +57,7 @@ def slow_overlap(a, b):
 
 
 def slow_average_precision(scores, correct, positives):
-    """The best precision at this recall or more, summed over what each detection adds to recall."""
+    """Sum, over the detections, the gain in recall times the best precision at this recall or more."""
     total, former = 0.0, 0.0
     ranked = [correct[i] for i in np.argsort(np.array(scores))[::-1]] if scores else []
     points = [(sum(ranked[:n]) / positives, sum(ranked[:n]) / n) for n in range(1, len(ranked) + 1)]

@@ -19,7 +19,7 @@ from slowfast.evaluation.predictions import load
 
 
 def assert_same(one, other):
-    """All fields alike, to the last bit and type."""
+    """Check that all fields are equal, bit for bit and in type."""
     assert type(one) is type(other)
     for field in dataclasses.fields(one):
         a, b = getattr(one, field.name), getattr(other, field.name)

@@ -85,7 +85,7 @@ def test_two_hosts_are_as_good_as_one(start, tiny_cfg, tmp_path):
     one, other = (load_checkpoint(find_checkpoints(folder)[-1].path)["model_state"] for folder in folders)
     for key, value in one.items():
         torch.testing.assert_close(value, other[key], rtol=1e-5, atol=1e-5)
-    assert "batch of an update: 4 (4 in 2 process(es) on 2 host(s), 1 accumulated)" in pair[0].output
+    assert "batch of an optimizer step: 4 clips (4 in 2 process(es) on 2 host(s), 1 accumulated)" in pair[0].output
 
 
 @pytest.mark.netns

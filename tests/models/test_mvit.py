@@ -9,7 +9,8 @@ from slowfast.config import load_config
 from slowfast.engine.multigrid import epoch_config
 from slowfast.engine.optim import layer_scales, parameter_groups
 from slowfast.models import build_model
-from slowfast.models.mvit_sizes import block_sizes, scaled_width
+from slowfast.models.blocks import round_channels
+from slowfast.models.mvit import block_sizes
 from slowfast.models.tokens import adapt_positions, sincos_3d
 
 V1 = ["MVIT.SEP_POS_EMBED", True]
@@ -91,7 +92,7 @@ def test_sizes_of_the_published_networks():
     ("width", "factor", "divisor", "expected"), [(96, 2.0, 2, 192), (10, 1.0, 8, 16), (3, 1.5, 2, 6), (1, 0.1, 1, 1)]
 )
 def test_widths_are_rounded(width, factor, divisor, expected):
-    assert scaled_width(width, factor, divisor) == expected
+    assert round_channels(width * factor, divisor, minimum=1) == expected
 
 
 def test_waves_are_sines_and_cosines():
@@ -194,5 +195,5 @@ def test_what_cannot_be_built_is_named(settings, message, tiny_mvit):
 
 def test_inputs_that_do_not_fit_are_named(tiny_mvit):
     model = build_model(load_config(None, tiny_mvit))
-    with pytest.raises(ValueError, match="1 pathway but got a list of 2"):
+    with pytest.raises(ValueError, match="takes a list of 1 clip.*list of 2"):
         model([torch.zeros(1, 3, 8, 32, 32)] * 2)

@@ -109,9 +109,9 @@ def test_published_size_and_names(repo):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["TIMESFORMER.ATTENTION_TYPE", "joint"], "is 'joint'; what is built is divided_space_time"),
+        (["TIMESFORMER.ATTENTION_TYPE", "joint"], "is 'joint'.*divided_space_time"),
         (["TIMESFORMER.NUM_HEADS", 3], "NUM_HEADS 3 does not divide TIMESFORMER.EMBED_DIM 16"),
-        (["TIMESFORMER.PATCH_SIZE", 64], "64 is over the 32 pixels"),
+        (["TIMESFORMER.PATCH_SIZE", 64], "64 exceeds the 32 pixels"),
         (["TIMESFORMER.DEPTH", 0], "must be at least 1"),
     ],
 )

@@ -50,7 +50,7 @@ def test_an_environment_that_contradicts_the_settings(tiny_cfg, monkeypatch):
 
 def test_processes_cannot_start_again_what_was_typed_in(tiny_cfg, monkeypatch):
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
-    with pytest.raises(ValueError, match="interactive session cannot do"):
+    with pytest.raises(ValueError, match="interactive session"):
         launch(lambda cfg: None, tiny_cfg(), num_procs=2)
 
 

@@ -50,7 +50,7 @@ def test_parent_may_end_a_worker(worker):
 
 def test_death_of_a_worker_is_explained(worker):
     batches, pid = worker
-    message = rf"worker of process 0 \(pid {pid}\) was killed by signal: Killed.*memory.*DATA_LOADER.NUM_WORKERS"
+    message = rf"worker of process 0 \(pid {pid}\) was killed by signal: Killed.*emory.*DATA_LOADER.NUM_WORKERS"
 
     def lose_it():
         os.kill(pid, signal.SIGKILL)
@@ -77,10 +77,10 @@ def test_death_of_a_worker_is_explained(worker):
             ["(pid 7) ended with exit code 3", "NUM_WORKERS 0"],
         ),
         ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", ["(pid 7, 8) ended by itself"]),
-        ("DataLoader worker (pid 7) is killed by signal: Killed. ", ["So ends the largest process when memory"]),
+        ("DataLoader worker (pid 7) is killed by signal: Killed. ", ["killed by signal: Killed", "NUM_WORKERS"]),
     ],
 )
-def test_words_of_pytorch(words, told):
+def test_messages_of_pytorch(words, told):
     with pytest.raises(LoaderWorkerError) as caught, worker_deaths_explained():
         raise RuntimeError(words)
     for part in told:

@@ -1,16 +1,10 @@
 import json
-import logging
 
 import pytest
 
 from slowfast.runtime.logging import get_logger, log_json_stats, setup_logging
 
-
-@pytest.fixture(autouse=True)
-def clean():
-    yield
-    for handler in [h for h in logging.getLogger().handlers if getattr(h, "is_slowfast", False)]:
-        logging.getLogger().removeHandler(handler)
+pytestmark = pytest.mark.usefixtures("clean_logging")
 
 
 def test_statistics_are_json_everywhere(tmp_path, capsys):

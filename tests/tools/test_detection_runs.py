@@ -1,11 +1,10 @@
 """Published settings of AVA, trained and tested on a small set in its format."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from slowfast.apps.synthetic.formats import SetSpec, make_set
 from slowfast.datasets.build import build_dataset
 from slowfast.evaluation import evaluate_ava_files
 
@@ -15,8 +14,7 @@ BOXES = "person_box_67091280_iou90/ava_detection_val_boxes_and_labels.csv"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("ava") / "set"
-    module = [sys.executable, "-m", "slowfast.apps.synthetic", "--format", "ava", "--output", path]
-    subprocess.run([*module, "--train", "2", "--val", "1", "--workers", "1"], check=True)
+    make_set(path, SetSpec("ava", train=2, val=1))
     return path
 
 
@@ -24,7 +22,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(
     "file", ["configs/AVA/SLOW_8x8_R50_SHORT.yaml", "projects/pgt/configs/AVA/SLOW_PROG_36x8_R50_K400.yaml"]
 )
-def test_a_published_setting_of_ava(tool, repo, folder, tmp_path, file):
+def test_a_published_setting_of_ava(run_tool, repo, folder, tmp_path, file):
     out = tmp_path / "out"
     settings = [
         *("NUM_GPUS", 0, "OUTPUT_DIR", out, "RESNET.WIDTH_PER_GROUP", 4, "DATA_LOADER.NUM_WORKERS", 0),
@@ -34,13 +32,12 @@ def test_a_published_setting_of_ava(tool, repo, folder, tmp_path, file):
         *("DATA.TRAIN_CROP_SIZE", 32, "DATA.TEST_CROP_SIZE", 32, "DATA.TRAIN_JITTER_SCALES", "[32, 40]"),
         *("SOLVER.WARMUP_EPOCHS", 0.0, "TRAIN.CHECKPOINT_FILE_PATH", "", "BN.NORM_TYPE", "batchnorm"),
     ]
-    process = tool("run_net", "--cfg", repo / file, *settings)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    status, output = run_tool("run_net", "--cfg", repo / file, *settings)
+    assert status == 0, output
     results = json.loads((out / "test_results.json").read_text())
     again = evaluate_ava_files(out / "groundtruth.csv", out / "detections.csv")
     assert results["ava_map"] == pytest.approx(again["mAP@0.5"], abs=1e-6)
-    assert results["unreadable_files"] == 0 and results["videos"] > 5
+    assert results["unreadable_files"] == 0 and results["key_frames"] > 5 > results["videos"] > 0
 
 
 @pytest.mark.parametrize(("split", "key"), [("train", "TRAIN.DATASET"), ("test", "TEST.DATASET")])

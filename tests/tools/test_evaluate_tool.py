@@ -2,8 +2,6 @@
 
 import csv
 import json
-import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import pytest
 
 from slowfast.evaluation.predictions import ClassificationPredictions, load
 
-TOOL = Path(__file__).parents[2] / "tools" / "evaluate.py"
 AVA = Path(__file__).parents[1] / "fixtures" / "ava_small"
 
 
@@ -24,17 +21,11 @@ def predictions(classes=5, videos=60, steps=4):
     return ClassificationPredictions(read.sum(axis=1), labels, names, read, {"max": read.max(axis=1)})
 
 
-def finish(process):
-    output = process.communicate(timeout=120)[0]
-    return process.returncode, output
-
-
-@pytest.mark.slow
-def test_a_file_of_predictions(tool, tmp_path):
+def test_a_file_of_predictions(run_tool, tmp_path):
     predictions().save(tmp_path / "p.parquet")
     (tmp_path / "names.json").write_text(json.dumps({f"class {number}": number for number in range(5)}))
     arguments = ["--classes", tmp_path / "names.json", "--per-class", "--output", tmp_path / "out"]
-    status, output = finish(tool("evaluate", tmp_path / "p.parquet", *arguments, "--plot", tmp_path / "curve.png"))
+    status, output = run_tool("evaluate", tmp_path / "p.parquet", *arguments, "--plot", tmp_path / "curve.png")
     assert status == 0, output
     expected = load(tmp_path / "p.parquet")
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == expected.metrics()
@@ -48,39 +39,29 @@ def test_a_file_of_predictions(tool, tmp_path):
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
-def test_files_of_ava(tool, tmp_path):
+def test_files_of_ava(run_tool, tmp_path):
     (tmp_path / "map.pbtxt").write_text('item {\n  name: "stand"\n  id: 12\n}\nitem {\n  name: "sit"\n  id: 11\n}\n')
     files = ["--ava", AVA / "groundtruth.csv", AVA / "detections.csv", "--excluded", AVA / "excluded.csv"]
-    status, output = finish(tool("evaluate", *files, "--label-map", tmp_path / "map.pbtxt", "--per-class"))
+    status, output = run_tool("evaluate", *files, "--label-map", tmp_path / "map.pbtxt", "--per-class")
     assert status == 0, output
     assert "stand" in output and "ava_classes          " in output
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("v,902,0,0,1\n")
-    status, output = finish(tool("evaluate", "--ava", AVA / "groundtruth.csv", wrong))
-    assert (
-        status == 2 and f"error: {wrong}, line 1: 'v,902,0,0,1' has 5 columns" in output and "Traceback" not in output
-    )
+    status, output = run_tool("evaluate", "--ava", AVA / "groundtruth.csv", wrong)
+    assert status == 2 and f"{wrong}, line 1" in output and "5 columns" in output
 
 
 @pytest.mark.parametrize(
     "arguments", [[], ["p.npz", "--ava", "a", "b"], ["p.npz", "--excluded", "a"], ["--ava", "a", "b", "--classes", "c"]]
 )
-def test_arguments_that_do_not_go_together(arguments, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(TOOL), run_name="__main__")
-    assert stop.value.code == 2 and "usage:" in capsys.readouterr().err
+def test_arguments_that_do_not_go_together(arguments, run_tool):
+    status, output = run_tool("evaluate", *arguments)
+    assert status == 2 and "usage:" in output
 
 
-@pytest.mark.slow
-def test_without_matplotlib_the_message_says_what_to_do(tmp_path):
+def test_without_matplotlib_the_message_says_what_to_do(run_tool, tmp_path, monkeypatch):
     predictions().save(tmp_path / "p.npz")
-    arguments = ["evaluate.py", str(tmp_path / "p.npz"), "--plot", str(tmp_path / "p.png")]
-    program = (
-        "import sys, runpy; sys.modules['matplotlib'] = None\n"
-        f"sys.argv = {arguments!r}\nrunpy.run_path({str(TOOL)!r}, run_name='__main__')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 2 and "top1_acc" in done.stdout
-    assert "error: pictures take matplotlib, not installed here: pip install matplotlib" in done.stderr
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, output = run_tool("evaluate", tmp_path / "p.npz", "--plot", tmp_path / "p.png")
+    assert status == 2 and "top1_acc" in output
+    assert "pip install matplotlib" in output

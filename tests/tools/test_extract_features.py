@@ -1,15 +1,15 @@
 """The command line: a run that was killed, mistakes, several processes."""
 
-import importlib.util
 import json
 import signal
-import sys
 import time
 
 import numpy as np
 import pytest
 
 from slowfast.apps.features.extract import FeatureOptions, extract
+from slowfast.models.base import VideoModel
+from slowfast.models.resnet import ResNet
 
 
 def files(folder):
@@ -62,22 +62,8 @@ def test_processes_share_the_videos(tool, tiny_file, tmp_path):
         assert len(arrays["path"]) == 4
 
 
-@pytest.fixture
-def main(repo, monkeypatch, capsys):
-    """Function: run the tool in this process; gives exit status and standard error."""
-    spec = importlib.util.spec_from_file_location("extract_features", repo / "tools/extract_features.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["extract_features.py", *map(str, arguments)])
-        return module.main(), capsys.readouterr().err
-
-    return run
-
-
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "fact"),
     [
         (["--clips", "some"], "--clips is 'some'"),
         (["--csv", "/nowhere/list.csv"], "/nowhere/list.csv"),
@@ -85,7 +71,16 @@ def main(repo, monkeypatch, capsys):
         (["--crops", "4"], "NUM_SPATIAL_CROPS"),
     ],
 )
-def test_mistakes_are_one_clear_message(main, tiny_file, tmp_path, arguments, words):
-    status, stderr = main("--cfg", tiny_file, "--output", tmp_path / "f", *arguments)
+def test_mistakes_are_one_clear_message(run_tool, tiny_file, tmp_path, arguments, fact):
+    status, output = run_tool("extract_features", "--cfg", tiny_file, "--output", tmp_path / "f", *arguments)
     assert status == 2
-    assert words in stderr.split("error: ")[-1]
+    assert fact in output.split("error: ")[-1]
+
+
+def test_a_model_without_features_is_one_clear_message(run_tool, tiny_file, tmp_path, monkeypatch):
+    """A registered model that defines `forward` alone."""
+    monkeypatch.setattr(ResNet, "forward_features", VideoModel.forward_features)
+    status, output = run_tool("extract_features", "--cfg", tiny_file, "--output", tmp_path / "f")
+    assert status == 2
+    message = output.split("error: ")[-1]
+    assert "ResNet has no forward_features" in message and len(message.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""The command line: what runs, what it says of mistakes."""
+"""Command line of training and testing: runs, exit status and messages."""
 
 import json
 from pathlib import Path
@@ -33,6 +33,14 @@ def test_either_part_alone(command, tiny_cfg):
     out = Path(tiny_cfg().OUTPUT_DIR)
     assert command("SOLVER.MAX_EPOCH", 1, "--num_procs", 1, "TEST.ENABLE", False)[0] == 0
     assert find_checkpoints(str(out)) and not (out / "test_results.json").exists()
+
+
+def test_random_weights_are_not_tested_unless_asked_for(command, tiny_cfg):
+    results = Path(tiny_cfg().OUTPUT_DIR) / "test_results.json"
+    status, stderr = command("TRAIN.ENABLE", False)
+    assert status == 2 and len(stderr.splitlines()) == 1 and "TEST.ALLOW_RANDOM_WEIGHTS True" in stderr
+    assert not results.exists()
+    assert command("TRAIN.ENABLE", False, "TEST.ALLOW_RANDOM_WEIGHTS", True)[0] == 0 and results.exists()
 
 
 @pytest.mark.parametrize("more", [[], ["DEMO.ENABLE", True]])

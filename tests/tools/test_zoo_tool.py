@@ -1,11 +1,9 @@
 """`tools/zoo.py`, as a user calls it."""
 
+import functools
 import json
 import os
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,18 +15,10 @@ from slowfast.models import build_model
 
 
 @pytest.fixture
-def zoo(tmp_path, monkeypatch, capsys):
-    """A function: what tools/zoo.py does with arguments, in this process; gives exit status and output."""
-    main = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "zoo.py"))["main"]
+def zoo(run_tool, tmp_path, monkeypatch):
+    """Function: call tools/zoo.py with arguments; returns exit status and output."""
     monkeypatch.setenv("SLOWFAST_CACHE", str(tmp_path / "cache"))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["zoo.py", *arguments])
-        status = main()
-        written = capsys.readouterr()
-        return status, written.out + written.err
-
-    return run
+    return functools.partial(run_tool, "zoo")
 
 
 def test_a_tour(zoo, tmp_path):
@@ -64,7 +54,7 @@ def test_packing_a_checkpoint(zoo, tmp_path, tiny_cfg):
     assert saved["epoch"] == 4 and "PATH_TO_DATA_DIR: data\n" in saved["cfg"]
     save_checkpoint({"model_state": weights}, source)
     status, output = zoo("pack", source, target)
-    assert status == 2 and "brings no settings" in output
+    assert status == 2 and "holds no config" in output
 
 
 def test_as_a_process_of_its_own(tool):

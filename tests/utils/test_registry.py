@@ -31,7 +31,7 @@ def test_objects_and_facts(registry):
     registry.register("large", size=9)(large)  # a project's setup runs once for every config
     with pytest.raises(ValueError, match="twice"):
         registry.register("large")(small)
-    with pytest.raises(ValueError, match="OTHER.KEY is 'larg'.*'large'.*small"):
+    with pytest.raises(ValueError, match="OTHER.KEY is 'larg'.*large, small.*nearest is large"):
         registry.get("larg", "OTHER.KEY")
     with pytest.raises(ValueError, match="color"):
         registry.register("third", color="red")
@@ -63,6 +63,7 @@ def test_case_counts_only_where_it_is_said():
         ("TASK", "clips", "clip"),
         ("MODEL.MODEL_NAME", "Resnet", "ResNet"),
         ("MODEL.ADAPTER", "nothing", ""),
+        ("MODEL.LOSS_FUNC", "cross_entrop", "cross_entropy"),
         ("DATA.DECODING_BACKEND", "pyaw", "pyav"),
     ],
 )

@@ -31,9 +31,8 @@ from slowfast.layers.conv import Conv3d
 from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.pool import SpaceTimePool, TimePool
 from slowfast.models.base import VideoModel
+from slowfast.models.build import MODEL_ADAPTERS, build_norm
 from slowfast.models.mvit import MultiscaleBlock, PatchEmbed
-from slowfast.models.parts import build_norm
-from slowfast.models.registry import MODEL_ADAPTERS
 from slowfast.models.slowfast import FuseFastToSlow
 from slowfast.models.timesformer import TimeAttention
 from slowfast.models.tokens import TokenModel
@@ -114,7 +113,7 @@ def convert(model: VideoModel, rules: Rules) -> ProgressiveModel:
 
 
 class Conversion:
-    """One pass over a clip model that replaces layers by operators.
+    """Pass over a clip model that replaces layers by operators.
 
     Args:
         model: clip model, changed in place.

@@ -166,9 +166,6 @@ class Carry:
     Args:
         memory: memory of the step before; None at the start of a video.
         full_gradient: keep the new memory in the autograd graph; otherwise it is detached.
-
-    Raises:
-        ValueError: some samples are at the start of a video and others are not, under torch.compile.
     """
 
     def __init__(self, memory: Memory | None, full_gradient: bool = False):
@@ -176,11 +173,6 @@ class Carry:
         self.new: Memory = {}
         self.full_gradient = full_gradient
         self.start = (memory or {}).get(START)
-        if self.start is not None and torch.compiler.is_compiling():
-            raise ValueError(
-                "some samples of the memory are at the start of a video and others are not, which a compiled step does "
-                "not take: set MODEL.COMPILE False, or call the model for each kind of samples apart"
-            )
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -217,19 +209,15 @@ class Carry:
     def by_sample(
         self, function: Callable[..., torch.Tensor], memory: torch.Tensor | None, *inputs: Any
     ) -> torch.Tensor:
-        """Return `function(memory, *inputs)`, with None as the memory of the samples at the start of a video.
+        """Return `function(memory, *inputs)` (B, ...), with None as the memory of samples at the start of a video.
 
-        Args:
-            function: maps the memory and the inputs of some samples to a tensor with these samples first.
-            memory: None, or (B, ...).
-            inputs: tensors (B, ...), or values that hold for all samples.
+        A batch with samples of both kinds is computed both ways, as zeros are not the same as no memory. No shape
+        depends on the kinds, so torch.compile can trace it.
         """
+        y = function(memory, *inputs)
         if self.start is None or memory is None:
-            return function(memory, *inputs)
-        parts, groups = [], [self.start.nonzero().flatten(), (~self.start).nonzero().flatten()]
-        for group, past in zip(groups, (None, memory[groups[1]]), strict=True):
-            parts.append(function(past, *(x[group] if isinstance(x, torch.Tensor) else x for x in inputs)))
-        return torch.cat(parts)[torch.cat(groups).argsort()]
+            return y
+        return torch.where(_as_mask(self.start, y), function(None, *inputs), y)
 
     def write(self, name: str, policy: CachePolicy, x: torch.Tensor, memory: torch.Tensor | None) -> None:
         """Store what operator `name` remembers of its input x, given the memory that it has read.
@@ -269,6 +257,8 @@ def join(memories: Sequence[Memory | None]) -> Memory | None:
     wrong = sorted({name for memory in known for name in (memory.keys() ^ set(names)) - {START}})
     if wrong:
         raise ValueError(f"the memories differ in {', '.join(wrong[:5])}: they are of different models")
+    if not names:
+        return {}
     joined = {}
     for name in names:
         like = known[0][name]
@@ -281,7 +271,7 @@ def join(memories: Sequence[Memory | None]) -> Memory | None:
             )
         joined[name] = torch.cat(parts)
     starts = [torch.tensor([True]) if memory is None else _starts(memory) for memory in memories]
-    return _settled({**joined, START: torch.cat([start.to(starts[0].device) for start in starts])}) if names else {}
+    return _settled({**joined, START: torch.cat([start.to(starts[0].device) for start in starts])})
 
 
 def reset(memory: Memory, samples: Samples) -> Memory | None:

@@ -82,6 +82,7 @@ class ProgressiveModel(VideoModel):
 
         Raises:
             ValueError: the memory is of another model, batch or size; or what the clip model raises.
+            RuntimeError: a layer with memory was not called, or its memory was lost in a graph break.
         """
         known = (memory or {}).keys() - {START}
         if known and known != self.operators:
@@ -93,6 +94,12 @@ class ProgressiveModel(VideoModel):
         carry = Carry(memory if self.carries_memory else None, self.full_gradient)
         with carry.active():
             scores = self.clip_model(*([step_inputs] if boxes is None else [step_inputs, boxes]))
+        missed = sorted(self.operators - carry.new.keys())
+        if missed:
+            raise RuntimeError(
+                f"the step has not run the operators {', '.join(missed[:5])}, so their memory would be lost. A forward "
+                "has to call every layer in every step, and under MODEL.COMPILE it must compile without graph breaks"
+            )
         return scores, carry.new if self.carries_memory else {}
 
     def step_features(

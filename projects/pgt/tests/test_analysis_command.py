@@ -14,7 +14,7 @@ from slowfast.config.load import cfg_to_yaml
 from slowfast.models import build_model
 
 # Large enough that activations weigh more than what else a process of the size does.
-LARGE = ["DATA.TRAIN_JITTER_SCALES", [64, 64], "DATA.TRAIN_CROP_SIZE", 64, "TRAIN.BATCH_SIZE", 3]
+LARGE = ["DATA.TRAIN_JITTER_SCALES", [112, 112], "DATA.TRAIN_CROP_SIZE", 112, "TRAIN.BATCH_SIZE", 3]
 
 
 @pytest.fixture

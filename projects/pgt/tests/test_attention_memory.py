@@ -151,8 +151,8 @@ def test_one_rule_of_distances_for_steps_with_and_without_memory(stride_q, strid
     attention = pooling_attention(1, stride_q, stride_k)
     attention = MarkovPoolingAttention.from_layer(attention, "op", LastFrames(1))
     sizes = (4 // stride_q, 2, 2), (4 // stride_k, 2, 2)
-    plain = attention.rows(*sizes)[0]
-    behind = attention._rows_in_time(sizes[0][0], sizes[1][0] + 1, 1)
+    plain = attention.rel_pos(*sizes)[0]
+    behind = attention._rel_pos_in_time(sizes[0][0], sizes[1][0] + 1, 1)
     torch.testing.assert_close(behind[:, 1:], plain)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from pgt import StepPlan
 from pgt.conversion import Rules, convert
-from pgt.memory import AvgFrames, MaxFrames
+from pgt.memory import AvgFrames, MaxFrames, reset
 from pgt.model import ProgressiveModel
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
@@ -177,6 +177,19 @@ def test_compiled_steps_equal_eager_ones_in_four_graphs(one_block_model, fast_co
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
     assert not torch._dynamo.utils.counters["graph_break"]
     assert isinstance(model, ProgressiveModel)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_compiled_steps_take_samples_at_their_start(one_block_model, fast_compiler):
+    plain = tiny_progressive(one_block_model).eval()
+    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default"))
+    first, second = PLAN.split([torch.randn(2, 3, PLAN.num_frames, 16, 16)])[:2]
+    _, memory = plain(first)
+    expected, new = plain(second, reset(memory, [1]))
+    scores, found = model(second, reset(memory, [1]))
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, new, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 from slowfast.checkpoint.io import load_checkpoint
 from slowfast.checkpoint.zoo.entries import all_entries, local_path, verify
 from slowfast.config import load_config
-from slowfast.engine.checkpoint_config import settings_of_checkpoint
+from slowfast.engine.checkpoint_config import load_checkpoint_config
 from slowfast.engine.command import main
 
 NAMES = ("sweep_pgt_36x1", "sweep_slow_8x1")
@@ -34,7 +34,7 @@ def test_files_are_whole_and_small(entries):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_are_those_of_the_file_that_the_entry_names(entries, repo, name):
-    cfg = settings_of_checkpoint(local_path(f"zoo://{name}"))
+    cfg = load_checkpoint_config(local_path(f"zoo://{name}"))
     named = load_config(repo / "configs" / f"{entries[name].config}.yaml")
     for section in ("RESNET", "SOLVER", *(["PGT"] if "PGT" in named else [])):
         assert cfg[section] == named[section]

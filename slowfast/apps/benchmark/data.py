@@ -68,7 +68,7 @@ class StageClock:
         places = [
             (kind, name, stage) for kind in readers for name, stage in (("__init__", "open"), ("frames", "decode"))
         ]
-        places += [(transforms, "scale", "resize"), (transforms, "scale_exactly", "resize"), (Crop, "of", "crop")]
+        places += [(transforms, "resize", "resize"), (transforms, "resize_exactly", "resize"), (Crop, "of", "crop")]
         places += [(transforms, "to_clip", "normalize"), (PyAVReader, "_packets_from", "seek")]
         with contextlib.ExitStack() as undo:
             for owner, name, stage in places:

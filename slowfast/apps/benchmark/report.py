@@ -14,6 +14,7 @@ import torch
 
 from slowfast.apps.benchmark.compare import BASELINE
 from slowfast.runtime.device import device_name
+from slowfast.utils.tables import format_table
 
 TITLES = {
     "forward": "forward, whole clips, eval mode",
@@ -26,7 +27,7 @@ TITLES = {
 def machine(device: torch.device) -> dict[str, Any]:
     """Describe the machine, the versions and the date of a measurement."""
     return {
-        "device": _processor() if device.type == "cpu" else device_name(device),
+        "device": processor_name() if device.type == "cpu" else device_name(device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -35,7 +36,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """Return the name of the CPU."""
     path = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*:\s*(.+)", path.read_text()) if path.exists() else None
@@ -100,7 +101,7 @@ def format_work(work: str, rows: Sequence[dict[str, Any]]) -> str:
                 _mib(row.get("peak_mib")),
             ]
         )
-    return f"{TITLES[work]}\n{_table(head, lines)}"
+    return f"{TITLES[work]}\n{format_table(head, lines)}"
 
 
 def format_points(points: Sequence[dict[str, Any]]) -> str:
@@ -112,7 +113,7 @@ def format_points(points: Sequence[dict[str, Any]]) -> str:
         for key in ("peak_mib", "process_mib"):
             memory += [f"{point[key]:.0f}", f"{point[key] / points[0][key]:.2f}"]
         lines.append([point["point"], f"{point['seconds']:.3f}", *memory])
-    return _table(head, lines)
+    return format_table(head, lines)
 
 
 def format_steps(points: Sequence[dict[str, Any]]) -> str:
@@ -126,7 +127,8 @@ def format_steps(points: Sequence[dict[str, Any]]) -> str:
             value, first = point["peak_mib"][name], points[0]["peak_mib"][name]
             cells.append(f"{_mib(value)} ({value / first:.2f})" if value and first else _mib(value))
         lines.append([str(point["steps"]), str(point["frames"]), *cells])
-    return f"training iteration in steps: peak MiB over idle (of the first line), a process each\n{_table(head, lines)}"
+    title = "training iteration in steps: peak MiB over idle (of the first line), a process each"
+    return f"{title}\n{format_table(head, lines)}"
 
 
 def format_data(split: str, figures: dict[str, Any]) -> str:
@@ -140,17 +142,17 @@ def format_data(split: str, figures: dict[str, Any]) -> str:
         line = [name, *(f"{value:.2f}" for value in ms.values()), f"{1000 / rate:.2f}"]
         line += [f"{stages[key]['cpu_ms']:.2f}", f"{rate:.2f}"]
         lines.append(line + ([] if views == 1 else [f"{views / rate:.3f}"]))
-    text = f"{title}\n{_table(head, lines)}\nclips/s of later rounds: {_with_spread(stages['spread'], '.2f')}"
+    text = f"{title}\n{format_table(head, lines)}\nclips/s of later rounds: {_with_spread(stages['spread'], '.2f')}"
     if figures["workers"]:
         rates = [[str(number), f"{rate:.2f}"] for number, rate in figures["workers"].items()]
-        text += f"\n{_table(['workers', 'clips/s'], rates)}"
+        text += f"\n{format_table(['workers', 'clips/s'], rates)}"
     return text
 
 
 def format_soak(result: dict[str, Any]) -> str:
     """Format the memory of a worker by clips made in about ten lines, and the verdict."""
     points = result["points"][:: max(1, len(result["points"]) // 10)]
-    table = _table(["clips", "MiB of the worker"], [[str(clips), f"{mib:.1f}"] for clips, mib in points])
+    table = format_table(["clips", "MiB of the worker"], [[str(clips), f"{mib:.1f}"] for clips, mib in points])
     verdict = "flat" if result["flat"] else "NOT flat"
     return f"{table}\n{verdict}: {result['growth_mib']:+.1f} MiB from the second to the last quarter"
 
@@ -161,15 +163,3 @@ def _with_spread(values: dict[str, float], form: str) -> str:
 
 def _mib(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
-
-
-def _table(head: list[str], lines: list[list[str]]) -> str:
-    """Align columns of text: the first to the left, the others to the right."""
-    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if i == 0 else text.rjust(width)
-            for i, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in [head, *lines]
-    )

@@ -1,7 +1,7 @@
-"""Models as graphs for other programs: ONNX, and `torch.export` (.pt2).
+"""Export of models to ONNX and `torch.export` (.pt2).
 
-A model is one graph; a model that reads in steps is several, with its memory among inputs and outputs. Every file is
-read again and compared with the model before it takes its name. All dimensions but the batch are fixed.
+A model is one graph. A model that reads in steps is several graphs, with its memory among inputs and outputs. Every
+file is loaded again and compared with the model before it is renamed. All dimensions but the batch are fixed.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ logger = get_logger(__name__)
 
 ABOUT_NAME = "export.json"
 BATCH = "batch"
-# Largest difference of a file's output from the model's, over the output's largest number.
+# Largest difference between outputs of a file and of the model, relative to the largest number of the output.
 TOLERANCE = 1e-4
-_TRACED_BATCH, _OTHER_BATCH = 2, 3  # of 1 the tracer would take that it is always 1
+_TRACED_BATCH, _OTHER_BATCH = 2, 3  # the tracer would specialize on a batch of 1
 
 
 def example_inputs(cfg: Any, batch: int) -> list[Tensor]:
-    """Clips of noise (batch, 3, T, H, W), one a pathway, of `DATA.NUM_FRAMES` and `DATA.TEST_CROP_SIZE`."""
+    """Return clips of noise (batch, 3, T, H, W), one a pathway, of `DATA.NUM_FRAMES` and `DATA.TEST_CROP_SIZE`."""
     return dummy_inputs(cfg, batch, cfg.DATA.TEST_CROP_SIZE, torch.Generator().manual_seed(0))
 
 
 def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = None, opset: int | None = None) -> dict:
-    """Write the graphs of a configuration's model, in eval mode, with the weights that `TEST` asks for.
+    """Export the config's model in eval mode, with the weights that `TEST` names.
 
     Args:
-        output: folder; `GRAPH.onnx`, `GRAPH.pt2` and `export.json`, which tells of them, replace what it holds.
+        output: folder of `GRAPH.onnx`, `GRAPH.pt2` and their description `export.json`; former files are replaced.
         formats: of "onnx" and "pt2".
-        batch: None for any number of clips at a time, where the model can be exported so; else this number.
-        opset: version of ONNX's operators; None for the exporter's own choice.
+        batch: fixed batch size; None for any, where the model allows it.
+        opset: ONNX opset version; None for the exporter's default.
 
     Returns:
-        What is in `export.json`.
+        The content of `export.json`.
 
     Raises:
-        FileNotFoundError, ValueError: no such checkpoint, or one that does not fit; a package is missing; the model
-            cannot be exported; or a file does not compute what the model does.
-        OSError: a file cannot be written; what was there is as it was.
+        FileNotFoundError, ValueError: the checkpoint is missing or does not fit, a package is missing, the model cannot
+            be exported, or a file computes something else than the model.
+        OSError: a file cannot be written; former files are unchanged.
     """
     writers = [_writer(name) for name in formats]
     if cfg.DETECTION.ENABLE:
@@ -69,7 +69,7 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg).eval()
     checkpoint = load_test_weights(model, cfg)
-    # Other programs have ways of their own to compute a convolution.
+    # Our memory formats and planar convolutions are of no use to other programs.
     how = ModelSetup(memory_format="contiguous", fold_norms=cfg.TEST.FOLD_NORMS)
     model = setup_model(model, torch.device("cpu"), how, training=False).requires_grad_(False)
     make_graphs = build_task(cfg).export_graphs
@@ -92,7 +92,7 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
         }
         with open(os.path.join(folder, ABOUT_NAME), "w", encoding="utf-8") as stream:
             json.dump(about, stream, indent=2)
-        for name in sorted(os.listdir(folder), key=ABOUT_NAME.__eq__):  # what tells of the files comes last
+        for name in sorted(os.listdir(folder), key=ABOUT_NAME.__eq__):  # the description comes last
             os.replace(os.path.join(folder, name), os.path.join(output, name))
     return about
 
@@ -106,7 +106,11 @@ def _write_graph(
     folder: str,
     opset: int | None,
 ) -> dict[str, Any]:
-    """Write and check the files of a graph; `other` has arguments of another batch. What `export.json` says of it."""
+    """Write and check the files of a graph; return its entry of `export.json`.
+
+    Args:
+        other: the same graph with arguments of another batch size.
+    """
     program, dynamic = trace(model, graph, any_batch)
     checked = other if dynamic else graph
     wanted = outputs_of(model, checked)
@@ -121,7 +125,7 @@ def _write_graph(
 
 @contextlib.contextmanager
 def _scratch(output: str) -> Iterator[str]:
-    """A folder beside the results, on the same disk, for files that are not checked yet."""
+    """Yield a folder on the same disk as the results, for files that are not checked yet."""
     folder = tempfile.mkdtemp(prefix=".export-", dir=output)
     try:
         yield folder
@@ -130,20 +134,20 @@ def _scratch(output: str) -> Iterator[str]:
 
 
 def trace(model: nn.Module, graph: Graph, any_batch: bool) -> tuple[torch.export.ExportedProgram, bool]:
-    """The graph of `model(*graph.args)`, and whether it takes any number of clips.
+    """Trace `model(*graph.args)`; also return True if the graph takes any batch size.
 
-    Where it cannot be traced for any number, which is logged, it is for that of the example.
+    If tracing fails for any batch size, a warning is logged, and the graph takes that of the example.
 
     Raises:
-        ValueError: the model cannot be exported.
+        ValueError: the model cannot be traced.
     """
     if any_batch:
         size = torch.export.Dim(BATCH)
         try:
             return _trace(model, graph, pytree.tree_map(lambda _: {0: size}, graph.args)), True
-        except Exception as error:  # whatever the tracer meets
+        except Exception as error:  # the tracer raises many types
             logger.warning(
-                "%s is exported for batches of %d alone (--batch N for others): %s",
+                "%s is exported for batches of %d only (--batch N for others): %s",
                 graph.name,
                 _TRACED_BATCH,
                 first_line(error),
@@ -158,21 +162,24 @@ def trace(model: nn.Module, graph: Graph, any_batch: bool) -> tuple[torch.export
 
 def _trace(model: nn.Module, graph: Graph, shapes: Any) -> torch.export.ExportedProgram:
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch's own modules
+        warnings.simplefilter("ignore")  # about PyTorch's own modules
         return torch.export.export(model, graph.args, dynamic_shapes=shapes, strict=False)
 
 
 @torch.no_grad()
 def outputs_of(model: nn.Module, graph: Graph) -> list[Tensor]:
-    """What the model computes of the graph's example arguments."""
+    """Return the model's outputs for the graph's example arguments."""
     return pytree.tree_leaves(model(*graph.args))
 
 
 def compare(wanted: Sequence[Tensor], graph: Graph, found: Sequence[Tensor]) -> float:
-    """Largest difference between outputs of a file and of the model, over the largest number of each output.
+    """Return the largest difference between outputs, relative to the largest number of each output.
+
+    Args:
+        wanted, found: outputs of the model and of a file.
 
     Raises:
-        ValueError: it is over `TOLERANCE`, or the outputs have other shapes.
+        ValueError: the difference is over `TOLERANCE`, or shapes differ.
     """
     worst = 0.0
     for name, a, b in zip(graph.outputs, found, wanted, strict=True):
@@ -201,7 +208,7 @@ def _describe(results: Sequence[Tensor], graph: Graph, dynamic: bool, errors: di
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
-    """A kind of file: its ending, how to write it, and how to compute with it."""
+    """File format of an export: ending, writing a file, and running it."""
 
     ending: str
     write: Callable[[torch.export.ExportedProgram, Graph, str, int | None], None]
@@ -212,7 +219,7 @@ def _writer(name: str) -> Writer:
     if name == "pt2":
         return Writer("pt2", _write_pt2, _run_pt2)
     if name == "onnx":
-        from slowfast.apps.export import onnx as export_onnx  # late: it takes packages of an extra
+        from slowfast.apps.export import onnx as export_onnx  # late: it needs packages of an extra
 
         export_onnx.check_packages()
         return Writer("onnx", export_onnx.write, export_onnx.run)

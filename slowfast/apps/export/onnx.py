@@ -1,4 +1,4 @@
-"""ONNX files: written with PyTorch's exporter, checked, and computed with onnxruntime."""
+"""ONNX files: writing with PyTorch's exporter, checking, and running in onnxruntime."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check_packages() -> None:
-    """Raise ValueError where a package that ONNX files take is missing."""
-    missing = [name for name in PACKAGES if not _is_there(name)]
+    """Raise ValueError if a package that ONNX needs is missing."""
+    missing = [name for name in PACKAGES if not _is_installed(name)]
     if missing:
         raise ValueError(
-            f"ONNX files take {', '.join(missing)}, not installed here: pip install {' '.join(missing)} (the extra "
+            f"ONNX files need {', '.join(missing)}, not installed here: pip install {' '.join(missing)} (the extra "
             "`export`), or export pt2 alone"
         )
 
 
-def _is_there(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         importlib.import_module(name)
     except ImportError:
@@ -38,11 +38,12 @@ def _is_there(name: str) -> bool:
 
 
 def write(program: torch.export.ExportedProgram, graph: Any, path: str, opset: int | None) -> None:
-    """Write a traced graph, its inputs and outputs named as in `graph` (an `apps.export.export.Graph`), and check
-    the file by the rules of ONNX. Over 2 GB the weights go to a file of their own, `PATH.data`.
+    """Write a traced graph with the names in `graph` (a `Graph`), and check the file by the rules of ONNX.
+
+    Above 2 GB the weights go to a file of their own, `PATH.data`.
 
     Raises:
-        ValueError: it cannot be told in ONNX.
+        ValueError: the graph cannot be expressed in ONNX.
     """
     import onnx
 
@@ -59,14 +60,14 @@ def write(program: torch.export.ExportedProgram, graph: Any, path: str, opset: i
         _name_batch(exported)
         exported.save(path)
         onnx.checker.check_model(path)
-    except Exception as error:  # of the exporter's many
+    except Exception as error:  # the exporter raises many types
         raise ValueError(
             f"{graph.name} cannot be written as ONNX: {type(error).__name__}: {first_line(error)}"
         ) from error
 
 
 def run(path: str, graph: Any) -> list[Tensor]:
-    """What onnxruntime computes from the example arguments of `graph`, on the CPU."""
+    """Return the outputs of onnxruntime for the example arguments of `graph`, on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -77,7 +78,7 @@ def run(path: str, graph: Any) -> list[Tensor]:
 
 
 def _name_batch(exported: Any) -> None:
-    """The exporter numbers dimensions that are not fixed; ours is the batch."""
+    """Name the dynamic dimension, to which the exporter gives a number."""
     graph = exported.model.graph
     for value in [*graph.inputs, *graph.outputs]:
         if value.shape is not None and not isinstance(value.shape[0], int):
@@ -86,7 +87,7 @@ def _name_batch(exported: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks, of which none is about the model."""
+    """Silence the exporter's remarks, none of which is about the model."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

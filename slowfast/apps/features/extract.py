@@ -1,7 +1,7 @@
-"""Features of whole videos, in front of a model's head.
+"""Extract features of whole videos, from in front of a model's head.
 
-A clip model gives features of clips, which cover the video or are evenly spread over it. A model that reads a video in
-steps goes through it from the first frame to the last, its memory carried all the way, and gives features of steps.
+A clip model gives features of clips that cover the video or are evenly spaced. A model that reads in steps reads the
+video from the first frame to the last, carries its memory all the way, and gives features of steps.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from slowfast.config.merge import get_key, leaf_keys
 from slowfast.datasets.annotations.video_list import read_paths
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
-from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, WholeVideos
-from slowfast.datasets.clips.temporal_sampling import WindowTimes
+from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, StreamingDataset
+from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.datasets.video.open import video_opener
 from slowfast.engine.model_setup import ModelSetup, setup_model
@@ -53,8 +53,8 @@ logger = get_logger(__name__)
 
 KINDS = ("pooled", "spatial")
 ABOUT_NAME = "features.json"
-LAYER = "forward_features"  # of the model: what it hands to its head
-# What the features of a video do not depend on.
+LAYER = "forward_features"  # method of the model
+# Settings that do not change the features of a video.
 _INDIFFERENT_SECTIONS = {"TRAIN", "SOLVER", "DATA_LOADER", "TENSORBOARD", "LOGS", "DIST", "MULTIGRID", "EMA"}
 _INDIFFERENT_KEYS = {"OUTPUT_DIR", "NUM_GPUS", "NUM_SHARDS", "SHARD_ID", "LOG_PERIOD", "LOG_MODEL_INFO", "DIST_BACKEND"}
 _INDIFFERENT_KEYS |= {"DATA.PATH_TO_DATA_DIR", "DATA.PATH_PREFIX", "DATA.PATH_LABEL_SEPARATOR", "DATA.SKIP_ROWS"}
@@ -64,19 +64,19 @@ _INDIFFERENT_KEYS |= {"TEST.CHECKPOINT_FILE_PATH", "TEST.ENABLE", "TEST.DATASET"
 
 @dataclasses.dataclass(frozen=True)
 class FeatureOptions:
-    """What to write where.
+    """Options of an extraction.
 
     Attributes:
-        output: folder.
-        kind: "pooled", the mean over time and space (C,), or "spatial", the mean over time alone (C, H, W); channels of
-            all pathways one after the other.
-        tile: clips cover the video; False: `TEST.NUM_ENSEMBLE_VIEWS` evenly spread ones. Nothing to models that read in
-            steps.
+        output: folder of the files.
+        kind: "pooled", the mean over time and space (C,), or "spatial", the mean over time (C, H, W). Channels of
+            all pathways are concatenated.
+        tile: clips cover the video; False takes `TEST.NUM_ENSEMBLE_VIEWS` evenly spaced clips. Models that read in
+            steps ignore it.
         half: write float16.
         file_format: "npz" or "parquet".
-        one_file: write a file of all videos too.
-        videos: their paths; empty for `csv`.
-        csv: list of videos, `path` or `path label` a line; "" for the test list of the configuration.
+        one_file: also write one file of all videos.
+        videos: paths of the videos; () for `csv`.
+        csv: list of videos, lines `path` or `path label`; "" for the test list of the config.
     """
 
     output: str
@@ -94,16 +94,16 @@ class FeatureOptions:
 
 
 def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
-    """Write the features of videos, in `TEST.NUM_SPATIAL_CROPS` crops each; those whose file is there are passed over.
+    """Write features of videos, of `TEST.NUM_SPATIAL_CROPS` crops; videos that have a file are skipped.
 
     Returns:
-        `videos`, `written`, `already_there`, and `unreadable`, path -> first cause.
+        `videos`, `written`, `already_there`, and `unreadable` (path -> first cause).
 
     Raises:
-        FileNotFoundError, ValueError: no such list or checkpoint, one that does not fit, a task that offers no
-            features, or a folder that holds others.
+        FileNotFoundError, ValueError: a list or checkpoint is missing or does not fit, the model defines no
+            `forward_features`, or the folder holds features made with other settings.
         OSError: a file cannot be written.
-        UnreadableError: more videos than `DATA.MAX_UNREADABLE_FRACTION` cannot be read; all others are written.
+        UnreadableError: more videos than `DATA.MAX_UNREADABLE_FRACTION` cannot be read; the others are written.
     """
     paths, labels = list_videos(cfg, options)
     task = build_task(cfg)
@@ -130,10 +130,10 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
 
 
 def list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int]]:
-    """Paths and labels (-1 for none) of the videos to read.
+    """Return the paths and labels (-1 for none) of the videos to read.
 
     Raises:
-        FileNotFoundError, ValueError: no such list, or an empty one.
+        FileNotFoundError, ValueError: the list is missing or empty.
     """
     if options.videos:
         return list(options.videos), [-1] * len(options.videos)
@@ -144,7 +144,7 @@ def list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int]
 
 
 def describe(cfg: Any, options: FeatureOptions, model: nn.Module, checkpoint: str, in_steps: bool) -> dict[str, Any]:
-    """How the features are made, for the files."""
+    """Describe how the features are made, for the files."""
     return {
         "version": FORMAT_VERSION,
         "kind": options.kind,
@@ -165,10 +165,10 @@ def _matters(key: str) -> bool:
 
 
 def keep_together(output: str, about: dict[str, Any]) -> None:
-    """Note in the folder how its features are made.
+    """Write into the folder how its features are made.
 
     Raises:
-        ValueError: it holds features that are made otherwise; says what differs.
+        ValueError: it holds features made with other settings; the message lists the differences.
     """
     path = os.path.join(output, ABOUT_NAME)
     if os.path.isfile(path):
@@ -179,21 +179,20 @@ def keep_together(output: str, about: dict[str, Any]) -> None:
         if names:
             lines = [f"  {name}: {found.get(name)} there, {wanted.get(name)} now" for name in names]
             raise ValueError(
-                f"{output} holds features that were made otherwise; name another folder\n" + "\n".join(lines)
+                f"{output} holds features made with other settings; name another folder\n" + "\n".join(lines)
             )
-    barrier()  # nobody writes before all have looked
+    barrier()  # no process writes before all have read
     _save_about(output, about)
 
 
 def _flat(about: dict[str, Any]) -> dict[str, Any]:
-    """What has to agree: weights count, not the file they came from."""
+    """Return what has to agree: the weights count, not the file they came from."""
     rest = {key: about.get(key) for key in about if key not in ("settings", "config", "checkpoint", "result")}
     return {**rest, **about.get("settings", {})}
 
 
 def _save_about(output: str, about: dict[str, Any]) -> None:
-    text = json.dumps(about, indent=2) + "\n"
-    atomic_write(os.path.join(output, ABOUT_NAME), lambda stream: stream.write(text.encode()))
+    atomic_write(os.path.join(output, ABOUT_NAME), json.dumps(about, indent=2) + "\n")
 
 
 def _summary(paths: Sequence[str], there: set[str], unreadable: UnreadableFiles) -> dict[str, Any]:
@@ -204,11 +203,11 @@ def _summary(paths: Sequence[str], there: set[str], unreadable: UnreadableFiles)
 
 
 class Extraction:
-    """A model going over videos.
+    """Extraction of features with one model.
 
     Args:
-        task: says what the features are, and the steps, if any.
-        model: prepared, in eval mode.
+        task: defines the features and the steps.
+        model: set up, in eval mode.
     """
 
     def __init__(self, cfg: Any, options: FeatureOptions, task: Task, model: nn.Module, device: torch.device) -> None:
@@ -219,10 +218,10 @@ class Extraction:
     def run(
         self, paths: Sequence[str], labels: Sequence[int], folder: FeatureFolder, about: dict[str, Any]
     ) -> tuple[set[str], UnreadableFiles]:
-        """Write what is not there yet, each process its share.
+        """Write the missing files; each process takes its share.
 
         Returns:
-            The videos whose files were there, and those that cannot be read, of all processes.
+            The videos that had files, and the unreadable videos of all processes.
         """
         label_of = dict(zip(paths, labels, strict=True))
         unique = list(label_of)
@@ -246,7 +245,7 @@ class Extraction:
                 if chunk.is_last and not chunk.cause:
                     folder.write(begun.pop(chunk.video).record(path, label_of[path], self.settings), about)
                 if chunk.is_last:
-                    # The others' shares are about as large, and as far.
+                    # Other processes have about as many videos, and are about as far.
                     bar.update(min(get_world_size(), bar.total - bar.n))
         for others in all_gather_object(dict(unreadable)):
             unreadable.update_from(others.items())
@@ -260,12 +259,12 @@ class Extraction:
             if steps
             else ClipWindows(self.settings, self.options.tile)
         )
-        # A step needs the memory of the one before.
+        # A step needs the memory of the step before it.
         at_once = 1 if steps else max(1, self.cfg.TEST.BATCH_SIZE // get_local_world_size() // crops)
-        clips = ClipMaker(self.settings, open_video, WindowTimes())
+        clips = ClipMaker(self.settings, open_video, SpanSampling())
         workers = min(self.cfg.DATA_LOADER.NUM_WORKERS, len(numbers))
         loader = DataLoader(
-            WholeVideos(paths, numbers, open_video, windows, clips, at_once),
+            StreamingDataset(paths, numbers, open_video, windows, clips, at_once),
             batch_size=None,
             num_workers=workers,
             prefetch_factor=self.cfg.DATA_LOADER.PREFETCH_FACTOR if workers else None,
@@ -276,7 +275,7 @@ class Extraction:
 
     @torch.no_grad()
     def _features(self, chunk: Chunk, memory: Any) -> tuple[np.ndarray, Any]:
-        """Rows (windows here x crops, C, ...) and the memory after them."""
+        """Return rows (windows x crops, C, ...) and the memory after them."""
         inputs = [clip.to(self.device, non_blocking=True) for clip in chunk.inputs]
         with autocast(self.device, self.dtype):
             features, memory = self.task.features(self.model, inputs, memory)
@@ -285,17 +284,17 @@ class Extraction:
 
 
 def reduce_features(features: Sequence[torch.Tensor], kind: str) -> torch.Tensor:
-    """Features (B, C, T, H, W) a pathway as one tensor of float32: (B, C) pooled, (B, C, H, W) spatial."""
+    """Reduce features (B, C, T, H, W) of the pathways to one float32 tensor: (B, C) pooled, (B, C, H, W) spatial."""
     dims = (2, 3, 4) if kind == "pooled" else (2,)
     return torch.cat([pathway.float().mean(dim=dims) for pathway in features], dim=1)
 
 
 def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)  # workers are the parallelizm
+    torch.set_num_threads(1)  # parallelism comes from the workers
 
 
 class _Video:
-    """The rows of a video that is being read, and its memory."""
+    """Rows of a video so far, and its memory."""
 
     def __init__(self) -> None:
         self.memory: Any = None
@@ -310,7 +309,7 @@ class _Video:
         self._last = dataclasses.replace(chunk, inputs=[])
 
     def record(self, path: str, label: int, settings: ClipSettings) -> VideoFeatures:
-        """What goes to its file."""
+        """Return the features of the complete video."""
         crops, last = settings.spatial_views, self._last
         frames = np.array(self._frames).repeat(crops, axis=0)
         windows = len(self._frames)

@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong with the data of a configuration, before a run finds out."""
+"""Check of the data sets of a config: read all annotations and probe all videos before a run does."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from slowfast.apps.prepare.check_report import Report, SplitFacts
 from slowfast.apps.prepare.file_pool import Lost, work_on
 from slowfast.apps.prepare.json_log import ProbeCache
 from slowfast.apps.prepare.probe import Facts, probe
-from slowfast.datasets.annotations.line_errors import LineErrors, collecting
 from slowfast.datasets.ava.dataset import AVA
 from slowfast.datasets.base import ClipDataset
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.loading.unreadable import UnreadableError
 from slowfast.datasets.video_dataset import VideoDataset
+from slowfast.utils.line_errors import LineErrors, collect_errors
 
-# By how much the length of a video may differ from what is annotated: seconds, and a share of them.
+# Tolerance between the length of a video and its annotated length: seconds, plus a fraction of the length.
 LENGTH_TOLERANCE = (0.5, 0.05)
-# Published lists of AVA's frames go on for so long after the last key frame, generously.
+# Upper bound of the seconds that published frame lists of AVA have after the last key frame.
 SECONDS_AFTER = 60
 
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What to look at.
+    """Options of a check.
 
     Attributes:
         splits: of train, val, test.
-        workers: processes.
-        sample: look at so many videos of a split, evenly spread; 0 for all.
-        thorough: decode every frame, not the first, the middle and the last of each video.
-        cache: file that keeps what is found out about videos; "" for none.
-        limit: wrong lines of a split that are kept.
-        allowed: kinds of findings that do not make the check fail.
+        workers: number of processes.
+        sample: number of evenly spaced videos of a split to probe; 0 for all.
+        thorough: decode every frame; False decodes the first, the middle and the last frame of each video.
+        cache: file of the facts about videos; "" for none.
+        limit: number of wrong lines of a split to keep.
+        allowed: kinds of findings with which the check still passes.
     """
 
     splits: Sequence[str] = ("train", "val", "test")
@@ -51,7 +51,7 @@ class CheckOptions:
 
 @dataclass
 class _Split:
-    """A split as its data set has it, and what was found out about its videos (by the name the set has for them)."""
+    """A split: its data set, and facts about its videos by the data set's name for them."""
 
     name: str
     dataset: ClipDataset
@@ -60,14 +60,14 @@ class _Split:
 
     @functools.cached_property
     def places(self) -> dict[str, str]:
-        """Where a video is, which is the same in all splits."""
+        """Return video -> real path, by which videos of different splits are compared."""
         return {video: os.path.realpath((self.dataset.images(video) or [video])[0]) for video in self.videos}
 
 
 def check(cfg: Any, options: CheckOptions) -> Report:
     """Read all annotations and probe all videos of the configured data sets.
 
-    The data sets themselves are built, passing over wrong lines, so what is checked is what a run would read.
+    The data sets are built as in a run, except that wrong lines are skipped and reported.
 
     Raises:
         OSError: the cache cannot be written.
@@ -88,10 +88,10 @@ def check(cfg: Any, options: CheckOptions) -> Report:
 
 
 def _read(cfg: Any, name: str, report: Report, limit: int) -> _Split | None:
-    """Build a data set; None where that fails for good."""
+    """Build a data set; return None if that fails."""
     wrong = LineErrors(limit)
     try:
-        with collecting(wrong):
+        with collect_errors(wrong):
             dataset = build_dataset(cfg, name)
     except (ValueError, OSError, UnreadableError) as error:
         dataset = None
@@ -108,7 +108,7 @@ def _read(cfg: Any, name: str, report: Report, limit: int) -> _Split | None:
 
 
 def _sort_wrong(wrong: LineErrors, split: str, report: Report) -> None:
-    """Findings of wrong lines by what is wrong with them."""
+    """Report wrong lines by kind."""
     kinds: dict[str, list[str]] = {"wrong-line": [], "label-range": [], "box-outside": []}
     for message in wrong:
         outside = "outside" in message and "MODEL.NUM_CLASSES" in message
@@ -127,7 +127,7 @@ def _sort_wrong(wrong: LineErrors, split: str, report: Report) -> None:
 
 
 def _count_labels(dataset: ClipDataset, split: str, report: Report) -> None:
-    """Classes that occur, and those that do not."""
+    """Count the classes that occur, and report those without a sample."""
     facts = report.splits[split]
     if isinstance(dataset, AVA):
         facts.key_frames = len(dataset.key_frames)
@@ -142,7 +142,7 @@ def _count_labels(dataset: ClipDataset, split: str, report: Report) -> None:
 
 
 def _probe(split: _Split, cache: ProbeCache, options: CheckOptions) -> None:
-    """Facts of the videos, from the cache or by looking."""
+    """Take facts about the videos from the cache, and probe the rest."""
     videos = list(dict.fromkeys(split.videos))
     if 0 < options.sample < len(videos):
         videos = [videos[len(videos) * i // options.sample] for i in range(options.sample)]
@@ -163,7 +163,7 @@ def _probe(split: _Split, cache: ProbeCache, options: CheckOptions) -> None:
 
 
 def _account(split: _Split, report: Report) -> None:
-    """What the facts of a split come to."""
+    """Sum up the facts of a split, and report what is wrong with its videos."""
     totals, found = report.splits[split.name], split.facts
     readable = {video: facts for video, facts in found.items() if not facts.cause}
     totals.probed, totals.unreadable = len(found), len(found) - len(readable)
@@ -181,7 +181,7 @@ def _account(split: _Split, report: Report) -> None:
 
 
 def _compare_with_disk(split: _Split, report: Report) -> None:
-    """Images that are listed and not there, or there and not listed in a folder of one video alone."""
+    """Report listed images that do not exist, and unlisted images in a folder of a single video."""
     users = Counter(os.path.dirname(images[0]) for video in split.videos if (images := split.dataset.images(video)))
     lines = []
     for video, facts in split.facts.items():
@@ -194,7 +194,7 @@ def _compare_with_disk(split: _Split, report: Report) -> None:
 
 
 def _compare_lengths(cfg: Any, split: _Split, report: Report) -> None:
-    """Videos whose length is not what the annotations say: as a rule of images extracted at another rate."""
+    """Report videos of another length than annotated, usually images extracted at another rate."""
     expected = split.dataset.annotated_seconds
     if expected is not None:
         seconds = {video: f.frames / f.fps for video, f in split.facts.items() if not f.cause}
@@ -221,18 +221,18 @@ def _look_for_copies(split: _Split, readable: dict[str, Facts], report: Report) 
 
 
 def _look_at_clips(split: _Split, readable: dict[str, Facts], report: Report) -> None:
-    """Clips in which a frame repeats, and test views that are the same."""
+    """Report clips that repeat a frame, and test views that are equal."""
     if not isinstance(split.dataset, VideoDataset):
         return
     clips = split.dataset.clips
-    s, times = clips.settings, clips.times
+    s, sampling = clips.settings, clips.sampling
     short, alike = [], []
     for video, facts in readable.items():
-        frames = times.center(facts.frames, facts.fps, s)
+        frames = sampling.center(facts.frames, facts.fps, s)
         if len(set(frames)) < len(frames):
             short.append(f"{video}: {facts.frames} frames at {facts.fps:g} a second")
         if split.name == "test" and s.temporal_views > 1:
-            views = {tuple(times.view(facts.frames, facts.fps, s, view)) for view in range(s.temporal_views)}
+            views = {tuple(sampling.view(facts.frames, facts.fps, s, view)) for view in range(s.temporal_views)}
             if len(views) < s.temporal_views:
                 alike.append(f"{video}: {len(views)} different ones of {s.temporal_views}")
     text = f"videos too short for a clip ({s.num_frames} x {s.sampling_rate} frames), in which frames repeat"
@@ -241,7 +241,7 @@ def _look_at_clips(split: _Split, readable: dict[str, Facts], report: Report) ->
 
 
 def _compare(splits: Iterable[_Split], report: Report) -> None:
-    """Videos of training that are also evaluated on."""
+    """Report videos of training that are also in val or test."""
     by_name = {split.name: split for split in splits}
     train = by_name.get("train")
     for other in (by_name.get("val"), by_name.get("test")):

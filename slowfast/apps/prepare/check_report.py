@@ -1,4 +1,4 @@
-"""What a check of data sets has found, as values for a program and as lines for a reader."""
+"""Report of a data check: findings and counts, as JSON values and as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-# What can be wrong, and whether it makes the check fail.
+# Kinds of findings; True makes the check fail.
 KINDS = {
     "list": True,
     "wrong-line": True,
@@ -26,14 +26,14 @@ EXAMPLES = 20
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or worth knowing.
+    """A problem or remark.
 
     Attributes:
         kind: one of `KINDS`.
-        split: train, val or test; two of them with a plus between.
-        count: how often.
-        text: what it is, in the plural.
-        examples: the first cases, a line each.
+        split: train, val or test, or two of them joined by +.
+        count: number of cases.
+        text: description, in the plural.
+        examples: first cases, one line each.
     """
 
     kind: str
@@ -48,13 +48,13 @@ class SplitFacts:
     """Counts of a split.
 
     Attributes:
-        dataset: its name.
-        videos, samples: samples are videos times views, or key frames.
-        classes_seen: classes that occur among the labels; None where the labels are not known.
+        dataset: name of the data set.
+        videos, samples: a sample is a view of a video, or a key frame.
+        classes_seen: number of classes among the labels; None if the labels are unknown.
         key_frames, boxes: of a data set with boxes.
-        probed: videos that were looked at, now or in an earlier run.
-        unreadable: of these.
-        frames, seconds: of those that can be read.
+        probed: number of videos probed, now or in an earlier check.
+        unreadable: number of probed videos that cannot be read.
+        frames, seconds: totals of the readable videos.
     """
 
     dataset: str
@@ -71,13 +71,13 @@ class SplitFacts:
 
 @dataclass
 class Report:
-    """All that was found.
+    """Report of a check.
 
     Attributes:
-        num_classes: of the model.
-        allowed: kinds that do not make the check fail.
-        splits: counts by split.
-        findings: in the order of the splits.
+        num_classes: classes of the model.
+        allowed: kinds of findings with which the check still passes.
+        splits: counts of each split.
+        findings: findings in the order of the splits.
     """
 
     num_classes: int
@@ -86,22 +86,22 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, kind: str, split: str, text: str, examples: Sequence[str], count: int | None = None) -> None:
-        """Note a finding, if there is any case of it; `count` where the examples are not all cases."""
+        """Add a finding if it has cases; `count` is their number if the examples are not all."""
         count = len(examples) if count is None else count
         if count:
             self.findings.append(Finding(kind, split, count, text, list(examples[:EXAMPLES])))
 
     def fails(self, finding: Finding) -> bool:
-        """Whether the finding makes the check fail."""
+        """Return True if the finding makes the check fail."""
         return KINDS[finding.kind] and finding.kind not in self.allowed
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found that must not be."""
+        """Return True if no finding makes the check fail."""
         return not any(map(self.fails, self.findings))
 
     def values(self) -> dict[str, Any]:
-        """The report as JSON takes it."""
+        """Return the report as values for JSON."""
         return {
             "passed": self.passed,
             "num_classes": self.num_classes,
@@ -111,7 +111,7 @@ class Report:
         }
 
     def lines(self, examples: int = 5) -> list[str]:
-        """The report for a reader, with so many examples of each finding."""
+        """Format the report as lines of text, with up to `examples` cases of each finding."""
         lines = [f"{split}: {_describe(facts, self.num_classes)}" for split, facts in self.splits.items()]
         for finding in self.findings:
             verdict = "FAIL" if self.fails(finding) else "note"

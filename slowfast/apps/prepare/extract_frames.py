@@ -1,4 +1,4 @@
-"""The frames of a video as JPEG files in a folder, at a rate of one's choice."""
+"""Extract the frames of a video as JPEG files, at a chosen frame rate."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from av.video.reformatter import VideoReformatter
 from slowfast.datasets.video.in_order import OrderedFrame, frames_in_order
 from slowfast.datasets.video.reader import VideoError
 
-STAMP = ".prepared.json"  # in a folder of frames: what they were made from
+STAMP = ".prepared.json"  # file in a folder of frames: video and options they were made from
 
 
 @dataclass(frozen=True)
 class ExtractOptions:
-    """How frames are taken out of a video.
+    """Options of an extraction.
 
     Attributes:
-        fps: images a second; 0 for every frame of the video.
-        start, end: seconds of the video between which frames are wanted, the end not counted; inf for all.
-        short_side: pixels, 0 keeps the size.
-        quality: of the JPEG files, 1 to 100.
-        mark: between the name of the video and the number of the image, from 1, in the image's name.
+        fps: images per second; 0 for every frame of the video.
+        start, end: part [start, end) of the video in seconds; inf for its end.
+        short_side: short side in pixels; 0 keeps the size.
+        quality: JPEG quality, 1 to 100.
+        mark: separator of video name and image number (from 1) in the file name.
     """
 
     fps: float
@@ -49,25 +49,25 @@ class ExtractOptions:
             raise ValueError(f"a short side of {self.short_side} pixels is impossible; use 0 to keep the size")
 
     def image(self, video: str, number: int) -> str:
-        """Path of an image below the folder of all frames, counted from 0."""
+        """Return the path of image `number` (from 0) below the folder of all frames."""
         return f"{video}/{video}{self.mark}{number + 1:06d}.jpg"
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """A video whose frames are there: how many, or why they are not, in words."""
+    """Result for a video: its number of images, or the reason why there are none."""
 
     images: int = 0
     cause: str = ""
 
 
 def extract(options: ExtractOptions, output: str, task: tuple[str, str]) -> Extracted:
-    """Write the images of a video into the folder `output`/NAME, unless they are there already.
+    """Extract the images of a video to the folder `output`/NAME, unless they exist.
 
-    The folder comes to its name when it is complete. It is made anew where the video or the options have changed.
+    The folder is renamed to its name once it is complete. It is made again if the video or the options changed.
 
     Args:
-        task: name and path of the video.
+        task: (name, path) of the video.
 
     Raises:
         OSError: an image cannot be written.
@@ -78,7 +78,7 @@ def extract(options: ExtractOptions, output: str, task: tuple[str, str]) -> Extr
         facts = os.stat(path)
     except OSError as error:
         return Extracted(cause=f"{path}: {error.strerror}")
-    # The end may be infinite, which JSON does not know.
+    # JSON has no infinity.
     stamp = {"bytes": facts.st_size, "changed": facts.st_mtime_ns, **asdict(options), "end": str(options.end)}
     if os.path.isdir(folder):
         found = read_stamp(folder)
@@ -103,7 +103,7 @@ def extract(options: ExtractOptions, output: str, task: tuple[str, str]) -> Extr
 
 
 def read_stamp(folder: str) -> dict | None:
-    """What `extract` noted in a folder; None where it did not."""
+    """Read the stamp that `extract` wrote in a folder; None if there is none."""
     try:
         with open(os.path.join(folder, STAMP), encoding="utf-8") as stream:
             return json.load(stream)
@@ -112,7 +112,7 @@ def read_stamp(folder: str) -> dict | None:
 
 
 def count_images(folder: str) -> int:
-    """JPEG files in a folder."""
+    """Count the JPEG files in a folder."""
     return sum(name.endswith(".jpg") for name in os.listdir(folder))
 
 
@@ -134,15 +134,14 @@ def _write_images(options: ExtractOptions, name: str, path: str, folder: str) ->
 
 
 def frame_of(frame: OrderedFrame, options: ExtractOptions, reformatter: VideoReformatter) -> av.VideoFrame:
-    """The picture of a frame, blue, green, red."""
+    """Convert a frame to BGR and scale it."""
     return frame.scaled(options.short_side, "bgr24", reformatter)
 
 
 def at_rate(frames: Iterable[OrderedFrame], options: ExtractOptions) -> Iterator[OrderedFrame]:
-    """The frames to be seen at the times of the images: some come several times, others not at all.
+    """Yield the frame of each image; frames are repeated or dropped, as FFmpeg changes frame rates.
 
-    Image k, at second `start` + k / `fps`, is the last frame whose time, rounded to images, is not after it, as FFmpeg
-    changes rates.
+    Image k, at second `start` + k / `fps`, is the last frame whose time, rounded to the images' times, is not later.
     """
     if not options.fps:
         yield from (frame for frame in frames if options.start <= frame.seconds < options.end)
@@ -161,7 +160,7 @@ def at_rate(frames: Iterable[OrderedFrame], options: ExtractOptions) -> Iterator
         shown = frame
     if shown is None:
         return
-    # The last frame lasts as long as the one before it; a lone one is seen once.
+    # The last frame lasts as long as the frame before it; a single frame gives one image.
     end = _rounded((shown.seconds + step - options.start) * options.fps)
     if shown.seconds >= options.start:
         end = max(end, 1)
@@ -170,5 +169,5 @@ def at_rate(frames: Iterable[OrderedFrame], options: ExtractOptions) -> Iterator
 
 
 def _rounded(value: float) -> int:
-    """The nearest whole number, the greater of two, whatever the rounding of a product of rates."""
+    """Round half up, with a tolerance for the rounding error of a product of rates."""
     return math.floor(value + 0.5 + 1e-6)

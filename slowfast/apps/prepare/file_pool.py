@@ -1,4 +1,4 @@
-"""Work on many files in several processes, which may crash or hang over one of them."""
+"""Process pool for work on files, which survives a crash or hang on one of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Result = TypeVar("Result")
 
 POLL_S = 1.0
 STOP_S = 5.0
-_BEGUN = "begun"  # a process says so first, since it takes seconds to start
+_BEGUN = "begun"  # sent when a task starts, since a process takes seconds to start
 _DONE, _FAILED = "done", "failed"
 
 
 @dataclass(frozen=True)
 class Lost:
-    """In place of a result: the process at work on this file died, or was stopped after too long."""
+    """Result of a task whose process died or was stopped after a timeout."""
 
     cause: str
 
@@ -34,18 +34,17 @@ class Lost:
 def work_on(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, title: str, timeout_s: float = 600.0
 ) -> Iterator[tuple[Task, Result | Lost]]:
-    """Results of `work` as they come, under a progress bar on a terminal.
+    """Yield (task, result) as they come, with a progress bar on a terminal.
 
     Args:
-        work: a function of a module, or a `functools.partial` of one; with tasks and results it has to survive the way
-            between processes.
-        tasks: what it is called with.
-        workers: processes; 0 works here, where a crash is a crash and nothing is stopped.
-        title: of the progress bar.
-        timeout_s: a process that is at one task for longer is stopped.
+        work: function of a module, or a `functools.partial` of one; picklable, like tasks and results.
+        tasks: arguments of the calls.
+        workers: number of processes; 0 works in this process, without protection from crashes or timeouts.
+        title: title of the progress bar.
+        timeout_s: time after which a process is stopped over one task.
 
     Raises:
-        Exception: what `work` raises ends everything, so it should raise for what is no file's fault alone.
+        Exception: an error of `work`, which ends all work. So `work` should return errors of a single file.
     """
     results = ((task, work(task)) for task in tasks) if workers < 1 else _shared(work, tasks, workers, timeout_s)
     with tqdm(total=len(tasks), desc=title, unit="file", disable=None if tasks else True, leave=False) as bar:
@@ -55,7 +54,7 @@ def work_on(
 
 
 def default_workers() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -90,7 +89,7 @@ def _shared(
 
 
 def _context(module: str) -> Any:
-    """Processes that start from a clean one: a fork of this one might inherit threads and locks."""
+    """Return a context whose processes start clean: a fork of this process might inherit threads and locks."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -99,7 +98,7 @@ def _context(module: str) -> Any:
 
 
 class _Worker:
-    """A process and the task it is at; a lost process is replaced when the next task is taken."""
+    """A process and its task; a lost process is replaced with the next task."""
 
     def __init__(self, context: Any, work: Callable[[Any], Any]) -> None:
         self._context, self._work = context, work
@@ -113,7 +112,7 @@ class _Worker:
         end.close()
 
     def take(self, tasks: Iterator[Any]) -> None:
-        """Begin the next task, if there is one."""
+        """Start the next task, if there is one."""
         for task in tasks:
             if self.pipe.closed:
                 self._start()
@@ -123,7 +122,7 @@ class _Worker:
         self.busy = False
 
     def answer(self) -> Any:
-        """What the process has sent, `_BEGUN` or the result; `Lost` where it is gone."""
+        """Receive `_BEGUN` or the result; `Lost` if the process died."""
         try:
             kind, value = self.pipe.recv()
         except (EOFError, ConnectionError):
@@ -137,13 +136,13 @@ class _Worker:
         return value
 
     def give_up(self, cause: str) -> Lost:
-        """End the process."""
+        """Stop the process; return `Lost`."""
         self.process.terminate()
         self.stop()
         return Lost(cause)
 
     def stop(self) -> None:
-        """Wait for the process, which was told to end."""
+        """Wait for the end of the process, and kill it if it does not end."""
         self.pipe.close()
         self.process.join(STOP_S)
         if self.process.is_alive():
@@ -152,8 +151,8 @@ class _Worker:
 
 
 def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
-    """Work on what comes until the other end is closed; on being told to end, clean up as after an error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends us
+    """Work on tasks until the pipe is closed; on SIGTERM, clean up as after an error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops this process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Frames and lists of frames in the published form, from the videos of Charades, AVA and Something-Something."""
+"""Extract frames and write frame lists, as published, of Charades, AVA and Something-Something V2."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy as np
 
 from slowfast.apps.prepare.extract_frames import Extracted, ExtractOptions, count_images, extract
 from slowfast.apps.prepare.file_pool import Lost, work_on
-from slowfast.datasets.annotations.ava_boxes import read_boxes
 from slowfast.datasets.annotations.charades import read_annotations
 from slowfast.datasets.annotations.frame_list import COLUMNS
 from slowfast.datasets.annotations.kinetics import split_of_name, stem, video_files
+from slowfast.evaluation.ava_files import read_boxes
 from slowfast.utils.files import atomic_write_local
 
 ANY_CLASS = 10**6
 HOURS = 3600.0
+_SHOWN = 20  # videos of each problem in the printed report
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class ListedVideo:
     """A video that an annotation file names.
 
     Attributes:
-        name: of its file and of the folder of its frames.
-        labels: images a second -> (n, 3): class, first and last image, of what it shows; None for no labels.
-        seconds: its length by the annotations; 0 where they do not tell.
+        name: name of its file and of the folder of its frames.
+        labels: frame rate -> (n, 3): class, first and last image of each action; None without labels.
+        seconds: annotated length; 0 if unknown.
     """
 
     name: str
@@ -39,12 +40,12 @@ class ListedVideo:
 
 @dataclass(frozen=True)
 class FrameFormat:
-    """How a data set has its frames.
+    """Frame format of a data set.
 
     Attributes:
-        options: of the extraction as published.
+        options: published options of the extraction.
         read: annotation file -> its videos.
-        least_seconds: after the first image, at which there must still be one; 0 for no such rule.
+        least_seconds: seconds after the first image at which there has to be an image; 0 for no rule.
     """
 
     options: ExtractOptions
@@ -76,7 +77,7 @@ def _read_ssv2(path: str) -> list[ListedVideo]:
 
 FORMATS = {
     "charades": FrameFormat(ExtractOptions(24.0, mark="-"), _read_charades),
-    # Published lists have the 901 seconds from the 900th on; the last key frame is of second 1798.
+    # Published lists cover 901 seconds from second 900 on; the last key frame is at second 1798.
     "ava": FrameFormat(ExtractOptions(30.0, 900.0, 1801.0), _read_ava, 898.0),
     "ssv2": FrameFormat(ExtractOptions(12.0), _read_ssv2),
 }
@@ -84,12 +85,29 @@ FORMATS = {
 
 @dataclass
 class FrameReport:
-    """What became of the videos: images of each, causes of those that have none, and what is odd about their number."""
+    """Result of an extraction.
+
+    Attributes:
+        images: video -> number of its images.
+        failed: video -> reason why it has no images.
+        odd: video -> why its number of images is unexpected.
+        lists: split -> number of listed videos.
+    """
 
     images: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     odd: dict[str, str] = field(default_factory=dict)
     lists: dict[str, int] = field(default_factory=dict)
+
+    def lines(self, lists: str) -> list[str]:
+        """Format the counts, and the first videos of each problem; `lists` is the folder of the lists."""
+        lines = [f"{len(self.images)} videos have {sum(self.images.values())} images"]
+        lines += [f"{lists}/{split}.csv: {count} videos" for split, count in self.lists.items()]
+        for title, causes in (("no frames", self.failed), ("unexpected number of frames", self.odd)):
+            if causes:
+                lines.append(f"{title}: {len(causes)} videos")
+            lines += [f"    {video}: {cause}" for video, cause in list(causes.items())[:_SHOWN]]
+        return lines
 
 
 def prepare_frames(
@@ -99,15 +117,15 @@ def prepare_frames(
 
     Args:
         name: one of `FORMATS`.
-        options: of the extraction.
-        annotations: the authors' files, whose names tell the split; none: every video of the folder, in frames.csv.
-        videos: folder below which the videos lie.
+        options: options of the extraction.
+        annotations: published files, whose names tell the split; () for every video of the folder, in frames.csv.
+        videos: folder of the videos and subfolders.
         output: folder for the frames.
         lists: folder for train.csv and val.csv.
-        workers: processes.
+        workers: number of processes.
 
     Raises:
-        FileNotFoundError, ValueError: the annotations or the folder are not what they should be.
+        FileNotFoundError, ValueError: the annotations or the folder are missing or wrong.
         OSError: a file cannot be written.
     """
     if not options.fps and name == "charades":
@@ -116,7 +134,7 @@ def prepare_frames(
     if not paths:
         raise ValueError(f"{videos} holds no video file")
     splits = _splits(FORMATS[name], annotations) or {"frames": [ListedVideo(video) for video in paths]}
-    # Without annotations the videos are the user's own, of any length.
+    # Without annotations the videos have any length.
     least_seconds = FORMATS[name].least_seconds if annotations else 0.0
     report = FrameReport()
     wanted = list(dict.fromkeys(video.name for listed in splits.values() for video in listed))
@@ -147,7 +165,7 @@ def _splits(form: FrameFormat, annotations: Sequence[str]) -> dict[str, list[Lis
     for path in annotations:
         split = split_of_name(path)
         if split == "test" and form is FORMATS["charades"]:
-            split = "val"  # Charades' test videos are what others call validation
+            split = "val"  # Charades calls its validation videos test
         if not split or split in splits:
             raise ValueError(
                 f"{path}: " + (f"there is a file for {split} already" if split else "no train, val or test in its name")
@@ -157,7 +175,7 @@ def _splits(form: FrameFormat, annotations: Sequence[str]) -> dict[str, list[Lis
 
 
 def _lines(videos: list[ListedVideo], options: ExtractOptions, images: dict[str, int]) -> Iterator[bytes]:
-    """The list of frames of these videos."""
+    """Yield the lines of the frame list."""
     yield (" ".join(COLUMNS) + "\n").encode()
     for number, video in enumerate(videos):
         count, labels = images[video.name], [""] * images[video.name]
@@ -169,7 +187,7 @@ def _lines(videos: list[ListedVideo], options: ExtractOptions, images: dict[str,
 
 
 def _texts(spans: np.ndarray, count: int) -> list[str]:
-    """The classes of each image, a list with commas."""
+    """Return the comma-separated classes of each image."""
     classes: list[list[int]] = [[] for _ in range(count)]
     for number, first, last in sorted(spans.tolist()):
         for image in range(first, min(last, count - 1) + 1):
@@ -181,7 +199,7 @@ def _texts(spans: np.ndarray, count: int) -> list[str]:
 def _odd(
     videos: list[ListedVideo], least_seconds: float, options: ExtractOptions, images: dict[str, int], output: str
 ) -> dict[str, str]:
-    """Videos whose number of images is not what the list or the annotations say."""
+    """Find videos whose number of images contradicts the list or the annotations; video -> reason."""
     odd = {}
     for video in videos:
         count = images[video.name]
@@ -199,5 +217,5 @@ def _odd(
 
 
 def with_overrides(name: str, **given: float | int | None) -> ExtractOptions:
-    """The published options of a format with those that are not None in place of its own."""
+    """Return the published options of a format, overridden by values that are not None."""
     return replace(FORMATS[name].options, **{key: value for key, value in given.items() if value is not None})

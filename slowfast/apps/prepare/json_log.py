@@ -1,7 +1,4 @@
-"""A file of JSON values, one a line, to which a program that may be killed adds.
-
-What earlier checks found out about files, so that a check that was stopped, or is made again, goes on from there.
-"""
+"""JSON Lines files that are appended to, so that work that was killed continues; and the cache of probed videos."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from slowfast.apps.prepare.probe import Facts
 
 
 def read_log(path: str) -> list[list]:
-    """The lists in a log; lines that were cut off, or hold something else, are passed over; nothing without a file."""
+    """Read the lists in a log, [] without a file; lines that are cut off or hold other values are skipped."""
     values = []
     if path and os.path.isfile(path):
         with open(path, encoding="utf-8", errors="surrogateescape") as stream:
@@ -30,7 +27,7 @@ def read_log(path: str) -> list[list]:
 
 
 def open_log(path: str) -> TextIO:
-    """The log, to be added to; a last line that was cut off is ended first.
+    """Open a log to append to; end a last line that was cut off.
 
     Raises:
         OSError: the file cannot be written.
@@ -48,19 +45,19 @@ def open_log(path: str) -> TextIO:
 
 
 def add_to_log(log: TextIO, value: list[Any]) -> None:
-    """Add a value, and have it in the file before going on."""
+    """Append a value, and flush it."""
     log.write(json.dumps(value) + "\n")
     log.flush()
 
 
 class ProbeCache:
-    """Facts of videos by their path, in a file of a JSON line each; they count while the video has not changed.
+    """Cache of facts about videos by path, as a JSON Lines file; valid while the video is unchanged.
 
-    A file counts as unchanged by its size and time; of images, the number listed and the time of the folder do.
+    A video file is unchanged by size and modification time; images by their number and the time of their folder.
 
     Args:
-        path: of the file; "" keeps nothing.
-        how: what else the facts depend on.
+        path: path of the cache; "" for none.
+        how: text of what else the facts depend on.
 
     Raises:
         OSError: the file cannot be written.
@@ -71,12 +68,12 @@ class ProbeCache:
         self._file = open_log(path) if path else None
 
     def get(self, path: str, images: Sequence[str] = ()) -> Facts | None:
-        """What is known of a video as it is now; `images` are its files where it is made of such."""
+        """Return the facts of an unchanged video, or None; `images` are the files of a video made of images."""
         stamp, facts = self._known.get(path, (None, None))
         return Facts(**facts) if stamp is not None and stamp == self._stamp(path, images) else None
 
     def put(self, path: str, images: Sequence[str], facts: Facts) -> None:
-        """Keep what was found out."""
+        """Store the facts of a video."""
         stamp = self._stamp(path, images)
         if stamp is None:
             return
@@ -100,7 +97,7 @@ class ProbeCache:
 
 
 def _read(path: str) -> dict[str, tuple[Any, dict]]:
-    """Path -> stamp and facts; lines of another version are passed over."""
+    """Read path -> (stamp, facts); lines of another version are skipped."""
     names = {field.name for field in dataclasses.fields(Facts)}
     lines = (line for line in read_log(path) if len(line) == 3 and isinstance(line[0], str))
     return {video: (stamp, facts) for video, stamp, facts in lines if isinstance(facts, dict) and facts.keys() == names}

@@ -1,4 +1,4 @@
-"""From Kinetics as it is published and downloaded to the lists that training reads, and what of it is there."""
+"""Write video lists of Kinetics from its published annotations and a folder of videos, and report the coverage."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from slowfast.datasets.video import open as decode
 from slowfast.utils.files import atomic_write_local
 from slowfast.utils.rng import SPLITS
 
-TARGET_FPS = 30.0  # at which the published settings count
-# A file longer than its segment by this many seconds was probably never cut out of its video.
+TARGET_FPS = 30.0  # frame rate at which the published configs count
+# A file longer than its segment by this many seconds was probably never trimmed.
 UNTRIMMED_S = 2.0
 FATES = ("listed", "missing", "unreadable")
+_SHOWN = 5  # unreadable files in the printed report
 
 
 @dataclasses.dataclass(frozen=True)
 class KineticsOptions:
-    """What to make of what.
+    """Options of the preparation.
 
     Attributes:
-        annotations: the CSV files; none: videos are only resized.
-        videos: folder below which the videos lie.
+        annotations: published CSV files; () only resizes videos.
+        videos: folder of the videos and subfolders.
         output: folder for the lists, classes.txt and coverage.json.
-        classes: file that names some of the classes, one a line; "" for all.
-        test: what test.csv lists: "test", "val", or "auto": the test videos if their labels are known, else those of
-            validation.
-        separator: between path and label.
+        classes: file of the classes to use, one a line; "" for all.
+        test: split of test.csv: "test", "val", or "auto", which is test if its labels are known, else val.
+        separator: separator of path and label.
         relative: write paths relative to the folder of the videos.
-        frames, rate: of a clip, for the count of videos that are shorter.
-        probe: look into every file; without it none is found to be unreadable or short.
-        resize: None to use the videos as they are.
+        frames, rate: frames of a clip and their distance, to count videos that are shorter.
+        probe: open every video; without it no video counts as unreadable or short.
+        resize: options of resized copies; None uses the videos themselves.
         resized: folder of the resized copies.
-        workers: processes.
+        workers: number of processes.
     """
 
     annotations: tuple[str, ...]
@@ -61,29 +61,29 @@ class KineticsOptions:
 
     @property
     def root(self) -> str:
-        """The folder whose videos the lists name."""
+        """Return the folder of the listed videos."""
         return os.path.abspath(self.resized if self.resize else self.videos)
 
 
 @dataclasses.dataclass
 class Entry:
-    """An annotated segment and the file found for it ("" for none), and what is known of that."""
+    """An annotated segment, the path of its file ("" for none), and facts about the file."""
 
     segment: Segment
     path: str
     facts: Facts = Facts()
 
     def fate(self) -> str:
-        """Missing, unreadable or listed."""
+        """Return "missing", "unreadable" or "listed"."""
         return "missing" if not self.path else "unreadable" if self.facts.cause else "listed"
 
 
 def prepare(options: KineticsOptions) -> dict[str, Any]:
-    """Write the lists, the class names and the report, which is also returned.
+    """Write the lists, the class names and the report; return the report.
 
     Raises:
-        FileNotFoundError, ValueError: the annotations, the class file or the folder are not what they should be, or
-            none of the videos is there.
+        FileNotFoundError, ValueError: the annotations, the class file or the folder are missing or wrong, or no
+            annotated video exists.
         OSError: a file cannot be written.
     """
     segments = [segment for path in options.annotations for segment in read_segments(path)]
@@ -124,11 +124,38 @@ def prepare(options: KineticsOptions) -> dict[str, Any]:
     return report
 
 
+def report_lines(report: dict[str, Any], options: KineticsOptions) -> list[str]:
+    """Format the report of `prepare`: the table of splits, the first unreadable files, and the settings to use."""
+    columns = ["annotated", "found", *FATES, "short", "untrimmed"]
+    lines = [f"{report['classes']} classes; {report['files_without_annotation']} video files have no annotation"]
+    lines.append("".join(f"{word:>12}" for word in ("split", *columns)))
+    for split, row in report["splits"].items():
+        lines.append("".join(f"{word:>12}" for word in (split, *(row[column] for column in columns))))
+    clip = report["clip"]
+    lines.append(
+        f"short: under {clip['frames']} x {clip['rate']} frames at {clip['fps']:g} fps; untrimmed: over their segment"
+    )
+    for path, cause in list(report["unreadable"].items())[:_SHOWN]:
+        lines.append(f"  unreadable: {path}: {cause}")
+    for split in SPLITS:
+        origin = report["lists"].get(split)
+        note = f" (the videos of {origin})" if origin and origin != split else ""
+        verdict = f"written{note}" if origin else "not written, it has no video"
+        lines.append(f"{os.path.join(options.output, f'{split}.csv')}: {verdict}")
+    prefix = f" DATA.PATH_PREFIX {options.root}" if options.relative else ""
+    separator = f" DATA.PATH_LABEL_SEPARATOR {options.separator!r}" if options.separator != " " else ""
+    settings = f"DATA.PATH_TO_DATA_DIR {options.output}{prefix}{separator} MODEL.NUM_CLASSES {report['classes']}"
+    return [*lines, settings]
+
+
 def resize_folder(options: KineticsOptions) -> dict[str, Any]:
-    """Resize every video below the folder, annotated or not; the number of copies and the causes of failures.
+    """Resize every video of the folder, annotated or not.
+
+    Returns:
+        Numbers of `videos` and of `resized` ones, and `unreadable`: path -> cause.
 
     Raises:
-        FileNotFoundError, ValueError: no such folder, or no video in it.
+        FileNotFoundError, ValueError: the folder does not exist or holds no video.
         OSError: a copy cannot be written.
     """
     root = os.path.abspath(options.videos)
@@ -143,19 +170,19 @@ def resize_folder(options: KineticsOptions) -> dict[str, Any]:
 
 
 def is_short(facts: Facts, options: KineticsOptions) -> bool:
-    """Whether a clip reaches past the end of the video, whose last frame it then repeats."""
+    """Return True if a clip reaches past the end of the video, and so repeats its last frame."""
     span = sampling.clip_span(options.frames, options.rate, facts.fps, TARGET_FPS)
     return 0 < facts.frames < span
 
 
 def is_untrimmed(entry: Entry) -> bool:
-    """Whether the file is clearly longer than the segment it stands for."""
+    """Return True if the file is clearly longer than its segment."""
     facts, segment = entry.facts, entry.segment
     return facts.frames > 0 and facts.frames / facts.fps > segment.end - segment.start + UNTRIMMED_S
 
 
 def _resize(entries: list[Entry], root: str, options: KineticsOptions) -> None:
-    """Put the copies in place of the files, or the cause why there is none."""
+    """Replace the paths by those of resized copies; store the cause where there is no copy."""
     paths = [entry.path for entry in entries if entry.path]
     copies = {source: rest for source, *rest in resize_set(paths, root, options.root, options.resize, options.workers)}
     for entry in entries:
@@ -175,7 +202,7 @@ def _probe(entries: list[Entry], workers: int) -> None:
 
 
 def _write_lists(entries: list[Entry], classes: Sequence[str], options: KineticsOptions) -> dict[str, str]:
-    """Write a list for every split of which there are videos; split -> the split whose videos it lists."""
+    """Write a list for every split that has videos; return split -> split whose videos it lists."""
     label_of = {name: number for number, name in enumerate(classes)}
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}
     for entry in entries:
@@ -222,10 +249,9 @@ def _by_class(entries: list[Entry], classes: Sequence[str]) -> dict[str, dict[st
 
 
 def _names(entries: list[Entry], split: str) -> list[str]:
-    """Of the segments of a split without a file."""
+    """Return the names of the segments of a split without a file."""
     return [entry.segment.name for entry in entries if not entry.path and entry.segment.split == split]
 
 
 def _write(options: KineticsOptions, name: str, text: str) -> None:
-    data = text.encode("utf-8", "surrogateescape")
-    atomic_write_local(os.path.join(options.output, name), lambda stream: stream.write(data))
+    atomic_write_local(os.path.join(options.output, name), text)

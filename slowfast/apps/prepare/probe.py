@@ -1,4 +1,4 @@
-"""What a look at a video tells: whether it can be read, how long it is, whether another file is the same."""
+"""Probe a video: readability, length, size, and a digest that finds copies."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from collections.abc import Callable, Sequence
 from slowfast.datasets.video.frame_folder import FrameFolder
 from slowfast.datasets.video.reader import VideoError, VideoReader
 
-# Bytes at the head and at the tail of a file that, with its size, stand for its content.
+# Bytes at the head and the tail of a file that, with its size, identify its content.
 DIGEST_BYTES = 1 << 16
 CHUNK = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What was found out about a video.
+    """Facts about a video.
 
     Attributes:
-        cause: why it cannot be read, in words; "" where it can.
-        frames, fps, height, width: of a video that can be read.
+        cause: reason why it cannot be read; "" if it can.
+        frames, fps, height, width: of a readable video.
         digest: equal for files with the same content.
-        folder: of its frames, where it has a folder of image files; "" for a video file.
-        missing, other: images that are not there; images of the folder that are none of its frames.
+        folder: folder of its images; "" for a video file.
+        missing, other: number of images that do not exist, and of images in the folder that are not its frames.
     """
 
     cause: str = ""
@@ -40,7 +40,7 @@ class Facts:
 
 
 def probe(open_video: Callable[[str], VideoReader], thorough: bool, path: str) -> Facts:
-    """Open a video, as a data set names it, and decode its first, middle and last frame, or all of them."""
+    """Open a video by the data set's name, and decode its first, middle and last frame, or all (`thorough`)."""
     try:
         with open_video(path) as video:
             images = video.paths if isinstance(video, FrameFolder) else ()
@@ -63,7 +63,7 @@ def probe(open_video: Callable[[str], VideoReader], thorough: bool, path: str) -
 
 
 class _Images:
-    """Which of a video's images are there, found out by listing their folders."""
+    """Missing and other images of a video, found by listing their folders."""
 
     def __init__(self, images: Sequence[str]) -> None:
         self.missing: list[str] = []
@@ -91,21 +91,21 @@ def _names(folder: str) -> set[str]:
 
 
 def _look_at(video: VideoReader, thorough: bool) -> tuple[int, int]:
-    """Decode frames; height and width of the first."""
+    """Decode frames; return height and width of the first."""
     last = video.num_frames - 1
     first = video.frames([0])
     if not thorough:
         video.frames(sorted({last // 2, last}))
         return first.shape[1:3]
     for start in range(0, last + 1, CHUNK):
-        # A reader may find the file shorter than it seemed, on the way.
+        # Decoding may show that the file is shorter than its header says.
         if start < video.num_frames:
             video.frames(range(start, min(start + CHUNK, video.num_frames)))
     return first.shape[1:3]
 
 
 def _digest(paths: Sequence[str]) -> str:
-    """Of head, tail and size of a file; of several those of the first, the middle and the last, and their number."""
+    """Digest head, tail and size of a file; of several files the first, the middle and the last, and their number."""
     digest = hashlib.blake2b(str(len(paths)).encode(), digest_size=16)
     for path in [paths[0], paths[len(paths) // 2], paths[-1]] if len(paths) > 1 else paths:
         size = os.path.getsize(path)

@@ -1,4 +1,4 @@
-"""Copies of videos at a smaller size, which decode faster: H.264 in mp4 without sound."""
+"""Resize videos, so that they decode faster: copies as H.264 in mp4, without sound."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from slowfast.apps.prepare.json_log import add_to_log, open_log, read_log
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.in_order import frames_in_order
 from slowfast.datasets.video.reader import VideoError
+from slowfast.utils.files import TEMPORARY, replacing
 
 MANIFEST = "resized.jsonl"
-MAX_DENOMINATOR = 30_000  # of a frame rate, for H.264
+MAX_DENOMINATOR = 30_000  # of a frame rate in H.264
 # Without it x264's AVX-512 code reads uninitialised memory on some sizes, and copies differ from call to call.
 SAME_EVERYWHERE = {"x264-params": "cpu-independent=1"}
 
 
 @dataclass(frozen=True)
 class ResizeOptions:
-    """How copies are made.
+    """Options of the copies.
 
     Attributes:
-        short_side: pixels, even; the other side keeps the proportions, rounded to an even number.
-        quality: x264's constant rate factor, 0 (no loss) to 51.
-        key_frames: frames from one key frame to the next; the fewer, the faster a clip in the middle is found.
+        short_side: short side in pixels, even; the long side keeps the aspect ratio, rounded to an even number.
+        quality: x264's constant rate factor, 0 (lossless) to 51.
+        key_frames: key frame interval; a smaller one makes seeking faster.
     """
 
     short_side: int = 256
@@ -57,13 +58,13 @@ class _Task:
 def resize_set(
     sources: Sequence[str], root: str, output: str, options: ResizeOptions, workers: int
 ) -> Iterator[tuple[str, str, str]]:
-    """Make a copy of every video in `output`, in the folders it has below `root`; copies that are there are kept.
+    """Resize videos to the folder `output`, with their subfolders below `root`; existing copies are kept.
 
-    A copy is made again where size or time of the source, or the options, are not those it was made with. Each is
-    written under another name first, so that no half-written one is ever left under its own.
+    A copy is made again if size or modification time of its source, or the options, changed. Copies are written
+    atomically.
 
     Yields:
-        source, its copy, and why there is none, in words ("" where there is).
+        Source, path of the copy, and the reason why there is none ("" if there is).
 
     Raises:
         OSError: the folder cannot be written.
@@ -83,14 +84,15 @@ def resize_set(
         for task, cause in file_pool.work_on(_resize, tasks, workers, "resizing"):
             if not isinstance(cause, str):
                 cause = cause.cause
-                _remove(_unfinished(task.target))
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(task.target + TEMPORARY)  # left by a process that was killed
             if not cause:
                 add_to_log(manifest, [task.target, stamps[task.source]])
             yield task.source, task.target, cause
 
 
 def copy_paths(sources: Sequence[str], root: str, output: str) -> dict[str, str]:
-    """Source -> copy. Files that differ in their suffix alone, as `a.mp4` and `a.avi`, keep it in front of `.mp4`."""
+    """Return source -> copy. Sources that differ only in the suffix (`a.mp4`, `a.avi`) keep it before `.mp4`."""
     stems = {source: os.path.splitext(os.path.relpath(source, root))[0] for source in dict.fromkeys(sources)}
     count: dict[str, int] = {}
     for stem in stems.values():
@@ -109,15 +111,12 @@ def resize(source: str, target: str, options: ResizeOptions) -> None:
     with decode.open(source) as video:
         rate = Fraction(video.fps).limit_denominator(MAX_DENOMINATOR)
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    try:
-        _encode(source, _unfinished(target), rate, options)
-        os.replace(_unfinished(target), target)
-    finally:
-        _remove(_unfinished(target))
+    with replacing(target) as temporary:
+        _encode(source, temporary, rate, options)
 
 
 def _resize(task: _Task) -> str:
-    """`resize` for `work_on`: the cause of a failure that is the file's, or ""."""
+    """Resize in a worker; return the cause if the source cannot be read, or ""."""
     try:
         resize(task.source, task.target, task.options)
     except VideoError as error:
@@ -134,8 +133,8 @@ def _encode(source: str, path: str, rate: Fraction, options: ResizeOptions) -> N
             if stream is None:
                 stream = output.add_stream("libx264", rate=rate, options=settings)
                 stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
-                stream.codec_context.thread_count = 1  # files are the parallelizm
-                # Colors are stored as they were, so what says how they are meant goes with them.
+                stream.codec_context.thread_count = 1  # parallelism comes from the files
+                # Pixels keep their color space and range, so the metadata is copied.
                 stream.codec_context.colorspace = frame.colorspace
                 stream.codec_context.color_range = frame.color_range
             elif (frame.width, frame.height) != (stream.width, stream.height):
@@ -146,18 +145,9 @@ def _encode(source: str, path: str, rate: Fraction, options: ResizeOptions) -> N
 
 
 def _stamp(source: str, options: ResizeOptions) -> dict:
-    """What a copy depends on."""
+    """Return what a copy depends on: size and modification time of the source, and the options."""
     try:
         facts = os.stat(source)
     except OSError:
         return {}
     return {"bytes": facts.st_size, "changed": facts.st_mtime_ns, **asdict(options)}
-
-
-def _unfinished(target: str) -> str:
-    return f"{target}.tmp"
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(path)

@@ -55,7 +55,7 @@ def write_tensor_file(weights: dict[str, torch.Tensor], path: str, cfg: str = ""
         OSError: the file cannot be written; what was there before is as it was.
     """
     metadata = {"format": "pt", **({_CFG: cfg} if cfg else {}), **({_EPOCH: str(epoch)} if epoch >= 0 else {})}
-    # The format holds every tensor by itself: those that share memory, or do not lie in one piece, are copied.
+    # The format stores each tensor separately; those that share memory or are not contiguous are copied.
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""The key tree with its defaults. A comment above each key says what it means; docs/config.md is made from them.
+"""Key tree with its defaults. The comment above a key says what it means; docs/config.md is made from them.
 
 Names and defaults are those of PySlowFast, so that its users' files load. DATA.DECODING_BACKEND alone differs: pyav is
 the default here. Values are read as the type of the default.

@@ -6,15 +6,12 @@ starts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from fvcore.common.config import CfgNode
 
 from slowfast.config.ignored_keys import IGNORED_VALUES, missing_feature
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.rules import data, model, run
-from slowfast.utils.errors import nearest_keys
+from slowfast.utils.errors import check_choice
 from slowfast.utils.registry import REGISTRIES
 
 _CHOICES = {
@@ -89,12 +86,12 @@ def _check_names(cfg: CfgNode) -> None:
             f"MODEL.ARCH {arch} with MODEL.MODEL_NAME {name}: that model takes MODEL.ARCH "
             f"{', '.join(models.fact(name, 'archs'))}. For {arch} set MODEL_NAME {' or '.join(fitting)}."
         )
-    _check_choice("MODEL.ARCH", arch, [arch for model in models for arch in models.fact(model, "archs")])
+    check_choice("MODEL.ARCH", arch, [arch for model in models for arch in models.fact(model, "archs")])
 
 
 def _check_ranges(cfg: CfgNode) -> None:
     for key, choices in _CHOICES.items():
-        _check_choice(key, get_key(cfg, key), choices)
+        check_choice(key, get_key(cfg, key), choices)
     for least, keys in _LEAST.items():
         for key in keys:
             if get_key(cfg, key) < least:
@@ -108,9 +105,3 @@ def _check_ranges(cfg: CfgNode) -> None:
     for key in _UNDER_ONE:
         if not 0 <= get_key(cfg, key) < 1:
             raise ValueError(f"{key} is {get_key(cfg, key)}; it must be at least 0 and under 1.")
-
-
-def _check_choice(key: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        nearest = nearest_keys(str(value), choices)[0]
-        raise ValueError(f"{key} is {value!r}; it can be {', '.join(choices)}. The nearest is {nearest}.")

@@ -175,7 +175,7 @@ def _mvit_tables(cfg: CfgNode) -> None:
 
 
 def _same_positions(kernel: Sequence[int], row: Sequence[int]) -> None:
-    """The attention and its shortcut, whose pooling kernel is stride + 1, leave the same number of positions."""
+    """Attention and shortcut (pooling kernel stride + 1) must leave the same number of positions."""
     around = [stride + 1 if stride > 1 else 1 for stride in row[1:]]
     if any((size - other) % 2 for size, other in zip(kernel, around, strict=True)):
         raise ValueError(

@@ -1,1 +1,1 @@
-"""Readers of published annotation files; a wrong line is named with file, number and text."""
+"""Readers of published annotation files. Errors name the file, the line number and the line."""

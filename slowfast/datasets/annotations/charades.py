@@ -1,4 +1,4 @@
-"""The annotations of Charades as its authors publish them: `Charades_v1_train.csv`, `Charades_v1_test.csv`."""
+"""Read Charades' annotations as published: `Charades_v1_train.csv`, `Charades_v1_test.csv`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.datasets.annotations.line_errors import LineError, line_of, note
+from slowfast.utils.line_errors import line_of, record
 
 _COLUMNS = ("id", "actions", "length")
 _ACTION = re.compile(r"c([0-9]{1,6}) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?)")
@@ -20,12 +20,12 @@ _ACTION = re.compile(r"c([0-9]{1,6}) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?)
 
 @dataclass(frozen=True)
 class AnnotatedVideo:
-    """A video and what happens in it.
+    """A video and its actions.
 
     Attributes:
-        name: its id, the name of its file or folder.
+        name: id of the video, the name of its file or folder.
         actions: (n, 3) float64: class, start and end in seconds.
-        length: seconds.
+        length: in seconds.
     """
 
     name: str
@@ -33,13 +33,13 @@ class AnnotatedVideo:
     length: float
 
     def spans(self, fps: float) -> np.ndarray:
-        """(n, 3) int32: class, first and last of the frames whose time, number / `fps`, an action holds.
+        """Return (n, 3) int32: class, first and last frame of each action; frame i is at i / `fps` seconds.
 
-        Actions between two frames are left out.
+        Actions between two frames are dropped.
         """
         classes, start, end = self.actions.T
         first, last = np.ceil(start * fps), np.floor(end * fps)
-        # The products are rounded; the quotients say what holds.
+        # The products above are rounded, so compare the quotients.
         first += first / fps < start
         first -= (first - 1) / fps >= start
         last -= last / fps > end
@@ -47,15 +47,15 @@ class AnnotatedVideo:
         return np.stack([classes, first, last], axis=1).astype(np.int32)[first <= last]
 
 
-def read_annotations(path: str, num_classes: int, wrong: LineError | None = None) -> list[AnnotatedVideo]:
+def read_annotations(path: str, num_classes: int, errors: list[str] | None = None) -> list[AnnotatedVideo]:
     """Read the videos of an annotation file, whose first line names its columns.
 
     `id` is the video, `actions` holds `c092 11.90 21.20;c147 0.00 12.60` (class, start, end), `length` seconds.
 
     Args:
         path: the file (UTF-8).
-        num_classes: classes are whole numbers from 0 to this, exclusive.
-        wrong: takes the messages about wrong lines, which are then left out; None raises the first.
+        num_classes: classes are 0 to this, exclusive.
+        errors: takes the messages about wrong lines, which are then skipped; None raises the first.
 
     Raises:
         FileNotFoundError: no such file.
@@ -68,7 +68,7 @@ def read_annotations(path: str, num_classes: int, wrong: LineError | None = None
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         rows = csv.reader(stream, strict=True)
         columns = _columns(path, rows)
-        for line, row in _numbered(path, rows, wrong):
+        for line, row in _numbered(path, rows, errors):
             where = f"{path}, line {line}: {','.join(row)!r}"
             try:
                 video = _parse(row, columns, num_classes, where)
@@ -76,7 +76,7 @@ def read_annotations(path: str, num_classes: int, wrong: LineError | None = None
                     raise ValueError(f"{where} has video {video.name}, which an earlier line has too")
                 videos[video.name] = video
             except ValueError as error:
-                note(error, wrong)
+                record(error, errors)
     if not videos:
         raise ValueError(f"{path} lists no video")
     return list(videos.values())
@@ -93,8 +93,8 @@ def _columns(path: str, rows: Iterator[list[str]]) -> dict[str, int]:
     return {name: header.index(name) for name in _COLUMNS}
 
 
-def _numbered(path: str, rows: Any, wrong: LineError | None) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, with the numbers of their first lines."""
+def _numbered(path: str, rows: Any, errors: list[str] | None) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows that are not blank, with the number of their first line."""
     while True:
         line = rows.line_num + 1
         try:
@@ -102,7 +102,7 @@ def _numbered(path: str, rows: Any, wrong: LineError | None) -> Iterator[tuple[i
         except StopIteration:
             return
         except csv.Error as error:
-            note(ValueError(f"{path}, line {line}: {line_of(path, line)!r} does not parse: {error}"), wrong)
+            record(ValueError(f"{path}, line {line}: {line_of(path, line)!r} does not parse: {error}"), errors)
             continue
         if row:
             yield line, row

@@ -1,11 +1,8 @@
-"""Lists of frames: the files in which Charades, AVA and sets like them say where the frames of their videos lie.
+"""Read lists of frames, in which Charades, AVA and similar sets name the images of their videos.
 
-A line is `original_vido_id video_id frame_id path labels`, fields apart by a space, the labels a quoted comma list.
-There are millions of them, nearly all of which follow from the line before: what is kept, and mostly also what is read,
-is runs of such lines.
-
-
-Paths of a video's frames, kept as what changes from one to the next.
+A line is `original_vido_id video_id frame_id path labels`, separated by spaces; labels are a quoted comma list. Nearly
+all of the millions of lines follow from the line before by counting up. So they are read and kept as runs, which takes
+a third of the time of pandas, a few bytes per video, and names a wrong line.
 """
 
 from __future__ import annotations
@@ -22,21 +19,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slowfast.datasets.annotations.line_errors import LineError, note
+from slowfast.utils.line_errors import record
 
 COLUMNS = ["original_vido_id", "video_id", "frame_id", "path", "labels"]
-_MOST_DIGITS = 18  # a number of more is part of a name
+_MAX_DIGITS = 18  # longer digit strings are part of a name
 
-# Text before the last number of a path, that number, text after it; a number in the suffix does not count.
-_NUMBERED = re.compile(rf"(.*?)([0-9]{{1,{_MOST_DIGITS}}})([^0-9]*(?:\.[^./]*)?)", re.DOTALL)
+# Text before the last number of a path, that number, and text after it; numbers in the suffix do not count.
+_NUMBERED = re.compile(rf"(.*?)([0-9]{{1,{_MAX_DIGITS}}})([^0-9]*(?:\.[^./]*)?)", re.DOTALL)
 _NOWHERE = "\n"  # begins no line
 
 
 class FrameList:
-    """The frames of some videos; a few bytes a video, so that it travels to workers at no cost.
+    """Frame paths and labels of videos; a few bytes per video, so sending it to workers is cheap.
 
     Attributes:
-        videos: their names, in order of first appearance.
+        videos: names of the videos, in order of first appearance.
     """
 
     def __init__(self, videos: dict[str, _Video]) -> None:
@@ -51,30 +48,30 @@ class FrameList:
         return len(self.videos)
 
     def paths(self, video: int) -> FramePaths:
-        """Paths of the frames of the video of that number, in order of `frame_id`."""
+        """Return the frame paths of video number `video`, ordered by `frame_id`."""
         return self._paths[video]
 
     def spans(self, video: int) -> np.ndarray:
-        """(n, 3) int32 labels of the video: class, first and last frame that show it, both counted from 0."""
+        """Return (n, 3) int32 labels of the video: class, first and last frame, from 0, both included."""
         return self._spans[self._ends[video - 1] if video else 0 : self._ends[video]]
 
     def gaps(self, video: int) -> int:
-        """Numbers between the first and the last `frame_id` of the video that no frame has."""
+        """Return how many `frame_id`s are missing between the first and the last of the video."""
         return self._gaps[video]
 
 
 def read_frame_list(
-    files: str | Sequence[str], prefix: str = "", num_classes: int | None = None, wrong: LineError | None = None
+    files: str | Sequence[str], prefix: str = "", num_classes: int | None = None, errors: list[str] | None = None
 ) -> FrameList:
-    """Read lists of frames as published, one file or several that go together.
+    """Read one list of frames or several that belong together.
 
-    A video's frames may stand in any order and anywhere; blank lines are passed over.
+    The frames of a video may be in any order and place. Blank lines are skipped.
 
     Args:
-        files: the lists (UTF-8; other bytes in paths are kept as they are).
-        prefix: folder in front of every path that is not absolute.
-        num_classes: labels are whole numbers from 0 to this, exclusive; None leaves labels alone.
-        wrong: takes the messages about wrong lines, which are then left out; None raises the first.
+        files: the lists (UTF-8; other bytes in paths are preserved).
+        prefix: folder that relative paths start from.
+        num_classes: labels are 0 to this, exclusive; None ignores labels.
+        errors: takes the messages about wrong lines, which are then skipped; None raises the first.
 
     Raises:
         FileNotFoundError: no such list.
@@ -84,26 +81,26 @@ def read_frame_list(
     files = [files] if isinstance(files, str) else list(files)
     runs: dict[str, list[_Run]] = {}
     for path in files:
-        _Reader(path, num_classes, wrong).read_into(runs)
+        _Reader(path, num_classes, errors).read_into(runs)
     if not runs:
         raise ValueError(f"{', '.join(files)} list no frame")
-    return FrameList({name: _video(name, of_video, prefix, wrong) for name, of_video in runs.items()})
+    return FrameList({name: _video(name, of_video, prefix, errors) for name, of_video in runs.items()})
 
 
 @dataclass(slots=True)
 class _Run:
-    """Lines on end whose frames and paths count up together and whose labels are the same."""
+    """Consecutive lines whose frames and paths count up together and whose labels are the same."""
 
-    place: str  # file, number and text of the first one
+    place: str  # file, line number and text of the first line
     frame: int  # id of the first frame
-    path: PathRun
+    path: _PathRun
     classes: tuple[int, ...]
     count: int = 1
 
 
 @dataclass(slots=True)
 class _Video:
-    """What is kept of a video."""
+    """Frame paths, label spans and number of missing frames of a video."""
 
     paths: FramePaths
     spans: list[tuple[int, int, int]]
@@ -111,9 +108,9 @@ class _Video:
 
 
 class _Digits(dict[int, str]):
-    """Numbers as text of at least so many digits; those that many videos share are made once."""
+    """Cache of numbers as zero-padded text."""
 
-    MOST = 100_000
+    LARGEST = 100_000
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -121,17 +118,17 @@ class _Digits(dict[int, str]):
 
     def __missing__(self, number: int) -> str:
         text = f"{number:0{self._width}d}"
-        if number < self.MOST:
+        if number < self.LARGEST:
             self[number] = text
         return text
 
 
 class _Reader:
-    """Reads one file. A line that is the expected one is compared and counted, another one taken apart."""
+    """Reader of one file. A line that continues the run is only compared; others are parsed."""
 
-    def __init__(self, file: str, num_classes: int | None, wrong: LineError | None) -> None:
-        self._file, self._wrong, self._num_classes = file, wrong, num_classes
-        self._digits = {width: _Digits(width) for width in range(1, _MOST_DIGITS + 1)}
+    def __init__(self, file: str, num_classes: int | None, errors: list[str] | None) -> None:
+        self._file, self._errors, self._num_classes = file, errors, num_classes
+        self._digits = {width: _Digits(width) for width in range(1, _MAX_DIGITS + 1)}
         self._known_labels: dict[str, tuple[int, ...]] = {}
 
     def read_into(self, runs: dict[str, list[_Run]]) -> None:
@@ -143,7 +140,7 @@ class _Reader:
             if header.split() != COLUMNS:
                 raise ValueError(f"{self._file}, line 1: {header.rstrip()!r} is not the header {' '.join(COLUMNS)!r}")
             frames = self._digits[1]
-            # The line that would go on with the run: front, frame, middle, number, back.
+            # Parts of the line that would continue the run: front, frame, middle, number, back.
             run, frame, number, numbers, (front, middle, back) = None, 0, 0, frames, (_NOWHERE, "", "")
             for place, line in enumerate(stream, start=2):
                 frame += 1
@@ -157,13 +154,13 @@ class _Reader:
                 try:
                     video, run, (front, middle, back) = self._parse(line, place)
                 except ValueError as error:
-                    note(error, self._wrong)
+                    record(error, self._errors)
                     continue
                 runs.setdefault(video, []).append(run)
                 frame, number, numbers = run.frame, run.path.number, self._digits[max(run.path.width, 1)]
 
     def _parse(self, line: str, place: int) -> tuple[str, _Run, tuple[str, str, str]]:
-        """Video and run of a line, and its text around the two numbers that count up."""
+        """Parse a line to its video, its run, and the text around the two numbers that count up."""
         where = f"{self._file}, line {place}: {line.rstrip()!r}"
         fields = line.rstrip("\r\n").split(" ")
         plain = len(fields) == 5 and '"' not in "".join(fields[:4])
@@ -172,7 +169,7 @@ class _Reader:
         video, video_id, frame, path, labels = fields
         if not video or not path or "\0" in path:
             raise ValueError(f"{where} names no video or no path")
-        if not (frame.isascii() and frame.isdigit() and len(frame) <= _MOST_DIGITS):
+        if not (frame.isascii() and frame.isdigit() and len(frame) <= _MAX_DIGITS):
             raise ValueError(f"{where} has frame_id {frame!r}, which is not a whole number from 0 on")
         run = _Run(where, int(frame), _path_run(path), self._classes(labels, where))
         if not plain or frame != str(run.frame) or not run.path.width:
@@ -203,7 +200,7 @@ def _parse_labels(labels: str, num_classes: int, where: str) -> tuple[int, ...]:
     classes = []
     for part in text.split(",") if text.strip() else []:
         digits = part.strip()
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS):
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
             raise ValueError(f"{where} has labels {labels}, which are not whole numbers from 0 on, apart by commas")
         if int(digits) >= num_classes:
             raise ValueError(f"{where} has label {int(digits)}, outside 0 to {num_classes - 1} (MODEL.NUM_CLASSES)")
@@ -211,30 +208,30 @@ def _parse_labels(labels: str, num_classes: int, where: str) -> tuple[int, ...]:
     return tuple(classes)
 
 
-def _path_run(path: str) -> PathRun:
+def _path_run(path: str) -> _PathRun:
     match = _NUMBERED.fullmatch(path)
     if match is None:
-        return PathRun(path, 0, 0, "")
+        return _PathRun(path, 0, 0, "")
     head, digits, tail = match.groups()
-    return PathRun(head, int(digits), len(digits), tail)
+    return _PathRun(head, int(digits), len(digits), tail)
 
 
-def _video(name: str, runs: list[_Run], prefix: str, wrong: LineError | None) -> _Video:
-    """Put the runs of a video in order and join them."""
+def _video(name: str, runs: list[_Run], prefix: str, errors: list[str] | None) -> _Video:
+    """Sort the runs of a video and join them."""
     runs.sort(key=lambda run: run.frame)
-    runs = _without_repeats(name, runs, wrong)
+    runs = _without_repeats(name, runs, errors)
     counts = [run.count for run in runs]
     total, ids = sum(counts), runs[-1].frame + runs[-1].count - runs[0].frame
     return _Video(FramePaths.joined(prefix, [run.path for run in runs], counts), _spans(runs), ids - total)
 
 
-def _without_repeats(name: str, runs: list[_Run], wrong: LineError | None) -> list[_Run]:
+def _without_repeats(name: str, runs: list[_Run], errors: list[str] | None) -> list[_Run]:
     kept: list[_Run] = []
     end = runs[0].frame
     for run in runs:
         twice = min(end - run.frame, run.count)
         if twice > 0:
-            note(ValueError(f"{run.place} has frame_id {run.frame} of {name}, which another line has too"), wrong)
+            record(ValueError(f"{run.place} has frame_id {run.frame} of {name}, which another line has too"), errors)
             path = run.path._replace(number=run.path.number + twice)
             run = _Run(run.place, run.frame + twice, path, run.classes, run.count - twice)
         if run.count:
@@ -244,7 +241,7 @@ def _without_repeats(name: str, runs: list[_Run], wrong: LineError | None) -> li
 
 
 def _spans(runs: list[_Run]) -> list[tuple[int, int, int]]:
-    """Class, first and last frame of all unbroken stretches of a label, by first frame and class."""
+    """Return (class, first, last frame) of every contiguous span of a label, sorted by first frame and class."""
     spans: list[tuple[int, int, int]] = []
     since: dict[int, int] = {}
     position = 0
@@ -258,12 +255,12 @@ def _spans(runs: list[_Run]) -> list[tuple[int, int, int]]:
     return sorted(spans, key=lambda span: (span[1], span[0]))
 
 
-# A video of at most so many runs, or of runs that long on average, is kept as runs.
+# A video with at most _FEW_RUNS runs, or runs of _LONG_RUN paths on average, is kept as runs.
 _FEW_RUNS, _LONG_RUN = 16, 4
 
 
-class PathRun(NamedTuple):
-    """Paths that count up: `head`, `number` of the first with at least `width` digits, `tail`; width 0: no number."""
+class _PathRun(NamedTuple):
+    """Paths that count up: `head`, `number` of the first, zero-padded to `width` digits (0: no number), `tail`."""
 
     head: str
     number: int
@@ -271,33 +268,33 @@ class PathRun(NamedTuple):
     tail: str
 
     def path(self, step: int = 0) -> str:
-        """The path so many after the first."""
+        """Return the path `step` after the first."""
         digits = f"{self.number + step:0{self.width}d}" if self.width else ""
         return f"{self.head}{digits}{self.tail}"
 
 
 class FramePaths(Sequence[str]):
-    """The paths, each made when it is asked for.
+    """Lazy sequence of the frame paths of a video.
 
     Args:
-        prefix: folder in front of every path that is not absolute.
-        runs: one after the other, none without a path.
-        counts: paths of each.
+        prefix: folder that relative paths start from.
+        runs: consecutive runs, none of them empty.
+        counts: number of paths of each run.
     """
 
-    def __init__(self, prefix: str, runs: Sequence[PathRun], counts: Sequence[int]) -> None:
+    def __init__(self, prefix: str, runs: Sequence[_PathRun], counts: Sequence[int]) -> None:
         self._prefix, self._runs = prefix, tuple(runs)
         self._starts = (0, *itertools.accumulate(counts))
         self._names: np.ndarray | None = None
         if len(self._runs) > max(_FEW_RUNS, len(self) / _LONG_RUN):
-            # Names without a rule: as bytes of equal length, a fraction of what strings take.
+            # Irregular names: bytes of equal length take a fraction of the memory of strings.
             self._names = np.array([os.fsencode(self._name(i)) for i in range(len(self))])
             self._runs, self._starts = (), (0, len(self))
 
     @staticmethod
-    def joined(prefix: str, runs: Sequence[PathRun], counts: Sequence[int]) -> FramePaths:
-        """The paths of runs of which neighbors may be parts of one."""
-        whole: list[PathRun] = []
+    def joined(prefix: str, runs: Sequence[_PathRun], counts: Sequence[int]) -> FramePaths:
+        """Make the paths of runs after merging adjacent runs that continue each other."""
+        whole: list[_PathRun] = []
         lengths: list[int] = []
         for run, count in zip(runs, counts, strict=True):
             if whole and run.width and whole[-1].path(lengths[-1]) == run.path() and whole[-1].head == run.head:

@@ -1,4 +1,4 @@
-"""The annotation files of Kinetics as their authors publish them, and the videos they speak of in a folder."""
+"""Read Kinetics' annotations as published, and find the annotated videos in a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from slowfast.datasets.annotations.line_errors import LineError, note
+from slowfast.utils.line_errors import record
 from slowfast.utils.rng import SPLITS
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".wmv"}
@@ -20,7 +20,7 @@ _NEEDED = ("youtube_id", "time_start", "time_end")
 
 @dataclass(frozen=True)
 class Segment:
-    """A row: seconds `start` to `end` of a YouTube video, of a class ("" in test lists without labels)."""
+    """An annotated segment: seconds `start` to `end` of a YouTube video, and its class ("" without label)."""
 
     youtube_id: str
     start: float
@@ -30,21 +30,21 @@ class Segment:
 
     @property
     def name(self) -> str:
-        """As the known downloaders name the file."""
+        """Name of the file, as the usual downloaders write it."""
         return f"{self.youtube_id}_{int(self.start):06d}_{int(self.end):06d}"
 
 
-def read_segments(path: str, split: str = "", wrong: LineError | None = None) -> list[Segment]:
-    """The rows of an annotation CSV: a header with `youtube_id`, `time_start`, `time_end` in any order, mostly `label`
-    and `split` too.
+def read_segments(path: str, split: str = "", errors: list[str] | None = None) -> list[Segment]:
+    """Read an annotation CSV, whose header has `youtube_id`, `time_start`, `time_end`, mostly `label` and `split` too.
 
     Args:
-        split: of rows without that column; "" reads it off the file's name.
-        wrong: takes the messages about wrong lines, which are then left out.
+        path: the file.
+        split: split of rows without that column; "" derives it from the file name.
+        errors: takes the messages about wrong lines, which are then skipped; None raises the first.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no header, or no way to tell the split; a wrong line, unless `wrong` takes it; nothing in the file.
+        ValueError: no header, or no way to tell the split; a wrong line, unless `errors` takes it; nothing in the file.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no annotation file {path}")
@@ -64,14 +64,14 @@ def read_segments(path: str, split: str = "", wrong: LineError | None = None) ->
         try:
             segments.append(_parse(line, header, split))
         except ValueError as error:
-            note(ValueError(f"{path}, line {number}: {line!r} {error}"), wrong)
+            record(ValueError(f"{path}, line {number}: {line!r} {error}"), errors)
     if not segments:
         raise ValueError(f"{path} lists no video")
     return segments
 
 
 def split_of_name(path: str) -> str:
-    """The split that a word of the file's name gives; "" for none."""
+    """Return the split that the file name contains as a word; "" if none."""
     words = re.findall(r"[a-z]+", os.path.basename(path).lower())
     return next((_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES), "")
 
@@ -81,7 +81,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _parse(line: str, header: list[str], split: str) -> Segment:
-    """A row; the message of a ValueError goes on where the line was quoted."""
+    """Parse a row; the message of a ValueError continues the quoted line."""
     try:
         cells = [cell.strip() for cell in _cells(line)]
     except csv.Error as error:
@@ -118,16 +118,15 @@ def _seconds(row: dict[str, str], name: str) -> float:
     return value
 
 
-def normal_class(name: str) -> str:
-    """A class name as folders and lists by different hands agree on it."""
+def _normal_class(name: str) -> str:
+    """Normalize a class name: case, punctuation and blanks differ between folders and lists."""
     return re.sub(r"[\W_]+", " ", name.lower()).strip()
 
 
 class VideoFolder:
-    """The video files below a folder, found again by the segment they show.
+    """Index of the video files below a folder by the segment they show.
 
-    A file is named `ID_START_END` (any number of leading zeros) or `ID`, then its suffix; it lies anywhere below the
-    folder.
+    A file is named `ID_START_END` (any number of leading zeros) or `ID`, plus a suffix, in any subfolder.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -147,22 +146,22 @@ class VideoFolder:
                 self._by_segment.setdefault(key, []).append(path)
 
     def find(self, segment: Segment) -> str:
-        """The file of a segment; "" without one. Of several, one in folders named after its class and its split."""
+        """Return the file of a segment, "" if none; of several, prefer folders named after its class and split."""
         exact = self._by_segment.get((segment.youtube_id, int(segment.start), int(segment.end)), [])
         paths = exact or self._by_name.get(segment.youtube_id, [])
         return min(paths, key=lambda path: (-self._fit(path, segment), path)) if paths else ""
 
     def _fit(self, path: str, segment: Segment) -> int:
         folders = os.path.relpath(os.path.dirname(path), self.root).split(os.sep)
-        label = normal_class(segment.label)
+        label = _normal_class(segment.label)
         return sum(
-            2 * (bool(label) and normal_class(folder) == label) + (_SPLIT_NAMES.get(folder.lower()) == segment.split)
+            2 * (bool(label) and _normal_class(folder) == label) + (_SPLIT_NAMES.get(folder.lower()) == segment.split)
             for folder in folders
         )
 
 
 def video_files(root: str) -> Iterator[str]:
-    """Paths of the video files below a folder, in order; what starts with a dot is passed over.
+    """Yield the paths of the video files below a folder, sorted; names that start with a dot are skipped.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -177,14 +176,14 @@ def video_files(root: str) -> Iterator[str]:
 
 
 def stem(name: str) -> str:
-    """A name without its suffixes; downloaders leave `ID.mp4.mkv` and the like."""
+    """Strip all video suffixes from a name; downloaders leave `ID.mp4.mkv` and the like."""
     while os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
         name = os.path.splitext(name)[0]
     return name
 
 
 def chosen_classes(path: str, known: Sequence[str]) -> list[str]:
-    """The classes that a file names, one a line, as the annotations write them.
+    """Read class names, one per line, and return them as the annotations write them.
 
     Raises:
         FileNotFoundError: no such file.
@@ -192,10 +191,10 @@ def chosen_classes(path: str, known: Sequence[str]) -> list[str]:
     """
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
         lines = [(number, line.strip()) for number, line in enumerate(stream, start=1) if line.strip()]
-    by_name = {normal_class(name): name for name in known} | {name: name for name in known}
+    by_name = {_normal_class(name): name for name in known} | {name: name for name in known}
     chosen: dict[str, int] = {}
     for number, line in lines:
-        name = by_name.get(line) or by_name.get(normal_class(line))
+        name = by_name.get(line) or by_name.get(_normal_class(line))
         if name is None:
             raise ValueError(f"{path}, line {number}: {line!r} is none of the {len(known)} classes of the annotations")
         if name in chosen:

@@ -1,4 +1,4 @@
-"""The annotations of Something-Something V2 as its authors publish them, JSON files of labels and of videos."""
+"""Read Something-Something V2's annotations as published: JSON files of labels and of videos."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from slowfast.datasets.annotations.line_errors import LineError, note
+from slowfast.utils.line_errors import record
 
 _BETWEEN = re.compile(r"[\s,]*")
 
 
 @dataclass(frozen=True)
 class LabeledVideo:
-    """A video's id, the name of its file or folder, and its class."""
+    """A video (its id is the name of its file or folder) and its class."""
 
     name: str
     label: int
 
 
 def read_labels(path: str, num_classes: int) -> dict[str, int]:
-    """Class of each template, `{"Putting something on a surface": "93", ...}`.
+    """Read the class of each template, `{"Putting something on a surface": "93", ...}`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -41,15 +41,15 @@ def read_labels(path: str, num_classes: int) -> dict[str, int]:
     return labels
 
 
-def read_videos(path: str, labels: dict[str, int], wrong: LineError | None = None) -> list[LabeledVideo]:
-    """Videos of `[{"id": "78687", "template": "Putting [something] on a surface", ...}, ...]`, in that order.
+def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = None) -> list[LabeledVideo]:
+    """Read the videos of `[{"id": "78687", "template": "Putting [something] on a surface", ...}, ...]`, in order.
 
     The class is that of the template without its brackets.
 
     Args:
         path: the file.
         labels: class of each template.
-        wrong: takes the messages about wrong entries, which are then left out; None raises the first.
+        errors: takes the messages about wrong entries, which are then skipped; None raises the first.
 
     Raises:
         FileNotFoundError: no such file.
@@ -68,7 +68,7 @@ def read_videos(path: str, labels: dict[str, int], wrong: LineError | None = Non
         except ValueError as error:
             lines = lines or _lines_of_entries(path)
             where = f"{path}, line {lines[number]}: {json.dumps(entry)}"
-            note(ValueError(f"{where} {error}"), wrong)
+            record(ValueError(f"{where} {error}"), errors)
     if not videos:
         raise ValueError(f"{path} lists no video")
     return list(videos.values())
@@ -116,7 +116,7 @@ def _line_with(path: str, text: str) -> str:
 
 
 def _lines_of_entries(path: str) -> list[int]:
-    """The line on which each entry of a list begins."""
+    """Return the line number at which each entry of a list begins."""
     text = _text(path)
     decoder, lines = json.JSONDecoder(), []
     line, counted, position = 1, 0, _BETWEEN.match(text, text.index("[") + 1).end()

@@ -1,10 +1,10 @@
-"""Reading the CSV files `path label` of Kinetics and of everybody else's data."""
+"""Read lists of videos, `path label` per line, as used for Kinetics."""
 
 from __future__ import annotations
 
 import os
 
-from slowfast.datasets.annotations.line_errors import LineError, note
+from slowfast.utils.line_errors import record
 
 
 def read_video_list(
@@ -13,20 +13,19 @@ def read_video_list(
     separator: str = " ",
     prefix: str = "",
     skip_rows: int = 0,
-    wrong: LineError | None = None,
+    errors: list[str] | None = None,
 ) -> tuple[list[str], list[int]]:
-    """Paths and labels of a list of videos, one `path<separator>label` a line.
+    """Read paths and labels from a list of videos, one `path<separator>label` per line.
 
-    The label stands after the last separator, so paths may hold separators (and spaces) themselves. Blank
-    lines are passed over.
+    The label follows the last separator, so paths may contain separators (and spaces). Blank lines are skipped.
 
     Args:
         csv_path: the list (UTF-8; other bytes in paths are kept as they are).
-        num_classes: labels are whole numbers from 0 to this, exclusive.
+        num_classes: labels are 0 to this, exclusive.
         separator: `DATA.PATH_LABEL_SEPARATOR`.
-        prefix: folder in front of every path that is not absolute (`DATA.PATH_PREFIX`).
-        skip_rows: lines to leave out at the head (`DATA.SKIP_ROWS`).
-        wrong: takes the messages about wrong lines, which are then left out; None raises the first.
+        prefix: folder that relative paths start from (`DATA.PATH_PREFIX`).
+        skip_rows: number of header lines to skip (`DATA.SKIP_ROWS`).
+        errors: takes the messages about wrong lines, which are then skipped; None raises the first.
 
     Raises:
         FileNotFoundError: no such list.
@@ -39,7 +38,7 @@ def read_video_list(
         try:
             path, label = _parse(line, f"{csv_path}, line {number}", num_classes, separator)
         except ValueError as error:
-            note(error, wrong)
+            record(error, errors)
             continue
         paths.append(os.path.join(prefix, path))
         labels.append(label)
@@ -49,10 +48,9 @@ def read_video_list(
 def read_paths(
     csv_path: str, separator: str = " ", prefix: str = "", skip_rows: int = 0
 ) -> tuple[list[str], list[int | None]]:
-    """Paths of a list of videos, one `path` or `path<separator>label` a line, and their labels.
+    """Read paths, and labels if there are any, from a list of videos.
 
-    Where every line ends in a whole number after a separator, these are labels; otherwise no line has one, and each is
-    a path as a whole.
+    If every line ends in a separator and an integer, these are the labels. Otherwise every line is a path.
 
     Raises:
         FileNotFoundError: no such list.
@@ -68,7 +66,7 @@ def read_paths(
 
 
 def _lines(csv_path: str, skip_rows: int) -> list[tuple[int, str]]:
-    """Lines that are not blank, with their numbers from 1."""
+    """Return the lines that are not blank, with their numbers from 1."""
     with open(csv_path, encoding="utf-8-sig", errors="surrogateescape") as stream:
         numbered = [(number, line.rstrip("\r\n")) for number, line in enumerate(stream, start=1) if line.strip()]
     lines = [(number, line) for number, line in numbered if number > skip_rows]
@@ -86,7 +84,7 @@ def _parse(line: str, place: str, num_classes: int, separator: str) -> tuple[str
     except ValueError:
         raise ValueError(
             f"{place}: {line!r} ends in {text!r}, which is not a whole number for a label; "
-            f"DATA.PATH_LABEL_SEPARATOR is {separator!r}, and DATA.SKIP_ROWS leaves out lines at the head"
+            f"DATA.PATH_LABEL_SEPARATOR is {separator!r}, and DATA.SKIP_ROWS skips header lines"
         ) from None
     if not 0 <= label < num_classes:
         raise ValueError(f"{place}: {line!r} has label {label}, outside 0 to {num_classes - 1} (MODEL.NUM_CLASSES)")

@@ -12,19 +12,18 @@ import numpy as np
 import torch
 from torch import Generator
 
-from slowfast.datasets.annotations.ava import VAL_EVERY, Annotations, GroundTruth, class_names
+from slowfast.datasets.ava.annotations import VAL_EVERY, Annotations, class_names
 from slowfast.datasets.ava.footage import Footage
-from slowfast.datasets.ava.key_frames import Clock, KeyFrameBoxes, KeySeconds, clip_frames, moments_of
+from slowfast.datasets.ava.key_frames import Clock, KeyFrameBoxes, KeyFrameFilter, clip_frames, seconds_of_clip
 from slowfast.datasets.base import ClipDataset, check_split
 from slowfast.datasets.clips.clip_maker import Clip, ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
-from slowfast.datasets.clips.temporal_sampling import WindowTimes, drawn_rate
+from slowfast.datasets.clips.temporal_sampling import SpanSampling, random_sampling_rate
 from slowfast.datasets.loading.batch import KeyFrame, Sample
 from slowfast.datasets.loading.batch_shapes import ClipShape
 from slowfast.datasets.transforms.boxes import has_area
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.reader import VideoError
-from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.evaluators import BoxEvaluator
 
 
@@ -40,7 +39,7 @@ class AVA(ClipDataset):
         names: "video,second" of each sample.
         key_frames: (video, second) of each sample.
         class_ids: ids of the scored classes; output c of a model is id c + 1.
-        ground_truth, excluded: val and test: annotated rows to score against, and (video, second) left out of scoring.
+        ground_truth, excluded: val and test: annotated boxes to score against, and (video, second) left out of scoring.
         batch_groups: number of each sample's video in test, where clips of other videos may have another size.
         box_counts: boxes per key frame.
         num_labels: labels of all boxes.
@@ -65,15 +64,15 @@ class AVA(ClipDataset):
         annotations = Annotations.read(cfg, check_split(split))
         footage = Footage.from_config(cfg, split, annotations.videos)
         self._clock = Clock(ava.FPS, ava.FIRST_SECOND)
-        seconds = KeySeconds(self._clock, footage.lengths, tuple(ava.KEY_SECONDS))
+        key_frame_filter = KeyFrameFilter(self._clock, footage.lengths, tuple(ava.KEY_SECONDS))
         self._all_videos, self._lengths = list(footage.lengths), list(footage.lengths.values())
-        tables = [seconds.of(table) for table in annotations.tables]
+        tables = [key_frame_filter.select(table) for table in annotations.tables]
         self._boxes = KeyFrameBoxes(tables, self._all_videos, cfg.MODEL.NUM_CLASSES)
         if not len(self._boxes):
             raise ValueError(_no_key_frame(cfg, split, annotations))
         if annotations.truth is not None:
-            annotations.check_truth(seconds)
-            self.ground_truth, self.excluded = GroundTruth.of(annotations.truth), annotations.excluded
+            annotations.check_truth(key_frame_filter)
+            self.ground_truth, self.excluded = annotations.truth.box_rows(), annotations.excluded
         self._after, self._positions = ava.FRAMES_AFTER_KEY, list(ava.BOX_FRAMES)
         super().__init__(
             cfg,
@@ -84,7 +83,7 @@ class AVA(ClipDataset):
             class_names={number - 1: name for number, name in names_by_id.items()},
             source=", ".join(table.path for table in tables),
         )
-        self.clips = ClipMaker(ClipSettings.from_config(cfg, split), self.open_video, WindowTimes())
+        self.clips = ClipMaker(ClipSettings.from_config(cfg, split), self.open_video, SpanSampling())
         if annotations.truth is not None:
             self._check_ground_truth(annotations)
         self.batch_groups = self._boxes.video.tolist() if split == "test" else None
@@ -118,7 +117,7 @@ class AVA(ClipDataset):
     def reshaped(self, cfg: Any) -> AVA:
         """Return the same key frames, and the same count of unreadable ones, as clips of another shape."""
         other = copy.copy(self)
-        other.clips = ClipMaker(ClipSettings.from_config(cfg, self.split), self.open_video, WindowTimes())
+        other.clips = ClipMaker(ClipSettings.from_config(cfg, self.split), self.open_video, SpanSampling())
         return other
 
     def make_evaluator(self, cfg: Any) -> BoxEvaluator:
@@ -127,7 +126,7 @@ class AVA(ClipDataset):
             self.key_frames,
             [self.boxes_of(key_frame) for key_frame in range(self.num_videos)],
             {output + 1: name for output, name in self.info.class_names.items()},
-            BoxRows.from_columns(*self.ground_truth),
+            self.ground_truth,
             self.excluded,
             cfg.DATA.ENSEMBLE_METHOD,
         )
@@ -143,11 +142,11 @@ class AVA(ClipDataset):
     def training_sample(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample:
         """Make a training clip of key frame `video`."""
         settings = self.clips.settings.shaped(shape)
-        numbers = self._frames(video, settings.num_frames, drawn_rate(settings, generator))
-        annotated = self._annotated(video, numbers)
-        boxes = [moment.boxes for moment in annotated]
+        indices = self._frames(video, settings.num_frames, random_sampling_rate(settings, generator))
+        annotated = self._annotated(video, indices)
+        boxes = [each.boxes for each in annotated]
         with _errors_named_after(self.names[video]):
-            clip = self.clips.training_clip_of(self._video_of(video), numbers, boxes, generator, shape)
+            clip = self.clips.training_clip_with_boxes(self._video_of(video), indices, boxes, generator, shape)
         return self._sample(video, clip, annotated)
 
     def evaluation_sample(self, video: int, view: int) -> Sample:
@@ -155,14 +154,16 @@ class AVA(ClipDataset):
         settings = self.clips.settings
         annotated = self._annotated(video, numbers := self._frames(video, settings.num_frames, settings.sampling_rate))
         with _errors_named_after(self.names[video]):
-            clip = self.clips.evaluation_clip_of(self._video_of(video), numbers, [moment.boxes for moment in annotated])
+            clip = self.clips.evaluation_clip_with_boxes(
+                self._video_of(video), numbers, [moment.boxes for moment in annotated]
+            )
         return self._sample(video, clip, annotated)
 
     def _check_ground_truth(self, annotations: Annotations) -> None:
         """Raise ValueError now if no annotated box is left to score against, rather than after an epoch."""
         truth, excluded = self.ground_truth, set(self.excluded)
-        moments = zip(truth.videos, truth.seconds.tolist(), strict=True)
-        counts = np.array([moment not in excluded for moment in moments], dtype=bool)
+        scored = np.array([key_frame not in excluded for key_frame in truth.key_frames], dtype=bool)
+        counts = scored[truth.key_frame]
         if not (counts & np.isin(truth.classes, self.class_ids)).any():
             raise ValueError(
                 f"{annotations.truth.path} (AVA.GROUNDTRUTH_FILE) leaves {self.split} no box to score against: of a "
@@ -186,7 +187,7 @@ class AVA(ClipDataset):
         """
         found = []
         own = int(self._boxes.second[key_frame])
-        for second in moments_of(frames, self._positions, own, self._clock, self._after):
+        for second in seconds_of_clip(frames, self._positions, own, self._clock, self._after):
             number = self._boxes.find(int(self._boxes.video[key_frame]), second)
             found.append(_Annotated(*self._boxes.of(number if number >= 0 else key_frame), number))
         return found
@@ -194,13 +195,13 @@ class AVA(ClipDataset):
     def _sample(self, key_frame: int, clip: Clip, annotated: Sequence[_Annotated]) -> Sample:
         label = torch.from_numpy(annotated[-1].labels.max(axis=0))
         key_frames = []
-        for boxes, moment in zip(clip.boxes, annotated, strict=True):
+        for boxes, annotation in zip(clip.boxes, annotated, strict=True):
             # Drop boxes that fall entirely outside the training crop, but keep the sample non-empty.
             seen = has_area(boxes)
             if self.split != "train" or not seen.any():
                 seen[:] = True
-            labels = torch.from_numpy(moment.labels[seen])
-            key_frames.append(KeyFrame(torch.from_numpy(boxes[seen]), labels, moment.key_frame))
+            labels = torch.from_numpy(annotation.labels[seen])
+            key_frames.append(KeyFrame(torch.from_numpy(boxes[seen]), labels, annotation.key_frame))
         return Sample(clip.inputs, label, key_frame, 0, key_frames=key_frames)
 
 

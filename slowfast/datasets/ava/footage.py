@@ -1,4 +1,4 @@
-"""The films of AVA, by name: lists of frames, or folders of frames and video files."""
+"""Find and open the videos of AVA by name: from lists of frames, or as folders of frames and video files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Footage:
-    """Films.
+    """Videos of one split.
 
     Attributes:
-        lengths: frames of each film, `AVA.FPS` a second, by its name; of one that cannot be read, None.
-        open_video: name -> `VideoReader` of these frames.
+        lengths: number of frames of each video at `AVA.FPS`, by name; None if it cannot be read.
+        open_video: name -> `VideoReader` at `AVA.FPS`.
     """
 
     lengths: Mapping[str, int | None]
@@ -31,11 +31,13 @@ class Footage:
 
     @staticmethod
     def from_config(cfg: Any, split: str, names: Sequence[str]) -> Footage:
-        """The films of a split: those of its lists of frames in `AVA.FRAME_LIST_DIR`, or else those of these names in
-        `AVA.FRAME_DIR`, each a folder of frames or a video file.
+        """Find the videos of a split.
+
+        They are those of the lists of frames in `AVA.FRAME_LIST_DIR`. If that is "", they are looked up by `names` in
+        `AVA.FRAME_DIR`, as folders of frames or video files.
 
         Raises:
-            FileNotFoundError: no such list or folder, or none of the films is there.
+            FileNotFoundError: no such list or folder, or all videos are missing.
             ValueError: a wrong line of a list.
         """
         ava = cfg.AVA
@@ -48,15 +50,15 @@ class Footage:
             paths = find_videos(ava.FRAME_DIR, names)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"AVA.FRAME_LIST_DIR names no folder of lists of frames, and AVA.FRAME_DIR no folder of films: {error}"
+                f"AVA.FRAME_LIST_DIR names no folder of lists of frames, and AVA.FRAME_DIR no folder of videos: {error}"
             ) from error
         found = {name: path for name, path in zip(names, paths, strict=True) if os.path.exists(path)}
-        opener = FilmOpener(found, VideoOpener.from_config(cfg, ava.FPS), ava.FPS)
+        opener = _ResampledVideoOpener(found, VideoOpener.from_config(cfg, ava.FPS), ava.FPS)
         return Footage({name: _length(opener, name) for name in found}, opener)
 
 
 def _lists(cfg: Any, key: str) -> list[str]:
-    """Paths of the lists that a key of AVA names.
+    """Return the paths of the lists that a key of AVA names.
 
     Raises:
         FileNotFoundError: one does not exist; with the keys.
@@ -76,31 +78,31 @@ def _lists(cfg: Any, key: str) -> list[str]:
 
 
 def _warn_of_gaps(frames: FrameList) -> None:
-    """Frames are counted, so one that the list lacks moves all later boxes of its film onto other pictures."""
+    """Warn of missing frames: frames are counted, so all later boxes of the video move to other pictures."""
     gaps = {name: frames.gaps(video) for video, name in enumerate(frames.videos)}
     broken = [name for name, missing in gaps.items() if missing]
     if broken:
         logger.warning(
-            "the list of frames lacks frames in the middle of %d of %d films (%s lacks %d), so that their later boxes "
+            "the list of frames lacks frames in the middle of %d of %d videos (%s lacks %d), so that their later boxes "
             "lie on the wrong pictures; make the list again",
             len(broken), len(gaps), broken[0], gaps[broken[0]],
         )  # fmt: skip
 
 
-class FilmAtRate(VideoReader):
-    """A film as if it had so many frames a second: frame i is the one shown at i / fps seconds.
+class _ResampledVideo(VideoReader):
+    """A video resampled to another frame rate: frame i is the one shown at i / fps seconds.
 
     Args:
-        film: open; closed with this one.
-        fps: frames a second.
+        video: open reader, closed with this one.
+        fps: frame rate.
     """
 
-    def __init__(self, film: VideoReader, fps: float) -> None:
-        self.path, self._film, self._fps = film.path, film, fps
+    def __init__(self, video: VideoReader, fps: float) -> None:
+        self.path, self._video, self._fps = video.path, video, fps
 
     @property
     def num_frames(self) -> int:
-        return max(1, int(self._film.num_frames * self._fps / self._film.fps))
+        return max(1, int(self._video.num_frames * self._fps / self._video.fps))
 
     @property
     def fps(self) -> float:
@@ -111,21 +113,21 @@ class FilmAtRate(VideoReader):
         outside = [i for i in indices if not 0 <= i < self.num_frames]
         if outside:
             raise IndexError(f"{self.path}: frames {outside} asked of a video of {self.num_frames}")
-        last = self._film.num_frames - 1
-        return self._film.frames([min(round(i * self._film.fps / self._fps), last) for i in indices])
+        last = self._video.num_frames - 1
+        return self._video.frames([min(round(i * self._video.fps / self._fps), last) for i in indices])
 
     def close(self) -> None:
-        self._film.close()
+        self._video.close()
 
 
 @dataclass(frozen=True)
-class FilmOpener:
-    """Opens films by name; it can be sent to other processes.
+class _ResampledVideoOpener:
+    """Picklable opener of videos by name, at a given frame rate.
 
     Attributes:
-        paths: of the films, by name.
+        paths: path of each video, by name.
         open_path: path -> `VideoReader`.
-        fps: frames a second that films are read at.
+        fps: frame rate.
     """
 
     paths: Mapping[str, str]
@@ -133,15 +135,15 @@ class FilmOpener:
     fps: float
 
     def __call__(self, name: str) -> VideoReader:
-        """Open the film; VideoError where it cannot be read."""
-        film = self.open_path(self.paths[name])
-        return film if film.fps == self.fps else FilmAtRate(film, self.fps)
+        """Open a video; VideoError if it cannot be read."""
+        video = self.open_path(self.paths[name])
+        return video if video.fps == self.fps else _ResampledVideo(video, self.fps)
 
 
 def _length(open_video: Callable[[str], VideoReader], name: str) -> int | None:
     try:
-        with open_video(name) as film:
-            return film.num_frames
+        with open_video(name) as video:
+            return video.num_frames
     except VideoError as error:
         logger.warning("%s", error)
         return None

@@ -1,9 +1,4 @@
-"""Which frames make the clip of an annotated second: pure index arithmetic, as published for AVA.
-
-Which rows of AVA's annotation files can be used: those whose second has a frame.
-
-The boxes of all key frames of a data set, merged and indexed, in a few arrays that processes share.
-"""
+"""Key frames of AVA: their times, which annotated rows have one, and their boxes in a few shared arrays."""
 
 from __future__ import annotations
 
@@ -12,88 +7,85 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slowfast.datasets.annotations.ava_boxes import NO_LABEL, BoxTable
-from slowfast.datasets.annotations.line_errors import LineError, note
+from slowfast.evaluation.ava_files import NO_LABEL, BoxTable
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.line_errors import record
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds of annotations and numbers of frames; the frame of a second is its key frame.
+    """Conversion between annotated seconds and frame numbers; the frame of a second is its key frame.
 
     Attributes:
-        fps: frames a second (`AVA.FPS`).
-        first_second: that of the first frame (`AVA.FIRST_SECOND`).
+        fps: frames per second (`AVA.FPS`).
+        first_second: second of frame 0 (`AVA.FIRST_SECOND`).
     """
 
     fps: float = 30.0
     first_second: int = 900
 
     def frame_of(self, second: int) -> int:
-        """The key frame of a second; under 0 for one before the first."""
+        """Return the key frame of a second; negative before the first."""
         return round((second - self.first_second) * self.fps)
 
     def second_of(self, frame: int) -> int:
-        """The second whose key frame is nearest; the even one of two as near."""
+        """Return the second whose key frame is nearest; of two as near, the even one."""
         return round(frame / self.fps) + self.first_second
 
 
 def clip_frames(key: int, num_frames: int, rate: int, length: int, after: int = -1) -> list[int]:
-    """Numbers of a clip's frames, clamped to the video: its first and last frame repeat.
+    """Return the frames of the clip around a key frame, clamped to the video.
 
     Args:
         key: number of the key frame.
-        num_frames: of the clip.
+        num_frames: frames of the clip.
         rate: distance of neighboring frames.
         length: frames of the video.
-        after: frames of the clip from the key frame on, that one included (more than `num_frames` count as so many);
-            -1 puts the key frame in the middle as published: the clip starts half its span, rounded down, before it.
+        after: frames of the clip from the key frame on, included (at most `num_frames`). -1: the key frame is in the
+            middle, as published; the clip starts half its span, rounded down, before it.
     """
     start = key - (num_frames * rate // 2 if after < 0 else (num_frames - min(after, num_frames)) * rate)
     return [min(max(start + i * rate, 0), length - 1) for i in range(num_frames)]
 
 
-def moments_of(frames: Sequence[int], positions: Sequence[int], own: int, clock: Clock, after: int = -1) -> list[int]:
-    """The seconds whose boxes a clip needs, in order.
+def seconds_of_clip(
+    frames: Sequence[int], positions: Sequence[int], own: int, clock: Clock, after: int = -1
+) -> list[int]:
+    """Return the annotated seconds whose boxes a clip needs, in order; the last is the clip's own.
 
     Args:
         frames: numbers of the clip's frames.
-        positions: of the frames in the clip to whose nearest seconds the boxes belong; those past the clip's key frame,
-            as of longer clips, do not count. The last that does stands for the clip's own second, as does an empty
-            list.
+        positions: positions in the clip; the boxes of the second nearest to each frame are needed. Positions past the
+            clip's key frame, as in settings of longer clips, are ignored. The last one left stands for the clip's own
+            second.
         own: second of the clip's key frame.
         clock: of the video.
-        after: as of `clip_frames`; with -1 those past the clip's end do not count.
+        after: see `clip_frames`; with -1 positions past the clip's end are ignored.
     """
     last = len(frames) - (1 if after < 0 else after)
     inside = [position for position in positions if position <= last]
     return [clock.second_of(frames[position]) for position in inside[:-1]] + [own]
 
 
-logger = get_logger(__name__)
-
-
 @dataclass(frozen=True)
-class KeySeconds:
-    """Which seconds can be key frames.
+class KeyFrameFilter:
+    """Filter of annotated rows: keep those whose second can be a key frame.
 
     Attributes:
         clock: seconds and frames.
-        lengths: frames of each video, by its name; of a video whose length is not known, None.
-        bounds: first and last second that count, or () for all that have a frame.
+        lengths: frames of each video by name; None for a video of unknown length.
+        bounds: first and last second to keep; () for all that have a frame.
     """
 
     clock: Clock
     lengths: Mapping[str, int | None]
     bounds: Sequence[int] = ()
 
-    def of(self, table: BoxTable, wrong: LineError | None = None) -> BoxTable:
-        """The rows that can be used. The log says which ones are left out.
-
-        Raises:
-            ValueError: as `existing`.
-        """
-        missing = [name for name in table.names if not self._there(name)]
+    def select(self, table: BoxTable, errors: list[str] | None = None) -> BoxTable:
+        """Keep the usable rows, and log which are dropped; raises as `with_frame`."""
+        missing = [name for name in table.names if not self._has_frames(name)]
         if missing:
             logger.warning(
                 "%s: %d of %d videos have no frames, such as %s; their boxes are left out",
@@ -102,53 +94,47 @@ class KeySeconds:
         outside = np.flatnonzero(~self._within(table))
         if len(outside):
             logger.warning(
-                "%d of %d boxes lie outside AVA.KEY_SECONDS %s and are left out, the first is %s; for data of your "
-                "own set that key to their first and last second, or to [] for all that have a frame",
+                "%d of %d boxes lie outside AVA.KEY_SECONDS %s and are left out, the first is %s; for your own data "
+                "set that key to its first and last second, or to [] for all that have a frame",
                 len(outside), len(table), list(self.bounds), table.places(outside[:1])[0],
             )  # fmt: skip
-        return self.existing(table.rows(self.usable(table)), wrong)
+        return self.with_frame(table.rows(self.usable(table)), errors)
 
     def usable(self, table: BoxTable) -> np.ndarray:
-        """(N,) bool: rows of videos that are there, within the bounds."""
-        there = np.array([self._there(name) for name in table.names], bool)
-        return self._within(table) & there[table.videos] if len(table) else np.zeros(0, bool)
+        """Return (N,) bool: rows within the bounds whose video has frames."""
+        has_frames = np.array([self._has_frames(name) for name in table.names], bool)
+        return self._within(table) & has_frames[table.videos] if len(table) else np.zeros(0, bool)
 
-    def existing(self, table: BoxTable, wrong: LineError | None = None) -> BoxTable:
-        """The rows whose second has a frame; of a video that is not there, all.
+    def with_frame(self, table: BoxTable, errors: list[str] | None = None) -> BoxTable:
+        """Keep the rows whose second has a frame; all rows of videos of unknown length.
+
+        Args:
+            table: rows.
+            errors: takes the messages about rows within the bounds without a frame; None raises the first.
 
         Raises:
-            ValueError: a row within the bounds whose second has none, unless `wrong` takes the message; with file, line
-                number and line.
+            ValueError: a row within the bounds has no frame; with file, line number and line.
         """
         unbounded = np.iinfo(np.int64).max
         limits = np.array([self.lengths.get(name) or unbounded for name in table.names] or [0], np.int64)[table.videos]
         frames = np.rint((table.seconds.astype(np.float64) - self.clock.first_second) * self.clock.fps)
         lost = ~((frames >= 0) & (frames < limits)) & self._within(table)
         rows = np.flatnonzero(lost)
-        if len(rows) and wrong is None:
-            more = f" (and {len(rows) - 1} rows more)" if len(rows) > 1 else ""
-            raise ValueError(self._no_frame(table, rows[:1])[0] + more)
-        for message in self._no_frame(table, rows):
-            note(ValueError(message), wrong)
+        more = f" (and {len(rows) - 1} rows more)" if len(rows) > 1 else ""
+        for row, place in zip(rows, table.places(rows) if len(rows) else [], strict=True):
+            record(ValueError(f"{place}: {self._no_frame(table, row)}{more}"), errors)
+            more = ""
         return table.rows(~lost)
 
-    def _no_frame(self, table: BoxTable, rows: np.ndarray) -> list[str]:
-        messages: list[str] = []
-        if not len(rows):
-            return messages
-        for row, place in zip(rows, table.places(rows), strict=True):
-            second, name, clock = int(table.seconds[row]), table.names[table.videos[row]], self.clock
-            messages.append(
-                f"{place}: second {second} is frame {clock.frame_of(second)} (AVA.FPS {clock.fps:g}, AVA.FIRST_SECOND "
-                f"{clock.first_second}), but {name} has frames 0 to {self._last(name)}"
-            )
-        return messages
-
-    def _last(self, name: str) -> str:
+    def _no_frame(self, table: BoxTable, row: int) -> str:
+        second, name, clock = int(table.seconds[row]), table.names[table.videos[row]], self.clock
         length = self.lengths.get(name)
-        return str(length - 1) if length else "its end"
+        return (
+            f"second {second} is frame {clock.frame_of(second)} (AVA.FPS {clock.fps:g}, AVA.FIRST_SECOND "
+            f"{clock.first_second}), but {name} has frames 0 to {length - 1 if length else 'its end'}"
+        )
 
-    def _there(self, name: str) -> bool:
+    def _has_frames(self, name: str) -> bool:
         return self.lengths.get(name, 0) != 0
 
     def _within(self, table: BoxTable) -> np.ndarray:
@@ -158,33 +144,32 @@ class KeySeconds:
 
 
 class KeyFrameBoxes:
-    """Key frames, their boxes and the labels of these, from the rows of annotation files.
+    """Key frames with their boxes and labels, merged from annotation rows.
 
-    A key frame is a second of a video with at least one box; they stand in order of video and second. Rows with equal
-    coordinates are one box, which has all their labels; a key frame's boxes stand in the order of their first rows.
+    A key frame is a second of a video with at least one box. Key frames are ordered by video and second, boxes of a key
+    frame by their first row. Rows with equal coordinates are one box that has all their labels.
 
     Args:
-        tables: rows of boxes, from one file or several.
-        videos: names of the videos; rows of others do not count.
+        tables: rows of one file or several.
+        videos: names of the videos; rows of other videos are ignored.
         num_classes: labels are 1 to this; label c becomes column c - 1.
 
     Attributes:
-        video, second: (K,) int32 of each key frame; the video's number in `videos`.
+        video, second: (K,) int32 of each key frame; the video as position in `videos`.
         boxes: (n, 4) float64, relative, of all key frames one after the other.
     """
 
     def __init__(self, tables: Sequence[BoxTable], videos: Sequence[str], num_classes: int) -> None:
         self.num_classes = num_classes
         numbers = {name: i for i, name in enumerate(videos)}
-        video = np.concatenate([_numbers_of(table, numbers) for table in tables])
+        video = np.concatenate([_video_numbers(table, numbers) for table in tables])
         known = video >= 0
         video = video[known]
-        second, boxes, labels = (
-            np.concatenate([getattr(table, column) for table in tables])[known]
-            for column in ("seconds", "boxes", "labels")
-        )
-        first, box_of_row = _distinct(np.column_stack([video, second, boxes]))
-        # Boxes by video, second and first row.
+        second = np.concatenate([table.seconds for table in tables])[known]
+        boxes = np.concatenate([table.boxes for table in tables])[known]
+        labels = np.concatenate([table.labels for table in tables])[known]
+        first, box_of_row = _unique_rows(np.column_stack([video, second, boxes]))
+        # Order boxes by video, second and first row.
         order = np.lexsort((first, second[first], video[first]))
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
@@ -204,7 +189,7 @@ class KeyFrameBoxes:
 
     @property
     def num_labels(self) -> int:
-        """Labels of all boxes."""
+        """Number of labels of all boxes."""
         return len(self._column)
 
     @property
@@ -214,11 +199,11 @@ class KeyFrameBoxes:
 
     @property
     def counts(self) -> np.ndarray:
-        """(K,) boxes of each key frame."""
+        """(K,) number of boxes of each key frame."""
         return np.diff(self._box_start)
 
     def of(self, key_frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (n, 4) float64 of a key frame, relative, and their labels (n, classes) float32 of 0 and 1."""
+        """Return a key frame's boxes (n, 4) float64, relative, and their labels (n, classes) float32 of 0 and 1."""
         start, stop = self._box_start[key_frame : key_frame + 2]
         edges = self._label_start[start : stop + 1]
         labels = np.zeros((stop - start, self.num_classes), np.float32)
@@ -226,24 +211,24 @@ class KeyFrameBoxes:
         return self.boxes[start:stop], labels
 
     def boxes_of(self, key_frame: int) -> np.ndarray:
-        """The boxes of `of` alone."""
+        """Return the boxes of `of` alone."""
         start, stop = self._box_start[key_frame : key_frame + 2]
         return self.boxes[start:stop]
 
     def find(self, video: int, second: int) -> int:
-        """Number of the key frame of that second; -1 where the second has no box."""
+        """Return the number of the key frame at that second; -1 if the second has no box."""
         start, stop = self._video_start[video : video + 2]
         place = start + int(np.searchsorted(self.second[start:stop], second))
         return int(place) if place < stop and self.second[place] == second else -1
 
 
-def _numbers_of(table: BoxTable, numbers: dict[str, int]) -> np.ndarray:
-    """Number of each row's video, -1 for one that is not among them."""
+def _video_numbers(table: BoxTable, numbers: dict[str, int]) -> np.ndarray:
+    """Return the number of each row's video, -1 for unknown videos."""
     return np.array([numbers.get(name, -1) for name in table.names] or [-1], np.int64)[table.videos]
 
 
-def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first one of each set of equal rows, and for every row the number of its set."""
+def _unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first row of each set of equal rows, and for every row the number of its set."""
     order = np.lexsort(rows.T[::-1])  # stable, so the first of equal rows stays first
     ordered = rows[order]
     new = np.ones(len(rows), bool)
@@ -254,7 +239,7 @@ def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _starts_of_runs(*columns: np.ndarray) -> np.ndarray:
-    """Where a row differs from the one before, the first row included."""
+    """Return the rows that differ from the row before, including row 0."""
     new = np.zeros(len(columns[0]), bool)
     new[:1] = True
     for column in columns:

@@ -1,4 +1,4 @@
-"""How clips of one split are cut from videos: sizes, rates and views."""
+"""Settings of the clips of one split: sizes, rates and views."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from slowfast.config.resolve import num_pathways
 from slowfast.datasets.loading.batch_shapes import ClipShape
 from slowfast.datasets.transforms.augmentation import Augmentation
 
-# Data sets whose published loaders read frames as blue, green, red, which REVERSE_INPUT_CHANNEL True turns round.
-BLUE_FIRST = ("charades", "ssv2")
+# Data sets whose published loaders read frames as BGR; REVERSE_INPUT_CHANNEL True makes them RGB.
+BGR_DATASETS = ("charades", "ssv2")
 
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """How clips of one split are cut from videos; lengths in frames, sizes in pixels."""
+    """Sizes, rates and views of the clips of one split; lengths in frames, sizes in pixels."""
 
     num_frames: int
     sampling_rate: int
-    greatest_rate: int  # train: the sampling rate is drawn from `sampling_rate` to this
+    max_sampling_rate: int  # train: the sampling rate is random from `sampling_rate` to this
     target_fps: float
-    fps_jitter: float  # train: target_fps rises by a random amount up to this
+    fps_jitter: float  # train: a random amount up to this is added to target_fps
     use_offset: bool
-    short_sides: tuple[int, int]  # of `full_crop`: drawn from this range in train, the first one elsewhere
+    short_sides: tuple[int, int]  # for `full_crop`: train samples from this range, val and test use the first
     inverse_uniform: bool
     crop: int  # side of the square; 0 for whole frames
-    full_crop: int  # train: the crop that `short_sides` are for; of a smaller one the first is that much smaller
-    flip: bool  # train: mirror half of the clips; elsewhere: mirror all of them
+    full_crop: int  # train: crop that `short_sides` are meant for; a smaller crop scales the first of them down
+    flip: bool  # train: mirror half of the clips; val and test: mirror all
     temporal_views: int
     spatial_views: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     reverse_channels: bool
-    alpha: int  # frames of the clip for each that a slow pathway sees; 0 without one
-    slow_indices: tuple[int, ...]  # these frames make the slow pathway, () for evenly spread ones
-    augmentation: Augmentation  # of train; nothing elsewhere
+    alpha: int  # frame-rate ratio of the slow pathway; 0 without one
+    slow_indices: tuple[int, ...]  # frames of the slow pathway; () for evenly spread ones
+    augmentation: Augmentation  # train only
 
     @staticmethod
     def from_config(cfg: Any, split: str) -> ClipSettings:
-        """The settings of `split`, from a validated configuration."""
+        """Read the settings of `split` from a validated configuration."""
         data = cfg.DATA
         testing, training, boxes = split == "test", split == "train", cfg.DETECTION.ENABLE
         spatial = cfg.TEST.NUM_SPATIAL_CROPS if testing and not boxes else 1
         crop = data.TEST_CROP_SIZE if testing or (boxes and not training) else data.TRAIN_CROP_SIZE
-        # Several crops cover frames whose short side is the crop; one is cut from the smallest training size.
+        # Several crops cover frames resized to the crop; a single crop is cut from the smallest training size.
         covering = spatial > 1 or (boxes and not training)
         short_sides = (crop, crop) if covering else tuple(data.TRAIN_JITTER_SCALES)
         return ClipSettings(
             num_frames=data.NUM_FRAMES,
             sampling_rate=data.SAMPLING_RATE,
-            greatest_rate=max(data.SAMPLING_RATE, cfg.MULTIGRID.LONG_CYCLE_SAMPLING_RATE),
+            max_sampling_rate=max(data.SAMPLING_RATE, cfg.MULTIGRID.LONG_CYCLE_SAMPLING_RATE),
             target_fps=data.TARGET_FPS,
             fps_jitter=data.TRAIN_JITTER_FPS,
             use_offset=data.USE_OFFSET_SAMPLING,
@@ -63,17 +63,17 @@ class ClipSettings:
             spatial_views=spatial,
             mean=tuple(data.MEAN),
             std=tuple(data.STD),
-            reverse_channels=_blue_first(cfg, cfg.TEST.DATASET if testing else cfg.TRAIN.DATASET),
+            reverse_channels=_is_bgr(cfg, cfg.TEST.DATASET if testing else cfg.TRAIN.DATASET),
             alpha=cfg.SLOWFAST.ALPHA if num_pathways(cfg) == 2 else 0,
             slow_indices=tuple(cfg.SLOWFAST.SLOW_INDICES),
             augmentation=Augmentation.from_config(cfg) if training else Augmentation(),
         )
 
     def shaped(self, shape: ClipShape | None) -> ClipSettings:
-        """These settings for the training clips of a batch of that shape."""
+        """Return the settings of training clips of that shape."""
         frames, crop = shape or ClipShape()
         crop = crop or self.crop
-        # As published for multigrid: a smaller crop comes from frames that may be scaled down as much, but need not be.
+        # As published for multigrid: a smaller crop lowers the least short side, not the greatest.
         least = int(round(self.short_sides[0] * crop / self.full_crop))
         return replace(
             self,
@@ -85,11 +85,11 @@ class ClipSettings:
 
     @property
     def num_views(self) -> int:
-        """Views of one video; view = temporal * `spatial_views` + spatial."""
+        """Number of views per video; view = temporal * `spatial_views` + spatial."""
         return self.temporal_views * self.spatial_views
 
 
-def _blue_first(cfg: Any, dataset: str) -> bool:
-    """Whether the channels that a model gets are blue, green, red, as its published settings mean it."""
-    turns = [dataset.lower() in BLUE_FIRST, cfg.DATA.REVERSE_INPUT_CHANNEL, cfg.DETECTION.ENABLE and cfg.AVA.BGR]
-    return sum(turns) % 2 == 1
+def _is_bgr(cfg: Any, dataset: str) -> bool:
+    """Return True if the model gets BGR channels, as its published settings mean it."""
+    swaps = [dataset.lower() in BGR_DATASETS, cfg.DATA.REVERSE_INPUT_CHANNEL, cfg.DETECTION.ENABLE and cfg.AVA.BGR]
+    return sum(swaps) % 2 == 1

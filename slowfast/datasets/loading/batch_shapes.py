@@ -1,4 +1,4 @@
-"""What shape the clips of each training batch have, where that changes from batch to batch."""
+"""Shapes of training batches that change from iteration to iteration: clip length, and multigrid's short cycle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slowfast.utils.rng import seeded_generator
 
 
 class ClipShape(NamedTuple):
-    """Frames and side (pixels) of the clips of one batch; 0 for what the settings say."""
+    """Frames and crop size (pixels) of the clips of one batch; 0 for those of the settings."""
 
     frames: int = 0
     crop: int = 0
@@ -21,12 +21,11 @@ class ClipShape(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchShapes:
-    """Shape and size of every batch as a function of seed, epoch and iteration alone, so the same in all processes.
+    """Schedule of batch shapes, a function of seed, epoch and iteration alone, so that all processes agree.
 
     Args:
-        lengths: numbers of frames, drawn evenly: each comes once in as many batches as there are, in an order that is
-            drawn anew every time. () for clips of one length.
-        crops: (side in pixels, size of the batch over the plain one), which batches take in turn.
+        lengths: numbers of frames; every len(lengths) batches use each once, in random order. () for one length.
+        crops: (crop size in pixels, factor of the batch size), which batches use in turn.
     """
 
     lengths: tuple[int, ...] = ()
@@ -34,7 +33,7 @@ class BatchShapes:
 
     @staticmethod
     def from_config(cfg: Any) -> BatchShapes:
-        """The lengths of DATA.TRAIN_NUM_FRAMES, the crops of MULTIGRID.SHORT_CYCLE."""
+        """Read lengths from DATA.TRAIN_NUM_FRAMES and crops from MULTIGRID.SHORT_CYCLE."""
         lengths, options = tuple(cfg.DATA.TRAIN_NUM_FRAMES), cfg.MULTIGRID
         if not options.SHORT_CYCLE:
             return BatchShapes(lengths)
@@ -42,30 +41,30 @@ class BatchShapes:
         return BatchShapes(lengths, short_cycle(crop, options.DEFAULT_S or crop, options.SHORT_CYCLE_FACTORS))
 
     def size_factor(self, iteration: int) -> int:
-        """Clips of that batch over those of a plain one."""
+        """Return the factor of the batch size at `iteration`."""
         return self.crops[iteration % len(self.crops)][1]
 
     def batches_in(self, plain: int) -> int:
-        """How many whole batches, from the first on, as many clips as `plain` plain ones make."""
+        """Return how many full batches the clips of `plain` batches of the plain size make."""
         cycle = sum(factor for _, factor in self.crops)
         rounds, left = divmod(plain, cycle)
         sizes = itertools.accumulate(factor for _, factor in self.crops)
         return rounds * len(self.crops) + sum(size <= left for size in sizes)
 
     def plain_before(self, iteration: int) -> int:
-        """Clips of all batches before that one, in plain batches."""
+        """Return the clips of all batches before `iteration`, in batches of the plain size."""
         rounds, left = divmod(iteration, len(self.crops))
         factors = [factor for _, factor in self.crops]
         return rounds * sum(factors) + sum(factors[:left])
 
     def clip_shape(self, seed: int, epoch: int, iteration: int) -> ClipShape | None:
-        """The shape of that batch's clips; None where all are as the settings say."""
+        """Return the shape of the clips at `iteration`; None if all have that of the settings."""
         if not self.lengths and len(self.crops) == 1:
             return None
-        frames = self.lengths[self._draw(seed, epoch, iteration)] if self.lengths else 0
+        frames = self.lengths[self._length_index(seed, epoch, iteration)] if self.lengths else 0
         return ClipShape(frames, self.crops[iteration % len(self.crops)][0])
 
-    def _draw(self, seed: int, epoch: int, iteration: int) -> int:
+    def _length_index(self, seed: int, epoch: int, iteration: int) -> int:
         count = len(self.lengths)
         turn, place = divmod(iteration, count)
         # The last number sets this stream apart from those of samples.
@@ -74,14 +73,14 @@ class BatchShapes:
 
 
 def short_cycle(crop: int, full_crop: int, factors: Sequence[float]) -> tuple[tuple[int, int], ...]:
-    """Crops of the short cycle and how much larger their batches are: about the same number of pixels in each.
+    """Return the crops of the short cycle and the factors of their batch sizes, for about equal pixels per batch.
 
     Source: as `slowfast.engine.multigrid`.
 
     Args:
-        crop: of the epoch, pixels.
-        full_crop: without a cycle, pixels.
-        factors: the smaller crops as shares of `full_crop`.
+        crop: crop of the epoch, in pixels.
+        full_crop: crop without multigrid, in pixels.
+        factors: smaller crops relative to `full_crop`.
     """
     smaller = [(int(round(factor * full_crop)), int(round((crop / (factor * full_crop)) ** 2))) for factor in factors]
     return (*smaller, (crop, 1))

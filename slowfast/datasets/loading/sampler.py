@@ -1,4 +1,4 @@
-"""Order of the samples of an epoch, as a function of seed, epoch and world size alone."""
+"""Batches of sample keys for one process, as a function of seed, epoch and world size alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slowfast.utils.rng import seeded_generator
 
 
 class SampleKey(NamedTuple):
-    """What a data set makes a sample from: its number, the epoch, and the shape of its batch where batches differ."""
+    """Key of a sample: its index, the epoch, and the shape of its batch if batches differ."""
 
     index: int
     epoch: int = 0
@@ -21,30 +21,27 @@ class SampleKey(NamedTuple):
 
 
 class EpochBatchSampler(Sampler[list[SampleKey]]):
-    """Batches of keys for one process.
+    """Batch sampler of one process.
 
-    A key carries the epoch, so that what a sample draws at random does not depend on the worker making it, and the
-    shape of its batch.
+    Keys carry the epoch, so that the randomness of a sample does not depend on the worker that makes it.
 
-    In val and test neighboring samples are views of one video, which a worker that makes them one after the other
-    decodes once. Since PyTorch deals batches to the workers in turn, the first `workers` batches of a pass are the
-    first ones of as many blocks of neighbors, the next ones their second, and so on: each worker has a block of its
-    own. Which samples make a batch does not depend on `workers`; the order of the batches does.
+    In val and test, consecutive samples are views of one video, which its worker decodes once. DataLoader hands out
+    batches round-robin. So batches are interleaved in such a way that each worker gets a contiguous block of samples.
+    `workers` changes the order of the batches, not their contents.
 
     Args:
         num_samples: samples of the data set.
-        batch_size: samples a batch of this process, before `shapes` enlarges it.
-        shuffle: train: a new order each epoch, whole batches only, as many in every process. Otherwise: every sample
+        batch_size: samples per batch of this process, before `shapes` enlarges it.
+        shuffle: train: a new order each epoch, full batches only, as many in every process. val and test: every sample
             once, so that processes may differ by one sample.
         seed: `RNG_SEED`.
-        rank: number of this process, of `world_size`.
-        shapes: of the batches of training, by iteration.
-        workers: processes of the loader in val and test; 0 or 1 for batches in order.
-        groups: val and test: a number for each sample; samples of other numbers than their neighbors' do not share a
-            batch with these. None for no such rule.
+        rank, world_size: number of this process, and of all.
+        shapes: shapes of the training batches, by iteration.
+        workers: val and test: loader workers; 0 or 1 for batches in order.
+        groups: val and test: group of each sample; a batch holds samples of one group. None for no such rule.
 
     Raises:
-        ValueError: no whole batch can be made.
+        ValueError: there is no full batch.
     """
 
     def __init__(
@@ -64,17 +61,17 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.num_samples, self.batch_size, self.shuffle, self.seed = num_samples, batch_size, shuffle, seed
         self.rank, self.world_size, self.shapes = rank, world_size, shapes or BatchShapes()
         self.epoch, self.start_iteration = 0, 0
-        self._batches = [] if shuffle else deal(neighbors(self._share(), batch_size, groups), workers)
+        self._batches = [] if shuffle else _interleave(_contiguous_batches(self._share(), batch_size, groups), workers)
         if shuffle and len(self) == 0:
             first = batch_size * world_size * self.shapes.size_factor(0)
             raise ValueError(f"{num_samples} training videos do not fill one batch of {first}; lower TRAIN.BATCH_SIZE")
 
     def set_epoch(self, epoch: int, start_iteration: int = 0) -> None:
-        """Choose the epoch, and how many of its batches to leave out (they are not read), before a pass."""
+        """Choose the epoch, and the number of its first batches to skip without reading them, before a pass."""
         self.epoch, self.start_iteration = epoch, start_iteration
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, those left out by `start_iteration` included."""
+        """Return the number of batches of a full epoch, including those that `start_iteration` skips."""
         if self.shuffle:
             return self.shapes.batches_in(self.num_samples // (self.batch_size * self.world_size))
         return len(self._batches)
@@ -94,13 +91,13 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
             yield iteration, order[start : start + self.shapes.size_factor(iteration) * self.batch_size]
 
     def _share(self) -> range:
-        """Samples of this process in val and test: neighbors, since views of a video share its decoding."""
+        """Return the samples of this process in val and test: contiguous, since views of a video share its decoding."""
         bounds = [self.num_samples * rank // self.world_size for rank in (self.rank, self.rank + 1)]
         return range(*bounds)
 
 
-def neighbors(samples: range, batch_size: int, groups: Sequence[int] | None = None) -> list[range]:
-    """Samples in order as batches of `batch_size` and, at the end and wherever the group changes, smaller ones."""
+def _contiguous_batches(samples: range, batch_size: int, groups: Sequence[int] | None = None) -> list[range]:
+    """Cut samples into batches of `batch_size`, smaller at the end and where the group changes."""
     batches: list[range] = []
     start = samples.start
     for stop in range(samples.start + 1, samples.stop + 1):
@@ -111,8 +108,8 @@ def neighbors(samples: range, batch_size: int, groups: Sequence[int] | None = No
     return batches
 
 
-def deal(batches: Sequence[range], workers: int) -> list[range]:
-    """The batches in such an order that `workers` who take them in turn have a run of neighbors each."""
+def _interleave(batches: Sequence[range], workers: int) -> list[range]:
+    """Reorder batches so that each of `workers`, served round-robin, gets a contiguous run of them."""
     shares = [len(range(worker, len(batches), workers)) for worker in range(workers)] or [len(batches)]
     starts = [sum(shares[:worker]) for worker in range(len(shares))]
     return [batches[starts[i % len(shares)] + i // len(shares)] for i in range(len(batches))]

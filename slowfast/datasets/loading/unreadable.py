@@ -1,4 +1,4 @@
-"""Book-keeping of video files that cannot be decoded."""
+"""Count video files that cannot be decoded, and stop when there are too many."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ SHOWN = 20
 
 
 class UnreadableError(RuntimeError):
-    """So many video files cannot be read that going on makes no sense; the message lists them."""
+    """Too many video files cannot be read; the message lists them."""
 
 
 class UnreadableFiles(dict[str, str]):
-    """Path -> first cause, of the files of one split that could not be read so far.
+    """Path -> first cause of the unreadable files of one split.
 
     Args:
         num_files: files of the split.
-        max_fraction: share of them that may be unreadable (`DATA.MAX_UNREADABLE_FRACTION`).
-        answer: what happens with such a file, for the log.
-        folder_key: the setting that says where the files lie.
+        max_fraction: fraction of them that may be unreadable (`DATA.MAX_UNREADABLE_FRACTION`).
+        answer: how such a file is handled, for the log.
+        folder_key: configuration key of the folder of the files.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class UnreadableFiles(dict[str, str]):
         self.folder_key = folder_key
 
     def add(self, path: str, cause: str) -> bool:
-        """Note a file; True, and a line in the log, if it is new."""
+        """Add a file; if it is new, log it and return True."""
         if path in self:
             return False
         self[path] = cause
@@ -47,11 +47,11 @@ class UnreadableFiles(dict[str, str]):
         return True
 
     def update_from(self, pairs: Iterable[tuple[str, str]]) -> int:
-        """Note (path, cause) pairs, such as `Batch.unreadable`; how many of them are new."""
+        """Add (path, cause) pairs, such as `Batch.unreadable`; return how many are new."""
         return sum(self.add(path, cause) for path, cause in pairs)
 
     def check(self) -> None:
-        """UnreadableError with the list, once more than `max_fraction` of the files are unreadable."""
+        """Raise UnreadableError if more than `max_fraction` of the files are unreadable."""
         if len(self) <= self.max_fraction * self.num_files:
             return
         lines = [f"  {path}: {cause}" for path, cause in list(self.items())[:SHOWN]]

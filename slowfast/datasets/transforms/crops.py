@@ -1,6 +1,6 @@
-"""Sizes of frames and places of crops, in whole pixels; pure arithmetic.
+"""Sizes of frames and positions of crops, in whole pixels.
 
-All randomness comes from a `torch.Generator` that the caller passes.
+All randomness comes from the `torch.Generator` that the caller passes.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from torch import Generator
 
-from slowfast.utils.rng import chance, uniform, whole
+from slowfast.utils.rng import bernoulli, randint, uniform
 
 LEFT_OR_TOP, CENTER, RIGHT_OR_BOTTOM = 0, 1, 2
 
-# Draws of a crop by area before the center is taken.
+# Attempts of `random_resized_crop` before it falls back to a center crop.
 TRIES = 10
 
 
 class Crop(NamedTuple):
-    """A rectangle of a frame: its upper left pixel, and its size."""
+    """Rectangle of a frame: upper left pixel and size."""
 
     top: int
     left: int
@@ -28,19 +28,19 @@ class Crop(NamedTuple):
     width: int
 
     def of(self, frames: np.ndarray) -> np.ndarray:
-        """This part of frames (..., H, W, C), a view."""
+        """Crop frames (..., H, W, C); a view."""
         return frames[..., self.top : self.top + self.height, self.left : self.left + self.width, :]
 
 
 def size_by_short_side(height: int, width: int, short: int) -> tuple[int, int]:
-    """Height and width once the shorter side is `short` pixels, the longer one cut to a whole pixel."""
+    """Return (height, width) scaled to a short side of `short` pixels; the long side is rounded down."""
     if width < height:
         return math.floor(height / width * short), short
     return short, math.floor(width / height * short)
 
 
 def uniform_crop(height: int, width: int, size: int, position: int) -> Crop:
-    """Square at the start (0), center (1) or end (2) of the longer side, centered on the other.
+    """Return a square at the start (0), center (1) or end (2) of the longer side, centered on the other.
 
     Raises:
         ValueError: the frame is smaller than the crop, or there is no such position.
@@ -57,7 +57,7 @@ def uniform_crop(height: int, width: int, size: int, position: int) -> Crop:
 
 
 def random_short_side(smallest: int, largest: int, inverse: bool, generator: Generator) -> int:
-    """A short side from `smallest` to `largest` pixels: uniform, or with `inverse` uniform in 1 / side."""
+    """Sample a short side from `smallest` to `largest` pixels, uniform in it, or in 1 / side with `inverse`."""
     draw = uniform(generator)
     if inverse:
         return round(1.0 / (1.0 / largest + draw * (1.0 / smallest - 1.0 / largest)))
@@ -65,22 +65,22 @@ def random_short_side(smallest: int, largest: int, inverse: bool, generator: Gen
 
 
 def random_crop(height: int, width: int, size: int, generator: Generator) -> Crop:
-    """Square anywhere, every place as likely; ValueError where the frame is smaller."""
+    """Sample a square at a uniform position; ValueError if the frame is smaller."""
     _check_room(height, width, size)
-    return Crop(whole(generator, height - size + 1), whole(generator, width - size + 1), size, size)
+    return Crop(randint(generator, height - size + 1), randint(generator, width - size + 1), size, size)
 
 
-def random_area_crop(
+def random_resized_crop(
     height: int, width: int, areas: tuple[float, float], aspects: tuple[float, float], generator: Generator
 ) -> Crop:
-    """A rectangle of a random share of the frame's area and a random shape, anywhere.
+    """Sample a crop of random area and aspect ratio (Inception style).
 
-    What does not fit in the frame is drawn again, `TRIES` times in all; then the largest centered one is taken whose
-    shape is allowed.
+    A crop that does not fit in the frame is sampled again, up to `TRIES` times. Then the largest center crop with an
+    allowed aspect ratio is taken.
 
     Args:
-        areas: least and greatest share of the area, drawn uniformly.
-        aspects: least and greatest width over height, drawn uniformly in its logarithm.
+        areas: range of the crop's share of the area, sampled uniformly.
+        aspects: range of width over height, sampled log-uniformly.
 
     Source: Szegedy et al., Going deeper with convolutions, section 6.
     """
@@ -89,19 +89,19 @@ def random_area_crop(
         aspect = math.exp(uniform(generator, *map(math.log, aspects)))
         wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < wide <= width and 0 < high <= height:
-            return Crop(whole(generator, height - high + 1), whole(generator, width - wide + 1), high, wide)
+            return Crop(randint(generator, height - high + 1), randint(generator, width - wide + 1), high, wide)
     wide, high = min(width, round(height * aspects[1])), min(height, round(width / aspects[0]))
     return Crop((height - high) // 2, (width - wide) // 2, high, wide)
 
 
 def moving_crops(first: Crop, last: Crop, steps: int) -> list[Crop]:
-    """Crops that go from one to another in even steps, each side cut down to whole pixels."""
+    """Interpolate from one crop to another in `steps` steps, rounded down to whole pixels."""
     return [Crop(*row) for row in np.linspace(first, last, steps).astype(int).tolist()]
 
 
 def random_flip(generator: Generator) -> bool:
-    """Whether to mirror left and right: in half of the cases."""
-    return chance(generator, 0.5)
+    """Return True in half of the cases."""
+    return bernoulli(generator, 0.5)
 
 
 def _check_room(height: int, width: int, size: int) -> None:

@@ -1,7 +1,7 @@
-"""Pixels of a clip: scaling, and the one pass from frames to what a model reads.
+"""Resize frames, and turn them into a normalized clip in one pass.
 
-Frames are (T, H, W, 3), red, green, blue, 0 to 255, uint8 as long as that can be and float32 where scaling must not
-round; a clip is (3, T, H, W) float32.
+Frames are (T, H, W, 3) RGB from 0 to 255, uint8, or float32 where resizing must not round. A clip is (3, T, H, W)
+float32.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# A loader's worker is one core; and threads that OpenCV has started would be missing in a worker forked from here.
+# A loader worker has one core. Threads that OpenCV started here would be missing in a forked worker.
 cv2.setNumThreads(0)
 
 _VALUES = np.arange(256)
 
-Colors = np.ndarray
-"""(3, 4), or (T, 3, 4) one a frame: channel c of a clip is row c times (red, green, blue, 1), of 0 to 255."""
+ColorMatrix = np.ndarray
+"""Affine color transform, (3, 4), or (T, 3, 4) with one per frame: channel c of a clip is row c @ (R, G, B, 1)."""
 
 
-def scale(frames: np.ndarray | Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
-    """uint8 frames in this size, bilinear and rounded; of a list, each may come in another size."""
+def resize(frames: np.ndarray | Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
+    """Resize uint8 frames bilinearly, rounding to uint8.
+
+    Args:
+        frames: (T, H, W, 3), or a list of (H, W, 3) of any sizes.
+    """
     if isinstance(frames, np.ndarray) and frames.shape[1:3] == (height, width):
         return frames
     scaled = np.empty((len(frames), height, width, 3), np.uint8)
@@ -33,11 +37,11 @@ def scale(frames: np.ndarray | Sequence[np.ndarray], height: int, width: int) ->
     return scaled
 
 
-def scale_exactly(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Frames in this size, bilinear, as float32 if that changes them.
+def resize_exactly(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize frames bilinearly to float32; frames that have the size are returned as they are.
 
-    By PyTorch, as published, whose weights in float32 make scores comparable to the last digit; OpenCV takes a third of
-    the time and differs by 1e-4 of the range of values.
+    Uses PyTorch as published code does, so that test scores match to the last digit. OpenCV takes a third of the time
+    but differs by 1e-4 of the value range.
     """
     if frames.shape[1:3] == (height, width):
         return frames
@@ -49,10 +53,11 @@ def scale_exactly(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return scaled.numpy()
 
 
-def normalization(mean: Sequence[float], std: Sequence[float], reverse: bool = False) -> Colors:
-    """Colors that scale to 0 to 1, subtract `mean` and divide by `std`, each one number a channel, red first.
+def normalization(mean: Sequence[float], std: Sequence[float], reverse: bool = False) -> ColorMatrix:
+    """Return the color matrix that scales to 0..1, subtracts `mean` and divides by `std` (per channel, RGB).
 
-    With `reverse` the clip's channels are blue, green, red.
+    Args:
+        reverse: output the channels as BGR.
     """
     colors = np.zeros((3, 4))
     np.fill_diagonal(colors, 1.0 / (255.0 * np.asarray(std, np.float64)))
@@ -60,18 +65,19 @@ def normalization(mean: Sequence[float], std: Sequence[float], reverse: bool = F
     return colors[::-1] if reverse else colors
 
 
-def after(first: Colors, second: Colors) -> Colors:
-    """Colors that do `first`, which leaves red, green and blue in their places, and then `second`."""
-    whole = np.concatenate([first, np.broadcast_to([0.0, 0.0, 0.0, 1.0], (*first.shape[:-2], 1, 4))], axis=-2)
-    return second @ whole
+def compose(first: ColorMatrix, second: ColorMatrix) -> ColorMatrix:
+    """Return the color matrix that applies `first` (RGB to RGB), then `second`."""
+    affine = np.concatenate([first, np.broadcast_to([0.0, 0.0, 0.0, 1.0], (*first.shape[:-2], 1, 4))], axis=-2)
+    return second @ affine
 
 
-def to_clip(frames: np.ndarray, colors: Colors, flip: bool = False) -> Tensor:
-    """The clip of frames: mirrored left and right with `flip`, colored, and laid out by channel, in one pass.
+def to_clip(frames: np.ndarray, colors: ColorMatrix, flip: bool = False) -> Tensor:
+    """Flip, color-transform and transpose frames to a clip (3, T, H, W) float32, in one pass.
 
     Args:
-        frames: (T, H, W, 3) uint8 or float32; a view of a part of larger frames will do.
-        colors: what becomes of red, green and blue.
+        frames: (T, H, W, 3) uint8 or float32; may be a view of larger frames.
+        colors: color matrix.
+        flip: mirror left and right.
     """
     clip = np.empty((3, *frames.shape[:3]), np.float32)
     mixing = (np.count_nonzero(colors[..., :3], axis=-1) > 1).any()
@@ -82,12 +88,12 @@ def to_clip(frames: np.ndarray, colors: Colors, flip: bool = False) -> Tensor:
     return torch.from_numpy(clip)
 
 
-def _write_mixed(frame: np.ndarray, colors: Colors, planes: list[np.ndarray]) -> None:
+def _write_mixed(frame: np.ndarray, colors: ColorMatrix, planes: list[np.ndarray]) -> None:
     cv2.split(cv2.transform(np.asarray(frame, np.float32), colors), planes)
 
 
-def _write_by_table(frame: np.ndarray, colors: Colors, planes: list[np.ndarray]) -> None:
-    """A table of all 256 values takes half the time of a product and a sum."""
+def _write_by_table(frame: np.ndarray, colors: ColorMatrix, planes: list[np.ndarray]) -> None:
+    """Use a table of all 256 values, which takes half the time of a multiply-add."""
     channels = cv2.split(frame)
     for row, plane in zip(colors, planes, strict=True):
         source = int(np.abs(row[:3]).argmax())
@@ -95,7 +101,7 @@ def _write_by_table(frame: np.ndarray, colors: Colors, planes: list[np.ndarray])
         cv2.LUT(channels[source], table, dst=plane)
 
 
-def _write_apart(frame: np.ndarray, colors: Colors, planes: list[np.ndarray]) -> None:
+def _write_apart(frame: np.ndarray, colors: ColorMatrix, planes: list[np.ndarray]) -> None:
     channels = cv2.split(frame)
     for row, plane in zip(colors, planes, strict=True):
         source = int(np.abs(row[:3]).argmax())

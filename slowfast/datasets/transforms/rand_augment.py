@@ -1,14 +1,13 @@
-"""RandAugment: operations drawn by a recipe, the same for all frames of a clip.
+"""RandAugment for video: random image operations, the same for all frames of a clip.
 
-Operations of RandAugment on the frames of a clip, all frames alike.
-
-Frames are (T, H, W, 3) uint8, red, green, blue; an operation gives new frames. The pictures are those of Pillow, which
-the published code uses, to rounding, but for the bicubic kernel and the blend into what lies outside (OpenCV's).
+Frames are (T, H, W, 3) uint8 RGB; an operation returns new frames. Results equal Pillow's, which the published code
+uses, up to rounding. Exceptions are the bicubic kernel and the blending at the border, which are OpenCV's.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +17,12 @@ import numpy as np
 import torch
 from torch import Generator
 
-from slowfast.config.augment_recipe import GREATEST_MAGNITUDE, Recipe
-from slowfast.utils.rng import chance, normal, whole
+from slowfast.utils.errors import check_choice
+from slowfast.utils.rng import bernoulli, normal, randint
 
-# What comes into the picture from outside of it.
+GREATEST_MAGNITUDE = 10
+_FORM = "rand-mMAGNITUDE-nNUMBER-mstdSTD-incORDER-wWEIGHTS, such as rand-m7-n4-mstd0.5-inc1; only rand is required"
+# Color of pixels from outside the picture.
 FILL = (128, 128, 128)
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 
@@ -30,81 +31,81 @@ _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float64) / 13
 
 
 def shear_x(frames: np.ndarray, factor: float, interpolation: int) -> np.ndarray:
-    """Rows moved to the left by `factor` times their number."""
+    """Shift each row to the left by `factor` times its index."""
     return _warp(frames, [[1, factor, 0], [0, 1, 0]], interpolation)
 
 
 def shear_y(frames: np.ndarray, factor: float, interpolation: int) -> np.ndarray:
-    """Columns moved up by `factor` times their number."""
+    """Shift each column up by `factor` times its index."""
     return _warp(frames, [[1, 0, 0], [factor, 1, 0]], interpolation)
 
 
 def translate_x(frames: np.ndarray, share: float, interpolation: int) -> np.ndarray:
-    """Moved to the left by a share of the width."""
+    """Shift to the left by a share of the width."""
     return _warp(frames, [[1, 0, share * frames.shape[2]], [0, 1, 0]], interpolation)
 
 
 def translate_y(frames: np.ndarray, share: float, interpolation: int) -> np.ndarray:
-    """Moved up by a share of the height."""
+    """Shift up by a share of the height."""
     return _warp(frames, [[1, 0, 0], [0, 1, share * frames.shape[1]]], interpolation)
 
 
 def rotate(frames: np.ndarray, degrees: float, interpolation: int) -> np.ndarray:
-    """Turned counter-clockwise about the middle, in a frame of the same size."""
+    """Rotate counter-clockwise about the center, keeping the size."""
     sin, cos = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     x, y = frames.shape[2] / 2, frames.shape[1] / 2
     return _warp(frames, [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]], interpolation)
 
 
 def auto_contrast(frames: np.ndarray) -> np.ndarray:
-    """Each channel of each frame stretched to the full range."""
+    """Stretch each channel of each frame to the full range."""
     return _by_tables(frames, [[_stretching(counts) for counts in _histograms(frame)] for frame in frames])
 
 
 def equalize(frames: np.ndarray) -> np.ndarray:
-    """Each channel of each frame with all values about as often as each other."""
+    """Equalize the histogram of each channel of each frame."""
     return _by_tables(frames, [[_equalizing(counts) for counts in _histograms(frame)] for frame in frames])
 
 
 def invert(frames: np.ndarray) -> np.ndarray:
-    """The negative."""
+    """Invert all values."""
     return _by_table(frames, 255 - _VALUES)
 
 
 def posterize(frames: np.ndarray, bits: int) -> np.ndarray:
-    """With the highest `bits` bits of each value only."""
+    """Keep only the highest `bits` bits of each value."""
     return _by_table(frames, _VALUES & ~(2 ** (8 - bits) - 1))
 
 
 def solarize(frames: np.ndarray, threshold: int) -> np.ndarray:
-    """Values from `threshold` on inverted."""
+    """Invert values of at least `threshold`."""
     return _by_table(frames, np.where(_VALUES < threshold, _VALUES, 255 - _VALUES))
 
 
 def solarize_add(frames: np.ndarray, amount: int) -> np.ndarray:
-    """The darker half of the values raised by `amount`."""
+    """Add `amount` to values under 128."""
     return _by_table(frames, np.where(_VALUES < 128, _VALUES + amount, _VALUES))
 
 
 def brightness(frames: np.ndarray, factor: float) -> np.ndarray:
-    """Times `factor`."""
+    """Multiply by `factor`."""
     return _by_table(frames, _VALUES * factor)
 
 
 def contrast(frames: np.ndarray, factor: float) -> np.ndarray:
-    """Distances from a frame's mean gray times `factor`."""
+    """Scale differences from the frame's mean gray by `factor`."""
     grays = [int(np.dot(cv2.mean(frame)[:3], GRAY_WEIGHTS) + 0.5) for frame in frames]
     return _by_tables(frames, [[gray + factor * (_VALUES - gray)] * 3 for gray in grays])
 
 
 def color(frames: np.ndarray, factor: float) -> np.ndarray:
-    """Distances of the channels from gray times `factor`; 0 leaves none of the color."""
+    """Scale differences from gray by `factor` (saturation); 0 gives a gray picture."""
     matrix = factor * np.eye(3) + (1 - factor) * np.array([GRAY_WEIGHTS] * 3)
     return cv2.transform(_one_picture(frames), matrix).reshape(frames.shape)
 
 
 def sharpness(frames: np.ndarray, factor: float) -> np.ndarray:
-    """Differences from the smoothed frame times `factor`; pixels on the frame's edge stay as they are."""
+    """Scale differences from the smoothed frame by `factor`; edge pixels do not change."""
     kernel = (1 - factor) * _SMOOTH
     kernel[1, 1] += factor
     sharp = frames.copy()
@@ -115,9 +116,9 @@ def sharpness(frames: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _warp(frames: np.ndarray, matrix: Sequence[Sequence[float]], interpolation: int) -> np.ndarray:
-    """`matrix` leads from a place of the result to one of `frames`, where (0, 0) is a corner of the first pixel."""
+    """Warp by the inverse map `matrix`, from result to source; (0, 0) is the corner of the first pixel."""
     matrix = np.array(matrix, np.float64)
-    # OpenCV counts from the middle of the first pixel.
+    # OpenCV's origin is the center of the first pixel.
     matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
     size, flags = (frames.shape[2], frames.shape[1]), interpolation | cv2.WARP_INVERSE_MAP
     moved = [
@@ -131,17 +132,17 @@ def _by_table(frames: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def _by_tables(frames: np.ndarray, tables: list[list[np.ndarray]]) -> np.ndarray:
-    """A table for each channel of each frame."""
+    """Apply a lookup table to each channel of each frame."""
     return np.stack([cv2.LUT(f, _bytes(np.stack(own, axis=-1)[None])) for f, own in zip(frames, tables, strict=True)])
 
 
 def _bytes(table: np.ndarray) -> np.ndarray:
-    """Cut to whole numbers, as Pillow does."""
+    """Clamp and truncate to uint8, as Pillow does."""
     return table.clip(0, 255).astype(np.uint8)
 
 
 def _one_picture(frames: np.ndarray) -> np.ndarray:
-    """All frames one below the other, for what knows no neighbors."""
+    """Stack all frames vertically, for per-pixel operations."""
     return frames.reshape(-1, *frames.shape[2:])
 
 
@@ -167,13 +168,13 @@ def _equalizing(counts: np.ndarray) -> np.ndarray:
     return (before + step // 2) // step
 
 
-# Ways to find a value between pixels, by the name in AUG.INTERPOLATION; with "random" one of the last two is drawn.
+# By the name in AUG.INTERPOLATION; "random" samples one of the last two.
 INTERPOLATIONS = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
-_APPLIED = 0.5  # chance that an operation that was drawn is applied
+_APPLIED = 0.5  # probability that a sampled operation is applied
 
 Frames = np.ndarray
-Level = float  # of an operation: its magnitude as a share of the greatest, 0 to 1
+Level = float  # magnitude of an operation over the greatest one, 0 to 1
 Apply = Callable[[Frames, Level, Generator, int], Frames]
 
 
@@ -186,23 +187,23 @@ def _by_value(operation: Callable[[Frames, float], Frames], value: Callable[[Lev
 
 
 def _enhancing(operation: Callable[[Frames, float], Frames]) -> Apply:
-    """Away from 1, which changes nothing, to either side."""
+    """Use a factor 1 + 0.9 level or 1 - 0.9 level, at random."""
     return lambda frames, level, generator, interpolation: operation(frames, 1 + _either(0.9 * level, generator))
 
 
 def _moving(operation: Callable[[Frames, float, int], Frames], greatest: float) -> Apply:
-    """To either side."""
+    """Use greatest * level, with a random sign."""
     return lambda frames, level, generator, interpolation: operation(
         frames, _either(greatest * level, generator), interpolation
     )
 
 
 def _either(value: float, generator: Generator) -> float:
-    return -value if chance(generator, 0.5) else value
+    return -value if bernoulli(generator, 0.5) else value
 
 
 def _operations(increasing: bool) -> list[tuple[Apply, float]]:
-    """Each operation with its weight, of all that the paper has but cutting out."""
+    """List the operations of the paper except Cutout, each with its weight."""
     enhancing = _enhancing if increasing else partial(_by_value, value=lambda level: 0.1 + 1.8 * level)
 
     def up_to(greatest: int) -> Callable[[Level], int]:
@@ -231,29 +232,90 @@ _PLAIN, _INCREASING = _operations(False), _operations(True)
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """RandAugment recipe, as timm writes it.
+
+    Attributes:
+        magnitude: mean magnitude of an operation, 0 to 10.
+        spread: standard deviation of the magnitude.
+        number: number of operations drawn; each is applied with probability 0.5.
+        increasing: use the operations whose effect increases with the magnitude.
+        weighted: draw by weights that favor mild operations, without replacement.
+
+    Source: Cubuk et al., RandAugment: Practical automated data augmentation with a reduced search space.
+    """
+
+    magnitude: int = GREATEST_MAGNITUDE
+    spread: float = 0.0
+    number: int = 2
+    increasing: bool = False
+    weighted: bool = False
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Parse a recipe in timm's form.
+
+    Raises:
+        ValueError: not of this form; names the wrong part.
+    """
+    kind, *parts = text.split("-")
+    if kind != "rand":
+        raise ValueError(f"recipe {text!r} is not of the form {_FORM}")
+    values: dict[str, float] = {}
+    for part in parts:
+        found = re.fullmatch(r"(mstd|inc|m|n|w)(\d+(?:\.\d+)?)", part)
+        whole = found and (found[1] == "mstd" or float(found[2]).is_integer())
+        if not whole or found[1] in values:
+            raise ValueError(f"recipe {text!r} has an unknown or repeated part {part!r}; it is {_FORM}")
+        values[found[1]] = float(found[2])
+    _check_ranges(text, values)
+    return Recipe(
+        magnitude=int(values.get("m", GREATEST_MAGNITUDE)),
+        spread=values.get("mstd", 0.0),
+        number=int(values.get("n", 2)),
+        increasing=bool(values.get("inc", 0)),
+        weighted="w" in values,
+    )
+
+
+def _check_ranges(text: str, values: dict[str, float]) -> None:
+    if values.get("m", 0) > GREATEST_MAGNITUDE:
+        raise ValueError(f"recipe {text!r}: the magnitude m is 0 to {GREATEST_MAGNITUDE}")
+    if values.get("n", 1) < 1:
+        raise ValueError(f"recipe {text!r}: the number n of operations is at least 1; '' is for none")
+    if values.get("w", 0) != 0:
+        raise ValueError(f"recipe {text!r}: there is one set of weights, w0")
+    if "w" in values and values.get("n", 2) > 13:
+        raise ValueError(f"recipe {text!r}: w0 draws each of 13 operations at most once, so n is up to 13")
+
+
+@dataclass(frozen=True)
 class RandAugment:
-    """Operations as a recipe draws them.
+    """RandAugment with a given recipe.
 
     Args:
-        recipe: how many, and how strong.
+        recipe: number and magnitude of the operations.
         interpolation: a name in `INTERPOLATIONS`, or "random".
     """
 
     recipe: Recipe
     interpolation: str
 
+    def __post_init__(self) -> None:
+        check_choice("interpolation", self.interpolation, (*INTERPOLATIONS, "random"))
+
     def __call__(self, frames: np.ndarray, generator: Generator) -> np.ndarray:
-        """Frames (T, H, W, 3) uint8 after the operations that are drawn for them."""
+        """Apply random operations to frames (T, H, W, 3) uint8."""
         operations = _INCREASING if self.recipe.increasing else _PLAIN
         for number in self._numbers(len(operations), generator):
-            if chance(generator, _APPLIED):
+            if bernoulli(generator, _APPLIED):
                 apply = operations[number][0]
                 frames = apply(frames, self._level(generator), generator, self._interpolation(generator))
         return frames
 
     def _numbers(self, count: int, generator: Generator) -> list[int]:
         if not self.recipe.weighted:
-            return [whole(generator, count) for _ in range(self.recipe.number)]
+            return [randint(generator, count) for _ in range(self.recipe.number)]
         weights = torch.tensor([weight for _, weight in _PLAIN])
         return torch.multinomial(weights, self.recipe.number, generator=generator).tolist()
 
@@ -265,5 +327,5 @@ class RandAugment:
 
     def _interpolation(self, generator: Generator) -> int:
         if self.interpolation == "random":
-            return (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[whole(generator, 2)]
+            return (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[randint(generator, 2)]
         return INTERPOLATIONS[self.interpolation]

@@ -1,4 +1,4 @@
-"""Videos decoded once into memory (`DATA.CACHE_VIDEOS`), for data sets small enough."""
+"""Cache of decoded videos in memory (`DATA.CACHE_VIDEOS`), for small data sets."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class _Decoded:
     fps: float
 
 
-class CachedReader(VideoReader):
-    """A `VideoReader` of frames in memory; closing it leaves them there."""
+class _CachedReader(VideoReader):
+    """`VideoReader` of cached frames; closing it keeps the cache."""
 
     def __init__(self, path: str, video: _Decoded) -> None:
         self.path = path
@@ -45,15 +45,14 @@ class CachedReader(VideoReader):
 
 
 class VideoCache:
-    """All frames of a list of videos, decoded in this process and shared with workers that are forked from
-    it.
+    """All frames of a list of videos, decoded in this process and shared with workers forked from it.
 
     Args:
-        paths: the files; repeated ones are decoded once.
+        paths: the files; each is decoded once.
         open_video: path -> `VideoReader`.
 
     Attributes:
-        unreadable: path -> cause, of the files that could not be decoded.
+        unreadable: path -> cause of the files that could not be decoded.
     """
 
     def __init__(self, paths: Sequence[str], open_video: Callable[[str], VideoReader]) -> None:
@@ -68,8 +67,8 @@ class VideoCache:
         size = sum(video.pixels.nbytes for video in self._videos.values())
         logger.info("decoded %d videos into %.1f MiB of memory", len(self._videos), size / 2**20)
 
-    def open(self, path: str) -> CachedReader:
-        """A reader of a cached video; VideoError with the first cause if it could not be decoded."""
+    def open(self, path: str) -> _CachedReader:
+        """Open a cached video; VideoError with the first cause if it could not be decoded."""
         if path in self.unreadable:
             raise VideoError(path, self.unreadable[path])
-        return CachedReader(path, self._videos[path])
+        return _CachedReader(path, self._videos[path])

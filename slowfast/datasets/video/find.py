@@ -1,4 +1,4 @@
-"""Videos by their names: a video file, a folder of images, or the images of a list of frames."""
+"""Find and open videos by name: a video file, a folder of images, or the images of a list of frames."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def find_videos(folder: str, names: Sequence[str]) -> list[str]:
-    """Where the videos of these names lie in `folder`: each the folder NAME, or else the file NAME.mp4, NAME.webm ...
+    """Find videos by name in `folder`: the folder NAME, or else the file NAME.mp4, NAME.webm ...
 
     Returns:
-        A path for each name. That of a video that is not there does not exist; a line in the log says how many.
+        A path for each name, which does not exist if the video is missing; the log says how many are.
 
     Raises:
-        FileNotFoundError: no such folder, or none of the videos is there.
+        FileNotFoundError: no such folder, or all videos are missing.
     """
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"there is no folder {folder!r} of videos or frames; set DATA.PATH_PREFIX")
@@ -54,12 +54,12 @@ def find_videos(folder: str, names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class VideoOpener:
-    """Opens a video file or a folder of images; it can be sent to other processes.
+    """Picklable opener of video files and folders of images.
 
     Args:
         open_file: path of a video file -> `VideoReader`.
-        image_fps: images a second of a folder.
-        threads: that decode the images of a clip.
+        image_fps: frame rate of a folder of images.
+        threads: threads that decode the images of a clip.
     """
 
     open_file: Callable[[str], VideoReader]
@@ -68,21 +68,21 @@ class VideoOpener:
 
     @staticmethod
     def from_config(cfg: Any, image_fps: float) -> VideoOpener:
-        """As the configuration has files opened; ValueError for an unknown `DATA.DECODING_BACKEND`."""
+        """Build from a configuration; ValueError for an unknown `DATA.DECODING_BACKEND`."""
         return VideoOpener(video_opener(cfg), image_fps, image_threads(cfg))
 
     def __call__(self, path: str) -> VideoReader:
-        """Open it; VideoError where it cannot be read."""
+        """Open a video; VideoError if it cannot be read."""
         if os.path.isdir(path):
-            return FrameFolder(images_of(path), self.image_fps, self.threads, path)
+            return FrameFolder(_images_of(path), self.image_fps, self.threads, path)
         return self.open_file(path)
 
 
-def images_of(folder: str) -> list[str]:
-    """Paths of the images of a folder, in the order of the last number in their names.
+def _images_of(folder: str) -> list[str]:
+    """Return the paths of the images of a folder, sorted by the last number in their names.
 
     Raises:
-        VideoError: there are none, one has no number, or a number is missing between the first and the last.
+        VideoError: no images, a name without a number, or a missing number between the first and the last.
     """
     try:
         names = [name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
@@ -108,12 +108,12 @@ def _number_of(folder: str, name: str) -> int:
 
 @dataclass(frozen=True)
 class ListedFrames:
-    """Opens videos by their names in a list of frames; it can be sent to other processes.
+    """Picklable opener of the videos of a list of frames, by name.
 
     Args:
-        paths: of the frames of each video, by its name.
-        fps: frames a second.
-        threads: that decode the images of a clip.
+        paths: frame paths of each video by its name.
+        fps: frame rate.
+        threads: threads that decode the images of a clip.
     """
 
     paths: Mapping[str, Sequence[str]]
@@ -122,10 +122,10 @@ class ListedFrames:
 
     @staticmethod
     def from_config(cfg: Any, frames: FrameList, fps: float) -> ListedFrames:
-        """The videos of a list, with as many threads as the configuration leaves."""
+        """Build from a list of frames and a configuration."""
         paths = {name: frames.paths(video) for video, name in enumerate(frames.videos)}
         return ListedFrames(paths, fps, image_threads(cfg))
 
     def __call__(self, name: str) -> VideoReader:
-        """Open the video of that name; VideoError where an image of a clip cannot be read, when it is."""
+        """Open a video; its images are read, and errors raised, when frames are asked for."""
         return FrameFolder(self.paths[name], self.fps, self.threads, name)

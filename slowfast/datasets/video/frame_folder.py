@@ -1,4 +1,4 @@
-"""Videos as image files, one a frame."""
+"""Read videos stored as image files, one per frame."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import numpy as np
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.runtime.distributed import get_local_world_size
 
-MOST_THREADS = 4
-# A JPEG starts and ends with these; some versions of OpenCV fill up a file that was cut off with gray.
+MAX_THREADS = 4
+# Start and end of a JPEG file; some versions of OpenCV fill up a truncated file with gray.
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 class FrameFolder(VideoReader):
-    """The frames of a video that lie in image files (JPEG or whatever else OpenCV reads), in order.
+    """`VideoReader` of image files (JPEG or any format of OpenCV), in order.
 
-    A file is opened when its frame is asked for. Pictures are as `cv2.imread` gives them, 8 bits and turned as their
-    EXIF says, but red, green, blue: the decoder puts them out in that order, without a pass of its own.
+    A file is opened when its frame is asked for. Pictures are as `cv2.imread` returns them (8 bits, rotated by EXIF),
+    but RGB, which the decoder writes directly.
 
     Args:
-        paths: of the images, in presentation order; a path may come more than once.
-        fps: frames a second.
-        threads: that decode images of one call; see `image_threads`.
-        name: of the video, for messages; "" for the folder of the first image.
+        paths: image paths in presentation order; a path may repeat.
+        fps: frame rate.
+        threads: threads that decode the images of one call; see `image_threads`.
+        name: name of the video for messages; "" for the folder of the first image.
 
     Raises:
         VideoError: no images.
@@ -48,7 +48,7 @@ class FrameFolder(VideoReader):
 
     @property
     def paths(self) -> Sequence[str | bytes | os.PathLike]:
-        """Of the images, in order."""
+        """Image paths, in order."""
         return self._paths
 
     @property
@@ -76,7 +76,7 @@ class FrameFolder(VideoReader):
         if self._threads == 1 or len(paths) == 1:
             pictures = [self._picture(path) for path in paths]
         else:
-            # Threads end with the call: those of a pool that lives on would be missing in a forked loader worker.
+            # The pool ends with the call: threads of a lasting pool would be missing in a forked loader worker.
             with ThreadPoolExecutor(min(self._threads, len(paths))) as pool:
                 pictures = list(pool.map(self._picture, paths))
         size = pictures[0].shape
@@ -88,7 +88,7 @@ class FrameFolder(VideoReader):
         return pictures
 
     def _picture(self, path: str | bytes | os.PathLike) -> np.ndarray:
-        # Read here and not by OpenCV, which takes only paths that are UTF-8 and gives no cause.
+        # OpenCV itself reads only UTF-8 paths and gives no cause of a failure.
         try:
             with open(path, "rb") as file:
                 data = file.read()
@@ -109,22 +109,22 @@ class FrameFolder(VideoReader):
 
 
 def image_threads(cfg: Any) -> int:
-    """Threads with which a process that loads data should decode the images of a clip, 1 to 4.
+    """Return the number of threads that decode the images of a clip in one process, 1 to 4.
 
-    With `DATA_LOADER.ENABLE_MULTI_THREAD_DECODE` 4, which hides the latency of a slow file system; otherwise the cores
-    that the loader's processes leave over: a thread more than there are cores costs time and gains none.
+    `DATA_LOADER.ENABLE_MULTI_THREAD_DECODE` gives 4, which hides the latency of a slow file system. Otherwise the
+    loader processes share the cores, since more threads than cores are slower.
     """
     if cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE:
-        return MOST_THREADS
+        return MAX_THREADS
     processes = max(cfg.DATA_LOADER.NUM_WORKERS, 1) * get_local_world_size()
-    return max(1, min(MOST_THREADS, _cores() // processes))
+    return max(1, min(MAX_THREADS, _cores() // processes))
 
 
 def _cores() -> int:
-    """Cores this process may run on."""
+    """Return the number of cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _printable(path: str | bytes | os.PathLike) -> str:
-    """A path as text, bytes that are none escaped."""
+    """Return a path as text, with undecodable bytes escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

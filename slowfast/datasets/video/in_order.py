@@ -1,4 +1,4 @@
-"""All frames of a file, one after the other, for tools that go through it once."""
+"""Decode all frames of a file in order, for tools that read it once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slowfast.datasets.video.reader import VideoError
 
 @dataclass(frozen=True)
 class OrderedFrame:
-    """A frame, as yet in the decoder's pixel format, and the second of the video at which it is shown."""
+    """A frame in the decoder's pixel format, and its time in the video in seconds."""
 
     frame: av.VideoFrame
     seconds: float
@@ -24,27 +24,28 @@ class OrderedFrame:
     def scaled(
         self, short_side: int, pixel_format: str, reformatter: VideoReformatter, multiple: int = 1
     ) -> av.VideoFrame:
-        """Upright, in another pixel format and size; see `scaled_size`."""
+        """Convert the frame: upright, other pixel format and size; see `_scaled_size`."""
         frame = self.frame
         if frame.side_data.get("DISPLAYMATRIX") is not None:
             turned = np.ascontiguousarray(upright(frame.to_ndarray(format="rgb24"), frame))
             frame = av.VideoFrame.from_ndarray(turned, format="rgb24")
-        width, height = scaled_size(frame.width, frame.height, short_side, multiple)
+        width, height = _scaled_size(frame.width, frame.height, short_side, multiple)
         return reformatter.reformat(frame, width, height, pixel_format, interpolation="BICUBIC")
 
 
-def scaled_size(width: int, height: int, short_side: int, multiple: int = 1) -> tuple[int, int]:
-    """Width and height with that short side (0: as it is), about the same proportions, both multiples of a number."""
+def _scaled_size(width: int, height: int, short_side: int, multiple: int = 1) -> tuple[int, int]:
+    """Return (width, height) scaled to a short side (0: unscaled), both rounded to multiples of `multiple`."""
     scale = short_side / min(width, height) if short_side else 1.0
     sides = (max(multiple, multiple * round(side * scale / multiple)) for side in (width, height))
     return tuple(sides)
 
 
 def frames_in_order(path: str, start_s: float = 0.0) -> Iterator[OrderedFrame]:
-    """Every frame that decodes, packets that do not are passed over; on one thread.
+    """Decode every frame on one thread, skipping packets that do not decode.
 
     Args:
-        start_s: second of the video, from its first frame, before which frames may be left out.
+        path: the file.
+        start_s: frames before this time, in seconds from the first frame, may be skipped.
 
     Raises:
         VideoError: no such file, no video, or no frame of it decodes.

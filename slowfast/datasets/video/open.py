@@ -1,8 +1,7 @@
-"""Video decoding behind one small interface: `open(path)` gives a `VideoReader`.
+"""Open video files with a decoding backend: `open(path)` returns a `VideoReader`.
 
-A reader counts frames in presentation order, as a decode of the whole file would yield them; frame 0 is the
-first frame shown. `DECODING_BACKENDS` holds the ways to read a file; a new one is a function `(path, threads)
--> VideoReader` registered under the name that `DATA.DECODING_BACKEND` then takes.
+Readers number frames in presentation order, as decoding the whole file would yield them. A new backend is a function
+`(path, threads) -> VideoReader`, registered in `DECODING_BACKENDS` under a name for `DATA.DECODING_BACKEND`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ DECODING_BACKENDS = Registry("DATA.DECODING_BACKEND")
 
 
 class _Backend:
-    """A `VideoReader` of a module that loads when the first video is opened, or `load` is called."""
+    """A `VideoReader` class whose module is imported when the first video is opened, or by `load`."""
 
     def __init__(self, module: str, name: str) -> None:
         self.module, self.name = module, name
@@ -57,7 +56,7 @@ def open(path: str, backend: str = "pyav", threads: int = 1) -> VideoReader:  # 
 
 
 def video_opener(cfg: Any) -> Callable[[str], VideoReader]:
-    """How a configuration has videos opened: path -> `VideoReader`; it can be sent to other processes.
+    """Build the picklable opener of a configuration, path -> `VideoReader`.
 
     Raises:
         ValueError: `DATA.DECODING_BACKEND` is not known, not installed, or lacks a library; the message says which.
@@ -65,7 +64,7 @@ def video_opener(cfg: Any) -> Callable[[str], VideoReader]:
     backend = DECODING_BACKENDS.get(cfg.DATA.DECODING_BACKEND)
     if isinstance(backend, _Backend):
         try:
-            backend.load()  # what is missing shows here, before a worker meets it
+            backend.load()  # raise here what is missing, rather than in a worker
         except ImportError as error:
             raise ValueError(str(error)) from error
     threads = 0 if cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE else 1

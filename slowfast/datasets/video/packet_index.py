@@ -1,9 +1,8 @@
-"""Which frames a video file holds, found from its packets without decoding them.
+"""Index the frames of a video file from its packets, without decoding them.
 
-Reading the packets of a ten-second clip takes a few milliseconds, decoding it a hundred times as long. The
-price is that packets are not frames: some containers reorder or invent time stamps, some codecs have packets
-that show nothing, a truncated file ends in a packet that does not decode. `index_packets` says so
-(`PacketIndex.doubt`), and the reader then counts the frames by decoding.
+Reading the packets of a ten-second clip takes a few milliseconds, decoding it a hundred times as long. But packets are
+not frames: some containers reorder or invent time stamps, some codecs have packets without a picture, and a truncated
+file ends in a packet that does not decode. Then `PacketIndex.doubt` is set, and the reader counts frames by decoding.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from av import Packet
     from av.video.stream import VideoStream
 
-# Containers that store a presentation time stamp with every packet.
+# Containers that store a presentation time stamp (PTS) with every packet.
 STAMPED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # One packet, one frame shown, in the containers above, also with reordered frames.
 ONE_FRAME_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d"}
@@ -29,8 +28,8 @@ SMALLEST_MPEG4_FRAME = 12
 
 
 @dataclass(frozen=True, slots=True)
-class KeyPacket:
-    """A packet at which decoding can start. `order` is its place among the packets of the file."""
+class _KeyPacket:
+    """A packet at which decoding can start. `order` is its position among the packets of the file."""
 
     pts: int
     dts: int | None
@@ -39,22 +38,22 @@ class KeyPacket:
 
 @dataclass(slots=True)
 class PacketIndex:
-    """What the packets of a stream tell; 8 bytes a frame, since many are kept.
+    """Time stamps and key packets of a stream; 8 bytes per frame, since many indices are kept.
 
     Attributes:
-        pts: time stamp of every frame shown, sorted; empty where packets carry none.
+        pts: time stamp of every frame shown, sorted; empty if packets carry none.
         keys: key packets in file order.
         last_duration: of the last frame, 0 if unknown.
-        doubt: why the packets cannot be taken for the frames, "" if they can.
+        doubt: why packets may not be frames; "" if they are.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
-    keys: list[KeyPacket] = field(default_factory=list)
+    keys: list[_KeyPacket] = field(default_factory=list)
     last_duration: int = 0
     doubt: str = ""
 
     def key_of(self, pts: int) -> int:
-        """Number of the key packet where decoding must start to show the frame at `pts`.
+        """Return the number of the key packet where decoding must start to get the frame at `pts`.
 
         Frames that follow a key packet in the file but precede it on screen (open GOP) belong to the key
         before.
@@ -62,7 +61,7 @@ class PacketIndex:
         return max(bisect_right(self.keys, pts, key=lambda key: key.pts) - 1, 0)
 
     def starts_by(self, pts: int | None, key: int) -> bool:
-        """Whether reading from the key packet with time stamp `pts` on comes to key packet number `key`."""
+        """Return True if the key packet with time stamp `pts` is at or before key packet number `key`."""
         return any(packet.pts == pts for packet in self.keys[: key + 1])
 
 
@@ -88,7 +87,7 @@ def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str
             return index
         seen.add(packet.pts)
         if packet.is_keyframe:
-            index.keys.append(KeyPacket(packet.pts, packet.dts, count))
+            index.keys.append(_KeyPacket(packet.pts, packet.dts, count))
         if not packet.is_discard:
             if latest is None or packet.pts > latest:
                 latest, index.last_duration = packet.pts, packet.duration or 0
@@ -101,7 +100,7 @@ def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str
 
 
 def _doubt(index: PacketIndex, stream: VideoStream, container: str, count: int, smallest: int) -> str:
-    """Why the packets may not be the frames; "" if there is no reason to think so."""
+    """Return why packets may not be frames; "" if they are."""
     codec = stream.codec_context
     stamped = container in STAMPED_CONTAINERS
     key_pts = [key.pts for key in index.keys]

@@ -1,9 +1,9 @@
 """PyAV (FFmpeg) backend of `slowfast.datasets.video.open`.
 
-Frames are found by presentation time stamp: seek to the key frame before the window, decode up to the last
-frame wanted, skip decoding frames that are neither wanted nor referred to. Where a file's packets cannot be
-trusted (see `packet_index`), or a frame that should come does not, the reader counts frames from the start of
-the file instead. What a file's packets tell is kept: a process that opens it again does not read them all.
+Frames are found by presentation time stamp: seek to the key frame before the first, decode up to the last, and skip
+frames that are neither wanted nor referenced. If a file's packets cannot be trusted (see `packet_index`), or a frame is
+missing, the reader counts frames from the start of the file. Indices are cached, so a process reads the packets of a
+file once.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ DEFAULT_FPS = 30.0
 SKIPPING_CODECS = {"h264", "hevc"}
 # From 17 on, PyAV starts conversion threads unless told not to; a forked loader worker would lack them.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-# For a file whose facts are known, of containers whose header says what a decoder must know: FFmpeg need not read and
-# decode its first frames to work it out.
+# Options to reopen an indexed file of a container whose header has all that a decoder needs: FFmpeg then does not read
+# and decode the first frames to probe it.
 HEADED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2"}
 KNOWN = {"options": {"probesize": "32"}, "stream_options": [{"skip_frame": "all"}] * 8}
 
@@ -46,13 +46,13 @@ _local = threading.local()
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What opening a file finds out."""
+    """Facts of a file that are cached when it is first opened."""
 
     index: PacketIndex
     counted: int | None  # frames of a file whose packets cannot be trusted
     fps: float
     size: tuple[int, int]  # width, height
-    headed: bool  # its header suffices to open it again
+    headed: bool  # the header suffices to reopen it
 
 
 # (path, inode, size, time of change) -> facts; 3 KB for ten seconds of video.
@@ -60,15 +60,15 @@ _known: LRUCache[_Facts] = LRUCache(4096)
 
 
 class MissingFrames(Exception):
-    """A seek did not give the frames the index promised."""
+    """Seeking did not yield the frames of the index."""
 
 
 class PyAVReader(VideoReader):
     """See `VideoReader`.
 
     Attributes:
-        frames_decoded: by the decoder since opening.
-        version: of the file, by which it is known again: path, inode, size and time of change.
+        frames_decoded: number of frames decoded since opening.
+        version: cache key of the file: path, inode, size and modification time.
     """
 
     def __init__(self, path: str, threads: int = 1) -> None:
@@ -83,7 +83,7 @@ class PyAVReader(VideoReader):
             self.version = self.path, status.st_ino, status.st_size, status.st_mtime_ns
             facts = _known.get(self.version)
             if facts is None:
-                facts = self._find_out()
+                facts = self._index_file()
                 _known.keep(self.version, facts)
             else:
                 self._reopen(**KNOWN if facts.headed else {})
@@ -95,7 +95,7 @@ class PyAVReader(VideoReader):
             raise VideoError(self.path, _describe(error)) from error
         self._index, self._counted, self._fps, self._size = facts.index, facts.counted, facts.fps, facts.size
 
-    def _find_out(self) -> _Facts:
+    def _index_file(self) -> _Facts:
         self._reopen()
         codec = self._stream.codec_context
         size = codec.width, codec.height  # before decoding: in mid-stream it may change
@@ -132,7 +132,7 @@ class PyAVReader(VideoReader):
         return np.stack([found[min(i, last)] for i in wanted])
 
     def _collect(self, wanted: list[int]) -> dict[int, np.ndarray]:
-        """Position -> picture, by the cheapest way that gives them all."""
+        """Decode positions -> pictures, in the cheapest way that yields all."""
         if self._counted is None:
             for skip in (True, False) if self._stream.codec_context.name in SKIPPING_CODECS else (False,):
                 try:
@@ -159,8 +159,9 @@ class PyAVReader(VideoReader):
         return found
 
     def _decode_from(self, key: int, needed: set[int], skip: bool) -> Iterator[av.VideoFrame]:
-        """Frames from key packet `key` on until those at the time stamps `needed` are out; with `skip`, others to which
-        none refers are left out.
+        """Decode from key packet `key` until all time stamps `needed` are out.
+
+        With `skip`, other frames that no frame references are not decoded.
         """
         codec = self._stream.codec_context
         try:
@@ -170,14 +171,14 @@ class PyAVReader(VideoReader):
                 yield from self._decode(packet)
                 needed.discard(packet.pts)
                 if not needed:
-                    # What the decoder holds back comes out without more packets; the next seek has it start anew.
+                    # Flush the decoder; the next seek resets it.
                     yield from self._decode(None)
                     return
         finally:
             codec.skip_frame = "DEFAULT"
 
     def _packets_from(self, key: int) -> Iterator[av.Packet]:
-        """Packets starting at or before key packet `key`, whatever the container's idea of seeking is."""
+        """Yield packets from key packet `key` or an earlier one on, however the container seeks."""
         index = self._index
         goals = [index.keys[key].pts, index.keys[key].dts, index.keys[max(key - 1, 0)].dts, index.keys[0].dts]
         for goal in (goal for goal in goals if goal is not None):
@@ -203,7 +204,7 @@ class PyAVReader(VideoReader):
         return found
 
     def _count_frames(self, doubt: str) -> int:
-        """Frames that a decode of the whole file yields."""
+        """Count the frames by decoding the whole file."""
         logger.debug("%s: counting frames by decoding (%s)", self.path, doubt)
         self._reopen()
         causes: list[Exception] = []
@@ -214,7 +215,7 @@ class PyAVReader(VideoReader):
         return count
 
     def _decode_all(self, note: Callable[[Exception], None] = lambda error: None) -> Iterator[av.VideoFrame]:
-        """Every frame that decodes, from the first; errors of packets that do not are given to `note`."""
+        """Yield every frame that decodes, from the first; pass errors of packets to `note`."""
         for packet in _until_error(self._container.demux(self._stream), note):
             try:
                 yield from self._decode(packet)
@@ -222,13 +223,13 @@ class PyAVReader(VideoReader):
                 note(error)
 
     def _decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
-        """The frames that come out on a packet; None for those still held back."""
+        """Decode a packet; None flushes the decoder."""
         frames = self._stream.codec_context.decode(packet) if packet is None else packet.decode()
         self.frames_decoded += len(frames)
         return frames
 
     def _picture(self, frame: av.VideoFrame) -> np.ndarray:
-        """(H, W, 3) uint8, upright. A change of size in mid-stream is scaled to the first size."""
+        """Convert to (H, W, 3) uint8, upright; frames whose size changes mid-stream are scaled to the first size."""
         pixels = _reformatter().reformat(frame, *self._size, format="rgb24", **ONE_THREAD).to_ndarray()
         return upright(pixels, frame)
 
@@ -246,9 +247,9 @@ class PyAVReader(VideoReader):
         codec.thread_type = "NONE" if self._threads == 1 else "AUTO"
 
     def _mean_rate(self, index: PacketIndex, trusted: bool) -> float:
-        """The container's rate, unless the time stamps stored with the frames contradict it."""
+        """Return the container's frame rate, unless the stored time stamps contradict it."""
         pts, step = index.pts, index.last_duration
-        # Without time stamps the average is a mere default; the guess then comes from the codec's own header.
+        # Without time stamps the average rate is a default; the guessed rate comes from the codec's header.
         told = pts and self._stream.average_rate or self._stream.guessed_rate
         rate = float(told) if told else 0.0
         stamped = trusted and self._container.format.name in STAMPED_CONTAINERS
@@ -261,14 +262,14 @@ class PyAVReader(VideoReader):
 
 
 def _reformatter() -> VideoReformatter:
-    """This thread's color converter: setting one up costs several times as much as using it."""
+    """Return this thread's color converter; creating one costs several times as much as using it."""
     if not hasattr(_local, "reformatter"):
         _local.reformatter = VideoReformatter()
     return _local.reformatter
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """a, b, c, d of the file's x' = a x + c y, y' = b x + d y, by which frames are shown; y points down."""
+    """Return a, b, c, d of the display matrix: x' = a x + c y, y' = b x + d y; y points down."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return 1, 0, 0, 1
@@ -285,9 +286,7 @@ def upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
 
 
 def _runs(index: PacketIndex, positions: list[int]) -> list[tuple[int, list[int]]]:
-    """Group sorted positions into (key packet, positions) decoded in one go, seeking only where that saves
-    decoding.
-    """
+    """Group sorted positions into (key packet, positions) to decode in one go; seek only where that is cheaper."""
     runs: list[tuple[int, list[int]]] = []
     for position in positions:
         key = index.key_of(index.pts[position])
@@ -301,7 +300,7 @@ def _runs(index: PacketIndex, positions: list[int]) -> list[tuple[int, list[int]
 
 
 def _frames_between(index: PacketIndex, position: int, pts: int) -> int:
-    """Frames after `position` and before time stamp `pts`, counted up to `SEEK_COST` + 1."""
+    """Count the frames after `position` and before time stamp `pts`, up to `SEEK_COST` + 1."""
     ahead = index.pts[position + 1 : position + 2 + SEEK_COST]
     return sum(1 for stamp in ahead if stamp < pts)
 
@@ -309,7 +308,7 @@ def _frames_between(index: PacketIndex, position: int, pts: int) -> int:
 def _until_error(
     packets: Iterator[av.Packet], note: Callable[[Exception], None] = lambda error: None
 ) -> Iterator[av.Packet]:
-    """Packets up to the end or the first error of the container, which is told to `note`."""
+    """Yield packets up to the end or the first error of the container, which is passed to `note`."""
     try:
         yield from packets
     except DECODE_ERRORS as error:

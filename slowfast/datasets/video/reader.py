@@ -1,4 +1,4 @@
-"""What every way to read a video offers."""
+"""Interface of all video readers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import numpy as np
 
 
 class VideoError(Exception):
-    """A file that cannot be read as video: `path` and the first `cause`, in words. Survives the way from a
-    worker.
-    """
+    """A file that cannot be read as video, with the first cause in words. Can be pickled, to cross processes."""
 
     def __init__(self, path: str, cause: str) -> None:
         super().__init__(path, cause)
@@ -39,12 +37,12 @@ class VideoReader(abc.ABC):
     @property
     @abc.abstractmethod
     def num_frames(self) -> int:
-        """Frames that really decode, at least 1."""
+        """Number of frames that decode, at least 1."""
 
     @property
     @abc.abstractmethod
     def fps(self) -> float:
-        """Frames a second, on average over the file."""
+        """Mean frame rate of the file."""
 
     @property
     def duration(self) -> float:
@@ -53,7 +51,7 @@ class VideoReader(abc.ABC):
 
     @abc.abstractmethod
     def frames(self, indices: Sequence[int]) -> np.ndarray:
-        """The frames at `indices`, in the order asked for; any order, repeats allowed.
+        """Decode the frames at `indices`, in that order; any order, repeats allowed.
 
         Args:
             indices: positions in presentation order, 0 <= index < `num_frames`.
@@ -68,7 +66,7 @@ class VideoReader(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Free the file and the decoder; calling it twice is fine."""
+        """Close the file and the decoder; may be called twice."""
 
     def __enter__(self) -> VideoReader:
         return self

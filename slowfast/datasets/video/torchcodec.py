@@ -1,9 +1,9 @@
 """TorchCodec backend of `slowfast.datasets.video.open`: the extra `torchcodec`, and the shared libraries of FFmpeg.
 
-What a file holds is found out as for PyAV, since TorchCodec takes every packet for a frame and a doubtful container's
-time stamps for true; so both backends count the same frames at the same rate. TorchCodec decodes those of files whose
-packets can be trusted. PyAV decodes where a frame would come out otherwise: mirror images, which TorchCodec does not
-turn; more than 8 bits, and odd heights, which versions of FFmpeg convert in other ways.
+Files are indexed as by PyAV, so that both backends count the same frames at the same rate. (TorchCodec takes every
+packet for a frame, and trusts the time stamps of every container.) TorchCodec decodes files whose packets can be
+trusted. PyAV decodes where the frames would differ: mirrored videos, which TorchCodec does not flip; more than 8 bits,
+and odd heights, which versions of FFmpeg convert differently.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from slowfast.datasets.video.pyav import MissingFrames, PyAVReader, display_matrix
 from slowfast.utils.lru_cache import LRUCache
 
-# Of which the system must have one version, 4 to 8.
+# Shared libraries that the system must have in one version, 4 to 8.
 LIBRARIES = "libavcodec, libavdevice, libavfilter, libavformat, libavutil, libswresample and libswscale"
 
 
@@ -42,7 +42,7 @@ def _decoder_class() -> type:
     return VideoDecoder
 
 
-# Version of a file -> whether TorchCodec gives the frames that PyAV gives.
+# Version of a file -> True if TorchCodec decodes the same frames as PyAV.
 _alike: LRUCache[bool] = LRUCache(4096)
 
 

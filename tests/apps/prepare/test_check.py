@@ -15,10 +15,10 @@ from slowfast.apps.prepare.check_report import KINDS, Report
 from slowfast.apps.prepare.json_log import ProbeCache
 from slowfast.apps.prepare.probe import Facts, probe
 from slowfast.datasets import build_dataset
-from slowfast.datasets.annotations.line_errors import LineErrors, collecting
 from slowfast.datasets.annotations.video_list import read_video_list
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.frame_folder import FrameFolder
+from slowfast.utils.line_errors import LineErrors, collect_errors
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_every_frame_of_a_video_is_decoded_when_asked(tmp_path, encode, pictures
 def test_readers_without_a_place_for_messages_use_that_of_the_context(tmp_path):
     (tmp_path / "a.csv").write_text("wrong\na.mp4 1\n")
     wrong = LineErrors(5)
-    with collecting(wrong):
+    with collect_errors(wrong):
         assert read_video_list(str(tmp_path / "a.csv"), 2) == (["a.mp4"], [1])
     assert (len(wrong), wrong.count) == (1, 1)
     with pytest.raises(ValueError, match="line 1"):

@@ -160,7 +160,7 @@ def test_wrong_lines_are_named(line, message, written):
         read_segments(path)
     assert f"{path}, line 3: {line!r}" in str(caught.value)
     wrong = []
-    assert len(read_segments(path, wrong=wrong)) == 1
+    assert len(read_segments(path, errors=wrong)) == 1
     assert wrong == [str(caught.value)]
 
 

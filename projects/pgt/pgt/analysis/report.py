@@ -1,4 +1,4 @@
-"""What `truncation.py` measured, as a table, as plain values for JSON, and as a plot."""
+"""Results of `truncation.py` as tables, as plain values for JSON, and as a plot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEPTHS = {"stage": 1, "block": 2, "parameter": None}
 
 
 def as_values(weights: str, steps: list[int], gaps: list[Gap], by: str) -> dict[str, Any]:
-    """The gap at one state of the weights as plain values; `by` is a key of `DEPTHS`."""
+    """Return the gap at one state of the weights as plain values; `by` is a key of `DEPTHS`."""
     rows = [
         {"steps": count, **dataclasses.asdict(row)}
         for count, gap in zip(steps, gaps, strict=True)
@@ -23,7 +23,7 @@ def as_values(weights: str, steps: list[int], gaps: list[Gap], by: str) -> dict[
 
 
 def format_gap(result: dict[str, Any]) -> str:
-    """A table of `as_values`, a line a number of steps and layer."""
+    """Format the result of `as_values` as a table, a line for each number of steps and layer."""
     width = max(len(row["name"]) for row in result["rows"])
     head = f"{'steps':>5}  {'layer':<{width}}  {'cosine':>15}  {'norm ratio':>15}  {'bias':>7}  {'noise':>6}"
     lines = [f"weights: {result['weights']}", head]
@@ -35,7 +35,7 @@ def format_gap(result: dict[str, Any]) -> str:
 
 
 def format_memory(points: list[dict[str, Any]]) -> str:
-    """A table of `steps`, `truncated` and `full` memory, in MiB over what the idle process holds."""
+    """Format `steps`, `truncated` and `full` memory, in MiB over the idle process, as a table."""
     lines = [f"{'steps':>5}  {'truncated, MiB':>14}  {'full, MiB':>9}"]
     lines += [f"{point['steps']:5}  {point['truncated']:14.1f}  {point['full']:9.1f}" for point in points]
     return "\n".join(lines)
@@ -56,8 +56,9 @@ def _number(value: float | None) -> str:
 
 
 def plot_gap(path: Path, results: list[dict[str, Any]], memory: list[dict[str, Any]]) -> None:
-    """A PNG, by number of steps: cosine and norm ratio of every layer, a column for each state of the weights, with
-    their deviation over batches as whiskers; and memory.
+    """Draw cosine, norm ratio and memory by number of steps as a PNG.
+
+    There is a column for each state of the weights and a line for each layer; whiskers are deviations over batches.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -97,7 +98,7 @@ def _plot_memory(panel: Any, memory: list[dict[str, Any]]) -> None:
 
 
 def _plot_layers(panel: Any, rows: list[dict[str, Any]], key: str) -> None:
-    """A line a layer; the whole gradient is thick and black."""
+    """Draw a line for each layer; that of the whole gradient is thick and black."""
     for name in dict.fromkeys(row["name"] for row in rows):
         points = [row for row in rows if row["name"] == name and row[key] is not None]
         style = {"color": "black", "linewidth": 2.2} if name == ALL else {"linewidth": 1.0}

@@ -33,10 +33,19 @@ from torch import nn
 
 from pgt.memory import active_carry
 from pgt.operators.base import MarkovOperator
-from slowfast.layers.attention import PoolingAttention, Size, as_map, as_tokens, merge_heads, split_heads
+from slowfast.layers.attention import (
+    PoolingAttention,
+    RelPos,
+    Size,
+    as_map,
+    as_tokens,
+    merge_heads,
+    resize_rel_pos,
+    scaled_dot_product,
+    split_heads,
+)
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.nonlocal_ import NonLocal
-from slowfast.layers.relative_positions import Rows, attend, fit_rows
 from slowfast.models.timesformer import TimeAttention
 from slowfast.models.tokens import fit_table
 
@@ -49,7 +58,7 @@ class MarkovNonLocal(MarkovOperator, NonLocal):
 
     def step(self, memory: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
         """Attend from x (B, C, T, H, W) to the memory: (B, C', T, H, W)."""
-        return self.read(x, x if memory is None else memory)
+        return self.attention(x, x if memory is None else memory)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute a step while a carry is active, otherwise the block of a whole clip."""
@@ -63,13 +72,13 @@ class MarkovNonLocal(MarkovOperator, NonLocal):
 class MarkovPoolingAttention(MarkovOperator, PoolingAttention):
     """Pooling attention to the keys and values of the step and of the memory."""
 
-    forward = PoolingAttention.forward  # memory comes in at `read`, as keys and values
+    forward = PoolingAttention.forward  # memory comes in at `attention`, as keys and values
 
-    def read(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_thw: Size, k_thw: Size) -> torch.Tensor:
+    def attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_thw: Size, k_thw: Size) -> torch.Tensor:
         """Attend from queries to keys and values, and in a step to those in memory."""
         carry = active_carry()
         if carry is None:
-            return self._attend(q, k, v, q_thw, k_thw, self.rows(q_thw, k_thw))
+            return self._attend(q, k, v, q_thw, k_thw, self.rel_pos(q_thw, k_thw))
         first = self.num_prefix_tokens
         maps = torch.cat([as_map(x[:, first:], k_thw) for x in (k, v)], dim=1)
         return self.run(carry, maps, q, k, v, q_thw, k_thw)
@@ -85,37 +94,37 @@ class MarkovPoolingAttention(MarkovOperator, PoolingAttention):
     ) -> torch.Tensor:
         """Attend from the queries (B, P + Lq, C) to the memory and the keys and values (B, P + Lk, C)."""
         if memory is None:
-            return self._attend(q, k, v, q_thw, k_thw, super().rows(q_thw, k_thw))
+            return self._attend(q, k, v, q_thw, k_thw, super().rel_pos(q_thw, k_thw))
         first, past = self.num_prefix_tokens, as_tokens(memory).chunk(2, dim=-1)
         k, v = (torch.cat([x[:, :first], m, x[:, first:]], dim=1) for x, m in zip((k, v), past, strict=True))
         k_thw = (memory.shape[2] + k_thw[0], *k_thw[1:])
-        rows = super().rows(q_thw, k_thw)
+        rel_pos = super().rel_pos(q_thw, k_thw)
         if self.rel_pos_t is not None:
-            rows = [self._rows_in_time(q_thw[0], k_thw[0], memory.shape[2]), *rows[1:]]
-        return self._attend(q, k, v, q_thw, k_thw, rows)
+            rel_pos = [self._rel_pos_in_time(q_thw[0], k_thw[0], memory.shape[2]), *rel_pos[1:]]
+        return self._attend(q, k, v, q_thw, k_thw, rel_pos)
 
-    def rows(self, q_thw: Size, k_thw: Size) -> Rows:
+    def rel_pos(self, q_thw: Size, k_thw: Size) -> RelPos:
         """Return the relative position embeddings of time, height and width in a whole clip."""
-        rows = super().rows(q_thw, k_thw)
+        rel_pos = super().rel_pos(q_thw, k_thw)
         if self.rel_pos_t is None or q_thw[0] <= self._made_for(self.stride_q):
-            return rows
-        return [self._rows_in_time(q_thw[0], k_thw[0], 0), *rows[1:]]
+            return rel_pos
+        return [self._rel_pos_in_time(q_thw[0], k_thw[0], 0), *rel_pos[1:]]
 
     def _attend(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_thw: Size, k_thw: Size, rows: Rows
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_thw: Size, k_thw: Size, rel_pos: RelPos
     ) -> torch.Tensor:
         q, k, v = (split_heads(x, self.heads) for x in (q, k, v))
-        return merge_heads(attend(q, k, v, rows, q_thw, k_thw, self.num_prefix_tokens))
+        return merge_heads(scaled_dot_product(q, k, v, rel_pos, q_thw, k_thw, self.num_prefix_tokens))
 
     def _made_for(self, stride: Size) -> int:
         """Return the number of positions in time, at a stride, that the table of relative positions is made for."""
         return (len(self.rel_pos_t) // 2) // stride[0] + 1
 
-    def _rows_in_time(self, q_len: int, k_len: int, past: int) -> torch.Tensor:
+    def _rel_pos_in_time(self, q_len: int, k_len: int, past: int) -> torch.Tensor:
         """Return the embeddings (q_len, k_len, C) of all pairs, with `past` keys in front of the first query."""
         step_q, step_k, last_k = self.stride_q[0], self.stride_kv[0], self._made_for(self.stride_kv) - 1
         unit = min(step_q, step_k)
-        table = fit_rows(self.rel_pos_t, 2 * max(self._made_for(self.stride_q), last_k + 1) - 1)
+        table = resize_rel_pos(self.rel_pos_t, 2 * max(self._made_for(self.stride_q), last_k + 1) - 1)
         q_at = torch.arange(q_len, device=table.device)[:, None] * step_q
         k_at = (torch.arange(k_len, device=table.device)[None] - past) * step_k
         distance = (q_at - k_at + last_k * step_k) // unit
@@ -125,13 +134,13 @@ class MarkovPoolingAttention(MarkovOperator, PoolingAttention):
 class MarkovTimeAttention(MarkovOperator, TimeAttention):
     """Attention over time to the keys and values of the step and of the memory, (B, 2C, A, N, 1) for N places."""
 
-    forward = TimeAttention.forward  # memory comes in at `over_time`, as keys and values
+    forward = TimeAttention.forward  # memory comes in at `temporal_attention`, as keys and values
 
-    def over_time(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def temporal_attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Attend from queries (B, T, N, C) to keys and values at their place, and in a step to those in memory."""
         carry = active_carry()
         if carry is None:
-            return super().over_time(q, k, v)
+            return super().temporal_attention(q, k, v)
         return self.run(carry, torch.cat([k, v], dim=-1).permute(0, 3, 1, 2)[..., None], q, k, v)
 
     def step(self, memory: torch.Tensor | None, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -139,7 +148,7 @@ class MarkovTimeAttention(MarkovOperator, TimeAttention):
         if memory is not None:
             past = memory[..., 0].permute(0, 2, 3, 1).chunk(2, dim=-1)
             k, v = (torch.cat([m, x], dim=1) for x, m in zip((k, v), past, strict=True))
-        return super().over_time(q, k, v)
+        return super().temporal_attention(q, k, v)
 
 
 class StepWindow(MarkovOperator):

@@ -1,0 +1,445 @@
+"""The AVA data set on a small one of real JPEG files, whose frames show their number."""
+
+import logging
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from slowfast.apps.prepare.check import CheckOptions, check
+from slowfast.config import load_config
+from slowfast.datasets import build_dataset, build_loader
+from slowfast.datasets.loading.batch import MissingSample
+from slowfast.datasets.loading.batch_shapes import ClipShape
+from slowfast.datasets.loading.sampler import SampleKey
+from slowfast.datasets.loading.unreadable import UnreadableError
+
+FPS = 30
+SIZES = {"tall": (36, 20), "wide": (20, 44)}  # height, width
+FRAMES = {"tall": 6 * FPS + 1, "wide": 7 * FPS}  # seconds 900 to 906
+TRUTH = """\
+tall,0902,0.100,0.200,0.500,0.700,1,0
+tall,0902,0.100,0.200,0.500,0.700,3,0
+tall,0902,0.600,0.200,0.900,0.700,2,1
+tall,0904,0.100,0.100,0.900,0.900,2,1
+wide,0904,0.000,0.000,1.000,1.000,5,0
+wide,0906,0.200,0.250,0.400,0.750,1,0
+"""
+PREDICTED = """\
+tall,0902,0.11,0.21,0.51,0.71,,0.95
+tall,0903,0.11,0.21,0.51,0.71,-1,0.9
+wide,0904,0.01,0.01,0.99,0.99,5,0.99
+wide,0904,0.5,0.5,0.6,0.6,,0.3
+tall,0906,0.11,0.21,0.51,0.71,-1,0.99
+"""
+LABEL_MAP = 'item { name: "stand" id: 1 }\nitem { name: "sit" id: 2 }\nitem { name: "run" id: 5 }\n'
+
+
+@pytest.fixture(scope="session")
+def ava_frames(tmp_path_factory) -> Path:
+    """Frames and their list; the gray of frame i is 40 + i."""
+    root = tmp_path_factory.mktemp("ava_frames")
+    lines = ["original_vido_id video_id frame_id path labels"]
+    for video, (name, count) in enumerate(FRAMES.items()):
+        (root / name).mkdir()
+        for frame in range(count):
+            path = f"{name}/{name}_{frame + 1:06d}.jpg"
+            cv2.imwrite(str(root / path), np.full((*SIZES[name], 3), 40 + frame, np.uint8))
+            lines.append(f'{name} {video} {frame} {path} ""')
+    (root / "list.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture
+def ava(ava_frames, tmp_path):
+    """build(split, *settings) of a set whose files `write` changes."""
+    files = {"truth.csv": TRUTH, "predicted.csv": PREDICTED, "excluded.csv": "tall,0903\n", "map.pbtxt": LABEL_MAP}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    settings = {
+        "TRAIN.DATASET": "ava",
+        "TEST.DATASET": "ava",
+        "TRAIN.BATCH_SIZE": 2,
+        "TEST.BATCH_SIZE": 4,
+        "DETECTION.ENABLE": True,
+        "MODEL.NUM_CLASSES": 5,
+        "MODEL.MODEL_NAME": "ResNet",
+        "MODEL.ARCH": "slow",
+        "DATA.NUM_FRAMES": 4,
+        "DATA.SAMPLING_RATE": 5,
+        "DATA.TRAIN_JITTER_SCALES": [24, 30],
+        "DATA.TRAIN_CROP_SIZE": 20,
+        "DATA.TEST_CROP_SIZE": 24,
+        "DATA.MEAN": [0.0, 0.0, 0.0],
+        "DATA.STD": [1.0, 1.0, 1.0],
+        "DATA_LOADER.NUM_WORKERS": 0,
+        "NUM_GPUS": 0,
+        "AVA.FRAME_DIR": str(ava_frames),
+        "AVA.FRAME_LIST_DIR": str(ava_frames),
+        "AVA.ANNOTATION_DIR": str(tmp_path),
+        "AVA.TRAIN_LISTS": ["list.csv"],
+        "AVA.TEST_LISTS": ["list.csv"],
+        "AVA.TRAIN_GT_BOX_LISTS": ["truth.csv"],
+        "AVA.TEST_PREDICT_BOX_LISTS": ["predicted.csv"],
+        "AVA.LABEL_MAP_FILE": "map.pbtxt",
+        "AVA.EXCLUSION_FILE": "excluded.csv",
+        "AVA.GROUNDTRUTH_FILE": "truth.csv",
+    }
+
+    def config(**changed):
+        merged = settings | {key.replace("__", "."): value for key, value in changed.items()}
+        return load_config(None, [part for pair in merged.items() for part in pair])
+
+    def build(split, **changed):
+        return build_dataset(config(**changed), split)
+
+    build.config, build.folder = config, tmp_path
+    return build
+
+
+def frames_shown(inputs: torch.Tensor) -> list[int]:
+    """The numbers of the frames that a clip (3, T, H, W) shows."""
+    return [round(float(frame.median()) * 255) - 40 for frame in inputs.unbind(1)]
+
+
+def shown(messages, text) -> list[str]:
+    return [record.getMessage() for record in messages.records if text in record.getMessage()]
+
+
+def test_training_on_annotated_boxes(ava):
+    data = ava("train")
+    assert data.key_frames == [("tall", 902), ("tall", 904), ("wide", 904), ("wide", 906)]
+    assert data.names[0] == "tall,0902"
+    assert (len(data), data.num_views, data.info.label_kind, data.info.unit) == (4, 1, "boxes", "key frames")
+    assert data.videos == ["tall", "wide"]
+    sample = data[0, 3]
+    (moment,) = sample.key_frames
+    assert moment.key_frame == sample.video == 0
+    assert frames_shown(sample.inputs[0]) == [50, 55, 60, 65]
+    assert sample.inputs[0].shape == (3, 4, 20, 20)
+    assert sample.label.tolist() == [1, 1, 1, 0, 0]
+    assert {tuple(row) for row in moment.labels.tolist()} <= {(1, 0, 1, 0, 0), (0, 1, 0, 0, 0)}
+    assert moment.boxes.dtype == torch.float32
+    assert 0 <= float(moment.boxes.min())
+    assert float(moment.boxes.max()) <= 19
+
+
+def test_training_on_predicted_boxes_too(ava):
+    data = ava("train", AVA__TRAIN_PREDICT_BOX_LISTS=["truth.csv", "predicted.csv"])
+    assert data.key_frames == [("tall", s) for s in (902, 903, 904, 906)] + [("wide", 904), ("wide", 906)]
+    assert len(data.boxes_of(0)) == 3
+    assert data.boxes_of(0)[-1].tolist() == [0.11, 0.21, 0.51, 0.71]
+    unlabeled = data[1].key_frames[0]
+    assert unlabeled.labels.tolist() == [[0] * 5]
+    low = ava("train", AVA__TRAIN_PREDICT_BOX_LISTS=["predicted.csv"], AVA__DETECTION_SCORE_THRESH=0.2)
+    assert len(low.boxes_of(4)) == 3
+
+
+def test_a_training_box_outside_the_crop_is_left_out_with_its_labels(ava):
+    (ava.folder / "truth.csv").write_text(
+        "wide,0902,0,0,0.1,1,1,0\nwide,0902,0.2,0,0.8,1,2,0\nwide,0902,0.9,0,1,1,3,0\n"
+    )
+    data = ava("train")
+    counts = set()
+    for epoch in range(30):
+        (moment,) = data[0, epoch].key_frames
+        x1, y1, x2, y2 = moment.boxes.T
+        assert bool(((x2 > x1) & (y2 > y1)).all())
+        assert moment.labels[:, 1].sum() == 1
+        counts.add(len(moment.boxes))
+    assert counts == {1, 2}
+
+
+def test_testing_on_predicted_boxes(ava):
+    data = ava("test")
+    assert data.key_frames == [("tall", 902), ("tall", 903), ("tall", 906), ("wide", 904)]
+    assert data.class_ids == [1, 2, 5]
+    assert data.info.class_names[4] == "run"
+    assert data.excluded == [("tall", 903)]
+    truth = data.ground_truth
+    videos = [truth.key_frames[number][0] for number in truth.key_frame]
+    assert videos == ["tall"] * 4 + ["wide"] * 2
+    assert [truth.key_frames[number][1] for number in truth.key_frame] == [902, 902, 902, 904, 904, 906]
+    assert truth.classes.tolist() == [1, 3, 2, 2, 5, 1]
+    assert truth.boxes[0].tolist() == [0.1, 0.2, 0.5, 0.7]
+    # Whole frames with a short side of 24 pixels; the last frame is repeated at the end.
+    tall, wide = data[2], data[3]
+    assert tall.inputs[0].shape == (3, 4, 43, 24)
+    assert frames_shown(tall.inputs[0]) == [170, 175, 180, 180]
+    assert wide.inputs[0].shape == (3, 4, 24, 52)
+    # As published: cut to the last pixel of the frame, then both axes scaled by the factor of the longer side.
+    expected = torch.tensor([0.44, 0.2, min(0.99 * 44, 43), min(0.99 * 20, 19)]) * 52 / 44
+    assert torch.allclose(wide.key_frames[0].boxes, expected[None], atol=1e-4)
+
+
+def test_a_forced_flip_mirrors_frames_and_boxes(ava):
+    plain, flipped = (ava("test", AVA__TEST_FORCE_FLIP=flip)[0].key_frames[0].boxes for flip in (False, True))
+    assert torch.allclose(flipped, torch.stack([23 - plain[:, 2], plain[:, 1], 23 - plain[:, 0], plain[:, 3]], 1))
+
+
+def test_validation_takes_every_fourth_second(ava):
+    data = ava("val")
+    assert data.key_frames == [("wide", 904)]
+    assert [data.ground_truth.key_frames[number][1] for number in data.ground_truth.key_frame] == [904, 904]
+    assert data[0].inputs[0].shape == (3, 4, 24, 24)
+    full = ava("val", AVA__FULL_TEST_ON_VAL=True)
+    assert len(full.key_frames) == 4
+    assert len(full.ground_truth) == 6
+
+
+def test_no_batch_holds_two_sizes(ava):
+    batches = list(build_loader(ava.config(), "test"))
+    assert sorted(tuple(batch.inputs[0].shape[-2:]) for batch in batches) == [(24, 52), (43, 24)]
+    assert torch.cat([batch.key_frames[0].key_frame for batch in batches]).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_annotated_boxes_are_never_scored_silently(ava, caplog, split):
+    caplog.set_level(logging.WARNING)
+    with pytest.raises(ValueError, match="AVA.TEST_PREDICT_BOX_LISTS is empty.*TEST_ON_GROUND_TRUTH"):
+        ava(split, AVA__TEST_PREDICT_BOX_LISTS=[])
+    ava(split)
+    assert shown(caplog, "ANNOTATED") == []
+    # A copy under another name; its persons are numbers over 1, which are no scores; or all are 0.
+    (ava.folder / "copy.csv").write_text(TRUTH.replace("0.100", "0.1").replace(",1\n", ",17\n"))
+    (ava.folder / "zeros.csv").write_text("".join(f"{line[:-1]}0\n" for line in TRUTH.splitlines()))
+    asked = [
+        {"AVA__TEST_ON_GROUND_TRUTH": True},
+        {"AVA__TEST_PREDICT_BOX_LISTS": ["truth.csv"]},
+        {"AVA__TEST_PREDICT_BOX_LISTS": ["./../" + ava.folder.name + "/truth.csv"]},
+        {"AVA__TEST_PREDICT_BOX_LISTS": ["copy.csv"]},
+        {"AVA__TEST_PREDICT_BOX_LISTS": ["zeros.csv"]},
+    ]
+    for settings in [*asked, *asked]:
+        caplog.clear()
+        data = ava(split, **settings, AVA__FULL_TEST_ON_VAL=True)
+        assert len(shown(caplog, "ANNOTATED")) == 1
+        assert data.key_frames == [("tall", 902), ("tall", 904), ("wide", 904), ("wide", 906)]
+        assert data[0].key_frames[0].labels.tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 0, 0]]
+
+
+def test_boxes_of_other_moments_for_models_that_read_in_steps(ava):
+    (ava.folder / "truth.csv").write_text(TRUTH + "wide,0903,0.1,0.1,0.3,0.3,4,0\n")
+    steps = {
+        "AVA__FRAMES_AFTER_KEY": 2,
+        "AVA__BOX_FRAMES": [2, 5, 8],
+        "DATA__NUM_FRAMES": 10,
+        "DATA__SAMPLING_RATE": 10,
+    }
+    data = ava("train", **steps)
+    own = data.key_frames.index(("wide", 904))
+    sample = data[own]
+    # Frames 40 to 130; key frame 120 is number 8, frame 90 is number 5 and frame 60 (second 902, no boxes) number 2.
+    assert frames_shown(sample.inputs[0]) == list(range(40, 140, 10))
+    assert [moment.key_frame for moment in sample.key_frames] == [-1, data.key_frames.index(("wide", 903)), own]
+    stand_in, before, last = sample.key_frames
+    assert torch.equal(stand_in.boxes, last.boxes)
+    assert torch.equal(stand_in.labels, last.labels)
+    assert last.labels.tolist() == [[0, 0, 0, 0, 1]]
+    assert before.labels.tolist() == [[0, 0, 0, 1, 0]]
+    # A batch of shorter clips: the last of their positions is the key frame.
+    short = data[SampleKey(own, 0, ClipShape(7, 16))]
+    assert short.inputs[0].shape == (3, 7, 16, 16)
+    assert frames_shown(short.inputs[0]) == list(range(70, 140, 10))
+    assert [moment.key_frame for moment in short.key_frames] == [data.key_frames.index(("wide", 903)), own]
+
+
+def test_rates_of_the_long_cycle_keep_the_key_frame(ava):
+    data = ava("train", AVA__FRAMES_AFTER_KEY=2, MULTIGRID__LONG_CYCLE_SAMPLING_RATE=9)
+    rates = set()
+    for epoch in range(40):
+        frames = frames_shown(data[2, epoch].inputs[0])
+        rates.add(frames[1] - frames[0])
+        assert frames[2] == 120
+    assert rates == {5, 6, 7, 8, 9}
+
+
+def test_the_same_draws_for_the_same_key(ava):
+    data, again = ava("train"), ava("train")
+    for key in [(0, 0), (3, 7)]:
+        assert torch.equal(data[key].inputs[0], again[key].inputs[0])
+        assert torch.equal(data[key].key_frames[0].boxes, again[key].key_frames[0].boxes)
+
+
+def test_a_frame_that_cannot_be_read(ava, ava_frames, tmp_path):
+    lines = (ava_frames / "list.csv").read_text().replace("wide/wide_000121.jpg", "wide/lost_000121.jpg")
+    (tmp_path / "list.csv").write_text(lines)
+    data = ava("test", AVA__FRAME_LIST_DIR=str(tmp_path))
+    missing = data[3]
+    assert isinstance(missing, MissingSample)
+    assert (missing.video, missing.path) == (3, "wide,0904")
+    assert "lost_000121.jpg: no such file" in missing.cause
+    train = ava("train", AVA__FRAME_LIST_DIR=str(tmp_path))
+    sample = train[2]
+    assert sample.video != 2
+    assert sample.replaced[0][0] == "wide,0904"
+    train.unreadable.update_from(sample.replaced)
+    with pytest.raises(UnreadableError, match="AVA.FRAME_DIR"):
+        train.unreadable.check()
+
+
+def test_the_set_travels_to_another_process(ava):
+    data = ava("train")
+    other = pickle.loads(pickle.dumps(data))
+    assert torch.equal(other[3, 2].inputs[0], data[3, 2].inputs[0])
+    loader = build_loader(ava.config(DATA_LOADER__NUM_WORKERS=1), "test")
+    assert sum(batch.size for batch in loader) == 4
+
+
+def test_clips_of_another_shape(ava):
+    data = ava("train")
+    other = data.reshaped(ava.config(DATA__NUM_FRAMES=2, DATA__SAMPLING_RATE=10))
+    assert frames_shown(other[0].inputs[0]) == [50, 60]
+    assert other.unreadable is data.unreadable
+
+
+def test_frames_in_memory(ava):
+    plain, cached = ava("train"), ava("train", DATA__CACHE_VIDEOS=True)
+    assert torch.equal(plain[1, 4].inputs[0], cached[1, 4].inputs[0])
+
+
+def test_seconds_without_a_frame(ava):
+    (ava.folder / "truth.csv").write_text(TRUTH + "tall,0907,0.1,0.1,0.3,0.3,4,0\ntall,0908,0.1,0.1,0.3,0.3,4,0\n")
+    message = r"truth.csv, line 7: 'tall,0907.*' second 907 is frame 210 .*tall has frames 0 to 180 \(and 1 rows more\)"
+    message = message.replace("' second", "': second")
+    for split in ("train", "test"):
+        with pytest.raises(ValueError, match=message):
+            ava(split)
+
+
+def test_seconds_that_are_no_key_frames(ava, caplog):
+    caplog.set_level(logging.WARNING)
+    (ava.folder / "truth.csv").write_text("tall,0900,0.1,0.1,0.3,0.3,4,0\n" + TRUTH)
+    assert len(ava("train")) == 4
+    (message,) = shown(caplog, "KEY_SECONDS")
+    assert "1 of 7 boxes" in message
+    assert "truth.csv, line 1" in message
+    assert ava("train", AVA__KEY_SECONDS=[]).key_frames[0] == ("tall", 900)
+    assert ava("train", AVA__KEY_SECONDS=[903, 904]).key_frames == [("tall", 904), ("wide", 904)]
+    with pytest.raises(ValueError, match=r"train has no key frame.*truth.csv.*KEY_SECONDS \[0, 5\]"):
+        ava("train", AVA__KEY_SECONDS=[0, 5])
+    with pytest.raises(ValueError, match="FULL_TEST_ON_VAL"):
+        ava("val", AVA__KEY_SECONDS=[902, 903])
+
+
+def test_a_set_of_ones_own(ava):
+    """Other rate, other first second, all its seconds."""
+    (ava.folder / "truth.csv").write_text("tall,3,0.1,0.1,0.9,0.9,4,0\ntall,0,0.1,0.1,0.9,0.9,1,0\n")
+    data = ava("train", AVA__FPS=12.5, AVA__FIRST_SECOND=0, AVA__KEY_SECONDS=[], AVA__LABEL_MAP_FILE="")
+    assert data.key_frames == [("tall", 0), ("tall", 3)]
+    assert frames_shown(data[1].inputs[0])[2] == 38
+    assert data.info.class_names == {i: str(i + 1) for i in range(5)}
+
+
+def test_the_number_of_classes(ava, caplog):
+    with pytest.raises(ValueError, match="map.pbtxt has 3 classes with ids up to 5, but MODEL.NUM_CLASSES is 4.*set"):
+        ava("train", MODEL__NUM_CLASSES=4)
+    caplog.set_level(logging.WARNING)
+    assert ava("train", MODEL__NUM_CLASSES=80).class_ids == [1, 2, 5]
+    assert shown(caplog, "MODEL.NUM_CLASSES is 80")
+
+
+def test_videos_without_frames(ava, caplog):
+    caplog.set_level(logging.WARNING)
+    (ava.folder / "truth.csv").write_text(TRUTH + "lost,0902,0.1,0.1,0.3,0.3,4,0\n")
+    assert len(ava("train")) == 4
+    assert "1 of 3 videos have no frames, such as lost" in shown(caplog, "lost")[0]
+    caplog.clear()
+    assert len(ava("test")) == 4
+    assert "1 of 7 annotated boxes" in shown(caplog, "count as missed")[0]
+
+
+def test_without_boxes_in_the_model(ava):
+    with pytest.raises(ValueError, match="DETECTION.ENABLE True"):
+        ava("train", DETECTION__ENABLE=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("GROUNDTRUTH_FILE", "AVA.GROUNDTRUTH_FILE is empty"),
+        ("TEST_LISTS", "AVA.TEST_LISTS names it, in the folder AVA.FRAME_LIST_DIR"),
+    ],
+)
+def test_files_that_are_not_named(ava, key, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        ava("test", **{f"AVA__{key}": "" if key.endswith("FILE") else ["none.csv"]})
+
+
+@pytest.mark.parametrize(
+    "key", ["LABEL_MAP_FILE", "EXCLUSION_FILE", "GROUNDTRUTH_FILE", "TEST_PREDICT_BOX_LISTS", "TRAIN_GT_BOX_LISTS"]
+)
+def test_a_missing_file_is_named_with_its_key(ava, key):
+    name = ["none.csv"] if key.endswith("LISTS") else "none.csv"
+    with pytest.raises(FileNotFoundError, match=f"none.csv; AVA.{key} names it"):
+        ava("train" if key.startswith("TRAIN") else "test", **{f"AVA__{key}": name})
+
+
+def test_no_predicted_boxes_needed_for_annotated_ones(ava):
+    data = ava("test", AVA__TEST_PREDICT_BOX_LISTS=["none.csv"], AVA__TEST_ON_GROUND_TRUTH=True)
+    assert len(data) == 4
+
+
+@pytest.mark.parametrize(
+    ("truth", "excluded", "counts"),
+    [
+        ("", "", "0 boxes are annotated, 0 of them"),
+        ("tall,0903,0.1,0.1,0.9,0.9,1,0\n", "tall,0903\n", "1 boxes are annotated, 0 of them"),
+        ("tall,0902,0.1,0.1,0.9,0.9,3,0\n", "tall,0903\n", "1 boxes are annotated, 1 of them"),
+    ],
+    ids=["empty", "excluded", "class without a name"],
+)
+def test_nothing_to_score_against_is_found_at_the_start(ava, truth, excluded, counts):
+    (ava.folder / "truth.csv").write_text(truth)
+    (ava.folder / "excluded.csv").write_text(excluded)
+    with pytest.raises(ValueError, match=counts):
+        ava("test")
+
+
+def test_a_list_that_lacks_frames_is_warned_of(ava, ava_frames, tmp_path, caplog):
+    lines = (ava_frames / "list.csv").read_text().splitlines()
+    (tmp_path / "list.csv").write_text("\n".join(lines[:20] + lines[23:]) + "\n")
+    with caplog.at_level(logging.WARNING):
+        ava("train", AVA__FRAME_LIST_DIR=str(tmp_path))
+    (message,) = shown(caplog, "lacks frames")
+    assert "1 of 2 videos (tall lacks 3)" in message
+
+
+def test_no_list_of_frames_named(ava):
+    with pytest.raises(ValueError, match="AVA.TRAIN_LISTS is empty"):
+        ava("train", AVA__TRAIN_LISTS=[])
+
+
+def test_video_files_in_place_of_frame_lists(ava, tmp_path, encode):
+    """Frames by time: a video at 15 frames per second, of which every one is two of AVA's."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    pictures = np.repeat(np.arange(0, 210, 2, dtype=np.uint8)[:, None, None, None] + 40, 48, 1)
+    pictures = np.broadcast_to(pictures, (105, 48, 64, 3)).copy()
+    encode(videos / "wide.mp4", pictures, rate=15)
+    (ava.folder / "truth.csv").write_text("wide,0904,0.1,0.1,0.9,0.9,4,0\nlost,0904,0.1,0.1,0.9,0.9,4,0\n")
+    settings = {"AVA__FRAME_LIST_DIR": "", "AVA__FRAME_DIR": str(videos)}
+    data = ava("train", **settings, DATA__SAMPLING_RATE=6)
+    assert data.key_frames == [("wide", 904)]
+    assert np.abs(np.array(frames_shown(data[0].inputs[0])) - [108, 114, 120, 126]).max() <= 2
+    (ava.folder / "truth.csv").write_text("wide,0907,0.1,0.1,0.9,0.9,4,0\n")
+    with pytest.raises(ValueError, match="wide has frames 0 to 209"):
+        ava("train", **settings)
+    with pytest.raises(FileNotFoundError, match="AVA.FRAME_LIST_DIR"):
+        ava("train", AVA__FRAME_LIST_DIR="", AVA__FRAME_DIR=str(tmp_path / "nowhere"))
+
+
+def test_films_of_one_list_overlap_only_where_both_splits_have_boxes(ava):
+    def overlap(training: str):
+        (ava.folder / "training.csv").write_text(training)
+        cfg = ava.config(AVA__TRAIN_GT_BOX_LISTS=["training.csv"])
+        report = check(cfg, CheckOptions(splits=("train", "test"), allowed=("unreadable",)))
+        return [finding for finding in report.findings if finding.kind == "overlap"]
+
+    (ava.folder / "predicted.csv").write_text("wide,0904,0.01,0.01,0.99,0.99,5,0.99\n")
+    assert overlap("tall,0902,0.1,0.2,0.5,0.7,1,0\n") == []
+    (found,) = overlap("wide,0906,0.2,0.25,0.4,0.75,1,0\n")
+    assert found.count == 1
