@@ -1,8 +1,12 @@
 """A set in AVA's format, 30 frames a second, frame 0 at second 900; what its videos show and which boxes they have.
 
 One or two discs stand in for persons. At every second each of them moves to and fro, sideways or up and down: an action
-that a short clip tells. Every four or five seconds it also flashes in a colour; in the three seconds after that it has
-a second action, which is its motion and the colour of that flash. Who does not remember the flash cannot know it.
+that a short clip tells. Every four or five seconds it also flashes in a colour. In that second and the next three it
+has a second action, which is its motion and the colour of the flash. Who does not remember the flash knows this action
+in its first second alone.
+
+That first second is labelled because a model may be trained in steps that pass no gradient on to the steps before them.
+Such a model remembers what its features hold, and only a label of the step that sees the flash teaches them its colour.
 
 `synthetic_ava_files` writes the files.
 """
@@ -29,7 +33,7 @@ FLASHES = {"red": scenes.RED, "blue": scenes.BLUE, "green": scenes.GREEN}
 MOTION_IDS = (1, 2)
 FLASH_IDS = ((4, 5, 6), (7, 8, 9))  # by motion and flash
 ACTIONS = dict(zip(MOTION_IDS, MOTIONS, strict=True)) | {
-    FLASH_IDS[i][j]: f"{motion} after a {colour} flash"
+    FLASH_IDS[i][j]: f"{motion} since a {colour} flash"
     for i, motion in enumerate(MOTIONS)
     for j, colour in enumerate(FLASHES)
 }
@@ -56,10 +60,9 @@ class Person:
         """Numbers of its actions at a second."""
         now = second - FIRST_SECOND
         motion = self.motions[now]
-        before = self.flashes[max(now - REMEMBERED, 0) : now]
-        flashed = before[before >= 0]
-        known = len(flashed) and self.flashes[now] < 0
-        return [MOTION_IDS[motion], *([FLASH_IDS[motion][flashed[-1]]] if known else [])]
+        recent = self.flashes[max(now - REMEMBERED, 0) : now + 1]
+        flashed = recent[recent >= 0]
+        return [MOTION_IDS[motion], *([FLASH_IDS[motion][flashed[-1]]] if len(flashed) else [])]
 
     def box(self, second: int, shape: tuple[int, int]) -> np.ndarray:
         """Its box x1, y1, x2, y2 at a second, as shares of a picture (height, width), inside it."""

@@ -22,7 +22,7 @@ from slowfast.datasets import (
 from slowfast.datasets import synthetic_render as render
 from slowfast.datasets.synthetic_scenes import MAX_VIDEOS, Key
 
-FORMAT_VERSION = 2  # to be raised whenever the same parameters give other files
+FORMAT_VERSION = 3  # to be raised whenever the same parameters give other files
 MANIFEST = "synthetic.json"
 CHUNK = 10  # videos a worker makes at a time
 PREVIEW_FRAMES = 36
