@@ -2,7 +2,7 @@
 
     python demo/data.py                      about ten minutes on two cores
     python demo/data.py --sets charades ava  these sets alone
-    python demo/data.py --seeds 0 1 2        three trainings of each method; the table has their mean and deviation
+    python demo/data.py --seeds 0 1 2        train with each seed; the table shows mean and standard deviation
     python demo/data.py --output DIR         where everything is left (default: runs/demo-data)
 
 Every part is a process that one can type: `python -m slowfast.datasets.synthetic --format ...`, then
@@ -70,7 +70,7 @@ class Demo:
         return {"set": data_set.name, "seconds": seconds}
 
     def folder(self, data_set: DataSet, method: str, seed: int) -> Path:
-        """Where a training leaves what it makes."""
+        """Return the output folder of a training."""
         return self.data(data_set).parent / f"seed_{seed}" / method
 
     def train(self, data_set: DataSet, method: str, seed: int) -> dict:
@@ -126,7 +126,9 @@ def parse_arguments() -> argparse.Namespace:
     default = ROOT / "runs/demo-data"
     parser.add_argument("--output", type=Path, default=default, help="folder for everything the demo makes")
     parser.add_argument("--sets", nargs="+", choices=names, default=names, help="these alone (default: all)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run of everything a seed (default: 0)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], help="train each method once per seed (default: 0)"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sets, one epoch: whether all parts run, no more")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings for every run, after `--`")
     arguments = parser.parse_args()

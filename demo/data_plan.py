@@ -26,8 +26,8 @@ class DataSet:
         measure: its name in the table.
         cfgs: YAML file by method.
         places: settings that say where the set's files lie.
-        target: what PGT has to reach with every seed, None where nothing is asked.
-        lead: by how much PGT has to be better than the clip model of the same seed, likewise.
+        target: minimum score of PGT, for every seed; None: no minimum.
+        lead: minimum lead of PGT over the clip model with the same seed; None: no minimum.
     """
 
     name: str

@@ -53,7 +53,7 @@ def write(
 
 
 def summarise(data_set: DataSet, runs: list[dict], by_chance: float, judged: bool) -> dict:
-    """A line of the table as figures: means over the seeds, and of scores their standard deviation."""
+    """Summarize a set: means over seeds, and the standard deviation of the scores."""
     mine = {method: _of(runs, data_set, method) for method in METHODS}
     scores = {method: [run["score"] for run in mine[method]] for method in METHODS}
     return {
@@ -75,17 +75,17 @@ def summarise(data_set: DataSet, runs: list[dict], by_chance: float, judged: boo
 
 
 def _of(runs: list[dict], data_set: DataSet, method: str) -> list[dict]:
-    """Runs of a method on a set, in the order of their seeds."""
+    """Return the runs of a method on a set, sorted by seed."""
     mine = [run for run in runs if (run["set"], run["method"]) == (data_set.name, method)]
     return sorted(mine, key=lambda run: run["seed"])
 
 
 def verdict(data_set: DataSet, pgt: list[float], clip: list[float]) -> str:
-    """ "met" if the targets of a set are met with every seed, else "MISSED"; "" without a target."""
+    """Return "met" if every seed meets the targets of the set, else "MISSED"; "" without targets."""
     if data_set.target is None and data_set.lead is None:
         return ""
     reached = data_set.target is None or min(pgt) >= data_set.target
-    # A mean would hide a seed with which nothing is remembered.
+    # The mean would hide a seed whose model does not learn to remember.
     ahead = data_set.lead is None or all(mine - others >= data_set.lead for mine, others in zip(pgt, clip, strict=True))
     return "met" if reached and ahead else "MISSED"
 
@@ -110,7 +110,7 @@ def _score(row: dict, method: str) -> str:
 
 
 def format_target(target: float | None, lead: float | None) -> str:
-    """Both targets of a set in a few words."""
+    """Format the targets of a set."""
     words = [] if target is None else [f">= {target}"]
     return ", ".join(words if lead is None else [*words, f"clip + {lead}"])
 

@@ -1,12 +1,12 @@
 """A set in AVA's format, 30 frames a second, frame 0 at second 900; what its videos show and which boxes they have.
 
 One or two discs stand in for persons. At every second each of them moves to and fro, sideways or up and down: an action
-that a short clip tells. Every four or five seconds it also flashes in a colour. In that second and the next three it
-has a second action, which is its motion and the colour of the flash. Who does not remember the flash knows this action
-in its first second alone.
+that a short clip tells. Every four or five seconds it also flashes in a color. In that second and the next three it
+has a second action, which is its motion and the color of the flash. A model without memory of the flash can know this
+action in its first second alone.
 
-That first second is labelled because a model may be trained in steps that pass no gradient on to the steps before them.
-Such a model remembers what its features hold, and only a label of the step that sees the flash teaches them its colour.
+The second of the flash is labeled because PGT truncates gradients between steps. No loss of a later step reaches the
+features of the step that sees the flash, so the loss of that step has to ask for the color.
 
 `synthetic_ava_files` writes the files.
 """
