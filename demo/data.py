@@ -1,4 +1,4 @@
-"""The four data sets in their published formats: made small, checked, PGT and a clip model trained and tested on each.
+"""Make four small data sets in published formats, check them, and train and test PGT and a clip model on each.
 
     python demo/data.py                      about ten minutes on two cores
     python demo/data.py --sets charades ava  these sets alone
@@ -28,17 +28,17 @@ CLIP = ("--frames", 36, "--rate", 7)  # as prepare_kinetics.py counts, at 30 a s
 
 
 class Demo:
-    """The parts of the demo; each runs child processes and returns plain figures."""
+    """Parts of the demo. Each runs child processes and returns its results as plain values."""
 
     def __init__(self, output: Path, scale: Scale, shop: Workshop, overrides: list[str]):
         self.output, self.scale, self.shop, self.overrides = output, scale, shop, overrides
 
     def data(self, data_set: DataSet) -> Path:
-        """Folder of a set; one of another scale is another set, so both can lie in one folder."""
+        """Return the folder of a set; sets of different scales get different folders."""
         return self.output / f"{data_set.name}{'' if self.scale.judged else '_quick'}" / "data"
 
     def prepare(self, data_set: DataSet) -> dict:
-        """Make a set, or keep the one that is there, and check it."""
+        """Make a set, or keep an existing one, and check it."""
         data, started = self.data(data_set), time.monotonic()
         folder = data.parent
         counts = self.scale.videos.get(data_set.name, {})
@@ -62,7 +62,7 @@ class Demo:
         for method in METHODS:
             # What an earlier demo left would otherwise be taken for this one's, and continued.
             shutil.rmtree(folder / method, ignore_errors=True)
-        # With PGT's settings: the clip model reads the same files, and fewer frames of each.
+        # With PGT's config: the clip model reads the same files, and fewer frames of each.
         tool = [sys.executable, ROOT / "tools/check_data.py", "--cfg", data_set.cfgs["pgt"], "--workers", 0]
         command = [*tool, "--report", folder / "check.json", *data_set.settings(data), "OUTPUT_DIR", folder]
         command += self.overrides

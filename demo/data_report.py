@@ -1,4 +1,4 @@
-"""What `demo/data.py` found: a table, `results.json`, and a picture."""
+"""Report of `demo/data.py`: a table, `results.json`, and a plot."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ HEADER = ("set", "measure", "PGT", "clip model", "chance", "target", "", "update
 
 
 def chance(predictions: Path, data_set: DataSet, draws: int) -> float:
-    """What random scores get for the videos, or boxes, of a test: the mean of so many draws."""
+    """Return the score of random predictions for the videos or boxes of a test, the mean of `draws` draws."""
     tested = load(predictions)
     rng = np.random.default_rng(0)
     without = {"variants": {}} | ({"steps": None} if hasattr(tested, "steps") else {})
