@@ -105,8 +105,8 @@ def _with_zeros(x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> tu
     if x.device.type != "cpu":
         return x, geometry
     stride, padding, dilation = geometry
-    reach = [step * (size - 1) + 1 + pad for size, step, pad in zip(weight.shape[2:], dilation, padding, strict=True)]
-    written = [pad if size < least else 0 for size, least, pad in zip(x.shape[2:], reach, padding, strict=True)]
+    axes = zip(x.shape[2:], weight.shape[2:], padding, dilation, strict=True)
+    written = [pad if pad and size < step * (kernel - 1) + 1 + pad else 0 for size, kernel, pad, step in axes]
     if not any(written):
         return x, geometry
     left = tuple(pad - done for pad, done in zip(padding, written, strict=True))

@@ -267,7 +267,9 @@ class MViT(TokenModel):
         self.norm = norm
         self.pool = pool
         self.head, self.num_features, self.takes_boxes = head, head.num_features, head.takes_boxes
-        self.in_channels = [patch_embed.proj.in_channels]
+        proj = patch_embed.proj
+        self.in_channels = [proj.in_channels]
+        self.min_size = [max(k - 2 * pad, 1) for k, pad in zip(proj.kernel_size, proj.padding, strict=True)]
 
     def _add_positions(self, kind: str, dim: int) -> None:
         frames, height, width = self.sizes
