@@ -52,7 +52,7 @@ def probe(open_video: Callable[[str], VideoReader], thorough: bool, path: str) -
                 cause = f"{files.missing[0]}: no such file{more}"
                 return Facts(cause, folder=files.folder, missing=len(files.missing), other=files.other)
             height, width = _look_at(video, thorough)
-            digest = _digest(images or [path])
+            digest = _digest(images or [video.path])
             return Facts(
                 "", video.num_frames, video.fps, height, width, digest, files.folder, len(files.missing), files.other
             )
