@@ -1,4 +1,4 @@
-"""One job at a time in an output folder.
+"""Lock of an output folder, which allows one job at a time.
 
 Rank 0 locks the file `OUTPUT_DIR/.run.lock`. The kernel drops the lock when that process ends, so a job that crashed
 never blocks the next one. Loader workers, which inherit open files, cannot keep it.

@@ -21,7 +21,7 @@ from slowfast.utils.files import TEMPORARY, replacing
 
 MANIFEST = "resized.jsonl"
 _MAX_DENOMINATOR = 30_000  # of a frame rate in H.264
-# Without it x264's AVX-512 code reads uninitialised memory on some sizes, and copies differ from call to call.
+# Without it x264's AVX-512 code reads uninitialized memory on some sizes, and copies differ from call to call.
 _SAME_EVERYWHERE = {"x264-params": "cpu-independent=1"}
 
 
