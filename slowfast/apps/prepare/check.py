@@ -143,6 +143,8 @@ def _count_labels(dataset: ClipDataset, split: str, report: Report) -> None:
 
 def _probe(split: _Split, cache: ProbeCache, options: CheckOptions) -> None:
     """Take facts about the videos from the cache, and probe the rest."""
+    if split.dataset.open_video is None:
+        return
     videos = list(dict.fromkeys(split.videos))
     if 0 < options.sample < len(videos):
         videos = [videos[len(videos) * i // options.sample] for i in range(options.sample)]
