@@ -86,14 +86,14 @@ def setup_model(
         training: False for inference: the model is moved, optimized for inference and compiled.
 
     Raises:
-        ValueError: see `check_batchnorms`, `freeze_stages`, `checkpoint_blocks` and `compile_model`.
+        ValueError: synchronized batch norms on the CPU; see also `freeze_stages`, `checkpoint_blocks`, `compile_model`.
     """
     setup = setup or ModelSetup()
     model = move_model(model, device, setup.memory_format)
     if not training:
-        optimize_for_inference(model, setup)
+        _optimize_for_inference(model, setup)
     else:
-        check_batchnorms(model, device)
+        _check_batchnorms(model, device)
         freeze_stages(model, setup.freeze)
         if setup.checkpoint_activations:
             checkpoint_blocks(model)
@@ -108,7 +108,7 @@ def setup_model(
     return model
 
 
-def optimize_for_inference(model: nn.Module, setup: ModelSetup) -> None:
+def _optimize_for_inference(model: nn.Module, setup: ModelSetup) -> None:
     """Fold batch norms into convolutions and cast convolutions, in place, where `setup` asks for it."""
     if setup.fold_norms:
         fold_norms(model)
@@ -132,7 +132,7 @@ def move_model(model: nn.Module, device: torch.device, memory_format: str = "aut
     return model.to(device, memory_format=torch.channels_last_3d if in_last else torch.preserve_format)
 
 
-def check_batchnorms(model: nn.Module, device: torch.device) -> None:
+def _check_batchnorms(model: nn.Module, device: torch.device) -> None:
     """Check that the batch norms can be trained on `device`.
 
     Raises:

@@ -17,7 +17,7 @@ Size = tuple[int, int, int]
 # Relative position embeddings of time, height and width: (Lq_axis, Lk_axis, C) each, or None.
 RelPos = Sequence[torch.Tensor | None]
 
-POOL_MODES = ("conv", "conv_unshared", "avg", "max")
+_POOL_MODES = ("conv", "conv_unshared", "avg", "max")
 
 
 def split_heads(tokens: torch.Tensor, heads: int) -> torch.Tensor:
@@ -163,7 +163,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int, qkv_bias: bool = True, dropout: float = 0.0):
         super().__init__()
-        check_heads(dim, heads)
+        _check_heads(dim, heads)
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
@@ -232,9 +232,9 @@ class PoolingAttention(nn.Module):
         options: PoolingOptions,
     ):
         super().__init__()
-        check_heads(dim_out, heads)
+        _check_heads(dim_out, heads)
         if options.pool_first:
-            check_heads(dim, heads)
+            _check_heads(dim, heads)
         self.heads, self.num_prefix_tokens, self.options = heads, options.num_prefix_tokens, options
         self.stride_q, self.stride_kv = (pool.stride if pool else (1, 1, 1) for pool in (pool_q, pool_kv))
         if options.pool_first or options.separate_qkv:
@@ -253,8 +253,8 @@ class PoolingAttention(nn.Module):
     def _add_pool(self, name: str, pool: Pooling | None, dim: int, norm: Callable[[int], nn.Module]) -> None:
         """Add `pool_{name}` and `norm_{name}`."""
         mode, layer, norm_layer = self.options.mode, None, None
-        if mode not in POOL_MODES:
-            raise ValueError(f"MVIT.MODE is {mode!r}; it must be one of {', '.join(POOL_MODES)}")
+        if mode not in _POOL_MODES:
+            raise ValueError(f"MVIT.MODE is {mode!r}; it must be one of {', '.join(_POOL_MODES)}")
         if pool is not None and mode in ("avg", "max"):
             kind = nn.AvgPool3d if mode == "avg" else nn.MaxPool3d
             layer = kind(pool.kernel, pool.stride, pool.padding)
@@ -343,7 +343,7 @@ def pool_tokens(
     return left, tuple(pooled.shape[2:])
 
 
-def check_heads(dim: int, heads: int) -> None:
+def _check_heads(dim: int, heads: int) -> None:
     """Raise ValueError unless `heads` heads divide `dim` channels."""
     if dim % heads:
         raise ValueError(f"{heads} attention heads do not divide {dim} channels; change the heads or the channels")

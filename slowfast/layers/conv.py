@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-LAYOUT = torch.channels_last_3d
+_LAYOUT = torch.channels_last_3d
 # With fewer channels, in or out, PyTorch's own weight gradients are faster than matrix products.
 _MIN_CHANNELS = 128
 
@@ -49,9 +49,9 @@ class Conv3d(nn.Conv3d):
         self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: Sequence[int]
     ) -> torch.Tensor:
         """Convolve x with a weight (O, C / groups, k_t, k_h, k_w), with this layer's stride, dilation and groups."""
-        geometry = Geometry(self.stride, tuple(padding), self.dilation)
+        geometry = _Geometry(self.stride, tuple(padding), self.dilation)
         if x.device.type == "cpu" if self.planar is None else self.planar:
-            return planar_conv3d(x, weight, bias, geometry, self.groups)
+            return _planar_conv3d(x, weight, bias, geometry, self.groups)
         return _conv(x, weight, bias, geometry, self.groups)
 
 
@@ -62,23 +62,23 @@ def set_planar(model: nn.Module, planar: bool) -> None:
             module.planar = planar
 
 
-class Geometry(NamedTuple):
+class _Geometry(NamedTuple):
     """Stride, padding and dilation, of three axes for a clip or two for an image."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
 
-    def over(self, *axes: int) -> Geometry:
+    def over(self, *axes: int) -> _Geometry:
         """Return the geometry of some axes."""
-        return Geometry(*(tuple(values[axis] for axis in axes) for values in self))
+        return _Geometry(*(tuple(values[axis] for axis in axes) for values in self))
 
 
-def planar_conv3d(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
+def _planar_conv3d(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry, groups: int
 ) -> torch.Tensor:
     """Compute F.conv3d in channels_last_3d layout; x is copied if it has another layout."""
-    x = x.contiguous(memory_format=LAYOUT)
+    x = x.contiguous(memory_format=_LAYOUT)
     kernel, (stride, padding, dilation) = tuple(weight.shape[2:]), geometry
     if not any(padding) and groups == 1 and kernel == (1, 1, 1):
         return _pointwise(x, weight, bias, stride)
@@ -92,14 +92,14 @@ def planar_conv3d(
 
 
 def _conv(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry, groups: int
 ) -> torch.Tensor:
     """Compute F.conv2d or F.conv3d, avoiding the shapes at which oneDNN is wrong."""
     x, geometry = _with_zeros(x, weight, geometry)
     return (F.conv3d if weight.dim() == 5 else F.conv2d)(x, weight, bias, *geometry, groups)
 
 
-def _with_zeros(x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> tuple[torch.Tensor, Geometry]:
+def _with_zeros(x: torch.Tensor, weight: torch.Tensor, geometry: _Geometry) -> tuple[torch.Tensor, _Geometry]:
     """Pad x explicitly along axes that are short for the kernel; return it and the remaining geometry.
 
     On processors with AVX-512, oneDNN leaves weight gradients unwritten, or writes beyond them, if it pads a short
@@ -114,14 +114,14 @@ def _with_zeros(x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> tu
     if not any(written):
         return x, geometry
     left = tuple(pad - done for pad, done in zip(padding, written, strict=True))
-    return F.pad(x, [pad for pad in reversed(written) for _ in range(2)]), Geometry(stride, left, dilation)
+    return F.pad(x, [pad for pad in reversed(written) for _ in range(2)]), _Geometry(stride, left, dilation)
 
 
 def _subsampled(x: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
     """Subsample x to the positions that a kernel of size 1 reads at this stride."""
     if all(step == 1 for step in stride):
         return x
-    return x[:, :, :: stride[0], :: stride[1], :: stride[2]].contiguous(memory_format=LAYOUT)
+    return x[:, :, :: stride[0], :: stride[1], :: stride[2]].contiguous(memory_format=_LAYOUT)
 
 
 def _pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: Sequence[int]) -> torch.Tensor:
@@ -131,7 +131,7 @@ def _pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
 
 
 def _over_frames(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry, groups: int
 ) -> torch.Tensor:
     """Compute a 1 x k x k kernel as a 2-D convolution of every frame."""
     x = _subsampled(x, (geometry.stride[0], 1, 1))
@@ -142,12 +142,12 @@ def _over_frames(
 
 
 def _over_time(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry, groups: int
 ) -> torch.Tensor:
     """Compute a k x 1 x 1 kernel as a 2-D convolution over time and position."""
     x = _subsampled(x, (1, *geometry.stride[1:]))
     stride, padding, dilation = geometry.over(0)
-    flat = Geometry((*stride, 1), (*padding, 0), (*dilation, 1))
+    flat = _Geometry((*stride, 1), (*padding, 0), (*dilation, 1))
     return _conv2d(x.flatten(3), weight[..., 0], bias, flat, groups).unflatten(3, x.shape[3:])
 
 
@@ -167,7 +167,7 @@ def _cast(*tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
 
 
 def _conv2d(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, groups: int
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry, groups: int
 ) -> torch.Tensor:
     wide = groups == 1 and min(weight.shape[:2]) >= _MIN_CHANNELS
     if not (wide and _own_backward(x, weight)):
@@ -179,7 +179,7 @@ def _conv2d(
         return y if bias is None else y + bias[:, None, None]
 
 
-def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry) -> torch.Tensor:
+def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry) -> torch.Tensor:
     """Compute a depthwise convolution with stride 1 in time."""
     if not _own_backward(x, weight):
         return _conv(x, weight, bias, geometry, x.shape[1])
@@ -194,7 +194,7 @@ class _DenseConv2d(torch.autograd.Function):
     """2-D convolution whose weight gradient is one matrix product per kernel tap."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+    def forward(ctx: FunctionCtx, x: torch.Tensor, weight: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry = geometry
         return F.conv2d(x, weight, None, *geometry)
@@ -211,7 +211,7 @@ class _DenseConv2d(torch.autograd.Function):
         return grad_x, _weight_gradient(grad, x, weight, ctx.geometry), None
 
 
-def _weight_gradient(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+def _weight_gradient(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
     """Compute the weight gradient per tap: (O, positions) of the output gradient times (positions, C) of the input."""
     stride, padding, dilation = geometry
     rows, columns = grad.shape[2:]
@@ -233,7 +233,7 @@ class _DepthwiseConv3d(torch.autograd.Function):
     """Depthwise 3-D convolution whose gradients are those of one 2-D convolution per tap in time."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+    def forward(ctx: FunctionCtx, x: torch.Tensor, weight: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry = geometry
         return F.conv3d(x, weight, None, *geometry, x.shape[1])

@@ -8,7 +8,7 @@ from torch import nn
 
 from slowfast.layers.conv import Conv3d
 
-INSTANTIATIONS = ("softmax", "dot_product")
+_INSTANTIATIONS = ("softmax", "dot_product")
 
 
 class NonLocal(nn.Module):
@@ -39,8 +39,8 @@ class NonLocal(nn.Module):
         group: int = 1,
     ):
         super().__init__()
-        if instantiation not in INSTANTIATIONS:
-            raise ValueError(f"NONLOCAL.INSTANTIATION is {instantiation!r}; it must be one of {INSTANTIATIONS}")
+        if instantiation not in _INSTANTIATIONS:
+            raise ValueError(f"NONLOCAL.INSTANTIATION is {instantiation!r}; it must be one of {_INSTANTIATIONS}")
         self.dim_inner = dim_inner
         self.instantiation = instantiation
         self.group = group

@@ -37,7 +37,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
         ValueError: MODEL.MODEL_NAME or MODEL.ADAPTER is not registered, the builder returns no `VideoModel`, or a
             setting of the model is inconsistent.
     """
-    if norm_type(cfg) == "sync_batchnorm" and _single_process(cfg):
+    if _norm_type(cfg) == "sync_batchnorm" and _single_process(cfg):
         logger.info("BN.NORM_TYPE sync_batchnorm is built as batchnorm: a single process has no peers")
     model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)
     if not isinstance(model, VideoModel):
@@ -67,14 +67,14 @@ def build_norm(cfg: CfgNode, kind: str) -> Callable[[int], nn.Module]:
     return norm_layer(kind, cfg.BN.EPSILON, cfg.BN.MOMENTUM, cfg.BN.NUM_SPLITS, group)
 
 
-def norm_type(cfg: CfgNode) -> str:
+def _norm_type(cfg: CfgNode) -> str:
     """Return the value of BN.NORM_TYPE that holds for all layers."""
     return "frozen_batchnorm" if cfg.MODEL.FROZEN_BN else cfg.BN.NORM_TYPE
 
 
 def model_norm(cfg: CfgNode) -> Callable[[int], nn.Module]:
     """Return a constructor `norm(channels)` for all layers; see `build_norm`."""
-    return build_norm(cfg, norm_type(cfg))
+    return build_norm(cfg, _norm_type(cfg))
 
 
 def position_embedding_size(cfg: CfgNode) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from slowfast.models.resnet import PathwayStems, ResNet
 
 
 @dataclass(frozen=True)
-class RegNetSize:
+class _RegNetSize:
     """Sizes of a RegNetX.
 
     Attributes:
@@ -28,13 +28,13 @@ class RegNetSize:
 
 
 # RegNetX by its multiply-adds over one image of 224 pixels ("Designing Network Design Spaces", arXiv 2003.13678).
-SIZES = {
-    "400M": RegNetSize((1, 2, 7, 12), (32, 64, 160, 384), 16),
-    "4.0G": RegNetSize((2, 5, 14, 2), (80, 240, 560, 1360), 40),
+_SIZES = {
+    "400M": _RegNetSize((1, 2, 7, 12), (32, 64, 160, 384), 16),
+    "4.0G": _RegNetSize((2, 5, 14, 2), (80, 240, 560, 1360), 40),
 }
-STEM_WIDTH = 32
+_STEM_WIDTH = 32
 # Temporal kernels of stages 2 to 5, of the first convolution of each block.
-TEMPORAL_KERNELS = (1, 1, 3, 3)
+_TEMPORAL_KERNELS = (1, 1, 3, 3)
 
 
 class RegNetStem(nn.Module):
@@ -67,22 +67,22 @@ class RegNet(ResNet):
 @MODEL_REGISTRY.register("RegNet")
 def build_regnet(cfg: CfgNode) -> RegNet:
     """Build RegNet3D from REGNET.DEPTH, and from RESNET.* without its depth, width, groups and temporal kernels."""
-    size = SIZES[cfg.REGNET.DEPTH.removesuffix("F")]
-    stem = RegNetStem(cfg.DATA.INPUT_CHANNEL_NUM[0], STEM_WIDTH, model_norm(cfg), cfg.RESNET.INPLACE_RELU)
+    size = _SIZES[cfg.REGNET.DEPTH.removesuffix("F")]
+    stem = RegNetStem(cfg.DATA.INPUT_CHANNEL_NUM[0], _STEM_WIDTH, model_norm(cfg), cfg.RESNET.INPLACE_RELU)
     stages = [_stage(cfg, size, stage) for stage in range(4)]
     pool = [(1, 1, 1)]
     model = RegNet(PathwayStems([stem]), stages, build_head(cfg, [size.widths[-1]], pool), pool)
     return init_weights(model, cfg.MODEL.FC_INIT_STD)
 
 
-def _stage(cfg: CfgNode, size: RegNetSize, stage: int) -> ResStage:
+def _stage(cfg: CfgNode, size: _RegNetSize, stage: int) -> ResStage:
     """Build a stage; 0 is s2."""
     width = size.widths[stage]
     pathway = residual_pathway(
-        dim_in=size.widths[stage - 1] if stage else STEM_WIDTH,
+        dim_in=size.widths[stage - 1] if stage else _STEM_WIDTH,
         dim_out=width,
         dim_inner=width,
-        temporal_kernels=[TEMPORAL_KERNELS[stage]] * size.depths[stage],
+        temporal_kernels=[_TEMPORAL_KERNELS[stage]] * size.depths[stage],
         stride=2,
         **residual_options(cfg, stage, groups=width // size.group_width),
     )

@@ -19,7 +19,7 @@ _INFLATED = (((5,),), ((3,),), ((3, 1),), ((3, 1),), ((1, 3),))
 _SLOW = (((1,),), ((1,),), ((1,),), ((3,),), ((3,),))
 _SLOWFAST = (((1,), (5,)), ((1,), (3,)), ((1,), (3,)), ((3,), (3,)), ((3,), (3,)))
 
-TEMPORAL_KERNELS = {
+_TEMPORAL_KERNELS = {
     "2d": _FLAT,
     "c2d": _FLAT,
     "c2d_nopool": _FLAT,
@@ -34,11 +34,11 @@ TEMPORAL_KERNELS = {
 
 def archs_of(num_pathways: int) -> tuple[str, ...]:
     """Return the values of MODEL.ARCH for a ResNet of so many pathways."""
-    return tuple(arch for arch, kernels in TEMPORAL_KERNELS.items() if len(kernels[0]) == num_pathways)
+    return tuple(arch for arch, kernels in _TEMPORAL_KERNELS.items() if len(kernels[0]) == num_pathways)
 
 
 # Temporal max pooling after stage 2, by MODEL.ARCH; 1 for the others.
-TEMPORAL_POOL = {"c2d": 2, "i3d": 2}
+_TEMPORAL_POOL = {"c2d": 2, "i3d": 2}
 
 
 class ResNetStem(nn.Module):
@@ -177,13 +177,13 @@ def resnet_parts(
         fused_channels: channels that the first lateral connection adds to the slow pathway; they grow with the width.
     """
     arch = cfg.MODEL.ARCH
-    kernels = TEMPORAL_KERNELS[arch]
+    kernels = _TEMPORAL_KERNELS[arch]
     stem = _stem(cfg, widths, kernels[0])
     stages, scale_in = [], 1
     for stage in range(4):
         stages.append(_stage(cfg, stage, widths, scale_in, fused_channels * scale_in, kernels[stage + 1]))
         scale_in = 4 * 2**stage
-    pool = [(TEMPORAL_POOL.get(arch, 1), 1, 1)] * len(widths)
+    pool = [(_TEMPORAL_POOL.get(arch, 1), 1, 1)] * len(widths)
     return stem, stages, build_head(cfg, [32 * width for width in widths], pool), pool
 
 

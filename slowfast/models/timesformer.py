@@ -16,7 +16,7 @@ from slowfast.models.build import MODEL_REGISTRY, position_embedding_size
 from slowfast.models.heads import apply_head
 from slowfast.models.tokens import TokenHead, TokenModel, layer_norm
 
-ATTENTION_TYPES = ("divided_space_time",)
+_ATTENTION_TYPES = ("divided_space_time",)
 _POSITIONS = ("cls_token", "pos_embed", "time_embed")
 
 
@@ -209,9 +209,9 @@ def build_timesformer(cfg: CfgNode) -> TimeSformer:
         ValueError: unknown attention type, patches larger than the crop, or DETECTION.ENABLE, for which it has no head.
     """
     options = cfg.TIMESFORMER
-    if options.ATTENTION_TYPE not in ATTENTION_TYPES:
+    if options.ATTENTION_TYPE not in _ATTENTION_TYPES:
         raise ValueError(
-            f"TIMESFORMER.ATTENTION_TYPE is {options.ATTENTION_TYPE!r}; it must be one of {', '.join(ATTENTION_TYPES)}"
+            f"TIMESFORMER.ATTENTION_TYPE is {options.ATTENTION_TYPE!r}; it must be one of {', '.join(_ATTENTION_TYPES)}"
         )
     if cfg.DETECTION.ENABLE:
         raise ValueError("DETECTION.ENABLE True: TimeSformer scores clips only; set it False, or use MViT")
