@@ -1,4 +1,4 @@
-"""What `demo/data.py` found: a table, `results.json`, and a picture."""
+"""Report of `demo/data.py`: a table, `results.json`, and a plot."""
 
 import dataclasses
 import json
@@ -9,16 +9,17 @@ import numpy as np
 from data_plan import METHODS, DataSet
 from sweep_report import BLUE, GRAY, PALE_BLUE, describe_machine, pyplot
 
-from slowfast.evaluation.predictions import load
+from slowfast.evaluation.predictions import ClassificationPredictions, load
+from slowfast.utils.tables import format_table
 
 HEADER = ("set", "measure", "PGT", "clip model", "chance", "target", "", "updates", "train s")
 
 
 def chance(predictions: Path, data_set: DataSet, draws: int) -> float:
-    """What random scores get for the videos, or boxes, of a test: the mean of so many draws."""
+    """Return the score of random predictions for the videos or boxes of a test, the mean of `draws` draws."""
     tested = load(predictions)
     rng = np.random.default_rng(0)
-    without = {"variants": {}} | ({"steps": None} if hasattr(tested, "steps") else {})
+    without = {"variants": {}} | ({"steps": None} if isinstance(tested, ClassificationPredictions) else {})
     scores = [
         dataclasses.replace(tested, scores=rng.random(tested.scores.shape), **without).metrics()[data_set.metric]
         for _ in range(draws)
@@ -29,16 +30,16 @@ def chance(predictions: Path, data_set: DataSet, draws: int) -> float:
 def write(
     output: Path, chosen: list[DataSet], runs: list[dict], chances: dict[str, float], seconds: dict, judged: bool
 ) -> bool:
-    """Print and save everything; whether every target is met, if they count.
+    """Print and save the report; return True if no target is missed.
 
     Args:
-        runs: of every training its set, method, score, updates and seconds.
+        runs: set, method, seed, score, updates and seconds of every training.
         chances: score of chance by set.
-        seconds: of making and checking each set, and of all.
-        judged: whether targets mean something at this scale.
+        seconds: seconds of making and checking each set ("data"), and of everything ("all").
+        judged: compare the scores with the targets.
     """
     rows = [summarize(data_set, runs, chances[data_set.name], judged) for data_set in chosen]
-    table = format_table(rows)
+    table = format_rows(rows)
     note = f"{seconds['all'] / 60:.1f} minutes in all"
     print(f"\n{table}\n\n{note}", flush=True)
     (output / "table.txt").write_text(f"{table}\n\n{note}\n")
@@ -86,18 +87,15 @@ def verdict(data_set: DataSet, pgt: list[float], clip: list[float]) -> str:
     return "met" if reached and ahead else "MISSED"
 
 
-def format_table(rows: list[dict]) -> str:
-    """The table in plain text; updates and seconds are PGT's and the clip model's, means over the seeds."""
-    lines = [HEADER]
+def format_rows(rows: list[dict]) -> str:
+    """Format the table as text; updates and seconds are those of PGT and the clip model, means over seeds."""
+    lines = []
     for row in rows:
         scores = [*(_score(row, method) for method in METHODS), f"{row['chance']:.3f}"]
         target = format_target(row["target"], row["lead"])
         costs = [" / ".join(f"{row[key][method]:.0f}" for method in METHODS) for key in ("updates", "train_seconds")]
         lines.append((row["set"], row["measure"], *scores, target, row["verdict"], *costs))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return format_table(HEADER, lines, left=range(len(HEADER)))
 
 
 def _score(row: dict, method: str) -> str:
@@ -112,7 +110,7 @@ def format_target(target: float | None, lead: float | None) -> str:
 
 
 def plot(path: Path, rows: list[dict]) -> None:
-    """Bars: PGT, clip model and chance on each set, and the targets."""
+    """Plot bars of PGT, clip model and chance on each set, and the targets."""
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(8, 4))
     places = np.arange(len(rows))

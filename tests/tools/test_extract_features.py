@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -19,13 +18,10 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.rglob("*.mp4.npz")}
 
 
-def finish(process):
-    output = process.communicate(timeout=120)[0]
-    return process.returncode, output
-
-
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_leaves_the_same_files(tool, tiny_cfg, tiny_file, tiny_data, tmp_path):
+def test_a_killed_run_goes_on_and_leaves_the_same_files(
+    tool, tiny_cfg, tiny_file, tiny_data, tmp_path, finish, wait_for
+):
     listed = tmp_path / "list.csv"
     listed.write_text("".join(f"{tiny_data}/train {n}.mp4 {n % 2}\n" for n in range(12)))
     # One clip at a time, of many, so that there is time to kill it in the midst of a video.
@@ -33,9 +29,7 @@ def test_a_killed_run_goes_on_and_leaves_the_same_files(tool, tiny_cfg, tiny_fil
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = ("extract_features", "--cfg", tiny_file, "--csv", listed, "--clips", 20, "--output", killed)
     process = tool(*command, *settings[:4])
-    deadline = time.monotonic() + 60
-    while len(files(killed)) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_for(lambda: len(files(killed)) >= 2 or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
     assert finish(process)[0] == -signal.SIGKILL
     before = files(killed)
@@ -53,7 +47,7 @@ def test_a_killed_run_goes_on_and_leaves_the_same_files(tool, tiny_cfg, tiny_fil
 
 
 @pytest.mark.slow
-def test_processes_share_the_videos(tool, tiny_file, tmp_path):
+def test_processes_share_the_videos(tool, tiny_file, tmp_path, finish):
     two = tmp_path / "two"
     status, output = finish(
         tool("extract_features", "--cfg", tiny_file, "--output", two, "--num_procs", 2, "--one-file", *RANDOM)

@@ -54,7 +54,7 @@ logger = get_logger(__name__)
 
 KINDS = ("pooled", "spatial")
 ABOUT_NAME = "features.json"
-LAYER = "forward_features"  # method of the model
+_LAYER = "forward_features"  # method of the model
 # Settings that do not change the features of a video.
 _INDIFFERENT_SECTIONS = {"TRAIN", "SOLVER", "DATA_LOADER", "TENSORBOARD", "LOGS", "DIST", "MULTIGRID", "EMA"}
 _INDIFFERENT_KEYS = {"OUTPUT_DIR", "NUM_GPUS", "NUM_SHARDS", "SHARD_ID", "LOG_PERIOD", "LOG_MODEL_INFO", "DIST_BACKEND"}
@@ -106,7 +106,7 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         OSError: a file cannot be written.
         UnreadableError: more videos than `DATA.MAX_UNREADABLE_FRACTION` cannot be read; the others are written.
     """
-    paths, labels, open_video = list_videos(cfg, options)
+    paths, labels, open_video = _list_videos(cfg, options)
     task = build_task(cfg)
     folder = FeatureFolder(options.output, options.file_format)
     with run_lock(options.output):
@@ -116,9 +116,9 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         checkpoint = load_test_weights(model, cfg)
         check_consistency(lambda: weight_facts(model))
         about = describe(cfg, options, model, checkpoint, in_steps=task.stream_steps(1) is not None)
-        keep_together(options.output, about)
+        _keep_together(options.output, about)
         setup_model(model, device, ModelSetup.from_config(cfg), training=False).eval()
-        extraction = Extraction(cfg, options, task, model, device)
+        extraction = _Extraction(cfg, options, task, model, device)
         there, unreadable = extraction.run(paths, labels, open_video, folder, about)
         summary = _summary(paths, there, unreadable)
         _save_about(options.output, {**about, "result": summary})
@@ -130,7 +130,7 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
     return summary
 
 
-def list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int], Callable[[str], VideoReader]]:
+def _list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int], Callable[[str], VideoReader]]:
     """List the videos to read: those of the options, else those of the test split of `TEST.DATASET`.
 
     Returns:
@@ -157,7 +157,7 @@ def describe(cfg: Any, options: FeatureOptions, model: nn.Module, checkpoint: st
     return {
         "version": FORMAT_VERSION,
         "kind": options.kind,
-        "layer": LAYER,
+        "layer": _LAYER,
         "windows": "steps" if in_steps else "clips that cover the video" if options.tile else "clips evenly spread",
         "dtype": "float16" if options.half else "float32",
         "model": type(model).__name__,
@@ -173,7 +173,7 @@ def _matters(key: str) -> bool:
     return key.split(".")[0] not in _INDIFFERENT_SECTIONS and key not in _INDIFFERENT_KEYS
 
 
-def keep_together(output: str, about: dict[str, Any]) -> None:
+def _keep_together(output: str, about: dict[str, Any]) -> None:
     """Write into the folder how its features are made.
 
     Raises:
@@ -211,7 +211,7 @@ def _summary(paths: Sequence[str], there: set[str], unreadable: UnreadableFiles)
     return {"videos": videos, "written": written, "already_there": len(there), "unreadable": dict(unreadable)}
 
 
-class Extraction:
+class _Extraction:
     """Extraction of features with one model.
 
     Args:
@@ -295,11 +295,11 @@ class Extraction:
         inputs = [clip.to(self.device, non_blocking=True) for clip in chunk.inputs]
         with autocast(self.device, self.dtype):
             features, memory = self.task.features(self.model, inputs, memory)
-        reduced = reduce_features(features, self.options.kind)
+        reduced = _reduce_features(features, self.options.kind)
         return reduced.to(torch.float16 if self.options.half else torch.float32).cpu().numpy(), memory
 
 
-def reduce_features(features: Sequence[torch.Tensor], kind: str) -> torch.Tensor:
+def _reduce_features(features: Sequence[torch.Tensor], kind: str) -> torch.Tensor:
     """Reduce features (B, C, T, H, W) of the pathways to one float32 tensor: (B, C) pooled, (B, C, H, W) spatial."""
     dims = (2, 3, 4) if kind == "pooled" else (2,)
     return torch.cat([pathway.float().mean(dim=dims) for pathway in features], dim=1)
