@@ -1,4 +1,4 @@
-"""What `demo/data.py` makes, trains, tests and expects."""
+"""Data sets, configs and targets of `demo/data.py`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from sweep_plan import ROOT
 CLIP_FOLDER, PGT_FOLDER = ROOT / "configs/Synthetic", ROOT / "projects/pgt/configs/Synthetic"
 METHODS = ("pgt", "clip")
 TITLES = {"pgt": "PGT", "clip": "clip model"}
-# Places in a set, for the settings that name them.
+# Stands for the folder of a set in `DataSet.places`.
 DATA = "{data}"
 
 Overrides = tuple[object, ...]
@@ -17,7 +17,7 @@ Overrides = tuple[object, ...]
 
 @dataclass(frozen=True)
 class DataSet:
-    """A set in a published format and what is done with it.
+    """A data set in a published format, and its trainings.
 
     Attributes:
         name: of the format.
@@ -26,7 +26,8 @@ class DataSet:
         measure: its name in the table.
         cfgs: YAML file by method.
         places: settings that say where the set's files lie.
-        target: what PGT has to reach, None where nothing is asked.
+        target: minimum score of PGT, for every seed; None: no minimum.
+        lead: minimum lead of PGT over the clip model with the same seed; None: no minimum.
     """
 
     name: str
@@ -37,9 +38,10 @@ class DataSet:
     places: Overrides
     unit: float = 1.0
     target: float | None = None
+    lead: float | None = None
 
     def settings(self, data: Path) -> list[object]:
-        """The settings that say where the files of the set in `data` lie."""
+        """Return the settings with the paths of the set's files in the folder `data`."""
         return [place.format(data=data) if isinstance(place, str) else place for place in self.places]
 
 
@@ -53,7 +55,7 @@ KINETICS = DataSet(
     "top1_acc",
     "top-1 accuracy",
     _cfgs("KINETICS_SLOW_8x1", "KINETICS_PGT_36x1"),
-    # What tools/prepare_kinetics.py makes of the annotations.
+    # Lists made by tools/prepare_kinetics.py.
     ("DATA.PATH_TO_DATA_DIR", "{data}/lists"),
     unit=100,
 )
@@ -77,7 +79,7 @@ AVA = DataSet(
         *("AVA.FRAME_LIST_DIR", "{data}/frame_lists"),
         *("AVA.ANNOTATION_DIR", "{data}/annotations"),
     ),
-    target=0.5,
+    lead=0.1,
 )
 SSV2 = DataSet(
     "ssv2",
@@ -88,20 +90,20 @@ SSV2 = DataSet(
     ("DATA.PATH_TO_DATA_DIR", DATA, "DATA.PATH_PREFIX", "{data}/frames"),
     unit=100,
 )
-DATA_SETS = (AVA, CHARADES, KINETICS, SSV2)  # the longest first, so that no core waits at the end
+DATA_SETS = (AVA, CHARADES, KINETICS, SSV2)  # the longest first, so that no core is idle at the end
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a demo is: videos a split by set (none: the usual number), overrides of all trainings."""
+    """Size of a demo: videos of each split by set (empty: the default), and overrides of all trainings."""
 
     videos: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     overrides: Overrides = ()
-    judged: bool = True  # whether it is large enough for the targets to mean something
+    judged: bool = True  # compare the scores with the targets
 
 
 FULL_SCALE = Scale()
-# For trying the demo itself: every part runs, nothing is learned.
+# To test the demo itself: every part runs, and nothing is learned.
 QUICK_SCALE = Scale(
     {
         "kinetics": {"train": 12, "val": 6, "test": 6},

@@ -88,6 +88,7 @@ def score(cfg) -> dict:
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cfg", required=True)
     parser.add_argument("--output", type=Path, required=True)

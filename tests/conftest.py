@@ -7,6 +7,8 @@ import logging
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -115,6 +117,30 @@ def tool(hears_ctrl_c):
         )
 
     return start
+
+
+@pytest.fixture(scope="session")
+def finish():
+    """Function: wait for the end of a process; returns its exit status and its output."""
+
+    def wait(process: subprocess.Popen) -> tuple[int, str]:
+        output = process.communicate(timeout=120)[0]
+        return process.returncode, output
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def wait_for():
+    """Function: wait until `condition()` holds, for a minute at most."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.005)
+
+    return wait
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""Keys and values of published files that have no effect, because their feature is not implemented here.
+"""Keys and values of published files whose feature is not implemented here.
 
-A published file keeps loading. Setting such a key away from its default is answered by one warning that names it.
+A published file keeps loading. A warning names the keys without effect that are set away from their default, and the
+values that cannot be built; building one is an error.
 """
 
 from fnmatch import fnmatchcase
@@ -62,9 +63,8 @@ IGNORED_KEYS = {
     "MODEL.SINGLE_PATHWAY_ARCH": _OLDER,
     "PREFETCH.NUM_LOADERS": _OLDER,
 }
-# Published values (patterns) of keys that are otherwise implemented -> the missing feature. Using one is an error only
-# where it is built.
-IGNORED_VALUES = {
+# Published values (patterns) of keys that are otherwise implemented -> the missing feature.
+UNBUILDABLE_VALUES = {
     "BN.NORM_TYPE": {"none": "models without norm layers"},
     "MODEL.LOSS_FUNC": {"contrastive_loss": _SSL, "multi_mse": _MAE},
     "MODEL.MODEL_NAME": {
@@ -84,21 +84,24 @@ def ignored_feature(key: str) -> str:
     return next((feature for pattern, feature in IGNORED_KEYS.items() if fnmatchcase(key, pattern)), "")
 
 
-def missing_feature(cfg: CfgNode, key: str) -> str:
-    """Return the feature that `key`, or the value it has, belongs to and that is not implemented; "" if none is."""
+def unbuildable_feature(cfg: CfgNode, key: str) -> str:
+    """Return the missing feature that the value of `key` stands for; "" for any other value."""
     value = get_key(cfg, key)
-    for pattern, feature in IGNORED_VALUES.get(key, {}).items():
-        if fnmatchcase(value, pattern):
-            return feature
-    return ignored_feature(key)
+    patterns = UNBUILDABLE_VALUES.get(key, {})
+    return next((feature for pattern, feature in patterns.items() if fnmatchcase(value, pattern)), "")
 
 
 def warn_of_ignored(cfg: CfgNode, defaults: CfgNode) -> None:
-    """Warn once of all keys that `cfg` sets away from `defaults` without effect, listed by feature."""
+    """Warn of ignored keys that `cfg` sets away from `defaults`, by feature, and of values that cannot be built."""
     features: dict[str, list[str]] = {}
     for key in leaf_keys(cfg):
-        if get_key(cfg, key) != get_key(defaults, key) and (feature := missing_feature(cfg, key)):
+        if get_key(cfg, key) != get_key(defaults, key) and (feature := ignored_feature(key)):
             features.setdefault(feature, []).append(key)
     if features:
         listed = "; ".join(f"{feature} ({', '.join(keys)})" for feature, keys in features.items())
         logger.warning("Ignored: not implemented here: %s.", listed)
+    for key in UNBUILDABLE_VALUES:
+        if feature := unbuildable_feature(cfg, key):
+            logger.warning(
+                "%s %s is not implemented here (%s); a run that needs it will fail.", key, get_key(cfg, key), feature
+            )

@@ -1,6 +1,7 @@
 """Load a configuration from YAML files and overrides, or from the text stored in a checkpoint."""
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -23,7 +24,7 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[Any] = 
 
     Files named by `_BASE_` are merged first, then the file, then the overrides. Projects are imported before that, and
     add their keys: those in PROJECTS, and installed owners of sections that the core does not know. PROJECTS of the
-    result names all of them.
+    result names all of them. A project may lie in the folder of the file that names it.
 
     Args:
         path: YAML file; None for the defaults alone.
@@ -34,6 +35,7 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[Any] = 
         ValueError: any other mistake; the message names the key, its place and the remedy.
     """
     layers = [] if path is None else file_layers(path)
+    _find_beside(layers)
     cfg, defaults = _build([*layers, override_layer(overrides)])
     warn_of_ignored(cfg, defaults)
     return cfg
@@ -91,6 +93,14 @@ def _build(layers: list[Layer], foreign: Sequence[Layer] = ()) -> tuple[CfgNode,
     _call(projects, "validate", cfg)
     cfg.freeze()
     return cfg, defaults
+
+
+def _find_beside(layers: Sequence[Layer]) -> None:
+    """Let Python find modules beside the files that set PROJECTS, after all other places."""
+    for layer in layers:
+        folder = os.path.dirname(os.path.abspath(layer.origin))
+        if "PROJECTS" in layer.values and folder not in sys.path:
+            sys.path.append(folder)
 
 
 def _project_names(layers: list[Layer]) -> list[str]:

@@ -57,8 +57,9 @@ def import_project(name: str, reason: str) -> ModuleType:
         module = import_module(name)
     except ImportError as error:
         raise ValueError(
-            f"Project {name!r} ({reason}) does not import: {error}. Correct the name, or install it into "
-            "this Python: 'pip install -e FOLDER', where FOLDER holds its pyproject.toml or setup.py."
+            f"Project {name!r} ({reason}) does not import: {error}. Correct the name; or put the module beside "
+            "the YAML file that names it, or into a folder of PYTHONPATH; or install it with 'pip install -e FOLDER', "
+            "where FOLDER holds its pyproject.toml or setup.py."
         ) from error
     if not callable(getattr(module, "setup", None)):
         raise ValueError(f"Module {name!r} ({reason}) is not a project: it has no function setup(cfg).")

@@ -58,7 +58,7 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
         cfg: the configuration.
         split: train, val or test.
         names: name of each video (or key frame), for messages and results.
-        open_video: name in `videos` -> `VideoReader`.
+        open_video: name in `videos` -> `VideoReader`; None if clips do not come from videos.
         num_views: samples per video.
         class_names, source: see `DatasetInfo`.
 
@@ -89,7 +89,7 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
         cfg: Any,
         split: str,
         names: Sequence[str],
-        open_video: Callable[[str], VideoReader],
+        open_video: Callable[[str], VideoReader] | None = None,
         *,
         num_views: int = 1,
         class_names: Mapping[int, str] | None = None,

@@ -21,12 +21,14 @@ class VideoModel(nn.Module):
     Attributes:
         num_pathways: clips in `inputs`, slow pathway first.
         in_channels: channels of the clip of each pathway; () to leave them unchecked.
+        min_size: smallest (T, H, W) of a clip.
         num_features: channels in front of the classifier, summed over pathways.
         takes_boxes: the model scores boxes rather than clips.
     """
 
     num_pathways: int = 1
     in_channels: Sequence[int] = ()
+    min_size: Sequence[int] = (1, 1, 1)
     num_features: int
     takes_boxes: bool = False
 
@@ -37,7 +39,7 @@ class VideoModel(nn.Module):
         return super().__call__(inputs, *args, **kwargs)
 
     def check_inputs(self, inputs: list[torch.Tensor]) -> None:
-        """Check the number, rank and channels of the clips.
+        """Check the number, shape and dtype of the clips.
 
         Raises:
             ValueError: with what the model takes and what it got.
@@ -45,15 +47,22 @@ class VideoModel(nn.Module):
         fits = isinstance(inputs, (list, tuple)) and len(inputs) == self.num_pathways
         if not fits or not all(isinstance(clip, torch.Tensor) and clip.dim() == 5 for clip in inputs):
             raise ValueError(f"{self._expected_inputs()}; got {_described(inputs)}")
-        batches, channels = {clip.shape[0] for clip in inputs}, [clip.shape[1] for clip in inputs]
-        if len(batches) > 1 or (self.in_channels and channels != list(self.in_channels)):
-            raise ValueError(f"{self._expected_inputs()}; got {_described(inputs)}")
+        channels = list(self.in_channels) or [clip.shape[1] for clip in inputs]
+        for clip, count in zip(inputs, channels, strict=True):
+            batch, found, *size = clip.shape
+            fits = batch == inputs[0].shape[0] and found == count and clip.is_floating_point()
+            if not fits or any(n < least for n, least in zip(size, self.min_size, strict=True)):
+                raise ValueError(f"{self._expected_inputs()}; got {_described(inputs)}")
 
     def _expected_inputs(self) -> str:
         channels = list(self.in_channels) or ["C"] * self.num_pathways
         clips = ", ".join(f"(B, {count}, T, H, W)" for count in channels)
         order = ", the slow pathway first" if self.num_pathways > 1 else ""
-        return f"{type(self).__name__} takes a list of {self.num_pathways} clip(s) {clips}{order}"
+        least = ", ".join(f"{axis} >= {n}" for axis, n in zip("THW", self.min_size, strict=True) if n > 1)
+        return (
+            f"{type(self).__name__} takes a list of {self.num_pathways} clip(s) {clips} of floating type{order}"
+            f"{least and f', with {least}'}"
+        )
 
     def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the features (B, C, T', H', W') of each pathway in front of the head.
@@ -99,5 +108,5 @@ def _described(inputs: Any) -> str:
         return f"a tensor {tuple(inputs.shape)}"
     if not isinstance(inputs, (list, tuple)):
         return f"a {type(inputs).__name__}"
-    parts = [str(tuple(x.shape)) if isinstance(x, torch.Tensor) else type(x).__name__ for x in inputs]
+    parts = [f"{tuple(x.shape)} {x.dtype}" if isinstance(x, torch.Tensor) else type(x).__name__ for x in inputs]
     return f"a list of {len(parts)}: {', '.join(parts)}"

@@ -93,6 +93,12 @@ class ClassificationHead(Classifier):
     def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
         """Compute scores (B, num_classes)."""
         pooled = [pool(features) for (pool,), features in zip(self.pathways(), x, strict=True)]
+        sizes = [tuple(features.shape[2:]) for features in pooled]
+        if len(set(sizes)) > 1:
+            raise ValueError(
+                f"pooling leaves {sizes} positions (T, H, W) of the pathways, which must be equal; give clips of "
+                "DATA.NUM_FRAMES"
+            )
         features = torch.cat(pooled, dim=1).permute(0, 2, 3, 4, 1)
         scores = self.projection(self.dropout(features))
         if not self.training:

@@ -117,6 +117,7 @@ class ResNet(VideoModel):
             self.add_module(f"pathway{i}_pool", layer)
         self.head = head
         self.num_pathways, self.in_channels = len(pool), stem.in_channels
+        self.min_size = (max(size[0] for size in pool), 1, 1)
         self.num_features, self.takes_boxes = head.num_features, head.takes_boxes
 
     def pathways(self) -> list[list[nn.Module]]:

@@ -138,7 +138,7 @@ class TimeSformer(TokenModel):
         self.blocks = nn.ModuleList(blocks)
         self.norm = layer_norm(dim)
         self.head, self.num_features = head, head.num_features
-        self.in_channels = [dim_in]
+        self.in_channels, self.min_size = [dim_in], (1, patch, patch)
 
     def init_weights(self) -> None:
         """Initialize weights by a truncated normal distribution of deviation 0.02.

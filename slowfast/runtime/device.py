@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-GIB = 1024.0**3
+_GIB = 1024.0**3
 
 
 def device_count() -> int:
@@ -61,18 +61,12 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Reset the peak of `peak_memory` on a GPU; on the CPU it covers the whole process."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
 def peak_memory(device: torch.device) -> float:
     """Return the peak memory in GiB: allocated on the GPU, or resident on the CPU."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / GIB
+        return torch.cuda.max_memory_allocated(device) / _GIB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / GIB if sys.platform == "darwin" else peak * 1024 / GIB
+    return peak / _GIB if sys.platform == "darwin" else peak * 1024 / _GIB
 
 
 def device_rng_state(device: torch.device) -> torch.Tensor | None:
@@ -117,7 +111,7 @@ def _return_freed_memory() -> None:
 def _reset_peak(device: torch.device) -> float:
     """Reset the peak, and return the memory in use in MiB."""
     if device.type != "cpu":
-        reset_peak_memory(device)
+        torch.cuda.reset_peak_memory_stats(device)
     else:
         # On Linux, writing 5 resets the peak resident memory of the process (VmHWM) to the present value.
         Path("/proc/self/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""One job at a time in an output folder.
+"""Lock of an output folder, which allows one job at a time.
 
 Rank 0 locks the file `OUTPUT_DIR/.run.lock`. The kernel drops the lock when that process ends, so a job that crashed
 never blocks the next one. Loader workers, which inherit open files, cannot keep it.
@@ -69,7 +69,7 @@ def _acquire(output_dir: str, stack: contextlib.ExitStack) -> Exception | None:
     """Take the lock until `stack` closes; return the error if that fails."""
     path = os.path.join(output_dir, LOCK_NAME)
     try:
-        check_output_dir(output_dir)
+        _check_output_dir(output_dir)
         stack.enter_context(file_lock(path, f"OUTPUT_DIR {output_dir}", wait=False, note=_signature()))
     except FileLockedError as error:
         return FolderInUseError(_refusal(output_dir, error.note))
@@ -102,7 +102,7 @@ def _refusal(output_dir: str, note: bytes) -> str:
     )
 
 
-def check_output_dir(output_dir: str) -> None:
+def _check_output_dir(output_dir: str) -> None:
     """Create the output folder and write a temporary file in it.
 
     Raises:

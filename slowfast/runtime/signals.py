@@ -12,7 +12,7 @@ import torch
 
 from slowfast.runtime.distributed import any_process, is_main_process
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # One Ctrl-C may arrive twice: from the terminal, and passed on by a launcher.
 _SAME_S = 1.0
 
@@ -47,7 +47,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            heard = [number for number in _STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
             self._former = {number: signal.signal(number, self._note) for number in heard}
         return self
 

@@ -57,7 +57,7 @@ class Registry:
 
         def add(obj: Any) -> Any:
             if self._objects.setdefault(name, obj) is not obj:
-                raise ValueError(f"{self.key} {name!r} is registered twice")
+                raise ValueError(f"{self.key} {name!r} is registered twice; choose another name")
             self._facts[name] = {**self._default_facts, **facts}
             return obj
 

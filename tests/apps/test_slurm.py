@@ -24,19 +24,12 @@ def descendants(pid):
     return [int(child) for child in children] + [pid for child in children for pid in descendants(child)]
 
 
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
 def final_weights(folder):
     return load_checkpoint(find_checkpoints(str(folder))[-1].path)["model_state"]
 
 
 @pytest.mark.slow
-def test_preempted_job_is_queued_again_and_ends_with_the_same_weights(tool, tiny_cfg, tiny_file, tmp_path):
+def test_preempted_job_is_queued_again_and_ends_with_the_same_weights(tool, tiny_cfg, tiny_file, tmp_path, wait_for):
     job_dir = tmp_path / "a job"
     options = ["--cluster", "local", "--job_dir", job_dir, "--cfg", tiny_file]
     process = tool("submit", *options, *SETTINGS)

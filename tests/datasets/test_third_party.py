@@ -32,7 +32,7 @@ class Noise(ClipDataset):
     label_kind = "multi"
 
     def __init__(self, cfg, split):
-        super().__init__(cfg, split, [f"noise {number}" for number in range(8)], open_video=None)
+        super().__init__(cfg, split, [f"noise {number}" for number in range(8)])
         self.labels = torch.eye(2).repeat(4, 1)
 
     def training_sample(self, video, generator, shape):
@@ -85,6 +85,7 @@ def test_a_data_set_of_any_clips(tiny_cfg):
     assert train(cfg)["map"] > 0
     loader = build_loader(cfg, "train")
     again = build_loader(cfg, "train", loader.dataset).dataset
+    assert check(cfg, CheckOptions(splits=["train", "val"], allowed=["overlap"])).passed
     assert again is not loader.dataset
     assert torch.equal(again[3, 1].inputs[0], loader.dataset[3, 1].inputs[0])
 

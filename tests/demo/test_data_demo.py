@@ -38,7 +38,18 @@ def plan(demo_module):
 def demo(tmp_path_factory) -> tuple[Path, str]:
     """Folder and output of a quick demo."""
     output = tmp_path_factory.mktemp("demo") / "out put"
-    command = [sys.executable, ROOT / "demo" / "data.py", "--quick", "--sets", *TRIED, "--output", output]
+    command = [
+        sys.executable,
+        ROOT / "demo" / "data.py",
+        "--quick",
+        "--sets",
+        *TRIED,
+        "--seeds",
+        "1",
+        "0",
+        "--output",
+        output,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=output.parent)
     assert done.returncode == 0, done.stdout + done.stderr
     return output, done.stdout
@@ -49,8 +60,8 @@ def test_every_set_is_checked_trained_on_and_tested(demo):
     output, printed = demo
     results = json.loads((output / "results.json").read_text())
     assert {"date", "machine", "versions", "seconds"} <= results.keys()
-    assert sorted((run["set"], run["method"]) for run in results["runs"]) == [
-        (name, method) for name in TRIED for method in ("clip", "pgt")
+    assert sorted((run["set"], run["method"], run["seed"]) for run in results["runs"]) == [
+        (name, method, seed) for name in TRIED for method in ("clip", "pgt") for seed in (0, 1)
     ]
     for run in results["runs"]:
         assert 0 <= run["score"] <= 1 and run["updates"] >= 3
@@ -67,9 +78,9 @@ def test_what_it_made_is_left(demo):
     for name in TRIED:
         folder = output / f"{name}_quick"
         assert json.loads((folder / "check.json").read_text())
-        for method in ("pgt", "clip"):
-            assert len(list((folder / method).glob("*.yaml"))) >= 1
-            assert (folder / method / "test_predictions.npz").exists()
+        for run in (folder / f"seed_{seed}" / method for seed in (0, 1) for method in ("pgt", "clip")):
+            assert len(list(run.glob("*.yaml"))) >= 1
+            assert (run / "test_predictions.npz").exists()
     with av.open(str(output / "scores.png")) as image:
         pixels = next(image.decode(video=0)).to_ndarray(format="rgb24")
     assert min(pixels.shape[:2]) > 100 and pixels.std() > 5
@@ -84,22 +95,48 @@ def test_a_part_that_fails_ends_the_demo_with_its_output(tmp_path):
     assert not (tmp_path / "results.json").exists()
 
 
+def runs_of(scores):
+    """What the demo keeps of its trainings, by set and method the score of every seed."""
+    return [
+        {"set": name, "method": method, "seed": seed, "score": score, "updates": 3 + seed, "train_seconds": 1.0}
+        for (name, method), by_seed in scores.items()
+        for seed, score in enumerate(by_seed)
+    ]
+
+
 def test_missed_targets_are_said_and_end_with_failure(demo_module, plan, tmp_path, capsys):
     report = demo_module("data_report")
-    runs = [
-        {"set": name, "method": method, "score": 0.55, "updates": 3, "train_seconds": 1.0}
-        for name in SETS
-        for method in ("pgt", "clip")
-    ]
+    runs = runs_of({(name, method): [score] for name in SETS for method, score in (("pgt", 0.55), ("clip", 0.4))})
     chances = dict.fromkeys(SETS, 0.2)
     arguments = (tmp_path, list(plan.DATA_SETS), runs, chances, {"all": 60.0})
     assert report.write(*arguments, judged=True) is False
     lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "MISSED" in lines["Charades"] and ">= 0.6" in lines["Charades"]
-    assert "met" in lines["AVA"] and "MISSED" not in lines["AVA"]
+    assert "met" in lines["AVA"] and "MISSED" not in lines["AVA"] and "clip + 0.1" in lines["AVA"]
+    assert "met" not in lines["Kinetics"] and "+-" not in lines["Kinetics"]
     assert report.write(*arguments, judged=False) is True
     only_ava = [data_set for data_set in plan.DATA_SETS if data_set.name == "ava"]
     assert report.write(tmp_path, only_ava, runs, chances, {"all": 60.0}, judged=True) is True
+
+
+@pytest.mark.parametrize(
+    ("pgt", "clip", "verdict"),
+    [
+        ([0.7, 0.8, 0.65], [0.4, 0.5, 0.5], "met"),
+        ([0.7, 0.9, 0.55], [0.4, 0.5, 0.5], "MISSED"),  # ahead by 0.25 in the mean, but by too little with one seed
+    ],
+)
+def test_several_seeds_give_mean_and_deviation_and_each_has_to_lead(demo_module, plan, tmp_path, pgt, clip, verdict):
+    report = demo_module("data_report")
+    runs = runs_of({("ava", "pgt"): pgt, ("ava", "clip"): clip})
+    met = report.write(tmp_path, [plan.AVA], runs[::-1], {"ava": 0.2}, {"all": 60.0}, judged=True)
+    assert met is (verdict == "met")
+    (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert row["scores"] == {"pgt": pgt, "clip": clip} and row["seeds"] == [0, 1, 2] and row["verdict"] == verdict
+    assert row["pgt"] == pytest.approx(np.mean(pgt)) and row["spread"]["pgt"] == pytest.approx(np.std(pgt, ddof=1))
+    assert row["updates"] == {"pgt": 4, "clip": 4}
+    table = (tmp_path / "table.txt").read_text()
+    assert f"{np.mean(pgt):.3f} +- {np.std(pgt, ddof=1):.3f}" in table and "0.467 +- 0.058" in table
 
 
 def test_chance_is_that_of_random_scores(demo_module, plan, tmp_path):

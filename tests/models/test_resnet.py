@@ -143,6 +143,12 @@ def test_clips_of_other_lengths_are_refused(tiny_models):
         build_model(load_config(None, tiny_models["SlowFast"]))([clip[:, :, :2], clip[:, :, :4]])
 
 
+def test_two_pathways_of_a_longer_clip_are_refused(tiny_models):
+    clip = torch.randn(1, 3, 16, 32, 32)
+    with pytest.raises(ValueError, match=r"\(3, 1, 1\), \(9, 1, 1\).*equal"):
+        build_model(load_config(None, tiny_models["SlowFast"]))([clip[:, :, ::4], clip])
+
+
 def test_other_modules_cannot_be_registered_models(tiny_model, monkeypatch):
     monkeypatch.setitem(MODEL_REGISTRY._objects, "ResNet", lambda cfg: torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="Linear.*VideoModel"):

@@ -61,6 +61,7 @@ def test_scores_and_features(built):
 def test_other_inputs_are_refused_with_what_the_model_takes(built):
     model, _, inputs, boxes = built
     wrong = [inputs[0], [], [*inputs, inputs[0]], [clip[0] for clip in inputs], [clip[:, :2] for clip in inputs], None]
+    wrong += [[clip.byte() for clip in inputs], [clip[:, :, :0] for clip in inputs]]
     if len(inputs) > 1:
         wrong += [inputs[::-1], [inputs[0], inputs[1][:1]]]
     for each in wrong:

@@ -3,22 +3,10 @@
 import json
 import shutil
 import signal
-import time
 
 import pytest
 
 from slowfast.datasets.video import open as decode
-
-
-def finish(process):
-    output = process.communicate(timeout=120)[0]
-    return process.returncode, output
-
-
-def wait_for(enough, process):
-    deadline = time.monotonic() + 60
-    while not enough() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
 
 
 @pytest.mark.slow
@@ -70,7 +58,7 @@ def many_videos(tmp_path, tiny_data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
-def test_resizing_that_was_stopped_goes_on(stop, tool, many_videos, tmp_path):
+def test_resizing_that_was_stopped_goes_on(stop, tool, many_videos, tmp_path, finish, wait_for):
     copies = tmp_path / "copies"
     command = ("prepare_kinetics", "--videos", many_videos, "--resize", 32, "--resized", copies, "--workers", 2)
 
@@ -78,7 +66,7 @@ def test_resizing_that_was_stopped_goes_on(stop, tool, many_videos, tmp_path):
         return {path.name: path.stat().st_mtime_ns for path in copies.glob("*.mp4")}
 
     process = tool(*command)
-    wait_for(lambda: len(done()) >= 3, process)
+    wait_for(lambda: len(done()) >= 3 or process.poll() is not None)
     process.send_signal(stop)
     status, output = finish(process)
     assert status == (130 if stop == signal.SIGINT else -stop), output

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -11,34 +10,31 @@ from slowfast.apps.features.extract import FeatureOptions, extract
 from slowfast.models.base import VideoModel
 from slowfast.models.resnet import ResNet
 
+RANDOM = ("TEST.ALLOW_RANDOM_WEIGHTS", True)
+
 
 def files(folder):
     """The feature files by the names of their videos."""
     return {path.name: path.read_bytes() for path in folder.rglob("*.mp4.npz")}
 
 
-def finish(process):
-    output = process.communicate(timeout=120)[0]
-    return process.returncode, output
-
-
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_leaves_the_same_files(tool, tiny_cfg, tiny_file, tiny_data, tmp_path):
+def test_a_killed_run_goes_on_and_leaves_the_same_files(
+    tool, tiny_cfg, tiny_file, tiny_data, tmp_path, finish, wait_for
+):
     listed = tmp_path / "list.csv"
     listed.write_text("".join(f"{tiny_data}/train {n}.mp4 {n % 2}\n" for n in range(12)))
     # One clip at a time, of many, so that there is time to kill it in the midst of a video.
-    settings = ("TEST.BATCH_SIZE", 1, "TEST.NUM_ENSEMBLE_VIEWS", 20, "TEST.NUM_SPATIAL_CROPS", 1)
+    settings = (*RANDOM, "TEST.BATCH_SIZE", 1, "TEST.NUM_ENSEMBLE_VIEWS", 20, "TEST.NUM_SPATIAL_CROPS", 1)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = ("extract_features", "--cfg", tiny_file, "--csv", listed, "--clips", 20, "--output", killed)
-    process = tool(*command, *settings[:2])
-    deadline = time.monotonic() + 60
-    while len(files(killed)) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    process = tool(*command, *settings[:4])
+    wait_for(lambda: len(files(killed)) >= 2 or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
     assert finish(process)[0] == -signal.SIGKILL
     before = files(killed)
     assert 2 <= len(before) < 12
-    status, output = finish(tool(*command, *settings[:2]))
+    status, output = finish(tool(*command, *settings[:4]))
     assert status == 0, output
     summary = json.loads(output.splitlines()[-1])
     assert summary == {"videos": 12, "written": 12 - len(before), "already_there": len(before), "unreadable": {}}
@@ -51,10 +47,10 @@ def test_a_killed_run_goes_on_and_leaves_the_same_files(tool, tiny_cfg, tiny_fil
 
 
 @pytest.mark.slow
-def test_processes_share_the_videos(tool, tiny_file, tmp_path):
+def test_processes_share_the_videos(tool, tiny_file, tmp_path, finish):
     two = tmp_path / "two"
     status, output = finish(
-        tool("extract_features", "--cfg", tiny_file, "--output", two, "--num_procs", 2, "--one-file")
+        tool("extract_features", "--cfg", tiny_file, "--output", two, "--num_procs", 2, "--one-file", *RANDOM)
     )
     assert status == 0, output
     assert len(files(two)) == 4
@@ -80,7 +76,7 @@ def test_mistakes_are_one_clear_message(run_tool, tiny_file, tmp_path, arguments
 def test_a_model_without_features_is_one_clear_message(run_tool, tiny_file, tmp_path, monkeypatch):
     """A registered model that defines `forward` alone."""
     monkeypatch.setattr(ResNet, "forward_features", VideoModel.forward_features)
-    status, output = run_tool("extract_features", "--cfg", tiny_file, "--output", tmp_path / "f")
+    status, output = run_tool("extract_features", "--cfg", tiny_file, "--output", tmp_path / "f", *RANDOM)
     assert status == 2
     message = output.split("error: ")[-1]
     assert "ResNet has no forward_features" in message and len(message.splitlines()) == 1

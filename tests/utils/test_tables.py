@@ -1,9 +1,16 @@
-"""Parquet files of NumPy columns."""
+"""Parquet files of NumPy columns, and aligned text."""
 
 import numpy as np
 import pytest
 
-from slowfast.utils.tables import numpy_column, read_parquet, read_parquet_metadata, require_parquet, write_parquet
+from slowfast.utils.tables import (
+    format_table,
+    numpy_column,
+    read_parquet,
+    read_parquet_metadata,
+    require_parquet,
+    write_parquet,
+)
 
 pytest.importorskip("pyarrow")
 
@@ -28,3 +35,9 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ValueError, match="pip install pyarrow"):
         require_parquet()
+
+
+def test_text_is_aligned():
+    table = format_table(["name", "ms"], [["a", "1.5"], ["longer", "10"]])
+    assert table.splitlines() == ["name     ms", "a       1.5", "longer   10"]
+    assert format_table(["a", "b"], [["long", ""]], left=(0, 1)).splitlines() == ["a     b", "long"]

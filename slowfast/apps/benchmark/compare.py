@@ -54,7 +54,7 @@ class Variant:
     plain: bool = False
 
 
-def variant_settings(name: str) -> tuple[Any, ...]:
+def _variant_settings(name: str) -> tuple[Any, ...]:
     """Return the overrides KEY, VALUE, ... of a variant such as bf16+compile; ValueError for an unknown part."""
     parts = name.split("+")
     unknown = [part for part in parts if part not in VARIANTS]
@@ -73,7 +73,7 @@ def steps_config(cfg: CfgNode, steps: int) -> CfgNode:
     return task_class(cfg).steps_config(cfg, steps)
 
 
-def clip_config(cfg: CfgNode) -> CfgNode:
+def _clip_config(cfg: CfgNode) -> CfgNode:
     """Return the config with which the same model reads the same clips at once."""
     cfg = cfg.clone()
     cfg.defrost()
@@ -95,11 +95,11 @@ def make_variant(load: Callable[[Sequence[Any]], CfgNode], work: str, name: str,
         ValueError: an unknown variant, a task without steps, or settings that do not fit.
     """
     plain = name == BASELINE
-    cfg = load(_BASELINE_SETTINGS if plain else variant_settings(name))
+    cfg = load(_BASELINE_SETTINGS if plain else _variant_settings(name))
     if steps is not None:
         cfg = steps_config(cfg, steps)
     if plain or not work.endswith("_steps"):
-        cfg = clip_config(cfg)
+        cfg = _clip_config(cfg)
     return Variant(name, cfg, plain)
 
 

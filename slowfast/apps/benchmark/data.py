@@ -30,7 +30,7 @@ SPLITS = ("train", "test")
 # Stages of making a clip; sampling, augmentation and the rest of Python are "other".
 STAGES = ("open", "seek", "decode", "resize", "crop", "normalize", "collate", "other")
 # Growth of a worker between the second and the last quarter of a soak, in MiB, that counts as none.
-FLAT_MIB = 16.0
+_FLAT_MIB = 16.0
 _SOAK_POINTS = 40
 
 Load = Callable[[Sequence[Any]], CfgNode]
@@ -166,7 +166,7 @@ def _endless(sampler: EpochBatchSampler) -> Iterator[list[SampleKey]]:
         yield from sampler
 
 
-def measure_workers(load: Load, split: str, workers: int, clips: int) -> float:
+def _measure_workers(load: Load, split: str, workers: int, clips: int) -> float:
     """Return clips per second of a loader with `workers` workers, over at least two passes of about `clips` clips.
 
     A short pass before starts the workers, and is not counted.
@@ -193,7 +193,7 @@ def measure_data(load: Load, splits: Sequence[str], workers: Sequence[int], clip
     measured = {}
     for split in splits:
         stages = measure_stages(load, split, clips, rounds)
-        measured[split] = {"stages": stages, "workers": {n: measure_workers(load, split, n, clips) for n in workers}}
+        measured[split] = {"stages": stages, "workers": {n: _measure_workers(load, split, n, clips) for n in workers}}
     return measured
 
 
@@ -227,7 +227,7 @@ def soak(load: Load, clips: int) -> dict[str, Any]:
     quarter = max(1, len(points) // 4)
     early, late = points[quarter : 2 * quarter] or points, points[-quarter:]
     growth = statistics.median(mib for _, mib in late) - statistics.median(mib for _, mib in early)
-    return {"clips": done, "points": points, "growth_mib": growth, "flat": growth <= FLAT_MIB}
+    return {"clips": done, "points": points, "growth_mib": growth, "flat": growth <= _FLAT_MIB}
 
 
 def resident_mib(process: int) -> float:

@@ -33,9 +33,9 @@ from slowfast.utils.errors import first_line
 logger = get_logger(__name__)
 
 ABOUT_NAME = "export.json"
-BATCH = "batch"
+_BATCH = "batch"
 # Largest difference between outputs of a file and of the model, relative to the largest number of the output.
-TOLERANCE = 1e-4
+_TOLERANCE = 1e-4
 _TRACED_BATCH, _OTHER_BATCH = 2, 3  # the tracer would specialize on a batch of 1
 
 
@@ -142,7 +142,7 @@ def trace(model: nn.Module, graph: Graph, any_batch: bool) -> tuple[torch.export
         ValueError: the model cannot be traced.
     """
     if any_batch:
-        size = torch.export.Dim(BATCH)
+        size = torch.export.Dim(_BATCH)
         try:
             return _trace(model, graph, pytree.tree_map(lambda _: {0: size}, graph.args)), True
         except Exception as error:  # the tracer raises many types
@@ -179,14 +179,14 @@ def compare(wanted: Sequence[Tensor], graph: Graph, found: Sequence[Tensor]) -> 
         wanted, found: outputs of the model and of a file.
 
     Raises:
-        ValueError: the difference is over `TOLERANCE`, or shapes differ.
+        ValueError: the difference is over `_TOLERANCE`, or shapes differ.
     """
     worst = 0.0
     for name, a, b in zip(graph.outputs, found, wanted, strict=True):
         if a.shape != b.shape:
             raise ValueError(f"{graph.name}: the file gives {name} as {tuple(a.shape)}, the model {tuple(b.shape)}")
         error = float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
-        if not error <= TOLERANCE:
+        if not error <= _TOLERANCE:
             raise ValueError(f"{graph.name}: {name} of the file differs by {error:.1e} of the model's largest number")
         worst = max(worst, error)
     return worst
@@ -195,7 +195,7 @@ def compare(wanted: Sequence[Tensor], graph: Graph, found: Sequence[Tensor]) -> 
 def _describe(results: Sequence[Tensor], graph: Graph, dynamic: bool, errors: dict[str, float]) -> dict[str, Any]:
     def tensors(names: Sequence[str], values: Sequence[Tensor]) -> list[dict[str, Any]]:
         pairs = zip(names, values, strict=True)
-        return [{"name": name, "shape": [BATCH if dynamic else len(v), *v.shape[1:]]} for name, v in pairs]
+        return [{"name": name, "shape": [_BATCH if dynamic else len(v), *v.shape[1:]]} for name, v in pairs]
 
     return {
         "name": graph.name,

@@ -16,12 +16,12 @@ from torch.utils import _pytree as pytree
 
 from slowfast.utils.errors import first_line
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check_packages() -> None:
     """Raise ValueError if a package that ONNX needs is missing."""
-    missing = [name for name in PACKAGES if not _is_installed(name)]
+    missing = [name for name in _PACKAGES if not _is_installed(name)]
     if missing:
         raise ValueError(
             f"ONNX files need {', '.join(missing)}, not installed here: pip install {' '.join(missing)} (the extra "

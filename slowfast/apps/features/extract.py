@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,13 @@ from slowfast.apps.features.files import FORMAT_VERSION, FeatureFolder, VideoFea
 from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.datasets.annotations.video_list import read_paths
+from slowfast.datasets.build import build_dataset
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, StreamingDataset
 from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.unreadable import UnreadableFiles
-from slowfast.datasets.video.open import video_opener
+from slowfast.datasets.video.open import VideoReader, video_opener
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast, autocast_dtype
 from slowfast.engine.resume import load_test_weights
@@ -53,7 +54,7 @@ logger = get_logger(__name__)
 
 KINDS = ("pooled", "spatial")
 ABOUT_NAME = "features.json"
-LAYER = "forward_features"  # method of the model
+_LAYER = "forward_features"  # method of the model
 # Settings that do not change the features of a video.
 _INDIFFERENT_SECTIONS = {"TRAIN", "SOLVER", "DATA_LOADER", "TENSORBOARD", "LOGS", "DIST", "MULTIGRID", "EMA"}
 _INDIFFERENT_KEYS = {"OUTPUT_DIR", "NUM_GPUS", "NUM_SHARDS", "SHARD_ID", "LOG_PERIOD", "LOG_MODEL_INFO", "DIST_BACKEND"}
@@ -105,7 +106,7 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         OSError: a file cannot be written.
         UnreadableError: more videos than `DATA.MAX_UNREADABLE_FRACTION` cannot be read; the others are written.
     """
-    paths, labels = list_videos(cfg, options)
+    paths, labels, open_video = _list_videos(cfg, options)
     task = build_task(cfg)
     folder = FeatureFolder(options.output, options.file_format)
     with run_lock(options.output):
@@ -115,10 +116,10 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         checkpoint = load_test_weights(model, cfg)
         check_consistency(lambda: weight_facts(model))
         about = describe(cfg, options, model, checkpoint, in_steps=task.stream_steps(1) is not None)
-        keep_together(options.output, about)
+        _keep_together(options.output, about)
         setup_model(model, device, ModelSetup.from_config(cfg), training=False).eval()
-        extraction = Extraction(cfg, options, task, model, device)
-        there, unreadable = extraction.run(paths, labels, folder, about)
+        extraction = _Extraction(cfg, options, task, model, device)
+        there, unreadable = extraction.run(paths, labels, open_video, folder, about)
         summary = _summary(paths, there, unreadable)
         _save_about(options.output, {**about, "result": summary})
         readable = [path for path in dict.fromkeys(paths) if path not in unreadable]
@@ -129,18 +130,26 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
     return summary
 
 
-def list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int]]:
-    """Return the paths and labels (-1 for none) of the videos to read.
+def _list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int], Callable[[str], VideoReader]]:
+    """List the videos to read: those of the options, else those of the test split of `TEST.DATASET`.
+
+    Returns:
+        Paths, labels (-1 for none, or for several), and the function that opens a path.
 
     Raises:
         FileNotFoundError, ValueError: the list is missing or empty.
     """
     if options.videos:
-        return list(options.videos), [-1] * len(options.videos)
+        return list(options.videos), [-1] * len(options.videos), video_opener(cfg)
     data = cfg.DATA
-    csv = options.csv or os.path.join(data.PATH_TO_DATA_DIR, "test.csv")
-    paths, labels = read_paths(csv, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS)
-    return paths, [-1 if label is None else label for label in labels]
+    if options.csv or cfg.TEST.DATASET.lower() == "kinetics":
+        # Lines without a label are fine here, and the data set would refuse them.
+        csv = options.csv or os.path.join(data.PATH_TO_DATA_DIR, "test.csv")
+        paths, labels = read_paths(csv, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS)
+        return paths, [-1 if label is None else label for label in labels], video_opener(cfg)
+    dataset = build_dataset(cfg, "test")
+    labels = list(dataset.labels) if dataset.label_kind == "single" else [-1] * len(dataset.videos)
+    return list(dataset.videos), labels, dataset.open_video
 
 
 def describe(cfg: Any, options: FeatureOptions, model: nn.Module, checkpoint: str, in_steps: bool) -> dict[str, Any]:
@@ -148,7 +157,7 @@ def describe(cfg: Any, options: FeatureOptions, model: nn.Module, checkpoint: st
     return {
         "version": FORMAT_VERSION,
         "kind": options.kind,
-        "layer": LAYER,
+        "layer": _LAYER,
         "windows": "steps" if in_steps else "clips that cover the video" if options.tile else "clips evenly spread",
         "dtype": "float16" if options.half else "float32",
         "model": type(model).__name__,
@@ -164,7 +173,7 @@ def _matters(key: str) -> bool:
     return key.split(".")[0] not in _INDIFFERENT_SECTIONS and key not in _INDIFFERENT_KEYS
 
 
-def keep_together(output: str, about: dict[str, Any]) -> None:
+def _keep_together(output: str, about: dict[str, Any]) -> None:
     """Write into the folder how its features are made.
 
     Raises:
@@ -202,7 +211,7 @@ def _summary(paths: Sequence[str], there: set[str], unreadable: UnreadableFiles)
     return {"videos": videos, "written": written, "already_there": len(there), "unreadable": dict(unreadable)}
 
 
-class Extraction:
+class _Extraction:
     """Extraction of features with one model.
 
     Args:
@@ -216,7 +225,12 @@ class Extraction:
         self.settings = ClipSettings.from_config(cfg, "test")
 
     def run(
-        self, paths: Sequence[str], labels: Sequence[int], folder: FeatureFolder, about: dict[str, Any]
+        self,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        open_video: Callable[[str], VideoReader],
+        folder: FeatureFolder,
+        about: dict[str, Any],
     ) -> tuple[set[str], UnreadableFiles]:
         """Write the missing files; each process takes its share.
 
@@ -234,7 +248,7 @@ class Extraction:
         )
         begun: dict[int, _Video] = {}
         with bar, worker_deaths_explained():
-            for chunk in self._loader(unique, todo[get_rank() :: get_world_size()]):
+            for chunk in self._loader(unique, todo[get_rank() :: get_world_size()], open_video):
                 path = unique[chunk.video]
                 if chunk.cause:
                     unreadable.add(path, chunk.cause)
@@ -251,8 +265,10 @@ class Extraction:
             unreadable.update_from(others.items())
         return there, unreadable
 
-    def _loader(self, paths: Sequence[str], numbers: Sequence[int]) -> DataLoader:
-        open_video, crops = video_opener(self.cfg), self.settings.spatial_views
+    def _loader(
+        self, paths: Sequence[str], numbers: Sequence[int], open_video: Callable[[str], VideoReader]
+    ) -> DataLoader:
+        crops = self.settings.spatial_views
         steps = self.task.stream_steps(1) is not None
         windows = (
             StepWindows(self.settings, self.task.stream_steps)
@@ -279,11 +295,11 @@ class Extraction:
         inputs = [clip.to(self.device, non_blocking=True) for clip in chunk.inputs]
         with autocast(self.device, self.dtype):
             features, memory = self.task.features(self.model, inputs, memory)
-        reduced = reduce_features(features, self.options.kind)
+        reduced = _reduce_features(features, self.options.kind)
         return reduced.to(torch.float16 if self.options.half else torch.float32).cpu().numpy(), memory
 
 
-def reduce_features(features: Sequence[torch.Tensor], kind: str) -> torch.Tensor:
+def _reduce_features(features: Sequence[torch.Tensor], kind: str) -> torch.Tensor:
     """Reduce features (B, C, T, H, W) of the pathways to one float32 tensor: (B, C) pooled, (B, C, H, W) spatial."""
     dims = (2, 3, 4) if kind == "pooled" else (2,)
     return torch.cat([pathway.float().mean(dim=dims) for pathway in features], dim=1)

@@ -21,9 +21,9 @@ from slowfast.datasets.video_dataset import VideoDataset
 from slowfast.utils.line_errors import LineErrors, collect_errors
 
 # Tolerance between the length of a video and its annotated length: seconds, plus a fraction of the length.
-LENGTH_TOLERANCE = (0.5, 0.05)
+_LENGTH_TOLERANCE = (0.5, 0.05)
 # Upper bound of the seconds that published frame lists of AVA have after the last key frame.
-SECONDS_AFTER = 60
+_SECONDS_AFTER = 60
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,8 @@ def _count_labels(dataset: ClipDataset, split: str, report: Report) -> None:
 
 def _probe(split: _Split, cache: ProbeCache, options: CheckOptions) -> None:
     """Take facts about the videos from the cache, and probe the rest."""
+    if split.dataset.open_video is None:
+        return
     videos = list(dict.fromkeys(split.videos))
     if 0 < options.sample < len(videos):
         videos = [videos[len(videos) * i // options.sample] for i in range(options.sample)]
@@ -201,11 +203,11 @@ def _compare_lengths(cfg: Any, split: _Split, report: Report) -> None:
         lines = [
             f"{video}: {seconds[video]:.1f} s, the annotations say {length:.1f} s"
             for video, length in zip(split.videos, expected, strict=True)
-            if video in seconds and abs(seconds[video] - length) > LENGTH_TOLERANCE[0] + LENGTH_TOLERANCE[1] * length
+            if video in seconds and abs(seconds[video] - length) > _LENGTH_TOLERANCE[0] + _LENGTH_TOLERANCE[1] * length
         ]
         report.add("frame-count", split.name, "videos of another length than annotated", lines)
     if isinstance(split.dataset, AVA) and cfg.AVA.KEY_SECONDS:
-        most = (cfg.AVA.KEY_SECONDS[1] - cfg.AVA.FIRST_SECOND + SECONDS_AFTER) * cfg.AVA.FPS
+        most = (cfg.AVA.KEY_SECONDS[1] - cfg.AVA.FIRST_SECOND + _SECONDS_AFTER) * cfg.AVA.FPS
         lines = [f"{video}: {facts.frames} images" for video, facts in split.facts.items() if facts.frames > most]
         text = f"videos with more images than AVA.FPS {cfg.AVA.FPS:g} gives; were they extracted at another rate?"
         report.add("frame-count", split.name, text, lines)

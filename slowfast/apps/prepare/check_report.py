@@ -21,7 +21,7 @@ KINDS = {
     "duplicate-view": False,
     "class-without-samples": False,
 }
-EXAMPLES = 20
+_EXAMPLES = 20
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Report:
         """Add a finding if it has cases; `count` is their number if the examples are not all."""
         count = len(examples) if count is None else count
         if count:
-            self.findings.append(Finding(kind, split, count, text, list(examples[:EXAMPLES])))
+            self.findings.append(Finding(kind, split, count, text, list(examples[:_EXAMPLES])))
 
     def fails(self, finding: Finding) -> bool:
         """Return True if the finding makes the check fail."""

@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from slowfast.datasets.video.in_order import OrderedFrame, frames_in_order
 from slowfast.datasets.video.reader import VideoError
 
-STAMP = ".prepared.json"  # file in a folder of frames: video and options they were made from
+_STAMP = ".prepared.json"  # file in a folder of frames: video and options they were made from
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def extract(options: ExtractOptions, output: str, task: tuple[str, str]) -> Extr
     # JSON has no infinity.
     stamp = {"bytes": facts.st_size, "changed": facts.st_mtime_ns, **asdict(options), "end": str(options.end)}
     if os.path.isdir(folder):
-        found = read_stamp(folder)
+        found = _read_stamp(folder)
         if found is None:
             return Extracted(cause=f"{folder} is there and was not made by this command; move it away")
         if found["made_from"] == stamp and count_images(folder) == found["images"]:
@@ -90,7 +90,7 @@ def extract(options: ExtractOptions, output: str, task: tuple[str, str]) -> Extr
     try:
         os.makedirs(unfinished)
         count = _write_images(options, name, path, unfinished)
-        with open(os.path.join(unfinished, STAMP), "w", encoding="utf-8") as stream:
+        with open(os.path.join(unfinished, _STAMP), "w", encoding="utf-8") as stream:
             json.dump({"made_from": stamp, "images": count}, stream)
         if os.path.isdir(folder):
             shutil.rmtree(folder)
@@ -102,10 +102,10 @@ def extract(options: ExtractOptions, output: str, task: tuple[str, str]) -> Extr
     return Extracted(count)
 
 
-def read_stamp(folder: str) -> dict | None:
+def _read_stamp(folder: str) -> dict | None:
     """Read the stamp that `extract` wrote in a folder; None if there is none."""
     try:
-        with open(os.path.join(folder, STAMP), encoding="utf-8") as stream:
+        with open(os.path.join(folder, _STAMP), encoding="utf-8") as stream:
             return json.load(stream)
     except (OSError, ValueError):
         return None

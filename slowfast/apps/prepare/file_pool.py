@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import multiprocessing
 import os
@@ -18,8 +19,8 @@ from tqdm import tqdm
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-POLL_S = 1.0
-STOP_S = 5.0
+_POLL_S = 1.0
+_STOP_S = 5.0
 _BEGUN = "begun"  # sent when a task starts, since a process takes seconds to start
 _DONE, _FAILED = "done", "failed"
 
@@ -61,14 +62,14 @@ def default_workers() -> int:
 def _shared(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, timeout_s: float
 ) -> Iterator[tuple[Task, Result | Lost]]:
-    context = _context(getattr(work, "func", work).__module__)
+    context = _context((work.func if isinstance(work, functools.partial) else work).__module__)
     pending = iter(tasks)
     crew = [_Worker(context, work) for _ in range(min(workers, len(tasks)))]
     try:
         for worker in crew:
             worker.take(pending)
         while busy := [worker for worker in crew if worker.busy]:
-            ready = set(wait([worker.pipe for worker in busy], POLL_S))
+            ready = set(wait([worker.pipe for worker in busy], _POLL_S))
             for worker in busy:
                 if worker.pipe in ready:
                     result = worker.answer()
@@ -144,7 +145,7 @@ class _Worker:
     def stop(self) -> None:
         """Wait for the end of the process, and kill it if it does not end."""
         self.pipe.close()
-        self.process.join(STOP_S)
+        self.process.join(_STOP_S)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()

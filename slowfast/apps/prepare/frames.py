@@ -18,8 +18,8 @@ from slowfast.datasets.annotations.kinetics import split_of_name, stem, video_fi
 from slowfast.evaluation.ava_files import read_boxes
 from slowfast.utils.files import atomic_write_local
 
-ANY_CLASS = 10**6
-HOURS = 3600.0
+_ANY_CLASS = 10**6
+_HOURS = 3600.0
 _SHOWN = 20  # videos of each problem in the printed report
 
 
@@ -54,11 +54,11 @@ class FrameFormat:
 
 
 def _read_charades(path: str) -> list[ListedVideo]:
-    return [ListedVideo(video.name, video.spans, video.length) for video in read_annotations(path, ANY_CLASS)]
+    return [ListedVideo(video.name, video.spans, video.length) for video in read_annotations(path, _ANY_CLASS)]
 
 
 def _read_ava(path: str) -> list[ListedVideo]:
-    return [ListedVideo(name) for name in dict.fromkeys(read_boxes(path, ANY_CLASS).names)]
+    return [ListedVideo(name) for name in dict.fromkeys(read_boxes(path, _ANY_CLASS).names)]
 
 
 def _read_ssv2(path: str) -> list[ListedVideo]:
@@ -144,7 +144,7 @@ def prepare_frames(
         raise ValueError(f"{videos} holds none of the {len(wanted)} videos of the annotations, such as {wanted[0]}")
     os.makedirs(output, exist_ok=True)
     work = functools.partial(extract, options, output)
-    for (video, _), result in work_on(work, tasks, workers, "extracting", 6 * HOURS):
+    for (video, _), result in work_on(work, tasks, workers, "extracting", 6 * _HOURS):
         done = Extracted(cause=result.cause) if isinstance(result, Lost) else result
         if done.cause:
             report.failed[video] = done.cause

@@ -21,8 +21,8 @@ from slowfast.utils.rng import SPLITS
 
 TARGET_FPS = 30.0  # frame rate at which the published configs count
 # A file longer than its segment by this many seconds was probably never trimmed.
-UNTRIMMED_S = 2.0
-FATES = ("listed", "missing", "unreadable")
+_UNTRIMMED_S = 2.0
+_FATES = ("listed", "missing", "unreadable")
 _SHOWN = 5  # unreadable files in the printed report
 
 
@@ -116,8 +116,8 @@ def prepare(options: KineticsOptions) -> dict[str, Any]:
         "by_class": _by_class(entries, classes),
         "missing": {split: _names(entries, split) for split in SPLITS},
         "unreadable": {entry.path: entry.facts.cause for entry in entries if entry.fate() == "unreadable"},
-        "short": {entry.path: entry.facts.frames for entry in entries if is_short(entry.facts, options)},
-        "untrimmed": [entry.path for entry in entries if is_untrimmed(entry)],
+        "short": {entry.path: entry.facts.frames for entry in entries if _is_short(entry.facts, options)},
+        "untrimmed": [entry.path for entry in entries if _is_untrimmed(entry)],
     }
     _write(options, "classes.txt", "".join(f"{name}\n" for name in classes))
     _write(options, "coverage.json", json.dumps(report, indent=2) + "\n")
@@ -126,7 +126,7 @@ def prepare(options: KineticsOptions) -> dict[str, Any]:
 
 def report_lines(report: dict[str, Any], options: KineticsOptions) -> list[str]:
     """Format the report of `prepare`: the table of splits, the first unreadable files, and the settings to use."""
-    columns = ["annotated", "found", *FATES, "short", "untrimmed"]
+    columns = ["annotated", "found", *_FATES, "short", "untrimmed"]
     lines = [f"{report['classes']} classes; {report['files_without_annotation']} video files have no annotation"]
     lines.append("".join(f"{word:>12}" for word in ("split", *columns)))
     for split, row in report["splits"].items():
@@ -169,16 +169,16 @@ def resize_folder(options: KineticsOptions) -> dict[str, Any]:
     return {"videos": len(paths), "resized": len(paths) - len(failed), "unreadable": failed}
 
 
-def is_short(facts: Facts, options: KineticsOptions) -> bool:
+def _is_short(facts: Facts, options: KineticsOptions) -> bool:
     """Return True if a clip reaches past the end of the video, and so repeats its last frame."""
     span = sampling.clip_span(options.frames, options.rate, facts.fps, TARGET_FPS)
     return 0 < facts.frames < span
 
 
-def is_untrimmed(entry: Entry) -> bool:
+def _is_untrimmed(entry: Entry) -> bool:
     """Return True if the file is clearly longer than its segment."""
     facts, segment = entry.facts, entry.segment
-    return facts.frames > 0 and facts.frames / facts.fps > segment.end - segment.start + UNTRIMMED_S
+    return facts.frames > 0 and facts.frames / facts.fps > segment.end - segment.start + _UNTRIMMED_S
 
 
 def _resize(entries: list[Entry], root: str, options: KineticsOptions) -> None:
@@ -226,11 +226,11 @@ def _by_split(entries: list[Entry], segments: list[Segment], options: KineticsOp
             rows[split] = {
                 "annotated": len(own),
                 "found": len(own) - fates["missing"],
-                **{fate: fates[fate] for fate in FATES},
+                **{fate: fates[fate] for fate in _FATES},
                 "without_label": sum(not entry.segment.label for entry in own),
                 "annotated_again": sum(segment.split == split for segment in segments) - len(own),
-                "short": sum(is_short(entry.facts, options) for entry in own),
-                "untrimmed": sum(map(is_untrimmed, own)),
+                "short": sum(_is_short(entry.facts, options) for entry in own),
+                "untrimmed": sum(map(_is_untrimmed, own)),
             }
     return rows
 
@@ -242,7 +242,7 @@ def _by_class(entries: list[Entry], classes: Sequence[str]) -> dict[str, dict[st
     return {
         name: {
             "label": label,
-            **{split: {fate: counts[name, split, fate] for fate in FATES} for split in SPLITS},
+            **{split: {fate: counts[name, split, fate] for fate in _FATES} for split in SPLITS},
         }
         for label, name in enumerate(classes)
     }

@@ -12,8 +12,8 @@ from slowfast.datasets.video.frame_folder import FrameFolder
 from slowfast.datasets.video.reader import VideoError, VideoReader
 
 # Bytes at the head and the tail of a file that, with its size, identify its content.
-DIGEST_BYTES = 1 << 16
-CHUNK = 32
+_DIGEST_BYTES = 1 << 16
+_CHUNK = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def probe(open_video: Callable[[str], VideoReader], thorough: bool, path: str) -
                 cause = f"{files.missing[0]}: no such file{more}"
                 return Facts(cause, folder=files.folder, missing=len(files.missing), other=files.other)
             height, width = _look_at(video, thorough)
-            digest = _digest(images or [path])
+            digest = _digest(images or [video.path])
             return Facts(
                 "", video.num_frames, video.fps, height, width, digest, files.folder, len(files.missing), files.other
             )
@@ -97,10 +97,10 @@ def _look_at(video: VideoReader, thorough: bool) -> tuple[int, int]:
     if not thorough:
         video.frames(sorted({last // 2, last}))
         return first.shape[1:3]
-    for start in range(0, last + 1, CHUNK):
+    for start in range(0, last + 1, _CHUNK):
         # Decoding may show that the file is shorter than its header says.
         if start < video.num_frames:
-            video.frames(range(start, min(start + CHUNK, video.num_frames)))
+            video.frames(range(start, min(start + _CHUNK, video.num_frames)))
     return first.shape[1:3]
 
 
@@ -110,7 +110,7 @@ def _digest(paths: Sequence[str]) -> str:
     for path in [paths[0], paths[len(paths) // 2], paths[-1]] if len(paths) > 1 else paths:
         size = os.path.getsize(path)
         with open(path, "rb") as file:
-            digest.update(f"{size}:".encode() + file.read(DIGEST_BYTES))
-            file.seek(max(size - DIGEST_BYTES, 0))
-            digest.update(file.read(DIGEST_BYTES))
+            digest.update(f"{size}:".encode() + file.read(_DIGEST_BYTES))
+            file.seek(max(size - _DIGEST_BYTES, 0))
+            digest.update(file.read(_DIGEST_BYTES))
     return digest.hexdigest()

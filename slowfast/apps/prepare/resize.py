@@ -20,9 +20,9 @@ from slowfast.datasets.video.reader import VideoError
 from slowfast.utils.files import TEMPORARY, replacing
 
 MANIFEST = "resized.jsonl"
-MAX_DENOMINATOR = 30_000  # of a frame rate in H.264
-# Without it x264's AVX-512 code reads uninitialised memory on some sizes, and copies differ from call to call.
-SAME_EVERYWHERE = {"x264-params": "cpu-independent=1"}
+_MAX_DENOMINATOR = 30_000  # of a frame rate in H.264
+# Without it x264's AVX-512 code reads uninitialized memory on some sizes, and copies differ from call to call.
+_SAME_EVERYWHERE = {"x264-params": "cpu-independent=1"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def resize(source: str, target: str, options: ResizeOptions) -> None:
         OSError: the copy cannot be written.
     """
     with decode.open(source) as video:
-        rate = Fraction(video.fps).limit_denominator(MAX_DENOMINATOR)
+        rate = Fraction(video.fps).limit_denominator(_MAX_DENOMINATOR)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with replacing(target) as temporary:
         _encode(source, temporary, rate, options)
@@ -125,7 +125,7 @@ def _resize(task: _Task) -> str:
 
 
 def _encode(source: str, path: str, rate: Fraction, options: ResizeOptions) -> None:
-    settings = {"crf": str(options.quality), "preset": "veryfast", "g": str(options.key_frames), **SAME_EVERYWHERE}
+    settings = {"crf": str(options.quality), "preset": "veryfast", "g": str(options.key_frames), **_SAME_EVERYWHERE}
     reformatter, stream = VideoReformatter(), None
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "faststart"}) as output:
         for number, ordered in enumerate(frames_in_order(source)):

@@ -24,18 +24,18 @@ from slowfast.apps.synthetic.scenes import Key
 
 COUNTS = {"train": 720, "val": 180}
 FPS = 24
-STRETCH = 2  # frames for each one of `sweep`
-NUM_FRAMES = render.NUM_FRAMES * STRETCH
+_STRETCH = 2  # frames for each one of `sweep`
+NUM_FRAMES = render.NUM_FRAMES * _STRETCH
 OFFICIAL_SPLIT = {"train": "train", "val": "test"}
 HEADER = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length"
 COLORS = {"red": scenes.RED, "blue": scenes.BLUE, "green": scenes.GREEN}
-PAIRS = [tuple(list(COLORS)[color] for color in pair) for pair in render.CLASSES]
+_PAIRS = [tuple(list(COLORS)[color] for color in pair) for pair in render.CLASSES]
 FIRST = [f"After a {color} disc, the first" for color in COLORS]
-SECOND = [f"After a {second} disc, before it a {first} one" for first, second in PAIRS]
-CLASSES = [*FIRST, *SECOND, "Light is on"]
-LIGHT = len(CLASSES) - 1
-LIGHT_FRAMES = (16, 40)  # fewest and most
-LIGHT_GAIN = 45.0  # gray values
+_SECOND = [f"After a {second} disc, before it a {first} one" for first, second in _PAIRS]
+CLASSES = [*FIRST, *_SECOND, "Light is on"]
+_LIGHT = len(CLASSES) - 1
+_LIGHT_FRAMES = (16, 40)  # fewest and most
+_LIGHT_GAIN = 45.0  # gray values
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,19 @@ def draw(key: Key) -> tuple[np.ndarray, Facts]:
     shape = (key.size, key.size * 9 // 16 * 2)
     label = render.label_of(key.index)
     # The directions are no part of the class.
-    events = scenes.crossings(rng, int(rng.integers(len(render.CLASSES))), shape, STRETCH)
-    colors = tuple(COLORS[color] for color in PAIRS[label])
-    frames = scenes.draw_crossings(rng, events, colors, shape, STRETCH)
+    events = scenes.crossings(rng, int(rng.integers(len(render.CLASSES))), shape, _STRETCH)
+    colors = tuple(COLORS[color] for color in _PAIRS[label])
+    frames = scenes.draw_crossings(rng, events, colors, shape, _STRETCH)
     first, second = (event.start for event in events)
     actions = [
         Action(render.CLASSES[label][0], first, second - 1),
         Action(len(FIRST) + label, second, NUM_FRAMES - 1),
     ]
     if rng.random() < 0.5:
-        count = int(rng.integers(LIGHT_FRAMES[0], LIGHT_FRAMES[1] + 1))
+        count = int(rng.integers(_LIGHT_FRAMES[0], _LIGHT_FRAMES[1] + 1))
         first = int(rng.integers(0, NUM_FRAMES - count + 1))
-        frames[first : first + count] += LIGHT_GAIN
-        actions.append(Action(LIGHT, first, first + count - 1))
+        frames[first : first + count] += _LIGHT_GAIN
+        actions.append(Action(_LIGHT, first, first + count - 1))
     actions.sort(key=lambda action: action.first)
     facts = Facts(_name(key), f"S{key.index % 267:03d}", tuple(actions))
     return render.finish(rng, frames), facts

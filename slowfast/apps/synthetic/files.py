@@ -25,18 +25,18 @@ FIRST_SECOND = 900  # time stamp of frame 0 in AVA's box files
 # several groups of pictures.
 # With cpu-independent=1 the same frames give the same bytes on every processor: without it, x264's AVX-512 code reads
 # uninitialized memory on small pictures, and files differ from call to call.
-X264_OPTIONS = {"crf": "16", "preset": "veryfast", "g": "18", "bf": "2", "x264-params": "cpu-independent=1"}
-VP9_OPTIONS = {"crf": "20", "b": "0", "g": "18", "deadline": "realtime", "cpu-used": "8"}
-CONTAINER_OPTIONS = {"fflags": "+bitexact"}  # or WebM files get random identifiers
-JPEG_QUALITY = 95
+_X264_OPTIONS = {"crf": "16", "preset": "veryfast", "g": "18", "bf": "2", "x264-params": "cpu-independent=1"}
+_VP9_OPTIONS = {"crf": "20", "b": "0", "g": "18", "deadline": "realtime", "cpu-used": "8"}
+_CONTAINER_OPTIONS = {"fflags": "+bitexact"}  # or WebM files get random identifiers
+_JPEG_QUALITY = 95
 FRAME_LIST_HEADER = "original_vido_id video_id frame_id path labels"  # the header as the published reader has it
 
 
 def encode_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
     """Encode frames (T, H, W, 3) uint8 RGB, H and W even, as H.264, or as VP9 in a .webm file (4:2:0)."""
     reformatter = VideoReformatter()
-    codec, options = ("libvpx-vp9", VP9_OPTIONS) if path.suffix == ".webm" else ("libx264", X264_OPTIONS)
-    with av.open(str(path), "w", options=CONTAINER_OPTIONS) as container:
+    codec, options = ("libvpx-vp9", _VP9_OPTIONS) if path.suffix == ".webm" else ("libx264", _X264_OPTIONS)
+    with av.open(str(path), "w", options=_CONTAINER_OPTIONS) as container:
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -83,14 +83,14 @@ def write_manifest(path: Path, parameters: dict[str, Any]) -> None:
     atomic_write_local(path, json.dumps(parameters, indent=2) + "\n")
 
 
-def video_name(split: str, index: int) -> str:
+def _video_name(split: str, index: int) -> str:
     """Return the name of a video, unique over the splits."""
     return f"{split}_{index:06d}"
 
 
 def video_path(root: Path, split: str, index: int) -> Path:
     """Return the path of a video."""
-    return root / "videos" / split / f"{video_name(split, index)}.mp4"
+    return root / "videos" / split / f"{_video_name(split, index)}.mp4"
 
 
 def write_list(root: Path, split: str, labels: Iterable[int]) -> None:
@@ -119,7 +119,7 @@ def write_images(paths: list[Path], frames: np.ndarray) -> None:
     """
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     for path, pixels in zip(paths, frames, strict=True):
-        if not cv2.imwrite(str(path), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+        if not cv2.imwrite(str(path), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
             raise OSError(f"{path} cannot be written")
 
 
@@ -146,12 +146,12 @@ def write_annotations(root: Path, split: str, events: list[tuple[Event, Event]],
 
 
 def _frame_path(split: str, index: int, number: int) -> str:
-    name = video_name(split, index)
+    name = _video_name(split, index)
     return f"{split}/{name}/{name}-{number + 1:06d}.jpg"
 
 
 def _frame_lines(split: str, index: int, events: tuple[Event, Event]) -> list[str]:
-    name = video_name(split, index)
+    name = _video_name(split, index)
     lines = []
     for number in range(NUM_FRAMES):
         actions = ",".join(str(event.direction) for event in events if number in event.frames)
@@ -166,7 +166,7 @@ def _box_lines(split: str, index: int, events: tuple[Event, Event], size: int) -
             if frame % FPS == 0:
                 box = ",".join(f"{edge:.4f}" for edge in disc_box(event, frame, size))
                 second = FIRST_SECOND + frame // FPS
-                lines.append(f"{video_name(split, index)},{second:04d},{box},{event.direction + 1},{entity}")
+                lines.append(f"{_video_name(split, index)},{second:04d},{box},{event.direction + 1},{entity}")
     return lines
 
 

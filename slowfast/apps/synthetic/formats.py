@@ -12,7 +12,7 @@ import numpy as np
 from slowfast.apps.synthetic import ava, charades, files, kinetics, render, ssv2
 from slowfast.apps.synthetic.scenes import MAX_VIDEOS, Key
 
-FORMAT_VERSION = 2  # raise it whenever the same parameters give other files
+FORMAT_VERSION = 3  # raise it whenever the same parameters give other files
 MANIFEST = "synthetic.json"
 _CHUNK = 10  # videos a worker makes at a time
 _PREVIEW_VIDEOS, _PREVIEW_FRAMES = 6, 36

@@ -19,26 +19,26 @@ CLASS_NAMES = tuple(f"{DIRECTIONS[first]}-{DIRECTIONS[second]}" for first, secon
 
 NUM_FRAMES = 36
 EVENT_FRAMES = 4
-EVENT_SPEED = 7.0  # pixels a frame
-MIN_START_DISTANCE = 12  # leaves 8 empty frames between two events, so that no window of 8 touches both
-END_MARGIN = 4  # empty frames before the first and after the second event
+_EVENT_SPEED = 7.0  # pixels a frame
+_MIN_START_DISTANCE = 12  # leaves 8 empty frames between two events, so that no window of 8 touches both
+_END_MARGIN = 4  # empty frames before the first and after the second event
 MIN_SIZE = 32  # the smallest frame in which four positions, 7 pixels apart, have room to vary
 
 # With this margin at 32 pixels the four positions of an event are, together, as uniform as its cross coordinate. So the
 # position of a disc in one frame tells nothing about its direction.
-EDGE_MARGIN = 1.5
-DISC_COLOR = (240.0, 220.0, 40.0)
-DISC_RADIUS = (4.0, 5.5)
+_EDGE_MARGIN = 1.5
+_DISC_COLOR = (240.0, 220.0, 40.0)
+_DISC_RADIUS = (4.0, 5.5)
 
-GRID_CELLS = 5
-GRID_COLOR = (60.0, 140.0)
-SCROLL_SPEED = 1.5
-NUM_SQUARES = 2
-SQUARE_HALF_SIZE = (1.5, 3.0)
-SQUARE_GRAY = (20.0, 230.0)
-SQUARE_SPEED = 2.5
-NOISE_SIGMA = 10.0
-MAX_PICTURE_ROWS = 32000
+_GRID_CELLS = 5
+_GRID_COLOR = (60.0, 140.0)
+_SCROLL_SPEED = 1.5
+_NUM_SQUARES = 2
+_SQUARE_HALF_SIZE = (1.5, 3.0)
+_SQUARE_GRAY = (20.0, 230.0)
+_SQUARE_SPEED = 2.5
+_NOISE_SIGMA = 10.0
+_MAX_PICTURE_ROWS = 32000
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ def label_of(index: int) -> int:
     return index % len(CLASSES)
 
 
-def start_pairs() -> list[tuple[int, int]]:
+def _start_pairs() -> list[tuple[int, int]]:
     """Return all pairs of start frames that two events may have."""
-    last = NUM_FRAMES - END_MARGIN - EVENT_FRAMES
-    firsts = range(END_MARGIN, last - MIN_START_DISTANCE + 1)
-    return [(first, second) for first in firsts for second in range(first + MIN_START_DISTANCE, last + 1)]
+    last = NUM_FRAMES - _END_MARGIN - EVENT_FRAMES
+    firsts = range(_END_MARGIN, last - _MIN_START_DISTANCE + 1)
+    return [(first, second) for first in firsts for second in range(first + _MIN_START_DISTANCE, last + 1)]
 
 
 def sample_events(rng: np.random.Generator, label: int, size: int, stretch: int = 1) -> tuple[Event, Event]:
@@ -84,7 +84,7 @@ def sample_events(rng: np.random.Generator, label: int, size: int, stretch: int 
 
     A video with `stretch` times as many frames shows the same, more slowly.
     """
-    pairs = start_pairs()
+    pairs = _start_pairs()
     starts = pairs[rng.integers(len(pairs))]
     ways = CLASSES[label]
     events = [_sample_event(rng, start, way, size, stretch) for start, way in zip(starts, ways, strict=True)]
@@ -92,12 +92,12 @@ def sample_events(rng: np.random.Generator, label: int, size: int, stretch: int 
 
 
 def _sample_event(rng: np.random.Generator, start: int, direction: int, size: int, stretch: int) -> Event:
-    travel = EVENT_SPEED * (EVENT_FRAMES - 1)
+    travel = _EVENT_SPEED * (EVENT_FRAMES - 1)
     count = EVENT_FRAMES * stretch
-    far_edge = size - 1 - EDGE_MARGIN
-    radius = rng.uniform(*DISC_RADIUS)
-    along = rng.uniform(EDGE_MARGIN, far_edge - travel) + travel / (count - 1) * np.arange(count)
-    across = np.full(count, rng.uniform(EDGE_MARGIN, far_edge))
+    far_edge = size - 1 - _EDGE_MARGIN
+    radius = rng.uniform(*_DISC_RADIUS)
+    along = rng.uniform(_EDGE_MARGIN, far_edge - travel) + travel / (count - 1) * np.arange(count)
+    across = np.full(count, rng.uniform(_EDGE_MARGIN, far_edge))
     if DIRECTIONS[direction] == "left":
         along = size - 1 - along
     columns = (across, along) if DIRECTIONS[direction] == "down" else (along, across)
@@ -110,7 +110,7 @@ def render_video(seed: int, split: str, index: int, size: int) -> tuple[np.ndarr
     events = sample_events(rng, label_of(index), size)
     frames = background(rng, NUM_FRAMES, size, size)
     for event in events:
-        draw_disc(frames[event.start : event.start + EVENT_FRAMES], event.centers, event.radius, DISC_COLOR)
+        draw_disc(frames[event.start : event.start + EVENT_FRAMES], event.centers, event.radius, _DISC_COLOR)
     return finish(rng, frames), events
 
 
@@ -120,27 +120,27 @@ def background(rng: np.random.Generator, count: int, height: int, width: int, pa
     `pace` scales the motion between frames.
     """
     frames = _scrolling(rng, count, height, width, pace)
-    for _ in range(NUM_SQUARES):
+    for _ in range(_NUM_SQUARES):
         _draw_square(rng, frames, pace)
     return frames
 
 
 def finish(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
     """Add camera noise to `frames` in place, and return them as uint8."""
-    frames += rng.normal(0.0, NOISE_SIGMA, frames.shape).astype(np.float32)
+    frames += rng.normal(0.0, _NOISE_SIGMA, frames.shape).astype(np.float32)
     return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
 
 
 def _scrolling(rng: np.random.Generator, count: int, height: int, width: int, pace: float) -> np.ndarray:
     """Draw a smooth random picture of twice the frame, mirrored at its edges, that scrolls; float32."""
-    grid = rng.uniform(*GRID_COLOR, (GRID_CELLS, GRID_CELLS, 3)).astype(np.float32)
+    grid = rng.uniform(*_GRID_COLOR, (_GRID_CELLS, _GRID_CELLS, 3)).astype(np.float32)
     picture = cv2.resize(grid, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
     offset = rng.uniform(0, (2 * width, 2 * height))
-    velocity = pace * rng.uniform(-SCROLL_SPEED, SCROLL_SPEED, 2)
+    velocity = pace * rng.uniform(-_SCROLL_SPEED, _SCROLL_SPEED, 2)
     time, row, column = np.meshgrid(np.arange(count), np.arange(height), np.arange(width), indexing="ij")
     # One remap draws many frames as one tall picture. OpenCV takes pictures of less than 32768 rows.
     parts = []
-    for part in np.array_split(np.arange(count), -(-count * height // MAX_PICTURE_ROWS)):
+    for part in np.array_split(np.arange(count), -(-count * height // _MAX_PICTURE_ROWS)):
         x, y = (
             (offset[axis] + velocity[axis] * time[part] + place[part]).reshape(-1, width).astype(np.float32)
             for axis, place in enumerate((column, row))
@@ -160,9 +160,9 @@ def _draw_square(rng: np.random.Generator, frames: np.ndarray, pace: float) -> N
     """Draw a gray square that bounces between the edges in all frames, in place."""
     count, height, width = frames.shape[:3]
     edges = np.array([width - 1, height - 1])
-    half = rng.uniform(*SQUARE_HALF_SIZE)
-    gray = rng.uniform(*SQUARE_GRAY)
-    start, velocity = rng.uniform(0, edges), pace * rng.uniform(-SQUARE_SPEED, SQUARE_SPEED, 2)
+    half = rng.uniform(*_SQUARE_HALF_SIZE)
+    gray = rng.uniform(*_SQUARE_GRAY)
+    start, velocity = rng.uniform(0, edges), pace * rng.uniform(-_SQUARE_SPEED, _SQUARE_SPEED, 2)
     centers = _bounce(start + velocity * np.arange(count)[:, None], edges)
     # Coverage of a pixel falls from 1 to 0 over the pixel at the edge, so slow squares move smoothly.
     column, row = (

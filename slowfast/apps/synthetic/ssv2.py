@@ -25,7 +25,7 @@ FPS = 12
 OFFICIAL_SPLIT = {"train": "train", "val": "validation"}
 TEMPLATES = [f"Moving [something] {name.replace('-', ' then ')}" for name in render.CLASS_NAMES]
 RADIUS = {"a big disc": 5.5, "a small disc": 4.0}
-THINGS = list(RADIUS)
+_THINGS = list(RADIUS)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Facts:
 def facts_of(key: Key) -> Facts:
     """Return the facts of a video without drawing it."""
     label = render.label_of(key.index)
-    return Facts(label, str(1 + key.number(10**6)), THINGS[key.index // len(TEMPLATES) % len(THINGS)])
+    return Facts(label, str(1 + key.number(10**6)), _THINGS[key.index // len(TEMPLATES) % len(_THINGS)])
 
 
 def draw(key: Key) -> tuple[np.ndarray, Facts]:

@@ -1,4 +1,4 @@
-"""The `sweep` set: long videos whose label is the order of two events too far apart for any short clip.
+"""Synthetic set `sweep`: long videos whose label is the order of two events too far apart for any short clip.
 
 The set is H.264 videos and `train.csv`, `val.csv`, `test.csv` (lines `path label`). With annotations it also has frames
 as JPEG files, their labels, and boxes of the moving disc.

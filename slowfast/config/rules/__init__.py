@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fvcore.common.config import CfgNode
 
-from slowfast.config.ignored_keys import IGNORED_VALUES, missing_feature
+from slowfast.config.ignored_keys import unbuildable_feature
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.rules import data, model, run
 from slowfast.utils.errors import check_choice
@@ -74,7 +74,7 @@ def _check_names(cfg: CfgNode) -> None:
     """Every key that a registry serves holds registered names, or a published name that is not implemented here."""
     keys = set(leaf_keys(cfg))
     for key, registry in REGISTRIES.items():
-        if key in keys and not (key in IGNORED_VALUES and missing_feature(cfg, key)):
+        if key in keys and not unbuildable_feature(cfg, key):
             registry.check(get_key(cfg, key), key)
     name, arch = cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH
     models = REGISTRIES["MODEL.MODEL_NAME"]

@@ -26,7 +26,7 @@ def read_labels(path: str, num_classes: int) -> dict[str, int]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file does not parse, or a class is no whole number from 0 to `num_classes`, exclusive.
+        ValueError: the file does not parse, or a class is not an integer from 0 to `num_classes` - 1.
     """
     templates = _read(path, dict, '{"template": "class", ...}')
     labels = {}

@@ -1,4 +1,4 @@
-"""AVA: persons and their actions, annotated once a second in long videos."""
+"""AVA: persons and their actions, annotated once per second in long videos."""
 
 from __future__ import annotations
 
@@ -152,11 +152,11 @@ class AVA(ClipDataset):
     def evaluation_sample(self, video: int, view: int) -> Sample:
         """Make the clip of key frame `video` for val or test."""
         settings = self.clips.settings
-        annotated = self._annotated(video, numbers := self._frames(video, settings.num_frames, settings.sampling_rate))
+        indices = self._frames(video, settings.num_frames, settings.sampling_rate)
+        annotated = self._annotated(video, indices)
+        boxes = [each.boxes for each in annotated]
         with _errors_named_after(self.names[video]):
-            clip = self.clips.evaluation_clip_with_boxes(
-                self._video_of(video), numbers, [moment.boxes for moment in annotated]
-            )
+            clip = self.clips.evaluation_clip_with_boxes(self._video_of(video), indices, boxes)
         return self._sample(video, clip, annotated)
 
     def _check_ground_truth(self, annotations: Annotations) -> None:

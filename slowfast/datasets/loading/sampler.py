@@ -27,7 +27,8 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
 
     In val and test, consecutive samples are views of one video, which its worker decodes once. DataLoader hands out
     batches round-robin. So batches are interleaved in such a way that each worker gets a contiguous block of samples.
-    `workers` changes the order of the batches, not their contents.
+    `workers` changes the order of the batches, not their contents. (One sample per video would hold all its views at
+    once, 755 MB for 30 of 32 x 256 x 256. One sample per block of views would decode overlapping views repeatedly.)
 
     Args:
         num_samples: samples of the data set.

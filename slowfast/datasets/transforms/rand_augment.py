@@ -156,7 +156,7 @@ def _stretching(counts: np.ndarray) -> np.ndarray:
     if high <= low:
         return _VALUES
     factor = 255.0 / (high - low)
-    return _VALUES * factor - low * factor  # in this order, which decides what is cut to which whole number
+    return _VALUES * factor - low * factor  # this order of operations decides the rounding
 
 
 def _equalizing(counts: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ class Leaky(ClipDataset):
     leak = 100_000
 
     def __init__(self, cfg, split):
-        super().__init__(cfg, split, [str(number) for number in range(40)], open_video=None)
+        super().__init__(cfg, split, [str(number) for number in range(40)])
         self.kept = []
 
     def training_sample(self, video, generator, shape):

@@ -123,11 +123,11 @@ def test_other_features_are_not_mixed_in(filled, tmp_path, tiny_cfg, change):
     extract(cfg, FeatureOptions(str(tmp_path / "f")))
     before = contents(tmp_path / "f")
     if change == "weights":
-        cfg = tiny_cfg()
+        cfg = tiny_cfg("TEST.ALLOW_RANDOM_WEIGHTS", True)
     elif change == "settings":
         cfg, _ = filled("DATA.SAMPLING_RATE", 3)
-    words = {"weights": "weights", "settings": "DATA.SAMPLING_RATE: 2 there, 3 now", "kind": "kind: pooled there"}
-    with pytest.raises(ValueError, match=words[change]):
+    facts = {"weights": "weights: ", "settings": "DATA.SAMPLING_RATE: 2 there, 3 now", "kind": "kind: pooled there"}
+    with pytest.raises(ValueError, match=facts[change]):
         extract(cfg, FeatureOptions(str(tmp_path / "f"), "spatial" if change == "kind" else "pooled"))
     assert contents(tmp_path / "f") == before
 

@@ -175,25 +175,25 @@ def folder(tmp_path):
 
 
 def open_images(numbers, folder, _):
-    return FrameFolder([f"{folder}/{number:03d}.jpg" for number in numbers], 10.0, name="film")
+    return FrameFolder([f"{folder}/{number:03d}.jpg" for number in numbers], 10.0, name="video")
 
 
 def test_images_are_compared_with_their_folder(folder):
     look = functools.partial(functools.partial, open_images)
-    facts = probe(look(range(10), folder), False, "film")
+    facts = probe(look(range(10), folder), False, "video")
     assert (facts.cause, facts.frames, facts.fps, facts.missing, facts.other) == ("", 10, 10.0, 0, 0)
-    assert probe(look(range(8), folder), False, "film").other == 2
-    facts = probe(look(range(12), folder), False, "film")
+    assert probe(look(range(8), folder), False, "video").other == 2
+    facts = probe(look(range(12), folder), False, "video")
     assert (facts.missing, facts.cause) == (2, f"{folder}/010.jpg: no such file and 1 more")
-    assert "none of its 2 images" in probe(look([20, 21], folder), False, "film").cause
+    assert "none of its 2 images" in probe(look([20, 21], folder), False, "video").cause
 
 
 def test_every_image_is_decoded_when_asked(folder):
     data = (folder / "002.jpg").read_bytes()
     (folder / "002.jpg").write_bytes(data[: len(data) // 2])
     look = functools.partial(open_images, range(10), folder)
-    assert probe(look, False, "film").cause == ""
-    assert "002.jpg" in probe(look, True, "film").cause
+    assert probe(look, False, "video").cause == ""
+    assert "002.jpg" in probe(look, True, "video").cause
 
 
 def test_every_frame_of_a_video_is_decoded_when_asked(tmp_path, encode, pictures):

@@ -208,7 +208,7 @@ def test_a_video_that_ends_before_the_start_has_no_frames(tmp_path, encode, pict
     assert not list((tmp_path / "frames").iterdir())
 
 
-def test_own_films_without_annotations_may_be_of_any_length(videos, encode, pictures):
+def test_own_videos_without_annotations_may_be_of_any_length(videos, encode, pictures):
     encode(videos / "videos" / "own.mp4", pictures(60), rate=30)
     report = run(videos, "ava", [], start=0.0, end=100000.0)
     assert report.images["own"] == 60 and not report.odd

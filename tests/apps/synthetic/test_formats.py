@@ -208,7 +208,9 @@ def color_at(frame: np.ndarray, box: np.ndarray) -> str:
 
 
 def test_ava_boxes_hold_persons_who_do_what_the_actions_say(sets):
-    """Motion is tracked around the key frame; the flash is looked for in the three seconds before, in the boxes."""
+    """Motion is tracked around the key frame; the flash is looked for there and in the three seconds before, in the
+    boxes.
+    """
     root = sets["ava"]
     notes = root / "annotations"
     names = read_label_map(notes / "ava_action_list_v2.2_for_activitynet_2019.pbtxt")
@@ -241,10 +243,9 @@ def check_person(frames: np.ndarray, boxes: dict[int, np.ndarray], second: int, 
     middles = np.stack([where(mask) for mask in window if mask.sum() > 20])
     motion = "sway" if np.ptp(middles[:, 0]) > np.ptp(middles[:, 1]) else "bob"
     colors = {t: color_at(frames[(t - 900) * 30], boxes[t]) for t in range(second - 3, second + 1)}
-    flashes = [colors[t] for t in range(second - 3, second) if colors[t] != "yellow"]
-    known = flashes and colors[second] == "yellow"
-    assert actions == [motion, *([f"{motion} after a {flashes[-1]} flash"] if known else [])]
-    return bool(known)
+    flashes = [color for color in colors.values() if color != "yellow"]
+    assert actions == [motion, *([f"{motion} since a {flashes[-1]} flash"] if flashes else [])]
+    return bool(flashes) and colors[second] == "yellow"
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:

@@ -16,13 +16,9 @@ LINES = [
 
 
 @pytest.fixture
-def write(tmp_path):
-    def write(lines, header=HEADER):
-        path = tmp_path / "Charades_v1_train.csv"
-        path.write_text(header + "".join(lines))
-        return path
-
-    return write
+def write(written):
+    """Function: write these lines below a header, and return the path."""
+    return lambda lines, header=HEADER: written(header + "".join(lines), "Charades_v1_train.csv")
 
 
 def test_published_lines(write):

@@ -6,13 +6,9 @@ from slowfast.datasets.annotations.video_list import read_video_list
 
 
 @pytest.fixture
-def listed(tmp_path):
-    def write(content, *args, **kwargs):
-        path = tmp_path / "train.csv"
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return read_video_list(str(path), 10, *args, **kwargs)
-
-    return write
+def listed(written):
+    """Function: read a list of this content."""
+    return lambda content, *args, **kwargs: read_video_list(written(content, "train.csv"), 10, *args, **kwargs)
 
 
 def test_lines(listed):

@@ -11,15 +11,6 @@ from slowfast.datasets.ava.key_frames import KeyFrameBoxes
 from slowfast.evaluation.ava_files import NO_LABEL, read_boxes, read_excluded
 
 
-@pytest.fixture
-def written(tmp_path):
-    def write(text: str, name: str = "boxes.csv") -> str:
-        (tmp_path / name).write_text(text)
-        return str(tmp_path / name)
-
-    return write
-
-
 def test_annotated_rows(written):
     path = written("a,0902,0.1,0.2,0.3,0.4,80,0\n\nb,903,0.500,0.5,1,1.004,1\r\na,0902,0.1,0.2,0.3,0.4,3,0\n")
     table = read_boxes(path, 80)

@@ -425,6 +425,10 @@ def test_video_files_in_place_of_frame_lists(ava, tmp_path, encode):
     data = ava("train", **settings, DATA__SAMPLING_RATE=6)
     assert data.key_frames == [("wide", 904)]
     assert np.abs(np.array(frames_shown(data[0].inputs[0])) - [108, 114, 120, 126]).max() <= 2
+    cfg = ava.config(**settings, AVA__TRAIN_GT_BOX_LISTS=["truth.csv"], OUTPUT_DIR=str(tmp_path / "out"))
+    report = check(cfg, CheckOptions(splits=("train",), cache=str(tmp_path / "cache.jsonl")))
+    assert {finding.kind for finding in report.findings} == {"class-without-samples"}
+    assert (report.splits["train"].videos, report.splits["train"].frames) == (1, 210)
     (ava.folder / "truth.csv").write_text("wide,0907,0.1,0.1,0.9,0.9,4,0\n")
     with pytest.raises(ValueError, match="wide has frames 0 to 209"):
         ava("train", **settings)
@@ -432,7 +436,7 @@ def test_video_files_in_place_of_frame_lists(ava, tmp_path, encode):
         ava("train", AVA__FRAME_LIST_DIR="", AVA__FRAME_DIR=str(tmp_path / "nowhere"))
 
 
-def test_films_of_one_list_overlap_only_where_both_splits_have_boxes(ava):
+def test_videos_of_one_list_overlap_only_where_both_splits_have_boxes(ava):
     def overlap(training: str):
         (ava.folder / "training.csv").write_text(training)
         cfg = ava.config(AVA__TRAIN_GT_BOX_LISTS=["training.csv"])

@@ -93,7 +93,7 @@ def test_batches_on_the_cpu_are_not_pinned(tiny_cfg):
 def test_workers_run_one_thread_and_differ_in_seed(tiny_cfg):
     class Probe(ClipDataset):
         def __init__(self, cfg, split):
-            super().__init__(cfg, split, list("abcdefgh"), open_video=None)
+            super().__init__(cfg, split, list("abcdefgh"))
 
         def training_sample(self, video, generator, shape):
             draws = torch.tensor([torch.get_num_threads(), torch.rand(()).item(), np.random.rand()])
@@ -156,7 +156,7 @@ class WhoMadeIt(ClipDataset):
     """Samples that say which worker of the loader made them."""
 
     def __init__(self, cfg, split):
-        super().__init__(cfg, split, list("abcdefg"), open_video=None, num_views=10)
+        super().__init__(cfg, split, list("abcdefg"), num_views=10)
 
     def evaluation_sample(self, video, view):
         worker = torch.utils.data.get_worker_info()
