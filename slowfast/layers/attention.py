@@ -190,6 +190,8 @@ class PoolingOptions:
         residual_pooling: add the pooled queries to the output, except those of prefix tokens.
         relative_space, relative_time: add relative position embeddings.
         relative_zero_init: initialize these to zero.
+        num_prefix_tokens: P, 1 with a class token and 0 without.
+        dropout: rate after the output projection.
     """
 
     mode: str = "conv"
@@ -200,6 +202,8 @@ class PoolingOptions:
     relative_space: bool = False
     relative_time: bool = False
     relative_zero_init: bool = False
+    num_prefix_tokens: int = 1
+    dropout: float = 0.0
 
 
 class PoolingAttention(nn.Module):
@@ -211,8 +215,6 @@ class PoolingAttention(nn.Module):
         pool_q, pool_kv: pooling of queries, and of keys and values, or None.
         size: (T, H, W) of the tokens that relative position embeddings are built for.
         norm: constructor `norm(channels)`.
-        num_prefix_tokens: P, 1 with a class token and 0 without.
-        dropout: rate after the output projection.
 
     Raises:
         ValueError: the heads do not divide the channels; an unknown mode.
@@ -228,14 +230,12 @@ class PoolingAttention(nn.Module):
         size: Size,
         norm: Callable[[int], nn.Module],
         options: PoolingOptions,
-        num_prefix_tokens: int = 1,
-        dropout: float = 0.0,
     ):
         super().__init__()
         check_heads(dim_out, heads)
         if options.pool_first:
             check_heads(dim, heads)
-        self.heads, self.num_prefix_tokens, self.options = heads, num_prefix_tokens, options
+        self.heads, self.num_prefix_tokens, self.options = heads, options.num_prefix_tokens, options
         self.stride_q, self.stride_kv = (pool.stride if pool else (1, 1, 1) for pool in (pool_q, pool_kv))
         if options.pool_first or options.separate_qkv:
             self.q = nn.Linear(dim, dim_out, bias=options.qkv_bias)
@@ -244,7 +244,7 @@ class PoolingAttention(nn.Module):
         else:
             self.qkv = nn.Linear(dim, 3 * dim_out, bias=options.qkv_bias)
         self.proj = nn.Linear(dim_out, dim_out)
-        self.proj_drop = nn.Dropout(dropout)
+        self.proj_drop = nn.Dropout(options.dropout)
         dim_pool = dim if options.pool_first else dim_out
         for name, pool in (("q", pool_q), ("k", pool_kv), ("v", pool_kv)):
             self._add_pool(name, pool, dim_pool, norm)

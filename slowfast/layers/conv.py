@@ -1,9 +1,13 @@
 """3-D convolutions computed as 2-D convolutions and matrix products, where that is faster.
 
-Shapes: x is (B, C, T, H, W), kernels are k_t x k_h x k_w. In channels_last_3d layout, (B, C, T, H, W) is also B * T
-images (C, H, W), B images (C, T, H * W) and a matrix of B * T * H * W rows, each without a copy. So 1 x k x k kernels
-are 2-D convolutions of the first, k x 1 x 1 kernels of the second, and 1 x 1 x 1 kernels are matrix products. On the
-CPU, weight gradients are computed tap by tap. docs/performance.md has the measurements behind these choices.
+Shapes: x is (B, C, T, H, W), kernels are k_t x k_h x k_w. In channels_last_3d layout the memory of x has three more
+views without a copy:
+
+- B * T images (C, H, W), of which a 1 x k x k kernel is a 2-D convolution;
+- B images (C, T, H * W), of which a k x 1 x 1 kernel is a 2-D convolution;
+- a matrix of B * T * H * W rows and C columns, of which a 1 x 1 x 1 kernel is a matrix product.
+
+On the CPU, weight gradients are computed tap by tap. docs/performance.md has the measurements behind these choices.
 """
 
 from __future__ import annotations
@@ -98,8 +102,8 @@ def _conv(
 def _with_zeros(x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> tuple[torch.Tensor, Geometry]:
     """Pad x explicitly along axes that are short for the kernel; return it and the remaining geometry.
 
-    On processors with AVX-512, oneDNN leaves weight gradients unwritten, or writes beyond them, if it pads an input
-    that is shorter than the kernel, or for some strides no longer than kernel and padding together. Some outputs of
+    On processors with AVX-512, oneDNN leaves weight gradients unwritten, or writes beyond them, if it pads a short
+    input: one shorter than the kernel, or for some strides no longer than kernel and padding together. Some outputs of
     grouped convolutions are wrong too. docs/performance.md lists the shapes.
     """
     if x.device.type != "cpu":

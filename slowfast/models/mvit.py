@@ -134,12 +134,10 @@ class MultiscaleBlock(CheckpointedBlock):
 
     Args:
         sizes: channels, heads, pooling.
-        options: of the attention.
+        options: of the attention; its dropout is that of the MLP too.
         norm: constructor `norm(channels)`.
         mlp_ratio: hidden channels of the MLP over its input channels.
-        num_prefix_tokens: P.
         grow_in_attention: increase the channels in the attention rather than in the MLP.
-        dropout: rate in both branches.
         drop_path: stochastic depth rate of both branches.
         layer_scale: initial scale of both branches, learned for each channel; 0 for no scale.
     """
@@ -150,16 +148,14 @@ class MultiscaleBlock(CheckpointedBlock):
         options: PoolingOptions,
         norm: Norm,
         mlp_ratio: float = 4.0,
-        num_prefix_tokens: int = 1,
         grow_in_attention: bool = False,
-        dropout: float = 0.0,
         drop_path: float = 0.0,
         layer_scale: float = 0.0,
     ):
         super().__init__()
         dim, dim_out = sizes.dim, sizes.dim_out
         dim_inner = dim_out if grow_in_attention else dim
-        self.num_prefix_tokens, self.grow_in_attention = num_prefix_tokens, grow_in_attention
+        self.num_prefix_tokens, self.grow_in_attention = options.num_prefix_tokens, grow_in_attention
         self.pooling = sizes.pool_q
         self.norm1 = norm(dim)
         self.attn = PoolingAttention(
@@ -171,12 +167,10 @@ class MultiscaleBlock(CheckpointedBlock):
             sizes.size,
             norm,
             options,
-            num_prefix_tokens,
-            dropout,
         )
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         self.norm2 = norm(dim_inner)
-        self.mlp = Mlp(dim_inner, int(dim_inner * mlp_ratio), dim_out, dropout)
+        self.mlp = Mlp(dim_inner, int(dim_inner * mlp_ratio), dim_out, options.dropout)
         for name, width in (("gamma_1", dim_inner), ("gamma_2", dim_out)):
             gamma = nn.Parameter(torch.full((width,), layer_scale)) if layer_scale else None
             self.register_parameter(name, gamma)
@@ -465,15 +459,15 @@ def _block(cfg: CfgNode, sizes: BlockSizes, drop_path: float) -> MultiscaleBlock
         options.REL_POS_SPATIAL,
         options.REL_POS_TEMPORAL,
         options.REL_POS_ZERO_INIT,
+        int(options.CLS_EMBED_ON),
+        options.DROPOUT_RATE,
     )
     return MultiscaleBlock(
         sizes,
         attention,
         layer_norm,
         options.MLP_RATIO,
-        int(options.CLS_EMBED_ON),
         options.DIM_MUL_IN_ATT,
-        options.DROPOUT_RATE,
         drop_path,
         options.LAYER_SCALE_INIT_VALUE,
     )

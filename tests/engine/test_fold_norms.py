@@ -41,10 +41,10 @@ def test_a_norm_without_convolution_stays():
 
 
 def test_models_that_train_are_never_folded(tiny_model):
-    how = ModelSetup(fold_norms=True)
+    setup = ModelSetup(fold_norms=True)
     cpu = torch.device("cpu")
-    assert norms(setup_model(build_model(load_config(None, tiny_model)), cpu, how, training=True))
-    assert not norms(setup_model(build_model(load_config(None, tiny_model)), cpu, how, training=False))
+    assert norms(setup_model(build_model(load_config(None, tiny_model)), cpu, setup, training=True))
+    assert not norms(setup_model(build_model(load_config(None, tiny_model)), cpu, setup, training=False))
 
 
 def test_weights_cast_once_give_the_scores_of_weights_cast_at_every_call(tiny_model, parity):

@@ -53,8 +53,8 @@ def reference(attention, tokens, num_prefix_tokens):
 @pytest.mark.parametrize(("num_prefix_tokens", "separate"), [(1, False), (0, True)])
 def test_every_kind_is_attention_head_by_head(mode, pool_first, num_prefix_tokens, separate):
     torch.manual_seed(0)
-    options = PoolingOptions(mode, pool_first, separate, residual_pooling=True)
-    attention = PoolingAttention(8, 12, 2, POOL_Q, POOL_KV, THW, nn.LayerNorm, options, num_prefix_tokens)
+    options = PoolingOptions(mode, pool_first, separate, residual_pooling=True, num_prefix_tokens=num_prefix_tokens)
+    attention = PoolingAttention(8, 12, 2, POOL_Q, POOL_KV, THW, nn.LayerNorm, options)
     for parameter in attention.parameters():
         nn.init.normal_(parameter, std=0.5)
     tokens = torch.randn(3, num_prefix_tokens + 48, 8)
@@ -64,7 +64,7 @@ def test_every_kind_is_attention_head_by_head(mode, pool_first, num_prefix_token
 
 
 def test_what_is_not_pooled_has_no_layer():
-    attention = PoolingAttention(8, 8, 2, None, None, THW, nn.LayerNorm, PoolingOptions(), 1)
+    attention = PoolingAttention(8, 8, 2, None, None, THW, nn.LayerNorm, PoolingOptions())
     plain = SelfAttention(8, 2)
     plain.load_state_dict(attention.state_dict())
     tokens = torch.randn(2, 49, 8)

@@ -85,8 +85,8 @@ def test_a_window_that_never_reaches_back_remembers_nothing(progressive_cfg):
 def pooling_attention(num_prefix_tokens, stride_q=1, stride_k=1):
     torch.manual_seed(0)
     pools = [Pooling((1, 1, 1), (stride, 1, 1)) for stride in (stride_q, stride_k)]
-    options = PoolingOptions(relative_space=True, relative_time=True, mode="max")
-    attention = PoolingAttention(8, 8, 2, *pools, (4, 2, 2), nn.LayerNorm, options, num_prefix_tokens).double()
+    options = PoolingOptions("max", relative_space=True, relative_time=True, num_prefix_tokens=num_prefix_tokens)
+    attention = PoolingAttention(8, 8, 2, *pools, (4, 2, 2), nn.LayerNorm, options).double()
     for parameter in attention.parameters():
         nn.init.normal_(parameter, std=0.5)
     return attention
