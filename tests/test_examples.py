@@ -35,7 +35,7 @@ def run(tool, project, data):
     """Function: run `tools/NAME.py --cfg CFG ARGUMENTS` on the data; it must succeed. Returns its output."""
 
     def start(name, cfg, *arguments):
-        process = tool(name, "--cfg", project / cfg, *arguments, "DATA.PATH_TO_DATA_DIR", data)
+        process = tool(name, "--cfg", project / cfg, "DATA.PATH_TO_DATA_DIR", data, *arguments)
         output = process.communicate(timeout=300)[0]
         assert process.returncode == 0, output
         return output

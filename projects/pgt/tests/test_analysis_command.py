@@ -3,6 +3,8 @@
 import json
 import re
 import struct
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -29,7 +31,7 @@ def file_of(tmp_path):
 
 
 @pytest.mark.slow
-def test_table_json_and_plot(run_cfg, file_of, tmp_path, capsys):
+def test_table_json_and_plot(run_cfg, file_of, tmp_path):
     cfg = run_cfg(*LARGE)
     torch.manual_seed(7)
     some = str(tmp_path / "some.pyth")
@@ -37,8 +39,11 @@ def test_table_json_and_plot(run_cfg, file_of, tmp_path, capsys):
     options = ["--steps", 3, "--batches", 2, "--repeats", 1, "--by", "block"]
     options += ["--checkpoint", "random", "--checkpoint", some]
     options += ["--output", tmp_path / "gap.json", "--plot", tmp_path / "gap.png"]
-    assert main([str(word) for word in ["--cfg", file_of(cfg), *options]]) == 0
-    output = capsys.readouterr().out
+    # A process, since its own processes cannot import what `python -m` runs as __main__.
+    command = [sys.executable, "-m", "pgt.analysis", "--cfg", file_of(cfg), *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    output = done.stdout
     found = json.loads((tmp_path / "gap.json").read_text())
     assert (found["batches"], found["batch_size"]) == (2, 3)
     assert [result["weights"] for result in found["gap"]] == ["random", some]

@@ -32,7 +32,8 @@ def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
     """Return `function(*args)` from a new interpreter; None if memory ran out there.
 
     Args:
-        function: of a module; like its arguments and its result it has to be picklable.
+        function: of a module that can be imported, so not of one that runs as `__main__`. The function, its arguments
+            and its result have to be picklable.
 
     Raises:
         ValueError, OSError: raised by the function.

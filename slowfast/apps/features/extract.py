@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,13 @@ from slowfast.apps.features.files import FORMAT_VERSION, FeatureFolder, VideoFea
 from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.datasets.annotations.video_list import read_paths
+from slowfast.datasets.build import build_dataset
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, StreamingDataset
 from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.unreadable import UnreadableFiles
-from slowfast.datasets.video.open import video_opener
+from slowfast.datasets.video.open import VideoReader, video_opener
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast, autocast_dtype
 from slowfast.engine.resume import load_test_weights
@@ -105,7 +106,7 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         OSError: a file cannot be written.
         UnreadableError: more videos than `DATA.MAX_UNREADABLE_FRACTION` cannot be read; the others are written.
     """
-    paths, labels = _list_videos(cfg, options)
+    paths, labels, open_video = _list_videos(cfg, options)
     task = build_task(cfg)
     folder = FeatureFolder(options.output, options.file_format)
     with run_lock(options.output):
@@ -118,7 +119,7 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         _keep_together(options.output, about)
         setup_model(model, device, ModelSetup.from_config(cfg), training=False).eval()
         extraction = _Extraction(cfg, options, task, model, device)
-        there, unreadable = extraction.run(paths, labels, folder, about)
+        there, unreadable = extraction.run(paths, labels, open_video, folder, about)
         summary = _summary(paths, there, unreadable)
         _save_about(options.output, {**about, "result": summary})
         readable = [path for path in dict.fromkeys(paths) if path not in unreadable]
@@ -129,18 +130,26 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
     return summary
 
 
-def _list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int]]:
-    """Return the paths and labels (-1 for none) of the videos to read.
+def _list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int], Callable[[str], VideoReader]]:
+    """List the videos to read: those of the options, else those of the test split of `TEST.DATASET`.
+
+    Returns:
+        Paths, labels (-1 for none, or for several), and the function that opens a path.
 
     Raises:
         FileNotFoundError, ValueError: the list is missing or empty.
     """
     if options.videos:
-        return list(options.videos), [-1] * len(options.videos)
+        return list(options.videos), [-1] * len(options.videos), video_opener(cfg)
     data = cfg.DATA
-    csv = options.csv or os.path.join(data.PATH_TO_DATA_DIR, "test.csv")
-    paths, labels = read_paths(csv, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS)
-    return paths, [-1 if label is None else label for label in labels]
+    if options.csv or cfg.TEST.DATASET.lower() == "kinetics":
+        # Lines without a label are fine here, and the data set would refuse them.
+        csv = options.csv or os.path.join(data.PATH_TO_DATA_DIR, "test.csv")
+        paths, labels = read_paths(csv, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS)
+        return paths, [-1 if label is None else label for label in labels], video_opener(cfg)
+    dataset = build_dataset(cfg, "test")
+    labels = list(dataset.labels) if dataset.label_kind == "single" else [-1] * len(dataset.videos)
+    return list(dataset.videos), labels, dataset.open_video
 
 
 def describe(cfg: Any, options: FeatureOptions, model: nn.Module, checkpoint: str, in_steps: bool) -> dict[str, Any]:
@@ -216,7 +225,12 @@ class _Extraction:
         self.settings = ClipSettings.from_config(cfg, "test")
 
     def run(
-        self, paths: Sequence[str], labels: Sequence[int], folder: FeatureFolder, about: dict[str, Any]
+        self,
+        paths: Sequence[str],
+        labels: Sequence[int],
+        open_video: Callable[[str], VideoReader],
+        folder: FeatureFolder,
+        about: dict[str, Any],
     ) -> tuple[set[str], UnreadableFiles]:
         """Write the missing files; each process takes its share.
 
@@ -234,7 +248,7 @@ class _Extraction:
         )
         begun: dict[int, _Video] = {}
         with bar, worker_deaths_explained():
-            for chunk in self._loader(unique, todo[get_rank() :: get_world_size()]):
+            for chunk in self._loader(unique, todo[get_rank() :: get_world_size()], open_video):
                 path = unique[chunk.video]
                 if chunk.cause:
                     unreadable.add(path, chunk.cause)
@@ -251,8 +265,10 @@ class _Extraction:
             unreadable.update_from(others.items())
         return there, unreadable
 
-    def _loader(self, paths: Sequence[str], numbers: Sequence[int]) -> DataLoader:
-        open_video, crops = video_opener(self.cfg), self.settings.spatial_views
+    def _loader(
+        self, paths: Sequence[str], numbers: Sequence[int], open_video: Callable[[str], VideoReader]
+    ) -> DataLoader:
+        crops = self.settings.spatial_views
         steps = self.task.stream_steps(1) is not None
         windows = (
             StepWindows(self.settings, self.task.stream_steps)

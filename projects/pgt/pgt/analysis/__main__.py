@@ -11,11 +11,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from pgt.analysis.report import DEPTHS, as_values, format_gap, format_memory, plot_gap
-from pgt.analysis.truncation import RANDOM, gap_of_weights, gradient_memory, step_task
-from slowfast.apps.benchmark.processes import ConfigSource, in_fresh_process, medians
+from pgt.analysis.report import DEPTHS
+from pgt.analysis.run import compare_gradients
+from pgt.analysis.truncation import RANDOM
+from slowfast.apps.benchmark.processes import ConfigSource
 from slowfast.utils.errors import exit_status
 
 
@@ -41,37 +41,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def compare_gradients(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure the gap of the truncated gradient and the memory of both; print tables, and draw the plot."""
-    source = ConfigSource(args.cfg, args.overrides)
-    cfg = source.load()
-    weights = args.checkpoint or [cfg.TRAIN.CHECKPOINT_FILE_PATH or RANDOM]
-    _, steps = step_task(cfg, args.steps)
-    print(f"{args.batches} batches of {cfg.TRAIN.BATCH_SIZE} clips; train mode, full precision", flush=True)
-    results = []
-    for name, gaps in gap_of_weights(cfg, steps, args.batches, weights):
-        results.append(as_values(name, steps, gaps, args.by))
-        print(f"\n{format_gap(results[-1])}", flush=True)
-    memory = []
-    for count in steps:
-        runs = {
-            kind: medians([in_fresh_process(_memory, source, count, kind == "truncated") for _ in range(args.repeats)])
-            for kind in ("truncated", "full")
-        }
-        memory.append({"steps": count, **{kind: found["peak_mib"] for kind, found in runs.items()}})
-    print(f"\npeak memory of one gradient, over the idle process\n{format_memory(memory)}")
-    if args.plot:
-        plot_gap(args.plot, results, memory)
-    return {"batches": args.batches, "batch_size": cfg.TRAIN.BATCH_SIZE, "gap": results, "memory_mib": memory}
-
-
-def _memory(source: ConfigSource, steps: int, truncated: bool) -> dict[str, float]:
-    return gradient_memory(source.load(), steps, truncated)
-
-
 def run(args: argparse.Namespace) -> None:
     """Measure, and write the results as JSON if asked to."""
-    measured = compare_gradients(args)
+    source = ConfigSource(args.cfg, args.overrides)
+    measured = compare_gradients(source, args.steps, args.batches, args.checkpoint, args.by, args.repeats, args.plot)
     if args.output:
         args.output.write_text(json.dumps(measured, indent=2) + "\n")
 
