@@ -20,8 +20,8 @@ from slowfast.apps.prepare.check_report import KINDS
 from slowfast.apps.prepare.file_pool import default_workers
 from slowfast.config import activate_projects, load_config
 from slowfast.runtime.logging import setup_logging
+from slowfast.runtime.seed import SPLITS
 from slowfast.utils.errors import exit_status
-from slowfast.utils.rng import SPLITS
 
 CACHE_NAME = "check_data.jsonl"
 

@@ -18,7 +18,7 @@ from slowfast.datasets.loading.unreadable import UnreadableError, UnreadableFile
 from slowfast.datasets.video.find import ListedFrames
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.evaluation.evaluators import Evaluator, VideoEvaluator
-from slowfast.utils.rng import SPLITS, seeded_generator
+from slowfast.runtime.seed import SPLITS, seeded_generator
 
 # Videos tried in place of an unreadable one before giving up.
 MAX_SUBSTITUTES = 10

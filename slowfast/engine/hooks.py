@@ -17,8 +17,7 @@ from tqdm import tqdm
 from slowfast.config.projects import import_project
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.loading.unreadable import UnreadableFiles
-from slowfast.engine.meters import Averages, batch_means
-from slowfast.engine.state import TrainState
+from slowfast.engine.state import Averages, TrainState, batch_means
 from slowfast.runtime.device import peak_memory
 from slowfast.runtime.distributed import all_gather_object, is_main_process
 from slowfast.runtime.logging import log_json_stats

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from slowfast.datasets.loading.batch import Batch
 from slowfast.runtime.distributed import get_rank
-from slowfast.utils.rng import seeded_generator
+from slowfast.runtime.seed import seeded_generator
 
 # Separates these random numbers from those of samples and of batch shapes.
 _STREAM = 2

@@ -1,4 +1,4 @@
-"""Random state of a process: seeding, saving and restoring."""
+"""Random numbers: seeding, saving and restoring a process; stateless seeding; scalars from a generator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Generator
 
 from slowfast.runtime.device import device_rng_state, set_device_rng_state
 
@@ -40,3 +41,32 @@ def set_rng_state(state: dict[str, Any], device: torch.device | None = None) -> 
     torch.set_rng_state(state["torch"].cpu())
     if device is not None:
         set_device_rng_state(state["device"], device)
+
+
+SPLITS = ("train", "val", "test")
+
+
+def seeded_generator(seed: int, split: str, *numbers: int) -> torch.Generator:
+    """Return a generator seeded from (seed, split, *numbers) alone, independent for other arguments."""
+    words = np.random.SeedSequence([seed % 2**64, SPLITS.index(split), *numbers]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0]) >> 1)
+
+
+def uniform(generator: Generator, low: float = 0.0, high: float = 1.0) -> float:
+    """Sample from U[low, high)."""
+    return low + torch.rand((), generator=generator, dtype=torch.float64).item() * (high - low)
+
+
+def bernoulli(generator: Generator, probability: float) -> bool:
+    """Return True with this probability."""
+    return uniform(generator) < probability
+
+
+def randint(generator: Generator, below: int) -> int:
+    """Sample an integer from 0 to `below` - 1 uniformly."""
+    return int(torch.randint(below, (), generator=generator))
+
+
+def normal(generator: Generator, mean: float = 0.0, std: float = 1.0) -> float:
+    """Sample from N(mean, std^2)."""
+    return mean + std * torch.randn((), generator=generator, dtype=torch.float64).item()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from slowfast.checkpoint import load_checkpoint, load_weights
-from slowfast.checkpoint.formats.caffe2 import is_training_state, state_dict_key
+from slowfast.checkpoint.formats.foreign_names import is_training_state, state_dict_key
 from slowfast.config import load_config
 from slowfast.models import build_model
 

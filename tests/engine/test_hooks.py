@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from slowfast.engine.hooks import Hook, ProgressBar
-from slowfast.engine.meters import Averages
 from slowfast.engine.optim_step import NonFiniteError
+from slowfast.engine.state import Averages
 from slowfast.engine.task import TASK_REGISTRY, ClipTask, build_task
 from slowfast.engine.train import train
 

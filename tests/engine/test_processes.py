@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
-from slowfast.engine.meters import Averages
+from slowfast.engine.state import Averages
 from slowfast.engine.model_setup import average_bn_stats, setup_model, unwrap
 from slowfast.engine.precise_bn import update_bn_stats
 from slowfast.engine.task import ClipTask

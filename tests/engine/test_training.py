@@ -12,9 +12,9 @@ from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import cfg_from_yaml
 from slowfast.datasets.build import build_loader
 from slowfast.engine import preflight
-from slowfast.engine.meters import batch_means
 from slowfast.engine.model_setup import move_model
 from slowfast.engine.optim_step import NonFiniteError
+from slowfast.engine.state import batch_means
 from slowfast.engine.task import TASK_REGISTRY, ClipTask
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train

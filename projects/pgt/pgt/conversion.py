@@ -23,8 +23,7 @@ from pgt.operators.attention import (
     StepWindow,
 )
 from pgt.operators.base import MarkovOperator
-from pgt.operators.conv import MarkovConv3d, StepFusion
-from pgt.operators.pool import MarkovPool, MarkovTimePool
+from pgt.operators.layers import MarkovConv3d, MarkovPool, MarkovTimePool, StepFusion
 from pgt.plan import StepPlan
 from slowfast.layers.attention import PoolingAttention
 from slowfast.layers.conv import Conv3d
@@ -216,7 +215,7 @@ def _convert_fusion(conversion: Conversion, name: str, fusion: FuseFastToSlow) -
         conversion.replace(name, fusion, StepFusion.from_layer(fusion))
         return
     conv, name = fusion.conv_f2s, f"{name}.conv_f2s"
-    _check_conv(name, conv, stride=conv.stride[0])  # it divides the fast frames of a step, see pgt.operators.conv
+    _check_conv(name, conv, stride=conv.stride[0])  # it divides the fast frames of a step, see pgt.operators.layers
     conversion.replace(name, conv, MarkovConv3d.from_layer(conv, name, _own(conversion.rules.body[1])))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pgt.memory import START, Carry, Memory
-from pgt.operators.pool import last_window
+from pgt.operators.layers import last_window
 from slowfast.models.base import VideoModel
 from slowfast.models.heads import apply_head
 

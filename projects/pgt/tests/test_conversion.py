@@ -12,8 +12,7 @@ from pgt import StepPlan
 from pgt.conversion import Rules, build_progressive_model, convert
 from pgt.memory import LastFrames
 from pgt.model import ProgressiveModel
-from pgt.operators.conv import MarkovConv3d
-from pgt.operators.pool import MarkovPool
+from pgt.operators.layers import MarkovConv3d, MarkovPool
 from slowfast.config import load_config
 from slowfast.engine.ema import build_average
 from slowfast.engine.model_setup import ModelSetup, setup_model

@@ -7,7 +7,7 @@ from torch import nn
 from pgt import StepPlan
 from pgt.conversion import Rules, convert
 from pgt.memory import CACHE_POLICIES, Carry, LastFrames
-from pgt.operators.conv import MarkovConv3d
+from pgt.operators.layers import MarkovConv3d
 from slowfast.models import VideoModel, build_model
 from slowfast.models.slowfast import FuseFastToSlow
 

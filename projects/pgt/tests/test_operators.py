@@ -6,8 +6,7 @@ from torch import nn
 
 from pgt.memory import CACHE_POLICIES, AvgFrames, Carry, LastFrames, WholeStep
 from pgt.operators.attention import MarkovNonLocal
-from pgt.operators.conv import MarkovConv3d, StepFusion
-from pgt.operators.pool import MarkovPool
+from pgt.operators.layers import MarkovConv3d, MarkovPool, StepFusion
 from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.pool import SpaceTimePool
 from slowfast.models.slowfast import FuseFastToSlow

@@ -16,8 +16,8 @@ from slowfast.apps.prepare.resize import ResizeOptions, resize_set
 from slowfast.datasets.annotations.kinetics import Segment, VideoFolder, chosen_classes, read_segments, video_files
 from slowfast.datasets.clips import temporal_sampling as sampling
 from slowfast.datasets.video import open as decode
+from slowfast.runtime.seed import SPLITS
 from slowfast.utils.files import atomic_write_local
-from slowfast.utils.rng import SPLITS
 
 TARGET_FPS = 30.0  # frame rate at which the published configs count
 # A file longer than its segment by this many seconds was probably never trimmed.

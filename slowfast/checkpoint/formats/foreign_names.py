@@ -1,14 +1,21 @@
-"""State-dict keys of PyTorch checkpoints of other programs: AlphAction's SlowFast, and torchvision's 2-D ResNets.
+"""State-dict keys of checkpoints of other programs: AlphAction's SlowFast, torchvision's 2-D ResNets, Caffe2.
 
 AlphAction's `res_nlN.res_M.btnk.conv2.bn` is the norm after convolution b in block M of stage N + 1. Its models have no
 norm and no ReLU in the lateral connections (SLOWFAST.FUSION_BN, FUSION_RELU False). torchvision's
 `layer1.0.conv2.weight` is also timm's name.
+
+Caffe2 checkpoints (`.pkl`): a pickle of `{"blobs": {name: array}}`.
+
+A blob's name holds stage, block and layer: `res3_1_branch2a_bn_rm` is the running mean of the norm after convolution a
+in block 1 of stage 3. The prefix `t_` marks the fast pathway. Source: the published `.pkl` files.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import numpy as np
 import torch
 
 _PATHWAYS = {"slow": 0, "fast": 1}
@@ -68,3 +75,69 @@ def torchvision_key(name: str) -> str | None:
     if match := _HEAD.fullmatch(name):
         return f"head.projection.{match[1]}"
     return None
+
+
+_NORM = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
+_PLAIN = {"w": "weight", "b": "bias"}
+
+# Start of a blob's name -> the layer if `_bn` does not follow, and if it does; {p} is the pathway.
+_LAYERS = (
+    (r"(?P<fast>t_)pool1_subsample", "s1_fuse.conv_f2s", "s1_fuse.bn"),
+    (r"(?P<fast>t_)res(\d+)_\d+_branch2c_bn_subsample", "s{0}_fuse.conv_f2s", "s{0}_fuse.bn"),
+    (r"(?P<fast>t_)?conv1", "s1.pathway{p}_stem.conv", None),
+    (r"(?P<fast>t_)?res_conv1", None, "s1.pathway{p}_stem.bn"),
+    (r"(?P<fast>t_)?res(\d+)_(\d+)_branch1", "s{0}.pathway{p}_res{1}.branch1", "s{0}.pathway{p}_res{1}.branch1_bn"),
+    (
+        r"(?P<fast>t_)?res(\d+)_(\d+)_branch2([a-z])",
+        "s{0}.pathway{p}_res{1}.branch2.{2}",
+        "s{0}.pathway{p}_res{1}.branch2.{2}_bn",
+    ),
+    (
+        r"(?P<fast>t_)?nonlocal_conv(\d+)_(\d+)_(theta|phi|g|out)",
+        "s{0}.pathway{p}_nonlocal{1}.conv_{2}",
+        None,
+    ),
+    (r"(?P<fast>t_)?nonlocal_conv(\d+)_(\d+)", None, "s{0}.pathway{p}_nonlocal{1}.bn"),
+    (r"(?P<fast>)pred", "head.projection", None),
+)
+_RULES = tuple((re.compile(front + r"(?P<norm>_bn)?_(?P<tensor>[a-z]+)"), *layers) for front, *layers in _LAYERS)
+# Optimizer state, which the files also hold.
+_TRAINING = re.compile(r"(^|_)(momentum|lr|model_iter)($|_)")
+
+
+def state_dict_key(blob: str) -> str | None:
+    """Return the state-dict key of a blob; None if it is no weight."""
+    for rule, plain, norm in _RULES:
+        match = rule.fullmatch(blob)
+        if match is None:
+            continue
+        layer, tensors = (norm, _NORM) if match["norm"] else (plain, _PLAIN)
+        if layer is None or match["tensor"] not in tensors:
+            continue
+        numbers = [group for name, group in _groups(match) if name not in ("fast", "norm", "tensor")]
+        return f"{layer.format(*numbers, p=int(bool(match['fast'])))}.{tensors[match['tensor']]}"
+    return None
+
+
+def is_training_state(blob: str) -> bool:
+    """Return True for a blob of optimizer state, such as `conv1_w_momentum`, `lr` or `model_iter`."""
+    return state_dict_key(blob) is None and _TRAINING.search(blob) is not None
+
+
+def weights_of_blobs(blobs: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return tensors by state-dict key; unknown blobs keep their name, optimizer state is left out.
+
+    Raises:
+        ValueError: a blob is no array.
+    """
+    kept = {name: blob for name, blob in blobs.items() if not is_training_state(name)}
+    wrong = {name: type(blob).__name__ for name, blob in kept.items() if not isinstance(blob, (np.ndarray, int, float))}
+    if wrong:
+        raise ValueError(f"blobs that are no arrays: {', '.join(f'{name} ({kind})' for name, kind in wrong.items())}")
+    return {state_dict_key(name) or name: torch.from_numpy(np.array(blob)) for name, blob in kept.items()}
+
+
+def _groups(match: re.Match[str]) -> list[tuple[str | None, str | None]]:
+    """Return (name, text) of each group of a match, in order."""
+    names = {index: name for name, index in match.re.groupindex.items()}
+    return [(names.get(index), match[index]) for index in range(1, match.re.groups + 1)]

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from slowfast.checkpoint.formats.caffe2 import weights_of_blobs
-from slowfast.checkpoint.formats.foreign_names import rename_foreign
+from slowfast.checkpoint.formats.foreign_names import rename_foreign, weights_of_blobs
 from slowfast.checkpoint.formats.plain_pickle import RefusedPickleError, read_plain_pickle
 from slowfast.checkpoint.formats.tensor_file import is_tensor_file, read_tensor_file
 from slowfast.utils.errors import first_line

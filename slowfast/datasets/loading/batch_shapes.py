@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from slowfast.utils.rng import seeded_generator
+from slowfast.runtime.seed import seeded_generator
 
 
 class ClipShape(NamedTuple):

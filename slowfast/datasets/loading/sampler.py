@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Sampler
 
 from slowfast.datasets.loading.batch_shapes import BatchShapes, ClipShape
-from slowfast.utils.rng import seeded_generator
+from slowfast.runtime.seed import seeded_generator
 
 
 class SampleKey(NamedTuple):

@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 
 from slowfast.datasets.transforms.color import ColorJitter
 from slowfast.datasets.transforms.rand_augment import RandAugment, parse_recipe
+from slowfast.runtime.seed import bernoulli, randint, uniform
 from slowfast.utils.errors import check_choice
-from slowfast.utils.rng import bernoulli, randint, uniform
 
 LIGHTING_STD = 0.1
 AVA_JITTER = 0.4

@@ -13,7 +13,7 @@ import torch
 from torch import Generator
 
 from slowfast.datasets.transforms.pixels import ColorMatrix, compose
-from slowfast.utils.rng import bernoulli, uniform
+from slowfast.runtime.seed import bernoulli, uniform
 
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Generator
 
-from slowfast.utils.rng import bernoulli, randint, uniform
+from slowfast.runtime.seed import bernoulli, randint, uniform
 
 LEFT_OR_TOP, CENTER, RIGHT_OR_BOTTOM = 0, 1, 2
 

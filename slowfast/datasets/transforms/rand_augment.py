@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Generator
 
+from slowfast.runtime.seed import bernoulli, normal, randint
 from slowfast.utils.errors import check_choice
-from slowfast.utils.rng import bernoulli, normal, randint
 
 GREATEST_MAGNITUDE = 10
 _FORM = "rand-mMAGNITUDE-nNUMBER-mstdSTD-incORDER-wWEIGHTS, such as rand-m7-n4-mstd0.5-inc1; only rand is required"

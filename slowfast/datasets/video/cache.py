@@ -1,9 +1,12 @@
-"""Cache of decoded videos in memory (`DATA.CACHE_VIDEOS`), for small data sets."""
+"""Cache of decoded videos in memory (`DATA.CACHE_VIDEOS`), for small data sets; and an LRU cache of facts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -72,3 +75,33 @@ class VideoCache:
         if path in self.unreadable:
             raise VideoError(path, self.unreadable[path])
         return _CachedReader(path, self._videos[path])
+
+
+Value = TypeVar("Value")
+
+
+class LRUCache(Generic[Value]):
+    """Cache of at most `size` values by key, which drops the least recently used one; threads may share it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Value | None:
+        """Return the value of `key`, or None."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def keep(self, key: Hashable, value: Value) -> None:
+        """Store `value` under `key`."""
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            if len(self._values) > self.size:
+                self._values.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._values)

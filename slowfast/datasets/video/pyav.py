@@ -19,9 +19,9 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from slowfast.datasets.video.cache import LRUCache
 from slowfast.datasets.video.packet_index import STAMPED_CONTAINERS, PacketIndex, index_packets
 from slowfast.datasets.video.reader import VideoError, VideoReader
-from slowfast.utils.lru_cache import LRUCache
 
 logger = logging.getLogger(__name__)
 

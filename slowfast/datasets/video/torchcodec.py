@@ -12,8 +12,8 @@ import functools
 
 import numpy as np
 
+from slowfast.datasets.video.cache import LRUCache
 from slowfast.datasets.video.pyav import MissingFrames, PyAVReader, display_matrix
-from slowfast.utils.lru_cache import LRUCache
 
 # Shared libraries that the system must have in one version, 4 to 8.
 LIBRARIES = "libavcodec, libavdevice, libavfilter, libavformat, libavutil, libswresample and libswscale"

@@ -6,7 +6,7 @@ import torch
 
 from slowfast.datasets import DATASET_REGISTRY, ClipDataset, Sample, build_loader
 from slowfast.datasets.loading.sampler import EpochBatchSampler
-from slowfast.utils.rng import seeded_generator
+from slowfast.runtime.seed import seeded_generator
 
 WORKERS = "DATA_LOADER.NUM_WORKERS"
 

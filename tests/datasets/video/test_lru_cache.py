@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from slowfast.utils.lru_cache import LRUCache
+from slowfast.datasets.video.cache import LRUCache
 
 
 def test_the_longest_unused_is_forgotten():
