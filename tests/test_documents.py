@@ -30,6 +30,23 @@ def test_links_and_paths_exist(document):
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+def anchors(path: Path) -> set[str]:
+    """Anchors of a document's headings, as code hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_anchors_exist(document):
+    links = re.findall(r"\]\(([^)#\s]*\.md)?#([^)\s]+)\)", document.read_text())
+    missing = [
+        f"{page}#{anchor}"
+        for page, anchor in links
+        if anchor not in anchors((document.parent / page) if page else document)
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_make_targets_exist(document):
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -21,7 +21,7 @@ from slowfast.runtime.distributed import get_local_world_size, get_rank, get_wor
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import seed_all
 from slowfast.utils.errors import nearest_multiples
-from slowfast.utils.registry import Registry
+from slowfast.utils.registry import REGISTRIES, Registry
 
 logger = get_logger(__name__)
 
@@ -62,10 +62,6 @@ def build_dataset(cfg: Any, split: str) -> ClipDataset:
     return built
 
 
-# Losses here that do not take several labels per video; a project may register one that does.
-SINGLE_LABEL_LOSSES = ("cross_entropy", "soft_cross_entropy", "bce")
-
-
 def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
     """Check settings, loss and head against the data set's labels per video."""
     if multi_label and not cfg.DATA.MULTI_LABEL:
@@ -78,7 +74,7 @@ def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
             f"DATA.MULTI_LABEL is True, but {key} {name} has one label per video; set it to False, with "
             "MODEL.LOSS_FUNC cross_entropy and MODEL.HEAD_ACT softmax"
         )
-    if multi_label and cfg.MODEL.LOSS_FUNC in SINGLE_LABEL_LOSSES:
+    if multi_label and not REGISTRIES["MODEL.LOSS_FUNC"].fact(cfg.MODEL.LOSS_FUNC, "multi_label"):
         raise ValueError(
             f"MODEL.LOSS_FUNC is {cfg.MODEL.LOSS_FUNC}, but with DATA.MULTI_LABEL True a video has any number of "
             "labels; set bce_logit, or MULTI_LABEL False."

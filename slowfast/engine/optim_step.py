@@ -13,7 +13,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NonFiniteError(FloatingPointError):
-    """The loss or a gradient is NaN or infinite; the weights are those from before this batch."""
+    """The loss or a gradient is NaN or infinite; the weights are those from before this update."""
 
 
 class OptimStep:
@@ -97,7 +97,7 @@ class OptimStep:
         self.scaler.scale(loss / self.accum_steps).backward()
 
     def __call__(self) -> bool:
-        """Count a batch, and step the optimizer at every `accum_steps`-th call.
+        """End an update, and step the optimizer at every `accum_steps`-th call.
 
         Returns:
             True if the optimizer stepped (also when GradScaler skipped the step on inf or NaN).

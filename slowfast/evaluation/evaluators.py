@@ -209,7 +209,7 @@ class VideoEvaluator(Evaluator):
 class BoxEvaluator(Evaluator):
     """Frame mAP of boxes at key frames (AVA); scores of a box from several clips or steps are joined.
 
-    A box may come a different number of times than others, so "sum" gives the mean of what came.
+    A box may come a different number of times than others, so "sum" is the mean over those times.
 
     Args:
         key_frames: (video, second) of each key frame.

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
+from slowfast.layers.pool import AvgPool3d
 
 Size = tuple[int, int, int]
 # Relative position embeddings of time, height and width: (Lq_axis, Lk_axis, C) each, or None.
@@ -256,7 +257,7 @@ class PoolingAttention(nn.Module):
         if mode not in _POOL_MODES:
             raise ValueError(f"MVIT.MODE is {mode!r}; it must be one of {', '.join(_POOL_MODES)}")
         if pool is not None and mode in ("avg", "max"):
-            kind = nn.AvgPool3d if mode == "avg" else nn.MaxPool3d
+            kind = AvgPool3d if mode == "avg" else nn.MaxPool3d
             layer = kind(pool.kernel, pool.stride, pool.padding)
         elif pool is not None:
             width = dim // self.heads if mode == "conv" else dim

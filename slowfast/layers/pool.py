@@ -40,10 +40,17 @@ def pool_time(x: torch.Tensor, frames: int | None, kind: str) -> torch.Tensor:
 def _pool(x: torch.Tensor, window: tuple[int, int, int], kind: str) -> torch.Tensor:
     if kind == "max":
         return F.max_pool3d(x, window, stride=1)
-    # PyTorch averages half precision on the CPU under autocast only.
-    if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16) and not torch.is_autocast_enabled("cpu"):
-        return F.avg_pool3d(x.float(), window, stride=1).to(x.dtype)
-    return F.avg_pool3d(x, window, stride=1)
+    return AvgPool3d(window, stride=1)(x)
+
+
+class AvgPool3d(nn.AvgPool3d):
+    """`nn.AvgPool3d` that also takes half precision on the CPU, where PyTorch averages it under autocast only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        half = x.dtype in (torch.bfloat16, torch.float16)
+        if half and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            return super().forward(x.float()).to(x.dtype)
+        return super().forward(x)
 
 
 class SpaceTimePool(nn.Module):

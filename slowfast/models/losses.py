@@ -7,12 +7,14 @@ from torch import nn
 from slowfast.utils.registry import Registry
 
 # Loss by name: a class or function without arguments that returns a module, (scores, targets) -> mean over the batch.
-LOSS_REGISTRY = Registry("MODEL.LOSS_FUNC")
+# `multi_label` says that it takes logits of clips with any number of labels each, `soft_targets` that it takes class
+# probabilities (mixup).
+LOSS_REGISTRY = Registry("MODEL.LOSS_FUNC", facts={"multi_label": False, "soft_targets": False})
 
 LOSS_REGISTRY.register("cross_entropy")(nn.CrossEntropyLoss)
 
 
-@LOSS_REGISTRY.register("soft_cross_entropy")
+@LOSS_REGISTRY.register("soft_cross_entropy", soft_targets=True)
 class SoftTargetCrossEntropy(nn.Module):
     """Cross entropy of logits (B, K) against class probabilities (B, K).
 
@@ -50,7 +52,7 @@ def _bce() -> MultiLabelLoss:
     return MultiLabelLoss(from_logits=False)
 
 
-@LOSS_REGISTRY.register("bce_logit")
+@LOSS_REGISTRY.register("bce_logit", multi_label=True)
 def _bce_logit() -> MultiLabelLoss:
     return MultiLabelLoss(from_logits=True)
 

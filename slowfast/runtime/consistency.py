@@ -1,4 +1,4 @@
-"""Check before training that every rank has the same config, code, data and initial weights."""
+"""Check before training or testing that every rank has the same config, code, PyTorch, data and initial weights."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from pgt.plan import StepPlan
 from slowfast.layers.attention import PoolingAttention
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.nonlocal_ import NonLocal
-from slowfast.layers.pool import SpaceTimePool, TimePool
+from slowfast.layers.pool import AvgPool3d, SpaceTimePool, TimePool
 from slowfast.models.base import VideoModel
 from slowfast.models.build import MODEL_ADAPTERS, build_norm
 from slowfast.models.mvit import MultiscaleBlock, PatchEmbed
@@ -291,4 +291,5 @@ WINDOWS: dict[type[nn.Module], type[StepWindow]] = {
     Conv3d: StepConv3d,
     nn.MaxPool3d: StepMaxPool3d,
     nn.AvgPool3d: StepAvgPool3d,
+    AvgPool3d: StepAvgPool3d,
 }

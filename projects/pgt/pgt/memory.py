@@ -1,7 +1,7 @@
 """Memory of a progressive model: the rules that update it, and batches of it.
 
 Shapes: x is (B, C, T, H, W), a step's input of an operator; its memory is (B, C, O, H, W). The memory of a model is a
-dictionary, operator name -> memory. `None` stands for the start of a video.
+dictionary, operator name -> memory. `None` stands for the start of a video, the entry `START` for single samples at it.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ SOLVER = {
     "BETAS": [0.9, 0.999],
     # Weight decay.
     "WEIGHT_DECAY": 1e-4,
-    # Apply no weight decay to one-dimensional parameters (biases, norm weights).
+    # Apply no weight decay to one-dimensional parameters (biases); those of norms follow BN.WEIGHT_DECAY.
     "ZERO_WD_1D_PARAM": False,
     # Layer-wise learning rate decay: factor from a layer to the one below it, over 0 and up to 1 (1 for none). The head
     # has the full rate; each residual block and the stem are a layer.

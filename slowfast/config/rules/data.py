@@ -4,6 +4,7 @@ from fvcore.common.config import CfgNode
 
 from slowfast.config.resolve import num_pathways
 from slowfast.utils.errors import nearest_multiples
+from slowfast.utils.registry import REGISTRIES
 
 
 def validate(cfg: CfgNode) -> None:
@@ -122,7 +123,7 @@ def _mixing(cfg: CfgNode) -> None:
         raise ValueError(
             "MIXUP.ENABLE True mixes clips of one label each, but DATA.MULTI_LABEL is True; set one of them to False."
         )
-    if cfg.MODEL.LOSS_FUNC != "soft_cross_entropy":
+    if not REGISTRIES["MODEL.LOSS_FUNC"].fact(cfg.MODEL.LOSS_FUNC, "soft_targets"):
         raise ValueError(
             f"MODEL.LOSS_FUNC is {cfg.MODEL.LOSS_FUNC}, which takes no mixed labels; with MIXUP.ENABLE True set "
             "soft_cross_entropy."

@@ -1,4 +1,4 @@
-"""Batches of sample keys for one process, as a function of seed, epoch and world size alone."""
+"""Batches of sample keys for one process, as a function of seed, epoch and share of the process."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
 
     Keys carry the epoch, so that the randomness of a sample does not depend on the worker that makes it.
 
-    In val and test, consecutive samples are views of one video, which its worker decodes once. DataLoader hands out
-    batches round-robin. So batches are interleaved in such a way that each worker gets a contiguous block of samples.
-    `workers` changes the order of the batches, not their contents. (One sample per video would hold all its views at
-    once, 755 MB for 30 of 32 x 256 x 256. One sample per block of views would decode overlapping views repeatedly.)
+    DataLoader hands out batches to its workers round-robin. In training that is all. In val and test, consecutive
+    samples are views of one video, which its worker decodes once. So batches are interleaved in such a way that
+    each worker gets a contiguous block of samples. `workers` changes the order of the batches, not their contents.
+    (One sample per video would hold all its views at once, 755 MB for 30 of 32 x 256 x 256. One sample per block of
+    views would decode overlapping views repeatedly.)
 
     Args:
         num_samples: samples of the data set.

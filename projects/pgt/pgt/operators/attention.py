@@ -46,6 +46,7 @@ from slowfast.layers.attention import (
 )
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.nonlocal_ import NonLocal
+from slowfast.layers.pool import AvgPool3d
 from slowfast.models.timesformer import TimeAttention
 from slowfast.models.tokens import fit_table
 
@@ -224,7 +225,7 @@ class StepMaxPool3d(StepPool, nn.MaxPool3d):
     filler = float("-inf")
 
 
-class StepAvgPool3d(StepPool, nn.AvgPool3d):
+class StepAvgPool3d(StepPool, AvgPool3d):
     """Average pooling whose windows read memory."""
 
     filler = 0.0
