@@ -1,0 +1,1 @@
+"""Framework for training video models."""

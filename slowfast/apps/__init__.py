@@ -1,0 +1,1 @@
+"""Programs built on the framework: prepare, synthetic, features, export, benchmark, SLURM jobs, zoo."""

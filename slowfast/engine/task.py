@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,9 +17,6 @@ from slowfast.engine.optim_step import OptimStep
 from slowfast.evaluation.evaluators import Prediction
 from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry
-
-if TYPE_CHECKING:  # hooks see the training state, which holds a task
-    from slowfast.engine.hooks import Hook
 
 # Tasks by the name in `TASK`; each is a subclass of Task, called with the config.
 TASK_REGISTRY = Registry("TASK", default="clip")

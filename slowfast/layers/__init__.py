@@ -1,0 +1,1 @@
+"""Layers: small modules and functions that know no config."""

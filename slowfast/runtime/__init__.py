@@ -1,0 +1,1 @@
+"""Processes and machines: launch, distributed, device, seeds, logging, signals, locks."""

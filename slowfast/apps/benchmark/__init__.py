@@ -1,0 +1,1 @@
+"""Size, speed and memory of models, and loading of data."""

@@ -1,0 +1,1 @@
+"""Checkpoint files of this and of other programs."""

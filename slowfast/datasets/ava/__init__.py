@@ -1,0 +1,1 @@
+"""AVA: boxes at key frames."""

@@ -1,0 +1,1 @@
+"""Clips: which frames, and how they become tensors."""

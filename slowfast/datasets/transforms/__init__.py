@@ -1,0 +1,1 @@
+"""Transforms of pixels and boxes, and augmentation."""

@@ -1,0 +1,1 @@
+"""Video decoding behind one reader interface."""

@@ -1,0 +1,1 @@
+"""Truncated against full gradient."""
