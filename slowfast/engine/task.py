@@ -101,8 +101,8 @@ class Task(abc.ABC):
         """
         return [Graph("model", (inputs,), pathway_names(len(inputs)), ["scores"])]
 
-    def hooks(self) -> list[Hook]:
-        """Return hooks to add to those of the training loop; called once, before training."""
+    def hooks(self) -> list[Any]:
+        """Return hooks (`slowfast.engine.hooks.Hook`) to add to the training loop's; called once, before training."""
         return []
 
 
