@@ -1,4 +1,4 @@
-"""What the tests of the core and of the projects share: published numbers, and small configurations."""
+"""Share published numbers and small configs between the tests of the core and of projects."""
 
 import dataclasses
 import importlib.util

@@ -1,4 +1,4 @@
-"""Editable installs by plain path entries; everything else is said in pyproject.toml.
+"""Make editable installs by plain path entries; pyproject.toml has everything else.
 
 With two source folders setuptools installs an import hook, which editors and type checkers do not follow and which any
 folder on the path that happens to bear a package's name goes before. Two lines in a .pth file have neither trouble.

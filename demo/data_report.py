@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from data_plan import METHODS, DataSet
+from data_plan import LEAD, METHODS, DataSet
 from sweep_report import BLUE, GRAY, PALE_BLUE, describe_machine, pyplot
 
 from slowfast.evaluation.predictions import ClassificationPredictions, load
@@ -61,9 +61,7 @@ def summarize(data_set: DataSet, runs: list[dict], by_chance: float, judged: boo
         "seeds": [run["seed"] for run in mine["pgt"]],
         "scores": scores,
         "chance": by_chance,
-        "target": data_set.target,
-        "lead": data_set.lead,
-        "verdict": verdict(data_set, scores["pgt"], scores["clip"]) if judged else "",
+        "verdict": verdict(scores["pgt"], scores["clip"]) if judged else "",
         **{
             key: {method: statistics.mean(run[key] for run in mine[method]) for method in METHODS}
             for key in ("updates", "train_seconds")
@@ -77,14 +75,10 @@ def _of(runs: list[dict], data_set: DataSet, method: str) -> list[dict]:
     return sorted(mine, key=lambda run: run["seed"])
 
 
-def verdict(data_set: DataSet, pgt: list[float], clip: list[float]) -> str:
-    """Return "met" if every seed meets the targets of the set, else "MISSED"; "" without targets."""
-    if data_set.target is None and data_set.lead is None:
-        return ""
-    reached = data_set.target is None or min(pgt) >= data_set.target
+def verdict(pgt: list[float], clip: list[float]) -> str:
+    """Return "met" if PGT leads the clip model by `LEAD` with every seed, else "MISSED"."""
     # The mean would hide a seed whose model does not learn to remember.
-    ahead = data_set.lead is None or all(mine - others >= data_set.lead for mine, others in zip(pgt, clip, strict=True))
-    return "met" if reached and ahead else "MISSED"
+    return "met" if all(mine - others >= LEAD for mine, others in zip(pgt, clip, strict=True)) else "MISSED"
 
 
 def format_rows(rows: list[dict]) -> str:
@@ -92,21 +86,14 @@ def format_rows(rows: list[dict]) -> str:
     lines = []
     for row in rows:
         scores = [*(_score(row, method) for method in METHODS), f"{row['chance']:.3f}"]
-        target = format_target(row["target"], row["lead"])
         costs = [" / ".join(f"{row[key][method]:.0f}" for method in METHODS) for key in ("updates", "train_seconds")]
-        lines.append((row["set"], row["measure"], *scores, target, row["verdict"], *costs))
+        lines.append((row["set"], row["measure"], *scores, f"clip + {LEAD}", row["verdict"], *costs))
     return format_table(HEADER, lines, left=range(len(HEADER)))
 
 
 def _score(row: dict, method: str) -> str:
     spread = row["spread"][method]
     return f"{row[method]:.3f}" + ("" if spread is None else f" +- {spread:.3f}")
-
-
-def format_target(target: float | None, lead: float | None) -> str:
-    """Format the targets of a set."""
-    words = [] if target is None else [f">= {target}"]
-    return ", ".join(words if lead is None else [*words, f"clip + {lead}"])
 
 
 def plot(path: Path, rows: list[dict]) -> None:
@@ -127,10 +114,8 @@ def plot(path: Path, rows: list[dict]) -> None:
         )
         axes.bar_label(drawn, fmt="%.2f", fontsize=8)
     for place, row in zip(places, rows, strict=True):
-        goals = [row["target"], None if row["lead"] is None else row["clip"] + row["lead"]]
-        for goal in (goal for goal in goals if goal is not None):
-            # Over the bar of PGT, whose target it is.
-            axes.hlines(goal, place - 0.42, place - 0.13, color="black", linestyle="--", linewidth=1)
+        # Over the bar of PGT, whose target it is.
+        axes.hlines(row["clip"] + LEAD, place - 0.42, place - 0.13, color="black", linestyle="--", linewidth=1)
     axes.set_xticks(places, [f"{row['set']}\n{row['measure']}" for row in rows])
     axes.set_ylim(0, 1.15)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""The documents speak of files, commands and figures that exist."""
+"""Check that documents name existing files, commands and figures."""
 
 import re
 import subprocess
@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("projects/*/*.md")]
+DOCUMENTS = [
+    *(path for pattern in ("*.md", "docs/*.md", "projects/*/*.md", "examples/*/*.md") for path in ROOT.glob(pattern)),
+    *ROOT.glob("projects/*/*/zoo/*.md"),
+]
 SETTINGS = [
     path
     for folder in ("configs", "projects/pgt/configs")

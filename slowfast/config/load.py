@@ -13,7 +13,7 @@ from fvcore.common.config import CfgNode
 from slowfast.config.defaults import get_cfg
 from slowfast.config.ignored_keys import warn_of_ignored
 from slowfast.config.merge import leave_out_unknown, merge_layer
-from slowfast.config.projects import check_installed, find_projects, import_core
+from slowfast.config.projects import call_project, check_installed, find_projects, import_core
 from slowfast.config.resolve import resolve
 from slowfast.config.rules import validate
 from slowfast.config.sources import Layer, file_layers, override_layer, text_layer
@@ -115,8 +115,7 @@ def _project_names(layers: list[Layer]) -> list[str]:
 def _call(projects: Sequence[ModuleType], name: str, cfg: CfgNode) -> None:
     """Call a function of the projects that define it; `resolve` and `validate` are optional."""
     for project in projects:
-        if hasattr(project, name):
-            getattr(project, name)(cfg)
+        call_project(project, name, cfg)
 
 
 def _plain(cfg: CfgNode) -> dict[str, Any]:

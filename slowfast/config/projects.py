@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
+from typing import Any
 
 from fvcore.common.config import CfgNode
 
@@ -61,9 +62,15 @@ def import_project(name: str, reason: str) -> ModuleType:
             "the YAML file that names it, or into a folder of PYTHONPATH; or install it with 'pip install -e FOLDER', "
             "where FOLDER holds its pyproject.toml or setup.py."
         ) from error
-    if not callable(getattr(module, "setup", None)):
+    if not callable(vars(module).get("setup")):
         raise ValueError(f"Module {name!r} ({reason}) is not a project: it has no function setup(cfg).")
     return module
+
+
+def call_project(module: ModuleType, name: str, cfg: CfgNode) -> Any:
+    """Call an optional function of a project with the config; return None if the project does not define it."""
+    function = vars(module).get(name)
+    return None if function is None else function(cfg)
 
 
 def check_installed(names: Iterable[str], origin: str) -> None:

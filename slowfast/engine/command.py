@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from slowfast.checkpoint.io import find_checkpoints
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
         overrides = [*(arguments.opts or []), *arguments.overrides, *_host_overrides(arguments), *extra]
         configs = [load_run_config(file, overrides) for file in arguments.cfg or [None]]
         _check_configs(configs)
+        if len(configs) > 1:
+            _set_own_folders(configs, arguments.cfg)
         for number, cfg in enumerate(configs):
             if len(configs) > 1:
                 logger.info("run %d of %d: %s", number + 1, len(configs), arguments.cfg[number])
@@ -80,7 +83,7 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
         if arguments.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR if getattr(error, "exitcode", FAILURE) == USER_ERROR else FAILURE
+        return USER_ERROR if isinstance(error, ProcessFailedError) and error.exitcode == USER_ERROR else FAILURE
     except (ValueError, OSError, FloatingPointError, UnreadableError) as error:
         if arguments.debug:
             raise
@@ -90,10 +93,10 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
 
 
 def _check_configs(configs: Sequence[Any]) -> None:
-    """Check that every run of a command does something, in a folder of its own.
+    """Check that every run of a command does something.
 
     Raises:
-        ValueError: a run neither trains nor tests, or two runs have the same OUTPUT_DIR.
+        ValueError: a run neither trains nor tests.
     """
     for cfg in configs:
         if not cfg.TRAIN.ENABLE and not cfg.TEST.ENABLE:
@@ -101,13 +104,26 @@ def _check_configs(configs: Sequence[Any]) -> None:
             raise ValueError(
                 f"TRAIN.ENABLE and TEST.ENABLE are both False, so there is nothing to do.{demo} Set one of them to True"
             )
+
+
+def _set_own_folders(configs: Sequence[Any], files: Sequence[str]) -> None:
+    """Give each run that shares its OUTPUT_DIR a folder in it, named after its file, in place.
+
+    In one folder a run would resume from the checkpoints of another.
+
+    Raises:
+        ValueError: two runs still have the same folder.
+    """
     folders = [os.path.realpath(cfg.OUTPUT_DIR) for cfg in configs]
-    for folder in folders:
+    for cfg, file, folder in zip(configs, files, folders, strict=True):
         if folders.count(folder) > 1:
-            raise ValueError(
-                f"{folders.count(folder)} of the files of --cfg have the OUTPUT_DIR {folder}, so that one run would "
-                "resume from the other's checkpoints. Set another OUTPUT_DIR in each file"
-            )
+            cfg.defrost()
+            cfg.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, Path(file).stem)
+            cfg.freeze()
+            logger.info("OUTPUT_DIR of %s: %s", file, cfg.OUTPUT_DIR)
+    own = [os.path.realpath(cfg.OUTPUT_DIR) for cfg in configs]
+    if len(set(own)) < len(own):
+        raise ValueError(f"two files of --cfg have the OUTPUT_DIR {max(own, key=own.count)}; set another in each")
 
 
 def _describe_resume(cfg: Any) -> str:

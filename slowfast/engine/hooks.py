@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from slowfast.config.projects import import_project
+from slowfast.config.projects import call_project, import_project
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.engine.state import Averages, TrainState, batch_means
@@ -82,7 +82,7 @@ class Recorder:
             self._writer.close()
 
 
-class UnreadableCount(Hook):
+class _UnreadableCount(Hook):
     """Count of unreadable files; stops the run if they exceed the allowed fraction.
 
     Attributes:
@@ -113,10 +113,10 @@ class UnreadableCount(Hook):
         }
 
 
-class IterationStats(Hook):
+class _IterationStats(Hook):
     """Statistics: means every `period` iterations, and every epoch with the counts of `unreadable` files."""
 
-    def __init__(self, recorder: Recorder, period: int, unreadable: UnreadableCount):
+    def __init__(self, recorder: Recorder, period: int, unreadable: _UnreadableCount):
         self.recorder = recorder
         self.period = period
         self.unreadable = unreadable
@@ -199,12 +199,12 @@ def build_hooks(state: TrainState, recorder: Recorder) -> list[Hook]:
     Raises:
         ValueError: a task or project gives an object that is no `Hook`.
     """
-    unreadable = UnreadableCount(state.loader.dataset.unreadable)
-    found: list[Hook] = [unreadable, IterationStats(recorder, state.cfg.LOG_PERIOD, unreadable), ProgressBar()]
+    unreadable = _UnreadableCount(state.loader.dataset.unreadable)
+    found: list[Hook] = [unreadable, _IterationStats(recorder, state.cfg.LOG_PERIOD, unreadable), ProgressBar()]
     added = {f"TASK {state.cfg.TASK!r}": state.task.hooks()}
     for name in state.run_cfg.PROJECTS:
-        added[f"project {name!r}"] = getattr(import_project(name, "named by PROJECTS"), "hooks", _no_hooks)(
-            state.run_cfg
+        added[f"project {name!r}"] = (
+            call_project(import_project(name, "named by PROJECTS"), "hooks", state.run_cfg) or []
         )
     for owner, hooks in added.items():
         for hook in hooks:
@@ -212,11 +212,6 @@ def build_hooks(state: TrainState, recorder: Recorder) -> list[Hook]:
                 raise ValueError(f"hooks of {owner}: {hook!r} does not derive from slowfast.engine.hooks.Hook")
             found.append(hook)
     return found
-
-
-def _no_hooks(cfg: Any) -> list[Hook]:
-    """Stand in for the function `hooks` of a project that has none."""
-    return []
 
 
 def memory_stats(device: torch.device) -> dict[str, float]:

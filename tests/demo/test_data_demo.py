@@ -96,7 +96,7 @@ def test_a_part_that_fails_ends_the_demo_with_its_output(tmp_path):
 
 
 def runs_of(scores):
-    """What the demo keeps of its trainings, by set and method the score of every seed."""
+    """Return the score of each seed, by set and method."""
     return [
         {"set": name, "method": method, "seed": seed, "score": score, "updates": 3 + seed, "train_seconds": 1.0}
         for (name, method), by_seed in scores.items()
@@ -106,14 +106,15 @@ def runs_of(scores):
 
 def test_missed_targets_are_said_and_end_with_failure(demo_module, plan, tmp_path, capsys):
     report = demo_module("data_report")
-    runs = runs_of({(name, method): [score] for name in SETS for method, score in (("pgt", 0.55), ("clip", 0.4))})
+    pgt = dict.fromkeys(SETS, 0.55) | {"charades": 0.45}
+    runs = runs_of({(name, method): [score] for name in SETS for method, score in (("pgt", pgt[name]), ("clip", 0.4))})
     chances = dict.fromkeys(SETS, 0.2)
     arguments = (tmp_path, list(plan.DATA_SETS), runs, chances, {"all": 60.0})
     assert report.write(*arguments, judged=True) is False
     lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "MISSED" in lines["Charades"] and ">= 0.6" in lines["Charades"]
-    assert "met" in lines["AVA"] and "MISSED" not in lines["AVA"] and "clip + 0.1" in lines["AVA"]
-    assert "met" not in lines["Kinetics"] and "+-" not in lines["Kinetics"]
+    assert "MISSED" in lines["Charades"] and "clip + 0.1" in lines["Charades"]
+    assert "met" in lines["AVA"] and "MISSED" not in lines["AVA"]
+    assert "+-" not in lines["Kinetics"]
     assert report.write(*arguments, judged=False) is True
     only_ava = [data_set for data_set in plan.DATA_SETS if data_set.name == "ava"]
     assert report.write(tmp_path, only_ava, runs, chances, {"all": 60.0}, judged=True) is True

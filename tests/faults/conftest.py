@@ -40,7 +40,7 @@ class Job:
 
     @property
     def output(self) -> str:
-        """What it wrote so far, on both streams."""
+        """Return standard output and standard error up to now."""
         return self.log.read_text()
 
     def pids(self) -> list[int]:

@@ -121,7 +121,7 @@ def test_outputs_and_gradients_of_many_shapes_are_those_of_float64(count, thread
 
 
 def test_models_hold_no_other_convolutions(tiny_models):
-    """What is left to the library goes through ours, which keeps from its faults."""
+    """Check that models use our convolutions only."""
     for name, settings in tiny_models.items():
         model = build_model(load_config(None, settings))
         convolutions = [module for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd)]

@@ -72,8 +72,14 @@ def test_several_files_run_one_after_the_other(files, tmp_path, capsys):
         assert "run 2 of 2" not in (tmp_path / name / "stdout.log").read_text() or name == "one"
 
 
+def test_files_with_one_output_dir_get_a_folder_each(files, tmp_path, capsys):
+    overrides = ["SOLVER.MAX_EPOCH", "1", "TEST.ENABLE", "False", "OUTPUT_DIR", str(tmp_path / "same")]
+    assert main(["--cfg", *files, *overrides]) == 0, capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "same").iterdir()) == sorted(Path(file).stem for file in files)
+
+
 def test_files_are_checked_before_the_first_runs(files, tmp_path, capsys):
-    assert main(["--cfg", *files, "OUTPUT_DIR", str(tmp_path / "same")]) == 2
+    assert main(["--cfg", files[0], files[0], "OUTPUT_DIR", str(tmp_path / "same")]) == 2
     assert "OUTPUT_DIR" in capsys.readouterr().err and not (tmp_path / "same").exists()
     assert main(["--cfg", files[0], str(tmp_path / "gone.yaml")]) == 2
     assert "gone.yaml" in capsys.readouterr().err and not (tmp_path / "one").exists()
@@ -153,7 +159,8 @@ def test_no_gpu_says_what_to_set(command):
 
 @pytest.mark.slow
 def test_test_net_as_a_process(tool, tiny_file, tiny_cfg):
-    run = tool("test_net", "--cfg", tiny_file, "TRAIN.ENABLE", True, "TEST.ENABLE", False)
+    switches = ["TRAIN.ENABLE", True, "TEST.ENABLE", False, "TEST.ALLOW_RANDOM_WEIGHTS", True]
+    run = tool("test_net", "--cfg", tiny_file, *switches)
     output = run.communicate(timeout=120)[0]
     out = Path(tiny_cfg().OUTPUT_DIR)
     assert run.returncode == 0, output

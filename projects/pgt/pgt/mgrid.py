@@ -32,7 +32,7 @@ def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
     if not options.MGRID or (epoch >= cfg.SOLVER.MAX_EPOCH - 1 and not options.MGRID_NO_FINETUNE):
         return cfg
     entry = epoch % len(options.MGRID_STEPS)
-    cfg = entry_plan(cfg, entry).applied_to(cfg)
+    cfg = _entry_plan(cfg, entry).applied_to(cfg)
     cfg.defrost()
     for key in _RATES:
         cfg.SOLVER[key] *= options.MGRID_LRSCALES[entry]
@@ -40,7 +40,7 @@ def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
     return cfg
 
 
-def entry_plan(cfg: CfgNode, entry: int) -> StepPlan:
+def _entry_plan(cfg: CfgNode, entry: int) -> StepPlan:
     """Build the plan of one entry of the lists.
 
     Raises:
@@ -71,7 +71,7 @@ def validate(cfg: CfgNode) -> None:
     if not all(scale > 0 for scale in options.MGRID_LRSCALES):
         raise ValueError(f"PGT.MGRID_LRSCALES is {lists[2]}; every factor of the learning rate must be over 0")
     for entry in range(len(lists[0])):
-        plan = entry_plan(cfg, entry)
+        plan = _entry_plan(cfg, entry)
         if options.FUSION_MEMORY:
             plan.check_fusion()
     if options.STEPS_RANGE:

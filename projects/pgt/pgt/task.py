@@ -107,8 +107,8 @@ class ProgressiveTask(Task):
             return Prediction(model.whole_clip(*model_inputs(batch.inputs, boxes)), boxes)
         plan = self.plan.for_clips(batch.inputs)
         if batch.key_frames:
-            predictions = box_scores(model, batch, plan)
-            return join_predictions(predictions) if self.all_steps else predictions[-1]
+            predictions = _box_scores(model, batch, plan)
+            return _join_predictions(predictions) if self.all_steps else predictions[-1]
         steps = step_scores(model, batch.inputs, plan)
         variants = {method: ensemble(steps, method) for method in ENSEMBLES}
         return Prediction(variants[self.ensemble_method], steps=steps.transpose(0, 1), variants=variants)
@@ -178,7 +178,7 @@ def step_scores(
     return torch.stack(scores)
 
 
-def box_scores(model: nn.Module, batch: Batch, plan: StepPlan) -> list[Prediction]:
+def _box_scores(model: nn.Module, batch: Batch, plan: StepPlan) -> list[Prediction]:
     """Return the scores of the boxes of every step, in order.
 
     Raises:
@@ -191,7 +191,7 @@ def box_scores(model: nn.Module, batch: Batch, plan: StepPlan) -> list[Predictio
     return predictions
 
 
-def join_predictions(predictions: Sequence[Prediction]) -> Prediction:
+def _join_predictions(predictions: Sequence[Prediction]) -> Prediction:
     """Join the boxes of several steps into one prediction."""
     columns = [vars(prediction.boxes) for prediction in predictions]
     boxes = Boxes(**{name: torch.cat([column[name] for column in columns]) for name in columns[0]})

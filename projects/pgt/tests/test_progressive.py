@@ -1,4 +1,4 @@
-"""What explicit memory promises: steps chain, samples are apart, nothing leaks, gradients stop where they should."""
+"""Test explicit memory: steps chain, samples are apart, nothing leaks, gradients stop where they should."""
 
 import copy
 import threading

@@ -1,5 +1,6 @@
-"""What every model of the registry keeps to under steps, scoring clips or boxes; each step brings few frames, so that a
-memory of the last ones alone reaches two steps on.
+"""Test the shared interface of every registered model in steps, scoring clips or boxes.
+
+Each step brings few frames, so that a memory of the last ones alone reaches two steps on.
 """
 
 import pytest

@@ -92,7 +92,7 @@ class Facts:
     persons: tuple[Person, ...]
 
 
-def name_of(key: Key) -> str:
+def _name_of(key: Key) -> str:
     """Return the name of a video."""
     return key.name(scenes.YOUTUBE_LETTERS, 11)
 
@@ -107,7 +107,7 @@ def draw(key: Key) -> tuple[np.ndarray, Facts]:
     frames = render.background(rng, NUM_FRAMES, *shape, pace=4 / FPS)
     for person in persons:
         render.draw_disc(frames, person.centers, person.radius, _colors(person))
-    return render.finish(rng, frames), Facts(name_of(key), key.split, shape, persons)
+    return render.finish(rng, frames), Facts(_name_of(key), key.split, shape, persons)
 
 
 def _draw_person(rng: np.random.Generator, side: int, shape: tuple[int, int]) -> Person:
@@ -156,7 +156,7 @@ def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
 
 def last_file(key: Key) -> str:
     """Return the file that `write_video` writes last."""
-    return f"frames/{_frame(name_of(key), NUM_FRAMES - 1)}"
+    return f"frames/{_frame(_name_of(key), NUM_FRAMES - 1)}"
 
 
 def write_lists(root: Path, split: str, videos: list[Facts]) -> None:

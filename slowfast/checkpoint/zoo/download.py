@@ -72,7 +72,7 @@ def recorded_digest(path: Path) -> FileDigest:
         return FileDigest()
 
 
-def record_digest(path: Path) -> None:
+def _record_digest(path: Path) -> None:
     """Record the digest of a file beside it."""
     atomic_write_local(beside(path, ".json"), json.dumps(dataclasses.asdict(digest_of(path))) + "\n")
 
@@ -110,7 +110,7 @@ def download(url: str, target: Path, known: FileDigest, name: str) -> None:
             if wrong:
                 raise ValueError(f"{name}: {target} is damaged: {wrong}. Delete it to download it again")
         if not recorded_digest(target).sha256:
-            record_digest(target)
+            _record_digest(target)
 
 
 def _fetch(url: str, target: Path, known: FileDigest, name: str) -> None:

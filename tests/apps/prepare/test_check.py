@@ -1,4 +1,4 @@
-"""What a check of a data set finds: each fault is made on purpose in a set that is otherwise sound."""
+"""Test the check of data sets: each fault is made on purpose in a set that is otherwise sound."""
 
 import functools
 import json

@@ -24,7 +24,7 @@ CCCCC,S1,Kitchen,6,7,Yes,a,b,c,c003 0.00 1.00,9.00
 
 
 def numbers_at(seconds, options):
-    """Which of the frames at these times the images show."""
+    """Return the indices of the frames that the images show."""
 
     class Timed:
         def __init__(self, number, time):

@@ -141,7 +141,7 @@ def test_charades_actions_are_what_the_frames_show(sets):
 
 
 def check_charades_pixels(pixels: np.ndarray, shown: dict[str, tuple[float, float]]) -> bool:
-    """Whether the light is ever on; fails where the actions are not those of the pixels."""
+    """Check the actions against the pixels; return True if the light is ever on."""
     (first, _, one), (second, _, two) = crossings(pixels)
     actions = {
         f"After a {one} disc, the first": range(first.start, second.start),
@@ -235,7 +235,7 @@ def test_ava_boxes_hold_persons_who_do_what_the_actions_say(sets):
 
 
 def check_person(frames: np.ndarray, boxes: dict[int, np.ndarray], second: int, actions: list[str]) -> bool:
-    """Whether one action is about an earlier flash; fails where the actions are not those of the pixels."""
+    """Check the actions against the pixels; return True if one refers to an earlier flash."""
     key = (second - 900) * 30
     middle = ((boxes[second][:2] + boxes[second][2:]) / 2)[0]
     left, right = (0, 20) if middle < 20 else (20, 40)

@@ -95,7 +95,7 @@ def changed(data: bytes, changes) -> bytes:
 
 
 def complaint(read, path) -> str:
-    """What a reader says of a file that it cannot read, "" where it can; anything but a ValueError passes."""
+    """Return the reader's error message, "" if it reads the file; errors other than ValueError pass."""
     try:
         with np.errstate(all="raise"):
             read(str(path))

@@ -1,4 +1,4 @@
-"""Which frames clips ask their reader for, and what they show of them."""
+"""Test which frames a clip reads, and its pixels."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""Which frames make a clip, against the rules written out."""
+"""Test temporal sampling against the rules written out."""
 
 import random
 from dataclasses import replace

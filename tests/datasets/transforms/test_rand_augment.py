@@ -1,4 +1,4 @@
-"""How operations are drawn: how many, how strong, the same for all frames, from the generator alone."""
+"""Test how RandAugment samples its operations: number, magnitude, the same for all frames, from the generator alone."""
 
 import collections
 

@@ -1,4 +1,4 @@
-"""What is kept up to a number."""
+"""Test the LRU cache."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -56,7 +56,7 @@ KINDS = {
 
 
 def assert_same_frames(path, sets=5):
-    """How many frames PyAV decoded on the way."""
+    """Return the number of frames that PyAV decoded."""
     rng = np.random.default_rng(0)
     with decode.open(path) as one, decode.open(path, backend="torchcodec") as other:
         assert (one.num_frames, one.fps) == (other.num_frames, other.fps)

@@ -202,7 +202,7 @@ class StepConv3d(StepWindow, Conv3d):
         return y
 
 
-class StepPool(StepWindow):
+class _StepPool(StepWindow):
     """Mixin for a pooling of any stride in time whose windows read memory.
 
     Attributes:
@@ -219,13 +219,13 @@ class StepPool(StepWindow):
         return self.whole(torch.cat([past, x], dim=2))[:, :, outputs:]
 
 
-class StepMaxPool3d(StepPool, nn.MaxPool3d):
+class StepMaxPool3d(_StepPool, nn.MaxPool3d):
     """Max pooling whose windows read memory."""
 
     filler = float("-inf")
 
 
-class StepAvgPool3d(StepPool, AvgPool3d):
+class StepAvgPool3d(_StepPool, AvgPool3d):
     """Average pooling whose windows read memory."""
 
     filler = 0.0
