@@ -38,7 +38,7 @@ class Entry:
         dataset: data set of its training.
         format: its CHECKPOINT_TYPE: pytorch (also for safetensors), caffe2 or aia.
         config: YAML file of its model, relative to the folder configs, without its ending.
-        metrics: metric -> value; top-1, top-5 and mAP in percent.
+        metrics: metric -> value, or text such as "99.7 ± 0.6" over seeds; top-1, top-5 and mAP in percent.
         path: the file, if it is shipped with the code; else "".
         url: address to download it from; "" if it is shipped.
         size, sha256: size and SHA-256 of the file; 0 and "" if unknown.
@@ -50,7 +50,7 @@ class Entry:
     dataset: str
     format: str
     config: str = ""
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, float | str] = dataclasses.field(default_factory=dict)
     path: str = ""
     url: str = ""
     size: int = 0

@@ -14,7 +14,7 @@ _HEADER = re.compile(r"# [^,:]+, (?P<model>[^:]+): (?P<input>.+?)\.(?: Published
 _BLOCK = "<!-- {0}: written by tools/zoo.py page -->\n"
 
 
-def figures(metrics: dict[str, float]) -> str:
+def figures(metrics: dict[str, float | str]) -> str:
     """Format metrics: `74.8 top-1, 91.6 top-5`."""
     return ", ".join(f"{value} {_UNITS.get(name, name)}" for name, value in metrics.items())
 
