@@ -22,6 +22,11 @@ def dependencies() -> set[str]:
     return set(re.findall(r'"([\w-]+)', block.group(1)))
 
 
+def without_make() -> dict[str, str]:
+    """Return the environment without what an outer `make test` hands on to another make."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+
+
 def test_core_dependencies_are_the_agreed_ones():
     agreed = "torch numpy av opencv-python-headless fvcore iopath simplejson pandas tensorboard tqdm safetensors"
     assert dependencies() == set(agreed.split())
@@ -67,7 +72,7 @@ def test_install_says_what_is_missing(tmp_path, version, answer, venv, message):
         text=True,
         cwd=ROOT,
         timeout=60,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+        env=without_make(),
     )
     assert done.returncode != 0
     assert message in done.stdout
@@ -109,7 +114,8 @@ def test_ci_runs_what_the_readme_says_before_it_installs_any_extra(tmp_path):
 
 
 def test_the_second_pass_installs_its_extra_and_fails_where_that_does_not_load():
-    plan = subprocess.run(["make", "-n", "test-torchcodec"], capture_output=True, text=True, cwd=ROOT, check=True)
+    command = ["make", "--no-print-directory", "-n", "test-torchcodec"]
+    plan = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, env=without_make())
     first, second, third = plan.stdout.splitlines()[-3:]
     assert first.endswith("pip install --editable '.[torchcodec]'")
     assert "TorchCodecReader.require()" in second

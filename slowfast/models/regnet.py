@@ -28,7 +28,7 @@ class _RegNetSize:
 
 
 # RegNetX by its multiply-adds over one image of 224 pixels ("Designing Network Design Spaces", arXiv 2003.13678).
-_SIZES = {
+SIZES = {
     "400M": _RegNetSize((1, 2, 7, 12), (32, 64, 160, 384), 16),
     "4.0G": _RegNetSize((2, 5, 14, 2), (80, 240, 560, 1360), 40),
 }
@@ -67,7 +67,7 @@ class RegNet(ResNet):
 @MODEL_REGISTRY.register("RegNet")
 def build_regnet(cfg: CfgNode) -> RegNet:
     """Build RegNet3D from REGNET.DEPTH, and from RESNET.* without its depth, width, groups and temporal kernels."""
-    size = _SIZES[cfg.REGNET.DEPTH.removesuffix("F")]
+    size = SIZES[cfg.REGNET.DEPTH.removesuffix("F")]
     stem = RegNetStem(cfg.DATA.INPUT_CHANNEL_NUM[0], _STEM_WIDTH, model_norm(cfg), cfg.RESNET.INPLACE_RELU)
     stages = [_stage(cfg, size, stage) for stage in range(4)]
     pool = [(1, 1, 1)]

@@ -22,8 +22,9 @@ logger = get_logger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 # Backends often raise a plain RuntimeError; these patterns recognize it, and a timeout, by the text.
-_BACKEND = re.compile(r"gloo|nccl|TCPStore", re.IGNORECASE)
-_SILENCE = re.compile(r"timed? ?out", re.IGNORECASE)
+# Gloo closes a pair of processes on a timeout, and a second wait gives that error without its name.
+_BACKEND = re.compile(r"gloo|nccl|TCPStore|pair closure", re.IGNORECASE)
+_SILENCE = re.compile(r"timed? ?out|application timeout", re.IGNORECASE)
 
 
 def launch(main: Callable[[Any], Any], cfg: Any, num_procs: int | None = None, init_method: str = "") -> Any:
