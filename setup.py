@@ -1,7 +1,7 @@
 """Make editable installs by plain path entries; pyproject.toml has everything else.
 
-With two source folders setuptools installs an import hook, which editors and type checkers do not follow and which any
-folder on the path that happens to bear a package's name goes before. Two lines in a .pth file have neither trouble.
+For two source folders setuptools installs an import hook. Editors and type checkers do not follow it, and a folder on
+the path with the name of a package is imported in its place. Two lines in a .pth file avoid both.
 """
 
 from pathlib import Path

@@ -26,29 +26,23 @@ and tells whether its memory grows. For one core: taskset -c 0 env OMP_NUM_THREA
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from slowfast.apps.benchmark.compare import WORKS
 from slowfast.apps.benchmark.data import SPLITS
-from slowfast.apps.benchmark.processes import ConfigSource
-from slowfast.apps.benchmark.run import MEASURES, compare_points, measure_loading, measure_model, watch_worker
-from slowfast.utils.errors import exit_status
+from slowfast.apps.benchmark.run import (
+    MEASURES,
+    ConfigSource,
+    compare_points,
+    measure_loading,
+    measure_model,
+    watch_worker,
+)
+from slowfast.utils.errors import exit_status, names_among
 
 
-def names_among(known: Sequence[str]) -> Callable[[str], list[str]]:
-    """Return a parser of comma-separated names, each in `known`."""
-
-    def parse(text: str) -> list[str]:
-        unknown = [name for name in text.split(",") if name not in known]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
-        return text.split(",")
-
-    return parse
-
-
-def worker_counts(text: str) -> list[int]:
+def _worker_counts(text: str) -> list[int]:
     """Parse comma-separated numbers, each at least 0."""
     counts = [int(word) for word in text.split(",")]
     if min(counts) < 0:
@@ -56,7 +50,7 @@ def worker_counts(text: str) -> list[int]:
     return counts
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", required=True, metavar="FILE", help="YAML file")
@@ -77,13 +71,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     data = parser.add_argument_group("loading clips")
     data.add_argument("--data", action="store_true", help="measure loading")
     data.add_argument("--splits", type=names_among(SPLITS), default=list(SPLITS), **names)
-    data.add_argument("--workers", type=worker_counts, default=[0, 1, 2, 4], metavar="N,...", help="default: 0,1,2,4")
+    data.add_argument("--workers", type=_worker_counts, default=[0, 1, 2, 4], metavar="N,...", help="default: 0,1,2,4")
     data.add_argument("--clips", type=int, default=60, metavar="N", help="of a round, or of a loader (default: 60)")
     data.add_argument("--soak", type=int, default=0, metavar="N", help="measure a worker's memory over N clips instead")
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> None:
     """Measure, and write the results as JSON if asked to."""
     source = ConfigSource(args.cfg, args.overrides)
     if args.soak:
@@ -103,8 +97,8 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    args = parse_args(argv)
-    return exit_status(lambda: run(args))
+    args = _parse_args(argv)
+    return exit_status(lambda: _run(args))
 
 
 if __name__ == "__main__":

@@ -12,34 +12,20 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from slowfast.apps.prepare.check import CheckOptions, check
-from slowfast.apps.prepare.check_report import KINDS
-from slowfast.apps.prepare.file_pool import default_workers
+from slowfast.apps.prepare.check import KINDS, CheckOptions, check
 from slowfast.config import activate_projects, load_config
+from slowfast.runtime.device import available_cores
 from slowfast.runtime.logging import setup_logging
 from slowfast.runtime.seed import SPLITS
-from slowfast.utils.errors import exit_status
+from slowfast.utils.errors import exit_status, names_among
 
 CACHE_NAME = "check_data.jsonl"
 
 
-def names_among(known: Sequence[str]) -> Callable[[str], list[str]]:
-    """Return a parser of comma-separated names, each in `known`."""
-
-    def parse(text: str) -> list[str]:
-        names = [name for name in text.split(",") if name]
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
-        return names
-
-    return parse
-
-
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     failing = [kind for kind, fails in KINDS.items() if fails]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -50,7 +36,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="A,B",
         help="default: those that a run reads",
     )
-    parser.add_argument("--workers", type=int, default=default_workers(), help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="processes (default: one a core)")
     parser.add_argument("--report", type=Path, metavar="JSON", help="file to write the report to")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="probe N evenly spaced videos of each split")
     parser.add_argument("--thorough", action="store_true", help="decode every frame (default: three per video)")
@@ -68,7 +54,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_intermixed_args(argv)
 
 
-def run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     """Check, print and write the report; return the exit status."""
     if args.workers < 0 or args.sample < 0 or args.limit < 1:
         raise ValueError(
@@ -91,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    args = parse_args(argv)
+    args = _parse_args(argv)
     setup_logging()
-    return exit_status(lambda: run(args), args.debug, "the same command continues with the remaining videos")
+    return exit_status(lambda: _run(args), args.debug, "the same command continues with the remaining videos")
 
 
 if __name__ == "__main__":

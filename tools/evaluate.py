@@ -22,7 +22,7 @@ from slowfast.utils.errors import exit_status
 from slowfast.utils.label_map import read_label_map
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", nargs="?", metavar="PREDICTIONS", help="file of a test, .npz or .parquet")
@@ -44,7 +44,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def measure(args: argparse.Namespace) -> Report:
+def _measure(args: argparse.Namespace) -> Report:
     """Read the files and compute the metrics."""
     if args.ava is None:
         return Report.from_predictions(load(args.predictions), read_class_names(args.classes) if args.classes else None)
@@ -57,9 +57,9 @@ def measure(args: argparse.Namespace) -> Report:
     )
 
 
-def run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> None:
     """Measure; print and write the report."""
-    report = measure(args)
+    report = _measure(args)
     print(format_report(report, args.per_class))
     written = write_report(report, args.output) if args.output else []
     if args.plot:
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    args = parse_args(argv)
-    return exit_status(lambda: run(args), args.debug)
+    args = _parse_args(argv)
+    return exit_status(lambda: _run(args), args.debug)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from slowfast.runtime.logging import setup_logging
 from slowfast.utils.errors import exit_status
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", metavar="FILE", help="YAML file (default: the config in the checkpoint)")
@@ -30,7 +30,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_intermixed_args(argv)
 
 
-def run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> None:
     """Export, and print the paths of the files."""
     setup_logging()
     checkpoint = ["TEST.CHECKPOINT_FILE_PATH", args.checkpoint] if args.checkpoint else []
@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    args = parse_args(argv)
-    return exit_status(lambda: run(args), args.debug)
+    args = _parse_args(argv)
+    return exit_status(lambda: _run(args), args.debug)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from slowfast.utils.errors import exit_status
 TILE = "tile"
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", metavar="FILE", help="YAML file (default: the config in the checkpoint)")
@@ -52,7 +52,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_intermixed_args(argv)
 
 
-def overrides_of(args: argparse.Namespace) -> list:
+def _overrides_of(args: argparse.Namespace) -> list:
     """Return the settings that the options stand for; ValueError for a wrong --clips."""
     overrides: list = ["TEST.NUM_SPATIAL_CROPS", args.crops]
     if args.checkpoint:
@@ -64,17 +64,17 @@ def overrides_of(args: argparse.Namespace) -> list:
     return [*overrides, *args.overrides]
 
 
-def work(options: FeatureOptions, cfg: object) -> dict:
+def _work(options: FeatureOptions, cfg: object) -> dict:
     """Extract the features in one process of the run."""
     setup_logging(options.output)
     activate_projects(cfg)
     return extract(cfg, options)
 
 
-def run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> None:
     """Extract the features, and print a summary as JSON."""
     setup_logging()
-    cfg = load_run_config(args.cfg, overrides_of(args))
+    cfg = load_run_config(args.cfg, _overrides_of(args))
     options = FeatureOptions(
         args.output,
         args.kind,
@@ -85,16 +85,16 @@ def run(args: argparse.Namespace) -> None:
         tuple(args.videos),
         args.csv,
     )
-    summary = launch(functools.partial(work, options), cfg, args.num_procs)
+    summary = launch(functools.partial(_work, options), cfg, args.num_procs)
     if summary is not None:
         print(json.dumps(summary))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    args = parse_args(argv)
+    args = _parse_args(argv)
     mistakes = (ValueError, OSError, UnreadableError, ProcessFailedError, LostContactError, RunStopped)
-    return exit_status(lambda: run(args), args.debug, "the same command continues with the remaining videos", mistakes)
+    return exit_status(lambda: _run(args), args.debug, "the same command continues with the remaining videos", mistakes)
 
 
 if __name__ == "__main__":

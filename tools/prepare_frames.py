@@ -13,12 +13,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from slowfast.apps.prepare.file_pool import default_workers
 from slowfast.apps.prepare.frames import FORMATS, prepare_frames, with_overrides
+from slowfast.runtime.device import available_cores
 from slowfast.utils.errors import exit_status
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     rates = ", ".join(f"{name} {form.options.fps:g}" for name, form in FORMATS.items())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,12 +39,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--short-side", type=int, metavar="PIXELS", help="scale frames to this short side (default: no scaling)"
     )
     parser.add_argument("--quality", type=int, metavar="Q", help="JPEG quality, 1 to 100 (default: 95)")
-    parser.add_argument("--workers", type=int, default=default_workers(), help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="processes (default: one a core)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     """Extract the frames, write the lists and print the report; return the exit status."""
     if args.workers < 0:
         raise ValueError(f"--workers is {args.workers}; it must be at least 0")
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    args = parse_args(argv)
-    return exit_status(lambda: run(args), args.debug, "the same command continues with the remaining videos")
+    args = _parse_args(argv)
+    return exit_status(lambda: _run(args), args.debug, "the same command continues with the remaining videos")
 
 
 if __name__ == "__main__":

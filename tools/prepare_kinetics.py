@@ -15,13 +15,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slowfast.apps.prepare.file_pool import default_workers
 from slowfast.apps.prepare.kinetics import KineticsOptions, prepare, report_lines, resize_folder
 from slowfast.apps.prepare.resize import ResizeOptions
+from slowfast.runtime.device import available_cores
 from slowfast.utils.errors import exit_status
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--annotations", nargs="+", default=[], metavar="FILE", help="published CSV files")
@@ -47,12 +47,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--key-frames", type=int, default=60, metavar="N", help="key frame interval of copies (default: 60)"
     )
-    parser.add_argument("--workers", type=int, default=default_workers(), help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="processes (default: one a core)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
     return parser.parse_args(argv)
 
 
-def options_of(args: argparse.Namespace) -> KineticsOptions:
+def _options_of(args: argparse.Namespace) -> KineticsOptions:
     """Return the options; ValueError for a combination that makes no sense."""
     if not args.annotations and not args.resize:
         raise ValueError("--annotations names no file, and --resize is not given, so there is nothing to do")
@@ -79,9 +79,9 @@ def options_of(args: argparse.Namespace) -> KineticsOptions:
     )
 
 
-def run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> None:
     """Write the lists or, without annotations, resize a folder."""
-    options = options_of(args)
+    options = _options_of(args)
     if args.annotations:
         print("\n".join(report_lines(prepare(options), options)))
         return
@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    args = parse_args(argv)
-    return exit_status(lambda: run(args), args.debug, "the same command continues with the remaining files")
+    args = _parse_args(argv)
+    return exit_status(lambda: _run(args), args.debug, "the same command continues with the remaining files")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ TOOL = Path(__file__).resolve().with_name("run_net.py")
 SLURM_OPTIONS = ("partition", "qos", "account", "constraint", "exclude", "comment")
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", required=True, type=Path, metavar="FILE", help="YAML file")
@@ -47,7 +47,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Submit the job and, on this machine, wait for it; return the exit status."""
-    args = vars(parse_args(argv))
+    args = vars(_parse_args(argv))
     default = Path("runs/jobs", f"{args['cfg'].stem}_{time.strftime('%Y%m%d_%H%M%S')}")
     args["job_dir"] = (args["job_dir"] or default).resolve()
     options = JobOptions(slurm={name: args.pop(name) for name in SLURM_OPTIONS}, **args)

@@ -22,7 +22,7 @@ from slowfast.utils.errors import exit_status
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -40,7 +40,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     """Run a command; return its exit status."""
     if args.command == "list":
         zoo.list_entries(args.word)
@@ -59,9 +59,9 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    args = parse_args(argv)
+    args = _parse_args(argv)
     setup_logging()
-    return exit_status(lambda: run(args), resumes="the same command continues the download")
+    return exit_status(lambda: _run(args), resumes="the same command continues the download")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""Listing, checking and packing the checkpoints of the zoo, on standard output."""
+"""List, check and pack the checkpoints of the zoo, on standard output; write the tables of MODEL_ZOO.md."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from slowfast.checkpoint.formats.tensor_file import write_tensor_file
 from slowfast.checkpoint.io import load_checkpoint
-from slowfast.checkpoint.zoo.download import digest_of, recorded_digest
-from slowfast.checkpoint.zoo.entries import all_entries, cache_folder, fetch, find_entry, verify
-from slowfast.checkpoint.zoo.page import figures, fill_page
+from slowfast.checkpoint.zoo.download import FileDigest
+from slowfast.checkpoint.zoo.entries import Entry, all_entries, cache_folder, fetch, find_entry, verify
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 
 
@@ -20,7 +21,7 @@ def list_entries(word: str = "") -> None:
     for entry in entries:
         origin = "measured here" if entry.measured else "published"
         here = "here" if entry.file.is_file() else ""
-        figure = f"{figures(entry.metrics)} ({origin})" if entry.metrics else ""
+        figure = f"{_figures(entry.metrics)} ({origin})" if entry.metrics else ""
         print(f"{entry.name:<{width}}  {entry.dataset:<22}  {entry.format:<7}  {here:<4}  {figure}")
     if not entries:
         print(f"nothing in the zoo mentions {word!r}")
@@ -29,18 +30,18 @@ def list_entries(word: str = "") -> None:
 def show_entry(name: str) -> None:
     """Print what is known about an entry, and its card; ValueError for an unknown name."""
     entry = find_entry(name)
-    size, digest = entry.size or recorded_digest(entry.file).size, entry.sha256 or recorded_digest(entry.file).sha256
+    recorded = FileDigest.recorded(entry.file)
     for key, value in {
         "path": f"zoo://{entry.name}",
         "setting": entry.config,
         "data": entry.dataset,
         "format": f"{entry.format} (TRAIN.CHECKPOINT_TYPE, TEST.CHECKPOINT_TYPE)",
-        "figures": figures(entry.metrics),
+        "figures": _figures(entry.metrics),
         "they are": entry.measured or "published: other people's, not measured here",
         "address": entry.url,
         "file": f"{entry.file}{'' if entry.file.is_file() else ' (not here)'}",
-        "size": f"{size} bytes" if size else "",
-        "sha256": digest,
+        "size": f"{size} bytes" if (size := entry.size or recorded.size) else "",
+        "sha256": entry.sha256 or recorded.sha256,
     }.items():
         if value:
             print(f"{key:<9} {value}")
@@ -62,7 +63,7 @@ def verify_entries(names: Sequence[str] = ()) -> int:
     """
     wrong = 0
     for entry in [find_entry(name) for name in names] or [entry for entry in all_entries() if entry.file.is_file()]:
-        known = entry.sha256 or recorded_digest(entry.file).sha256
+        known = entry.sha256 or FileDigest.recorded(entry.file).sha256
         problem = verify(entry) if entry.file.is_file() else "it is not here"
         verdict = "as it should be" if known else "here; nothing is known to compare it with"
         print(f"{entry.name}: {problem or verdict}")
@@ -96,7 +97,7 @@ def pack(source: str, target: str, cfg_file: str = "", overrides: Sequence[str] 
         raise ValueError(f"{source} holds no config; give the one it was trained with: --cfg FILE")
     weights = saved["ema_state"]["model_state"] if ema else saved["model_state"]
     write_tensor_file(weights, target, cfg_to_yaml(cfg), int(saved.get("epoch", -1)))
-    facts = digest_of(Path(target))
+    facts = FileDigest.of(Path(target))
     print(f'{target}: "size": {facts.size}, "sha256": "{facts.sha256}"')
 
 
@@ -104,3 +105,98 @@ def write_page(root: Path) -> None:
     """Write the tables of MODEL_ZOO.md in the checkout `root` anew."""
     page = root / "MODEL_ZOO.md"
     page.write_text(fill_page(page.read_text(encoding="utf-8"), root), encoding="utf-8")
+
+
+_UNITS = {"top1": "top-1", "top5": "top-5", "top1_10view": "top-1 (10 views)", "top1_30view": "top-1 (30 views)"}
+_HEADER = re.compile(r"# [^,:]+, (?P<model>[^:]+): (?P<input>.+?)\.(?: Published (?P<figure>.+)\.)?")
+_BLOCK = "<!-- {0}: written by tools/zoo.py page -->\n"
+
+
+def _figures(metrics: dict[str, float | str]) -> str:
+    """Format metrics: `74.8 top-1, 91.6 top-5`."""
+    return ", ".join(f"{value} {_UNITS.get(name, name)}" for name, value in metrics.items())
+
+
+def fill_page(text: str, root: Path) -> str:
+    """Return the text of MODEL_ZOO.md with new tables.
+
+    Args:
+        text: the file, with a marker line before and after each table.
+        root: folder of the repository; links are relative to it.
+
+    Raises:
+        ValueError: a marker line is missing.
+    """
+    entries = all_entries()
+    tables = {
+        "own entries": _own_table([entry for entry in entries if entry.measured], root),
+        "published entries": _published_table([entry for entry in entries if not entry.measured], root),
+        "settings": _settings_tables(root),
+    }
+    for name, table in tables.items():
+        mark = _BLOCK.format(name)
+        if text.count(mark) != 2:
+            raise ValueError(f"MODEL_ZOO.md needs the line {mark.strip()!r} before and after the table")
+        before, _, after = text.split(mark)
+        text = before + mark + table + mark + after
+    return text
+
+
+def _own_table(entries: Iterable[Entry], root: Path) -> str:
+    rows = [
+        f"| `{entry.name}` | {_setting(entry, root)} | {entry.dataset} | {_figures(entry.metrics)} | {entry.measured} "
+        f"| {entry.size / 2**20:.1f} MiB | {_link('card', entry.card, root) if entry.card else ''} |\n"
+        for entry in entries
+    ]
+    return _table("name, setting, data, figures, measured, file, about it", rows)
+
+
+def _published_table(entries: Iterable[Entry], root: Path) -> str:
+    rows = [
+        f"| `{entry.name}` | {_setting(entry, root)} | {entry.dataset} | {_figures(entry.metrics)} | {entry.format} "
+        f"| <{entry.url}> |\n"
+        for entry in entries
+    ]
+    return _table("name, setting, data, published, format, address", rows)
+
+
+def _setting(entry: Entry, root: Path) -> str:
+    """Return the entry's config, as a link if its file exists."""
+    for path in (root / "configs" / f"{entry.config}.yaml", root / entry.config):
+        if entry.config and path.is_file():
+            name = Path(os.path.relpath(path, root)).with_suffix("").as_posix()
+            return _link(name.removeprefix("configs/"), path, root)
+    return f"{entry.config} (no file here)" if entry.config else ""
+
+
+def _settings_tables(root: Path) -> str:
+    """Return a table for each folder of YAML files."""
+    lines = []
+    for configs in sorted([root / "configs", *root.glob("projects/*/configs")], reverse=True):
+        lines.append(f"### `{configs.relative_to(root).as_posix()}`\n\n")
+        for folder in sorted(path for path in configs.iterdir() if path.is_dir() and path.name != "Synthetic"):
+            files = sorted(folder.rglob("*.yaml"))
+            lines.append(f"#### {folder.name}\n\n")
+            lines.append(_table("file, model, input, published", [_settings_row(file, folder, root) for file in files]))
+            lines.append("\n")
+    return "".join(lines).rstrip("\n") + "\n"
+
+
+def _settings_row(file: Path, folder: Path, root: Path) -> str:
+    with open(file, encoding="utf-8") as stream:
+        match = _HEADER.fullmatch(stream.readline().rstrip("\n"))
+    if match is None:
+        raise ValueError(
+            f"{file}: the first line is to read '# DATA, MODEL: INPUT.' or with 'Published FIGURES.' after"
+        )
+    name = file.relative_to(folder).with_suffix("").as_posix()
+    return f"| {_link(name, file, root)} | {match['model']} | {match['input']} | {match['figure'] or ''} |\n"
+
+
+def _table(columns: str, rows: list[str]) -> str:
+    names = columns.split(", ")
+    return f"| {' | '.join(names)} |\n|{' --- |' * len(names)}\n{''.join(rows)}"
+
+
+def _link(text: str, path: str | Path, root: Path) -> str:
+    return f"[{text}]({Path(os.path.relpath(path, root)).as_posix()})"

@@ -36,15 +36,14 @@ class LoadReport:
         """True if all weights of the model and of the checkpoint matched."""
         return not (self.missing or self.unexpected or self.mismatched)
 
-    @property
-    def class_counts(self) -> tuple[int, int] | None:
-        """Classes of the checkpoint and of the model, where the classifier's class count is all that differs."""
+    def class_count_advice(self) -> str:
+        """Return the setting that fits a checkpoint of another class count; "" if more than the classifier differs."""
         if self.missing or self.unexpected or not self.mismatched:
-            return None
+            return ""
         if not all(_is_class_count(key, *shapes) for key, shapes in self.mismatched.items()):
-            return None
-        (given, own), *_ = self.mismatched.values()
-        return given[0], own[0]
+            return ""
+        ((given, *_), (own, *_)), *_ = self.mismatched.values()
+        return f"its classifier has {given} classes, and MODEL.NUM_CLASSES is {own}; set MODEL.NUM_CLASSES {given}"
 
     def describe(self) -> str:
         """Return lines that name each key that did not match or was transformed."""
@@ -126,14 +125,6 @@ def _is_class_count(key: str, given: tuple[int, ...], own: tuple[int, ...]) -> b
     return key.startswith(_CLASSIFIER) and given[1:] == own[1:]
 
 
-def class_count_advice(report: LoadReport) -> str:
-    """Return the setting that fits a checkpoint of another class count; "" if more than the classifier differs."""
-    if report.class_counts is None:
-        return ""
-    given, own = report.class_counts
-    return f"its classifier has {given} classes, and MODEL.NUM_CLASSES is {own}; set MODEL.NUM_CLASSES {given}"
-
-
 def _check_shapes(report: LoadReport, source: str, drop_classifier: bool, training: bool) -> None:
     """Raise ValueError, with the setting that helps, if shapes differ in more than the classes that may."""
     bad = {
@@ -143,7 +134,7 @@ def _check_shapes(report: LoadReport, source: str, drop_classifier: bool, traini
     }
     if not bad:
         return
-    advice = class_count_advice(report)
+    advice = report.class_count_advice()
     if advice:
         fresh = ", or TRAIN.CHECKPOINT_EPOCH_RESET True to train a new classifier" if training else ""
         raise ValueError(f"{source} does not fit the model: {advice}{fresh}")

@@ -34,7 +34,7 @@ _FILE_OPTIONS = ("--cfg", "--cfg_file", "--cfg_files")
 
 
 @alone_in_output_dir
-def run(cfg: Any) -> None:
+def _run(cfg: Any) -> None:
     """Train and test in this process, as `TRAIN.ENABLE` and `TEST.ENABLE` say."""
     setup_logging(cfg.OUTPUT_DIR)
     activate_projects(cfg)
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
         for number, cfg in enumerate(configs):
             if len(configs) > 1:
                 logger.info("run %d of %d: %s", number + 1, len(configs), arguments.cfg[number])
-            launch(run, cfg, arguments.num_procs, arguments.init_method)
+            launch(_run, cfg, arguments.num_procs, arguments.init_method)
     except TrainingInterrupted as stop:
         logger.info("%s", stop)
         return 128 + stop.signum

@@ -18,13 +18,50 @@ from slowfast.runtime.logging import get_logger
 logger = get_logger(__name__)
 
 
+class WeightAverage(AveragedModel):
+    """Moving average of a model's weights: average = decay * average + (1 - decay) * weights.
+
+    Buffers are copies of the model's. Process groups of synchronized norms, which cannot be copied, are shared.
+
+    Attributes:
+        module: the model with the averaged weights.
+
+    Args:
+        model: without a parallel wrapper.
+        decay: share of the average that an update keeps.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        groups = {norm: norm.process_group for norm in model.modules() if isinstance(norm, nn.SyncBatchNorm)}
+        for norm in groups:
+            norm.process_group = None
+        super().__init__(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        for norm, copied in zip(model.modules(), self.module.modules(), strict=True):
+            if norm in groups:
+                norm.process_group = copied.process_group = groups[norm]
+
+    def capture(self) -> dict[str, Any]:
+        """Return the checkpoint entry: `model_state`, under the model's own keys, and `updates`, their number."""
+        return {"model_state": self.module.state_dict(), "updates": int(self.n_averaged)}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Restore the average from the entry that `capture` returned."""
+        replace_weights(self.module, saved["model_state"])
+        self.n_averaged.fill_(saved["updates"])
+
+    def restart(self, model: nn.Module) -> None:
+        """Reset the average to the current weights of `model`."""
+        self.module.load_state_dict(model.state_dict())
+        self.n_averaged.zero_()
+
+
 def build_average(
     cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer, compile_mode: str = ""
-) -> AveragedModel | None:
+) -> WeightAverage | None:
     """Build the moving average of the section EMA; None if it is off.
 
-    The optimizer updates it after each step: average = decay * average + (1 - decay) * weights, from the weights after
-    the first step on. Steps that GradScaler skips do not count. Buffers are copies of the model's.
+    The optimizer updates it after each step, from the weights after the first step on. Steps that GradScaler skips do
+    not count.
 
     Args:
         model: without a parallel wrapper.
@@ -33,40 +70,11 @@ def build_average(
     """
     if not cfg.EMA.ENABLE:
         return None
-    average = _average_of(model, cfg.EMA.DECAY).eval()
+    average = WeightAverage(model, cfg.EMA.DECAY).eval()
     if compile_mode:
         compile_model(average.module, compile_mode, next(model.parameters()).device)
     optimizer.register_step_post_hook(lambda *_: average.update_parameters(model))
     return average
-
-
-def _average_of(model: nn.Module, decay: float) -> AveragedModel:
-    """Build torch's average over a copy of `model`; process groups, which cannot be copied, are shared."""
-    groups = {norm: norm.process_group for norm in model.modules() if isinstance(norm, nn.SyncBatchNorm)}
-    for norm in groups:
-        norm.process_group = None
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-    for norm, copied in zip(model.modules(), average.module.modules(), strict=True):
-        if norm in groups:
-            norm.process_group = copied.process_group = groups[norm]
-    return average
-
-
-def capture_average(average: AveragedModel) -> dict[str, Any]:
-    """Return the checkpoint entry: `model_state`, under the model's own keys, and `updates`, their number."""
-    return {"model_state": average.module.state_dict(), "updates": int(average.n_averaged)}
-
-
-def restore_average(average: AveragedModel, saved: dict[str, Any]) -> None:
-    """Restore the average from the entry that `capture_average` returned."""
-    replace_weights(average.module, saved["model_state"])
-    average.n_averaged.fill_(saved["updates"])
-
-
-def restart_average(average: AveragedModel, model: nn.Module) -> None:
-    """Reset the average to the current weights of `model`."""
-    average.module.load_state_dict(model.state_dict())
-    average.n_averaged.zero_()
 
 
 def weights_to_test(saved: dict[str, Any], averaged: bool) -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ from slowfast.engine.ema import build_average
 from slowfast.engine.model_setup import ModelSetup, move_model, setup_model, unwrap
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.optim_step import build_optim_step
-from slowfast.engine.state import TrainState, capture, restore
+from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task, build_task, task_class
 from slowfast.models import build_model
 from slowfast.runtime.device import device_of
@@ -34,7 +34,7 @@ logger = get_logger(__name__)
 _LONGEST_SHOWN = 40
 
 
-def epoch_config(cfg: Any, epoch: int) -> Any:
+def _epoch_config(cfg: Any, epoch: int) -> Any:
     """Return the config of an epoch, counted from 0: changed by multigrid, then by the task."""
     return task_class(cfg).epoch_config(multigrid.epoch_config(cfg, epoch), epoch)
 
@@ -47,7 +47,7 @@ def build_state(run_cfg: Any, epoch: int = 0, former: Dataset | None = None) -> 
         epoch: counted from 0.
         former: data set of an earlier epoch, whose lists and decoded videos are reused.
     """
-    cfg = epoch_config(run_cfg, epoch)
+    cfg = _epoch_config(run_cfg, epoch)
     device = device_of(cfg)
     seed_all(cfg.RNG_SEED)
     setup = ModelSetup.from_config(cfg)
@@ -66,13 +66,13 @@ def enter_epoch(state: TrainState, epoch: int) -> None:
 
     The old loader is released here, which ends its workers.
     """
-    cfg = epoch_config(state.run_cfg, epoch)
+    cfg = _epoch_config(state.run_cfg, epoch)
     if cfg == state.cfg:
         return
     logger.info("from epoch %d on: %s", epoch + 1, describe_change(state.cfg, cfg))
-    carried = capture(state)
+    carried = state.capture()
     fresh = build_state(state.run_cfg, epoch, state.loader.dataset)
-    restore(fresh, carried, "the phase before")
+    fresh.restore(carried, "the phase before")
     vars(state).update(vars(fresh))
 
 
@@ -87,7 +87,7 @@ def phases(run_cfg: Any) -> Iterator[tuple[int, Any]]:
     seen: list[Any] = []
     epoch, last = 0, 1
     while epoch < last:
-        cfg = epoch_config(run_cfg, epoch)
+        cfg = _epoch_config(run_cfg, epoch)
         last = cfg.SOLVER.MAX_EPOCH
         if cfg not in seen:
             seen.append(cfg)

@@ -14,7 +14,7 @@ from slowfast.runtime.distributed import get_local_world_size
 
 
 @dataclass(frozen=True)
-class Stage:
+class _Stage:
     """Epochs from `start` up to, not including, `end` with clips of one shape; a stage may be empty.
 
     Attributes:
@@ -40,7 +40,7 @@ def long_cycle(
     factors: Sequence[Sequence[float]],
     epoch_factor: float,
     short_factors: Sequence[float] = (),
-) -> list[Stage]:
+) -> list[_Stage]:
     """Plan the stages of the long cycle, in order.
 
     Between two drops of the learning rate each shape is used once, for a number of epochs proportional to its batch
@@ -79,12 +79,12 @@ def long_cycle(
     for step, shape, epochs in planned:
         total += epochs * stretch
         end = int(round(total))
-        stages.append(Stage(step, *shape, start, end))
+        stages.append(_Stage(step, *shape, start, end))
         start = end
     return stages
 
 
-def _learning_rate_steps(stages: Sequence[Stage], gamma: float) -> tuple[list[int], list[float]]:
+def _learning_rate_steps(stages: Sequence[_Stage], gamma: float) -> tuple[list[int], list[float]]:
     """Return the epochs at which a learning rate begins, and each rate relative to the base rate.
 
     The rate is proportional to the batch size (Goyal et al. 2017) and is multiplied by `gamma` at each step. The last
@@ -96,12 +96,12 @@ def _learning_rate_steps(stages: Sequence[Stage], gamma: float) -> tuple[list[in
     return begins, [*rates[:-1], rates[-2], rates[-1]]
 
 
-def _stage_at(stages: Sequence[Stage], epoch: int) -> Stage:
+def _stage_at(stages: Sequence[_Stage], epoch: int) -> _Stage:
     """Return the stage of an epoch, counted from 0."""
     return next((stage for stage in stages if epoch < stage.end), stages[-1])
 
 
-def evaluation_due(stages: Sequence[Stage], done: int, evaluations: int) -> bool:
+def evaluation_due(stages: Sequence[_Stage], done: int, evaluations: int) -> bool:
     """Return True if an evaluation follows epoch `done`: at the end of a stage, and about `evaluations` times in it."""
     stage = _stage_at(stages, done - 1)
     period = max((stage.end - stage.start) // evaluations + 1, 1)
@@ -134,7 +134,7 @@ def norm_over(clips: int, base_size: int, processes: int) -> tuple[str, int]:
     return ("sync_batchnorm", group) if group > 1 else ("batchnorm", 1)
 
 
-def stages_of(cfg: Any) -> list[Stage]:
+def stages_of(cfg: Any) -> list[_Stage]:
     """Return the long cycle of a run's config; [] if it is off."""
     options, solver = cfg.MULTIGRID, cfg.SOLVER
     if not options.LONG_CYCLE:
@@ -176,7 +176,7 @@ def epoch_config(cfg: Any, epoch: int) -> Any:
     return cfg
 
 
-def _set_stage(cfg: Any, stage: Stage) -> None:
+def _set_stage(cfg: Any, stage: _Stage) -> None:
     options = cfg.MULTIGRID
     cfg.TRAIN.BATCH_SIZE = stage.batch_factor * options.DEFAULT_B
     cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE = stage.num_frames, stage.crop

@@ -13,7 +13,7 @@ from torch import nn
 from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.datasets.build import build_dataset
 from slowfast.engine.schedule import lr_at, lr_scale
-from slowfast.evaluation.prediction_files import check_format
+from slowfast.evaluation.predictions import check_format
 from slowfast.layers.norm import SubBatchNorm3d, trainable_batchnorms
 from slowfast.models.complexity import complexity
 from slowfast.runtime.distributed import get_local_world_size, get_world_size
@@ -21,8 +21,8 @@ from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
-SMALL_NORM_BATCH = 4
-PREDICTIONS_NAME = "test_predictions.npz"
+_SMALL_NORM_BATCH = 4
+_PREDICTIONS_NAME = "test_predictions.npz"
 
 
 def check_test_list(cfg: Any) -> None:
@@ -44,27 +44,21 @@ def predictions_path(cfg: Any) -> str:
         ValueError: `TEST.SAVE_RESULTS_PATH` has an unknown ending.
     """
     try:
-        check_format(cfg.TEST.SAVE_RESULTS_PATH or PREDICTIONS_NAME)
+        check_format(cfg.TEST.SAVE_RESULTS_PATH or _PREDICTIONS_NAME)
     except ValueError as error:
         raise ValueError(f"TEST.SAVE_RESULTS_PATH {error}") from error
-    return os.path.join(cfg.OUTPUT_DIR, cfg.TEST.SAVE_RESULTS_PATH or PREDICTIONS_NAME)
+    return os.path.join(cfg.OUTPUT_DIR, cfg.TEST.SAVE_RESULTS_PATH or _PREDICTIONS_NAME)
 
 
-def checkpoint_bytes(models: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> int:
-    """Estimate the size of a checkpoint: weights, buffers and optimizer state."""
-    tensors = [tensor for model in models for tensor in model.state_dict().values()]
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
-    copies = 2 if isinstance(optimizer, torch.optim.Adam) else int(optimizer.defaults.get("momentum", 0) > 0)
-    return weights + copies * trained
-
-
-def check_disk_space(output_dir: str, checkpoint_size: int, count: int) -> None:
-    """Check the free disk space; warn if it does not hold `count` checkpoints.
+def check_disk_space(
+    output_dir: str, models: Sequence[nn.Module], optimizer: torch.optim.Optimizer, count: int
+) -> None:
+    """Check the free disk space; warn if it does not hold `count` checkpoints of these models.
 
     Raises:
-        OSError: fewer than `checkpoint_size` bytes are free.
+        OSError: there is no space for one checkpoint.
     """
+    checkpoint_size = _checkpoint_bytes(models, optimizer)
     free = shutil.disk_usage(output_dir).free
     folder = checkpoint_dir(output_dir)
     if free < checkpoint_size:
@@ -119,7 +113,7 @@ def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
     splits = max((norm.num_splits for norm in norms if isinstance(norm, SubBatchNorm3d)), default=1)
     processes = get_local_world_size()
     seen = cfg.TRAIN.BATCH_SIZE // processes // splits
-    if seen >= SMALL_NORM_BATCH or not norms:
+    if seen >= _SMALL_NORM_BATCH or not norms:
         return
     parts = f" and BN.NUM_SPLITS {splits}" if splits > 1 else ""
     logger.warning(
@@ -130,9 +124,18 @@ def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
         cfg.TRAIN.BATCH_SIZE,
         processes,
         parts,
-        SMALL_NORM_BATCH,
+        _SMALL_NORM_BATCH,
         ", lower BN.NUM_SPLITS" if parts else "",
     )
+
+
+def _checkpoint_bytes(models: Sequence[nn.Module], optimizer: torch.optim.Optimizer) -> int:
+    """Estimate the size of a checkpoint: weights, buffers and optimizer state."""
+    tensors = [tensor for model in models for tensor in model.state_dict().values()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
+    copies = 2 if isinstance(optimizer, torch.optim.Adam) else int(optimizer.defaults.get("momentum", 0) > 0)
+    return weights + copies * trained
 
 
 def _mib(size: int) -> str:

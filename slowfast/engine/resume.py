@@ -8,10 +8,10 @@ from torch import nn
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, load_last_checkpoint
 from slowfast.checkpoint.weights import LoadReport, load_weights
-from slowfast.engine.ema import restart_average, weights_to_test
+from slowfast.engine.ema import weights_to_test
 from slowfast.engine.epoch_config import enter_epoch
 from slowfast.engine.model_setup import unwrap
-from slowfast.engine.state import TrainState, next_epoch, restore, restore_progress, saved_settings
+from slowfast.engine.state import TrainState, next_epoch, saved_settings
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
@@ -38,7 +38,7 @@ def start_training_from(state: TrainState) -> None:
     if last is not None:
         saved, path = last
         enter_epoch(state, next_epoch(saved))
-        restore(state, saved, path)
+        state.restore(saved, path)
         logger.info("resumed from %s: epoch %d, iteration %d", path, state.epoch + 1, state.iteration + 1)
         if cfg.TRAIN.CHECKPOINT_FILE_EPOCH >= 0:
             logger.warning(
@@ -53,12 +53,12 @@ def start_training_from(state: TrainState) -> None:
         return
     saved, report = take_weights(unwrap(state.model), cfg, path)
     if state.ema is not None:
-        restart_average(state.ema, unwrap(state.model))
+        state.ema.restart(unwrap(state.model))
     if _only_weights(saved, cfg) or not report.is_exact or report.transformed:
         logger.info("took the weights of %s; training starts at epoch 1", path)
         return
     enter_epoch(state, next_epoch(saved))
-    restore_progress(state, saved, path)
+    state.restore_progress(saved, path)
     logger.info("resuming %s after epoch %d; TRAIN.CHECKPOINT_EPOCH_RESET True takes only weights", path, state.epoch)
 
 

@@ -8,14 +8,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from slowfast.checkpoint.weights import class_count_advice, compare_weights, load_weights, rename_keys
+from slowfast.checkpoint.weights import compare_weights, load_weights, rename_keys
 from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import get_key
 from slowfast.config.sources import text_layer
-from slowfast.engine.ema import capture_average, restart_average, restore_average
+from slowfast.engine.ema import WeightAverage
 from slowfast.engine.model_setup import unwrap
 from slowfast.engine.optim import get_lr
 from slowfast.engine.optim_step import OptimStep
@@ -97,7 +96,7 @@ class TrainState:
     data_seconds: float = 0.0
     step_seconds: float = 0.0
     run_cfg: Any = None
-    ema: AveragedModel | None = None
+    ema: WeightAverage | None = None
 
     def __post_init__(self) -> None:
         self.run_cfg = self.run_cfg or self.cfg
@@ -133,60 +132,113 @@ class TrainState:
         """Completed epochs, with the fraction of the current one."""
         return self.epoch + self.iteration / self.epoch_length
 
+    def capture(self) -> dict[str, Any]:
+        """Return the content of a checkpoint; every process calls it, since each adds its random state.
 
-def capture(state: TrainState) -> dict[str, Any]:
-    """Return the content of a checkpoint; every process calls it, since each adds its random state.
+        `epoch` is the last completed epoch, counted from 0 (-1: none), as in PySlowFast's checkpoints.
+        """
+        return {
+            **({} if self.ema is None else {"ema_state": self.ema.capture()}),
+            "model_state": unwrap(self.model).state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "scaler_state": self.optim_step.scaler.state_dict(),
+            "epoch": self.epoch - 1,
+            "iteration": self.iteration,
+            "step": self.step,
+            "epoch_length": self.epoch_length,
+            "layout": dataclasses.asdict(Layout.of(self.run_cfg, self.loader)),
+            "averages": self.averages.state_dict(),
+            "rng_state": all_gather_object(rng_state(self.device)),
+            "cfg": cfg_to_yaml(self.run_cfg),
+        }
 
-    `epoch` is the last completed epoch, counted from 0 (-1: none), as in PySlowFast's checkpoints.
-    """
-    return {
-        **({} if state.ema is None else {"ema_state": capture_average(state.ema)}),
-        "model_state": unwrap(state.model).state_dict(),
-        "optimizer_state": state.optimizer.state_dict(),
-        "scaler_state": state.optim_step.scaler.state_dict(),
-        "epoch": state.epoch - 1,
-        "iteration": state.iteration,
-        "step": state.step,
-        "epoch_length": state.epoch_length,
-        "layout": dataclasses.asdict(Layout.of(state.run_cfg, state.loader)),
-        "averages": state.averages.state_dict(),
-        "rng_state": all_gather_object(rng_state(state.device)),
-        "cfg": cfg_to_yaml(state.run_cfg),
-    }
+    def restore(self, saved: dict[str, Any], source: str) -> None:
+        """Restore what `capture` returned; without an optimizer state in it, only the weights.
+
+        Raises:
+            ValueError: weights or optimizer do not fit the config.
+        """
+        model = unwrap(self.model)
+        report = compare_weights(model, rename_keys(saved["model_state"]))
+        if not report.is_exact:
+            advice = report.class_count_advice()
+            raise ValueError(
+                f"the run in OUTPUT_DIR cannot be resumed: {source} holds another model than this config's. Set "
+                f"OUTPUT_DIR to another folder, or correct the config{f' ({advice})' if advice else ''}\n"
+                f"  {report.describe()}"
+            )
+        task = saved_settings(saved).get("TASK")
+        if task not in (None, self.cfg.TASK):
+            logger.warning(
+                "%s is of a run with TASK %r, and is resumed with TASK %r. For a separate run set another OUTPUT_DIR",
+                source,
+                task,
+                self.cfg.TASK,
+            )
+        load_weights(model, saved["model_state"], source)
+        if "optimizer_state" not in saved:
+            logger.warning("%s holds weights only; training starts at epoch 1", source)
+            return
+        self.restore_progress(saved, source)
+
+    def restore_progress(self, saved: dict[str, Any], source: str) -> None:
+        """Restore all but the weights: optimizer, scaler, averaged weights, random states, place in the epoch."""
+        change = _describe_solver_change(saved_settings(saved), self.run_cfg)
+        if change and is_main_process():
+            logger.warning("resuming %s with other settings; %s", source, change)
+        try:
+            self.optimizer.load_state_dict(saved["optimizer_state"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"the optimizer in {source} does not fit this config ({error}). Undo the change of the trained "
+                "parameters or of the optimizer (MODEL.FREEZE_STAGES, SOLVER.LAYER_DECAY, SOLVER.OPTIMIZING_METHOD "
+                f"...), or start another run from its weights: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} "
+                "and TRAIN.CHECKPOINT_EPOCH_RESET True"
+            ) from error
+        if saved.get("scaler_state") and self.optim_step.scaler.is_enabled():
+            self.optim_step.scaler.load_state_dict(saved["scaler_state"])
+        self._restore_average(saved, source)
+        self.epoch = next_epoch(saved)
+        random_states = saved.get("rng_state", [])
+        if len(random_states) == get_world_size():
+            set_rng_state(random_states[get_rank()], self.device)
+        iteration = self._place_in_epoch(saved, source)
+        done = int(saved.get("step", self.epoch * self.epoch_length + int(saved.get("iteration", 0))))
+        self.iteration, self.step = iteration, done - int(saved.get("iteration", 0)) + iteration
+        # The saved sums are over all processes, so only one process restores them.
+        if iteration and get_rank() == 0:
+            self.averages.load_state_dict(saved["averages"])
+
+    def _place_in_epoch(self, saved: dict[str, Any], source: str) -> int:
+        """Return how many batches of the current epoch need not be repeated; log what differs from the saved run."""
+        now = Layout.of(self.run_cfg, self.loader)
+        before = Layout(**saved["layout"]) if "layout" in saved else now
+        change = before.describe_change(now)
+        if change and is_main_process():
+            logger.warning("resuming %s with another layout: %s", source, change)
+        iteration = int(saved.get("iteration", 0))
+        if not iteration or (saved["epoch_length"] == self.epoch_length and before.same_batches(now)):
+            return iteration
+        if is_main_process():
+            logger.warning(
+                "epoch %d is started again: its batches differ from those when %s was saved", self.epoch + 1, source
+            )
+        return 0
+
+    def _restore_average(self, saved: dict[str, Any], source: str) -> None:
+        if self.ema is None:
+            if "ema_state" in saved:
+                logger.warning("%s holds averaged weights (EMA); with EMA.ENABLE False they are not used", source)
+        elif "ema_state" in saved:
+            self.ema.restore(saved["ema_state"])
+        else:
+            self.ema.restart(unwrap(self.model))
+            logger.info("%s holds no averaged weights (EMA); the average starts from the weights", source)
 
 
 def next_epoch(saved: dict[str, Any]) -> int:
     """Return the epoch, counted from 0, at which a checkpoint is resumed; 0 if it holds only weights."""
     return int(saved.get("epoch", -1)) + 1 if "optimizer_state" in saved else 0
-
-
-def restore(state: TrainState, saved: dict[str, Any], source: str) -> None:
-    """Restore the result of `capture`; without an optimizer state in it, only the weights.
-
-    Raises:
-        ValueError: weights or optimizer do not fit the config.
-    """
-    model = unwrap(state.model)
-    report = compare_weights(model, rename_keys(saved["model_state"]))
-    if not report.is_exact:
-        advice = class_count_advice(report)
-        raise ValueError(
-            f"the run in OUTPUT_DIR cannot be resumed: {source} holds another model than this config's. Set OUTPUT_DIR "
-            f"to another folder, or correct the config{f' ({advice})' if advice else ''}\n  {report.describe()}"
-        )
-    task = saved_settings(saved).get("TASK")
-    if task not in (None, state.cfg.TASK):
-        logger.warning(
-            "%s is of a run with TASK %r, and is resumed with TASK %r. For a separate run set another OUTPUT_DIR",
-            source,
-            task,
-            state.cfg.TASK,
-        )
-    load_weights(model, saved["model_state"], source)
-    if "optimizer_state" not in saved:
-        logger.warning("%s holds weights only; training starts at epoch 1", source)
-        return
-    restore_progress(state, saved, source)
 
 
 def saved_settings(saved: dict[str, Any]) -> dict[str, Any]:
@@ -234,63 +286,6 @@ def _describe_solver_change(before: dict[str, Any], cfg: Any) -> str:
     parts = [f"these apply from now on: {', '.join(applied)}"] if applied else []
     parts += [f"these stay as in the checkpoint's optimizer: {', '.join(kept)}"] if kept else []
     return "; ".join(parts)
-
-
-def restore_progress(state: TrainState, saved: dict[str, Any], source: str) -> None:
-    """Restore all but the weights: optimizer, scaler, averaged weights, random states and the place in the epoch."""
-    change = _describe_solver_change(saved_settings(saved), state.run_cfg)
-    if change and is_main_process():
-        logger.warning("resuming %s with other settings; %s", source, change)
-    try:
-        state.optimizer.load_state_dict(saved["optimizer_state"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"the optimizer in {source} does not fit this config ({error}). Undo the change of the trained parameters "
-            "or of the optimizer (MODEL.FREEZE_STAGES, SOLVER.LAYER_DECAY, SOLVER.OPTIMIZING_METHOD ...), or start "
-            f"another run from its weights: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} and "
-            "TRAIN.CHECKPOINT_EPOCH_RESET True"
-        ) from error
-    if saved.get("scaler_state") and state.optim_step.scaler.is_enabled():
-        state.optim_step.scaler.load_state_dict(saved["scaler_state"])
-    _restore_average(state, saved, source)
-    state.epoch = next_epoch(saved)
-    random_states = saved.get("rng_state", [])
-    if len(random_states) == get_world_size():
-        set_rng_state(random_states[get_rank()], state.device)
-    iteration = _place_in_epoch(state, saved, source)
-    done = int(saved.get("step", state.epoch * state.epoch_length + int(saved.get("iteration", 0))))
-    state.iteration, state.step = iteration, done - int(saved.get("iteration", 0)) + iteration
-    # The saved sums are over all processes, so only one process restores them.
-    if iteration and get_rank() == 0:
-        state.averages.load_state_dict(saved["averages"])
-
-
-def _place_in_epoch(state: TrainState, saved: dict[str, Any], source: str) -> int:
-    """Return how many batches of the current epoch need not be repeated; log what differs from the saved run."""
-    now = Layout.of(state.run_cfg, state.loader)
-    before = Layout(**saved["layout"]) if "layout" in saved else now
-    change = before.describe_change(now)
-    if change and is_main_process():
-        logger.warning("resuming %s with another layout: %s", source, change)
-    iteration = int(saved.get("iteration", 0))
-    if not iteration or (saved["epoch_length"] == state.epoch_length and before.same_batches(now)):
-        return iteration
-    if is_main_process():
-        logger.warning(
-            "epoch %d is started again: its batches differ from those when %s was saved", state.epoch + 1, source
-        )
-    return 0
-
-
-def _restore_average(state: TrainState, saved: dict[str, Any], source: str) -> None:
-    if state.ema is None:
-        if "ema_state" in saved:
-            logger.warning("%s holds averaged weights (EMA); with EMA.ENABLE False they are not used", source)
-    elif "ema_state" in saved:
-        restore_average(state.ema, saved["ema_state"])
-    else:
-        restart_average(state.ema, unwrap(state.model))
-        logger.info("%s holds no averaged weights (EMA); the average starts from the weights", source)
 
 
 @dataclasses.dataclass(frozen=True)

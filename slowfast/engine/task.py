@@ -10,8 +10,10 @@ import abc
 import dataclasses
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Generator, Tensor, nn
 
+from slowfast.datasets.clips.temporal_sampling import slow_indices
 from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.engine.optim_step import OptimStep
 from slowfast.evaluation.evaluators import Prediction
@@ -154,3 +156,12 @@ def task_class(cfg: Any) -> type[Task]:
 def build_task(cfg: Any) -> Task:
     """Build the task named by `TASK`; ValueError if there is none."""
     return task_class(cfg)(cfg)
+
+
+def dummy_inputs(cfg: Any, count: int, crop: int, generator: Generator | None = None) -> list[Tensor]:
+    """Return `count` clips of noise (count, C, T, crop, crop), one tensor a pathway, of the config's frames."""
+    channels, frames = cfg.DATA.INPUT_CHANNEL_NUM, cfg.DATA.NUM_FRAMES
+    clip = torch.randn(count, channels[-1], frames, crop, crop, generator=generator)
+    if len(channels) == 1:
+        return [clip]
+    return [clip[:, :, slow_indices(frames, cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES)], clip]

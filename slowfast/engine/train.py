@@ -19,7 +19,7 @@ from slowfast.engine.model_setup import CompileError, average_bn_stats, compile_
 from slowfast.engine.optim_step import autocast
 from slowfast.engine.precise_bn import update_bn_stats
 from slowfast.engine.resume import start_training_from
-from slowfast.engine.state import TrainState, capture
+from slowfast.engine.state import TrainState
 from slowfast.runtime.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.runtime.distributed import all_gather_object, barrier, is_main_process
 from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
@@ -93,8 +93,7 @@ def _announce(state: TrainState) -> None:
     cfg, model = state.cfg, unwrap(state.model)
     saves = -(-(state.max_epoch - state.epoch) // max(1, cfg.TRAIN.CHECKPOINT_PERIOD))
     if is_main_process():
-        size = preflight.checkpoint_bytes(state.models, state.optimizer)
-        preflight.check_disk_space(cfg.OUTPUT_DIR, size, saves)
+        preflight.check_disk_space(cfg.OUTPUT_DIR, state.models, state.optimizer, saves)
         preflight.warn_small_norm_batch(model, cfg)
     if cfg.TEST.ENABLE:
         preflight.predictions_path(cfg)
@@ -192,7 +191,7 @@ def _save(state: TrainState) -> str:
     path = checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch, state.iteration)
     for model in state.models:
         average_bn_stats(model)
-    saved = capture(state)
+    saved = state.capture()
     if is_main_process():
         save_checkpoint(saved, path)
         remove_superseded(state.cfg.OUTPUT_DIR)

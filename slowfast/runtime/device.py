@@ -1,8 +1,9 @@
-"""Device selection, synchronization, random state and peak memory. No other module names an accelerator."""
+"""Cores, device selection, synchronization, random state and peak memory. No other module names an accelerator."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import resource
 import sys
@@ -13,6 +14,11 @@ from typing import Any
 import torch
 
 _GIB = 1024.0**3
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_count() -> int:

@@ -1,7 +1,8 @@
-"""Helpers for error messages, and the exit status of tools."""
+"""Helpers for error messages, and for the options and exit status of tools."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
@@ -38,6 +39,19 @@ def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         nearest = "".join(f" The nearest is {near}." for near in nearest_keys(value, choices))
         raise ValueError(f"{key} is {value!r}; it can be {', '.join(choices) or 'nothing yet'}.{nearest}")
+
+
+def names_among(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return a parser, for argparse, of comma-separated names that are all in `known`."""
+
+    def parse(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
+        return names
+
+    return parse
 
 
 def nearest_multiples(number: int, divisor: int) -> str:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from slowfast.checkpoint.zoo import download as module
-from slowfast.checkpoint.zoo.download import DownloadError, FileDigest, download, recorded_digest
+from slowfast.checkpoint.zoo.download import DownloadError, FileDigest, download
 
 NOTHING = FileDigest()
 
@@ -40,7 +40,7 @@ def test_a_file_comes_once_and_is_recorded(file_server, target, known):
         download(file_server.url, target, given, "some")
     assert target.read_bytes() == file_server.content
     assert file_server.seen == [""]
-    assert recorded_digest(target) == facts(file_server.content)
+    assert FileDigest.recorded(target) == facts(file_server.content)
     assert left_over(target) == ["some.pyth.json"]
 
 
@@ -145,7 +145,7 @@ def test_a_file_put_there_by_hand_is_taken_and_recorded(target):
     target.parent.mkdir()
     target.write_bytes(b"by hand")
     download("http://nowhere.invalid/file.pyth", target, NOTHING, "some")
-    assert recorded_digest(target) == facts(b"by hand")
+    assert FileDigest.recorded(target) == facts(b"by hand")
 
 
 def test_damage_after_the_download_is_noticed(file_server, target):

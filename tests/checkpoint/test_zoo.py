@@ -10,11 +10,11 @@ import pytest
 import torch
 from iopath.common.file_io import g_pathmgr
 
+from slowfast.apps.zoo import fill_page
 from slowfast.checkpoint import find_checkpoints, load_checkpoint, local_path, save_checkpoint
 from slowfast.checkpoint.zoo import entries as zoo
 from slowfast.checkpoint.zoo.download import DownloadError
 from slowfast.checkpoint.zoo.entries import Entry, all_entries, fetch, find_entry, register_entries, verify
-from slowfast.checkpoint.zoo.page import fill_page
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
 from slowfast.models import build_model

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import pgt
-from slowfast.apps.benchmark.compare import random_batch, random_boxes
+from slowfast.apps.benchmark.compare import random_batch
 from slowfast.config import load_config
 from slowfast.models import build_model
 
@@ -310,8 +310,8 @@ SMALL = [
 def test_small_model_of_a_file_runs(file):
     cfg = load_config(path_of(file), SMALL)
     torch.manual_seed(0)
-    model, inputs = build_model(cfg).eval(), random_batch(cfg, 1).inputs
-    boxes = [random_boxes(cfg, 1).boxes.repeat(2, 1)] if cfg.DETECTION.ENABLE else []
+    model, batch = build_model(cfg).eval(), random_batch(cfg, 1)
+    inputs, boxes = batch.inputs, [batch.key_frames[0].boxes.repeat(2, 1)] if cfg.DETECTION.ENABLE else []
     if not cfg.MODEL.ADAPTER:
         every_score = [model(inputs, *boxes)]
     else:

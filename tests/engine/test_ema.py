@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import load_config
-from slowfast.engine.ema import build_average, restore_average
+from slowfast.engine.ema import build_average
 from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.task import ClipTask
 from slowfast.engine.test import test as run_test
@@ -163,7 +163,7 @@ def test_an_average_of_another_model_is_refused(cfg):
     state = copy.deepcopy(model.state_dict())
     state["other"] = torch.zeros(1)
     with pytest.raises(ValueError, match="not in the model: other"):
-        restore_average(average, {"model_state": state, "updates": 1})
+        average.restore({"model_state": state, "updates": 1})
 
 
 def test_synchronized_norms_keep_their_processes(cfg):

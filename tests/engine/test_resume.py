@@ -9,7 +9,6 @@ from slowfast.checkpoint import load_checkpoint, write_tensor_file
 from slowfast.checkpoint.io import checkpoint_path, save_checkpoint
 from slowfast.engine.epoch_config import build_state
 from slowfast.engine.resume import load_test_weights, start_training_from, take_weights
-from slowfast.engine.state import capture
 from slowfast.models import build_model
 
 
@@ -27,7 +26,7 @@ def run_of(tiny_cfg, tmp_path):
         state = build_state(tiny_cfg(*settings))
         state.epoch = 3
         path = str(tmp_path / "given.pyth")
-        save_checkpoint(capture(state), path)
+        save_checkpoint(state.capture(), path)
         return path
 
     return make
@@ -64,7 +63,7 @@ def test_a_named_epoch_of_the_run(tiny_cfg, caplog):
     for epoch in (2, 4, 6):
         state.epoch = epoch
         state.model.head.projection.bias.data.fill_(epoch)
-        save_checkpoint(capture(state), checkpoint_path(cfg.OUTPUT_DIR, epoch))
+        save_checkpoint(state.capture(), checkpoint_path(cfg.OUTPUT_DIR, epoch))
     assert started(cfg).epoch == 6
     assert started(tiny_cfg("SOLVER.MAX_EPOCH", 9, "TRAIN.CHECKPOINT_FILE_EPOCH", 3)).epoch == 4
     assert "starts there again" in caplog.text

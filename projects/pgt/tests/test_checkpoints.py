@@ -6,7 +6,6 @@ from slowfast.checkpoint import load_checkpoint, load_weights, write_tensor_file
 from slowfast.checkpoint.io import save_checkpoint
 from slowfast.engine.epoch_config import build_state
 from slowfast.engine.resume import start_training_from
-from slowfast.engine.state import capture
 from slowfast.models import build_model
 
 CLIP = ["PGT.ENABLE", False]
@@ -37,7 +36,7 @@ def test_training_in_steps_starts_anew_from_a_clip_models_file(run_cfg, tmp_path
     clip = build_state(run_cfg(*CLIP))
     clip.epoch = 2
     path = str(tmp_path / "clip.pyth")
-    save_checkpoint(capture(clip), path)
+    save_checkpoint(clip.capture(), path)
     cfg = run_cfg("TRAIN.CHECKPOINT_FILE_PATH", path, "SOLVER.MAX_EPOCH", 5, "OUTPUT_DIR", str(tmp_path / "steps"))
     steps = build_state(cfg)
     start_training_from(steps)

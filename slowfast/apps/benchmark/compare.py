@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from fvcore.common.config import CfgNode
 
-from slowfast.apps.dummy_inputs import dummy_inputs
 from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim import build_optimizer, set_lr
 from slowfast.engine.optim_step import autocast, autocast_dtype, build_optim_step
-from slowfast.engine.task import build_task, task_class
+from slowfast.engine.task import build_task, dummy_inputs, task_class
 from slowfast.layers.conv import use_plain_convolutions
 from slowfast.models import build_model
 from slowfast.runtime.device import device_of, peak_memory_of, synchronize
@@ -63,16 +62,6 @@ def _variant_settings(name: str) -> tuple[Any, ...]:
     return sum((VARIANTS[part] for part in parts), ())
 
 
-def has_steps(cfg: CfgNode) -> bool:
-    """Return True if the config's task reads a clip in steps."""
-    return build_task(cfg).stream_steps(1) is not None
-
-
-def steps_config(cfg: CfgNode, steps: int) -> CfgNode:
-    """Return the config for clips of `steps` steps; ValueError if the task has no steps."""
-    return task_class(cfg).steps_config(cfg, steps)
-
-
 def _clip_config(cfg: CfgNode) -> CfgNode:
     """Return the config with which the same model reads the same clips at once."""
     cfg = cfg.clone()
@@ -97,7 +86,7 @@ def make_variant(load: Callable[[Sequence[Any]], CfgNode], work: str, name: str,
     plain = name == BASELINE
     cfg = load(_BASELINE_SETTINGS if plain else _variant_settings(name))
     if steps is not None:
-        cfg = steps_config(cfg, steps)
+        cfg = task_class(cfg).steps_config(cfg, steps)
     if plain or not work.endswith("_steps"):
         cfg = _clip_config(cfg)
     return Variant(name, cfg, plain)
@@ -111,11 +100,11 @@ def random_batch(cfg: CfgNode, count: int | None = None) -> Batch:
     inputs, index = dummy_inputs(cfg, count, cfg.DATA.TRAIN_CROP_SIZE), torch.arange(count)
     batch = Batch(inputs=inputs, labels=_random_labels(cfg, count), video=index, view=torch.zeros_like(index))
     if cfg.DETECTION.ENABLE:
-        batch.key_frames = [random_boxes(cfg, count) for _ in cfg.AVA.BOX_FRAMES or [None]]
+        batch.key_frames = [_random_boxes(cfg, count) for _ in cfg.AVA.BOX_FRAMES or [None]]
     return batch
 
 
-def random_boxes(cfg: CfgNode, count: int | None = None) -> Boxes:
+def _random_boxes(cfg: CfgNode, count: int | None = None) -> Boxes:
     """Return one box for each clip of `random_batch`, in the middle of the picture, with a random label."""
     count, crop = count or cfg.TRAIN.BATCH_SIZE, cfg.DATA.TRAIN_CROP_SIZE
     sides = torch.tensor([0.25, 0.25, 0.75, 0.75]) * crop

@@ -104,7 +104,7 @@ def _kinds_of(kind: type) -> list[type]:
     return [kind, *(below for own in kind.__subclasses__() for below in _kinds_of(own))]
 
 
-def measure_stages(load: Load, split: str, clips: int, rounds: int) -> dict[str, Any]:
+def _measure_stages(load: Load, split: str, clips: int, rounds: int) -> dict[str, Any]:
     """Measure making clips in this process, on one thread as in a loader worker.
 
     The first round is reported on its own, because it opens files for the first time.
@@ -189,10 +189,10 @@ def _measure_workers(load: Load, split: str, workers: int, clips: int) -> float:
 
 
 def measure_data(load: Load, splits: Sequence[str], workers: Sequence[int], clips: int, rounds: int) -> dict[str, Any]:
-    """Return for each split `stages` (see `measure_stages`), and `workers`: number -> clips per second."""
+    """Return for each split `stages` (see `_measure_stages`), and `workers`: number -> clips per second."""
     measured = {}
     for split in splits:
-        stages = measure_stages(load, split, clips, rounds)
+        stages = _measure_stages(load, split, clips, rounds)
         measured[split] = {"stages": stages, "workers": {n: _measure_workers(load, split, n, clips) for n in workers}}
     return measured
 

@@ -1,9 +1,17 @@
-"""Benchmarks of a config as tables on standard output and values for JSON: models, single points, and data loading."""
+"""Benchmarks of a config as tables on standard output and values for JSON: models, single points, and data loading.
+
+Memory is measured in processes of their own, where memory of earlier work cannot count.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import shlex
-from collections.abc import Sequence
+import signal
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -14,13 +22,10 @@ from slowfast.apps.benchmark.compare import (
     WORKS,
     Variant,
     compare,
-    has_steps,
     make_variant,
     measure_alone,
-    steps_config,
 )
 from slowfast.apps.benchmark.data import SPLITS, measure_data, soak
-from slowfast.apps.benchmark.processes import ConfigSource, in_fresh_process, medians
 from slowfast.apps.benchmark.report import (
     as_rows,
     format_data,
@@ -30,7 +35,8 @@ from slowfast.apps.benchmark.report import (
     format_work,
     machine,
 )
-from slowfast.engine.task import build_task
+from slowfast.config import load_config
+from slowfast.engine.task import build_task, task_class
 from slowfast.models.complexity import complexity
 from slowfast.runtime.device import device_of
 
@@ -61,8 +67,9 @@ def measure_model(
         ValueError: an unknown variant or work, or settings that do not fit.
     """
     cfg = source.load()
+    in_steps = build_task(cfg).stream_steps(1) is not None
     names = [BASELINE, *variants] if baseline else list(variants)
-    works = [work for work in works if has_steps(cfg) or not work.endswith("_steps")]
+    works = [work for work in works if in_steps or not work.endswith("_steps")]
     for work in works:  # a mistake shows before the first measurement
         for name in names:
             make_variant(source.load, work, name)
@@ -74,7 +81,7 @@ def measure_model(
         print(size, flush=True)
         result |= {"parameters": size.parameters, "gflops": size.multiply_adds / 1e9}
     result["works"] = {work: _measure_work(source, work, names, measures, rounds, repeats) for work in works}
-    if "steps" in measures and has_steps(cfg):
+    if "steps" in measures and in_steps:
         result["memory_by_steps"] = _memory_by_steps(source, cfg, names, step_counts, repeats)
     return result
 
@@ -174,7 +181,7 @@ def _memory_by_steps(
     points = []
     for steps in step_counts or sorted({1, own, 2 * own}):
         memory = {name: _memory(source, "train_steps", name, steps, repeats) for name in names}
-        frames = steps_config(cfg, steps).DATA.NUM_FRAMES
+        frames = task_class(cfg).steps_config(cfg, steps).DATA.NUM_FRAMES
         peaks = {name: value and value["peak_mib"] for name, value in memory.items()}
         points.append({"steps": steps, "frames": frames, "peak_mib": peaks})
     print(f"\n{format_steps(points)}", flush=True)
@@ -187,3 +194,59 @@ def _memory(source: ConfigSource, work: str, name: str, steps: int | None, repea
 
 def _measure_alone(source: ConfigSource, work: str, name: str, steps: int | None, iterations: int) -> dict[str, float]:
     return measure_alone(make_variant(source.load, work, name, steps), work.startswith("train"), iterations)
+
+
+@dataclass(frozen=True)
+class ConfigSource:
+    """A YAML file and overrides KEY, VALUE, ..., which another process can load too."""
+
+    file: str | None
+    overrides: Sequence[Any] = ()
+
+    def load(self, overrides: Sequence[Any] = ()) -> CfgNode:
+        """Load the config with further overrides."""
+        return load_config(self.file, [*self.overrides, *overrides])
+
+
+def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
+    """Return `function(*args)` from a new interpreter; None if memory ran out there.
+
+    Args:
+        function: of a module that can be imported, so not of one that runs as `__main__`. The function, its arguments
+            and its result have to be picklable.
+
+    Raises:
+        ValueError, OSError: raised by the function.
+        ChildProcessError: the process ended without a result.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_call, args=(sender, function, args))
+    process.start()
+    sender.close()
+    try:
+        result, error = receiver.recv()
+    except EOFError:
+        result, error = None, None
+    process.join()
+    if error is not None:
+        raise error
+    if process.exitcode not in (0, -signal.SIGKILL):
+        raise ChildProcessError(f"a measuring process ended with exit status {process.exitcode}; its message is above")
+    return result
+
+
+def medians(results: Sequence[dict[str, float] | None]) -> dict[str, float] | None:
+    """Return the median of every key; None if a result is None."""
+    if None in results:
+        return None
+    return {key: statistics.median(result[key] for result in results) for key in results[0]}
+
+
+def _call(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        sender.send((function(*args), None))
+    except torch.OutOfMemoryError:
+        sender.send((None, None))
+    except (ValueError, OSError) as error:
+        sender.send((None, error))

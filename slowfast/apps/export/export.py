@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from slowfast.apps.dummy_inputs import dummy_inputs
 from slowfast.config import cfg_to_yaml
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.resume import load_test_weights
-from slowfast.engine.task import Graph, build_task
+from slowfast.engine.task import Graph, build_task, dummy_inputs
 from slowfast.models import build_model
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import seed_all
@@ -102,7 +101,7 @@ def _write_graph(
     graph: Graph,
     other: Graph,
     any_batch: bool,
-    writers: Sequence[Writer],
+    writers: Sequence[_Writer],
     folder: str,
     opset: int | None,
 ) -> dict[str, Any]:
@@ -207,7 +206,7 @@ def _describe(results: Sequence[Tensor], graph: Graph, dynamic: bool, errors: di
 
 
 @dataclasses.dataclass(frozen=True)
-class Writer:
+class _Writer:
     """File format of an export: ending, writing a file, and running it."""
 
     ending: str
@@ -215,14 +214,14 @@ class Writer:
     run: Callable[[str, Graph], list[Tensor]]
 
 
-def _writer(name: str) -> Writer:
+def _writer(name: str) -> _Writer:
     if name == "pt2":
-        return Writer("pt2", _write_pt2, _run_pt2)
+        return _Writer("pt2", _write_pt2, _run_pt2)
     if name == "onnx":
         from slowfast.apps.export import onnx as export_onnx  # late: it needs packages of an extra
 
         export_onnx.check_packages()
-        return Writer("onnx", export_onnx.write, export_onnx.run)
+        return _Writer("onnx", export_onnx.write, export_onnx.run)
     raise ValueError(f"the format of an export is {name!r}; it must be onnx or pt2")
 
 

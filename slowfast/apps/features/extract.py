@@ -115,7 +115,7 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         model = build_model(cfg)
         checkpoint = load_test_weights(model, cfg)
         check_consistency(lambda: weight_facts(model))
-        about = describe(cfg, options, model, checkpoint, in_steps=task.stream_steps(1) is not None)
+        about = _describe(cfg, options, model, checkpoint, in_steps=task.stream_steps(1) is not None)
         _keep_together(options.output, about)
         setup_model(model, device, ModelSetup.from_config(cfg), training=False).eval()
         extraction = _Extraction(cfg, options, task, model, device)
@@ -152,7 +152,7 @@ def _list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int
     return list(dataset.videos), labels, dataset.open_video
 
 
-def describe(cfg: Any, options: FeatureOptions, model: nn.Module, checkpoint: str, in_steps: bool) -> dict[str, Any]:
+def _describe(cfg: Any, options: FeatureOptions, model: nn.Module, checkpoint: str, in_steps: bool) -> dict[str, Any]:
     """Describe how the features are made, for the files."""
     return {
         "version": FORMAT_VERSION,

@@ -121,7 +121,7 @@ def _write_images(options: ExtractOptions, name: str, path: str, folder: str) ->
     last: av.VideoFrame | None = None
     for number, frame in enumerate(at_rate(frames_in_order(path, options.start), options)):
         if frame is not last:
-            scaled = frame_of(frame, options, reformatter)
+            scaled = frame.scaled(options.short_side, "bgr24", reformatter)
             done, data = cv2.imencode(".jpg", scaled.to_ndarray(), [cv2.IMWRITE_JPEG_QUALITY, options.quality])
             if not done:
                 raise VideoError(path, f"image {number + 1} of it cannot be written as JPEG")
@@ -131,11 +131,6 @@ def _write_images(options: ExtractOptions, name: str, path: str, folder: str) ->
     if number < 0:
         raise VideoError(path, f"it has no frame from second {options.start:g} on")
     return number + 1
-
-
-def frame_of(frame: OrderedFrame, options: ExtractOptions, reformatter: VideoReformatter) -> av.VideoFrame:
-    """Convert a frame to BGR and scale it."""
-    return frame.scaled(options.short_side, "bgr24", reformatter)
 
 
 def at_rate(frames: Iterable[OrderedFrame], options: ExtractOptions) -> Iterator[OrderedFrame]:

@@ -1,8 +1,10 @@
-"""Process pool for work on files, which survives a crash or hang on one of them."""
+"""Process pool for work on files, which survives a crash or hang on one of them, and a log of the work done."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import math
 import multiprocessing
 import os
@@ -12,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -52,11 +54,6 @@ def work_on(
         for pair in results:
             bar.update()
             yield pair
-
-
-def default_workers() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _shared(
@@ -178,3 +175,46 @@ def _how(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         return signal.Signals(-exitcode).name
     return f"exit status {exitcode}"
+
+
+class WorkLog:
+    """JSON Lines file that grows with each finished file, so that work that was killed continues.
+
+    Attributes:
+        former: lists in the file as it was opened; lines that are cut off or hold other values are left out.
+
+    Args:
+        path: file to append to; "" keeps nothing.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.former: list[list] = []
+        self._file: TextIO | None = None
+        if not path:
+            return
+        os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
+        end = "\n"
+        self._file = open(path, "a+", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 (`close` closes it)
+        self._file.seek(0)
+        for line in self._file:
+            end = line[-1]
+            with contextlib.suppress(ValueError):
+                value = json.loads(line)
+                if isinstance(value, list):
+                    self.former.append(value)
+        if end != "\n":
+            self._file.write("\n")
+
+    def add(self, value: list[Any]) -> None:
+        """Append a value, and flush it."""
+        if self._file is not None:
+            self._file.write(json.dumps(value) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()

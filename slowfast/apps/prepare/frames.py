@@ -24,7 +24,7 @@ _SHOWN = 20  # videos of each problem in the printed report
 
 
 @dataclass(frozen=True)
-class ListedVideo:
+class _ListedVideo:
     """A video that an annotation file names.
 
     Attributes:
@@ -39,7 +39,7 @@ class ListedVideo:
 
 
 @dataclass(frozen=True)
-class FrameFormat:
+class _FrameFormat:
     """Frame format of a data set.
 
     Attributes:
@@ -49,19 +49,19 @@ class FrameFormat:
     """
 
     options: ExtractOptions
-    read: Callable[[str], list[ListedVideo]]
+    read: Callable[[str], list[_ListedVideo]]
     least_seconds: float = 0.0
 
 
-def _read_charades(path: str) -> list[ListedVideo]:
-    return [ListedVideo(video.name, video.spans, video.length) for video in read_annotations(path, _ANY_CLASS)]
+def _read_charades(path: str) -> list[_ListedVideo]:
+    return [_ListedVideo(video.name, video.spans, video.length) for video in read_annotations(path, _ANY_CLASS)]
 
 
-def _read_ava(path: str) -> list[ListedVideo]:
-    return [ListedVideo(name) for name in dict.fromkeys(read_boxes(path, _ANY_CLASS).names)]
+def _read_ava(path: str) -> list[_ListedVideo]:
+    return [_ListedVideo(name) for name in dict.fromkeys(read_boxes(path, _ANY_CLASS).names)]
 
 
-def _read_ssv2(path: str) -> list[ListedVideo]:
+def _read_ssv2(path: str) -> list[_ListedVideo]:
     try:
         with open(path, encoding="utf-8") as stream:
             names = [str(entry["id"]) for entry in json.load(stream)]
@@ -72,19 +72,19 @@ def _read_ssv2(path: str) -> list[ListedVideo]:
         ) from None
     if not names:
         raise ValueError(f"{path} names no video")
-    return [ListedVideo(name) for name in dict.fromkeys(names)]
+    return [_ListedVideo(name) for name in dict.fromkeys(names)]
 
 
 FORMATS = {
-    "charades": FrameFormat(ExtractOptions(24.0, mark="-"), _read_charades),
+    "charades": _FrameFormat(ExtractOptions(24.0, mark="-"), _read_charades),
     # Published lists cover 901 seconds from second 900 on; the last key frame is at second 1798.
-    "ava": FrameFormat(ExtractOptions(30.0, 900.0, 1801.0), _read_ava, 898.0),
-    "ssv2": FrameFormat(ExtractOptions(12.0), _read_ssv2),
+    "ava": _FrameFormat(ExtractOptions(30.0, 900.0, 1801.0), _read_ava, 898.0),
+    "ssv2": _FrameFormat(ExtractOptions(12.0), _read_ssv2),
 }
 
 
 @dataclass
-class FrameReport:
+class _FrameReport:
     """Result of an extraction.
 
     Attributes:
@@ -112,7 +112,7 @@ class FrameReport:
 
 def prepare_frames(
     name: str, options: ExtractOptions, annotations: Sequence[str], videos: str, output: str, lists: str, workers: int
-) -> FrameReport:
+) -> _FrameReport:
     """Extract the frames of all annotated videos and write a list for each annotation file.
 
     Args:
@@ -133,10 +133,10 @@ def prepare_frames(
     paths = {stem(os.path.basename(path)): path for path in video_files(os.path.abspath(videos))}
     if not paths:
         raise ValueError(f"{videos} holds no video file")
-    splits = _splits(FORMATS[name], annotations) or {"frames": [ListedVideo(video) for video in paths]}
+    splits = _splits(FORMATS[name], annotations) or {"frames": [_ListedVideo(video) for video in paths]}
     # Without annotations the videos have any length.
     least_seconds = FORMATS[name].least_seconds if annotations else 0.0
-    report = FrameReport()
+    report = _FrameReport()
     wanted = list(dict.fromkeys(video.name for listed in splits.values() for video in listed))
     report.failed = {video: f"it is not in {videos}" for video in wanted if video not in paths}
     tasks = [(video, paths[video]) for video in wanted if video in paths]
@@ -160,8 +160,8 @@ def prepare_frames(
     return report
 
 
-def _splits(form: FrameFormat, annotations: Sequence[str]) -> dict[str, list[ListedVideo]]:
-    splits: dict[str, list[ListedVideo]] = {}
+def _splits(form: _FrameFormat, annotations: Sequence[str]) -> dict[str, list[_ListedVideo]]:
+    splits: dict[str, list[_ListedVideo]] = {}
     for path in annotations:
         split = split_of_name(path)
         if split == "test" and form is FORMATS["charades"]:
@@ -174,7 +174,7 @@ def _splits(form: FrameFormat, annotations: Sequence[str]) -> dict[str, list[Lis
     return splits
 
 
-def _lines(videos: list[ListedVideo], options: ExtractOptions, images: dict[str, int]) -> Iterator[bytes]:
+def _lines(videos: list[_ListedVideo], options: ExtractOptions, images: dict[str, int]) -> Iterator[bytes]:
     """Yield the lines of the frame list."""
     yield (" ".join(COLUMNS) + "\n").encode()
     for number, video in enumerate(videos):
@@ -197,7 +197,7 @@ def _texts(spans: np.ndarray, count: int) -> list[str]:
 
 
 def _odd(
-    videos: list[ListedVideo], least_seconds: float, options: ExtractOptions, images: dict[str, int], output: str
+    videos: list[_ListedVideo], least_seconds: float, options: ExtractOptions, images: dict[str, int], output: str
 ) -> dict[str, str]:
     """Find videos whose number of images contradicts the list or the annotations; video -> reason."""
     odd = {}

@@ -66,7 +66,7 @@ class KineticsOptions:
 
 
 @dataclasses.dataclass
-class Entry:
+class _Entry:
     """An annotated segment, the path of its file ("" for none), and facts about the file."""
 
     segment: Segment
@@ -93,7 +93,7 @@ def prepare(options: KineticsOptions) -> dict[str, Any]:
     known = {"", *classes}
     segments = [segment for segment in segments if segment.label in known]
     folder = VideoFolder(os.path.abspath(options.videos))
-    entries = [Entry(segment, folder.find(segment)) for segment in dict.fromkeys(segments)]
+    entries = [_Entry(segment, folder.find(segment)) for segment in dict.fromkeys(segments)]
     found = {entry.path for entry in entries if entry.path}
     if not found:
         example = segments[0]
@@ -175,13 +175,13 @@ def _is_short(facts: Facts, options: KineticsOptions) -> bool:
     return 0 < facts.frames < span
 
 
-def _is_untrimmed(entry: Entry) -> bool:
+def _is_untrimmed(entry: _Entry) -> bool:
     """Return True if the file is clearly longer than its segment."""
     facts, segment = entry.facts, entry.segment
     return facts.frames > 0 and facts.frames / facts.fps > segment.end - segment.start + _UNTRIMMED_S
 
 
-def _resize(entries: list[Entry], root: str, options: KineticsOptions) -> None:
+def _resize(entries: list[_Entry], root: str, options: KineticsOptions) -> None:
     """Replace the paths by those of resized copies; store the cause where there is no copy."""
     paths = [entry.path for entry in entries if entry.path]
     copies = {source: rest for source, *rest in resize_set(paths, root, options.root, options.resize, options.workers)}
@@ -191,7 +191,7 @@ def _resize(entries: list[Entry], root: str, options: KineticsOptions) -> None:
             entry.path, entry.facts = (entry.path, Facts(cause=cause)) if cause else (copy, entry.facts)
 
 
-def _probe(entries: list[Entry], workers: int) -> None:
+def _probe(entries: list[_Entry], workers: int) -> None:
     paths = list(dict.fromkeys(entry.path for entry in entries if entry.fate() == "listed"))
     look = functools.partial(probe, decode.open, False)
     facts = {}
@@ -201,7 +201,7 @@ def _probe(entries: list[Entry], workers: int) -> None:
         entry.facts = facts.get(entry.path, entry.facts)
 
 
-def _write_lists(entries: list[Entry], classes: Sequence[str], options: KineticsOptions) -> dict[str, str]:
+def _write_lists(entries: list[_Entry], classes: Sequence[str], options: KineticsOptions) -> dict[str, str]:
     """Write a list for every split that has videos; return split -> split whose videos it lists."""
     label_of = {name: number for number, name in enumerate(classes)}
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}
@@ -217,7 +217,7 @@ def _write_lists(entries: list[Entry], classes: Sequence[str], options: Kinetics
     return lists
 
 
-def _by_split(entries: list[Entry], segments: list[Segment], options: KineticsOptions) -> dict[str, dict[str, int]]:
+def _by_split(entries: list[_Entry], segments: list[Segment], options: KineticsOptions) -> dict[str, dict[str, int]]:
     rows = {}
     for split in SPLITS:
         own = [entry for entry in entries if entry.segment.split == split]
@@ -235,7 +235,7 @@ def _by_split(entries: list[Entry], segments: list[Segment], options: KineticsOp
     return rows
 
 
-def _by_class(entries: list[Entry], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _by_class(entries: list[_Entry], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
     counts: Counter = Counter()
     for entry in entries:
         counts[entry.segment.label, entry.segment.split, entry.fate()] += 1
@@ -248,7 +248,7 @@ def _by_class(entries: list[Entry], classes: Sequence[str]) -> dict[str, dict[st
     }
 
 
-def _names(entries: list[Entry], split: str) -> list[str]:
+def _names(entries: list[_Entry], split: str) -> list[str]:
     """Return the names of the segments of a split without a file."""
     return [entry.segment.name for entry in entries if not entry.path and entry.segment.split == split]
 

@@ -1,4 +1,4 @@
-"""Probe a video: readability, length, size, and a digest that finds copies."""
+"""Probe a video: readability, length, size, and a digest that finds copies; and a cache of these facts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from slowfast.apps.prepare.file_pool import WorkLog
 from slowfast.datasets.video.frame_folder import FrameFolder
 from slowfast.datasets.video.reader import VideoError, VideoReader
 
@@ -60,6 +62,57 @@ def probe(open_video: Callable[[str], VideoReader], thorough: bool, path: str) -
         return Facts(cause=error.cause)
     except OSError as error:
         return Facts(cause=f"{type(error).__name__}: {error.strerror}")
+
+
+class ProbeCache:
+    """Cache of facts about videos by path, as a JSON Lines file; valid while the video is unchanged.
+
+    A video file is unchanged by size and modification time; images by their number and the time of their folder.
+
+    Args:
+        path: path of the cache; "" for none.
+        how: text of what else the facts depend on.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: str, how: str) -> None:
+        self._how, self._log = how, WorkLog(path)
+        self._known = _known_facts(self._log.former)
+
+    def get(self, path: str, images: Sequence[str] = ()) -> Facts | None:
+        """Return the facts of an unchanged video, or None; `images` are the files of a video made of images."""
+        stamp, facts = self._known.get(path, (None, None))
+        return Facts(**facts) if stamp is not None and stamp == self._stamp(path, images) else None
+
+    def put(self, path: str, images: Sequence[str], facts: Facts) -> None:
+        """Store the facts of a video."""
+        stamp = self._stamp(path, images)
+        if stamp is None:
+            return
+        self._known[path] = (stamp, dataclasses.asdict(facts))
+        self._log.add([path, *self._known[path]])
+
+    def __enter__(self) -> ProbeCache:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._log.close()
+
+    def _stamp(self, path: str, images: Sequence[str]) -> list | None:
+        try:
+            facts = os.stat(os.path.dirname(images[0]) or os.curdir if images else path)
+        except OSError:
+            return None
+        return [self._how, len(images), 0 if images else facts.st_size, facts.st_mtime_ns]
+
+
+def _known_facts(lines: Sequence[list]) -> dict[str, tuple[Any, dict]]:
+    """Return path -> (stamp, facts); lines of another version are left out."""
+    names = {field.name for field in dataclasses.fields(Facts)}
+    known = (line for line in lines if len(line) == 3 and isinstance(line[0], str))
+    return {video: (stamp, facts) for video, stamp, facts in known if isinstance(facts, dict) and facts.keys() == names}
 
 
 class _Images:

@@ -13,7 +13,6 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from slowfast.apps.prepare import file_pool
-from slowfast.apps.prepare.json_log import add_to_log, open_log, read_log
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.in_order import frames_in_order
 from slowfast.datasets.video.reader import VideoError
@@ -71,23 +70,22 @@ def resize_set(
     """
     os.makedirs(output, exist_ok=True)
     targets = copy_paths(sources, root, output)
-    path = os.path.join(output, MANIFEST)
-    done = {line[0]: line[1] for line in read_log(path) if len(line) == 2 and isinstance(line[0], str)}
-    stamps = {source: _stamp(source, options) for source in targets}
-    tasks = []
-    for source, target in targets.items():
-        if done.get(target) == stamps[source] and os.path.isfile(target):
-            yield source, target, ""
-        else:
-            tasks.append(_Task(source, target, options))
-    with open_log(path) as manifest:
+    with contextlib.closing(file_pool.WorkLog(os.path.join(output, MANIFEST))) as log:
+        done = {line[0]: line[1] for line in log.former if len(line) == 2 and isinstance(line[0], str)}
+        stamps = {source: _stamp(source, options) for source in targets}
+        tasks = []
+        for source, target in targets.items():
+            if done.get(target) == stamps[source] and os.path.isfile(target):
+                yield source, target, ""
+            else:
+                tasks.append(_Task(source, target, options))
         for task, cause in file_pool.work_on(_resize, tasks, workers, "resizing"):
             if not isinstance(cause, str):
                 cause = cause.cause
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(task.target + TEMPORARY)  # left by a process that was killed
             if not cause:
-                add_to_log(manifest, [task.target, stamps[task.source]])
+                log.add([task.target, stamps[task.source]])
             yield task.source, task.target, cause
 
 

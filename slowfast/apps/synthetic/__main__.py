@@ -12,7 +12,6 @@ A complete set made with the same parameters is kept.
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,11 +20,12 @@ import numpy as np
 
 from slowfast.apps.synthetic import formats, sweep
 from slowfast.apps.synthetic.render import SPLITS
+from slowfast.runtime.device import available_cores
 
 SWEEP = "sweep"
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     parser = argparse.ArgumentParser(
         prog="python -m slowfast.apps.synthetic",
@@ -42,14 +42,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{split}", type=int, metavar="N", help=f"number of {split} videos (default: {counts})")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other videos (default: 0)")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one a core; 0: none)"
+        "--workers", type=int, default=available_cores(), metavar="N", help="processes (default: one a core; 0: none)"
     )
     parser.add_argument("--annotations", action="store_true", help="sweep only: add frames, their labels, and boxes")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="picture of some videos to write")
     return parser.parse_args(argv)
 
 
-def make(args: argparse.Namespace) -> tuple[bool, list[int], np.ndarray | None]:
+def _make(args: argparse.Namespace) -> tuple[bool, list[int], np.ndarray | None]:
     """Make the set; return whether it is new, the number of videos of each split, and the preview."""
     counts = {split: getattr(args, split) for split in SPLITS if getattr(args, split) is not None}
     settings = {"size": args.size, "seed": args.seed, **counts}
@@ -66,9 +66,9 @@ def make(args: argparse.Namespace) -> tuple[bool, list[int], np.ndarray | None]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; a mistake ends it with one line."""
-    args = parse_args(argv)
+    args = _parse_args(argv)
     try:
-        made, counts, picture = make(args)
+        made, counts, picture = _make(args)
         if picture is not None and not cv2.imwrite(str(args.preview), picture[..., ::-1]):
             raise OSError(f"{args.preview} cannot be written")
     except (ValueError, OSError) as error:

@@ -27,9 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from slowfast.apps.synthetic import files, render, scenes
-from slowfast.apps.synthetic.scenes import Key
+from slowfast.apps.synthetic.scenes import Format, Key
 
-COUNTS = {"train": 80, "val": 30}
 FPS = 30
 FIRST_SECOND = 900  # of the video that the clip was cut out of
 SECONDS = 12
@@ -58,7 +57,7 @@ HEIGHTS = (0.35, 0.65)
 
 
 @dataclass(frozen=True)
-class Person:
+class _Person:
     """A disc: `centers` (NUM_FRAMES, 2) in pixels; motion and flash (-1: none) of each second from FIRST_SECOND."""
 
     radius: float
@@ -83,13 +82,13 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Facts:
+class _Facts:
     """Facts of a video: its unique name and the persons in it."""
 
     name: str
     split: str
     shape: tuple[int, int]
-    persons: tuple[Person, ...]
+    persons: tuple[_Person, ...]
 
 
 def _name_of(key: Key) -> str:
@@ -97,20 +96,7 @@ def _name_of(key: Key) -> str:
     return key.name(scenes.YOUTUBE_LETTERS, 11)
 
 
-def draw(key: Key) -> tuple[np.ndarray, Facts]:
-    """Draw frames (NUM_FRAMES, H, W, 3) uint8 RGB of a video; return them and its facts."""
-    rng = key.generator
-    shape = (key.size, key.size * 5 // 8 * 2)
-    sides = [0, 1] if rng.random() < 0.8 else [int(rng.integers(2))]
-    persons = tuple(_draw_person(rng, side, shape) for side in sides)
-    # Squares and background at the pace of `sweep`, four of whose frames are a second.
-    frames = render.background(rng, NUM_FRAMES, *shape, pace=4 / FPS)
-    for person in persons:
-        render.draw_disc(frames, person.centers, person.radius, _colors(person))
-    return render.finish(rng, frames), Facts(_name_of(key), key.split, shape, persons)
-
-
-def _draw_person(rng: np.random.Generator, side: int, shape: tuple[int, int]) -> Person:
+def _draw_person(rng: np.random.Generator, side: int, shape: tuple[int, int]) -> _Person:
     height, width = shape
     middle = np.array([rng.uniform(*PLACES[side]) * width, rng.uniform(*HEIGHTS) * height])
     motions = rng.integers(len(MOTIONS), size=SECONDS + 1)
@@ -123,10 +109,10 @@ def _draw_person(rng: np.random.Generator, side: int, shape: tuple[int, int]) ->
     motion = motions[np.rint(np.arange(NUM_FRAMES) / FPS).astype(int)]
     swing = SWING * np.sin(2 * np.pi * (np.arange(NUM_FRAMES) / SWING_FRAMES + rng.random()))
     centers = middle + swing[:, None] * np.stack([motion == 0, motion == 1], axis=1)
-    return Person(rng.uniform(*RADIUS), centers, motions, flashes)
+    return _Person(rng.uniform(*RADIUS), centers, motions, flashes)
 
 
-def _colors(person: Person) -> np.ndarray:
+def _colors(person: _Person) -> np.ndarray:
     """Return the color of a person in each frame, (NUM_FRAMES, 1, 1, 3)."""
     colors = np.tile(np.array(scenes.YELLOW), (NUM_FRAMES, 1))
     for second, flash in enumerate(person.flashes):
@@ -149,47 +135,11 @@ FALSE_BOXES = 0.3  # share of the key seconds with a box where nobody is
 SURE, NOT_SURE = (0.905, 1.0), (0.3, 0.895)  # ranges of the confidence, on both sides of the usual threshold
 
 
-def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
-    """Write the JPEG frames of one video."""
-    files.write_images([root / "frames" / _frame(facts.name, number) for number in range(len(frames))], frames)
-
-
-def last_file(key: Key) -> str:
-    """Return the file that `write_video` writes last."""
-    return f"frames/{_frame(_name_of(key), NUM_FRAMES - 1)}"
-
-
-def write_lists(root: Path, split: str, videos: list[Facts]) -> None:
-    """Write the frame list of a split, its annotated boxes, and those of a detector."""
-    lists, notes = root / "frame_lists", root / "annotations"
-    for folder in (lists, notes / DETECTOR):
-        folder.mkdir(parents=True, exist_ok=True)
-    frames = (
-        f'{facts.name} {number} {frame} {_frame(facts.name, frame)} ""'
-        for number, facts in enumerate(videos)
-        for frame in range(NUM_FRAMES)
-    )
-    (lists / f"{split}.csv").write_text(scenes.lines(files.FRAME_LIST_HEADER, frames))
-    true_boxes = (row for facts in videos for row in _true_rows(facts))
-    (notes / f"ava_{split}_v2.2.csv").write_text(scenes.lines("", true_boxes))
-    # A generator of its own, so that detections do not change the videos.
-    rng = np.random.default_rng([len(videos), sum(map(ord, videos[0].name))])
-    detected = [row for facts in videos for row in _detected_rows(rng, facts)]
-    (notes / DETECTOR / DETECTED[split]).write_text(scenes.lines("", detected))
-    if split == "val":
-        excluded = (
-            f"{facts.name},{second:04d}" for facts in videos for second in KEY_SECONDS if rng.random() < EXCLUDED
-        )
-        (notes / "ava_val_excluded_timestamps_v2.2.csv").write_text(scenes.lines("", excluded))
-    names = (f'item {{\n  name: "{name}"\n  id: {action}\n}}' for action, name in ACTIONS.items())
-    (notes / LABEL_MAP).write_text(scenes.lines("", names))
-
-
 def _frame(name: str, number: int) -> str:
     return f"{name}/{name}_{number + 1:06d}.jpg"
 
 
-def _true_rows(facts: Facts) -> list[str]:
+def _true_rows(facts: _Facts) -> list[str]:
     return [
         f"{facts.name},{second:04d},{_edges(person.box(second, facts.shape))},{action},{number}"
         for second in KEY_SECONDS
@@ -198,7 +148,7 @@ def _true_rows(facts: Facts) -> list[str]:
     ]
 
 
-def _detected_rows(rng: np.random.Generator, facts: Facts) -> list[str]:
+def _detected_rows(rng: np.random.Generator, facts: _Facts) -> list[str]:
     rows = []
     for second in KEY_SECONDS:
         for person in facts.persons:
@@ -219,9 +169,60 @@ def _false_box(rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([corner, corner + size])
 
 
-def _detected_row(facts: Facts, second: int, box: np.ndarray, action: int | str, confidence: float) -> str:
+def _detected_row(facts: _Facts, second: int, box: np.ndarray, action: int | str, confidence: float) -> str:
     return f"{facts.name},{second:04d},{_edges(box)},{action},{confidence:.6f}"
 
 
 def _edges(box: np.ndarray) -> str:
     return ",".join(f"{edge:.3f}" for edge in box)
+
+
+class AVAFormat(Format):
+    """Format of AVA."""
+
+    counts = {"train": 80, "val": 30}
+
+    def draw(self, key: Key) -> tuple[np.ndarray, _Facts]:
+        """Draw frames (NUM_FRAMES, H, W, 3) uint8 RGB of a video; return them and its facts."""
+        rng = key.generator
+        shape = (key.size, key.size * 5 // 8 * 2)
+        sides = [0, 1] if rng.random() < 0.8 else [int(rng.integers(2))]
+        persons = tuple(_draw_person(rng, side, shape) for side in sides)
+        # Squares and background at the pace of `sweep`, four of whose frames are a second.
+        frames = render.background(rng, NUM_FRAMES, *shape, pace=4 / FPS)
+        for person in persons:
+            render.draw_disc(frames, person.centers, person.radius, _colors(person))
+        return render.finish(rng, frames), _Facts(_name_of(key), key.split, shape, persons)
+
+    def write_video(self, root: Path, frames: np.ndarray, facts: _Facts) -> None:
+        """Write the JPEG frames of one video."""
+        files.write_images([root / "frames" / _frame(facts.name, number) for number in range(len(frames))], frames)
+
+    def last_file(self, key: Key) -> str:
+        """Return the file that `write_video` writes last."""
+        return f"frames/{_frame(_name_of(key), NUM_FRAMES - 1)}"
+
+    def write_lists(self, root: Path, split: str, videos: list[_Facts]) -> None:
+        """Write the frame list of a split, its annotated boxes, and those of a detector."""
+        lists, notes = root / "frame_lists", root / "annotations"
+        for folder in (lists, notes / DETECTOR):
+            folder.mkdir(parents=True, exist_ok=True)
+        frames = (
+            f'{facts.name} {number} {frame} {_frame(facts.name, frame)} ""'
+            for number, facts in enumerate(videos)
+            for frame in range(NUM_FRAMES)
+        )
+        (lists / f"{split}.csv").write_text(scenes.lines(files.FRAME_LIST_HEADER, frames))
+        true_boxes = (row for facts in videos for row in _true_rows(facts))
+        (notes / f"ava_{split}_v2.2.csv").write_text(scenes.lines("", true_boxes))
+        # A generator of its own, so that detections do not change the videos.
+        rng = np.random.default_rng([len(videos), sum(map(ord, videos[0].name))])
+        detected = [row for facts in videos for row in _detected_rows(rng, facts)]
+        (notes / DETECTOR / DETECTED[split]).write_text(scenes.lines("", detected))
+        if split == "val":
+            excluded = (
+                f"{facts.name},{second:04d}" for facts in videos for second in KEY_SECONDS if rng.random() < EXCLUDED
+            )
+            (notes / "ava_val_excluded_timestamps_v2.2.csv").write_text(scenes.lines("", excluded))
+        names = (f'item {{\n  name: "{name}"\n  id: {action}\n}}' for action, name in ACTIONS.items())
+        (notes / LABEL_MAP).write_text(scenes.lines("", names))

@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from slowfast.apps.synthetic import files, render, scenes
-from slowfast.apps.synthetic.scenes import Key
+from slowfast.apps.synthetic.scenes import Format, Key
 
-COUNTS = {"train": 720, "val": 180}
 FPS = 24
 _STRETCH = 2  # frames for each one of `sweep`
 NUM_FRAMES = render.NUM_FRAMES * _STRETCH
@@ -39,7 +38,7 @@ _LIGHT_GAIN = 45.0  # gray values
 
 
 @dataclass(frozen=True)
-class Action:
+class _Action:
     """An action in frames `first` to `last`, counted from 0."""
 
     label: int
@@ -53,12 +52,12 @@ class Action:
 
 
 @dataclass(frozen=True)
-class Facts:
+class _Facts:
     """Facts of a video: its name, its subject, and its actions in order of time."""
 
     name: str
     subject: str
-    actions: tuple[Action, ...]
+    actions: tuple[_Action, ...]
 
     def frame(self, number: int) -> str:
         """Return the path of frame `number` (from 0) below `Charades_v1_rgb`."""
@@ -78,58 +77,60 @@ def _name(key: Key) -> str:
     return key.name(string.ascii_uppercase + string.digits, 5)
 
 
-def draw(key: Key) -> tuple[np.ndarray, Facts]:
-    """Draw frames (72, H, W, 3) uint8 RGB of a video; return them and its facts."""
-    rng = key.generator
-    shape = (key.size, key.size * 9 // 16 * 2)
-    label = render.label_of(key.index)
-    # The directions are no part of the class.
-    events = scenes.crossings(rng, int(rng.integers(len(render.CLASSES))), shape, _STRETCH)
-    colors = tuple(COLORS[color] for color in _PAIRS[label])
-    frames = scenes.draw_crossings(rng, events, colors, shape, _STRETCH)
-    first, second = (event.start for event in events)
-    actions = [
-        Action(render.CLASSES[label][0], first, second - 1),
-        Action(len(FIRST) + label, second, NUM_FRAMES - 1),
-    ]
-    if rng.random() < 0.5:
-        count = int(rng.integers(_LIGHT_FRAMES[0], _LIGHT_FRAMES[1] + 1))
-        first = int(rng.integers(0, NUM_FRAMES - count + 1))
-        frames[first : first + count] += _LIGHT_GAIN
-        actions.append(Action(_LIGHT, first, first + count - 1))
-    actions.sort(key=lambda action: action.first)
-    facts = Facts(_name(key), f"S{key.index % 267:03d}", tuple(actions))
-    return render.finish(rng, frames), facts
-
-
-def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
-    """Write one video as a file and as JPEG frames."""
-    video = root / "Charades_v1" / f"{facts.name}.mp4"
-    files.write_footage(
-        video, [root / "Charades_v1_rgb" / facts.frame(number) for number in range(len(frames))], frames, FPS
-    )
-
-
-def last_file(key: Key) -> str:
-    """Return the file that `write_video` writes last."""
-    return f"Charades_v1_rgb/{Facts(_name(key), '', ()).frame(NUM_FRAMES - 1)}"
-
-
-def write_lists(root: Path, split: str, videos: list[Facts]) -> None:
-    """Write the annotation file and the frame list of a split, and the class names."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerows([HEADER.split(","), *(facts.row for facts in videos)])
-    (root / f"Charades_v1_{OFFICIAL_SPLIT[split]}.csv").write_text(text.getvalue())
-    names = (f"c{label:03d} {name}" for label, name in enumerate(CLASSES))
-    (root / "Charades_v1_classes.txt").write_text(scenes.lines("", names))
-    rows = (row for number, facts in enumerate(videos) for row in _frame_rows(number, facts))
-    (root / f"{split}.csv").write_text(scenes.lines(files.FRAME_LIST_HEADER, rows))
-
-
-def _frame_rows(number: int, facts: Facts) -> list[str]:
+def _frame_rows(number: int, facts: _Facts) -> list[str]:
     rows = []
     for frame in range(NUM_FRAMES):
         shown = [str(action.label) for action in facts.actions if action.first <= frame <= action.last]
         rows.append(f'{facts.name} {number} {frame} {facts.frame(frame)} "{",".join(shown)}"')
     return rows
+
+
+class CharadesFormat(Format):
+    """Format of Charades."""
+
+    counts = {"train": 720, "val": 180}
+
+    def draw(self, key: Key) -> tuple[np.ndarray, _Facts]:
+        """Draw frames (72, H, W, 3) uint8 RGB of a video; return them and its facts."""
+        rng = key.generator
+        shape = (key.size, key.size * 9 // 16 * 2)
+        label = render.label_of(key.index)
+        # The directions are no part of the class.
+        events = scenes.crossings(rng, int(rng.integers(len(render.CLASSES))), shape, _STRETCH)
+        colors = tuple(COLORS[color] for color in _PAIRS[label])
+        frames = scenes.draw_crossings(rng, events, colors, shape, _STRETCH)
+        first, second = (event.start for event in events)
+        actions = [
+            _Action(render.CLASSES[label][0], first, second - 1),
+            _Action(len(FIRST) + label, second, NUM_FRAMES - 1),
+        ]
+        if rng.random() < 0.5:
+            count = int(rng.integers(_LIGHT_FRAMES[0], _LIGHT_FRAMES[1] + 1))
+            first = int(rng.integers(0, NUM_FRAMES - count + 1))
+            frames[first : first + count] += _LIGHT_GAIN
+            actions.append(_Action(_LIGHT, first, first + count - 1))
+        actions.sort(key=lambda action: action.first)
+        facts = _Facts(_name(key), f"S{key.index % 267:03d}", tuple(actions))
+        return render.finish(rng, frames), facts
+
+    def write_video(self, root: Path, frames: np.ndarray, facts: _Facts) -> None:
+        """Write one video as a file and as JPEG frames."""
+        video = root / "Charades_v1" / f"{facts.name}.mp4"
+        files.write_footage(
+            video, [root / "Charades_v1_rgb" / facts.frame(number) for number in range(len(frames))], frames, FPS
+        )
+
+    def last_file(self, key: Key) -> str:
+        """Return the file that `write_video` writes last."""
+        return f"Charades_v1_rgb/{_Facts(_name(key), '', ()).frame(NUM_FRAMES - 1)}"
+
+    def write_lists(self, root: Path, split: str, videos: list[_Facts]) -> None:
+        """Write the annotation file and the frame list of a split, and the class names."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerows([HEADER.split(","), *(facts.row for facts in videos)])
+        (root / f"Charades_v1_{OFFICIAL_SPLIT[split]}.csv").write_text(text.getvalue())
+        names = (f"c{label:03d} {name}" for label, name in enumerate(CLASSES))
+        (root / "Charades_v1_classes.txt").write_text(scenes.lines("", names))
+        rows = (row for number, facts in enumerate(videos) for row in _frame_rows(number, facts))
+        (root / f"{split}.csv").write_text(scenes.lines(files.FRAME_LIST_HEADER, rows))

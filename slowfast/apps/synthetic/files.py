@@ -1,8 +1,8 @@
-"""Files of synthetic sets: videos, JPEG frames, the manifest of a set, and the lists and annotations of `sweep`."""
+"""Files of synthetic sets: videos, JPEG frames, and the manifest of a set."""
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -13,14 +13,13 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from slowfast.apps.synthetic.render import CLASS_NAMES, DIRECTIONS, EVENT_FRAMES, NUM_FRAMES, Event, disc_box
+from slowfast.apps.synthetic.render import EVENT_FRAMES
 from slowfast.utils.files import atomic_write_local
 
 Item, Made = TypeVar("Item"), TypeVar("Made")
 
 # An event lasts one second, so that exactly one key frame of the box annotations shows it.
 FPS = EVENT_FRAMES
-FIRST_SECOND = 900  # time stamp of frame 0 in AVA's box files
 # The quality keeps the disc's color through 4:2:0 chroma at 32 pixels. As in real files there are B-frames and
 # several groups of pictures.
 # With cpu-independent=1 the same frames give the same bytes on every processor: without it, x264's AVX-512 code reads
@@ -83,27 +82,6 @@ def write_manifest(path: Path, parameters: dict[str, Any]) -> None:
     atomic_write_local(path, json.dumps(parameters, indent=2) + "\n")
 
 
-def _video_name(split: str, index: int) -> str:
-    """Return the name of a video, unique over the splits."""
-    return f"{split}_{index:06d}"
-
-
-def video_path(root: Path, split: str, index: int) -> Path:
-    """Return the path of a video."""
-    return root / "videos" / split / f"{_video_name(split, index)}.mp4"
-
-
-def write_list(root: Path, split: str, labels: Iterable[int]) -> None:
-    """Write `{split}.csv` in the Kinetics format: lines `path label` with absolute paths."""
-    lines = (f"{video_path(root, split, index)} {label}\n" for index, label in enumerate(labels))
-    (root / f"{split}.csv").write_text("".join(lines))
-
-
-def write_frames(root: Path, split: str, index: int, frames: np.ndarray) -> None:
-    """Write the frames of a video as the JPEG files that the frame lists name."""
-    write_images([root / "frames" / _frame_path(split, index, number) for number in range(len(frames))], frames)
-
-
 def write_footage(video: Path, images: list[Path], frames: np.ndarray, fps: int) -> None:
     """Write frames (T, H, W, 3) uint8 RGB as a video and as JPEG files; make the folders."""
     video.parent.mkdir(parents=True, exist_ok=True)
@@ -121,55 +99,3 @@ def write_images(paths: list[Path], frames: np.ndarray) -> None:
     for path, pixels in zip(paths, frames, strict=True):
         if not cv2.imwrite(str(path), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
             raise OSError(f"{path} cannot be written")
-
-
-def write_annotations(root: Path, split: str, events: list[tuple[Event, Event]], size: int) -> None:
-    """Write the annotations of a split; `events` are in the order of its videos.
-
-    - `annotations/{split}_frames.csv`: every frame (path below `frames/`) and its actions, numbered from 0, in the
-      Charades format.
-    - `annotations/{split}_boxes.csv`: boxes of the discs at key frames, one a second from second FIRST_SECOND, in the
-      AVA format; actions are numbered from 1.
-    - `annotations/actions.pbtxt`: names of the actions of the boxes.
-    """
-    folder = root / "annotations"
-    folder.mkdir(parents=True, exist_ok=True)
-    frame_lines = [FRAME_LIST_HEADER]
-    box_lines = []
-    for index, pair in enumerate(events):
-        frame_lines += _frame_lines(split, index, pair)
-        box_lines += _box_lines(split, index, pair, size)
-    (folder / f"{split}_frames.csv").write_text("\n".join(frame_lines) + "\n")
-    (folder / f"{split}_boxes.csv").write_text("\n".join(box_lines) + "\n")
-    names = (f'item {{\n  name: "{name}"\n  id: {i}\n}}\n' for i, name in enumerate(DIRECTIONS, start=1))
-    (folder / "actions.pbtxt").write_text("".join(names))
-
-
-def _frame_path(split: str, index: int, number: int) -> str:
-    name = _video_name(split, index)
-    return f"{split}/{name}/{name}-{number + 1:06d}.jpg"
-
-
-def _frame_lines(split: str, index: int, events: tuple[Event, Event]) -> list[str]:
-    name = _video_name(split, index)
-    lines = []
-    for number in range(NUM_FRAMES):
-        actions = ",".join(str(event.direction) for event in events if number in event.frames)
-        lines.append(f'{name} {index} {number} {_frame_path(split, index, number)} "{actions}"')
-    return lines
-
-
-def _box_lines(split: str, index: int, events: tuple[Event, Event], size: int) -> list[str]:
-    lines = []
-    for entity, event in enumerate(events):
-        for frame in event.frames:
-            if frame % FPS == 0:
-                box = ",".join(f"{edge:.4f}" for edge in disc_box(event, frame, size))
-                second = FIRST_SECOND + frame // FPS
-                lines.append(f"{_video_name(split, index)},{second:04d},{box},{event.direction + 1},{entity}")
-    return lines
-
-
-def write_class_names(root: Path) -> None:
-    """Write `classes.txt`, the name of class i in line i."""
-    (root / "classes.txt").write_text("\n".join(CLASS_NAMES) + "\n")

@@ -1,16 +1,19 @@
 """Small sets with the folders, names and files that the authors of Kinetics, Charades, AVA and SSv2 publish."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from slowfast.apps.synthetic import ava, charades, files, kinetics, render, ssv2
-from slowfast.apps.synthetic.scenes import MAX_VIDEOS, Key
+from slowfast.apps.synthetic import files, render
+from slowfast.apps.synthetic.ava import AVAFormat
+from slowfast.apps.synthetic.charades import CharadesFormat
+from slowfast.apps.synthetic.kinetics import KineticsFormat
+from slowfast.apps.synthetic.scenes import MAX_VIDEOS, Format, Key
+from slowfast.apps.synthetic.ssv2 import SSv2Format
 
 FORMAT_VERSION = 3  # raise it whenever the same parameters give other files
 MANIFEST = "synthetic.json"
@@ -18,30 +21,12 @@ _CHUNK = 10  # videos a worker makes at a time
 _PREVIEW_VIDEOS, _PREVIEW_FRAMES = 6, 36
 
 
-@dataclass(frozen=True)
-class Format:
-    """Functions of a format.
-
-    Attributes:
-        counts: default number of videos of each split.
-        draw: key -> frames (T, H, W, 3) uint8 RGB, and the facts that the lists need.
-        write_video: write one video below a root, from its frames and facts.
-        last_file: key -> path below the root of the file that `write_video` writes last.
-        write_lists: write the lists and annotations of a split, from the facts of all its videos.
-    """
-
-    counts: dict[str, int]
-    draw: Callable[[Key], tuple[np.ndarray, Any]]
-    write_video: Callable[[Path, np.ndarray, Any], None]
-    last_file: Callable[[Key], str]
-    write_lists: Callable[[Path, str, list], None]
-
-
-def _format(module: ModuleType) -> Format:
-    return Format(module.COUNTS, module.draw, module.write_video, module.last_file, module.write_lists)
-
-
-FORMATS = {"kinetics": _format(kinetics), "charades": _format(charades), "ava": _format(ava), "ssv2": _format(ssv2)}
+FORMATS: dict[str, Format] = {
+    "kinetics": KineticsFormat(),
+    "charades": CharadesFormat(),
+    "ava": AVAFormat(),
+    "ssv2": SSv2Format(),
+}
 
 
 @dataclass(frozen=True)

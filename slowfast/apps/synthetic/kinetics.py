@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from slowfast.apps.synthetic import files, render, scenes
-from slowfast.apps.synthetic.scenes import Key
+from slowfast.apps.synthetic.scenes import Format, Key
 
-COUNTS = {"train": 1200, "val": 60, "test": 180}
 CLASSES = [name.replace("-", " then ") for name in render.CLASS_NAMES]
 HEADER = ("label", "youtube_id", "time_start", "time_end", "split")
 SECONDS = 10  # of every cut; the file has 9 of them
@@ -27,7 +26,7 @@ SHAPES = ((1.0, 1.125), (1.0, 1.25), (1.125, 1.0))
 
 
 @dataclass(frozen=True)
-class Facts:
+class _Facts:
     """Facts of a video; `start` is the second at which it was cut out of the original."""
 
     split: str
@@ -42,41 +41,43 @@ class Facts:
         return f"videos/{self.split}/{CLASSES[self.label]}/{self.name}_{cut}.mp4"
 
 
-def facts_of(key: Key) -> Facts:
+def _facts_of(key: Key) -> _Facts:
     """Return the facts of a video without drawing it."""
     label = render.label_of(key.index)
-    return Facts(key.split, label, key.name(scenes.YOUTUBE_LETTERS, 11), key.number(170))
+    return _Facts(key.split, label, key.name(scenes.YOUTUBE_LETTERS, 11), key.number(170))
 
 
-def draw(key: Key) -> tuple[np.ndarray, Facts]:
-    """Draw frames (36, H, W, 3) uint8 RGB of a video in one of three shapes; return them and its facts."""
-    rng = key.generator
-    shape = tuple(int(key.size * side) // 2 * 2 for side in SHAPES[key.index // len(CLASSES) % len(SHAPES)])
-    facts = facts_of(key)
-    events = scenes.crossings(rng, facts.label, shape)
-    return render.finish(rng, scenes.draw_crossings(rng, events, (scenes.YELLOW,) * 2, shape)), facts
+class KineticsFormat(Format):
+    """Format of Kinetics."""
 
+    counts = {"train": 1200, "val": 60, "test": 180}
 
-def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
-    """Write one video file."""
-    path = root / facts.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.encode_video(path, frames)
+    def draw(self, key: Key) -> tuple[np.ndarray, _Facts]:
+        """Draw frames (36, H, W, 3) uint8 RGB of a video in one of three shapes; return them and its facts."""
+        rng = key.generator
+        shape = tuple(int(key.size * side) // 2 * 2 for side in SHAPES[key.index // len(CLASSES) % len(SHAPES)])
+        facts = _facts_of(key)
+        events = scenes.crossings(rng, facts.label, shape)
+        return render.finish(rng, scenes.draw_crossings(rng, events, (scenes.YELLOW,) * 2, shape)), facts
 
+    def write_video(self, root: Path, frames: np.ndarray, facts: _Facts) -> None:
+        """Write one video file."""
+        path = root / facts.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.encode_video(path, frames)
 
-def last_file(key: Key) -> str:
-    """Return the file that `write_video` writes last."""
-    return facts_of(key).path
+    def last_file(self, key: Key) -> str:
+        """Return the file that `write_video` writes last."""
+        return _facts_of(key).path
 
-
-def write_lists(root: Path, split: str, videos: list[Facts]) -> None:
-    """Write the annotation file and the list of a split, and the class names."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(HEADER)
-    for facts in videos:
-        table.writerow([CLASSES[facts.label], facts.name, facts.start, facts.start + SECONDS, split])
-    (root / "annotations").mkdir(parents=True, exist_ok=True)
-    (root / "annotations" / f"{split}.csv").write_text(text.getvalue())
-    (root / f"{split}.csv").write_text(scenes.lines("", (f"{root / facts.path} {facts.label}" for facts in videos)))
-    (root / "classes.txt").write_text(scenes.lines("", CLASSES))
+    def write_lists(self, root: Path, split: str, videos: list[_Facts]) -> None:
+        """Write the annotation file and the list of a split, and the class names."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(HEADER)
+        for facts in videos:
+            table.writerow([CLASSES[facts.label], facts.name, facts.start, facts.start + SECONDS, split])
+        (root / "annotations").mkdir(parents=True, exist_ok=True)
+        (root / "annotations" / f"{split}.csv").write_text(text.getvalue())
+        (root / f"{split}.csv").write_text(scenes.lines("", (f"{root / facts.path} {facts.label}" for facts in videos)))
+        (root / "classes.txt").write_text(scenes.lines("", CLASSES))

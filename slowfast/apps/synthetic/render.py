@@ -169,17 +169,17 @@ def _draw_square(rng: np.random.Generator, frames: np.ndarray, pace: float) -> N
         np.clip(half + 0.5 - np.abs(np.arange(length) - centers[:, axis, None]), 0, 1)
         for axis, length in enumerate((width, height))
     )
-    blend(frames, row[:, :, None] * column[:, None, :], np.full(3, gray))
+    _blend(frames, row[:, :, None] * column[:, None, :], np.full(3, gray))
 
 
 def draw_disc(frames: np.ndarray, centers: np.ndarray, radius: float, color) -> None:
     """Draw a disc at `centers` (T, 2) into `frames` (T, H, W, 3), in place."""
     x, y = centers[:, 0, None, None], centers[:, 1, None, None]
     distance = np.hypot(np.arange(frames.shape[2])[None, None, :] - x, np.arange(frames.shape[1])[None, :, None] - y)
-    blend(frames, np.clip(radius + 0.5 - distance, 0, 1), color)
+    _blend(frames, np.clip(radius + 0.5 - distance, 0, 1), color)
 
 
-def blend(frames: np.ndarray, cover: np.ndarray, color) -> None:
+def _blend(frames: np.ndarray, cover: np.ndarray, color) -> None:
     """Blend frames (T, H, W, 3) in place with `color`, (3,) or (T, 1, 1, 3), by `cover` (T, H, W) in [0, 1]."""
     frames += cover[..., None].astype(np.float32) * (np.asarray(color, np.float32) - frames)
 

@@ -1,11 +1,14 @@
-"""Shared parts of the sets in published formats: video names, and two discs that cross a picture of any shape.
+"""Shared parts of the sets in published formats: base class, video names, and two discs that cross a picture.
 
 The discs come at the times of the `sweep` set (`render.py`), so no short clip shows both. A model has to tell the order
 of their directions, or of their colors.
 """
 
 import string
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +42,32 @@ class Key:
     def number(self, end: int) -> int:
         """Return a number from 0 to `end` - 1, unique in the set if it has fewer than `end` videos."""
         return (render.SPLITS.index(self.split) * MAX_VIDEOS + self.index + 1 + self.seed * 7919) * _SCATTER % end
+
+
+class Format(ABC):
+    """A set with the folders, names and files that the authors of a data set publish.
+
+    Attributes:
+        counts: default number of videos of each split.
+    """
+
+    counts: dict[str, int]
+
+    @abstractmethod
+    def draw(self, key: Key) -> tuple[np.ndarray, Any]:
+        """Draw frames (T, H, W, 3) uint8 RGB of a video; return them, and the facts that the lists need."""
+
+    @abstractmethod
+    def write_video(self, root: Path, frames: np.ndarray, facts: Any) -> None:
+        """Write one video below `root`."""
+
+    @abstractmethod
+    def last_file(self, key: Key) -> str:
+        """Return the path below the root of the file that `write_video` writes last."""
+
+    @abstractmethod
+    def write_lists(self, root: Path, split: str, videos: list[Any]) -> None:
+        """Write the lists and annotations of a split, from the facts of all its videos."""
 
 
 def crossings(rng: np.random.Generator, label: int, shape: tuple[int, int], stretch: int = 1) -> list[render.Event]:

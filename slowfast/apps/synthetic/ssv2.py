@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from slowfast.apps.synthetic import files, render, scenes
-from slowfast.apps.synthetic.scenes import Key
+from slowfast.apps.synthetic.scenes import Format, Key
 
-COUNTS = {"train": 1200, "val": 180}
 FPS = 12
 OFFICIAL_SPLIT = {"train": "train", "val": "validation"}
 TEMPLATES = [f"Moving [something] {name.replace('-', ' then ')}" for name in render.CLASS_NAMES]
@@ -29,7 +28,7 @@ _THINGS = list(RADIUS)
 
 
 @dataclass(frozen=True)
-class Facts:
+class _Facts:
     """Facts of a video: its class, its name (a number), and the object that moves."""
 
     label: int
@@ -48,45 +47,49 @@ class Facts:
         return f"{self.name}/{self.name}_{number + 1:06d}.jpg"
 
 
-def facts_of(key: Key) -> Facts:
+def _facts_of(key: Key) -> _Facts:
     """Return the facts of a video without drawing it."""
     label = render.label_of(key.index)
-    return Facts(label, str(1 + key.number(10**6)), _THINGS[key.index // len(TEMPLATES) % len(_THINGS)])
-
-
-def draw(key: Key) -> tuple[np.ndarray, Facts]:
-    """Draw frames (36, H, W, 3) uint8 RGB of a video; return them and its facts."""
-    rng = key.generator
-    shape = (key.size, key.size * 9 // 16 * 2)
-    facts = facts_of(key)
-    radius = RADIUS[facts.thing]
-    events = [replace(event, radius=radius) for event in scenes.crossings(rng, facts.label, shape)]
-    return render.finish(rng, scenes.draw_crossings(rng, events, (scenes.YELLOW,) * 2, shape)), facts
-
-
-def write_video(root: Path, frames: np.ndarray, facts: Facts) -> None:
-    """Write one video as a file and as JPEG frames."""
-    video = root / "20bn-something-something-v2" / f"{facts.name}.webm"
-    files.write_footage(video, [root / "frames" / facts.frame(number) for number in range(len(frames))], frames, FPS)
-
-
-def last_file(key: Key) -> str:
-    """Return the file that `write_video` writes last."""
-    return f"frames/{facts_of(key).frame(render.NUM_FRAMES - 1)}"
-
-
-def write_lists(root: Path, split: str, videos: list[Facts]) -> None:
-    """Write the annotation file and the frame list of a split, and the file of labels."""
-    labels = {template.replace("[", "").replace("]", ""): str(label) for label, template in enumerate(TEMPLATES)}
-    _write_json(root / "something-something-v2-labels.json", labels)
-    _write_json(root / f"something-something-v2-{OFFICIAL_SPLIT[split]}.json", [facts.entry for facts in videos])
-    rows = (
-        f'{facts.name} {number} {frame} {facts.frame(frame)} ""'
-        for number, facts in enumerate(videos)
-        for frame in range(render.NUM_FRAMES)
-    )
-    (root / f"{split}.csv").write_text(scenes.lines(files.FRAME_LIST_HEADER, rows))
+    return _Facts(label, str(1 + key.number(10**6)), _THINGS[key.index // len(TEMPLATES) % len(_THINGS)])
 
 
 def _write_json(path: Path, content) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+class SSv2Format(Format):
+    """Format of Something-Something V2."""
+
+    counts = {"train": 1200, "val": 180}
+
+    def draw(self, key: Key) -> tuple[np.ndarray, _Facts]:
+        """Draw frames (36, H, W, 3) uint8 RGB of a video; return them and its facts."""
+        rng = key.generator
+        shape = (key.size, key.size * 9 // 16 * 2)
+        facts = _facts_of(key)
+        radius = RADIUS[facts.thing]
+        events = [replace(event, radius=radius) for event in scenes.crossings(rng, facts.label, shape)]
+        return render.finish(rng, scenes.draw_crossings(rng, events, (scenes.YELLOW,) * 2, shape)), facts
+
+    def write_video(self, root: Path, frames: np.ndarray, facts: _Facts) -> None:
+        """Write one video as a file and as JPEG frames."""
+        video = root / "20bn-something-something-v2" / f"{facts.name}.webm"
+        files.write_footage(
+            video, [root / "frames" / facts.frame(number) for number in range(len(frames))], frames, FPS
+        )
+
+    def last_file(self, key: Key) -> str:
+        """Return the file that `write_video` writes last."""
+        return f"frames/{_facts_of(key).frame(render.NUM_FRAMES - 1)}"
+
+    def write_lists(self, root: Path, split: str, videos: list[_Facts]) -> None:
+        """Write the annotation file and the frame list of a split, and the file of labels."""
+        labels = {template.replace("[", "").replace("]", ""): str(label) for label, template in enumerate(TEMPLATES)}
+        _write_json(root / "something-something-v2-labels.json", labels)
+        _write_json(root / f"something-something-v2-{OFFICIAL_SPLIT[split]}.json", [facts.entry for facts in videos])
+        rows = (
+            f'{facts.name} {number} {frame} {facts.frame(frame)} ""'
+            for number, facts in enumerate(videos)
+            for frame in range(render.NUM_FRAMES)
+        )
+        (root / f"{split}.csv").write_text(scenes.lines(files.FRAME_LIST_HEADER, rows))

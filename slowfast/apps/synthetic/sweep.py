@@ -4,7 +4,7 @@ The set is H.264 videos and `train.csv`, `val.csv`, `test.csv` (lines `path labe
 as JPEG files, their labels, and boxes of the moving disc.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from slowfast.apps.synthetic import files, render
 
 FORMAT_VERSION = 2  # raise it whenever the same parameters give other videos
 MANIFEST = "sweep.json"
+_FIRST_SECOND = 900  # time stamp of frame 0 in AVA's box files
 _CHUNK = 40  # videos a worker makes at a time
 
 
@@ -66,11 +67,11 @@ def make_sweep(root: Path, spec: SweepSpec, workers: int = 0) -> bool:
     videos = list(spec.videos())
     made = files.make_videos(partial(_make_video, root, spec), videos, workers, _CHUNK)
     events = dict(zip(videos, made, strict=True))
-    files.write_class_names(root)
+    _write_class_names(root)
     for split, count in spec.counts.items():
-        files.write_list(root, split, map(render.label_of, range(count)))
+        _write_list(root, split, map(render.label_of, range(count)))
         if spec.annotations:
-            files.write_annotations(root, split, [events[split, index] for index in range(count)], spec.size)
+            _write_annotations(root, split, [events[split, index] for index in range(count)], spec.size)
     files.write_manifest(root / MANIFEST, {**asdict(spec), "root": str(root), "classes": render.CLASS_NAMES})
     return True
 
@@ -84,9 +85,9 @@ def preview(spec: SweepSpec) -> np.ndarray:
 def _make_video(root: Path, spec: SweepSpec, video: tuple[str, int]) -> tuple[render.Event, render.Event]:
     split, index = video
     frames, events = render.render_video(spec.seed, split, index, spec.size)
-    files.encode_video(files.video_path(root, split, index), frames)
+    files.encode_video(_video_path(root, split, index), frames)
     if spec.annotations:
-        files.write_frames(root, split, index, frames)
+        _write_frames(root, split, index, frames)
     return events
 
 
@@ -96,4 +97,77 @@ def _is_complete(root: Path, spec: SweepSpec) -> bool:
     found = files.read_manifest(root / MANIFEST, wanted)
     if found is None or (spec.annotations and not found["annotations"]):
         return False
-    return all(files.video_path(root, split, index).exists() for split, index in spec.videos())
+    return all(_video_path(root, split, index).exists() for split, index in spec.videos())
+
+
+def _write_class_names(root: Path) -> None:
+    """Write `classes.txt`, the name of class i in line i."""
+    (root / "classes.txt").write_text("\n".join(render.CLASS_NAMES) + "\n")
+
+
+def _write_list(root: Path, split: str, labels: Iterable[int]) -> None:
+    """Write `{split}.csv` in the Kinetics format: lines `path label` with absolute paths."""
+    lines = (f"{_video_path(root, split, index)} {label}\n" for index, label in enumerate(labels))
+    (root / f"{split}.csv").write_text("".join(lines))
+
+
+def _write_frames(root: Path, split: str, index: int, frames: np.ndarray) -> None:
+    """Write the frames of a video as the JPEG files that the frame lists name."""
+    files.write_images([root / "frames" / _frame_path(split, index, number) for number in range(len(frames))], frames)
+
+
+def _write_annotations(root: Path, split: str, events: list[tuple[render.Event, render.Event]], size: int) -> None:
+    """Write the annotations of a split; `events` are in the order of its videos.
+
+    - `annotations/{split}_frames.csv`: every frame (path below `frames/`) and its actions, numbered from 0, in the
+      Charades format.
+    - `annotations/{split}_boxes.csv`: boxes of the discs at key frames, one a second from second 900, in the
+      AVA format; actions are numbered from 1.
+    - `annotations/actions.pbtxt`: names of the actions of the boxes.
+    """
+    folder = root / "annotations"
+    folder.mkdir(parents=True, exist_ok=True)
+    frame_lines = [files.FRAME_LIST_HEADER]
+    box_lines = []
+    for index, pair in enumerate(events):
+        frame_lines += _frame_lines(split, index, pair)
+        box_lines += _box_lines(split, index, pair, size)
+    (folder / f"{split}_frames.csv").write_text("\n".join(frame_lines) + "\n")
+    (folder / f"{split}_boxes.csv").write_text("\n".join(box_lines) + "\n")
+    names = (f'item {{\n  name: "{name}"\n  id: {i}\n}}\n' for i, name in enumerate(render.DIRECTIONS, start=1))
+    (folder / "actions.pbtxt").write_text("".join(names))
+
+
+def _frame_lines(split: str, index: int, events: tuple[render.Event, render.Event]) -> list[str]:
+    name = _video_name(split, index)
+    lines = []
+    for number in range(render.NUM_FRAMES):
+        actions = ",".join(str(event.direction) for event in events if number in event.frames)
+        lines.append(f'{name} {index} {number} {_frame_path(split, index, number)} "{actions}"')
+    return lines
+
+
+def _box_lines(split: str, index: int, events: tuple[render.Event, render.Event], size: int) -> list[str]:
+    lines = []
+    for entity, event in enumerate(events):
+        for frame in event.frames:
+            if frame % files.FPS == 0:
+                box = ",".join(f"{edge:.4f}" for edge in render.disc_box(event, frame, size))
+                second = _FIRST_SECOND + frame // files.FPS
+                lines.append(f"{_video_name(split, index)},{second:04d},{box},{event.direction + 1},{entity}")
+    return lines
+
+
+def _video_path(root: Path, split: str, index: int) -> Path:
+    """Return the path of a video."""
+    return root / "videos" / split / f"{_video_name(split, index)}.mp4"
+
+
+def _frame_path(split: str, index: int, number: int) -> str:
+    name = _video_name(split, index)
+    return f"{split}/{name}/{name}-{number + 1:06d}.jpg"
+
+
+def _video_name(split: str, index: int) -> str:
+    """Return the name of a video, unique over the splits."""
+    return f"{split}_{index:06d}"

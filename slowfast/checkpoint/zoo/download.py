@@ -42,42 +42,40 @@ class FileDigest:
     size: int = 0
     sha256: str = ""
 
+    @classmethod
+    def of(cls, path: Path) -> FileDigest:
+        """Compute size and SHA-256 of a file."""
+        digest = hashlib.sha256()
+        with open(path, "rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+        return cls(path.stat().st_size, digest.hexdigest())
 
-def digest_of(path: Path) -> FileDigest:
-    """Compute size and SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return FileDigest(path.stat().st_size, digest.hexdigest())
+    @classmethod
+    def recorded(cls, path: Path) -> FileDigest:
+        """Return the digest recorded beside a file; an unknown one if there is none or it cannot be read."""
+        try:
+            return cls(**json.loads(_beside(path, ".json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return cls()
 
+    def record(self, path: Path) -> None:
+        """Record this digest beside a file."""
+        atomic_write_local(_beside(path, ".json"), json.dumps(dataclasses.asdict(self)) + "\n")
 
-def difference(path: Path, known: FileDigest) -> str | None:
-    """Describe how a file differs from the known size and SHA-256; None if it does not."""
-    size = path.stat().st_size
-    if known.size and size != known.size:
-        return f"its size is {size} bytes, and should be {known.size}"
-    if known.sha256:
-        found = digest_of(path).sha256
-        if found != known.sha256:
-            return f"its SHA-256 is {found}, and should be {known.sha256}"
-    return None
-
-
-def recorded_digest(path: Path) -> FileDigest:
-    """Return the digest recorded beside a file; an unknown one if there is none or it cannot be read."""
-    try:
-        return FileDigest(**json.loads(beside(path, ".json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return FileDigest()
-
-
-def _record_digest(path: Path) -> None:
-    """Record the digest of a file beside it."""
-    atomic_write_local(beside(path, ".json"), json.dumps(dataclasses.asdict(digest_of(path))) + "\n")
+    def difference(self, path: Path) -> str | None:
+        """Describe how a file differs from this size and SHA-256; None if it does not."""
+        size = path.stat().st_size
+        if self.size and size != self.size:
+            return f"its size is {size} bytes, and should be {self.size}"
+        if self.sha256:
+            found = self.of(path).sha256
+            if found != self.sha256:
+                return f"its SHA-256 is {found}, and should be {self.sha256}"
+        return None
 
 
-def beside(path: Path, ending: str) -> Path:
+def _beside(path: Path, ending: str) -> Path:
     """Return `path` with `ending` added to its name."""
     return path.with_name(path.name + ending)
 
@@ -98,37 +96,37 @@ def download(url: str, target: Path, known: FileDigest, name: str) -> None:
         ValueError: the file has another size or SHA-256 than it should.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with file_lock(beside(target, ".lock"), name):
+    with file_lock(_beside(target, ".lock"), name):
         if not target.exists():
             logger.info("downloading %s from %s to %s", name, url, target)
             try:
                 _fetch(url, target, known, name)
             except DownloadError as error:
                 raise DownloadError(f"{error}. To do without, put the file of {url} at {target} by hand") from error
-        for facts in (known, recorded_digest(target)):
-            wrong = difference(target, facts)
+        for digest in (known, FileDigest.recorded(target)):
+            wrong = digest.difference(target)
             if wrong:
                 raise ValueError(f"{name}: {target} is damaged: {wrong}. Delete it to download it again")
-        if not recorded_digest(target).sha256:
-            _record_digest(target)
+        if not FileDigest.recorded(target).sha256:
+            FileDigest.of(target).record(target)
 
 
 def _fetch(url: str, target: Path, known: FileDigest, name: str) -> None:
-    part = beside(target, ".part")
+    part = _beside(target, ".part")
     resumed = part.exists()
     _receive_all(url, part, known, name)
-    wrong = difference(part, known)
+    wrong = known.difference(part)
     if wrong and resumed:
         # The part of an earlier call may be of another file.
         logger.warning("%s: downloaded in several parts, %s; downloading it again", name, wrong)
         part.unlink()
         _receive_all(url, part, known, name)
-        wrong = difference(part, known)
+        wrong = known.difference(part)
     if wrong:
         part.unlink()
         raise ValueError(f"{name}: {url} gives another file than it should: {wrong}. Nothing of it was kept")
     os.replace(part, target)
-    beside(part, ".json").unlink(missing_ok=True)
+    _beside(part, ".json").unlink(missing_ok=True)
 
 
 def _receive_all(url: str, part: Path, known: FileDigest, name: str) -> None:
@@ -157,7 +155,7 @@ def _receive(url: str, part: Path, known: FileDigest, name: str) -> None:
         DownloadError: another attempt cannot help.
         ValueError: the server's file has another size than it should.
     """
-    note = beside(part, ".json")
+    note = _beside(part, ".json")
     with _open(url, part, name) as response:
         start, total = _range_of(response, part)
         if known.size and total and total != known.size:
@@ -235,7 +233,7 @@ def _validator(response: http.client.HTTPResponse) -> str:
 def _note(part: Path) -> dict:
     """Return the note on the first response for `part`; {} without one."""
     try:
-        return json.loads(beside(part, ".json").read_text())
+        return json.loads(_beside(part, ".json").read_text())
     except (OSError, ValueError):
         return {}
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from iopath.common.file_io import PathHandler, g_pathmgr
 
-from slowfast.checkpoint.zoo.download import FileDigest, difference, download, recorded_digest
+from slowfast.checkpoint.zoo.download import FileDigest, download
 from slowfast.config import get_cfg
 from slowfast.config.projects import import_project, section_owners
 from slowfast.runtime.logging import get_logger
@@ -168,7 +168,7 @@ def verify(entry: Entry) -> str | None:
     Raises:
         FileNotFoundError: the file is not here.
     """
-    found = (difference(entry.file, facts) for facts in (entry.digest, recorded_digest(entry.file)))
+    found = (digest.difference(entry.file) for digest in (entry.digest, FileDigest.recorded(entry.file)))
     return next((wrong for wrong in found if wrong), None)
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.runtime.device import available_cores
 from slowfast.runtime.distributed import get_local_world_size
 
 MAX_THREADS = 4
@@ -117,12 +118,7 @@ def image_threads(cfg: Any) -> int:
     if cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE:
         return MAX_THREADS
     processes = max(cfg.DATA_LOADER.NUM_WORKERS, 1) * get_local_world_size()
-    return max(1, min(MAX_THREADS, _cores() // processes))
-
-
-def _cores() -> int:
-    """Return the number of cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MAX_THREADS, available_cores() // processes))
 
 
 def _printable(path: str | bytes | os.PathLike) -> str:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from slowfast.apps.benchmark import compare as benchmark
-from slowfast.apps.benchmark.compare import BASELINE, Variant, compare, make_variant, prepare_work, steps_config
+from slowfast.apps.benchmark.compare import BASELINE, Variant, compare, make_variant, prepare_work
 from slowfast.apps.benchmark.report import as_rows, format_steps
 from slowfast.config import load_config
 from slowfast.layers.conv import use_plain_convolutions
@@ -72,6 +72,6 @@ def test_training_for_the_clock_keeps_the_weights(load, monkeypatch):
 
 def test_a_clip_has_no_steps(load):
     with pytest.raises(ValueError, match="reads a clip at once"):
-        steps_config(load(()), 3)
+        make_variant(load, "train_steps", "config", 3)
     with pytest.raises(ValueError, match="fp23 is not one of"):
         make_variant(load, "train", "bf16+fp23")

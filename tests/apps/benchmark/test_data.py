@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from slowfast.apps.benchmark.data import STAGES, StageClock, measure_data, measure_stages, resident_mib, soak
+from slowfast.apps.benchmark.data import STAGES, StageClock, measure_data, resident_mib, soak
 from slowfast.apps.benchmark.report import format_data, format_soak
 from slowfast.datasets import DATASET_REGISTRY, ClipDataset, Sample
 from slowfast.datasets.transforms import pixels as transforms
@@ -37,7 +37,7 @@ def test_stages_make_up_the_time(split, views, load, monkeypatch):
     """By the processor's own time, for others may be at work between two stages."""
     monkeypatch.setattr(time, "perf_counter", time.process_time)
     before = PyAVReader.frames, transforms.to_clip
-    measured = measure_stages(load, split, clips=6, rounds=3)
+    measured = measure_data(load, [split], [], clips=6, rounds=3)[split]["stages"]
     assert (PyAVReader.frames, transforms.to_clip) == before
     assert measured["views"] == views
     assert measured["clips"] >= 6
@@ -58,7 +58,7 @@ def test_what_takes_long_is_found(load, monkeypatch):
         return original(*args)
 
     monkeypatch.setattr(transforms, "to_clip", slow)
-    spent = measure_stages(load, "train", clips=4, rounds=1)["first"]["ms"]
+    spent = measure_data(load, ["train"], [], clips=4, rounds=1)["train"]["stages"]["first"]["ms"]
     assert spent["normalize"] > 50
     assert spent["normalize"] > 2 * spent["collate"]
 
@@ -76,7 +76,7 @@ def test_a_set_without_a_readable_video(load, tmp_path):
     (tmp_path / "test.csv").write_text(f"{tmp_path / 'none.mp4'} 0\n")
     data = ["DATA.PATH_TO_DATA_DIR", str(tmp_path), "DATA.MAX_UNREADABLE_FRACTION", 1.0]
     with pytest.raises(ValueError, match="no clip can be made; first cause: .*none.mp4.*no such file"):
-        measure_stages(lambda overrides: load([*data, *overrides]), "test", clips=2, rounds=1)
+        measure_data(lambda overrides: load([*data, *overrides]), ["test"], [], clips=2, rounds=1)
 
 
 def fresh_memory(size):

@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.apps.prepare.check import CheckOptions, check
-from slowfast.apps.prepare.check_report import KINDS, Report
-from slowfast.apps.prepare.json_log import ProbeCache
-from slowfast.apps.prepare.probe import Facts, probe
+from slowfast.apps.prepare.check import KINDS, CheckOptions, Report, check
+from slowfast.apps.prepare.probe import Facts, ProbeCache, probe
 from slowfast.datasets import build_dataset
 from slowfast.datasets.annotations.video_list import read_video_list
 from slowfast.datasets.video import open as decode

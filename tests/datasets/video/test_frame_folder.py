@@ -135,6 +135,6 @@ def test_images_are_decoded_at_the_same_time(folder, monkeypatch):
     [(8, 0, False, 4), (8, 2, False, 4), (8, 4, False, 2), (8, 8, False, 1), (2, 8, False, 1), (2, 8, True, 4)],
 )
 def test_threads_are_the_cores_left_over(cores, workers, several, threads, tiny_cfg, monkeypatch):
-    monkeypatch.setattr(frame_folder, "_cores", lambda: cores)
+    monkeypatch.setattr(frame_folder, "available_cores", lambda: cores)
     keys = "DATA_LOADER.NUM_WORKERS", workers, "DATA_LOADER.ENABLE_MULTI_THREAD_DECODE", several
     assert image_threads(tiny_cfg(*keys)) == threads

@@ -15,7 +15,7 @@ from pathlib import Path
 from pgt.analysis.report import DEPTHS
 from pgt.analysis.run import compare_gradients
 from pgt.analysis.truncation import RANDOM
-from slowfast.apps.benchmark.processes import ConfigSource
+from slowfast.apps.benchmark.run import ConfigSource
 from slowfast.utils.errors import exit_status
 
 

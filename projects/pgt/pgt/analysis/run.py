@@ -8,7 +8,7 @@ from typing import Any
 
 from pgt.analysis.report import as_values, format_gap, format_memory, plot_gap
 from pgt.analysis.truncation import RANDOM, gap_of_weights, gradient_memory, step_task
-from slowfast.apps.benchmark.processes import ConfigSource, in_fresh_process, medians
+from slowfast.apps.benchmark.run import ConfigSource, in_fresh_process, medians
 
 
 def compare_gradients(

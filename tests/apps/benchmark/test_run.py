@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from slowfast.apps.benchmark.processes import in_fresh_process, medians
+from slowfast.apps.benchmark.run import in_fresh_process, medians
 
 
 def test_results_and_mistakes_come_back():
