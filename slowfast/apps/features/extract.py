@@ -145,6 +145,10 @@ def _list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int
     if options.csv or cfg.TEST.DATASET.lower() == "kinetics":
         # Lines without a label are fine here, and the data set would refuse them.
         csv = options.csv or os.path.join(data.PATH_TO_DATA_DIR, "test.csv")
+        if not (options.csv or os.path.isfile(csv)):
+            raise FileNotFoundError(
+                f"there is no list of videos {csv}; give --csv FILE or --videos FILE ..., or set DATA.PATH_TO_DATA_DIR"
+            )
         paths, labels = read_paths(csv, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS)
         return paths, [-1 if label is None else label for label in labels], video_opener(cfg)
     dataset = build_dataset(cfg, "test")
