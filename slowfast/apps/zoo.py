@@ -13,6 +13,10 @@ from slowfast.checkpoint.zoo.download import FileDigest
 from slowfast.checkpoint.zoo.entries import Entry, all_entries, cache_folder, fetch, find_entry, verify
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 
+_UNITS = {"top1": "top-1", "top5": "top-5", "top1_10view": "top-1 (10 views)", "top1_30view": "top-1 (30 views)"}
+_HEADER = re.compile(r"# [^,:]+, (?P<model>[^:]+): (?P<input>.+?)\.(?: Published (?P<figure>.+)\.)?")
+_BLOCK = "<!-- {0}: written by tools/zoo.py page -->\n"
+
 
 def list_entries(word: str = "") -> None:
     """Print one line for every entry that mentions `word`."""
@@ -105,11 +109,6 @@ def write_page(root: Path) -> None:
     """Write the tables of MODEL_ZOO.md in the checkout `root` anew."""
     page = root / "MODEL_ZOO.md"
     page.write_text(fill_page(page.read_text(encoding="utf-8"), root), encoding="utf-8")
-
-
-_UNITS = {"top1": "top-1", "top5": "top-5", "top1_10view": "top-1 (10 views)", "top1_30view": "top-1 (30 views)"}
-_HEADER = re.compile(r"# [^,:]+, (?P<model>[^:]+): (?P<input>.+?)\.(?: Published (?P<figure>.+)\.)?")
-_BLOCK = "<!-- {0}: written by tools/zoo.py page -->\n"
 
 
 def _figures(metrics: dict[str, float | str]) -> str:

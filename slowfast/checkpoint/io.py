@@ -27,6 +27,12 @@ logger = get_logger(__name__)
 
 _NAME = re.compile(r"checkpoint_epoch_(\d+)(?:_iteration_(\d+))?\.pyth")
 
+# Keys under which other programs save weights.
+_CONTAINERS = ("model_state", "state_dict", "model")
+# First bytes of files of PyTorch before 1.6: a pickle of its magic number.
+_OLD_TORCH = (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",)
+_PICKLES = (b"\x80", b"(", b"}")
+
 
 class _CheckpointFile(NamedTuple):
     """A checkpoint on disk; files compare by progress."""
@@ -141,14 +147,6 @@ def _write(state: dict[str, Any], stream: Any) -> None:
         # PyTorch raises a RuntimeError if writing to the stream fails.
         cause = error.__context__
         raise cause if isinstance(cause, OSError) else OSError(0, first_line(error)) from error
-
-
-# Keys under which other programs save weights.
-_CONTAINERS = ("model_state", "state_dict", "model")
-_ZIP = b"PK\x03\x04"
-# First bytes of files of PyTorch before 1.6: a pickle of its magic number.
-_OLD_TORCH = (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",)
-_PICKLES = (b"\x80", b"(", b"}")
 
 
 def _read_checkpoint(path: str) -> tuple[dict[str, Any], str]:

@@ -23,6 +23,23 @@ _LENGTH_TOLERANCE = (0.5, 0.05)
 # Upper bound of the seconds that published frame lists of AVA have after the last key frame.
 _SECONDS_AFTER = 60
 
+# Kinds of findings; True makes the check fail.
+KINDS = {
+    "list": True,
+    "wrong-line": True,
+    "label-range": True,
+    "box-outside": True,
+    "unreadable": True,
+    "frame-count": True,
+    "same-path": True,
+    "overlap": True,
+    "same-content": False,
+    "short": False,
+    "duplicate-view": False,
+    "class-without-samples": False,
+}
+_EXAMPLES = 20
+
 
 @dataclass(frozen=True)
 class CheckOptions:
@@ -254,24 +271,6 @@ def _compare(splits: Iterable[_Split], report: Report) -> None:
             if place in places or (video in other.facts and other.facts[video].digest in contents)
         ]
         report.add("overlap", f"train+{other.name}", f"videos of {other.name} that are trained on", both)
-
-
-# Kinds of findings; True makes the check fail.
-KINDS = {
-    "list": True,
-    "wrong-line": True,
-    "label-range": True,
-    "box-outside": True,
-    "unreadable": True,
-    "frame-count": True,
-    "same-path": True,
-    "overlap": True,
-    "same-content": False,
-    "short": False,
-    "duplicate-view": False,
-    "class-without-samples": False,
-}
-_EXAMPLES = 20
 
 
 @dataclass(frozen=True)

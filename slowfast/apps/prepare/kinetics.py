@@ -114,7 +114,10 @@ def prepare(options: KineticsOptions) -> dict[str, Any]:
         "splits": _by_split(entries, segments, options),
         "files_without_annotation": folder.num_files - len(found),
         "by_class": _by_class(entries, classes),
-        "missing": {split: _names(entries, split) for split in SPLITS},
+        "missing": {
+            split: [entry.segment.name for entry in entries if not entry.path and entry.segment.split == split]
+            for split in SPLITS
+        },
         "unreadable": {entry.path: entry.facts.cause for entry in entries if entry.fate() == "unreadable"},
         "short": {entry.path: entry.facts.frames for entry in entries if _is_short(entry.facts, options)},
         "untrimmed": [entry.path for entry in entries if _is_untrimmed(entry)],
@@ -246,11 +249,6 @@ def _by_class(entries: list[_Entry], classes: Sequence[str]) -> dict[str, dict[s
         }
         for label, name in enumerate(classes)
     }
-
-
-def _names(entries: list[_Entry], split: str) -> list[str]:
-    """Return the names of the segments of a split without a file."""
-    return [entry.segment.name for entry in entries if not entry.path and entry.segment.split == split]
 
 
 def _write(options: KineticsOptions, name: str, text: str) -> None:

@@ -4,7 +4,7 @@ The set is H.264 videos and `train.csv`, `val.csv`, `test.csv` (lines `path labe
 as JPEG files, their labels, and boxes of the moving disc.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -67,9 +67,10 @@ def make_sweep(root: Path, spec: SweepSpec, workers: int = 0) -> bool:
     videos = list(spec.videos())
     made = files.make_videos(partial(_make_video, root, spec), videos, workers, _CHUNK)
     events = dict(zip(videos, made, strict=True))
-    _write_class_names(root)
+    (root / "classes.txt").write_text("\n".join(render.CLASS_NAMES) + "\n")  # the name of class i in line i
     for split, count in spec.counts.items():
-        _write_list(root, split, map(render.label_of, range(count)))
+        lines = (f"{_video_path(root, split, index)} {render.label_of(index)}\n" for index in range(count))
+        (root / f"{split}.csv").write_text("".join(lines))
         if spec.annotations:
             _write_annotations(root, split, [events[split, index] for index in range(count)], spec.size)
     files.write_manifest(root / MANIFEST, {**asdict(spec), "root": str(root), "classes": render.CLASS_NAMES})
@@ -87,7 +88,8 @@ def _make_video(root: Path, spec: SweepSpec, video: tuple[str, int]) -> tuple[re
     frames, events = render.render_video(spec.seed, split, index, spec.size)
     files.encode_video(_video_path(root, split, index), frames)
     if spec.annotations:
-        _write_frames(root, split, index, frames)
+        paths = [root / "frames" / _frame_path(split, index, number) for number in range(len(frames))]
+        files.write_images(paths, frames)
     return events
 
 
@@ -98,22 +100,6 @@ def _is_complete(root: Path, spec: SweepSpec) -> bool:
     if found is None or (spec.annotations and not found["annotations"]):
         return False
     return all(_video_path(root, split, index).exists() for split, index in spec.videos())
-
-
-def _write_class_names(root: Path) -> None:
-    """Write `classes.txt`, the name of class i in line i."""
-    (root / "classes.txt").write_text("\n".join(render.CLASS_NAMES) + "\n")
-
-
-def _write_list(root: Path, split: str, labels: Iterable[int]) -> None:
-    """Write `{split}.csv` in the Kinetics format: lines `path label` with absolute paths."""
-    lines = (f"{_video_path(root, split, index)} {label}\n" for index, label in enumerate(labels))
-    (root / f"{split}.csv").write_text("".join(lines))
-
-
-def _write_frames(root: Path, split: str, index: int, frames: np.ndarray) -> None:
-    """Write the frames of a video as the JPEG files that the frame lists name."""
-    files.write_images([root / "frames" / _frame_path(split, index, number) for number in range(len(frames))], frames)
 
 
 def _write_annotations(root: Path, split: str, events: list[tuple[render.Event, render.Event]], size: int) -> None:
