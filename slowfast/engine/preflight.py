@@ -12,11 +12,14 @@ from torch import nn
 
 from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.datasets.build import build_dataset
+from slowfast.engine import multigrid
+from slowfast.engine.model_setup import unwrap
 from slowfast.engine.schedule import lr_at, lr_scale
+from slowfast.engine.state import TrainState
 from slowfast.evaluation.predictions import check_format
 from slowfast.layers.norm import SubBatchNorm3d, trainable_batchnorms
 from slowfast.models.complexity import complexity
-from slowfast.runtime.distributed import get_local_world_size, get_world_size
+from slowfast.runtime.distributed import get_local_world_size, get_world_size, is_main_process
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
@@ -25,7 +28,25 @@ _SMALL_NORM_BATCH = 4
 _PREDICTIONS_NAME = "test_predictions.npz"
 
 
-def check_test_list(cfg: Any) -> None:
+def check_and_announce(state: TrainState) -> None:
+    """Check the disk and the test list, log model and schedule, warn of small batch norm batches."""
+    cfg, model = state.cfg, unwrap(state.model)
+    saves = -(-(state.max_epoch - state.epoch) // max(1, cfg.TRAIN.CHECKPOINT_PERIOD))
+    if is_main_process():
+        _check_disk_space(cfg.OUTPUT_DIR, state.models, state.optimizer, saves)
+        warn_small_norm_batch(model, cfg)
+    if cfg.TEST.ENABLE:
+        predictions_path(cfg)
+        _check_test_list(cfg)
+    if cfg.LOG_MODEL_INFO and is_main_process():
+        logger.info("%s", describe_model(model, cfg))
+    cycles = multigrid.describe(state.run_cfg)
+    if cycles:
+        logger.info("%s", cycles)
+    logger.info("%s; %d iterations an epoch", describe_schedule(cfg), state.epoch_length)
+
+
+def _check_test_list(cfg: Any) -> None:
     """Read the list of test videos, to find a mistake in it before training.
 
     Raises:
@@ -50,7 +71,7 @@ def predictions_path(cfg: Any) -> str:
     return os.path.join(cfg.OUTPUT_DIR, cfg.TEST.SAVE_RESULTS_PATH or _PREDICTIONS_NAME)
 
 
-def check_disk_space(
+def _check_disk_space(
     output_dir: str, models: Sequence[nn.Module], optimizer: torch.optim.Optimizer, count: int
 ) -> None:
     """Check the free disk space; warn if it does not hold `count` checkpoints of these models.

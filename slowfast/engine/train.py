@@ -61,7 +61,7 @@ def train(cfg: Any) -> dict[str, float]:
             state.max_epoch,
         )
         return {}
-    _announce(state)
+    preflight.check_and_announce(state)
     recorder = Recorder(cfg, first_step=state.step)
     try:
         with StopRequest() as stop, worker_deaths_explained(), compile_failures_explained(cfg.MODEL.COMPILE):
@@ -86,24 +86,6 @@ def _start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
         **data_facts("val", val_loader.dataset),
         **weight_facts(unwrap(state.model)),
     }
-
-
-def _announce(state: TrainState) -> None:
-    """Check the disk and the test list, log model and schedule, warn of small batch norm batches."""
-    cfg, model = state.cfg, unwrap(state.model)
-    saves = -(-(state.max_epoch - state.epoch) // max(1, cfg.TRAIN.CHECKPOINT_PERIOD))
-    if is_main_process():
-        preflight.check_disk_space(cfg.OUTPUT_DIR, state.models, state.optimizer, saves)
-        preflight.warn_small_norm_batch(model, cfg)
-    if cfg.TEST.ENABLE:
-        preflight.predictions_path(cfg)
-        preflight.check_test_list(cfg)
-    if cfg.LOG_MODEL_INFO and is_main_process():
-        logger.info("%s", preflight.describe_model(model, cfg))
-    cycles = multigrid.describe(state.run_cfg)
-    if cycles:
-        logger.info("%s", cycles)
-    logger.info("%s; %d iterations an epoch", preflight.describe_schedule(cfg), state.epoch_length)
 
 
 def _run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest) -> dict[str, float]:

@@ -63,6 +63,7 @@ def test_processes_share_the_videos(tool, tiny_file, tmp_path, finish):
     [
         (["--clips", "some"], "--clips is 'some'"),
         (["--csv", "/nowhere/list.csv"], "/nowhere/list.csv"),
+        (["DATA.PATH_TO_DATA_DIR", "/nowhere"], "give --csv FILE or --videos FILE ..., or set DATA.PATH_TO_DATA_DIR"),
         (["--checkpoint", "/nowhere/weights.pyth"], "/nowhere/weights.pyth"),
         (["--crops", "4"], "NUM_SPATIAL_CROPS"),
     ],
