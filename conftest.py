@@ -128,7 +128,7 @@ def count_exchanges(model):
 def one_block_model():
     """`one_block_model(dropout, norm)`: a ResNet of one residual block with a temporal kernel, any clip, 5 classes."""
 
-    def make(dropout=0.0, norm=torch.nn.BatchNorm3d):
+    def build(dropout=0.0, norm=torch.nn.BatchNorm3d):
         from slowfast.layers.pool import SpaceTimePool
         from slowfast.models.blocks import BasicTransform, BranchOptions, ResStage, residual_pathway
         from slowfast.models.build import init_weights
@@ -143,7 +143,7 @@ def one_block_model():
         init_weights(model, fc_std=0.1)
         return model
 
-    return make
+    return build
 
 
 @pytest.fixture(scope="session")
@@ -165,6 +165,24 @@ def tiny_timesformer(tiny_model):
         "TIMESFORMER.DEPTH", 2, "TIMESFORMER.NUM_HEADS", 2, "TIMESFORMER.PATCH_SIZE", 8,
         "TIMESFORMER.DROPPATH_RATE", 0.0,
     ]  # fmt: skip
+
+
+@pytest.fixture
+def saved_weights(parity, tmp_path):
+    """`saved_weights(load, *overrides) -> (cfg, model)`: fill a model, save it, and set it as the weights to test.
+
+    `load(*overrides)` returns a config. The weights are far from those of a fresh model.
+    """
+    from slowfast.checkpoint.io import save_checkpoint
+    from slowfast.models import build_model
+
+    def save(load, *overrides):
+        model = parity.fill_module(build_model(load(*overrides))).eval()
+        path = str(tmp_path / "weights.pyth")
+        save_checkpoint({"model_state": model.state_dict()}, path)
+        return load(*overrides, "TEST.CHECKPOINT_FILE_PATH", path), model
+
+    return save
 
 
 @pytest.fixture

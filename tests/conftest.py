@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def finish():
     """Function: wait for the end of a process; returns its exit status and its output."""
 
     def wait(process: subprocess.Popen) -> tuple[int, str]:
-        output = process.communicate(timeout=120)[0]
+        output = process.communicate(timeout=300)[0]
         return process.returncode, output
 
     return wait
@@ -159,7 +160,7 @@ def clean_logging():
 def run_tool(capsys, clean_logging):
     """Function: call the main of `tools/NAME.py` in this process; returns its exit status and what it printed."""
 
-    def run(name: str, *arguments: object) -> tuple[int, str]:
+    def call(name: str, *arguments: object) -> tuple[int, str]:
         spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
@@ -171,7 +172,7 @@ def run_tool(capsys, clean_logging):
         written = capsys.readouterr()
         return status, written.out + written.err
 
-    return run
+    return call
 
 
 HEIGHT, WIDTH = 48, 64
@@ -188,33 +189,45 @@ def make_pictures(count: int, height: int = HEIGHT, width: int = WIDTH, seed: in
     return pictures.clip(0, 255).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class Extras:
+    """Set what most encoded videos leave to the codec.
+
+    pts, time_base: time stamp of each frame, in units of `time_base` seconds.
+    audio: add a sound track.
+    container: further arguments of `av.open`.
+    """
+
+    pts: list[int] | None = None
+    time_base: Fraction | None = None
+    audio: bool = False
+    container: dict = field(default_factory=dict)
+    pix_fmt: str = ""
+
+
 def _encode(
     path: Path,
     pictures: np.ndarray,
     codec: str = "libx264",
     options: dict[str, str] | None = None,
     rate: Fraction | int = 30,
-    pts: list[int] | None = None,
-    time_base: Fraction | None = None,
-    audio: bool = False,
-    container: dict | None = None,
-    pix_fmt: str = "",
+    **extras: object,
 ) -> Path:
-    options = dict(options or {})
+    options, extra = dict(options or {}), Extras(**extras)
     if codec == "libx264":
         # The same bytes on every processor, so that what a test cuts and damages is the same.
         options["x264-params"] = ":".join(filter(None, [options.get("x264-params"), "cpu-independent=1"]))
-    with av.open(str(path), "w", **(container or {})) as output:
+    with av.open(str(path), "w", **extra.container) as output:
         stream = output.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = pictures.shape[1:3]
-        stream.pix_fmt = pix_fmt or {"mjpeg": "yuvj420p", "cinepak": "rgb24"}.get(codec, "yuv420p")
-        if time_base is not None:
-            stream.codec_context.time_base = time_base
-        sound = output.add_stream("aac", rate=16000) if audio else None
+        stream.pix_fmt = extra.pix_fmt or {"mjpeg": "yuvj420p", "cinepak": "rgb24"}.get(codec, "yuv420p")
+        if extra.time_base is not None:
+            stream.codec_context.time_base = extra.time_base
+        sound = output.add_stream("aac", rate=16000) if extra.audio else None
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            if pts is not None:
-                frame.pts, frame.time_base = pts[number], time_base
+            if extra.pts is not None:
+                frame.pts, frame.time_base = extra.pts[number], extra.time_base
             output.mux(stream.encode(frame))
             if sound is not None:
                 output.mux(sound.encode(_tone(number)))
@@ -260,7 +273,7 @@ def pictures():
 
 @pytest.fixture(scope="session")
 def encode():
-    """`encode(path, pictures, codec, options, rate, pts, time_base, audio, container, pix_fmt) -> path`."""
+    """`encode(path, pictures, codec, options, rate, **extras) -> path`: encode a video, with fields of `Extras`."""
     return _encode
 
 

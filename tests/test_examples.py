@@ -31,41 +31,39 @@ def data(tiny_data, tmp_path_factory):
 
 
 @pytest.fixture
-def run(tool, project, data):
-    """Function: run `tools/NAME.py --cfg CFG ARGUMENTS` on the data; it must succeed. Returns its output."""
+def run_project(tool, finish, project, data):
+    """`run_project(name, cfg, *arguments)`: run `tools/NAME.py --cfg CFG ARGUMENTS` on the data to a good end."""
 
     def start(name, cfg, *arguments):
-        process = tool(name, "--cfg", project / cfg, "DATA.PATH_TO_DATA_DIR", data, *arguments)
-        output = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, output
-        return output
+        status, output = finish(tool(name, "--cfg", project / cfg, "DATA.PATH_TO_DATA_DIR", data, *arguments))
+        assert status == 0, output
 
     return start
 
 
 @pytest.mark.parametrize("cfg", ["brightness.yaml", "brightness_pgt.yaml"])
-def test_train_test_extract_export(run, tmp_path, cfg):
+def test_train_test_extract_export(run_project, tmp_path, cfg):
     out = tmp_path / "out"
-    run("run_net", cfg, "OUTPUT_DIR", out)
+    run_project("run_net", cfg, "OUTPUT_DIR", out)
     results = json.loads((out / "test_results.json").read_text())
     assert results["top1_acc"] == 100.0  # dark and bright are far apart
     assert results["balanced_acc"] == 1.0
     assert json.loads((out / "val_results.json").read_text())["balanced_acc"] == 1.0
 
     checkpoint = out / "checkpoints" / "checkpoint_epoch_00004.pyth"
-    run("extract_features", cfg, "--checkpoint", checkpoint, "--output", tmp_path / "features")
+    run_project("extract_features", cfg, "--checkpoint", checkpoint, "--output", tmp_path / "features")
     files = sorted((tmp_path / "features").glob("**/*.npz"))
     assert len(files) == 4
     assert np.load(files[0])["features"].shape[-1] == 16  # TinyNet's channels
 
-    run("export", cfg, "--checkpoint", checkpoint, "--output", tmp_path / "export", "--format", "onnx")
+    run_project("export", cfg, "--checkpoint", checkpoint, "--output", tmp_path / "export", "--format", "onnx")
     graphs = {graph["name"] for graph in json.loads((tmp_path / "export/export.json").read_text())["graphs"]}
     assert graphs == ({"first_step", "next_step"} if "pgt" in cfg else {"model"})
 
 
-def test_stream_with_the_projects_memory(run, project, data, tmp_path):
+def test_stream_with_the_projects_memory(run_project, project, data, tmp_path):
     out = tmp_path / "out"
-    run("train_net", "brightness_pgt.yaml", "OUTPUT_DIR", out, "SOLVER.MAX_EPOCH", 1)
+    run_project("train_net", "brightness_pgt.yaml", "OUTPUT_DIR", out, "SOLVER.MAX_EPOCH", 1)
     cfg = load_config(project / "brightness_pgt.yaml", ["OUTPUT_DIR", out, "DATA.PATH_TO_DATA_DIR", data])
     model = build_model(cfg)
     load_test_weights(model, cfg)

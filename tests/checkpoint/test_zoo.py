@@ -181,7 +181,7 @@ def setup(cfg):
 
 
 @pytest.mark.slow
-def test_of_several_processes_one_downloads(tool, file_server, tmp_path, tiny_file, tiny_cfg, monkeypatch):
+def test_of_several_processes_one_downloads(tool, finish, file_server, tmp_path, tiny_file, tiny_cfg, monkeypatch):
     weights = build_model(tiny_cfg()).state_dict()
     save_checkpoint({"model_state": weights}, str(tmp_path / "made.pyth"))
     file_server.content = (tmp_path / "made.pyth").read_bytes()
@@ -194,8 +194,8 @@ def test_of_several_processes_one_downloads(tool, file_server, tmp_path, tiny_fi
     process = tool(
         "train_net", "--cfg", tiny_file, "--num_procs", 2, "TRAIN.CHECKPOINT_FILE_PATH", "zoo://served", *settings
     )
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, output
+    status, output = finish(process)
+    assert status == 0, output
     assert file_server.seen == [""]
     saved = load_checkpoint(find_checkpoints(tiny_cfg().OUTPUT_DIR)[-1].path)["model_state"]
     assert torch.equal(saved["head.projection.weight"], weights["head.projection.weight"])

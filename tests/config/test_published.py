@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 
@@ -18,20 +17,9 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("published")
-    for owner, files in PUBLISHED.items():
-        for name, settings in files.items():
-            path = root / owner / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(yaml.safe_dump(settings))
-    return root
-
-
 @pytest.mark.parametrize(("owner", "name"), [(owner, name) for owner in PUBLISHED for name in PUBLISHED[owner]])
-def test_published_file(folder, owner, name):
-    path = folder / owner / name
+def test_published_file(published_files, owner, name):
+    path = published_files / owner / name
     if owner == "pgt" and name in REFUSED:
         with pytest.raises(ValueError, match=REFUSED[name]):
             load_config(path)

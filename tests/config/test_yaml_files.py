@@ -188,18 +188,6 @@ def expected_settings(file: str) -> dict:
     return settings
 
 
-@pytest.fixture(scope="session")
-def published_files(tmp_path_factory) -> Path:
-    """The published settings as a user has them: YAML files, without PROJECTS, with LOGS.DIR."""
-    top = tmp_path_factory.mktemp("published")
-    for owner, files in PUBLISHED.items():
-        for name, settings in files.items():
-            path = top / owner / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(yaml.safe_dump(settings, sort_keys=False))
-    return top
-
-
 def test_every_owed_setting_has_a_file_and_no_other_is_there():
     assert set(OWN) == OWN_SETTINGS
     assert set(FILES) <= FOUND

@@ -4,12 +4,10 @@ import logging
 import math
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
-from slowfast.config import load_config
 from slowfast.datasets import MissingSample, build_dataset, build_loader
 from slowfast.datasets.loading.sampler import SampleKey
 
@@ -46,14 +44,9 @@ def frames_of(clip):
 
 
 @pytest.fixture(scope="module")
-def rgb(tmp_path_factory):
-    """A folder of frames as the authors publish them."""
-    root = tmp_path_factory.mktemp("Charades v1 rgb")
-    for name, length in LENGTHS.items():
-        (root / name).mkdir()
-        for frame in range(length):
-            cv2.imwrite(str(root / name / f"{name}-{frame + 1:06d}.jpg"), picture(frame))
-    return root
+def rgb(tmp_path_factory, gray_frames):
+    """Write a folder of frames as the authors publish them."""
+    return gray_frames(tmp_path_factory.mktemp("Charades v1 rgb"), LENGTHS, 3, "-")
 
 
 @pytest.fixture(scope="module")
@@ -95,34 +88,33 @@ def source(request, tmp_path, rgb, videos):
     return folder, videos if "videos" in request.param else rgb, 30 if "videos" in request.param else 24
 
 
-def config(folder, prefix, *overrides):
-    settings = {
-        "NUM_GPUS": 0,
-        "TRAIN.DATASET": "charades",
-        "TEST.DATASET": "Charades",
-        "MODEL.NUM_CLASSES": CLASSES,
-        "MODEL.MODEL_NAME": "ResNet",
-        "MODEL.ARCH": "slow",
-        "MODEL.LOSS_FUNC": "bce_logit",
-        "MODEL.HEAD_ACT": "sigmoid",
-        "DATA.MULTI_LABEL": True,
-        "DATA.ENSEMBLE_METHOD": "max",
-        "DATA.PATH_TO_DATA_DIR": str(folder),
-        "DATA.PATH_PREFIX": str(prefix),
-        "DATA.NUM_FRAMES": 4,
-        "DATA.SAMPLING_RATE": 5,
-        "DATA.INPUT_CHANNEL_NUM": [3],
-        "DATA.TRAIN_JITTER_SCALES": [16, 20],
-        "DATA.TRAIN_CROP_SIZE": 16,
-        "DATA.TEST_CROP_SIZE": 16,
-        "TEST.NUM_ENSEMBLE_VIEWS": 3,
-        "TEST.NUM_SPATIAL_CROPS": 3,
-        "DATA_LOADER.NUM_WORKERS": 0,
-    }
-    return load_config(None, [*[item for pair in settings.items() for item in pair], *overrides])
+@pytest.fixture
+def config(dataset_cfg):
+    """`config(folder, prefix, *overrides)`: load the config of the set in a folder."""
+
+    def load(folder, prefix, *overrides):
+        settings = {
+            "TRAIN.DATASET": "charades",
+            "TEST.DATASET": "Charades",
+            "MODEL.NUM_CLASSES": CLASSES,
+            "MODEL.LOSS_FUNC": "bce_logit",
+            "MODEL.HEAD_ACT": "sigmoid",
+            "DATA.MULTI_LABEL": True,
+            "DATA.ENSEMBLE_METHOD": "max",
+            "DATA.PATH_TO_DATA_DIR": str(folder),
+            "DATA.PATH_PREFIX": str(prefix),
+            "DATA.TRAIN_JITTER_SCALES": [16, 20],
+            "DATA.TRAIN_CROP_SIZE": 16,
+            "DATA.TEST_CROP_SIZE": 16,
+            "TEST.NUM_ENSEMBLE_VIEWS": 3,
+            "TEST.NUM_SPATIAL_CROPS": 3,
+        }
+        return dataset_cfg(settings, *overrides)
+
+    return load
 
 
-def test_training_targets(source):
+def test_training_targets(source, config):
     folder, prefix, fps = source
     dataset = build_dataset(config(folder, prefix), "train")
     assert len(dataset) == dataset.num_videos == 3
@@ -147,7 +139,7 @@ def test_training_targets(source):
     assert len(seen) > 12
 
 
-def test_targets_of_val_and_test_are_those_of_the_whole_video(source):
+def test_targets_of_val_and_test_are_those_of_the_whole_video(source, config):
     folder, prefix, fps = source
     cfg = config(folder, prefix)
     expected = [shown(name, range(raw_length(name, fps)), fps) for name in LENGTHS]
@@ -175,7 +167,7 @@ def clip_of(name, fps, start_in):
     return [min(round(min(start + 5 * i, pictures - 1) * fps / 24), raw - 1) for i in range(4)]
 
 
-def test_lists_and_annotations_give_the_same(tmp_path, rgb):
+def test_lists_and_annotations_give_the_same(tmp_path, rgb, config):
     write_lists(tmp_path / "lists")
     write_annotations(tmp_path / "annotations")
     one, other = (build_dataset(config(tmp_path / name, rgb), "train") for name in ("lists", "annotations"))
@@ -187,7 +179,7 @@ def test_lists_and_annotations_give_the_same(tmp_path, rgb):
         assert torch.equal(a.label, b.label) and torch.equal(a.frame_labels, b.frame_labels)
 
 
-def test_batches_through_workers(tmp_path, rgb):
+def test_batches_through_workers(tmp_path, rgb, config):
     write_lists(tmp_path / "lists")
     overrides = ["DATA_LOADER.NUM_WORKERS", 2, "TRAIN.BATCH_SIZE", 3]
     (batch,) = build_loader(config(tmp_path / "lists", rgb, *overrides), "train")
@@ -196,7 +188,7 @@ def test_batches_through_workers(tmp_path, rgb):
     assert torch.equal(batch.frame_labels.amax(dim=1).float(), batch.labels)
 
 
-def test_clips_of_multigrid(tmp_path, rgb):
+def test_clips_of_multigrid(tmp_path, rgb, config):
     """Frames and crop of the batch, and a sampling rate drawn up to that of the long cycle."""
     write_lists(tmp_path / "lists")
     cfg = config(tmp_path / "lists", rgb, "MULTIGRID.LONG_CYCLE_SAMPLING_RATE", 8, "MULTIGRID.DEFAULT_S", 16)
@@ -210,7 +202,7 @@ def test_clips_of_multigrid(tmp_path, rgb):
     assert steps == {5, 6, 7, 8}
 
 
-def test_slow_and_fast_frames(tmp_path, rgb):
+def test_slow_and_fast_frames(tmp_path, rgb, config):
     write_lists(tmp_path / "lists")
     two = [
         "MODEL.MODEL_NAME",
@@ -231,7 +223,7 @@ def test_slow_and_fast_frames(tmp_path, rgb):
     assert sample.frame_labels.shape == (7, CLASSES)  # of the fast pathway
 
 
-def test_frames_that_are_missing(tmp_path, rgb, caplog):
+def test_frames_that_are_missing(tmp_path, rgb, caplog, config):
     """A folder with a hole would shift all labels behind it."""
     write_annotations(tmp_path / "annotations", "DDDDD,,,,,,,,,c000 0 1,2\n")
     root = tmp_path / "rgb"
@@ -249,7 +241,7 @@ def test_frames_that_are_missing(tmp_path, rgb, caplog):
     assert "o such file" in absent.cause
 
 
-def test_a_list_that_leaves_out_frames_says_so(tmp_path, rgb, caplog):
+def test_a_list_that_leaves_out_frames_says_so(tmp_path, rgb, caplog, config):
     write_lists(tmp_path / "lists")
     lines = (tmp_path / "lists/train.csv").read_text().splitlines(keepends=True)
     (tmp_path / "lists/train.csv").write_text("".join(lines[:5] + lines[6:]))
@@ -269,20 +261,20 @@ def test_a_list_that_leaves_out_frames_says_so(tmp_path, rgb, caplog):
         (["TEST.DATASET", "kinetics"], "DATA.MULTI_LABEL is True, but TEST.DATASET kinetics has one label per video"),
     ],
 )
-def test_settings_that_do_not_suit(tmp_path, rgb, overrides, cause):
+def test_settings_that_do_not_suit(tmp_path, rgb, overrides, cause, config):
     write_lists(tmp_path / "lists")
     with pytest.raises((ValueError, FileNotFoundError), match=cause):
         build_dataset(config(tmp_path / "lists", rgb, *overrides), "test")
 
 
-def test_frames_that_are_nowhere(tmp_path):
+def test_frames_that_are_nowhere(tmp_path, config):
     write_annotations(tmp_path / "annotations")
     for prefix, cause in ((tmp_path, "none of the 3 videos"), ("/nowhere", "set DATA.PATH_PREFIX")):
         with pytest.raises(FileNotFoundError, match=cause):
             build_dataset(config(tmp_path / "annotations", prefix), "train")
 
 
-def test_a_sum_over_views_is_noted(tmp_path, rgb, caplog):
+def test_a_sum_over_views_is_noted(tmp_path, rgb, caplog, config):
     write_lists(tmp_path / "lists")
     with caplog.at_level(logging.WARNING):
         build_dataset(config(tmp_path / "lists", rgb, "DATA.ENSEMBLE_METHOD", "sum"), "test")

@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from slowfast.config import load_config
 from slowfast.datasets import MissingSample, Sample, build_dataset, collate
 from slowfast.datasets.kinetics import Kinetics
 from slowfast.datasets.loading.unreadable import UnreadableFiles
@@ -31,30 +30,25 @@ def folder(tmp_path_factory, encode, pictures):
 
 
 @pytest.fixture
-def cfg(folder):
-    def make(*overrides, data=folder):
+def cfg(folder, dataset_cfg):
+    """`cfg(*overrides, data=folder)`: load the config of the lists in a folder."""
+
+    def load(*overrides, data=folder):
         settings = {
-            "NUM_GPUS": 0,
             "MODEL.NUM_CLASSES": 3,
-            "MODEL.MODEL_NAME": "ResNet",
-            "MODEL.ARCH": "slow",
             "DATA.PATH_TO_DATA_DIR": str(data),
             "DATA.PATH_PREFIX": str(folder),
-            "DATA.NUM_FRAMES": 4,
             "DATA.SAMPLING_RATE": 3,
-            "DATA.INPUT_CHANNEL_NUM": [3],
             "DATA.TRAIN_JITTER_SCALES": [36, 44],
             "DATA.TRAIN_CROP_SIZE": 32,
             "DATA.TEST_CROP_SIZE": 32,
             "DATA.MEAN": [0.4, 0.5, 0.6],
             "TEST.NUM_ENSEMBLE_VIEWS": 2,
             "TEST.NUM_SPATIAL_CROPS": 3,
-            "DATA_LOADER.NUM_WORKERS": 0,
         }
-        pairs = [item for pair in settings.items() for item in pair]
-        return load_config(None, [*pairs, *overrides])
+        return dataset_cfg(settings, *overrides)
 
-    return make
+    return load
 
 
 def by_hand(frames, indices, short, crop, place):

@@ -3,11 +3,9 @@
 import json
 import logging
 
-import cv2
 import numpy as np
 import pytest
 
-from slowfast.config import load_config
 from slowfast.datasets import MissingSample, build_dataset, build_loader
 from slowfast.datasets.annotations.ssv2 import read_labels, read_videos
 from slowfast.datasets.loading.sampler import SampleKey
@@ -33,13 +31,8 @@ def frames_of(clip):
 
 
 @pytest.fixture(scope="module")
-def frames(tmp_path_factory):
-    root = tmp_path_factory.mktemp("frames")
-    for name, length in LENGTHS.items():
-        (root / name).mkdir()
-        for frame in range(length):
-            cv2.imwrite(str(root / name / f"{name}_{frame + 1:06d}.jpg"), picture(frame))
-    return root
+def frames(tmp_path_factory, gray_frames):
+    return gray_frames(tmp_path_factory.mktemp("frames"), LENGTHS, 6, "_")
 
 
 @pytest.fixture(scope="module")
@@ -72,28 +65,27 @@ def write_lists(folder, names=LENGTHS):
         (folder / f"{split}.csv").write_text("original_vido_id video_id frame_id path labels\n" + "".join(rows))
 
 
-def config(folder, prefix, *overrides):
-    settings = {
-        "NUM_GPUS": 0,
-        "TRAIN.DATASET": "ssv2",
-        "TEST.DATASET": "ssv2",
-        "MODEL.NUM_CLASSES": 3,
-        "MODEL.MODEL_NAME": "ResNet",
-        "MODEL.ARCH": "slow",
-        "DATA.PATH_TO_DATA_DIR": str(folder),
-        "DATA.PATH_PREFIX": str(prefix),
-        "DATA.NUM_FRAMES": 4,
-        "DATA.SAMPLING_RATE": 5,
-        "DATA.INPUT_CHANNEL_NUM": [3],
-        "DATA.TRAIN_JITTER_SCALES": [16, 20],
-        "DATA.TRAIN_CROP_SIZE": 16,
-        "DATA.TEST_CROP_SIZE": 16,
-        "DATA.RANDOM_FLIP": False,
-        "TEST.NUM_ENSEMBLE_VIEWS": 1,
-        "TEST.NUM_SPATIAL_CROPS": 3,
-        "DATA_LOADER.NUM_WORKERS": 0,
-    }
-    return load_config(None, [*[item for pair in settings.items() for item in pair], *overrides])
+@pytest.fixture
+def config(dataset_cfg):
+    """`config(folder, prefix, *overrides)`: load the config of the set in a folder."""
+
+    def load(folder, prefix, *overrides):
+        settings = {
+            "TRAIN.DATASET": "ssv2",
+            "TEST.DATASET": "ssv2",
+            "MODEL.NUM_CLASSES": 3,
+            "DATA.PATH_TO_DATA_DIR": str(folder),
+            "DATA.PATH_PREFIX": str(prefix),
+            "DATA.TRAIN_JITTER_SCALES": [16, 20],
+            "DATA.TRAIN_CROP_SIZE": 16,
+            "DATA.TEST_CROP_SIZE": 16,
+            "DATA.RANDOM_FLIP": False,
+            "TEST.NUM_ENSEMBLE_VIEWS": 1,
+            "TEST.NUM_SPATIAL_CROPS": 3,
+        }
+        return dataset_cfg(settings, *overrides)
+
+    return load
 
 
 @pytest.fixture(params=["lists", "videos", "folders of frames"])
@@ -109,7 +101,7 @@ def segments(length, count=4):
     return [(int(np.round(size * i)), int(np.round(size * (i + 1)))) for i in range(count)]
 
 
-def test_val_and_test_take_the_middle_of_each_segment(source):
+def test_val_and_test_take_the_middle_of_each_segment(source, config):
     val, test = (build_dataset(config(*source), split) for split in ("val", "test"))
     assert val.labels == test.labels == [1, 0, 2]
     assert (len(val), len(test)) == (3, 9)
@@ -120,7 +112,7 @@ def test_val_and_test_take_the_middle_of_each_segment(source):
         assert test[3 * video].label == [1, 0, 2][video]
 
 
-def test_training_takes_any_frame_of_each_segment(source):
+def test_training_takes_any_frame_of_each_segment(source, config):
     dataset = build_dataset(config(*source), "train")
     for video, entry in enumerate(ENTRIES):
         bounds = segments(LENGTHS[entry["id"]])
@@ -130,7 +122,7 @@ def test_training_takes_any_frame_of_each_segment(source):
         assert len(set(map(tuple, clips))) > 3
 
 
-def test_clips_of_multigrid(source):
+def test_clips_of_multigrid(source, config):
     cfg = config(*source, "MULTIGRID.LONG_CYCLE_SAMPLING_RATE", 8, "MULTIGRID.DEFAULT_S", 16)
     sample = build_dataset(cfg, "train")[SampleKey(0, 0, (2, 12))]
     assert sample.inputs[0].shape == (3, 2, 12, 12)
@@ -138,20 +130,20 @@ def test_clips_of_multigrid(source):
     assert all(start <= f <= end for f, (start, end) in zip(frames_of(sample.inputs[0]), bounds, strict=True))
 
 
-def test_batches_through_workers(source):
+def test_batches_through_workers(source, config):
     (batch,) = build_loader(config(*source, "DATA_LOADER.NUM_WORKERS", 2, "TRAIN.BATCH_SIZE", 3), "train")
     assert sorted(batch.labels.tolist()) == [0, 1, 2]
     assert batch.frame_labels is None
 
 
 @pytest.mark.parametrize("names", [OLD, NEW, ("labels.json", "{}.json")])
-def test_names_of_the_files(tmp_path, frames, names):
+def test_names_of_the_files(tmp_path, frames, names, config):
     write_json(tmp_path, names, indent=4)
     write_lists(tmp_path)
     assert build_dataset(config(tmp_path, frames), "val").labels == [1, 0, 2]
 
 
-def test_only_what_is_in_both_is_used(tmp_path, frames, caplog):
+def test_only_what_is_in_both_is_used(tmp_path, frames, caplog, config):
     write_json(tmp_path, entries=[*ENTRIES[:2], {"id": "9", "template": "Doing nothing"}])
     write_lists(tmp_path)
     with caplog.at_level(logging.WARNING):
@@ -166,7 +158,7 @@ def test_only_what_is_in_both_is_used(tmp_path, frames, caplog):
         build_dataset(config(tmp_path, frames), "train")
 
 
-def test_a_video_that_is_missing(tmp_path, videos, caplog):
+def test_a_video_that_is_missing(tmp_path, videos, caplog, config):
     write_json(tmp_path, entries=[*ENTRIES, {"id": "9", "template": "Doing nothing"}])
     with caplog.at_level(logging.WARNING):
         dataset = build_dataset(config(tmp_path, videos), "val")
@@ -174,7 +166,7 @@ def test_a_video_that_is_missing(tmp_path, videos, caplog):
     assert isinstance(dataset[3], MissingSample)
 
 
-def test_settings_that_do_no_good_are_noted(tmp_path, frames, caplog):
+def test_settings_that_do_no_good_are_noted(tmp_path, frames, caplog, config):
     write_json(tmp_path)
     write_lists(tmp_path)
     with caplog.at_level(logging.WARNING):
@@ -187,7 +179,7 @@ def test_settings_that_do_no_good_are_noted(tmp_path, frames, caplog):
     assert "DATA.RANDOM_FLIP is True" in flip
 
 
-def test_several_labels_are_none_of_this_set(tmp_path, frames):
+def test_several_labels_are_none_of_this_set(tmp_path, frames, config):
     write_json(tmp_path)
     cfg = config(
         tmp_path, frames, "DATA.MULTI_LABEL", True, "MODEL.LOSS_FUNC", "bce_logit", "MODEL.HEAD_ACT", "sigmoid"
@@ -247,7 +239,7 @@ def test_wrong_labels(tmp_path, label):
         read_labels(str(path), 3)
 
 
-def test_files_that_are_not_there(tmp_path, frames):
+def test_files_that_are_not_there(tmp_path, frames, config):
     with pytest.raises(
         FileNotFoundError, match=r"must be the folder that holds something-something-v2-labels.json \(or"
     ):

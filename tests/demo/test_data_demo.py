@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -35,22 +34,10 @@ def plan(demo_module):
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> tuple[Path, str]:
-    """Folder and output of a quick demo."""
+def demo(tmp_path_factory, quick_demo) -> tuple[Path, str]:
+    """Return folder and output of a quick demo."""
     output = tmp_path_factory.mktemp("demo") / "out put"
-    command = [
-        sys.executable,
-        ROOT / "demo" / "data.py",
-        "--quick",
-        "--sets",
-        *TRIED,
-        "--seeds",
-        "1",
-        "0",
-        "--output",
-        output,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=output.parent)
+    done = quick_demo("data", output, "--sets", *TRIED, "--seeds", "1", "0")
     assert done.returncode == 0, done.stdout + done.stderr
     return output, done.stdout
 
@@ -87,9 +74,8 @@ def test_what_it_made_is_left(demo):
 
 
 @pytest.mark.slow
-def test_a_part_that_fails_ends_the_demo_with_its_output(tmp_path):
-    command = [sys.executable, ROOT / "demo" / "data.py", "--quick", "--sets", "kinetics", "--output", tmp_path]
-    done = subprocess.run([*command, "--", "NO.SUCH_KEY", "1"], capture_output=True, text=True)
+def test_a_part_that_fails_ends_the_demo_with_its_output(tmp_path, quick_demo):
+    done = quick_demo("data", tmp_path, "--sets", "kinetics", "--", "NO.SUCH_KEY", "1")
     assert done.returncode == 1
     assert "NO.SUCH_KEY" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "results.json").exists()

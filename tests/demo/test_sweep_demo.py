@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -26,11 +25,10 @@ def load_script(name: str):
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> tuple[Path, str]:
-    """Folder and output of a quick demo."""
+def demo(tmp_path_factory, quick_demo) -> tuple[Path, str]:
+    """Return folder and output of a quick demo."""
     output = tmp_path_factory.mktemp("demo") / "out put"
-    command = [sys.executable, ROOT / "demo" / "sweep.py", "--quick", "--output", output]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=output.parent)
+    done = quick_demo("sweep", output)
     assert done.returncode == 0, done.stdout + done.stderr
     return output, done.stdout
 
@@ -86,9 +84,8 @@ def test_plots_checkpoints_and_logs_are_left(demo):
 
 
 @pytest.mark.slow
-def test_a_part_that_fails_ends_the_demo_with_its_output(tmp_path):
-    command = [sys.executable, ROOT / "demo" / "sweep.py", "--quick", "--output", tmp_path, "--", "NO.SUCH_KEY", "1"]
-    done = subprocess.run(command, capture_output=True, text=True)
+def test_a_part_that_fails_ends_the_demo_with_its_output(tmp_path, quick_demo):
+    done = quick_demo("sweep", tmp_path, "--", "NO.SUCH_KEY", "1")
     assert done.returncode == 1
     assert "NO.SUCH_KEY" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "results.json").exists()

@@ -17,9 +17,9 @@ from slowfast.models import build_model
 
 @pytest.fixture
 def given(tiny_cfg, tmp_path):
-    """Return a function that writes a checkpoint of the tiny config, its text changed as asked; it returns the path."""
+    """`given(change, text, **settings)`: save a checkpoint of the tiny config with a changed text; return its path."""
 
-    def make(change=lambda values: None, text=None, **settings):
+    def save(change=lambda values: None, text=None, **settings):
         cfg = tiny_cfg(*[item for key, value in settings.items() for item in (key.replace("__", "."), value)])
         values = yaml.safe_load(cfg_to_yaml(cfg))
         change(values)
@@ -28,7 +28,7 @@ def given(tiny_cfg, tmp_path):
         save_checkpoint(state | {"cfg": yaml.safe_dump(values) if text is None else text}, path)
         return path
 
-    return make
+    return save
 
 
 def test_testing_without_a_file_of_settings(given, tmp_path, capsys):

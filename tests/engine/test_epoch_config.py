@@ -1,10 +1,8 @@
 """Runs whose clips, batches and norms change on the way: what each epoch trains on, and runs that were cut off."""
 
-import json
 import multiprocessing
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +14,6 @@ from slowfast.engine import epoch_config as phase
 from slowfast.engine.task import ClipTask
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
-from slowfast.runtime.logging import setup_logging
 from slowfast.runtime.signals import TrainingInterrupted
 
 # Batches of 4 short, small clips in epochs 1, 2 and 4, of 1 full clip in epochs 3 and 5.
@@ -62,19 +59,6 @@ def assert_same_bits(one, other):
         assert torch.equal(entry["momentum_buffer"], other["optimizer_state"]["state"][number]["momentum_buffer"])
     assert torch.equal(one["rng_state"][0]["torch"], other["rng_state"][0]["torch"])
     assert (one["epoch"], one["step"]) == (other["epoch"], other["step"])
-
-
-@pytest.fixture
-def stats_of(clean_logging):
-    """Return a function that trains with logging on and returns the statistics."""
-
-    def run(cfg):
-        setup_logging(cfg.OUTPUT_DIR)
-        train(cfg)
-        setup_logging()
-        return [json.loads(line) for line in (Path(cfg.OUTPUT_DIR) / "json_stats.jsonl").read_text().splitlines()]
-
-    return run
 
 
 @pytest.mark.slow
@@ -202,12 +186,11 @@ def test_the_change_in_words(tiny_cfg):
 
 
 @pytest.mark.slow
-def test_two_processes_go_through_the_phases_as_one_does(tiny_cfg, tiny_file, tool, tmp_path):
+def test_two_processes_go_through_the_phases_as_one_does(tiny_cfg, tiny_file, tool, finish, tmp_path):
     settings = [*LONG, "BN.NORM_TYPE", "frozen_batchnorm", "MODEL.DROPOUT_RATE", 0.0, "TRAIN.BATCH_SIZE", 2]
     settings += ["TEST.ENABLE", False]
-    run = tool("run_net", "--cfg", tiny_file, "--num_procs", 2, *settings)
-    output = run.communicate(timeout=120)[0]
-    assert run.returncode == 0, output
+    status, output = finish(tool("run_net", "--cfg", tiny_file, "--num_procs", 2, *settings))
+    assert status == 0, output
     alone = tiny_cfg(*settings, "OUTPUT_DIR", str(tmp_path / "alone"))
     assert [output.count(f"from epoch {epoch} on: TRAIN.BATCH_SIZE") for epoch in range(1, 6)] == [0, 0, 1, 1, 1]
     train(alone)

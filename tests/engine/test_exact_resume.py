@@ -112,7 +112,7 @@ def test_killed_again_and_again(tiny_cfg, tiny_file, uninterrupted, tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_to_all_processes_of_a_run(tiny_cfg, tiny_file, uninterrupted, tool):
+def test_sigterm_to_all_processes_of_a_run(tiny_cfg, tiny_file, uninterrupted, tool, finish):
     """Send SIGTERM to the tool and its workers at an arbitrary moment, as a scheduler does."""
     run = tool("train_net", "--cfg", tiny_file, *SETTINGS, *WORKERS, start_new_session=True)
     lines = []
@@ -121,8 +121,9 @@ def test_sigterm_to_all_processes_of_a_run(tiny_cfg, tiny_file, uninterrupted, t
         if sum("train_iter" in entry for entry in lines) == 2:
             os.killpg(run.pid, signal.SIGTERM)
             break
-    output = "".join(lines) + run.communicate(timeout=120)[0]
-    assert run.returncode == 143, output
+    status, rest = finish(run)
+    output = "".join(lines) + rest
+    assert status == 143, output
     assert "the same command continues from" in output.splitlines()[-1]
     cfg = tiny_cfg(*SETTINGS, *WORKERS)
     assert find_checkpoints(cfg.OUTPUT_DIR)

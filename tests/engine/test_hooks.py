@@ -66,15 +66,15 @@ class Calls(Hook):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Function: a project module with this source after its `setup`; returns the name."""
+    """`project(source, name)`: write a project module with this source after its `setup`; return the name."""
 
-    def make(source, name="toy_project"):
+    def write(source, name="toy_project"):
         (tmp_path / f"{name}.py").write_text(f"def setup(cfg):\n    pass\n\n{source}")
         monkeypatch.syspath_prepend(str(tmp_path))
         monkeypatch.delitem(sys.modules, name, raising=False)
         return name
 
-    return make
+    return write
 
 
 def test_a_task_and_a_project_add_hooks(tiny_cfg, project, monkeypatch):

@@ -5,7 +5,7 @@ from torch import nn
 from slowfast.engine.optim_step import NonFiniteError, OptimStep, autocast_dtype, build_optim_step
 
 
-def make(accum_steps=1, lr=0.1, **options):
+def build(accum_steps=1, lr=0.1, **options):
     torch.manual_seed(0)
     model = nn.Linear(4, 3)
     return model, OptimStep(model, torch.optim.SGD(model.parameters(), lr=lr), accum_steps, **options)
@@ -27,16 +27,16 @@ def data():
 
 def test_accumulated_batches_equal_one_large_batch(data):
     x, target = data
-    whole, optim_step = make()
+    whole, optim_step = build()
     assert step(whole, optim_step, x, target)
-    parts, optim_step = make(accum_steps=4)
+    parts, optim_step = build(accum_steps=4)
     stepped = [step(parts, optim_step, x[i : i + 2], target[i : i + 2]) for i in range(0, 8, 2)]
     assert stepped == [False, False, False, True]
     torch.testing.assert_close(parts.weight, whole.weight)
 
 
 def test_boundary_is_where_no_gradient_waits(data):
-    model, optim_step = make(accum_steps=2)
+    model, optim_step = build(accum_steps=2)
     seen = [optim_step.at_boundary]
     for _ in range(2):
         step(model, optim_step, *data)
@@ -47,11 +47,11 @@ def test_boundary_is_where_no_gradient_waits(data):
 
 def test_clip_by_norm(data):
     x, target = data
-    reference, _ = make()
+    reference, _ = build()
     before = reference.weight.detach().clone()
     nn.functional.mse_loss(reference(x), target).backward()
     norm = torch.sqrt(sum((p.grad**2).sum() for p in reference.parameters()))
-    model, optim_step = make(lr=10.0, clip_norm=0.01)
+    model, optim_step = build(lr=10.0, clip_norm=0.01)
     step(model, optim_step, x, target)
     torch.testing.assert_close(before - model.weight, 10.0 * reference.weight.grad * 0.01 / norm)
     torch.testing.assert_close(optim_step.grad_norm, norm)
@@ -59,18 +59,18 @@ def test_clip_by_norm(data):
 
 def test_clip_by_value(data):
     x, target = data
-    reference, _ = make()
+    reference, _ = build()
     before = reference.weight.detach().clone()
     nn.functional.mse_loss(reference(x), target).backward()
     assert reference.weight.grad.abs().max() > 0.05
-    model, optim_step = make(clip_value=0.05)
+    model, optim_step = build(clip_value=0.05)
     step(model, optim_step, x, target)
     torch.testing.assert_close(before - model.weight, 0.1 * reference.weight.grad.clamp(-0.05, 0.05))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_bad_loss_stops_before_weights_are_touched(data, bad):
-    model, optim_step = make()
+    model, optim_step = build()
     before = model.weight.detach().clone()
     optim_step.where = "in epoch 3, videos [7, 9]"
     with pytest.raises(NonFiniteError, match=r"loss is (nan|inf) in epoch 3, videos \[7, 9\]"):
@@ -79,7 +79,7 @@ def test_bad_loss_stops_before_weights_are_touched(data, bad):
 
 
 def test_bad_gradient_of_a_good_loss_stops_too():
-    model, optim_step = make()
+    model, optim_step = build()
     before = model.weight.detach().clone()
     # The square root of 0 is 0, and its slope infinite.
     optim_step.backward((model(torch.zeros(1, 4)) * 0.0).sum().sqrt())
@@ -89,7 +89,7 @@ def test_bad_gradient_of_a_good_loss_stops_too():
 
 
 def test_a_bad_batch_is_caught_before_the_accumulation_ends(data):
-    model, optim_step = make(accum_steps=2)
+    model, optim_step = build(accum_steps=2)
     with pytest.raises(NonFiniteError):
         step(model, optim_step, data[0], torch.full((8, 3), float("nan")))
 
@@ -97,9 +97,9 @@ def test_a_bad_batch_is_caught_before_the_accumulation_ends(data):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_mixed_precision_trains(data, dtype):
     x, target = data
-    exact, optim_step = make()
+    exact, optim_step = build()
     step(exact, optim_step, x, target)
-    model, optim_step = make(autocast_dtype=dtype, scale_loss=dtype is torch.float16)
+    model, optim_step = build(autocast_dtype=dtype, scale_loss=dtype is torch.float16)
     with optim_step.autocast():
         assert model(x).dtype is dtype
     step(model, optim_step, x, target)
@@ -109,7 +109,7 @@ def test_mixed_precision_trains(data, dtype):
 
 def test_overflow_in_float16_skips_the_step_and_lowers_the_scale(data):
     x, target = data
-    model, optim_step = make(autocast_dtype=torch.float16, scale_loss=True)
+    model, optim_step = build(autocast_dtype=torch.float16, scale_loss=True)
     before = model.weight.detach().clone()
     step(model, optim_step, x * 1e4, target)
     scale = optim_step.scaler.get_scale()
@@ -134,4 +134,4 @@ def test_from_config(tiny_cfg):
 
 def test_both_kinds_of_clipping_at_once_are_refused():
     with pytest.raises(ValueError, match="not both"):
-        make(clip_value=1.0, clip_norm=1.0)
+        build(clip_value=1.0, clip_norm=1.0)

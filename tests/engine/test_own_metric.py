@@ -55,13 +55,13 @@ def results_of(cfg, name):
 
 @pytest.fixture
 def cfg_with(tiny_cfg, monkeypatch):
-    """Function: the settings of a short run on a data set of this class."""
+    """`cfg_with(dataset)`: load the config of a short run on a data set of this class."""
 
-    def make(dataset):
+    def load(dataset):
         monkeypatch.setitem(DATASET_REGISTRY._objects, "own", dataset)
         return tiny_cfg("SOLVER.MAX_EPOCH", 1, "TRAIN.DATASET", "own", "TEST.DATASET", "own")
 
-    return make
+    return load
 
 
 def test_an_evaluator_of_its_own(cfg_with):

@@ -81,9 +81,9 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def run_pair(tmp_path, tiny_file, exchange_counter):
-    """Return a function that runs the script above on `given` and returns the process and what it saved."""
+    """`run_pair(given, folder)`: run the script above on `given`; return the finished process and what it saved."""
 
-    def run(given, folder="pair"):
+    def start(given, folder="pair"):
         (tmp_path / folder).mkdir()
         torch.save(given, tmp_path / folder / "given.pt")
         script = tmp_path / "pair.py"
@@ -95,7 +95,7 @@ def run_pair(tmp_path, tiny_file, exchange_counter):
         out = tmp_path / folder / "out.pt"
         return done, torch.load(out) if out.exists() else None
 
-    return run
+    return start
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_the_launcher_tells_what_one_process_raised(run_pair):
 
 
 @pytest.mark.slow
-def test_a_run_in_two_processes_stopped_and_continued(tiny_cfg, tiny_file, tool, tmp_path):
+def test_a_run_in_two_processes_stopped_and_continued(tiny_cfg, tiny_file, tool, finish, tmp_path):
     settings = [*FROZEN, "SOLVER.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_PERIOD", 3, "DATA_LOADER.NUM_WORKERS", 1]
     command = ["--cfg", tiny_file, "--num_procs", 2, *settings]
     run = tool("run_net", *command)
@@ -143,13 +143,12 @@ def test_a_run_in_two_processes_stopped_and_continued(tiny_cfg, tiny_file, tool,
         if sum("train_iter" in entry for entry in lines) == 2:
             run.send_signal(signal.SIGTERM)
             break
-    output = "".join(lines) + run.communicate(timeout=120)[0]
-    assert run.returncode == 143, output
+    status, rest = finish(run)
+    assert status == 143, "".join(lines) + rest
     cfg = tiny_cfg(*settings)
     assert len(find_checkpoints(cfg.OUTPUT_DIR)) == 1
-    run = tool("run_net", *command)
-    output = run.communicate(timeout=120)[0]
-    assert run.returncode == 0, output
+    status, output = finish(tool("run_net", *command))
+    assert status == 0, output
     assert '"_type": "test_final"' in output and '"videos": 4' in output
     alone = tiny_cfg(*settings, "OUTPUT_DIR", str(tmp_path / "alone"))
     train(alone)

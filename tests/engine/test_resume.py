@@ -20,16 +20,16 @@ def started(cfg):
 
 @pytest.fixture
 def run_of(tiny_cfg, tmp_path):
-    """Return a function that saves a checkpoint after three epochs, with given settings, and returns its path."""
+    """`run_of(*settings)`: save a checkpoint of a run after three epochs; return its path."""
 
-    def make(*settings):
+    def save(*settings):
         state = build_state(tiny_cfg(*settings))
         state.epoch = 3
         path = str(tmp_path / "given.pyth")
         save_checkpoint(state.capture(), path)
         return path
 
-    return make
+    return save
 
 
 def test_a_file_of_the_same_training_is_continued(run_of, tiny_cfg):

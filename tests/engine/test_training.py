@@ -20,23 +20,6 @@ from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
 from slowfast.evaluation.predictions import ClassificationPredictions
 from slowfast.models import build_model
-from slowfast.runtime.logging import setup_logging
-
-
-@pytest.fixture
-def stats_of(clean_logging):
-    """Return a function that trains or tests with logging on and returns the statistics."""
-
-    def run(cfg, work=train):
-        setup_logging(cfg.OUTPUT_DIR)
-        try:
-            work(cfg)
-        finally:
-            setup_logging()
-        path = Path(cfg.OUTPUT_DIR) / "json_stats.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()]
-
-    return run
 
 
 def of_type(stats, kind):

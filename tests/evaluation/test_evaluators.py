@@ -18,9 +18,9 @@ COUNTS = [2, 0, 1, 3]
 
 @pytest.fixture
 def gather(monkeypatch):
-    """Function: gather evaluators, in the order of ranks, as their processes would; all hold the result."""
+    """`gather(parts)`: gather evaluators, in the order of ranks, as their processes would; all hold the result."""
 
-    def run(parts):
+    def exchange(parts):
         asked = []
         monkeypatch.setattr(evaluators, "all_gather_object", lambda item: asked.append(copy.deepcopy(item)) or [item])
         for part in parts:
@@ -31,7 +31,7 @@ def gather(monkeypatch):
             monkeypatch.setattr(evaluators, "all_gather_object", lambda item, answers=answers: next(answers))
             part.gather()
 
-    return run
+    return exchange
 
 
 def add_views(evaluator, scores, labels, video, view, **others):

@@ -35,8 +35,8 @@ STRIDES = {"slow": 16, "slow_max": 16, "i3d": 32, "slowfast": 16, "x3d": 32, "mv
 
 
 @pytest.fixture
-def make(tiny_model):
-    """Function: the configuration of a family with further overrides."""
+def detection_cfg(tiny_model):
+    """`detection_cfg(family, *more)`: load the config of a family that scores boxes."""
     return lambda family, *more: load_config(None, [*tiny_model, *DETECTION, *FAMILIES[family], *more])
 
 
@@ -46,8 +46,8 @@ def family(request):
 
 
 @pytest.fixture
-def built(family, make, parity):
-    cfg = make(family)
+def built(family, detection_cfg, parity):
+    cfg = detection_cfg(family)
     return cfg, parity.fill_module(build_model(cfg)).eval()
 
 
@@ -108,9 +108,9 @@ def test_no_boxes_in_a_batch(built):
     assert not any(p.grad.any() for p in model.parameters())  # none is missing, as processes that exchange them need
 
 
-def test_clip_weights_fit_and_the_classifier_is_replaced(family, built, make):
+def test_clip_weights_fit_and_the_classifier_is_replaced(family, built, detection_cfg):
     cfg, model = built
-    clip_model = build_model(make(family, "DETECTION.ENABLE", False))
+    clip_model = build_model(detection_cfg(family, "DETECTION.ENABLE", False))
     if family != "mvit":  # a mean over the clip has a norm of its own place, but the same names
         assert [name for name, _ in clip_model.named_parameters()] == [name for name, _ in model.named_parameters()]
     clip_model.load_state_dict(model.state_dict())
@@ -118,20 +118,20 @@ def test_clip_weights_fit_and_the_classifier_is_replaced(family, built, make):
     assert model(clips(cfg), BOXES).shape == (4, 7)
 
 
-def test_what_is_missing_is_named(family, built, make):
+def test_what_is_missing_is_named(family, built, detection_cfg):
     cfg, model = built
     with pytest.raises(ValueError, match=r"model\(inputs, boxes\), boxes \(N, 5\)"):
         model(clips(cfg))
     with pytest.raises(ValueError, match="whole number from 0 to 1, for a batch of 2"):
         model(clips(cfg), BOXES + 1)
-    clip_model = build_model(make(family, "DETECTION.ENABLE", False))
+    clip_model = build_model(detection_cfg(family, "DETECTION.ENABLE", False))
     with pytest.raises(ValueError, match=r"whole clips, but got 4 boxes; set DETECTION.ENABLE True"):
         clip_model(clips(cfg), BOXES)
 
 
-def test_scores_stay_apart_in_mixed_precision(make, parity):
+def test_scores_stay_apart_in_mixed_precision(detection_cfg, parity):
     """In 16 bits scores near 1 would be 1, whose logarithm of the rest is infinite."""
-    cfg = make("slow")
+    cfg = detection_cfg("slow")
     model = parity.fill_module(build_model(cfg)).train()
     torch.nn.init.constant_(model.head.projection.bias, 9.0)
     with torch.autocast("cpu", torch.bfloat16):
@@ -143,16 +143,16 @@ def test_scores_stay_apart_in_mixed_precision(make, parity):
 
 
 @pytest.mark.parametrize(("loss", "activation"), [("bce", "softmax"), ("bce_logit", "sigmoid"), ("bce", "none")])
-def test_losses_that_do_not_fit_the_head_are_named(make, loss, activation):
+def test_losses_that_do_not_fit_the_head_are_named(detection_cfg, loss, activation):
     with pytest.raises(
         ValueError, match=f"LOSS_FUNC {loss} with MODEL.HEAD_ACT {activation}.*bce with HEAD_ACT sigmoid"
     ):
-        build_loss(make("slow", "MODEL.LOSS_FUNC", loss, "MODEL.HEAD_ACT", activation))
+        build_loss(detection_cfg("slow", "MODEL.LOSS_FUNC", loss, "MODEL.HEAD_ACT", activation))
 
 
-def test_logits_for_a_loss_that_takes_them(make, parity):
-    cfg = make("slow", "MODEL.LOSS_FUNC", "bce_logit", "MODEL.HEAD_ACT", "none")
+def test_logits_for_a_loss_that_takes_them(detection_cfg, parity):
+    cfg = detection_cfg("slow", "MODEL.LOSS_FUNC", "bce_logit", "MODEL.HEAD_ACT", "none")
     model = parity.fill_module(build_model(cfg)).eval()
-    scored = parity.fill_module(build_model(make("slow"))).eval()
+    scored = parity.fill_module(build_model(detection_cfg("slow"))).eval()
     torch.testing.assert_close(model(clips(cfg), BOXES).sigmoid(), scored(clips(cfg), BOXES))
     build_loss(cfg)

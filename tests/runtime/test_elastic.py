@@ -1,4 +1,4 @@
-"""Which of several failures is the cause of the others."""
+"""Test the choice of the failure that caused the others."""
 
 import json
 import signal
@@ -13,9 +13,9 @@ START = 1_700_000_000
 
 @pytest.fixture
 def failure(tmp_path):
-    """`failure(seconds, raised=..., exitcode=...)`: as the agent notes it, with the file that a process left."""
+    """`failure(seconds, raised=..., exitcode=...)`: build one as the agent notes it, with the file of its process."""
 
-    def make(seconds, raised="", exitcode=1):
+    def note(seconds, raised="", exitcode=1):
         path = tmp_path / f"error_{len(list(tmp_path.iterdir()))}.json"
         if raised:
             extra = {"py_callstack": "", "timestamp": str(START + seconds)}
@@ -24,7 +24,7 @@ def failure(tmp_path):
         noted.timestamp = START + seconds
         return noted
 
-    return make
+    return note
 
 
 LOST = "LostContactError: process 0 of 3 lost contact with another"

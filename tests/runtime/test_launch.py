@@ -96,11 +96,10 @@ def test_two_hosts_of_two_processes_meet(tiny_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_host_that_never_comes(tiny_file, tool):
+def test_a_host_that_never_comes(tiny_file, tool, finish):
     settings = ["DIST.START_TIMEOUT", 2, "--num_shards", 2, "--shard_id", 0, "--init_method", "tcp://127.0.0.1:29431"]
-    run = tool("run_net", "--cfg", tiny_file, *settings)
-    output = run.communicate(timeout=60)[0]
-    assert run.returncode == 2
+    status, output = finish(tool("run_net", "--cfg", tiny_file, *settings))
+    assert status == 2
     last = output.splitlines()[-1]
     assert last.startswith("error: 2 hosts did not meet at 127.0.0.1:29431 within DIST.START_TIMEOUT 2 s")
     assert "1/2 clients joined" in last

@@ -25,15 +25,15 @@ def cfg_file(tmp_path, tiny_model):
 
 @pytest.fixture
 def benchmark(run_tool, tmp_path):
-    """`benchmark(file, *arguments)`: printed lines, and the values in the JSON file."""
+    """`benchmark(file, *arguments)`: run the tool; return the printed lines, and the values in the JSON file."""
 
-    def run(file, *arguments):
+    def call(file, *arguments):
         out = tmp_path / "out.json"
         status, text = run_tool("benchmark", "--cfg", file, "--output", out, *arguments)
         assert status == 0, text
         return text.splitlines(), json.loads(out.read_text())
 
-    return run
+    return call
 
 
 @pytest.mark.slow

@@ -39,8 +39,8 @@ def write_set(root):
 
 
 @pytest.fixture
-def run(tiny_settings, tmp_path, run_tool):
-    """`run(data set, section=values)`: an epoch of training and a test; the test's results and all that was said."""
+def train_and_test(tiny_settings, tmp_path, run_tool):
+    """`train_and_test(dataset, SECTION=values)`: run an epoch and a test; return status, output and results."""
     root = write_set(tmp_path / "set")
 
     def start(dataset, **sections):
@@ -59,9 +59,9 @@ def run(tiny_settings, tmp_path, run_tool):
 
 
 @pytest.mark.slow
-def test_charades(run):
+def test_charades(train_and_test):
     model = {"LOSS_FUNC": "bce_logit", "HEAD_ACT": "sigmoid"}
-    code, said, results = run(
+    code, said, results = train_and_test(
         "charades", MODEL=model, DATA={"MULTI_LABEL": True, "ENSEMBLE_METHOD": "max"}, TRAIN={"BATCH_SIZE": 6}
     )
     assert code == 0, said
@@ -72,15 +72,15 @@ def test_charades(run):
 
 
 @pytest.mark.slow
-def test_something_something(run):
-    code, said, results = run("ssv2", DATA={"RANDOM_FLIP": False}, TRAIN={"BATCH_SIZE": 6})
+def test_something_something(train_and_test):
+    code, said, results = train_and_test("ssv2", DATA={"RANDOM_FLIP": False}, TRAIN={"BATCH_SIZE": 6})
     assert code == 0, said
     assert results["videos"] == 4 and 0 <= results["top1_acc"] <= 100
     assert said.count("all temporal views of a video are the same frames") >= 1
 
 
-def test_a_loss_for_one_label_stops_before_anything_is_read(run):
-    code, said, results = run("charades", DATA={"MULTI_LABEL": True})
+def test_a_loss_for_one_label_stops_before_anything_is_read(train_and_test):
+    code, said, results = train_and_test("charades", DATA={"MULTI_LABEL": True})
     assert code != 0 and results is None
     assert "MODEL.LOSS_FUNC is cross_entropy, but with DATA.MULTI_LABEL True" in said
     assert "Traceback" not in said

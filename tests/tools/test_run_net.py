@@ -12,13 +12,13 @@ from slowfast.engine.command import main
 
 @pytest.fixture
 def command(tiny_file, capsys):
-    """A function: run the command line in this process; gives exit status and standard error."""
+    """`command(*arguments)`: call the command line in this process; return its exit status and standard error."""
 
-    def run(*arguments):
+    def call(*arguments):
         status = main(["--cfg", str(tiny_file), *map(str, arguments)])
         return status, capsys.readouterr().err
 
-    return run
+    return call
 
 
 def test_train_and_test(command, tiny_cfg):
@@ -158,10 +158,9 @@ def test_no_gpu_says_what_to_set(command):
 
 
 @pytest.mark.slow
-def test_test_net_as_a_process(tool, tiny_file, tiny_cfg):
+def test_test_net_as_a_process(tool, finish, tiny_file, tiny_cfg):
     switches = ["TRAIN.ENABLE", True, "TEST.ENABLE", False, "TEST.ALLOW_RANDOM_WEIGHTS", True]
-    run = tool("test_net", "--cfg", tiny_file, *switches)
-    output = run.communicate(timeout=120)[0]
+    status, output = finish(tool("test_net", "--cfg", tiny_file, *switches))
     out = Path(tiny_cfg().OUTPUT_DIR)
-    assert run.returncode == 0, output
+    assert status == 0, output
     assert (out / "test_results.json").exists() and not find_checkpoints(str(out))

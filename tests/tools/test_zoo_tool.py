@@ -57,7 +57,6 @@ def test_packing_a_checkpoint(zoo, tmp_path, tiny_cfg):
     assert status == 2 and "holds no config" in output
 
 
-def test_as_a_process_of_its_own(tool):
-    process = tool("zoo", "show", "slow_8x8_r51")
-    assert process.communicate(timeout=60)[0].startswith("error: there is no 'slow_8x8_r51' in the zoo")
-    assert process.returncode == 2
+def test_as_a_process_of_its_own(tool, finish):
+    status, output = finish(tool("zoo", "show", "slow_8x8_r51"))
+    assert status == 2 and output.startswith("error: there is no 'slow_8x8_r51' in the zoo")

@@ -109,15 +109,48 @@ def progressive_cfg(progressive_settings):
 
 @pytest.fixture(scope="session")
 def random_clip():
-    """`random_clip(cfg, batch=2, seed=0)`: inputs (B, 3, T, 32, 32) a pathway."""
+    """`random_clip(cfg, batch=2, seed=0)`: draw inputs (B, 3, T, 32, 32) of each pathway."""
 
-    def make(cfg, batch=2, seed=0, dtype=torch.float32):
+    def draw(cfg, batch=2, seed=0, dtype=torch.float32):
         generator = torch.Generator().manual_seed(seed)
         clip = torch.randn(batch, 3, cfg.DATA.NUM_FRAMES, 32, 32, generator=generator, dtype=dtype)
         slow = list(cfg.SLOWFAST.SLOW_INDICES)
         return [clip[:, :, slow], clip] if slow else [clip]
 
-    return make
+    return draw
+
+
+@pytest.fixture(scope="session")
+def run_steps():
+    """`run_steps(model, steps, memory=None, boxes=None) -> (scores, memory)`: chain steps through their memory.
+
+    boxes: those of all steps, or a list with those of each. Scores are stacked, except of such a list.
+    """
+
+    def chain(model, steps, memory=None, boxes=None):
+        scores, of_each = [], isinstance(boxes, list)
+        for step, rows in zip(steps, boxes if of_each else [boxes] * len(steps), strict=True):
+            y, memory = model(step, memory, rows)
+            scores.append(y)
+        return scores if of_each else torch.stack(scores), memory
+
+    return chain
+
+
+@pytest.fixture(scope="session")
+def run_with_gradients():
+    """`run_with_gradients(model, steps)`: scores and memory of every step, then the gradients of all scores, if any."""
+
+    def chain(model, steps):
+        memory, total, outputs = None, 0.0, []
+        for step in steps:
+            scores, memory = model(step, memory)
+            outputs += [scores.detach(), *(frames.detach() for frames in memory.values())]
+            total = total + scores.square().sum()
+        gradients = torch.autograd.grad(total, list(model.parameters())) if total.requires_grad else []
+        return [*outputs, *gradients]
+
+    return chain
 
 
 @pytest.fixture(params=VARIANTS)

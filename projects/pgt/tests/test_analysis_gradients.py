@@ -16,15 +16,15 @@ LABELS = torch.tensor([1, 3])
 
 @pytest.fixture
 def made(progressive_cfg, parity, random_clip):
-    """`made(*overrides)`: configuration, model in double precision and train mode, a batch."""
+    """`made(*overrides)`: build a config, its model in double precision and train mode, and a batch."""
 
-    def make(*overrides, variant="slow", seed=0):
+    def build(*overrides, variant="slow", seed=0):
         cfg = progressive_cfg(variant, *overrides)
         model = parity.fill_module(build_model(cfg)).double().train()
         inputs = random_clip(cfg, seed=seed, dtype=torch.float64)
         return cfg, model, Batch(inputs, LABELS, torch.arange(2), torch.zeros(2, dtype=torch.long))
 
-    return make
+    return build
 
 
 def gradient_of(cfg, model, batch, steps, truncated):

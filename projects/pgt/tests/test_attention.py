@@ -39,7 +39,7 @@ def call(layer, memory, *inputs):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [(3, 1, 1), (5, 3, 3)])
 def test_windows_with_the_last_frames_are_those_of_the_whole_video(kernel, stride):
-    """Where no window reaches ahead of its step, steps give the same patches as one convolution."""
+    """Check that steps give the same patches as one convolution, if no window reaches ahead of its step."""
     torch.manual_seed(0)
     padding = (kernel[0] - stride, *(k // 2 for k in kernel[1:]))
     plain = Conv3d(2, 3, kernel, (stride, 2, 2), padding)
@@ -189,18 +189,15 @@ def test_absolute_positions_of_steps_and_of_a_whole_clip():
 
 @pytest.mark.parametrize(("variant", "frames"), [("mvit", 3), ("timesformer", 1)])
 @torch.no_grad()
-def test_the_first_step_reaches_the_third(variant, frames, progressive_cfg, parity, random_clip):
+def test_the_first_step_reaches_the_third(variant, frames, progressive_cfg, parity, random_clip, run_steps):
     """With the last frames alone: what a step remembers depends on what it has read."""
     cfg = progressive_cfg(variant, "PGT.ATTENTION_MEMORY", frames)
     model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
-    steps, other, scores = plan.split(random_clip(cfg)), plan.split(random_clip(cfg, seed=5)), []
-    for first in (steps[0], other[0]):
-        memory = None
-        for step in (first, *steps[1:]):
-            y, memory = model(step, memory)
-        scores.append(y)
+    steps, other = plan.split(random_clip(cfg)), plan.split(random_clip(cfg, seed=5))
+    scores, _ = run_steps(model, steps)
+    changed, memory = run_steps(model, [other[0], *steps[1:]])
     assert {v.shape[2] for name, v in memory.items() if name.endswith("attn")} == {frames}
-    assert (scores[0] - scores[1]).abs().max() > 1e-6
+    assert (scores[-1] - changed[-1]).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("variant", ["mvit", "mvit_mean", "timesformer"])
@@ -242,31 +239,22 @@ def test_tables_keep_their_size_when_steps_change(progressive_cfg):
         assert scores.isfinite().all() and memory
 
 
-def run(model, clip, plan):
-    """Scores and memory of every step, and the gradients of all scores."""
-    memory, total, found = None, 0.0, []
-    for step in plan.split(clip):
-        scores, memory = model(step, memory)
-        found += [scores.detach(), *(frames.detach() for frames in memory.values())]
-        total = total + scores.square().sum()
-    return [*found, *torch.autograd.grad(total, list(model.parameters()))]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("variant", ["mvit", "timesformer"])
-def test_recomputed_steps_are_the_same(variant, full, progressive_cfg, parity, random_clip):
+def test_recomputed_steps_are_the_same(variant, full, progressive_cfg, parity, random_clip, run_with_gradients):
     cfg = progressive_cfg(variant, "PGT.FULL_GRADIENT", full)
     model, plan = parity.fill_module(build_model(cfg)).train(), StepPlan.from_config(cfg)
-    expected = run(model, random_clip(cfg), plan)
+    expected = run_with_gradients(model, plan.split(random_clip(cfg)))
     again = setup_model(copy.deepcopy(model), torch.device("cpu"), ModelSetup(checkpoint_activations=True))
     assert again.blocks[0].checkpoint_activations
-    torch.testing.assert_close(run(again, random_clip(cfg), plan), expected, rtol=0, atol=0)
+    found = run_with_gradients(again, plan.split(random_clip(cfg)))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["mvit", "timesformer"])
-def test_compiled_steps_are_two_graphs(variant, progressive_cfg, parity, random_clip, monkeypatch):
+def test_compiled_steps_are_two_graphs(variant, progressive_cfg, parity, random_clip, run_with_gradients, monkeypatch):
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     one_block = {
@@ -277,7 +265,7 @@ def test_compiled_steps_are_two_graphs(variant, progressive_cfg, parity, random_
     plain, plan = parity.fill_module(build_model(cfg)).train(), StepPlan.from_config(cfg)
     model = setup_model(copy.deepcopy(plain), torch.device("cpu"), ModelSetup(compile_mode="default"))
     torch._dynamo.utils.counters.clear()
-    found, expected = (run(module, random_clip(cfg), plan) for module in (model, plain))
+    found, expected = (run_with_gradients(module, plan.split(random_clip(cfg))) for module in (model, plain))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     assert not torch._dynamo.utils.counters["graph_break"]
@@ -286,14 +274,13 @@ def test_compiled_steps_are_two_graphs(variant, progressive_cfg, parity, random_
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["MVITv2_S_PROG_72x4", "TIMESFORMER_PROG_36x8_B16"])
 @torch.no_grad()
-def test_our_settings_build_and_run(name, repo):
+def test_our_settings_build_and_run(name, repo, run_steps):
     file = repo / f"projects/pgt/configs/Kinetics/{name}.yaml"
     small = ["NUM_GPUS", 0, "DATA.TRAIN_CROP_SIZE", 32, "DATA.TEST_CROP_SIZE", 32, "MVIT.EMBED_DIM", 16]
     small += ["TIMESFORMER.EMBED_DIM", 24, "TIMESFORMER.DEPTH", 2]
     cfg = load_config(file, small)
-    model, plan, memory = build_model(cfg).eval(), StepPlan.from_config(cfg), None
-    for step in plan.split([torch.rand(1, 3, cfg.DATA.NUM_FRAMES, 32, 32)]):
-        scores, memory = model(step, memory)
-    assert plan.steps == 5 and scores.shape == (1, 400)
+    model, plan = build_model(cfg).eval(), StepPlan.from_config(cfg)
+    scores, _ = run_steps(model, plan.split([torch.rand(1, 3, cfg.DATA.NUM_FRAMES, 32, 32)]))
+    assert plan.steps == 5 and scores.shape == (5, 1, 400)
     with torch.device("meta"):
         assert build_model(load_config(file, ["NUM_GPUS", 0])).operators

@@ -23,34 +23,26 @@ from slowfast.models import VideoModel, build_model
 CPU = torch.device("cpu")
 
 
-def run(model, steps):
-    memory, scores = None, []
-    for step in steps:
-        y, memory = model(step, memory)
-        scores.append(y)
-    return torch.stack(scores)
-
-
 def twins(model):
     return [pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
 
 
 @torch.no_grad()
-def test_models_are_pickled_and_copied(variant, progressive_cfg, parity, random_clip):
+def test_models_are_pickled_and_copied(variant, progressive_cfg, parity, random_clip, run_steps):
     cfg = progressive_cfg(variant)
     model, steps = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg).split(random_clip(cfg))
     for twin in twins(model):
         assert type(twin) is type(model) is ProgressiveModel
         for name, layer in model.named_modules():
             assert type(twin.get_submodule(name)) is type(layer), name
-        assert torch.equal(run(twin, steps), run(model, steps))
+        assert torch.equal(run_steps(twin, steps)[0], run_steps(model, steps)[0])
         for parameter in twin.parameters():
             parameter.zero_()  # the twin's clip model has its weights, and the model keeps its own
-        assert not run(twin, steps).equal(run(model, steps))
+        assert not run_steps(twin, steps)[0].equal(run_steps(model, steps)[0])
 
 
 @torch.no_grad()
-def test_models_with_frozen_norms_are_pickled_and_copied(progressive_cfg, parity, random_clip):
+def test_models_with_frozen_norms_are_pickled_and_copied(progressive_cfg, parity, random_clip, run_steps):
     cfg = progressive_cfg("slow")
     model = parity.fill_module(build_model(cfg)).train()
     model = setup_model(model, CPU, ModelSetup(freeze=("s1", "s2")))
@@ -59,7 +51,7 @@ def test_models_with_frozen_norms_are_pickled_and_copied(progressive_cfg, parity
         twin.train()
         assert not twin.s1.pathway0_stem.bn.training and twin.s3.pathway0_res0.branch2.a_bn.training
         assert type(twin.s1.pathway0_stem.bn) is type(model.s1.pathway0_stem.bn)
-        assert torch.equal(run(twin.eval(), steps), run(model.eval(), steps))
+        assert torch.equal(run_steps(twin.eval(), steps)[0], run_steps(model.eval(), steps)[0])
 
 
 def test_the_average_is_a_model_of_its_own(progressive_cfg):
@@ -107,7 +99,7 @@ class StrangersModel(VideoModel):
 
 
 @torch.no_grad()
-def test_a_strangers_model_is_converted(progressive_cfg, random_clip, caplog):
+def test_a_strangers_model_is_converted(progressive_cfg, random_clip, run_steps, caplog):
     torch.manual_seed(0)
     plain = StrangersModel().eval()
     names = list(plain.state_dict())
@@ -124,7 +116,8 @@ def test_a_strangers_model_is_converted(progressive_cfg, random_clip, caplog):
     last = plain.temporal(inner[0]).relu()[:, :, -1:]
     expected = plain.classifier(torch.cat([last, z], dim=2).mean(dim=(2, 3, 4)))
     torch.testing.assert_close(model(second, memory)[0], expected)
-    assert torch.equal(run(twins(model)[0], [first, second]), run(model, [first, second]))
+    both = [first, second]
+    assert torch.equal(run_steps(twins(model)[0], both)[0], run_steps(model, both)[0])
 
 
 def test_a_model_without_operators_says_why(progressive_cfg):
@@ -166,14 +159,14 @@ def test_a_layer_that_a_step_leaves_out_is_named():
 
 @pytest.mark.parametrize("name", ["slow", "i3d", "x3d", "slowfast", "mvit_mean", "timesformer", "progressive_nonlocal"])
 @torch.no_grad()
-def test_half_precision_models_run(name, progressive_cfg, parity, random_clip):
+def test_half_precision_models_run(name, progressive_cfg, parity, random_clip, run_steps):
     cfg = progressive_cfg(name)
     model = parity.fill_module(build_model(cfg)).eval()
     steps = StepPlan.from_config(cfg).split(random_clip(cfg))
-    exact, whole = run(model, steps), model.whole_clip(random_clip(cfg))
+    exact, whole = run_steps(model, steps)[0], model.whole_clip(random_clip(cfg))
     model.bfloat16()
     steps = [[x.bfloat16() for x in step] for step in steps]
-    rough = run(model, steps)
+    rough, _ = run_steps(model, steps)
     assert rough.dtype == torch.bfloat16
     torch.testing.assert_close(rough.float(), exact, rtol=0.0, atol=0.05)
     half = model.whole_clip([x.bfloat16() for x in random_clip(cfg)])

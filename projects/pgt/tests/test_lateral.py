@@ -54,7 +54,7 @@ def test_outputs_are_the_sums(parity, kernel, alpha, overlap, kind, momentum):
 @pytest.mark.parametrize("kernel", [5, 7])
 @pytest.mark.parametrize("sampling", ["published", "even"])
 @torch.no_grad()
-def test_steps_give_one_convolution_over_the_clip(progressive_cfg, parity, random_clip, kernel, sampling):
+def test_steps_give_one_convolution_over_the_clip(progressive_cfg, parity, random_clip, run_steps, kernel, sampling):
     """Of each lateral connection's own fast frames, at every slow frame: k // 2 is under alpha and the overlap."""
     settings = ["SLOWFAST.FUSION_KERNEL_SZ", kernel, "PGT.SLOW_SAMPLING", sampling, "PGT.FUSION_MEMORY", True]
     cfg = progressive_cfg("slowfast", *settings)
@@ -69,9 +69,7 @@ def test_steps_give_one_convolution_over_the_clip(progressive_cfg, parity, rando
             seen[module][1].append(output[0][:, slow.shape[1] :])
 
         fusion.register_forward_hook(keep)
-    memory = None
-    for step in plan.split(random_clip(cfg)):
-        _, memory = model(step, memory)
+    run_steps(model, plan.split(random_clip(cfg)))
     for fusion, (fast, lateral) in seen.items():
         chained, whole = torch.cat(lateral, dim=2), fusion.lateral(torch.cat(fast, dim=2))
         assert chained.shape[2] == plan.pathway_frames(0)

@@ -33,19 +33,19 @@ KINDS = {
 
 
 @pytest.fixture
-def make(progressive_settings):
-    """Function: the configuration of a kind with further overrides."""
+def detection_cfg(progressive_settings):
+    """`detection_cfg(kind, *more)`: the loaded configuration of a kind with further overrides."""
 
-    def configuration(kind, *more):
+    def load(kind, *more):
         variant, own = KINDS[kind]
         return load_config(None, progressive_settings(variant, *DETECTION, *own, *more))
 
-    return configuration
+    return load
 
 
 @pytest.fixture(params=KINDS)
-def built(request, make, parity):
-    cfg = make(request.param)
+def built(request, detection_cfg, parity):
+    cfg = detection_cfg(request.param)
     return cfg, parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
 
 
@@ -58,37 +58,30 @@ def boxes_of(counts, seed=0):
     return rows[torch.randperm(len(rows), generator=generator)]
 
 
-def run(model, steps, boxes, memory=None):
-    scores = []
-    for step, rows in zip(steps, boxes, strict=True):
-        y, memory = model(step, memory, rows)
-        scores.append(y)
-    return scores, memory
-
-
 @torch.no_grad()
-def test_steps_with_other_boxes_each_chain_through_a_saved_memory(built, random_clip, tmp_path):
+def test_steps_with_other_boxes_each_chain_through_a_saved_memory(built, random_clip, run_steps, tmp_path):
     cfg, model, plan = built
     steps = plan.split(random_clip(cfg))
     boxes = [boxes_of(counts, seed) for seed, counts in enumerate([(2, 1), (0, 3), (4, 1)])]
-    whole, _ = run(model, steps, boxes)
+    whole, _ = run_steps(model, steps, boxes=boxes)
     assert [len(scores) for scores in whole] == [3, 3, 5]
-    first, memory = run(model, steps[:2], boxes[:2])
+    first, memory = run_steps(model, steps[:2], boxes=boxes[:2])
     torch.save(memory, tmp_path / "memory.pt")
-    rest, _ = run(model, steps[2:], boxes[2:], torch.load(tmp_path / "memory.pt", weights_only=True))
+    loaded = torch.load(tmp_path / "memory.pt", weights_only=True)
+    rest, _ = run_steps(model, steps[2:], loaded, boxes[2:])
     assert all(torch.equal(*pair) for pair in zip([*first, *rest], whole, strict=True))
 
 
 @torch.no_grad()
-def test_a_batch_is_its_samples_with_any_number_of_boxes(built, random_clip):
+def test_a_batch_is_its_samples_with_any_number_of_boxes(built, random_clip, run_steps):
     cfg, model, plan = built
     inputs = random_clip(cfg, batch=3)
     boxes = [boxes_of((2, 0, 3), seed) for seed in range(plan.steps)]
-    together, memory = run(model, plan.split(inputs), boxes)
+    together, memory = run_steps(model, plan.split(inputs), boxes=boxes)
     for i in range(3):
         rows = [step[:, 0] == i for step in boxes]
         own = [step[row] * torch.tensor([0.0, 1, 1, 1, 1]) for step, row in zip(boxes, rows, strict=True)]
-        alone, alone_memory = run(model, plan.split([clip[i : i + 1] for clip in inputs]), own)
+        alone, alone_memory = run_steps(model, plan.split([clip[i : i + 1] for clip in inputs]), boxes=own)
         for scores, expected, row in zip(alone, together, rows, strict=True):
             torch.testing.assert_close(scores, expected[row], rtol=1e-4, atol=1e-6)
         for name, frames in select(memory, [i]).items():
@@ -96,7 +89,7 @@ def test_a_batch_is_its_samples_with_any_number_of_boxes(built, random_clip):
 
 
 @torch.no_grad()
-def test_memory_is_constant_its_own_and_reaches_the_boxes(built, random_clip):
+def test_memory_is_constant_its_own_and_reaches_the_boxes(built, random_clip, run_steps):
     cfg, model, plan = built
     steps, other = plan.split(random_clip(cfg)), plan.split(random_clip(cfg, seed=5))
     boxes, memory, sizes = boxes_of((2, 2)), None, set()
@@ -109,8 +102,8 @@ def test_memory_is_constant_its_own_and_reaches_the_boxes(built, random_clip):
     assert len(sizes) == (
         2 if cfg.NONLOCAL.PROGRESS else 1
     )  # non-local blocks remember their step, the first is longer
-    scores, _ = run(model, steps, [boxes] * 3)
-    changed, _ = run(model, [other[0], *steps[1:]], [boxes] * 3)
+    scores, _ = run_steps(model, steps, boxes=boxes)
+    changed, _ = run_steps(model, [other[0], *steps[1:]], boxes=boxes)
     reached = [bool((a - b).abs().max() > 1e-7) for a, b in zip(scores, changed, strict=True)]
     assert reached[1]
     if cfg.PGT.CACHE != "last" or cfg.PGT.CACHE_MOMENTUM or cfg.NONLOCAL.PROGRESS:
@@ -118,12 +111,12 @@ def test_memory_is_constant_its_own_and_reaches_the_boxes(built, random_clip):
 
 
 @torch.no_grad()
-def test_the_first_step_is_the_clip_model(make, parity, random_clip):
+def test_the_first_step_is_the_clip_model(detection_cfg, parity, random_clip):
     for kind in ("slow", "slowfast", "x3d", "mvit"):
-        cfg = make(kind)
+        cfg = detection_cfg(kind)
         model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
         settings = ["PGT.ENABLE", False, "DATA.NUM_FRAMES", plan.step_len[-1]]
-        clip_model = parity.fill_module(build_model(make(kind, *settings))).eval()
+        clip_model = parity.fill_module(build_model(detection_cfg(kind, *settings))).eval()
         assert model.state_dict().keys() == clip_model.state_dict().keys()
         step, boxes = plan.split(random_clip(cfg))[0], boxes_of((2, 1))
         torch.testing.assert_close(model(step, None, boxes)[0], clip_model(step, boxes), rtol=1e-4, atol=1e-6)
@@ -138,9 +131,9 @@ def boxes_by_hand(model, frames, boxes, scale, temporal):
 
 @pytest.mark.parametrize(("cache", "momentum"), [("last", 0.0), ("max", 0.0), ("max", 0.25), ("avg", 0.5)])
 @torch.no_grad()
-def test_memory_of_the_head_is_the_equation(make, parity, random_clip, cache, momentum):
+def test_memory_of_the_head_is_the_equation(detection_cfg, parity, random_clip, cache, momentum):
     """A network without temporal kernels remembers in its head alone; `max` is max there."""
-    cfg = make("slow", "MODEL.ARCH", "c2d_nopool", "PGT.CACHE", cache, "PGT.CACHE_MOMENTUM", momentum)
+    cfg = detection_cfg("slow", "MODEL.ARCH", "c2d_nopool", "PGT.CACHE", cache, "PGT.CACHE_MOMENTUM", momentum)
     model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
     assert model.operators == {"head.pathway0_avgpool.tpool"}
     boxes, memory, expected = boxes_of((1, 2)), None, None
@@ -155,19 +148,19 @@ def test_memory_of_the_head_is_the_equation(make, parity, random_clip, cache, mo
 
 
 @torch.no_grad()
-def test_a_head_without_memory(make, parity, random_clip):
-    cfg = make("slow", "PGT.HEAD", False)
+def test_a_head_without_memory(detection_cfg, parity, random_clip, run_steps):
+    cfg = detection_cfg("slow", "PGT.HEAD", False)
     model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
     assert not any("head" in name for name in model.operators) and model.operators
-    scores, _ = run(model, plan.split(random_clip(cfg)), [boxes_of((1, 1))] * 3)
+    scores, _ = run_steps(model, plan.split(random_clip(cfg)), boxes=boxes_of((1, 1)))
     assert (scores[1] - scores[2]).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize(("kind", "frames"), [("slow", [9]), ("i3d_max", [5]), ("mvit", [5]), ("slowfast", [5, 17])])
 @torch.no_grad()
-def test_boxes_of_a_whole_clip_see_the_last_step_and_the_frame_before(make, parity, random_clip, kind, frames):
+def test_boxes_of_a_whole_clip_see_the_last_step_and_the_frame_before(detection_cfg, parity, random_clip, kind, frames):
     """Steps of 8 frames; of 8 that a temporal pooling, or patches, have made 4; of 4 slow and 16 fast ones."""
-    cfg = make(kind)
+    cfg = detection_cfg(kind)
     model = parity.fill_module(build_model(cfg)).eval()
     inputs, boxes = random_clip(cfg), boxes_of((2, 1))
     window = [x[:, :, -count:] for x, count in zip(model.forward_features(inputs), frames, strict=True)]
@@ -175,9 +168,9 @@ def test_boxes_of_a_whole_clip_see_the_last_step_and_the_frame_before(make, pari
     torch.testing.assert_close(model.whole_clip(inputs, boxes), expected)
 
 
-def test_gradients_stop_at_the_head_memory_or_flow(make, parity, random_clip):
+def test_gradients_stop_at_the_head_memory_or_flow(detection_cfg, parity, random_clip):
     for full in (False, True):
-        cfg = make("slow", "MODEL.ARCH", "c2d_nopool", "PGT.FULL_GRADIENT", full, "PGT.TRAIN_TOGETHER", True)
+        cfg = detection_cfg("slow", "MODEL.ARCH", "c2d_nopool", "PGT.FULL_GRADIENT", full, "PGT.TRAIN_TOGETHER", True)
         model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
         steps, boxes = plan.split([x.requires_grad_() for x in random_clip(cfg)]), boxes_of((1, 1))
         _, memory = model(steps[0], None, boxes)
@@ -186,8 +179,8 @@ def test_gradients_stop_at_the_head_memory_or_flow(make, parity, random_clip):
         assert (gradient is not None and bool(gradient.any())) == full
 
 
-def test_boxes_that_are_missing_or_not_wanted_are_named(make, progressive_cfg, random_clip):
-    cfg, clip_cfg = make("slow"), progressive_cfg("slow")
+def test_boxes_that_are_missing_or_not_wanted_are_named(detection_cfg, progressive_cfg, random_clip):
+    cfg, clip_cfg = detection_cfg("slow"), progressive_cfg("slow")
     model, clip_model = build_model(cfg), build_model(clip_cfg)
     inputs, boxes = random_clip(cfg), boxes_of((1, 1))
     step = StepPlan.from_config(cfg).split(inputs)[0]

@@ -126,38 +126,31 @@ def tiny_progressive(one_block_model, full=False, dropout=0.0):
 PLAN = StepPlan((4,), (1,), 4)
 
 
-def assert_steps_alike(model, plain, training):
-    """Scores, memory, gradients and statistics of a clip by steps."""
+def assert_steps_alike(run_with_gradients, model, plain, training):
+    """Compare scores, memory, gradients and statistics of a clip in steps."""
     clip = torch.randn(2, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(1))
     results = []
     for module in (plain.train(training), model.train(training)):
-        memory, total, outputs = None, 0.0, []
         with contextlib.nullcontext() if training else torch.no_grad():
-            for step in PLAN.split([clip]):
-                scores, memory = module(step, memory)
-                outputs += [scores.detach(), *(frames.detach() for frames in memory.values())]
-                total = total + scores.square().sum()
-        results.append([*outputs, *(torch.autograd.grad(total, list(module.parameters())) if training else [])])
+            results.append(run_with_gradients(module, PLAN.split([clip])))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(dict(model.state_dict()), dict(plain.state_dict()), rtol=1e-5, atol=1e-5)
 
 
-def assert_alike_in_threads(model, plain):
-    """Two videos step through one compiled model, each in a thread of its own."""
+def assert_alike_in_threads(run_steps, model, plain):
+    """Compare the scores of two videos in one compiled model, each in a thread of its own."""
     videos = [torch.randn(2, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(s)) for s in range(2)]
 
-    def run(module, clip, scores):
-        memory = None
-        with torch.no_grad():
-            for step in PLAN.split([clip]):
-                y, memory = module(step, memory)
-                scores.append(y)
+    expected, results = {}, {}
 
-    expected, results = ([], []), ([], [])
-    for clip, scores in zip(videos, expected, strict=True):
-        run(plain, clip, scores)
-    threads = [threading.Thread(target=run, args=(model, *work)) for work in zip(videos, results, strict=True)]
+    def work(module, number, scores):
+        with torch.no_grad():
+            scores[number], _ = run_steps(module, PLAN.split([videos[number]]))
+
+    for number in range(2):
+        work(plain, number, expected)
+    threads = [threading.Thread(target=work, args=(model, number, results)) for number in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -166,14 +159,14 @@ def assert_alike_in_threads(model, plain):
 
 
 @pytest.mark.slow
-def test_compiled_steps_equal_eager_ones_in_four_graphs(one_block_model, fast_compiler):
+def test_compiled_steps_equal_eager_ones_in_four_graphs(one_block_model, fast_compiler, run_steps, run_with_gradients):
     """One graph for the first step and one for all others, in training and in evaluation; none is broken."""
     plain = tiny_progressive(one_block_model)
     model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default"))
     torch._dynamo.utils.counters.clear()
-    assert_steps_alike(model, plain, training=True)
-    assert_steps_alike(model, plain, training=False)
-    assert_alike_in_threads(model, plain)
+    assert_steps_alike(run_with_gradients, model, plain, training=True)
+    assert_steps_alike(run_with_gradients, model, plain, training=False)
+    assert_alike_in_threads(run_steps, model, plain)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
     assert not torch._dynamo.utils.counters["graph_break"]
     assert isinstance(model, ProgressiveModel)
@@ -193,9 +186,10 @@ def test_compiled_steps_take_samples_at_their_start(one_block_model, fast_compil
 
 
 @pytest.mark.slow
-def test_compiled_steps_with_full_gradient(one_block_model, fast_compiler):
+def test_compiled_steps_with_full_gradient(one_block_model, fast_compiler, run_with_gradients):
     plain = tiny_progressive(one_block_model, full=True)
-    assert_steps_alike(setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default")), plain, training=True)
+    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default"))
+    assert_steps_alike(run_with_gradients, model, plain, training=True)
 
 
 @pytest.mark.slow

@@ -21,47 +21,39 @@ def built(variant, progressive_cfg, parity):
     return cfg, parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
 
 
-def run(model, steps, memory=None):
-    scores = []
-    for step in steps:
-        y, memory = model(step, memory)
-        scores.append(y)
-    return torch.stack(scores), memory
-
-
 def assert_close(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 @torch.no_grad()
-def test_steps_chain_through_a_saved_memory(built, random_clip, tmp_path):
+def test_steps_chain_through_a_saved_memory(built, random_clip, run_steps, tmp_path):
     cfg, model, plan = built
     steps = plan.split(random_clip(cfg))
-    whole, _ = run(model, steps)
-    first, memory = run(model, steps[:2])
+    whole, _ = run_steps(model, steps)
+    first, memory = run_steps(model, steps[:2])
     torch.save(memory, tmp_path / "memory.pt")
     loaded = torch.load(tmp_path / "memory.pt", weights_only=True)
-    rest, _ = run(model, steps[2:], loaded)
+    rest, _ = run_steps(model, steps[2:], loaded)
     assert torch.equal(torch.cat([first, rest]), whole)
 
 
 @torch.no_grad()
-def test_a_batch_is_its_samples(built, random_clip):
+def test_a_batch_is_its_samples(built, random_clip, run_steps):
     cfg, model, plan = built
     inputs = random_clip(cfg, batch=3)
-    together, memory = run(model, plan.split(inputs))
+    together, memory = run_steps(model, plan.split(inputs))
     for i in range(3):
-        alone, alone_memory = run(model, plan.split([clip[i : i + 1] for clip in inputs]))
+        alone, alone_memory = run_steps(model, plan.split([clip[i : i + 1] for clip in inputs]))
         assert_close(alone[:, 0], together[:, i])
         for name, frames in select(memory, [i]).items():
             assert_close(frames, alone_memory[name])
 
 
 @torch.no_grad()
-def test_interleaved_videos_do_not_meet(built, random_clip):
+def test_interleaved_videos_do_not_meet(built, random_clip, run_steps):
     cfg, model, plan = built
     videos = [plan.split(random_clip(cfg, seed=seed)) for seed in (1, 2)]
-    alone = [run(model, steps)[0] for steps in videos]
+    alone = [run_steps(model, steps)[0] for steps in videos]
     memories, scores = [None, None], [[], []]
     for s in range(plan.steps):
         for v in (0, 1):
@@ -71,16 +63,16 @@ def test_interleaved_videos_do_not_meet(built, random_clip):
 
 
 @torch.no_grad()
-def test_threads_do_not_meet(progressive_cfg, parity, random_clip):
+def test_threads_do_not_meet(progressive_cfg, parity, random_clip, run_steps):
     cfg = progressive_cfg("slow")
     model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
     videos = [plan.split(random_clip(cfg, seed=seed)) for seed in range(4)]
-    alone = [run(model, steps)[0] for steps in videos]
+    alone = [run_steps(model, steps)[0] for steps in videos]
     results = [None] * 4
 
     def work(v):
         with torch.no_grad():
-            results[v] = run(model, videos[v])[0]
+            results[v] = run_steps(model, videos[v])[0]
 
     threads = [threading.Thread(target=work, args=(v,)) for v in range(4)]
     for thread in threads:
@@ -106,11 +98,11 @@ def test_without_memory_it_is_the_clip_model(variant, progressive_cfg, progressi
 
 
 @torch.no_grad()
-def test_memory_reaches_the_output(built, random_clip):
+def test_memory_reaches_the_output(built, random_clip, run_steps):
     cfg, model, plan = built
     steps, other = plan.split(random_clip(cfg)), plan.split(random_clip(cfg, seed=5))
-    scores, _ = run(model, steps)
-    changed, _ = run(model, [other[0], *steps[1:]])
+    scores, _ = run_steps(model, steps)
+    changed, _ = run_steps(model, [other[0], *steps[1:]])
     reached = (scores - changed).abs().amax(dim=(1, 2)) > 1e-7
     assert bool(reached[1])
     # The last frames alone know only as far back as the convolutions reach; pooled or averaged memory, and that of a
@@ -153,11 +145,11 @@ def test_gradient_through_a_step_boundary(variant, full, progressive_cfg, parity
 
 
 @torch.no_grad()
-def test_memory_off_forgets(progressive_cfg, parity, random_clip):
+def test_memory_off_forgets(progressive_cfg, parity, random_clip, run_steps):
     cfg = progressive_cfg("slow", "PGT.MEMORY", False)
     model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
     steps = plan.split(random_clip(cfg))
-    scores, memory = run(model, steps)
+    scores, memory = run_steps(model, steps)
     assert memory == {}
     assert torch.equal(scores[2], model(steps[2])[0])
 

@@ -23,48 +23,40 @@ CASES = [
 
 @pytest.fixture(params=CASES, ids="-".join)
 def case(request, tiny_models):
-    """Settings of every model in three steps, and the boxes of each step, if any."""
+    """Return the config of every model in three steps, and the boxes of each step, if any."""
     name, kind = request.param
     length, overlap, frames = LENGTHS.get(name, LENGTHS[""])
     settings = [*tiny_models[name], "PGT.ENABLE", True, "PGT.STEPS", 3, "PGT.STEP_LEN", length, "PGT.OVERLAP", overlap]
     settings += ["DATA.NUM_FRAMES", frames, "PGT.TRAIN_TOGETHER", True]
     if kind == "boxes":
         settings += ["DETECTION.ENABLE", True, "MODEL.HEAD_ACT", "sigmoid", "MODEL.LOSS_FUNC", "bce"]
-    return load_config(None, settings), [BOXES] if kind == "boxes" else []
+    return load_config(None, settings), BOXES if kind == "boxes" else None
 
 
 @pytest.fixture
 def built(case, parity, random_clip):
-    """The model, its plan, a clip of each seed in steps, and further arguments."""
+    """Return the model, its plan, a function that gives a clip of a seed in steps, and the boxes, if any."""
     cfg, boxes = case
     model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
     return model, plan, lambda seed=0: plan.split(random_clip(cfg, seed=seed)), boxes
 
 
-def run(model, steps, boxes, memory=None):
-    scores = []
-    for step in steps:
-        y, memory = model(step, memory, *boxes)
-        scores.append(y)
-    return torch.stack(scores), memory
-
-
 @torch.no_grad()
-def test_steps_chain_through_a_saved_memory(built, tmp_path):
+def test_steps_chain_through_a_saved_memory(built, run_steps, tmp_path):
     model, _, clip, boxes = built
-    whole, _ = run(model, clip(), boxes)
-    _, memory = run(model, clip()[:1], boxes)
+    whole, _ = run_steps(model, clip(), boxes=boxes)
+    _, memory = run_steps(model, clip()[:1], boxes=boxes)
     torch.save(memory, tmp_path / "memory.pt")
-    rest, _ = run(model, clip()[1:], boxes, torch.load(tmp_path / "memory.pt", weights_only=True))
+    rest, _ = run_steps(model, clip()[1:], torch.load(tmp_path / "memory.pt", weights_only=True), boxes)
     assert torch.equal(rest, whole[1:])
 
 
 @torch.no_grad()
-def test_a_batch_is_its_samples(built):
+def test_a_batch_is_its_samples(built, run_steps):
     model, _, clip, boxes = built
-    together, memory = run(model, clip(), boxes)
-    first = [BOXES[BOXES[:, 0] == 0]] if boxes else []
-    alone, alone_memory = run(model, [[x[:1] for x in step] for step in clip()], first)
+    together, memory = run_steps(model, clip(), boxes=boxes)
+    first = None if boxes is None else boxes[boxes[:, 0] == 0]
+    alone, alone_memory = run_steps(model, [[x[:1] for x in step] for step in clip()], boxes=first)
     torch.testing.assert_close(alone, together[:, :1], rtol=1e-4, atol=1e-6)
     for name, part in select(memory, [0]).items():
         torch.testing.assert_close(part, alone_memory[name], rtol=1e-4, atol=1e-5)
@@ -76,7 +68,7 @@ def test_memory_is_of_constant_size(built):
     first, *later = clip()
     memory, sizes = None, []
     for step in (first, *later, *later, *later):
-        _, memory = model(step, memory, *boxes)
+        _, memory = model(step, memory, boxes)
         assert memory.keys() == model.operators and memory
         sizes.append({name: (part.shape, part.untyped_storage().nbytes()) for name, part in memory.items()})
     assert all(size == sizes[1] for size in sizes[2:])
@@ -87,10 +79,10 @@ def test_memory_is_of_constant_size(built):
 
 
 @torch.no_grad()
-def test_the_first_step_changes_the_third_ones_scores(built):
+def test_the_first_step_changes_the_third_ones_scores(built, run_steps):
     model, _, clip, boxes = built
-    scores, _ = run(model, clip(), boxes)
-    changed, _ = run(model, [clip(seed=5)[0], *clip()[1:]], boxes)
+    scores, _ = run_steps(model, clip(), boxes=boxes)
+    changed, _ = run_steps(model, [clip(seed=5)[0], *clip()[1:]], boxes=boxes)
     assert float((scores[2] - changed[2]).abs().max()) > 1e-6  # rounding is less
 
 
@@ -99,8 +91,8 @@ def test_every_parameter_trains_in_a_later_step_and_no_gradient_crosses(built):
     model.train()
     first, second, _ = clip()
     first = [x.requires_grad_() for x in first]
-    _, memory = model(first, None, *boxes)
-    scores, _ = model(second, memory, *boxes)
+    _, memory = model(first, None, boxes)
+    scores, _ = model(second, memory, boxes)
     (scores * torch.randn(scores.shape, generator=torch.Generator().manual_seed(0))).sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
     assert [x.grad for x in first] == [None] * len(first)

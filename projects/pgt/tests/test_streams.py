@@ -1,5 +1,7 @@
 """Features of whole videos and exported steps equal the chained model."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -8,22 +10,13 @@ from pgt import StepPlan
 from slowfast.apps.export.export import export
 from slowfast.apps.features.extract import FeatureOptions, extract
 from slowfast.apps.features.files import load_features
-from slowfast.checkpoint.io import save_checkpoint
 from slowfast.datasets.video.open import open as open_video
-from slowfast.models import build_model
 
 
 @pytest.fixture
-def filled(parity, progressive_cfg, tmp_path):
-    """`filled(variant, *more)`: a configuration whose test weights are far from fresh ones, and their model."""
-
-    def make(variant, *more):
-        model = parity.fill_module(build_model(progressive_cfg(variant, *more))).eval()
-        path = str(tmp_path / "weights.pyth")
-        save_checkpoint({"model_state": model.state_dict()}, path)
-        return progressive_cfg(variant, *more, "TEST.CHECKPOINT_FILE_PATH", path), model
-
-    return make
+def filled(saved_weights, progressive_cfg):
+    """`filled(variant, *more) -> (cfg, model)`: save filled weights of a variant's model."""
+    return functools.partial(saved_weights, progressive_cfg)
 
 
 def whole_video(path):
@@ -145,7 +138,7 @@ EXPORTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", EXPORTS)
-def test_exported_steps_chain_to_the_model(filled, shallow, random_clip, tmp_path, variant):
+def test_exported_steps_chain_to_the_model(filled, shallow, random_clip, run_steps, tmp_path, variant):
     more, formats, names = EXPORTS[variant]
     if "onnx" in formats:
         pytest.importorskip("onnxscript")
@@ -156,13 +149,10 @@ def test_exported_steps_chain_to_the_model(filled, shallow, random_clip, tmp_pat
     assert [graph["name"] for graph in about["graphs"]] == names
     assert {tensor["shape"][0] for graph in about["graphs"] for tensor in graph["inputs"]} == {batch or "batch"}
     steps = [[s.contiguous() for s in step] for step in StepPlan.from_config(cfg).split(random_clip(cfg, batch=1))]
-    memory, expected = None, []
     with torch.no_grad():
-        for step in steps:
-            scores, memory = model(step, memory)
-            expected.append(scores)
+        expected, _ = run_steps(model, steps)
         wiped, _ = model(steps[-1])
     for kind in formats:
         found = run_files(tmp_path / "e", about["graphs"], steps, kind)
-        torch.testing.assert_close(torch.stack(found), torch.stack(expected), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(torch.stack(found), expected, rtol=1e-3, atol=1e-4)
     assert (wiped - expected[-1]).abs().max() > 1e-3 * expected[-1].abs().max()

@@ -107,16 +107,16 @@ def boxes_of(counts, key_frame, seed):
 
 @pytest.fixture
 def boxed(progressive_settings, random_clip):
-    """`boxed(*more)`: a configuration and a batch with boxes of three moments."""
+    """`boxed(*more)`: build a config, and a batch with boxes at three key frames."""
 
-    def make(*more):
+    def build(*more):
         cfg = load_config(None, progressive_settings("slow", *DETECTION, *more))
         moments = [boxes_of((2, 1), [4, 7], 1), boxes_of((1, 3), [-1, 8], 2), boxes_of((1, 2), [5, 9], 3)]
         batch = Batch(random_clip(cfg), torch.zeros(2, CLASSES), torch.arange(2), torch.zeros(2, dtype=torch.int64))
         batch.key_frames = moments
         return cfg, batch
 
-    return make
+    return build
 
 
 def test_the_project_asks_for_boxes_at_the_centers_of_its_steps(boxed):
@@ -142,19 +142,17 @@ def test_training_scores_the_boxes_of_each_step(boxed, parity):
 
 
 @torch.no_grad()
-def test_evaluation_of_the_last_steps_boxes_of_all_and_of_a_whole_clip(boxed, parity):
+def test_evaluation_of_the_last_steps_boxes_of_all_and_of_a_whole_clip(boxed, parity, run_steps):
     cfg, batch = boxed()
     model = parity.fill_module(build_model(cfg)).eval()
-    memory, steps = None, []
-    for step, boxes in zip(StepPlan.from_config(cfg).split(batch.inputs), batch.key_frames, strict=True):
-        scores, memory = model(step, memory, boxes.boxes)
-        steps.append(scores)
+    plan, boxes = StepPlan.from_config(cfg), [moment.boxes for moment in batch.key_frames]
+    scores, _ = run_steps(model, plan.split(batch.inputs), boxes=boxes)
     last = build_task(cfg).predict(model, batch)
-    torch.testing.assert_close(last.scores, steps[-1])
+    torch.testing.assert_close(last.scores, scores[-1])
     assert last.boxes is batch.key_frames[-1]
 
     every = build_task(boxed("PGT.ALL_STEP_TEST", True)[0]).predict(model, batch)
-    torch.testing.assert_close(every.scores, torch.cat(steps))
+    torch.testing.assert_close(every.scores, torch.cat(scores))
     assert every.boxes.key_frame.tolist() == [4, 4, 7, -1, 8, 8, 8, 5, 9, 9]
     assert every.boxes.number.tolist() == [0, 1, 0, 0, 0, 1, 2, 0, 0, 1]
 

@@ -161,15 +161,12 @@ def test_gradients_cross_the_wire_once_an_update(together, events, progressive_c
 
 @pytest.mark.parametrize("method", ["sum", "max", "last"])
 @torch.no_grad()
-def test_predict_progressively_and_on_the_whole_clip(method, progressive_cfg, parity, random_clip):
+def test_predict_progressively_and_on_the_whole_clip(method, progressive_cfg, parity, random_clip, run_steps):
     cfg = progressive_cfg("slow", "PGT.PG_EVAL", True, "PGT.ENSEMBLE_METHOD", method)
     model, batch, plan = setup(cfg, parity, random_clip)
     model.eval()
-    memory, steps = None, []
-    for step in plan.split(batch.inputs):
-        scores, memory = model(step, memory)
-        steps.append(scores)
-    expected = {"sum": sum(steps), "max": torch.stack(steps).amax(dim=0), "last": steps[-1]}[method]
+    scores, _ = run_steps(model, plan.split(batch.inputs))
+    expected = {"sum": scores.sum(dim=0), "max": scores.amax(dim=0), "last": scores[-1]}[method]
     torch.testing.assert_close(build_task(cfg).predict(model, batch).scores, expected)
     whole = build_task(progressive_cfg("slow", "PGT.PG_EVAL", False)).predict(model, batch).scores
     torch.testing.assert_close(whole, model.whole_clip(batch.inputs))

@@ -33,14 +33,6 @@ def of_file(repo, parity):
     return build
 
 
-def run(model, steps):
-    scores, memory = [], None
-    for step in steps:
-        y, memory = model(step, memory)
-        scores.append(y)
-    return torch.stack(scores), memory
-
-
 @torch.no_grad()
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLIP_FILES)
@@ -57,16 +49,16 @@ def test_published_settings_run(name, of_file, random_clip):
     ("name", "settings"),
     [*((name, []) for name in STEP_FILES), ("Kinetics/X3D_M", IN_STEPS), ("Kinetics/R3D_8x8_400M", IN_STEPS)],
 )
-def test_the_first_step_reaches_the_scores_of_the_third(name, settings, of_file, random_clip):
+def test_the_first_step_reaches_the_scores_of_the_third(name, settings, of_file, random_clip, run_steps):
     cfg, model = of_file(name, *settings)
     model, plan = model.double(), StepPlan.from_config(cfg)
     # In double, since the last frames alone carry little over a step: 1e-8 of the scores at eight frames a step.
     clips = [random_clip(cfg, batch=1, seed=seed, dtype=torch.float64) for seed in (0, 1)]
     steps, other = (plan.split(clip)[:3] for clip in clips)
-    scores, memory = run(model, steps)
-    changed, _ = run(model, [other[0], *steps[1:]])
+    scores, memory = run_steps(model, steps)
+    changed, _ = run_steps(model, [other[0], *steps[1:]])
     assert float((scores[2] - changed[2]).abs().max()) > 1e-10 * float(scores[2].abs().max())
-    assert torch.equal(changed[2], run(model, [other[0], *steps[1:]])[0][2])
+    assert torch.equal(changed[2], run_steps(model, [other[0], *steps[1:]])[0][2])
     assert memory.keys() == model.operators
     assert {frames.shape[2] for frames in memory.values()} == {cfg.PGT.OVERLAP[0]}
     assert model.whole_clip(clips[0]).shape == (1, 20)

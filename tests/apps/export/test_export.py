@@ -9,10 +9,9 @@ import torch
 
 from slowfast.apps.export import export as engine_export
 from slowfast.apps.export.export import compare, example_inputs, export, outputs_of, trace
-from slowfast.checkpoint.io import save_checkpoint
 from slowfast.config import load_config
 from slowfast.engine.task import Task
-from slowfast.models import MODEL_REGISTRY, build_model
+from slowfast.models import MODEL_REGISTRY
 
 onnxruntime = pytest.importorskip("onnxruntime")
 NONLOCAL = [
@@ -24,18 +23,15 @@ CASES["C2D"] = ("ResNet", ["MODEL.ARCH", "c2d"])
 
 
 @pytest.fixture
-def filled(parity, tiny_models, shallow, tmp_path):
-    """Function: a configuration, with weights far from fresh ones and scores that are logits, and its model."""
+def filled(saved_weights, tiny_models, shallow):
+    """`filled(name, *more) -> (cfg, model)`: save filled weights of a model whose scores are logits."""
 
-    def make(name, *more):
+    def save(name, *more):
         both = [[pathways * 2 for pathways in shallow[1]]] if name == "SlowFast" else [shallow[1]]
         settings = [*tiny_models[name], shallow[0], *both, "MODEL.HEAD_ACT", "none"]
-        model = parity.fill_module(build_model(load_config(None, [*settings, *more]))).eval()
-        path = str(tmp_path / "weights.pyth")
-        save_checkpoint({"model_state": model.state_dict()}, path)
-        return load_config(None, [*settings, *more, "TEST.CHECKPOINT_FILE_PATH", path]), model
+        return saved_weights(lambda *overrides: load_config(None, [*settings, *overrides]), *more)
 
-    return make
+    return save
 
 
 @torch.no_grad()

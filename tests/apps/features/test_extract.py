@@ -1,5 +1,6 @@
 """Features of whole videos equal direct calls of the model; files are found again, whole or not at all."""
 
+import functools
 import json
 import os
 
@@ -9,11 +10,9 @@ import torch
 
 from slowfast.apps.features.extract import FeatureOptions, extract
 from slowfast.apps.features.files import FeatureFolder, about_features, load_features
-from slowfast.checkpoint.io import save_checkpoint
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.loading.unreadable import UnreadableError
 from slowfast.datasets.video.open import open as open_video
-from slowfast.models import build_model
 
 SLOWFAST = [
     "MODEL.MODEL_NAME", "SlowFast", "MODEL.ARCH", "slowfast", "DATA.INPUT_CHANNEL_NUM", [3, 3], "SLOWFAST.ALPHA", 2,
@@ -24,16 +23,9 @@ SLOWFAST = [
 
 
 @pytest.fixture
-def filled(parity, tiny_cfg, tmp_path):
-    """Function: a configuration with overrides, whose test weights are far from fresh ones, and their model."""
-
-    def make(*overrides):
-        model = parity.fill_module(build_model(tiny_cfg(*overrides))).eval()
-        path = str(tmp_path / "weights.pyth")
-        save_checkpoint({"model_state": model.state_dict()}, path)
-        return tiny_cfg(*overrides, "TEST.CHECKPOINT_FILE_PATH", path), model
-
-    return make
+def filled(saved_weights, tiny_cfg):
+    """`filled(*overrides) -> (cfg, model)`: save filled weights of the tiny config's model."""
+    return functools.partial(saved_weights, tiny_cfg)
 
 
 @torch.no_grad()

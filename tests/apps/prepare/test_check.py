@@ -36,13 +36,13 @@ def lists(tmp_path, tiny_data):
 
 @pytest.fixture
 def checked(tiny_cfg, lists):
-    """Function: the report of the tiny set with changed lists."""
+    """`checked(*settings, **changed)`: check the tiny set with changed lists; return the report."""
 
-    def run(*settings, cache="", allowed=(), sample=0, limit=100, **changed):
+    def report(*settings, cache="", allowed=(), sample=0, limit=100, **changed):
         cfg = tiny_cfg("DATA.PATH_TO_DATA_DIR", str(lists(**changed)), *settings)
         return check(cfg, CheckOptions(cache=str(cache), allowed=allowed, sample=sample, limit=limit))
 
-    return run
+    return report
 
 
 def kinds(report):
@@ -243,7 +243,7 @@ def test_facts_survive_the_way_through_a_file(tmp_path):
 
 @pytest.fixture
 def listed_frames(tmp_path, tiny_cfg):
-    """Function: the report of two videos of six images, listed as Charades', after a change to the folder of images."""
+    """`listed_frames(change, extra)`: check two changed videos of six images, listed as Charades'."""
     lines = ["original_vido_id video_id frame_id path labels"]
     for number, video in enumerate(("AAAAA", "BBBBB")):
         (tmp_path / "images" / video).mkdir(parents=True)
@@ -252,7 +252,7 @@ def listed_frames(tmp_path, tiny_cfg):
             cv2.imwrite(str(tmp_path / "images" / path), np.full((48, 64, 3), 100 * number + frame, np.uint8))
             lines.append(f'{video} {number} {frame} {path} "{number}"')
 
-    def run(change=lambda folder: None, extra=()):
+    def report(change=lambda folder: None, extra=()):
         (tmp_path / "val.csv").write_text("\n".join([*lines, *extra]) + "\n")
         change(tmp_path / "images")
         keys = ["DATA.PATH_TO_DATA_DIR", str(tmp_path), "DATA.PATH_PREFIX", str(tmp_path / "images")]
@@ -261,7 +261,7 @@ def listed_frames(tmp_path, tiny_cfg):
         keys += ["DATA.NUM_FRAMES", 2, "DATA.SAMPLING_RATE", 1]
         return check(tiny_cfg(*keys), CheckOptions(splits=["val"]))
 
-    return run
+    return report
 
 
 def test_images_that_are_listed_and_there_pass(listed_frames):

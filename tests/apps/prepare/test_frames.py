@@ -71,7 +71,7 @@ def videos(tmp_path, encode, pictures):
     return tmp_path
 
 
-def run(folder, fmt="charades", annotations=("Charades_v1_train.csv",), options=None, **given):
+def prepare(folder, fmt="charades", annotations=("Charades_v1_train.csv",), options=None, **given):
     options = options or with_overrides(fmt, **given)
     paths = [str(folder / name) for name in annotations]
     where = [str(folder / name) for name in ("videos", "frames", "lists")]
@@ -79,7 +79,7 @@ def run(folder, fmt="charades", annotations=("Charades_v1_train.csv",), options=
 
 
 def test_charades_has_a_list_with_the_labels_of_every_frame(videos):
-    report = run(videos)
+    report = prepare(videos)
     assert report.images == {"AAAAA": 24, "BBBBB": 24, "CCCCC": 24}
     assert report.failed == {}
     assert list(report.odd) == ["CCCCC"]
@@ -96,7 +96,7 @@ def test_charades_has_a_list_with_the_labels_of_every_frame(videos):
 
 
 def test_images_are_the_frames(videos):
-    run(videos, fps=0.0, fmt="ava", annotations=(), start=0.0)
+    prepare(videos, fps=0.0, fmt="ava", annotations=(), start=0.0)
     with decode.open(str(videos / "videos" / "deep" / "BBBBB.mp4")) as video:
         assert video.num_frames == 25
         for number in (0, 12, 24):
@@ -108,7 +108,7 @@ def test_images_are_the_frames(videos):
 
 def test_finished_videos_are_kept_and_changed_ones_made_again(videos):
     def stamps():
-        run(videos)
+        prepare(videos)
         return {p.parent.name: p.stat().st_mtime_ns for p in (videos / "frames").glob("*/*-000001.jpg")}
 
     first = stamps()
@@ -117,7 +117,7 @@ def test_finished_videos_are_kept_and_changed_ones_made_again(videos):
     (videos / "frames" / "CCCCC" / "CCCCC-000003.jpg").unlink()
     second = stamps()
     assert {name for name in first if first[name] != second[name]} == {"AAAAA", "CCCCC"}
-    run(videos, short_side=24)
+    prepare(videos, short_side=24)
     assert cv2.imread(str(videos / "frames" / "AAAAA" / "AAAAA-000001.jpg")).shape[:2] == (24, 32)
     assert not list((videos / "frames").glob(".*.tmp"))
 
@@ -125,7 +125,7 @@ def test_finished_videos_are_kept_and_changed_ones_made_again(videos):
 def test_folders_of_others_are_left_alone(videos):
     (videos / "frames" / "AAAAA").mkdir(parents=True)
     (videos / "frames" / "AAAAA" / "mine.jpg").touch()
-    assert "was not made by this command" in run(videos).failed["AAAAA"]
+    assert "was not made by this command" in prepare(videos).failed["AAAAA"]
     assert [path.name for path in (videos / "frames" / "AAAAA").iterdir()] == ["mine.jpg"]
 
 
@@ -133,20 +133,20 @@ def test_videos_that_are_missing_or_broken_have_no_frames(videos):
     deep = videos / "videos" / "deep"
     (deep / "AAAAA.mp4").unlink()
     (deep / "BBBBB.mp4").write_bytes(b"nothing")
-    report = run(videos)
+    report = prepare(videos)
     assert list(report.images) == ["CCCCC"]
     assert "it is not in" in report.failed["AAAAA"]
     assert "InvalidData" in report.failed["BBBBB"]
     assert not (videos / "frames" / "BBBBB").exists()
     shutil.rmtree(deep)
     with pytest.raises(ValueError, match="holds no video file"):
-        run(videos)
+        prepare(videos)
 
 
 def test_ava_starts_in_the_middle_and_counts_key_frames(videos, encode, pictures):
     encode(videos / "videos" / "film.mp4", pictures(90), rate=30)
     (videos / "ava_val_v2.2.csv").write_text("film,0902,0.1,0.1,0.5,0.5,12,0\nfilm,0902,0.1,0.1,0.5,0.5,17,0\n")
-    report = run(videos, "ava", ["ava_val_v2.2.csv"], start=1.0, end=2.5)
+    report = prepare(videos, "ava", ["ava_val_v2.2.csv"], start=1.0, end=2.5)
     assert report.images == {"film": 45}
     assert "last key frame is 898 s after" in report.odd["film"]
     frames = read_frame_list(str(videos / "lists" / "val.csv"), str(videos / "frames"))
@@ -160,7 +160,7 @@ def test_ava_starts_in_the_middle_and_counts_key_frames(videos, encode, pictures
 def test_ssv2_lists_have_no_labels(videos, encode, pictures):
     (videos / "something-something-v2-validation.json").write_text(json.dumps([{"id": "AAAAA"}, {"id": 5}]))
     encode(videos / "videos" / "5.webm", pictures(24), "libvpx-vp9", rate=12)
-    report = run(videos, "ssv2", ["something-something-v2-validation.json"])
+    report = prepare(videos, "ssv2", ["something-something-v2-validation.json"])
     assert report.images == {"AAAAA": 12, "5": 24}
     assert (videos / "lists" / "val.csv").read_text().splitlines()[-1] == '5 1 23 5/5_000024.jpg ""'
 
@@ -169,18 +169,18 @@ def test_ssv2_lists_have_no_labels(videos, encode, pictures):
 def test_wrong_json_is_named(text, videos):
     (videos / "train.json").write_text(text)
     with pytest.raises(ValueError, match=r"train.json is not a list of videos|names no video"):
-        run(videos, "ssv2", ["train.json"])
+        prepare(videos, "ssv2", ["train.json"])
 
 
 def test_annotation_files_tell_their_split(videos):
     for name in ("all.csv", "b train.csv"):
         shutil.copy(videos / "Charades_v1_train.csv", videos / name)
     with pytest.raises(ValueError, match="no train, val or test in its name"):
-        run(videos, annotations=["all.csv"])
+        prepare(videos, annotations=["all.csv"])
     with pytest.raises(ValueError, match="there is a file for train already"):
-        run(videos, annotations=["Charades_v1_train.csv", "b train.csv"])
+        prepare(videos, annotations=["Charades_v1_train.csv", "b train.csv"])
     with pytest.raises(ValueError, match="impossible for charades"):
-        run(videos, fps=0.0)
+        prepare(videos, fps=0.0)
 
 
 @pytest.mark.parametrize("wrong", [{"fps": -1.0}, {"start": 5.0, "end": 5.0}, {"quality": 0}, {"short_side": -1}])
@@ -210,5 +210,5 @@ def test_a_video_that_ends_before_the_start_has_no_frames(tmp_path, encode, pict
 
 def test_own_videos_without_annotations_may_be_of_any_length(videos, encode, pictures):
     encode(videos / "videos" / "own.mp4", pictures(60), rate=30)
-    report = run(videos, "ava", [], start=0.0, end=100000.0)
+    report = prepare(videos, "ava", [], start=0.0, end=100000.0)
     assert report.images["own"] == 60 and not report.odd

@@ -49,7 +49,7 @@ def test_a_set_is_resized_once_and_what_changed_again(tmp_path, encode, pictures
     (root / "broken.mp4").write_bytes(b"nothing")
     sources = sorted(str(path) for path in root.rglob("*.*"))
 
-    def run(options=SMALL):
+    def resize_all(options=SMALL):
         done = list(resize_set(sources, str(root), str(output), options, 0))
         assert sorted(source for source, _, _ in done) == sources
         copies = {os.path.relpath(copy, output): cause for _, copy, cause in done}
@@ -57,13 +57,13 @@ def test_a_set_is_resized_once_and_what_changed_again(tmp_path, encode, pictures
         assert copies == {"a class/one.mp4": "", "two.mp4.mp4": "", "two.avi.mp4": ""}
         return {copy: (output / copy).stat().st_mtime_ns for copy in copies}
 
-    first = run()
-    assert run() == first
+    first = resize_all()
+    assert resize_all() == first
     os.utime(root / "two.avi", ns=(1, 1))
     (output / "a class" / "one.mp4").unlink()
-    second = run()
+    second = resize_all()
     assert {copy for copy in first if first[copy] != second[copy]} == {"two.avi.mp4", "a class/one.mp4"}
-    third = run(ResizeOptions(16))
+    third = resize_all(ResizeOptions(16))
     assert all(third[copy] != second[copy] for copy in second)
     assert not list(output.rglob("*.tmp"))
 

@@ -34,13 +34,14 @@ class Reader(VideoReader):
 
 
 @pytest.fixture
-def maker(tiny_cfg):
-    def make(split, *overrides):
-        reader = Reader()
-        settings = ClipSettings.from_config(tiny_cfg("DATA.SAMPLING_RATE", 8, *overrides), split)
-        return ClipMaker(settings, lambda path: reader, SpanSampling()), reader
+def maker(tiny_cfg, make_clips):
+    """`maker(split, *overrides)`: build the clips of a split, and the reader that they ask for frames."""
 
-    return make
+    def build(split, *overrides):
+        reader = Reader()
+        return make_clips(tiny_cfg("DATA.SAMPLING_RATE", 8, *overrides), split, reader), reader
+
+    return build
 
 
 def training_windows(maker, *overrides):

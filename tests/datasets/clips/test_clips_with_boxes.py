@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.datasets.clips.clip_maker import ClipMaker
-from slowfast.datasets.clips.settings import ClipSettings
-from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.transforms.boxes import has_area
 from slowfast.datasets.video.reader import VideoReader
 
@@ -30,16 +27,18 @@ class Painted(VideoReader):
 
 
 @pytest.fixture
-def maker(tiny_cfg):
-    def make(split, *overrides):
+def maker(tiny_cfg, make_clips):
+    """`maker(split, *overrides)`: build the clips of a split of a set with boxes."""
+
+    def build(split, *overrides):
         cfg = tiny_cfg(
             "DETECTION.ENABLE", True, "MODEL.LOSS_FUNC", "bce", "MODEL.HEAD_ACT", "sigmoid", "TRAIN.DATASET", "ava",
             "TEST.DATASET", "ava", "DATA.TEST_CROP_SIZE", 40, "DATA.MEAN", [0.0], "DATA.STD", [1.0],
             "TEST.NUM_SPATIAL_CROPS", 3, *overrides,
         )  # fmt: skip
-        return ClipMaker(ClipSettings.from_config(cfg, split), lambda path: Painted(), SpanSampling())
+        return make_clips(cfg, split, Painted())
 
-    return make
+    return build
 
 
 def seen_at(clip, channel=0):

@@ -102,14 +102,9 @@ def test_lengths_depend_on_seed_and_epoch():
     assert len({drawn(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
 
 
-def read(loader, epoch, start=0):
-    loader.batch_sampler.set_epoch(epoch, start)
-    return list(loader)
-
-
-def test_clips_come_in_the_shape_of_their_batch_whatever_the_workers(tiny_cfg):
-    alone = read(build_loader(tiny_cfg(*VARYING), "train"), 1)
-    helped = read(build_loader(tiny_cfg(*VARYING, "DATA_LOADER.NUM_WORKERS", 2), "train"), 1, start=1)
+def test_clips_come_in_the_shape_of_their_batch_whatever_the_workers(tiny_cfg, read_epoch):
+    alone = read_epoch(build_loader(tiny_cfg(*VARYING), "train"), 1)
+    helped = read_epoch(build_loader(tiny_cfg(*VARYING, "DATA_LOADER.NUM_WORKERS", 2), "train"), 1, start=1)
     shapes = [tuple(batch.inputs[0].shape) for batch in alone]
     # 12 videos in batches of 4, 2, 1, 4; crops of 16, 23, 32, 16.
     assert [(shape[0], *shape[3:]) for shape in shapes] == [(4, 16, 16), (2, 23, 23), (1, 32, 32), (4, 16, 16)]
@@ -127,9 +122,9 @@ def test_a_clip_of_another_length_is_what_a_run_of_that_length_draws(tiny_cfg):
         assert torch.equal(sample.inputs[0], plain[(5, 2)].inputs[0])
 
 
-def test_validation_and_test_keep_their_length(tiny_cfg):
+def test_validation_and_test_keep_their_length(tiny_cfg, read_epoch):
     for split in ("val", "test"):
-        (batch, *_) = read(build_loader(tiny_cfg(*VARYING[:4]), split), 0)
+        (batch, *_) = read_epoch(build_loader(tiny_cfg(*VARYING[:4]), split), 0)
         assert batch.inputs[0].shape[2:] == (4, 32, 32)
 
 
@@ -185,7 +180,7 @@ def test_a_smaller_crop_may_show_as_much_of_the_picture(crop, sides, tiny_cfg):
     assert stage_settings(tiny_cfg, DATA__TRAIN_CROP_SIZE=crop).shaped(None).short_sides == sides
 
 
-def test_another_shape_of_the_same_videos_decodes_nothing_again(tiny_cfg, monkeypatch):
+def test_another_shape_of_the_same_videos_decodes_nothing_again(tiny_cfg, monkeypatch, read_epoch):
     dataset = build_dataset(tiny_cfg("DATA.CACHE_VIDEOS", True), "train")
     dataset.unreadable.add("a.mp4", "cut off")
 
@@ -195,7 +190,7 @@ def test_another_shape_of_the_same_videos_decodes_nothing_again(tiny_cfg, monkey
     monkeypatch.setattr("slowfast.datasets.video.cache.VideoCache.__init__", fail)
     monkeypatch.setattr("slowfast.datasets.kinetics.read_video_list", fail)
     loader = build_loader(tiny_cfg("DATA.CACHE_VIDEOS", True, "DATA.NUM_FRAMES", 6), "train", dataset)
-    (first, *_) = read(loader, 0)
+    (first, *_) = read_epoch(loader, 0)
     assert first.inputs[0].shape[2] == 6
     assert dataset[(0, 0)].inputs[0].shape[1] == 4
     assert loader.dataset.unreadable is dataset.unreadable

@@ -11,11 +11,6 @@ from slowfast.runtime.seed import seeded_generator
 WORKERS = "DATA_LOADER.NUM_WORKERS"
 
 
-def read(loader, epoch, start=0):
-    loader.batch_sampler.set_epoch(epoch, start)
-    return list(loader)
-
-
 def assert_same(batches, others):
     assert len(batches) == len(others)
     for batch, other in zip(batches, others, strict=True):
@@ -42,45 +37,44 @@ def with_broken_file(tiny_data, tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("cached", [False, True])
-def test_workers_do_not_change_batches(split, cached, tiny_cfg, with_broken_file):
+def test_workers_do_not_change_batches(split, cached, tiny_cfg, with_broken_file, read_epoch):
     common = [*with_broken_file, "DATA.CACHE_VIDEOS", cached, "DATA.MAX_UNREADABLE_FRACTION", 0.5]
     alone = build_loader(tiny_cfg(*common, WORKERS, 0), split)
     helped = build_loader(tiny_cfg(*common, WORKERS, 4), split)
     for epoch in (0, 1):
-        batches = read(alone, epoch)
+        batches = read_epoch(alone, epoch)
         assert len(batches) == len(alone)
         assert any(batch.unreadable for batch in batches)
-        others = read(helped, epoch)
+        others = read_epoch(helped, epoch)
         assert_same(batches, others if split == "train" else sorted(others, key=first_sample))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_resuming_in_mid_epoch(workers, tiny_cfg):
-    whole = read(build_loader(tiny_cfg(WORKERS, workers), "train"), 5)
+def test_resuming_in_mid_epoch(workers, tiny_cfg, read_epoch):
+    whole = read_epoch(build_loader(tiny_cfg(WORKERS, workers), "train"), 5)
     assert len(whole) == 3
-    assert_same(whole[2:], read(build_loader(tiny_cfg(WORKERS, workers), "train"), 5, start=2))
-    assert read(build_loader(tiny_cfg(WORKERS, workers), "train"), 5, start=3) == []
+    assert_same(whole[2:], read_epoch(build_loader(tiny_cfg(WORKERS, workers), "train"), 5, start=2))
+    assert read_epoch(build_loader(tiny_cfg(WORKERS, workers), "train"), 5, start=3) == []
 
 
-def test_skipped_batches_are_not_read(tiny_cfg):
+def test_skipped_batches_are_not_read(tiny_cfg, read_epoch, monkeypatch):
     loader, asked = build_loader(tiny_cfg(), "train"), []
-    sample = type(loader.dataset).__getitem__
-    loader.dataset.__class__ = type(
-        "Spy", (type(loader.dataset),), {"__getitem__": lambda self, key: asked.append(key) or sample(self, key)}
-    )
-    read(loader, 0, start=2)
+    dataset = type(loader.dataset)
+    sample = dataset.__getitem__
+    monkeypatch.setattr(dataset, "__getitem__", lambda self, key: asked.append(key) or sample(self, key))
+    read_epoch(loader, 0, start=2)
     assert len(asked) == 4
 
 
-def test_loading_leaves_the_global_generators_alone(tiny_cfg):
+def test_loading_leaves_the_global_generators_alone(tiny_cfg, read_epoch):
     loader = build_loader(tiny_cfg(WORKERS, 2), "train")
     torch.manual_seed(3)
     np.random.seed(3)
     expected = torch.rand(3), np.random.rand(3)
     torch.manual_seed(3)
     np.random.seed(3)
-    read(loader, 0)
-    read(build_loader(tiny_cfg(), "train"), 1)
+    read_epoch(loader, 0)
+    read_epoch(build_loader(tiny_cfg(), "train"), 1)
     assert torch.equal(torch.rand(3), expected[0])
     assert (np.random.rand(3) == expected[1]).all()
 
@@ -90,7 +84,7 @@ def test_batches_on_the_cpu_are_not_pinned(tiny_cfg):
     assert not build_loader(tiny_cfg(), "train").pin_memory
 
 
-def test_workers_run_one_thread_and_differ_in_seed(tiny_cfg):
+def test_workers_run_one_thread_and_differ_in_seed(tiny_cfg, read_epoch):
     class Probe(ClipDataset):
         def __init__(self, cfg, split):
             super().__init__(cfg, split, list("abcdefgh"))
@@ -105,7 +99,7 @@ def test_workers_run_one_thread_and_differ_in_seed(tiny_cfg):
     DATASET_REGISTRY.register("probe")(Probe)
     torch.set_num_threads(2)
     loader = build_loader(tiny_cfg("TRAIN.DATASET", "probe", WORKERS, 2, "TRAIN.BATCH_SIZE", 4), "train")
-    first, second = (batch.inputs[0] for batch in read(loader, 0))
+    first, second = (batch.inputs[0] for batch in read_epoch(loader, 0))
     assert (first[:, 0] == 1).all()
     assert (second[:, 0] == 1).all()
     assert len(torch.unique(torch.cat([first, second])[:, 1])) == 8
@@ -176,11 +170,11 @@ DATASET_REGISTRY.register("grouped")(Grouped)
 
 @pytest.mark.parametrize("name, sizes", [("who_made_it", {4, 2}), ("grouped", {4, 2})])
 @pytest.mark.parametrize("workers", [0, 1, 2, 3, 5])
-def test_each_worker_makes_a_contiguous_run(name, sizes, workers, tiny_cfg):
+def test_each_worker_makes_a_contiguous_run(name, sizes, workers, tiny_cfg, read_epoch):
     cfg = tiny_cfg("TEST.DATASET", name, "TEST.BATCH_SIZE", 4, WORKERS, workers)
     loader = build_loader(cfg, "test")
     for epoch in (0, 1):  # the workers live on
-        batches = read(loader, epoch)
+        batches = read_epoch(loader, epoch)
         assert len(batches) == len(loader) == (18 if name == "who_made_it" else 21)
         assert {batch.size for batch in batches} == sizes
         made = {}
@@ -203,9 +197,9 @@ def test_a_group_that_comes_again_shares_no_batch_with_its_first_samples():
     assert batches == [[0, 1], [2], [3], [4, 5]]
 
 
-def test_more_workers_than_batches(tiny_cfg):
+def test_more_workers_than_batches(tiny_cfg, read_epoch):
     loader = build_loader(tiny_cfg("TEST.DATASET", "who_made_it", "TEST.BATCH_SIZE", 40, WORKERS, 4), "test")
-    assert sorted(sum(((b.video * 10 + b.view).tolist() for b in read(loader, 0)), [])) == list(range(70))
+    assert sorted(sum(((b.video * 10 + b.view).tolist() for b in read_epoch(loader, 0)), [])) == list(range(70))
 
 
 @pytest.mark.parametrize("world", [1, 3])
