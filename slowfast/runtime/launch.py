@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import record
 
@@ -24,6 +25,8 @@ _PR_SET_PDEATHSIG = 1  # of prctl(2)
 # Backends often raise a plain RuntimeError; these patterns recognize it, and a timeout, by the text.
 # Gloo closes a pair of processes on a timeout, and a second wait gives that error without its name.
 _BACKEND = re.compile(r"gloo|nccl|TCPStore|pair closure", re.IGNORECASE)
+# Raised by PyTorch, also inside a backward pass, whose pending collectives would keep the end of the group waiting.
+_AMID_COLLECTIVES = (RuntimeError, torch.OutOfMemoryError)
 _SILENCE = re.compile(r"timed? ?out|application timeout", re.IGNORECASE)
 
 
@@ -94,12 +97,15 @@ def _in_group(main: Callable[[Any], Any], cfg: Any, backend: str) -> Any:
     try:
         _join_group(backend, datetime.timedelta(seconds=cfg.DIST.TIMEOUT))
         result = main(cfg)
-        dist.destroy_process_group()
-    except RuntimeError as error:
-        reason = _lost_contact(error, cfg.DIST.TIMEOUT)
-        if reason is None:
-            raise
-        raise LostContactError(reason) from error
+    except Exception as error:
+        reason = _lost_contact(error, cfg.DIST.TIMEOUT) if isinstance(error, RuntimeError) else None
+        if reason is not None:
+            raise LostContactError(reason) from error
+        if dist.is_initialized() and type(error) not in _AMID_COLLECTIVES:
+            # Threads of gloo that are left to the end of the interpreter abort about one process in forty.
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
     return result
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch.distributed as dist
 
 from slowfast.runtime.launch import launch
 
@@ -52,6 +53,24 @@ def test_processes_cannot_start_again_what_was_typed_in(tiny_cfg, monkeypatch):
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
     with pytest.raises(ValueError, match="interactive session"):
         launch(lambda cfg: None, tiny_cfg(), num_procs=2)
+
+
+def refuse(cfg):
+    assert dist.is_initialized()
+    raise ValueError("a user's mistake")
+
+
+def test_a_mistake_leaves_no_process_group(tiny_cfg, monkeypatch):
+    """Left to the end of the interpreter, its threads abort the process now and then, with another exit status."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "localhost"}
+    for name, value in {**alone, "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="a user's mistake"):
+        launch(refuse, tiny_cfg())
+    assert not dist.is_initialized()
 
 
 SHOW = """
