@@ -1,1 +1,1 @@
-"""Readers of frame lists and of the annotation files of Kinetics."""
+"""Readers of frame lists and of Kinetics' files. Errors name the file, the line number and the line."""
