@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from slowfast.runtime.seed import SPLITS
-from slowfast.utils.line_errors import record
+from slowfast.utils.errors import record
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".wmv"}
 # Names of the splits in the column `split`, and of the files, as they occur over the releases.
