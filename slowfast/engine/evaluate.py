@@ -53,12 +53,13 @@ def evaluate(
         "epoch": f"{state.epoch}/{state.max_epoch}",
         "epoch_seconds": time.perf_counter() - started,
         **evaluator.counts(),
+        **evaluator.protocol(),
         "unreadable_files": len(evaluator.skipped),
         **memory_stats(state.device),
         **metrics,
     }
     recorder.record(stats, "Val", state.epoch)
-    text = json.dumps({"epoch": state.epoch, **metrics}, indent=2, sort_keys=True) + "\n"
+    text = json.dumps({"epoch": state.epoch, **metrics, **evaluator.protocol()}, indent=2, sort_keys=True) + "\n"
     atomic_write(os.path.join(state.cfg.OUTPUT_DIR, VAL_RESULTS_NAME), text)
     return metrics
 

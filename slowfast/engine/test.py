@@ -38,10 +38,10 @@ def test(cfg: Any) -> dict[str, Any]:
 
     Returns:
         The evaluator's metrics, and `checkpoint` (the file, "" for random weights), `views`, `unreadable_files`,
-        `videos` and, for boxes, `key_frames`. Metrics are `top1_acc`, `top1_err`, `macro_acc` and, with more than 5
-        classes, `top5_acc` and `top5_err`, in percent; `map` (0 to 1) for several labels a video; `ava_map` (0 to 1)
-        and `ava_classes` for boxes. Those of single steps are `step1/...`; those of other ways of joining steps
-        `NAME/...`.
+        `videos` and, for boxes, `key_frames` and `ava_evaluation` (`AVA.EVALUATION`). Metrics are `top1_acc`,
+        `top1_err`, `macro_acc` and, with more than 5 classes, `top5_acc` and `top5_err`, in percent; `map` (0 to 1) for
+        several labels a video; `ava_map` (0 to 1) and `ava_classes` for boxes. Those of single steps are `step1/...`;
+        those of other ways of joining steps `NAME/...`.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -75,6 +75,7 @@ def test(cfg: Any) -> dict[str, Any]:
     about = {
         "checkpoint": checkpoint,
         **evaluator.counts(),
+        **evaluator.protocol(),
         "views": dataset.num_views,
         "unreadable_files": len(evaluator.skipped),
     }
