@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from slowfast.checkpoint.formats.tensor_file import write_tensor_file
-from slowfast.checkpoint.io import load_checkpoint
+from slowfast.checkpoint.io import load_checkpoint, write_tensor_file
 from slowfast.checkpoint.zoo.download import FileDigest
 from slowfast.checkpoint.zoo.entries import Entry, all_entries, cache_folder, fetch, find_entry, verify
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config

@@ -12,8 +12,7 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from slowfast.datasets.loading.batch import MissingSample, Sample
-from slowfast.datasets.loading.batch_shapes import ClipShape
-from slowfast.datasets.loading.sampler import SampleKey
+from slowfast.datasets.loading.sampler import ClipShape, SampleKey
 from slowfast.datasets.loading.unreadable import UnreadableError, UnreadableFiles
 from slowfast.datasets.video.find import ListedFrames
 from slowfast.datasets.video.reader import VideoError, VideoReader

@@ -15,8 +15,8 @@ from typing import Any
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import activate_projects
 from slowfast.datasets.loading.unreadable import UnreadableError
-from slowfast.engine.checkpoint_config import load_run_config
 from slowfast.engine.model_setup import CompileError
+from slowfast.engine.resume import load_run_config
 from slowfast.engine.test import test
 from slowfast.engine.train import train
 from slowfast.runtime.distributed import is_main_process

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slowfast.evaluation.ava import BoxRows, evaluate_ava
+from slowfast.utils.errors import record
 from slowfast.utils.files import atomic_write
-from slowfast.utils.line_errors import record
 
 # Coordinates may exceed 0 to 1 by this much: published detections do by 0.004, less than a pixel or two.
 ROUNDING = 0.005

@@ -8,7 +8,7 @@ import pytest
 from slowfast.config import load_config
 from slowfast.engine import multigrid
 from slowfast.engine.epoch_config import check_phases, phases
-from slowfast.engine.schedule import lr_at, lr_scale
+from slowfast.engine.optim import lr_at, lr_scale
 
 NAMES = [
     "Kinetics/SLOWFAST_8x8_R50_stepwise_multigrid.yaml",

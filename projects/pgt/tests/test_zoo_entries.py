@@ -12,8 +12,8 @@ from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 from slowfast.checkpoint.io import load_checkpoint
 from slowfast.checkpoint.zoo.entries import all_entries, local_path, verify
 from slowfast.config import load_config
-from slowfast.engine.checkpoint_config import load_checkpoint_config
 from slowfast.engine.command import main
+from slowfast.engine.resume import load_checkpoint_config
 
 NAMES = ("sweep_pgt_36x1", "sweep_slow_8x1")
 

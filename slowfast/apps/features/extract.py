@@ -21,7 +21,6 @@ from tqdm import tqdm
 from slowfast.apps.features.files import FORMAT_VERSION, FeatureFolder, VideoFeatures
 from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import get_key, leaf_keys
-from slowfast.datasets.annotations.video_list import read_paths
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
@@ -29,6 +28,7 @@ from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, S
 from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.datasets.video.open import VideoReader, video_opener
+from slowfast.datasets.video_dataset import read_paths
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast, autocast_dtype
 from slowfast.engine.resume import load_test_weights

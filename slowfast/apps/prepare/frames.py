@@ -12,9 +12,9 @@ import numpy as np
 
 from slowfast.apps.prepare.extract_frames import Extracted, ExtractOptions, count_images, extract
 from slowfast.apps.prepare.file_pool import Lost, work_on
-from slowfast.datasets.annotations.charades import read_annotations
 from slowfast.datasets.annotations.frame_list import COLUMNS
 from slowfast.datasets.annotations.kinetics import split_of_name
+from slowfast.datasets.charades import read_annotations
 from slowfast.datasets.video.find import by_name, only_file, video_files
 from slowfast.evaluation.ava_files import read_boxes
 from slowfast.utils.files import atomic_write_local

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from slowfast.datasets.video.find import stem, video_files
 from slowfast.runtime.seed import SPLITS
-from slowfast.utils.line_errors import record
+from slowfast.utils.errors import record
 
 # Names of the splits in the column `split`, and of the files, as they occur over the releases.
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "validate": "val", "validation": "val"}

@@ -10,9 +10,8 @@ from torch import Generator, Tensor
 
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import TemporalSampling, slow_indices
-from slowfast.datasets.loading.batch_shapes import ClipShape
+from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.transforms import pixels as transforms
-from slowfast.datasets.transforms.boxes import transform_boxes
 from slowfast.datasets.transforms.crops import (
     CENTER,
     Crop,
@@ -22,6 +21,7 @@ from slowfast.datasets.transforms.crops import (
     random_resized_crop,
     random_short_side,
     size_by_short_side,
+    transform_boxes,
     uniform_crop,
 )
 from slowfast.datasets.video.reader import VideoReader

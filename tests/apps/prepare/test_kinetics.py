@@ -9,7 +9,7 @@ import pytest
 from slowfast.apps.prepare.kinetics import KineticsOptions, prepare, resize_folder
 from slowfast.apps.prepare.resize import ResizeOptions
 from slowfast.datasets.annotations.kinetics import Segment, VideoFolder, chosen_classes, read_segments
-from slowfast.datasets.annotations.video_list import read_video_list
+from slowfast.datasets.video_dataset import read_video_list
 
 HEADER = "label,youtube_id,time_start,time_end,split"
 TRAIN = f"""{HEADER}

@@ -12,8 +12,7 @@ from slowfast.datasets.build import train_sampler
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import SpanSampling, slow_indices
-from slowfast.datasets.loading.batch_shapes import BatchShapes, ClipShape, short_cycle
-from slowfast.datasets.loading.sampler import EpochBatchSampler, SampleKey
+from slowfast.datasets.loading.sampler import BatchShapes, ClipShape, EpochBatchSampler, SampleKey, short_cycle
 from slowfast.datasets.video.open import VideoReader
 
 CYCLE = BatchShapes(crops=((112, 4), (158, 2), (224, 1)))
