@@ -10,7 +10,7 @@ from torch import nn
 
 from slowfast.models.base import VideoModel
 
-NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+_NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def layer_scales(model: VideoModel, decay: float) -> dict[int, float]:
@@ -68,7 +68,7 @@ def parameter_groups(
             seen.add(id(parameter))
             name = f"{module_name}.{local_name}" if module_name else local_name
             one_dimensional = parameter.dim() <= 1 or local_name == "bias"
-            if isinstance(module, NORM_TYPES):
+            if isinstance(module, _NORM_TYPES):
                 members["norm"].append(parameter)
             elif name in undecayed or (zero_decay_1d and one_dimensional):
                 members["no_decay"].append(parameter)

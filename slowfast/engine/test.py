@@ -35,7 +35,7 @@ from slowfast.utils.files import atomic_write
 
 logger = get_logger(__name__)
 
-RESULTS_NAME, VAL_RESULTS_NAME = "test_results.json", "val_results.json"
+_RESULTS_NAME, _VAL_RESULTS_NAME = "test_results.json", "val_results.json"
 
 
 @alone_in_output_dir
@@ -81,7 +81,7 @@ def test(cfg: Any) -> dict[str, Any]:
         cfg.DATA.ENSEMBLE_METHOD,
     )
     with worker_deaths_explained():
-        evaluator = run_evaluator(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
+        evaluator = _run_evaluator(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
     about = {
         "checkpoint": checkpoint,
         **evaluator.counts(),
@@ -95,7 +95,7 @@ def test(cfg: Any) -> dict[str, Any]:
     results = {**evaluator.evaluate(), **about}
     log_json_stats({"_type": "test_final", **results})
     text = json.dumps(results, indent=2, sort_keys=True) + "\n"
-    atomic_write(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), text)
+    atomic_write(os.path.join(cfg.OUTPUT_DIR, _RESULTS_NAME), text)
     barrier()
     return results
 
@@ -121,7 +121,7 @@ def evaluate(
     started = time.perf_counter()
     dtype = state.optim_step.autocast_dtype
     task, model = evaluation_parts(state)
-    evaluator = run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop)
+    evaluator = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop)
     if any_process(should_stop(), state.device):
         return {}
     metrics = {name: value for name, value in evaluator.evaluate().items() if "/" not in name}
@@ -136,11 +136,11 @@ def evaluate(
     }
     recorder.record(stats, "Val", state.epoch)
     text = json.dumps({"epoch": state.epoch, **metrics}, indent=2, sort_keys=True) + "\n"
-    atomic_write(os.path.join(state.cfg.OUTPUT_DIR, VAL_RESULTS_NAME), text)
+    atomic_write(os.path.join(state.cfg.OUTPUT_DIR, _VAL_RESULTS_NAME), text)
     return metrics
 
 
-def run_evaluator(
+def _run_evaluator(
     task: Task,
     model: nn.Module,
     loader: DataLoader,
@@ -181,7 +181,7 @@ def last_evaluation(output_dir: str) -> int:
     found = 0
     if is_main_process():
         try:
-            with open(os.path.join(output_dir, VAL_RESULTS_NAME), encoding="utf-8") as stream:
+            with open(os.path.join(output_dir, _VAL_RESULTS_NAME), encoding="utf-8") as stream:
                 found = int(json.load(stream)["epoch"])
         except (OSError, ValueError, KeyError, TypeError):
             found = 0  # no file, or one of another program

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from slowfast.datasets.transforms.pixels import ColorMatrix, compose
-from slowfast.datasets.transforms.rand_augment import GRAY_WEIGHTS, RandAugment, parse_recipe
+from slowfast.datasets.transforms.rand_augment import GRAY_WEIGHTS, RandAugment, Recipe
 from slowfast.runtime.seed import bernoulli, randint, uniform
 from slowfast.utils.errors import check_choice
 
@@ -140,7 +140,7 @@ class Augmentation:
 
     Attributes:
         copies: clips made of the same frames, each augmented independently (repeated augmentation).
-        areas, aspects: ranges of `random_resized_crop`, which replaces the random short side and crop; () for off.
+        areas, aspects: ranges of `Crop.random_resized`, which replaces the random short side and crop; () for off.
         moving: the resized crop moves from one position to another over the clip.
         rand_augment: operations on whole frames before the crop; None for off.
         color_jitter: color noise of the crop.
@@ -180,7 +180,7 @@ class Augmentation:
 
 def _rand_augment(aug: Any) -> RandAugment:
     try:
-        return RandAugment(parse_recipe(aug.AA_TYPE), aug.INTERPOLATION)
+        return RandAugment(Recipe.parse(aug.AA_TYPE), aug.INTERPOLATION)
     except ValueError as error:
         raise ValueError(f"AUG.AA_TYPE {aug.AA_TYPE!r}, AUG.INTERPOLATION {aug.INTERPOLATION!r}: {error}") from error
 
