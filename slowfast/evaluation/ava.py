@@ -39,7 +39,7 @@ from slowfast.utils.registry import Registry
 AVA_EVALUATIONS = Registry("AVA.EVALUATION", facts={"empty_key_frames": False})
 DEFAULT_EVALUATION = "pyslowfast"
 
-MIN_OVERLAP = 0.5
+_MIN_OVERLAP = 0.5
 _MOST_PER_KEY_FRAME = 50
 _ROWS_AT_A_TIME = 100_000
 # Pairs of detection and ground truth box per chunk, about 100 MB.
@@ -250,7 +250,7 @@ def _correct(groundtruth: BoxRows, detections: BoxRows) -> np.ndarray:
     compared = np.flatnonzero(number)
     for some in _split(compared, number[compared]):
         best, overlap = _best(groundtruth.boxes[by_place], detections.boxes[some], first[some], number[some])
-        found[some] = np.where(overlap >= MIN_OVERLAP, best, -1)
+        found[some] = np.where(overlap >= _MIN_OVERLAP, best, -1)
     candidates = np.flatnonzero(found >= 0)
     correct = np.zeros(len(detections), dtype=bool)
     correct[candidates[np.unique(found[candidates], return_index=True)[1]]] = True
