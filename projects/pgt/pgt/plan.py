@@ -3,10 +3,10 @@
 S steps, and for every pathway L frames in the first step, O frames of memory: step 0 reads frames [0, L), step s >= 1
 the L - O frames [L + (s-1)(L-O), L + s(L-O)), so a clip has L + (S-1)(L-O) frames. ("PGT", section 3.)
 
-In SlowFast with ALPHA a, a lateral connection of stride a makes ceil(n / a) outputs of n new fast frames. Where overlaps
-do not fit a, as in the published Charades settings (STEP_LEN [16, 64], OVERLAP [1, 1]), a later step has more outputs
-than new slow frames: 63 fast frames give 16 for 15. The first outputs are dropped, at most as many as the slow pathway
-has frames of memory.
+In SlowFast with ALPHA a, a lateral connection of stride a makes ceil(n / a) outputs of n new fast frames. Overlaps need
+not fit a. In the published Charades settings (STEP_LEN [16, 64], OVERLAP [1, 1]) a later step has more outputs than new
+slow frames: 63 fast frames give 16 for 15. The first outputs are dropped, at most as many as the slow pathway has
+frames of memory.
 """
 
 from collections.abc import Sequence

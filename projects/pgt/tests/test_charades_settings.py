@@ -17,8 +17,8 @@ from slowfast.config import load_config
 from slowfast.datasets import build_loader
 from slowfast.datasets.clips.temporal_sampling import slow_indices
 from slowfast.datasets.loading.batch import Batch
-from slowfast.engine.checkpoint_config import load_checkpoint_config
 from slowfast.engine.optim_step import OptimStep
+from slowfast.engine.resume import load_checkpoint_config
 from slowfast.engine.task import build_task
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
@@ -157,7 +157,8 @@ def test_the_published_file_trains_resumes_and_is_tested(repo, data, tmp_path, l
     for name in ("SLOWFAST_16x8_R50_K400.yaml", "SLOWFAST_PROG_76x8_R50_K400.yaml"):
         (tmp_path / name).write_text(yaml.safe_dump(published[f"Charades/{name}"]))
     smaller = [
-        *SMALL, "RESNET.DEPTH", 18, "RESNET.TRANS_FUNC", "basic_transform", "RESNET.NUM_BLOCK_TEMP_KERNEL", [[2, 2]] * 4,
+        *SMALL, "RESNET.DEPTH", 18, "RESNET.TRANS_FUNC", "basic_transform",
+        "RESNET.NUM_BLOCK_TEMP_KERNEL", [[2, 2]] * 4,
         "DATA.PATH_TO_DATA_DIR", str(data), "DATA.PATH_PREFIX", str(data), "TRAIN.CHECKPOINT_FILE_PATH", "",
         "SOLVER.MAX_EPOCH", 2, "SOLVER.WARMUP_EPOCHS", 0.0, "TRAIN.EVAL_PERIOD", 2,
         "TEST.NUM_SPATIAL_CROPS", 1,

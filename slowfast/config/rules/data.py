@@ -218,7 +218,7 @@ def _short_cycle(cfg: CfgNode) -> None:
 
 
 def _slow_frames(cfg: CfgNode) -> None:
-    """Check that ALPHA divides every clip length, and that a clip has 1 / ALPHA of its frames in SLOW_INDICES, if given.
+    """Check that ALPHA divides every clip length; SLOW_INDICES, if given, hold 1 / ALPHA of the frames of every clip.
 
     A model with an adapter may take another number, by a rule of the adapter's project.
     """
