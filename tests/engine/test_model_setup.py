@@ -1,7 +1,6 @@
 """Setting up a model: same names and numbers with all options."""
 
 import copy
-import functools
 import os
 import subprocess
 import sys
@@ -153,14 +152,6 @@ def test_a_frozen_head_still_gives_logits(tiny_cfg):
 def test_what_cannot_be_frozen_is_named(tiny_cfg, names, message):
     with pytest.raises(ValueError, match=message):
         freeze_stages(build_model(tiny_cfg()), names)
-
-
-@pytest.fixture
-def fast_compiler(monkeypatch):
-    """Traces and differentiates as torch.compile does, and writes no code, which would take minutes."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
 
 
 def assert_trains_alike(model, plain, inputs, labels):
