@@ -8,6 +8,10 @@ import torch
 from torch import nn
 
 from slowfast.models.base import VideoModel
+from slowfast.utils.registry import Registry
+
+# Optimizers: builder(parameter groups, cfg) -> optimizer.
+OPTIMIZERS = Registry("SOLVER.OPTIMIZING_METHOD")
 
 NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -86,7 +90,7 @@ def parameter_groups(
 
 
 def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
-    """Build the optimizer of `SOLVER.OPTIMIZING_METHOD`: sgd, adam or adamw, fused.
+    """Build the optimizer named by `SOLVER.OPTIMIZING_METHOD`, for the groups of `parameter_groups`.
 
     Raises:
         ValueError: unknown method, or see `parameter_groups`.
@@ -95,21 +99,31 @@ def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
     groups = parameter_groups(
         model, solver.WEIGHT_DECAY, cfg.BN.WEIGHT_DECAY, solver.ZERO_WD_1D_PARAM, solver.LAYER_DECAY
     )
-    method = solver.OPTIMIZING_METHOD
-    if method == "sgd":
-        return torch.optim.SGD(
-            groups,
-            lr=solver.BASE_LR,
-            momentum=solver.MOMENTUM,
-            dampening=solver.DAMPENING,
-            nesterov=solver.NESTEROV,
-            # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized.
-            fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
-        )
-    if method in ("adam", "adamw"):
-        kind = torch.optim.Adam if method == "adam" else torch.optim.AdamW
-        return kind(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), eps=1e-8, fused=True)
-    raise ValueError(f"SOLVER.OPTIMIZING_METHOD {method!r} is not one of sgd, adam, adamw")
+    return OPTIMIZERS.get(solver.OPTIMIZING_METHOD)(groups, cfg)
+
+
+@OPTIMIZERS.register("sgd")
+def _sgd(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    solver = cfg.SOLVER
+    return torch.optim.SGD(
+        groups,
+        lr=solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        dampening=solver.DAMPENING,
+        nesterov=solver.NESTEROV,
+        # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized.
+        fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
+    )
+
+
+@OPTIMIZERS.register("adam")
+def _adam(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), fused=True)
+
+
+@OPTIMIZERS.register("adamw")
+def _adamw(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -8,6 +8,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from slowfast.utils.registry import Registry
+
+# Schedules: policy(SOLVER section of a config, epoch) -> learning rate, after the warm-up.
+LR_POLICIES = Registry("SOLVER.LR_POLICY")
+
 
 def lr_at(solver: Any, epoch: float) -> float:
     """Return the learning rate at `epoch` (0.0 is the first iteration, 1.5 the middle of the second epoch).
@@ -19,7 +24,7 @@ def lr_at(solver: Any, epoch: float) -> float:
     Raises:
         ValueError: unknown policy, or a warm-up that leaves no epoch for the cosine.
     """
-    policy = _policy(solver)
+    policy = LR_POLICIES.get(solver.LR_POLICY)
     if epoch < solver.WARMUP_EPOCHS:
         start, end = solver.WARMUP_START_LR, policy(solver, solver.WARMUP_EPOCHS)
         return start + (end - start) * epoch / solver.WARMUP_EPOCHS
@@ -42,6 +47,7 @@ def lr_scale(cfg: Any) -> float:
     return scale
 
 
+@LR_POLICIES.register("cosine")
 def _cosine(solver: Any, epoch: float) -> float:
     offset = solver.WARMUP_EPOCHS if solver.COSINE_AFTER_WARMUP else 0.0
     if solver.MAX_EPOCH <= offset:
@@ -54,16 +60,8 @@ def _cosine(solver: Any, epoch: float) -> float:
     return solver.COSINE_END_LR + span * (math.cos(math.pi * progress) + 1.0) * 0.5
 
 
+@LR_POLICIES.register("steps_with_relative_lrs")
 def _relative_steps(solver: Any, epoch: float) -> float:
     # config/rules checks STEPS and LRS.
     stage = sum(epoch >= step for step in solver.STEPS if step < solver.MAX_EPOCH) - 1
     return solver.LRS[stage] * solver.BASE_LR
-
-
-_POLICIES = {"cosine": _cosine, "steps_with_relative_lrs": _relative_steps}
-
-
-def _policy(solver: Any):
-    if solver.LR_POLICY not in _POLICIES:
-        raise ValueError(f"SOLVER.LR_POLICY {solver.LR_POLICY!r} is not one of {sorted(_POLICIES)}")
-    return _POLICIES[solver.LR_POLICY]

@@ -70,7 +70,7 @@ def slow_branch(branch, kind, x):
 )
 def test_block_is_its_convolutions_added_up(kind, stride, dilation, groups, stride_1x1, parity):
     norm = nn.BatchNorm3d
-    branch = TRANSFORMS[kind](6, 10, 8, 3, stride, BranchOptions(norm, groups, dilation, stride_1x1), index=1)
+    branch = TRANSFORMS.get(kind)(6, 10, 8, 3, stride, BranchOptions(norm, groups, dilation, stride_1x1), index=1)
     block = parity.fill_module(ResBlock(branch, 6, 10, stride, norm)).double().eval()
     x = torch.randn(2, 6, 4, 7, 8, dtype=torch.float64)
     shortcut = slow_norm(slow_conv(x, block.branch1), block.branch1_bn)

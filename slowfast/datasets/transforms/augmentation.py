@@ -10,13 +10,18 @@ import torch
 from torch import Generator, Tensor
 
 from slowfast.datasets.transforms.color import ColorJitter
-from slowfast.datasets.transforms.rand_augment import RandAugment, parse_recipe
+from slowfast.datasets.transforms.rand_augment import INTERPOLATIONS, RandAugment, parse_recipe
 from slowfast.runtime.seed import bernoulli, randint, uniform
 from slowfast.utils.errors import check_choice
+from slowfast.utils.registry import CHOICES
 
 LIGHTING_STD = 0.1
 AVA_JITTER = 0.4
 ASPECTS = (3 / 4, 4 / 3)
+ERASING_MODES = ("pixel", "rand", "const")
+
+CHOICES["AUG.INTERPOLATION"] = (*INTERPOLATIONS, "random")
+CHOICES["AUG.RE_MODE"] = ERASING_MODES
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,6 @@ def _color_jitter(cfg: Any) -> ColorJitter:
     return ColorJitter(jitter=(cfg.AUG.COLOR_JITTER or 0.0) if jitters else 0.0, gray=gray)
 
 
-ERASING_MODES = ("pixel", "rand", "const")
 # Share of the frame that all rectangles of a clip cover together; height over width of each.
 ERASED_AREAS = (0.02, 1 / 3)
 ERASED_ASPECTS = (0.3, 1 / 0.3)
