@@ -63,7 +63,7 @@ def slow_branch(branch, kind, x):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", TRANSFORMS)
+@pytest.mark.parametrize("kind", list(TRANSFORMS))
 @pytest.mark.parametrize(
     ("stride", "dilation", "groups", "stride_1x1"),
     [(1, 1, 1, False), (2, 1, 4, False), (1, 2, 4, False), (2, 1, 2, True), (1, 3, 8, False)],
@@ -136,7 +136,7 @@ def test_groups_widen_the_middle_of_every_pathway(tiny_model):
 
 @torch.no_grad()
 @pytest.mark.parametrize("network", [[], SLOWFAST], ids=["slow", "slowfast"])
-@pytest.mark.parametrize("kind", TRANSFORMS)
+@pytest.mark.parametrize("kind", list(TRANSFORMS))
 def test_dilation_in_place_of_the_last_stride(tiny_model, network, kind):
     """The last stage's map stays twice as large, and with equal weights its even positions see as far as before."""
     groups = 1 if kind == "basic_transform" else 2
