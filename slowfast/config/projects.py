@@ -21,10 +21,7 @@ from slowfast.utils.registry import REGISTRIES
 
 GROUP = "slowfast.projects"
 # Packages of the core that register objects. Imported by name and late: they import the configuration.
-_CORE = (
-    *("slowfast.models", "slowfast.datasets"),
-    *("slowfast.engine.task", "slowfast.engine.optim", "slowfast.engine.schedule"),
-)
+_CORE = ("slowfast.models", "slowfast.datasets", "slowfast.engine.task", "slowfast.engine.optim")
 
 
 def import_core() -> None:
