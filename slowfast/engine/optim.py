@@ -85,12 +85,60 @@ def parameter_groups(
     return sorted(groups.values(), key=lambda group: -group["lr_scale"])
 
 
+def add_lars(optimizer: torch.optim.Optimizer, trust: float = 0.001) -> None:
+    """Scale gradients by layer-wise adaptive rates (LARS) before each step of `optimizer`.
+
+    The gradient g of a weight w with weight decay d becomes (g + d w) * trust * |w| / (|g| + d |w| + 1e-8). The
+    optimizer itself then applies no decay. Parameters of norm layers follow the plain optimizer. One-dimensional
+    parameters, and those with |w| or |g| of 0, keep their gradient and have no decay. State and groups are unchanged.
+
+    Source: "Large Batch Training of Convolutional Networks" (arXiv 1708.03888); details as published in PySlowFast.
+    """
+    # A state of another program may lack the names of the groups.
+    norms = [group["name"] == "norm" for group in optimizer.param_groups]
+    decays: list[float] = []
+
+    @torch.no_grad()
+    def scale(*_: Any) -> None:
+        decays[:] = [group["weight_decay"] for group in optimizer.param_groups]
+        for group, norm, decay in zip(optimizer.param_groups, norms, decays, strict=True):
+            if norm:
+                continue
+            group["weight_decay"] = 0.0
+            for weight in group["params"]:
+                if weight.grad is not None and weight.dim() > 1:
+                    _scale_by_lars(weight, decay, trust)
+
+    def restore(*_: Any) -> None:
+        for group, decay in zip(optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
+
+    optimizer.register_step_pre_hook(scale)
+    optimizer.register_step_post_hook(restore)
+
+
+def _scale_by_lars(weight: torch.Tensor, decay: float, trust: float) -> None:
+    """Replace the gradient of `weight`, in place and without waiting for the device."""
+    gradient, size, slope = weight.grad, torch.linalg.vector_norm(weight), torch.linalg.vector_norm(weight.grad)
+    rate = trust * size / (slope + decay * size + 1e-8)
+    gradient.copy_(torch.where((size > 0) & (slope > 0), (gradient + decay * weight) * rate, gradient))
+
+
 def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
-    """Build the optimizer of `SOLVER.OPTIMIZING_METHOD`: sgd, adam or adamw, fused.
+    """Build the optimizer of `SOLVER.OPTIMIZING_METHOD`, with LARS if `SOLVER.LARS_ON`.
+
+    Methods are sgd, adam and adamw, fused, and mt_adamw: PyTorch's multi-tensor (foreach) adamw.
 
     Raises:
         ValueError: unknown method, or see `parameter_groups`.
     """
+    optimizer = _plain_optimizer(model, cfg)
+    if cfg.SOLVER.LARS_ON:
+        add_lars(optimizer)
+    return optimizer
+
+
+def _plain_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
     solver = cfg.SOLVER
     groups = parameter_groups(
         model, solver.WEIGHT_DECAY, cfg.BN.WEIGHT_DECAY, solver.ZERO_WD_1D_PARAM, solver.LAYER_DECAY
@@ -106,10 +154,11 @@ def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
             # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized.
             fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
         )
-    if method in ("adam", "adamw"):
+    if method in ("adam", "adamw", "mt_adamw"):
         kind = torch.optim.Adam if method == "adam" else torch.optim.AdamW
-        return kind(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), eps=1e-8, fused=True)
-    raise ValueError(f"SOLVER.OPTIMIZING_METHOD {method!r} is not one of sgd, adam, adamw")
+        kernel = "foreach" if method == "mt_adamw" else "fused"
+        return kind(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), eps=1e-8, **{kernel: True})
+    raise ValueError(f"SOLVER.OPTIMIZING_METHOD {method!r} is not one of sgd, adam, adamw, mt_adamw")
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
