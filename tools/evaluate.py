@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from slowfast.evaluation.ava_files import read_detections, read_excluded, read_groundtruth
 from slowfast.evaluation.predictions import load
-from slowfast.evaluation.report import Report, format_report, plot_report, read_class_names, write_report
+from slowfast.evaluation.report import Report, read_class_names
 from slowfast.utils.errors import exit_status
 from slowfast.utils.label_map import read_label_map
 
@@ -60,10 +60,10 @@ def _measure(args: argparse.Namespace) -> Report:
 def _run(args: argparse.Namespace) -> None:
     """Measure; print and write the report."""
     report = _measure(args)
-    print(format_report(report, args.per_class))
-    written = write_report(report, args.output) if args.output else []
+    print(report.format(args.per_class))
+    written = report.write(args.output) if args.output else []
     if args.plot:
-        plot_report(report, args.plot)
+        report.plot(args.plot)
         written.append(args.plot)
     print("".join(f"wrote {path}\n" for path in written), end="")
 

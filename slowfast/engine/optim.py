@@ -1,7 +1,8 @@
-"""Optimizers and their parameter groups."""
+"""Optimizers, their parameter groups, and the learning rate as a function of progress in epochs."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from slowfast.models.base import VideoModel
 
-NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+_NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def layer_scales(model: VideoModel, decay: float) -> dict[int, float]:
@@ -67,7 +68,7 @@ def parameter_groups(
             seen.add(id(parameter))
             name = f"{module_name}.{local_name}" if module_name else local_name
             one_dimensional = parameter.dim() <= 1 or local_name == "bias"
-            if isinstance(module, NORM_TYPES):
+            if isinstance(module, _NORM_TYPES):
                 members["norm"].append(parameter)
             elif name in undecayed or (zero_decay_1d and one_dimensional):
                 members["no_decay"].append(parameter)
@@ -171,3 +172,63 @@ def get_lr(optimizer: torch.optim.Optimizer) -> float:
     """Return the learning rate without `lr_scale`, that of the head."""
     group = optimizer.param_groups[0]
     return group["lr"] / group.get("lr_scale", 1.0)
+
+
+def lr_at(solver: Any, epoch: float) -> float:
+    """Return the learning rate at `epoch` (0.0 is the first iteration, 1.5 the middle of the second epoch).
+
+    Args:
+        solver: the section SOLVER.
+        epoch: 0 <= epoch < MAX_EPOCH.
+
+    Raises:
+        ValueError: unknown policy, or a warm-up that leaves no epoch for the cosine.
+    """
+    policy = _policy(solver)
+    if epoch < solver.WARMUP_EPOCHS:
+        start, end = solver.WARMUP_START_LR, policy(solver, solver.WARMUP_EPOCHS)
+        return start + (end - start) * epoch / solver.WARMUP_EPOCHS
+    return policy(solver, epoch)
+
+
+def lr_scale(cfg: Any) -> float:
+    """Return the factor on every learning rate: linear scaling rule, and number of hosts.
+
+    The linear scaling rule (`LR_REFERENCE_BATCH`; Goyal et al. 2017, arXiv 1706.02677) keeps lr / batch size constant.
+    The batch of an optimizer step has `TRAIN.BATCH_SIZE * NUM_SHARDS * TRAIN.ACCUM_STEPS` clips. The larger batches of
+    multigrid do not count: the rates of its schedule already include them.
+    """
+    scale = 1.0
+    if cfg.SOLVER.LR_REFERENCE_BATCH:
+        batch = cfg.MULTIGRID.DEFAULT_B or cfg.TRAIN.BATCH_SIZE
+        scale *= batch * cfg.NUM_SHARDS * cfg.TRAIN.ACCUM_STEPS / cfg.SOLVER.LR_REFERENCE_BATCH
+    if cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS:
+        scale *= cfg.NUM_SHARDS
+    return scale
+
+
+def _cosine(solver: Any, epoch: float) -> float:
+    offset = solver.WARMUP_EPOCHS if solver.COSINE_AFTER_WARMUP else 0.0
+    if solver.MAX_EPOCH <= offset:
+        raise ValueError(
+            f"SOLVER.WARMUP_EPOCHS {offset} leaves nothing of SOLVER.MAX_EPOCH {solver.MAX_EPOCH} for the cosine that "
+            "COSINE_AFTER_WARMUP starts there; set fewer WARMUP_EPOCHS"
+        )
+    progress = (epoch - offset) / (solver.MAX_EPOCH - offset)
+    span = solver.BASE_LR - solver.COSINE_END_LR
+    return solver.COSINE_END_LR + span * (math.cos(math.pi * progress) + 1.0) * 0.5
+
+
+def _relative_steps(solver: Any, epoch: float) -> float:
+    # config/rules checks STEPS and LRS.
+    stage = sum(epoch >= step for step in solver.STEPS if step < solver.MAX_EPOCH) - 1
+    return solver.LRS[stage] * solver.BASE_LR
+
+
+_POLICIES = {"cosine": _cosine, "steps_with_relative_lrs": _relative_steps}
+
+
+def _policy(solver: Any):
+    if solver.LR_POLICY not in _POLICIES:
+        raise ValueError(f"SOLVER.LR_POLICY {solver.LR_POLICY!r} is not one of {sorted(_POLICIES)}")
+    return _POLICIES[solver.LR_POLICY]

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-MIN_OVERLAP = 0.5
+_MIN_OVERLAP = 0.5
 # Pairs of detection and ground truth box per chunk, about 100 MB.
 _PAIRS_AT_A_TIME = 1_000_000
 
@@ -195,7 +195,7 @@ def _correct(groundtruth: BoxRows, detections: BoxRows) -> np.ndarray:
     compared = np.flatnonzero(number)
     for some in _split(compared, number[compared]):
         best, overlap = _best(groundtruth.boxes[by_place], detections.boxes[some], first[some], number[some])
-        found[some] = np.where(overlap >= MIN_OVERLAP, best, -1)
+        found[some] = np.where(overlap >= _MIN_OVERLAP, best, -1)
     candidates = np.flatnonzero(found >= 0)
     correct = np.zeros(len(detections), dtype=bool)
     correct[candidates[np.unique(found[candidates], return_index=True)[1]]] = True

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slowfast.evaluation.ava import BoxRows, evaluate_ava
+from slowfast.utils.errors import record
 from slowfast.utils.files import atomic_write
-from slowfast.utils.line_errors import record
 
 # Coordinates may exceed 0 to 1 by this much: published detections do by 0.004, less than a pixel or two.
-ROUNDING = 0.005
+_ROUNDING = 0.005
 NO_LABEL = -1
 _LARGEST = 2**31 - 1
 _EDGES = ("x1", "y1", "x2", "y2")
@@ -105,7 +105,7 @@ def read_boxes(
     Raises:
         FileNotFoundError: no such file.
         ValueError: a wrong line, with file, line number and line: wrong columns, text that is no number, an edge more
-            than `ROUNDING` outside the picture, a box without area, a class or a score out of range.
+            than `_ROUNDING` outside the picture, a box without area, a class or a score out of range.
     """
     return _read(path, _Rules(num_classes, least_score), errors)
 
@@ -249,7 +249,7 @@ class _Rules:
             if self.least_score is None and not (boxes[:, :2] <= boxes[:, 2:]).all():
                 raise ValueError("annotated boxes need x1 <= x2 and y1 <= y2")
             return
-        if not ((boxes >= -ROUNDING) & (boxes <= 1 + ROUNDING)).all():
+        if not ((boxes >= -_ROUNDING) & (boxes <= 1 + _ROUNDING)).all():
             raise ValueError("its box reaches out of the picture: edges are shares of width and height, 0 to 1")
         if not (boxes[:, :2] < boxes[:, 2:]).all():
             raise ValueError("its box has no area: x1 must be under x2, y1 under y2")

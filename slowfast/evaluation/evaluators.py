@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # data sets supply evaluators, and so import this module
     from slowfast.datasets.loading.batch import Batch, Boxes
 
 METHODS = ("sum", "max")
-DETECTIONS_NAME, GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
+_DETECTIONS_NAME, _GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
 
 # Names of joined scores: those of the whole clip, and those of its steps.
 _MAIN, _STEPS = "", "steps"
@@ -307,7 +307,7 @@ class BoxEvaluator(Evaluator):
 
     def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
         """Write the predictions; in AVA's format also the rows that count: `detections.csv`, `groundtruth.csv`."""
-        paths = [path, os.path.join(folder, DETECTIONS_NAME), os.path.join(folder, GROUNDTRUTH_NAME)]
+        paths = [path, os.path.join(folder, _DETECTIONS_NAME), os.path.join(folder, _GROUNDTRUTH_NAME)]
         predictions = self.predictions(meta)
         predictions.save(paths[0])
         write_detections(paths[1], predictions.counted(predictions.detections()))

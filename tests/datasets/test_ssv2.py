@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from slowfast.datasets import MissingSample, build_dataset, build_loader
-from slowfast.datasets.annotations.ssv2 import read_labels, read_videos
 from slowfast.datasets.loading.sampler import SampleKey
+from slowfast.datasets.ssv2 import read_labels, read_videos
 
 TEMPLATES = {"Putting something on a surface": "1", "Pushing something so that it falls": "0", "Doing nothing": "2"}
 ENTRIES = [

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from slowfast.engine.optim import lr_at, lr_scale
 from slowfast.engine.preflight import describe_schedule
-from slowfast.engine.schedule import lr_at, lr_scale
 
 CASES = json.loads((Path(__file__).parents[1] / "fixtures" / "lr_schedules.json").read_text())
 

@@ -22,8 +22,7 @@ from pgt.operators.attention import (
     StepPositions,
     StepWindow,
 )
-from pgt.operators.base import MarkovOperator
-from pgt.operators.layers import MarkovConv3d, MarkovPool, MarkovTimePool, StepFusion
+from pgt.operators.layers import MarkovConv3d, MarkovOperator, MarkovPool, MarkovTimePool, StepFusion
 from pgt.plan import StepPlan
 from slowfast.layers.attention import PoolingAttention
 from slowfast.layers.conv import Conv3d

@@ -12,7 +12,7 @@ from fvcore.common.config import CfgNode
 
 from slowfast.config.resolve import num_pathways
 
-SLOW_SAMPLINGS = ("published", "even")
+_SLOW_SAMPLINGS = ("published", "even")
 
 
 def per_pathway(values: Sequence[int], pathways: int, key: str) -> list[int]:
@@ -63,8 +63,8 @@ class StepPlan:
                     f"PGT.OVERLAP {list(self.overlap)} with PGT.STEP_LEN {list(self.step_len)}: a pathway needs 1 <= "
                     "overlap < step length (for steps without memory set PGT.MEMORY False)"
                 )
-        if self.slow_sampling not in SLOW_SAMPLINGS:
-            raise ValueError(f"PGT.SLOW_SAMPLING is {self.slow_sampling!r}; it must be one of {SLOW_SAMPLINGS}")
+        if self.slow_sampling not in _SLOW_SAMPLINGS:
+            raise ValueError(f"PGT.SLOW_SAMPLING is {self.slow_sampling!r}; it must be one of {_SLOW_SAMPLINGS}")
         if self.num_pathways == 2:
             self._check_pathways()
 

@@ -10,8 +10,8 @@ from typing import Any
 from slowfast.datasets.ava.key_frames import KeyFrameFilter
 from slowfast.evaluation.ava_files import BoxTable, read_boxes, read_excluded
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.errors import LineErrors
 from slowfast.utils.label_map import read_label_map
-from slowfast.utils.line_errors import LineErrors
 
 logger = get_logger(__name__)
 

@@ -20,8 +20,8 @@ from slowfast.datasets.clips.clip_maker import Clip, ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import SpanSampling, random_sampling_rate
 from slowfast.datasets.loading.batch import KeyFrame, Sample
-from slowfast.datasets.loading.batch_shapes import ClipShape
-from slowfast.datasets.transforms.boxes import has_area
+from slowfast.datasets.loading.sampler import ClipShape
+from slowfast.datasets.transforms.crops import has_area
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.reader import VideoError
 from slowfast.evaluation.evaluators import BoxEvaluator

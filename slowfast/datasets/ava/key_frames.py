@@ -9,7 +9,7 @@ import numpy as np
 
 from slowfast.evaluation.ava_files import NO_LABEL, BoxTable
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.line_errors import record
+from slowfast.utils.errors import record
 
 logger = get_logger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slowfast.config.resolve import num_pathways
-from slowfast.datasets.loading.batch_shapes import ClipShape
+from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.transforms.augmentation import Augmentation
 
 # Data sets whose published loaders read frames as BGR; REVERSE_INPUT_CHANNEL True makes them RGB.

@@ -4,7 +4,7 @@ import pytest
 
 from slowfast.config import load_config
 from slowfast.datasets.transforms.augmentation import Augmentation
-from slowfast.datasets.transforms.rand_augment import Recipe, parse_recipe
+from slowfast.datasets.transforms.rand_augment import Recipe
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from slowfast.datasets.transforms.rand_augment import Recipe, parse_recipe
     ],
 )
 def test_recipes(text, expected):
-    assert parse_recipe(text) == expected
+    assert Recipe.parse(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_recipes(text, expected):
 )
 def test_what_is_no_recipe(text, message):
     with pytest.raises(ValueError, match=message):
-        parse_recipe(text)
+        Recipe.parse(text)
 
 
 @pytest.mark.parametrize(
