@@ -51,10 +51,10 @@ def test(cfg: Any) -> dict[str, Any]:
 
     Returns:
         The evaluator's metrics, and `checkpoint` (the file, "" for random weights), `views`, `unreadable_files`,
-        `videos` and, for boxes, `key_frames`. Metrics are `top1_acc`, `top1_err`, `macro_acc` and, with more than 5
-        classes, `top5_acc` and `top5_err`, in percent; `map` (0 to 1) for several labels a video; `ava_map` (0 to 1)
-        and `ava_classes` for boxes. Those of single steps are `step1/...`; those of other ways of joining steps
-        `NAME/...`.
+        `videos` and, for boxes, `key_frames` and `ava_evaluation` (`AVA.EVALUATION`). Metrics are `top1_acc`,
+        `top1_err`, `macro_acc` and, with more than 5 classes, `top5_acc` and `top5_err`, in percent; `map` (0 to 1) for
+        several labels a video; `ava_map` (0 to 1) and `ava_classes` for boxes. Those of single steps are `step1/...`;
+        those of other ways of joining steps `NAME/...`.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -117,6 +117,7 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
     about = {
         "checkpoint": checkpoint,
         **evaluator.counts(),
+        **evaluator.protocol(),
         "views": dataset.num_views,
         "unreadable_files": len(evaluator.skipped),
     }
@@ -160,12 +161,13 @@ def evaluate(
         "epoch": f"{state.epoch}/{state.max_epoch}",
         "epoch_seconds": time.perf_counter() - started,
         **evaluator.counts(),
+        **evaluator.protocol(),
         "unreadable_files": len(evaluator.skipped),
         **memory_stats(state.device),
         **metrics,
     }
     recorder.record(stats, "Val", state.epoch)
-    text = json.dumps({"epoch": state.epoch, **metrics}, indent=2, sort_keys=True) + "\n"
+    text = json.dumps({"epoch": state.epoch, **metrics, **evaluator.protocol()}, indent=2, sort_keys=True) + "\n"
     atomic_write(os.path.join(state.cfg.OUTPUT_DIR, _VAL_RESULTS_NAME), text)
     return metrics
 

@@ -52,6 +52,7 @@ def test_disagreements_are_named(settings, message):
     [
         (["AVA.FPS", 0], "AVA.FPS is 0.0"),
         (["AVA.FPS", float("inf")], "AVA.FPS is inf"),
+        (["AVA.EVALUATION", "activitynet2"], "AVA.EVALUATION.*activitynet2.*pyslowfast"),
         (["AVA.KEY_SECONDS", [902]], r"KEY_SECONDS is \[902\]"),
         (["AVA.KEY_SECONDS", [5, 4]], r"KEY_SECONDS is \[5, 4\]"),
         (["AVA.FRAMES_AFTER_KEY", 9], "FRAMES_AFTER_KEY is 9; it is 0 to DATA.NUM_FRAMES 8"),
