@@ -92,8 +92,47 @@ def parameter_groups(
     return sorted(groups.values(), key=lambda group: -group["lr_scale"])
 
 
+def add_lars(optimizer: torch.optim.Optimizer, trust: float = 0.001) -> None:
+    """Scale gradients by layer-wise adaptive rates (LARS) before each step of `optimizer`.
+
+    The gradient g of a weight w with weight decay d becomes (g + d w) * trust * |w| / (|g| + d |w| + 1e-8). The
+    optimizer itself then applies no decay. Parameters of norm layers follow the plain optimizer. One-dimensional
+    parameters, and those with |w| or |g| of 0, keep their gradient and have no decay. State and groups are unchanged.
+
+    Source: "Large Batch Training of Convolutional Networks" (arXiv 1708.03888); details as published in PySlowFast.
+    """
+    # A state of another program may lack the names of the groups.
+    norms = [group["name"] == "norm" for group in optimizer.param_groups]
+    decays: list[float] = []
+
+    @torch.no_grad()
+    def scale(*_: Any) -> None:
+        decays[:] = [group["weight_decay"] for group in optimizer.param_groups]
+        for group, norm, decay in zip(optimizer.param_groups, norms, decays, strict=True):
+            if norm:
+                continue
+            group["weight_decay"] = 0.0
+            for weight in group["params"]:
+                if weight.grad is not None and weight.dim() > 1:
+                    _scale_by_lars(weight, decay, trust)
+
+    def restore(*_: Any) -> None:
+        for group, decay in zip(optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
+
+    optimizer.register_step_pre_hook(scale)
+    optimizer.register_step_post_hook(restore)
+
+
+def _scale_by_lars(weight: torch.Tensor, decay: float, trust: float) -> None:
+    """Replace the gradient of `weight`, in place and without waiting for the device."""
+    gradient, size, slope = weight.grad, torch.linalg.vector_norm(weight), torch.linalg.vector_norm(weight.grad)
+    rate = trust * size / (slope + decay * size + 1e-8)
+    gradient.copy_(torch.where((size > 0) & (slope > 0), (gradient + decay * weight) * rate, gradient))
+
+
 def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
-    """Build the optimizer named by `SOLVER.OPTIMIZING_METHOD`, for the groups of `parameter_groups`.
+    """Build the optimizer named by `SOLVER.OPTIMIZING_METHOD`, with LARS if `SOLVER.LARS_ON`.
 
     Raises:
         ValueError: unknown method, or see `parameter_groups`.
@@ -102,7 +141,10 @@ def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
     groups = parameter_groups(
         model, solver.WEIGHT_DECAY, cfg.BN.WEIGHT_DECAY, solver.ZERO_WD_1D_PARAM, solver.LAYER_DECAY
     )
-    return OPTIMIZERS.get(solver.OPTIMIZING_METHOD)(groups, cfg)
+    optimizer = OPTIMIZERS.get(solver.OPTIMIZING_METHOD)(groups, cfg)
+    if solver.LARS_ON:
+        add_lars(optimizer)
+    return optimizer
 
 
 @OPTIMIZERS.register("sgd")
@@ -127,6 +169,12 @@ def _adam(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
 @OPTIMIZERS.register("adamw")
 def _adamw(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), fused=True)
+
+
+@OPTIMIZERS.register("mt_adamw")
+def _mt_adamw(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    """Build PyTorch's multi-tensor (foreach) form of AdamW."""
+    return torch.optim.AdamW(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), foreach=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
