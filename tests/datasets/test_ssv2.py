@@ -165,6 +165,8 @@ def test_settings_that_do_no_good_are_noted(tmp_path, frames, caplog, config):
         assert caplog.messages == []
         build_dataset(config(tmp_path, frames, "TEST.NUM_ENSEMBLE_VIEWS", 10), "test")
         build_dataset(config(tmp_path, frames, "DATA.RANDOM_FLIP", True), "train")
+    with pytest.raises(ValueError, match="TEST.CYCLIC_LOAD True.*set it to False"):
+        build_dataset(config(tmp_path, frames, "TEST.CYCLIC_LOAD", True), "test")
     views, flip = caplog.messages
     assert "TEST.NUM_ENSEMBLE_VIEWS is 10, but all temporal views of a video are the same frames" in views
     assert "DATA.RANDOM_FLIP is True" in flip
