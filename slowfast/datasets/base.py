@@ -20,7 +20,7 @@ from slowfast.evaluation.evaluators import Evaluator, VideoEvaluator
 from slowfast.runtime.seed import SPLITS, seeded_generator
 
 # Videos tried in place of an unreadable one before giving up.
-MAX_SUBSTITUTES = 10
+_MAX_SUBSTITUTES = 10
 
 LabelKind = Literal["single", "multi", "boxes"]
 
@@ -189,7 +189,7 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
 
     def _first_readable(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample | list[Sample]:
         replaced: list[tuple[str, str]] = []
-        for _ in range(1 + MAX_SUBSTITUTES):
+        for _ in range(1 + _MAX_SUBSTITUTES):
             try:
                 found = self.training_sample(video, generator, shape)
                 (found[0] if isinstance(found, list) else found).replaced = replaced

@@ -159,7 +159,7 @@ logger = get_logger(__name__)
 FRAME_RATE = 24  # of the images that the authors publish
 # Files of each split: a list of frames, or else the authors' annotations.
 LISTS = {"train": "train.csv", "val": "val.csv", "test": "val.csv"}
-ANNOTATIONS = {split: f"Charades_v1_{'train' if split == 'train' else 'test'}.csv" for split in LISTS}
+_ANNOTATIONS = {split: f"Charades_v1_{'train' if split == 'train' else 'test'}.csv" for split in LISTS}
 
 
 class Charades(VideoDataset):
@@ -251,11 +251,11 @@ def _listed(cfg: Any, path: str) -> _Source:
 
 
 def _annotated(cfg: Any, split: str) -> _Source:
-    path = list_path(cfg, ANNOTATIONS[split])
+    path = list_path(cfg, _ANNOTATIONS[split])
     if not os.path.isfile(path):
         raise FileNotFoundError(
             f"DATA.PATH_TO_DATA_DIR {cfg.DATA.PATH_TO_DATA_DIR!r} must be the folder that holds {LISTS[split]} (a list "
-            f"of frames) or {ANNOTATIONS[split]} (the annotations of Charades' authors), but it holds neither"
+            f"of frames) or {_ANNOTATIONS[split]} (the annotations of Charades' authors), but it holds neither"
         )
     videos = read_annotations(path, cfg.MODEL.NUM_CLASSES)
     paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])

@@ -21,7 +21,7 @@ _BETWEEN = re.compile(r"[\s,]*")
 
 
 @dataclass(frozen=True)
-class LabeledVideo:
+class _LabeledVideo:
     """A video (its id is the name of its file or folder) and its class."""
 
     name: str
@@ -48,7 +48,7 @@ def read_labels(path: str, num_classes: int) -> dict[str, int]:
     return labels
 
 
-def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = None) -> list[LabeledVideo]:
+def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = None) -> list[_LabeledVideo]:
     """Read the videos of `[{"id": "78687", "template": "Putting [something] on a surface", ...}, ...]`, in order.
 
     The class is that of the template without its brackets.
@@ -64,7 +64,7 @@ def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = No
             file does not parse, or it has no entry.
     """
     entries = _read(path, list, '[{"id": ..., "template": ...}, ...]')
-    videos: dict[str, LabeledVideo] = {}
+    videos: dict[str, _LabeledVideo] = {}
     lines: list[int] = []
     for number, entry in enumerate(entries):
         try:
@@ -81,7 +81,7 @@ def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = No
     return list(videos.values())
 
 
-def _video(entry: Any, labels: dict[str, int]) -> LabeledVideo:
+def _video(entry: Any, labels: dict[str, int]) -> _LabeledVideo:
     if not isinstance(entry, dict):
         raise ValueError("is not an entry with id and template")
     name, template = entry.get("id"), entry.get("template")
@@ -93,7 +93,7 @@ def _video(entry: Any, labels: dict[str, int]) -> LabeledVideo:
     plain = template.replace("[", "").replace("]", "")
     if plain not in labels:
         raise ValueError(f"has template {plain!r}, which is none of the {len(labels)} of the labels")
-    return LabeledVideo(name, labels[plain])
+    return _LabeledVideo(name, labels[plain])
 
 
 def _read(path: str, kind: type, form: str) -> Any:
@@ -103,9 +103,8 @@ def _read(path: str, kind: type, form: str) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
-        line = getattr(error, "lineno", 1)
+        line, cause = (error.lineno, error.msg) if isinstance(error, json.JSONDecodeError) else (1, error)
         shown = text.splitlines()[line - 1 : line] or [""]
-        cause = getattr(error, "msg", error)
         raise ValueError(f"{path}, line {line}: {shown[0][:200]!r} does not parse: {cause}") from None
     if not isinstance(value, kind):
         raise ValueError(f"{path}, line 1: the file is not like {form}")
@@ -140,7 +139,7 @@ logger = get_logger(__name__)
 FRAME_RATE = 30  # of the published lists of frames; sampling does not depend on it
 # Names of the authors' files, in the first release and in the present one.
 LABELS = ("something-something-v2-labels.json", "labels/labels.json", "labels.json")
-VIDEOS = {
+_VIDEOS = {
     "train": ("something-something-v2-train.json", "labels/train.json", "train.json"),
     "val": ("something-something-v2-validation.json", "labels/validation.json", "validation.json"),
 }
@@ -155,19 +154,19 @@ class SSv2(VideoDataset):
     the log counts the others. Without a list, `DATA.PATH_PREFIX` holds each video as a file (ID.webm, ID.mp4) or a
     folder of frames. test uses the videos of val.
 
-    All temporal views of a video are the same frames, so `TEST.NUM_ENSEMBLE_VIEWS` over 1 only costs time. Left and
-    right are part of the classes, so `DATA.RANDOM_FLIP` should be False.
+    All temporal views of a video are the same frames, so `TEST.NUM_ENSEMBLE_VIEWS` over 1 only costs time, and there is
+    nothing to loop (`TEST.CYCLIC_LOAD`). Left and right are part of the classes, so `DATA.RANDOM_FLIP` should be False.
 
     Raises:
         FileNotFoundError: a file of the authors is missing, or there is no video.
-        ValueError: a wrong line or entry; no video is in both; an unknown `DATA.DECODING_BACKEND`.
+        ValueError: a wrong line or entry; no video is in both; an unknown `DATA.DECODING_BACKEND`; `TEST.CYCLIC_LOAD`.
         UnreadableError: as `VideoDataset`.
     """
 
     def __init__(self, cfg: Any, split: str) -> None:
         part = "train" if check_split(split) == "train" else "val"
         templates = read_labels(_annotation_path(cfg, LABELS), cfg.MODEL.NUM_CLASSES)
-        annotations = _annotation_path(cfg, VIDEOS[part])
+        annotations = _annotation_path(cfg, _VIDEOS[part])
         videos = read_videos(annotations, templates)
         frames_list = list_path(cfg, LISTS[part])
         if os.path.isfile(frames_list):
@@ -177,19 +176,25 @@ class SSv2(VideoDataset):
             open_video = VideoOpener.from_config(cfg, FRAME_RATE)
         labels = [video.label for video in videos]
         super().__init__(cfg, split, paths, labels, open_video, SegmentSampling(), source=annotations)
+        if self.clips.settings.cyclic:
+            raise ValueError(
+                "TEST.CYCLIC_LOAD True loops videos that are shorter than a clip, but here every clip shows a whole "
+                "video, however short; set it to False"
+            )
         if self.clips.settings.temporal_views > 1:
             logger.warning(
                 "TEST.NUM_ENSEMBLE_VIEWS is %d, but all temporal views of a video are the same frames here: set it to "
-                "1 for the same result in a fraction of the time",
+                "1%s for the same result in a fraction of the time",
                 self.clips.settings.temporal_views,
+                " (and TRAIN.FULL_TIME_EVAL to False)" if split == "val" else "",
             )
         if split == "train" and cfg.DATA.RANDOM_FLIP:
             logger.warning("DATA.RANDOM_FLIP is True, but classes here tell left from right: set it to False")
 
 
 def _listed(
-    cfg: Any, path: str, videos: list[LabeledVideo], annotations: str
-) -> tuple[list[LabeledVideo], list[str], ListedFrames]:
+    cfg: Any, path: str, videos: list[_LabeledVideo], annotations: str
+) -> tuple[list[_LabeledVideo], list[str], ListedFrames]:
     """Keep the videos that are also in a list of frames, and build their opener."""
     frames = read_frame_list(path, cfg.DATA.PATH_PREFIX)
     listed, labeled = set(frames.videos), {video.name for video in videos}

@@ -42,7 +42,25 @@ class BatchShapes:
         if not options.SHORT_CYCLE:
             return BatchShapes(lengths)
         crop = cfg.DATA.TRAIN_CROP_SIZE
-        return BatchShapes(lengths, short_cycle(crop, options.DEFAULT_S or crop, options.SHORT_CYCLE_FACTORS))
+        return BatchShapes(
+            lengths, BatchShapes.short_cycle(crop, options.DEFAULT_S or crop, options.SHORT_CYCLE_FACTORS)
+        )
+
+    @staticmethod
+    def short_cycle(crop: int, full_crop: int, factors: Sequence[float]) -> tuple[tuple[int, int], ...]:
+        """Return `crops` of the short cycle, for about equal pixels per batch.
+
+        Source: as `slowfast.engine.multigrid`.
+
+        Args:
+            crop: crop of the epoch, in pixels.
+            full_crop: crop without multigrid, in pixels.
+            factors: smaller crops relative to `full_crop`.
+        """
+        smaller = [
+            (int(round(factor * full_crop)), int(round((crop / (factor * full_crop)) ** 2))) for factor in factors
+        ]
+        return (*smaller, (crop, 1))
 
     def size_factor(self, iteration: int) -> int:
         """Return the factor of the batch size at `iteration`."""
@@ -74,20 +92,6 @@ class BatchShapes:
         # The last number sets this stream apart from those of samples.
         generator = seeded_generator(seed, "train", epoch, turn, 1)
         return int(torch.randperm(count, generator=generator)[place])
-
-
-def short_cycle(crop: int, full_crop: int, factors: Sequence[float]) -> tuple[tuple[int, int], ...]:
-    """Return the crops of the short cycle and the factors of their batch sizes, for about equal pixels per batch.
-
-    Source: as `slowfast.engine.multigrid`.
-
-    Args:
-        crop: crop of the epoch, in pixels.
-        full_crop: crop without multigrid, in pixels.
-        factors: smaller crops relative to `full_crop`.
-    """
-    smaller = [(int(round(factor * full_crop)), int(round((crop / (factor * full_crop)) ** 2))) for factor in factors]
-    return (*smaller, (crop, 1))
 
 
 class SampleKey(NamedTuple):

@@ -16,9 +16,10 @@ import torch
 from torch import Generator, Tensor
 
 from slowfast.datasets.transforms.pixels import ColorMatrix, compose
-from slowfast.datasets.transforms.rand_augment import GRAY_WEIGHTS, RandAugment, parse_recipe
+from slowfast.datasets.transforms.rand_augment import GRAY_WEIGHTS, INTERPOLATIONS, RandAugment, Recipe
 from slowfast.runtime.seed import bernoulli, randint, uniform
 from slowfast.utils.errors import check_choice
+from slowfast.utils.registry import CHOICES
 
 _LIGHTING_STD = 0.1
 _AVA_JITTER = 0.4
@@ -29,6 +30,9 @@ _ERASED_AREAS = (0.02, 1 / 3)
 _ERASED_ASPECTS = (0.3, 1 / 0.3)
 _TRIES = 10
 _GRAY = np.array([[*GRAY_WEIGHTS, 0.0]] * 3)
+
+CHOICES["AUG.INTERPOLATION"] = (*INTERPOLATIONS, "random")
+CHOICES["AUG.RE_MODE"] = ERASING_MODES
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ class Augmentation:
 
     Attributes:
         copies: clips made of the same frames, each augmented independently (repeated augmentation).
-        areas, aspects: ranges of `random_resized_crop`, which replaces the random short side and crop; () for off.
+        areas, aspects: ranges of `Crop.random_resized`, which replaces the random short side and crop; () for off.
         moving: the resized crop moves from one position to another over the clip.
         rand_augment: operations on whole frames before the crop; None for off.
         color_jitter: color noise of the crop.
@@ -180,7 +184,7 @@ class Augmentation:
 
 def _rand_augment(aug: Any) -> RandAugment:
     try:
-        return RandAugment(parse_recipe(aug.AA_TYPE), aug.INTERPOLATION)
+        return RandAugment(Recipe.parse(aug.AA_TYPE), aug.INTERPOLATION)
     except ValueError as error:
         raise ValueError(f"AUG.AA_TYPE {aug.AA_TYPE!r}, AUG.INTERPOLATION {aug.INTERPOLATION!r}: {error}") from error
 

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from torch import Generator
 
-from slowfast.runtime.seed import bernoulli, randint, uniform
+from slowfast.runtime.seed import randint, uniform
 
-LEFT_OR_TOP, CENTER, RIGHT_OR_BOTTOM = 0, 1, 2
+CENTER = 1  # position of a crop between the start (0) and the end (2) of the longer side
 
-# Attempts of `random_resized_crop` before it falls back to a center crop.
-TRIES = 10
+# Attempts of `Crop.random_resized` before it falls back to a center crop.
+_TRIES = 10
 
 
 class Crop(NamedTuple):
@@ -32,6 +32,57 @@ class Crop(NamedTuple):
         """Crop frames (..., H, W, C); a view."""
         return frames[..., self.top : self.top + self.height, self.left : self.left + self.width, :]
 
+    @classmethod
+    def square_at(cls, height: int, width: int, size: int, position: int) -> Crop:
+        """Return a square at the start (0), center (1) or end (2) of the longer side, centered on the other.
+
+        Raises:
+            ValueError: the frame is smaller than the crop, or there is no such position.
+        """
+        _check_room(height, width, size)
+        if position not in (0, CENTER, 2):
+            raise ValueError(f"crop position {position} is not 0, 1 or 2")
+        top, left = math.ceil((height - size) / 2), math.ceil((width - size) / 2)
+        if height > width:
+            top = (0, top, height - size)[position]
+        else:
+            left = (0, left, width - size)[position]
+        return cls(top, left, size, size)
+
+    @classmethod
+    def random_square(cls, height: int, width: int, size: int, generator: Generator) -> Crop:
+        """Sample a square at a uniform position; ValueError if the frame is smaller."""
+        _check_room(height, width, size)
+        return cls(randint(generator, height - size + 1), randint(generator, width - size + 1), size, size)
+
+    @classmethod
+    def random_resized(
+        cls, height: int, width: int, areas: tuple[float, float], aspects: tuple[float, float], generator: Generator
+    ) -> Crop:
+        """Sample a crop of random area and aspect ratio (Inception style).
+
+        A crop that does not fit in the frame is sampled again, up to `_TRIES` times. Then the largest center crop with
+        an allowed aspect ratio is taken.
+
+        Args:
+            areas: range of the crop's share of the area, sampled uniformly.
+            aspects: range of width over height, sampled log-uniformly.
+
+        Source: Szegedy et al., Going deeper with convolutions, section 6.
+        """
+        for _ in range(_TRIES):
+            area = uniform(generator, *areas) * height * width
+            aspect = math.exp(uniform(generator, *map(math.log, aspects)))
+            wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < wide <= width and 0 < high <= height:
+                return cls(randint(generator, height - high + 1), randint(generator, width - wide + 1), high, wide)
+        wide, high = min(width, round(height * aspects[1])), min(height, round(width / aspects[0]))
+        return cls((height - high) // 2, (width - wide) // 2, high, wide)
+
+    def moving_to(self, last: Crop, steps: int) -> list[Crop]:
+        """Interpolate from this crop to `last` in `steps` steps, rounded down to whole pixels."""
+        return [Crop(*row) for row in np.linspace(self, last, steps).astype(int).tolist()]
+
 
 def size_by_short_side(height: int, width: int, short: int) -> tuple[int, int]:
     """Return (height, width) scaled to a short side of `short` pixels; the long side is rounded down."""
@@ -40,69 +91,12 @@ def size_by_short_side(height: int, width: int, short: int) -> tuple[int, int]:
     return short, math.floor(width / height * short)
 
 
-def uniform_crop(height: int, width: int, size: int, position: int) -> Crop:
-    """Return a square at the start (0), center (1) or end (2) of the longer side, centered on the other.
-
-    Raises:
-        ValueError: the frame is smaller than the crop, or there is no such position.
-    """
-    _check_room(height, width, size)
-    if position not in (LEFT_OR_TOP, CENTER, RIGHT_OR_BOTTOM):
-        raise ValueError(f"crop position {position} is not 0, 1 or 2")
-    top, left = math.ceil((height - size) / 2), math.ceil((width - size) / 2)
-    if height > width:
-        top = (0, top, height - size)[position]
-    else:
-        left = (0, left, width - size)[position]
-    return Crop(top, left, size, size)
-
-
 def random_short_side(smallest: int, largest: int, inverse: bool, generator: Generator) -> int:
     """Sample a short side from `smallest` to `largest` pixels, uniform in it, or in 1 / side with `inverse`."""
     draw = uniform(generator)
     if inverse:
         return round(1.0 / (1.0 / largest + draw * (1.0 / smallest - 1.0 / largest)))
     return round(smallest + draw * (largest - smallest))
-
-
-def random_crop(height: int, width: int, size: int, generator: Generator) -> Crop:
-    """Sample a square at a uniform position; ValueError if the frame is smaller."""
-    _check_room(height, width, size)
-    return Crop(randint(generator, height - size + 1), randint(generator, width - size + 1), size, size)
-
-
-def random_resized_crop(
-    height: int, width: int, areas: tuple[float, float], aspects: tuple[float, float], generator: Generator
-) -> Crop:
-    """Sample a crop of random area and aspect ratio (Inception style).
-
-    A crop that does not fit in the frame is sampled again, up to `TRIES` times. Then the largest center crop with an
-    allowed aspect ratio is taken.
-
-    Args:
-        areas: range of the crop's share of the area, sampled uniformly.
-        aspects: range of width over height, sampled log-uniformly.
-
-    Source: Szegedy et al., Going deeper with convolutions, section 6.
-    """
-    for _ in range(TRIES):
-        area = uniform(generator, *areas) * height * width
-        aspect = math.exp(uniform(generator, *map(math.log, aspects)))
-        wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < wide <= width and 0 < high <= height:
-            return Crop(randint(generator, height - high + 1), randint(generator, width - wide + 1), high, wide)
-    wide, high = min(width, round(height * aspects[1])), min(height, round(width / aspects[0]))
-    return Crop((height - high) // 2, (width - wide) // 2, high, wide)
-
-
-def moving_crops(first: Crop, last: Crop, steps: int) -> list[Crop]:
-    """Interpolate from one crop to another in `steps` steps, rounded down to whole pixels."""
-    return [Crop(*row) for row in np.linspace(first, last, steps).astype(int).tolist()]
-
-
-def random_flip(generator: Generator) -> bool:
-    """Return True in half of the cases."""
-    return bernoulli(generator, 0.5)
 
 
 def _check_room(height: int, width: int, size: int) -> None:

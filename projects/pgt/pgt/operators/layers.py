@@ -25,7 +25,7 @@ from slowfast.layers.pool import SpaceTimePool, TimePool, pool_space, pool_time
 from slowfast.models.slowfast import FuseFastToSlow
 
 
-def adopt(cls: type[nn.Module], layer: nn.Module) -> nn.Module:
+def _adopt(cls: type[nn.Module], layer: nn.Module) -> nn.Module:
     """Make a module of class `cls` from `layer`, with its parameters, buffers, submodules, hooks and mode.
 
     All of these are shared, so `layer` is to be replaced by the result. `cls` derives from the class of `layer`.
@@ -50,12 +50,12 @@ class MarkovOperator(nn.Module):
 
     @classmethod
     def from_layer(cls, layer: nn.Module, name: str, policy: CachePolicy | None, **settings: Any) -> MarkovOperator:
-        """Make an operator of a layer; it shares the layer's parameters, hooks and mode, see `adopt`.
+        """Make an operator of a layer; it shares the layer's parameters, hooks and mode, see `_adopt`.
 
         Args:
             settings: further attributes of the operator.
         """
-        operator = adopt(cls, layer)
+        operator = _adopt(cls, layer)
         for key, value in {"name": name, "policy": policy, **settings}.items():
             setattr(operator, key, value)
         return operator
@@ -109,19 +109,25 @@ class MarkovConv3d(MarkovOperator, Conv3d):
 
 
 class StepFusion(FuseFastToSlow):
-    """Lateral connection without memory: drops the surplus outputs at the start of a step, as the published code."""
+    """Lateral connection without memory: drops the surplus outputs at the start of a step, as the published code.
+
+    With kernel k and stride a the outputs are around new fast frames 0, a, 2a, ...; zeros stand for frames outside of
+    the step. One surplus output dropped, new slow frame i meets the output around new fast frame (i + 1) a.
+    """
 
     @classmethod
     def from_layer(cls, layer: FuseFastToSlow) -> StepFusion:
         """Make one of the clip model's lateral connection; they share everything."""
-        return adopt(cls, layer)
+        return _adopt(cls, layer)
 
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
         """Join the lateral features to the slow ones.
 
         Raises:
-            ValueError: fewer lateral frames than slow ones.
+            ValueError: fewer lateral frames than slow ones, or outside of a step another number.
         """
+        if active_carry() is None:
+            return super().forward(x)
         slow, fast = x
         lateral = self.lateral(fast)
         surplus = lateral.shape[2] - slow.shape[2]
