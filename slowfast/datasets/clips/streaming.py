@@ -136,7 +136,7 @@ class ClipWindows:
         else:
             views = s.temporal_views
             spans = [view_span(video_frames, span, view, views, s.use_offset) for view in range(views)]
-        return [self._pathways(span_indices(each, s.num_frames, video_frames)) for each in spans]
+        return [self._pathways(span_indices(each, s.num_frames, video_frames, s.cyclic)) for each in spans]
 
     def _pathways(self, frames: list[int]) -> FrameIndices:
         s = self.settings
