@@ -30,12 +30,12 @@ class _ListedVideo:
 
     Attributes:
         name: name of its file and of the folder of its frames.
-        labels: frame rate -> (n, 3): class, first and last image of each action; None without labels.
+        labels: seconds of its images -> (n, 3): class, first and last image of each action; None without labels.
         seconds: annotated length; 0 if unknown.
     """
 
     name: str
-    labels: Callable[[float], np.ndarray] | None = None
+    labels: Callable[[np.ndarray], np.ndarray] | None = None
     seconds: float = 0.0
 
 
@@ -194,7 +194,7 @@ def _lines(videos: list[_ListedVideo], options: ExtractOptions, images: dict[str
     for number, video in enumerate(videos):
         count, labels = images[video.name], [""] * images[video.name]
         if video.labels is not None:
-            labels = _texts(video.labels(options.fps), count)
+            labels = _texts(video.labels(options.start + np.arange(count) / options.fps), count)
         for image in range(count):
             path = _field(options.image(video.name, image))
             line = f'{_field(video.name)} {number} {image} {path} "{labels[image]}"\n'

@@ -12,6 +12,7 @@ import numpy as np
 from slowfast.datasets.annotations.frame_list import FrameList, read_frame_list
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.datasets.video.timing import Timeline
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
@@ -94,14 +95,18 @@ class _ResampledVideo(VideoReader):
 
     Args:
         video: open reader, closed with this one.
+        timeline: of the video.
         fps: frame rate.
     """
 
-    def __init__(self, video: VideoReader, fps: float) -> None:
+    def __init__(self, video: VideoReader, timeline: Timeline, fps: float) -> None:
         self.path, self._video, self._fps = video.path, video, fps
+        self._images = None if timeline.is_even else timeline.grid(fps)
 
     @property
     def num_frames(self) -> int:
+        if self._images is not None:
+            return self._images.num_frames
         return max(1, int(self._video.num_frames * self._fps / self._video.fps))
 
     @property
@@ -113,6 +118,8 @@ class _ResampledVideo(VideoReader):
         outside = [i for i in indices if not 0 <= i < self.num_frames]
         if outside:
             raise IndexError(f"{self.path}: frames {outside} asked of a video of {self.num_frames}")
+        if self._images is not None:
+            return self._video.frames(self._images.frames(indices))
         last = self._video.num_frames - 1
         return self._video.frames([min(round(i * self._video.fps / self._fps), last) for i in indices])
 
@@ -137,7 +144,10 @@ class _ResampledVideoOpener:
     def __call__(self, name: str) -> VideoReader:
         """Open a video; VideoError if it cannot be read."""
         video = self.open_path(self.paths[name])
-        return video if video.fps == self.fps else _ResampledVideo(video, self.fps)
+        timeline = Timeline.of(video)
+        if timeline.is_even and video.fps == self.fps:
+            return video
+        return _ResampledVideo(video, timeline, self.fps)
 
 
 def _length(open_video: Callable[[str], VideoReader], name: str) -> int | None:
