@@ -27,6 +27,7 @@ from slowfast.utils.files import TEMPORARY, atomic_write_local, replacing
 logger = get_logger(__name__)
 
 _NAME = re.compile(r"checkpoint_epoch_(\d+)(?:_iteration_(\d+))?\.pyth")
+_PRETRAINING = re.compile(r"ssl_checkpoint_epoch_\d{5}\.pyth")
 
 # Keys under which other programs save weights.
 _CONTAINERS = ("model_state", "state_dict", "model")
@@ -62,6 +63,13 @@ def find_checkpoints(output_dir: str) -> list[_CheckpointFile]:
     names = os.listdir(folder) if os.path.isdir(folder) else []
     matches = [(_NAME.fullmatch(name), name) for name in names]
     return sorted(_CheckpointFile(int(m[1]), int(m[2] or 0), os.path.join(folder, name)) for m, name in matches if m)
+
+
+def find_pretraining(output_dir: str) -> str:
+    """Return PySlowFast's newest checkpoint of self-supervised pretraining (TASK ssl) in a folder; "" for none."""
+    folder = checkpoint_dir(output_dir)
+    names = sorted(filter(_PRETRAINING.fullmatch, os.listdir(folder) if os.path.isdir(folder) else []))
+    return os.path.join(folder, names[-1]) if names else ""
 
 
 def save_checkpoint(state: dict[str, Any], path: str) -> None:

@@ -103,9 +103,8 @@ def _read(path: str, kind: type, form: str) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
-        line = getattr(error, "lineno", 1)
+        line, cause = (error.lineno, error.msg) if isinstance(error, json.JSONDecodeError) else (1, error)
         shown = text.splitlines()[line - 1 : line] or [""]
-        cause = getattr(error, "msg", error)
         raise ValueError(f"{path}, line {line}: {shown[0][:200]!r} does not parse: {cause}") from None
     if not isinstance(value, kind):
         raise ValueError(f"{path}, line 1: the file is not like {form}")
@@ -155,12 +154,12 @@ class SSv2(VideoDataset):
     the log counts the others. Without a list, `DATA.PATH_PREFIX` holds each video as a file (ID.webm, ID.mp4) or a
     folder of frames. test uses the videos of val.
 
-    All temporal views of a video are the same frames, so `TEST.NUM_ENSEMBLE_VIEWS` over 1 only costs time. Left and
-    right are part of the classes, so `DATA.RANDOM_FLIP` should be False.
+    All temporal views of a video are the same frames, so `TEST.NUM_ENSEMBLE_VIEWS` over 1 only costs time, and there is
+    nothing to loop (`TEST.CYCLIC_LOAD`). Left and right are part of the classes, so `DATA.RANDOM_FLIP` should be False.
 
     Raises:
         FileNotFoundError: a file of the authors is missing, or there is no video.
-        ValueError: a wrong line or entry; no video is in both; an unknown `DATA.DECODING_BACKEND`.
+        ValueError: a wrong line or entry; no video is in both; an unknown `DATA.DECODING_BACKEND`; `TEST.CYCLIC_LOAD`.
         UnreadableError: as `VideoDataset`.
     """
 
@@ -177,11 +176,17 @@ class SSv2(VideoDataset):
             open_video = VideoOpener.from_config(cfg, FRAME_RATE)
         labels = [video.label for video in videos]
         super().__init__(cfg, split, paths, labels, open_video, SegmentSampling(), source=annotations)
+        if self.clips.settings.cyclic:
+            raise ValueError(
+                "TEST.CYCLIC_LOAD True loops videos that are shorter than a clip, but here every clip shows a whole "
+                "video, however short; set it to False"
+            )
         if self.clips.settings.temporal_views > 1:
             logger.warning(
                 "TEST.NUM_ENSEMBLE_VIEWS is %d, but all temporal views of a video are the same frames here: set it to "
-                "1 for the same result in a fraction of the time",
+                "1%s for the same result in a fraction of the time",
                 self.clips.settings.temporal_views,
+                " (and TRAIN.FULL_TIME_EVAL to False)" if split == "val" else "",
             )
         if split == "train" and cfg.DATA.RANDOM_FLIP:
             logger.warning("DATA.RANDOM_FLIP is True, but classes here tell left from right: set it to False")

@@ -24,7 +24,8 @@ class VideoDataset(ClipDataset):
     """Clips of a list of videos.
 
     train: a clip at a random time and place. val: one clip, the middle of the video cropped at the center (published
-    code draws a random one). test: NUM_ENSEMBLE_VIEWS x NUM_SPATIAL_CROPS clips per video.
+    code draws a random one); with `TRAIN.FULL_TIME_EVAL` NUM_ENSEMBLE_VIEWS such clips, spread over the video. test:
+    NUM_ENSEMBLE_VIEWS x NUM_SPATIAL_CROPS clips per video.
 
     A subclass `__init__(cfg, split)` reads its lists and passes paths and labels on. It overrides `sample_of` where
     labels depend on the clip's frames.
@@ -94,9 +95,10 @@ class VideoDataset(ClipDataset):
         return samples if len(samples) > 1 else samples[0]
 
     def evaluation_sample(self, video: int, view: int) -> Sample:
-        """Make the center clip (val) or a view (test) of a video."""
+        """Make a view of a video, or the only one of val, its middle."""
         path = self.paths[video]
-        clip = self.clips.view_clip(path, view) if self.split == "test" else self.clips.center_clip(path)
+        middle = self.split == "val" and self.num_views == 1
+        clip = self.clips.center_clip(path) if middle else self.clips.view_clip(path, view)
         return self.sample_of(video, view, clip)
 
 

@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 import slowfast
-from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, load_last_checkpoint
+from slowfast.checkpoint.io import find_checkpoints, find_pretraining, load_checkpoint, load_last_checkpoint
 from slowfast.checkpoint.weights import LoadReport, load_weights
 from slowfast.checkpoint.zoo.entries import PREFIX, find_entry
 from slowfast.config import cfg_from_yaml, get_cfg, load_config
@@ -29,6 +29,9 @@ _CONFIGS = Path(slowfast.__file__).parents[1] / "configs"
 
 def start_training_from(state: TrainState) -> None:
     """Restore `state` from the run's last checkpoint, else from `TRAIN.CHECKPOINT_FILE_PATH`, if there is one.
+
+    A run of TASK ssl_eval... with `TRAIN.AUTO_RESUME` takes, before that file, the weights of the newest pretraining
+    checkpoint in `OUTPUT_DIR`, as published; weights that do not fit keep their initialization.
 
     Only weights are taken from that file if `TRAIN.CHECKPOINT_EPOCH_RESET` is True, if it is of another task or data
     set (`TRAIN.TRANSFER_WEIGHT`), or if weights were dropped or transformed. Otherwise its run is resumed.
@@ -57,14 +60,16 @@ def start_training_from(state: TrainState) -> None:
                 cfg.TRAIN.CHECKPOINT_FILE_EPOCH,
             )
         return
-    path = cfg.TRAIN.CHECKPOINT_FILE_PATH
+    evaluates = cfg.TRAIN.AUTO_RESUME and cfg.TASK.startswith("ssl_eval")
+    pretrained = find_pretraining(cfg.OUTPUT_DIR) if evaluates else ""
+    path = pretrained or cfg.TRAIN.CHECKPOINT_FILE_PATH
     if not path:
         logger.info("training starts from random weights")
         return
-    saved, report = take_weights(unwrap(state.model), cfg, path)
+    saved, report = take_weights(unwrap(state.model), cfg, path, drop_mismatch=bool(pretrained))
     if state.ema is not None:
         state.ema.restart(unwrap(state.model))
-    if _only_weights(saved, cfg) or not report.is_exact or report.transformed:
+    if pretrained or _only_weights(saved, cfg) or not report.is_exact or report.transformed:
         logger.info("took the weights of %s; training starts at epoch 1", path)
         return
     enter_epoch(state, next_epoch(saved))
@@ -107,11 +112,16 @@ def _load_to_test(model: nn.Module, saved: dict[str, Any], path: str, cfg: Any) 
     load_weights(model, weights, path, cfg.TEST.CHECKPOINT_DROP_MISMATCH, strict=cfg.TEST.CHECKPOINT_STRICT)
 
 
-def take_weights(model: nn.Module, cfg: Any, path: str) -> tuple[dict[str, Any], LoadReport]:
+def take_weights(
+    model: nn.Module, cfg: Any, path: str, drop_mismatch: bool = False
+) -> tuple[dict[str, Any], LoadReport]:
     """Load a file's weights into a model to be trained, by the settings `TRAIN.CHECKPOINT_*`.
 
     The classifier may have another number of classes if it is trained anew in any case: for files of another program
     or of an image model, and with `TRAIN.CHECKPOINT_EPOCH_RESET`.
+
+    Args:
+        drop_mismatch: weights of another shape keep the model's initialization, whatever the settings say.
 
     Returns:
         The content of the file, and the report on its keys.
@@ -127,7 +137,7 @@ def take_weights(model: nn.Module, cfg: Any, path: str) -> tuple[dict[str, Any],
         model,
         saved["model_state"],
         path,
-        drop_mismatch=options.CHECKPOINT_DROP_MISMATCH,
+        drop_mismatch=options.CHECKPOINT_DROP_MISMATCH or drop_mismatch,
         allow_missing=True,
         clear_patterns=options.CHECKPOINT_CLEAR_NAME_PATTERN,
         drop_classifier=of_images or options.CHECKPOINT_EPOCH_RESET or options.CHECKPOINT_TYPE != "pytorch",

@@ -46,12 +46,15 @@ def test(cfg: Any) -> dict[str, Any]:
     `TEST.SAVE_RESULTS_PATH` in that folder, .npz or .parquet). Boxes are also saved in AVA's format, as
     `detections.csv` and `groundtruth.csv`. Results are written to `OUTPUT_DIR/test_results.json`.
 
+    With `TEST.NUM_TEMPORAL_CLIPS` the test runs once for each number N in it. Predictions are saved apart, as
+    `test_predictions_N.npz`. The results are those of the last number, with `by_temporal_clips`: N -> its results.
+
     Returns:
         The evaluator's metrics, and `checkpoint` (the file, "" for random weights), `views`, `unreadable_files`,
-        `videos` and, for boxes, `key_frames`. Metrics are `top1_acc`, `top1_err`, `macro_acc` and, with more than 5
-        classes, `top5_acc` and `top5_err`, in percent; `map` (0 to 1) for several labels a video; `ava_map` (0 to 1)
-        and `ava_classes` for boxes. Those of single steps are `step1/...`; those of other ways of joining steps
-        `NAME/...`.
+        `videos` and, for boxes, `key_frames` and `ava_evaluation` (`AVA.EVALUATION`). Metrics are `top1_acc`,
+        `top1_err`, `macro_acc` and, with more than 5 classes, `top5_acc` and `top5_err`, in percent; `map` (0 to 1) for
+        several labels a video; `ava_map` (0 to 1) and `ava_classes` for boxes. Those of single steps are `step1/...`;
+        those of other ways of joining steps `NAME/...`.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -61,7 +64,7 @@ def test(cfg: Any) -> dict[str, Any]:
         RuntimeError: too many files cannot be read.
     """
     check_consistency(lambda: launch_facts(cfg))
-    path = predictions_path(cfg)
+    predictions_path(cfg)  # a wrong name stops the run here
     device = device_of(cfg)
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg)
@@ -69,6 +72,35 @@ def test(cfg: Any) -> dict[str, Any]:
     if cfg.LOG_MODEL_INFO and is_main_process():
         logger.info("%s", describe_model(model, cfg))
     setup_model(model, device, ModelSetup.from_config(cfg), training=False)
+    by_clips = {
+        str(count): _test_views(_with_clips(cfg, count), model, checkpoint, device, f"_{count}")
+        for count in cfg.TEST.NUM_TEMPORAL_CLIPS
+    }
+    if by_clips:
+        results = {**list(by_clips.values())[-1], "by_temporal_clips": by_clips}
+    else:
+        results = _test_views(cfg, model, checkpoint, device)
+    text = json.dumps(results, indent=2, sort_keys=True) + "\n"
+    atomic_write(os.path.join(cfg.OUTPUT_DIR, _RESULTS_NAME), text)
+    barrier()
+    return results
+
+
+def _with_clips(cfg: Any, count: int) -> Any:
+    """Return the config with another number of temporal views."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TEST.NUM_ENSEMBLE_VIEWS = count
+    cfg.freeze()
+    return cfg
+
+
+def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.device, suffix: str = "") -> dict[str, Any]:
+    """Predict all views, save the predictions and return the results, see `test`.
+
+    Args:
+        suffix: of the name of the predictions' file, before its ending.
+    """
     loader = build_loader(cfg, "test")
     shield_workers(loader)
     dataset = loader.dataset
@@ -85,18 +117,17 @@ def test(cfg: Any) -> dict[str, Any]:
     about = {
         "checkpoint": checkpoint,
         **evaluator.counts(),
+        **evaluator.protocol(),
         "views": dataset.num_views,
         "unreadable_files": len(evaluator.skipped),
     }
     # Saved before metrics are computed: a failure there must not cost the pass.
-    written = evaluator.save(path, cfg.OUTPUT_DIR, about)
+    stem, ending = os.path.splitext(predictions_path(cfg))
+    written = evaluator.save(f"{stem}{suffix}{ending}", cfg.OUTPUT_DIR, about)
     if written and is_main_process():
         logger.info("the predictions are in %s; tools/evaluate.py measures them again", written[0])
     results = {**evaluator.evaluate(), **about}
     log_json_stats({"_type": "test_final", **results})
-    text = json.dumps(results, indent=2, sort_keys=True) + "\n"
-    atomic_write(os.path.join(cfg.OUTPUT_DIR, _RESULTS_NAME), text)
-    barrier()
     return results
 
 
@@ -130,12 +161,13 @@ def evaluate(
         "epoch": f"{state.epoch}/{state.max_epoch}",
         "epoch_seconds": time.perf_counter() - started,
         **evaluator.counts(),
+        **evaluator.protocol(),
         "unreadable_files": len(evaluator.skipped),
         **memory_stats(state.device),
         **metrics,
     }
     recorder.record(stats, "Val", state.epoch)
-    text = json.dumps({"epoch": state.epoch, **metrics}, indent=2, sort_keys=True) + "\n"
+    text = json.dumps({"epoch": state.epoch, **metrics, **evaluator.protocol()}, indent=2, sort_keys=True) + "\n"
     atomic_write(os.path.join(state.cfg.OUTPUT_DIR, _VAL_RESULTS_NAME), text)
     return metrics
 

@@ -41,6 +41,7 @@ def train(cfg: Any) -> dict[str, float]:
     Raises:
         TrainingInterrupted: stopped by SIGTERM or Ctrl-C; a checkpoint was saved.
         NonFiniteError: the loss became NaN or infinite.
+        FloatingPointError: the loss exploded (`TRAIN.KILL_LOSS_EXPLOSION_FACTOR`).
         CompileError: PyTorch's compiler failed (`MODEL.COMPILE`).
         OSError: `OUTPUT_DIR` cannot be written, the disk is full, or a loader worker died.
         ValueError: a mistake in the config, the data list or a checkpoint; another job runs in `OUTPUT_DIR`; or the

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from slowfast.evaluation.ava import BoxRows, evaluate_ava
+from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows, evaluate_ava
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.utils.files import atomic_write
 from slowfast.utils.label_map import read_label_map
@@ -29,7 +29,7 @@ class Report:
     """Metrics, and a table of classes.
 
     Attributes:
-        metrics: metrics by name.
+        metrics: metrics by name; of boxes also `ava_evaluation`, the name of the evaluation.
         classes: a row for each class: number, class (its name), samples, value.
         measure: name of `value`.
         step_measure: name of the values in `steps`.
@@ -38,7 +38,7 @@ class Report:
         joined: `step_measure` of the scores that are joined over the steps, by the name of the way.
     """
 
-    metrics: dict[str, float]
+    metrics: dict[str, float | str]
     classes: pandas.DataFrame
     measure: str = "AP"
     step_measure: str = ""
@@ -62,7 +62,7 @@ class Report:
         if names is not None:
             classes["class"] = _renamed(classes["number"].tolist(), names, isinstance(predictions, BoxPredictions))
         if isinstance(predictions, BoxPredictions):
-            return cls(metrics, classes)
+            return cls({**metrics, "ava_evaluation": predictions.evaluation}, classes)
         one_label, key = predictions.labels.ndim == 1, predictions.main_metric
         return cls(
             metrics,
@@ -79,19 +79,21 @@ class Report:
         cls,
         groundtruth: BoxRows,
         detections: BoxRows,
-        excluded: set[tuple[str, int]],
+        excluded: set[tuple[str, float]],
         names: Mapping[int, str] | None = None,
+        evaluation: str = DEFAULT_EVALUATION,
     ) -> Report:
         """Measure detections read from AVA's files.
 
         Args:
             excluded: (video, second) of the key frames to leave out.
             names: names by id of the classes to measure, as in a label map; None for all classes of the two lists.
+            evaluation: name of the evaluation, see `slowfast.evaluation.ava`.
 
         Raises:
             ValueError: see `evaluate_ava`; or no class has ground truth.
         """
-        result = evaluate_ava(groundtruth, detections, excluded, names)
+        result = evaluate_ava(groundtruth, detections, excluded, names, evaluation)
         ids = list(result["AP"])
         counts = np.array([key not in excluded for key in groundtruth.key_frames], dtype=bool)[groundtruth.key_frame]
         labels = groundtruth.classes[counts]
@@ -104,7 +106,8 @@ class Report:
             "samples": samples,
             "value": list(result["AP"].values()),
         }
-        return cls({"ava_map": result["mAP@0.5"], "ava_classes": int((samples > 0).sum())}, pandas.DataFrame(table))
+        metrics = {"ava_map": result["mAP@0.5"], "ava_classes": int((samples > 0).sum())}
+        return cls({**metrics, "ava_evaluation": evaluation}, pandas.DataFrame(table))
 
     def format(self, per_class: bool = False) -> str:
         """Format the metrics as a table, and with `per_class` the table of classes below it."""
@@ -205,8 +208,8 @@ def read_class_names(path: str) -> dict[int, str]:
         raise ValueError(f'{path} is neither {{"name": number, ...}} nor a list of names: {error}') from None
 
 
-def _text(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
+def _text(value: float | str) -> str:
+    return str(value) if isinstance(value, int | str) else f"{value:.4f}"
 
 
 def _pyplot() -> Any:

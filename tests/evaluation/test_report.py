@@ -50,7 +50,8 @@ def test_several_labels_and_boxes_have_no_confusion(tmp_path):
         rows = list(csv.DictReader(stream))
     assert [float(row["AP"]) for row in rows] == pytest.approx(report.classes["value"].tolist())
     report = Report.from_predictions(boxes())
-    assert report.metrics == {"ava_map": 1.0, "ava_classes": 2} and report.confusion is None
+    assert report.metrics == {"ava_map": 1.0, "ava_classes": 2, "ava_evaluation": "pyslowfast"}
+    assert report.confusion is None
 
 
 @pytest.mark.parametrize(

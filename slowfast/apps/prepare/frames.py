@@ -59,7 +59,8 @@ def _read_charades(path: str) -> list[_ListedVideo]:
 
 
 def _read_ava(path: str) -> list[_ListedVideo]:
-    return [_ListedVideo(name) for name in dict.fromkeys(read_boxes(path, _ANY_CLASS).names)]
+    table = read_boxes(path, _ANY_CLASS)
+    return [_ListedVideo(name) for name in dict.fromkeys([*table.names, *(video for video, _ in table.empty)])]
 
 
 def _read_ssv2(path: str) -> list[_ListedVideo]:

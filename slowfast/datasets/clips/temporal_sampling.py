@@ -20,7 +20,7 @@ from slowfast.datasets.clips.settings import ClipSettings
 TimeSpan = tuple[float, float]
 """Positions of a clip's first and last frame in the video, both included, not always whole numbers.
 
-A span may reach past the end of a short video. Its indices are clamped, so that the last frame repeats.
+A span may reach past the end of a short video. There the last frame repeats, or the video starts again (`cyclic`).
 """
 
 
@@ -61,15 +61,21 @@ def center_span(video_frames: int, span: float) -> TimeSpan:
     return random_span(video_frames, span, 0.5)
 
 
-def span_indices(span: TimeSpan, num_frames: int, video_frames: int) -> list[int]:
-    """Spread `num_frames` indices evenly over a time span, rounded down and clamped to the video."""
+def span_indices(span: TimeSpan, num_frames: int, video_frames: int, cyclic: bool = False) -> list[int]:
+    """Spread `num_frames` indices evenly over a time span, rounded down.
+
+    Indices past the end are clamped to the video; or taken modulo its length (`cyclic`), so that it loops.
+    """
     spread = torch.linspace(*span, num_frames)  # float32 as published, which decides the rounding
+    if cyclic:
+        return (spread.long() % video_frames).tolist()
     return spread.clamp(0, video_frames - 1).long().tolist()
 
 
-def _strided_indices(start: int, stride: int, num_frames: int, video_frames: int) -> list[int]:
-    """Return `num_frames` indices from `start` on, `stride` apart, clamped to the video."""
-    return [max(min(start + i * stride, video_frames - 1), 0) for i in range(num_frames)]
+def _strided_indices(start: int, stride: int, num_frames: int, video_frames: int, cyclic: bool) -> list[int]:
+    """Return `num_frames` indices from `start` on, `stride` apart; see `span_indices`."""
+    indices = [start + i * stride for i in range(num_frames)]
+    return [index % video_frames if cyclic else max(min(index, video_frames - 1), 0) for index in indices]
 
 
 def segments(video_frames: int, num_frames: int) -> list[tuple[int, int]]:
@@ -152,7 +158,7 @@ class SpanSampling(TemporalSampling):
     def view(self, num_frames: int, fps: float, settings: ClipSettings, temporal: int) -> list[int]:
         s = settings
         span = view_span(num_frames, self._span(s, fps), temporal, s.temporal_views, s.use_offset)
-        return span_indices(span, s.num_frames, num_frames)
+        return span_indices(span, s.num_frames, num_frames, s.cyclic)
 
     def _span(self, settings: ClipSettings, fps: float) -> float:
         return clip_span(settings.num_frames, settings.sampling_rate, fps, settings.target_fps)
@@ -200,7 +206,7 @@ class StrideSampling(TemporalSampling):
 
     def _indices(self, start: int, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
         length = self._extracted(num_frames, fps)
-        extracted = _strided_indices(start, settings.sampling_rate, settings.num_frames, length)
+        extracted = _strided_indices(start, settings.sampling_rate, settings.num_frames, length, settings.cyclic)
         return [min(round(index * fps / self.fps), num_frames - 1) for index in extracted]
 
 

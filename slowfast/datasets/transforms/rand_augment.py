@@ -273,7 +273,7 @@ class Recipe:
             magnitude=int(values.get("m", _GREATEST_MAGNITUDE)),
             spread=values.get("mstd", 0.0),
             number=int(values.get("n", 2)),
-            increasing=bool(values.get("inc", 0)),
+            increasing="inc" in values,  # also inc0, as in timm
             weighted="w" in values,
         )
 

@@ -79,6 +79,15 @@ def test_views_of_a_test_video(offset, starts, maker):
     assert reader.asked == [[0], sorted(set().union(*frames))]
 
 
+@pytest.mark.parametrize(("cyclic", "last"), [(False, 299), (True, 99)])
+def test_a_clip_longer_than_a_test_video(cyclic, last, maker):
+    """4 frames over 400 of a video of 300: 0, 133, 266 and 399, its last frame, or number 99 again."""
+    clips, reader = maker("test", "DATA.SAMPLING_RATE", 100, "TEST.CYCLIC_LOAD", cyclic, "TEST.NUM_ENSEMBLE_VIEWS", 1)
+    assert clips.view_clip("a", 0).frames == [0, 133, 266, last]
+    clips, reader = maker("val", "DATA.SAMPLING_RATE", 100, "TEST.CYCLIC_LOAD", cyclic)
+    assert clips.center_clip("a").frames == [0, 133, 266, 299]
+
+
 def test_views_of_a_video_share_its_decoding(maker):
     clips, reader = maker("test", "TEST.NUM_ENSEMBLE_VIEWS", 2, "TEST.NUM_SPATIAL_CROPS", 3)
     for path in ("a", "b", "a"):
