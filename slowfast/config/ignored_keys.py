@@ -59,7 +59,10 @@ IGNORED_KEYS = {
 }
 # Published values (patterns) of keys that are otherwise implemented -> the missing feature.
 UNBUILDABLE_VALUES = {
-    "BN.NORM_TYPE": {"none": "models without norm layers"},
+    "BN.NORM_TYPE": {
+        "none": "models without norm layers",
+        "sync_batchnorm_apex": "norms of NVIDIA Apex (set sync_batchnorm)",
+    },
     "MODEL.LOSS_FUNC": {"contrastive_loss": _SSL, "multi_mse": _MAE},
     "MODEL.MODEL_NAME": {
         "ContrastiveModel": _SSL,

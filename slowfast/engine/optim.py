@@ -9,6 +9,12 @@ import torch
 from torch import nn
 
 from slowfast.models.base import VideoModel
+from slowfast.utils.registry import Registry
+
+# Optimizers: builder(parameter groups, cfg) -> optimizer.
+OPTIMIZERS = Registry("SOLVER.OPTIMIZING_METHOD")
+# Schedules: policy(SOLVER section of a config, epoch) -> learning rate, after the warm-up.
+LR_POLICIES = Registry("SOLVER.LR_POLICY")
 
 _NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -126,40 +132,49 @@ def _scale_by_lars(weight: torch.Tensor, decay: float, trust: float) -> None:
 
 
 def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
-    """Build the optimizer of `SOLVER.OPTIMIZING_METHOD`, with LARS if `SOLVER.LARS_ON`.
-
-    Methods are sgd, adam and adamw, fused, and mt_adamw: PyTorch's multi-tensor (foreach) adamw.
+    """Build the optimizer named by `SOLVER.OPTIMIZING_METHOD`, with LARS if `SOLVER.LARS_ON`.
 
     Raises:
         ValueError: unknown method, or see `parameter_groups`.
     """
-    optimizer = _plain_optimizer(model, cfg)
-    if cfg.SOLVER.LARS_ON:
-        add_lars(optimizer)
-    return optimizer
-
-
-def _plain_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
     solver = cfg.SOLVER
     groups = parameter_groups(
         model, solver.WEIGHT_DECAY, cfg.BN.WEIGHT_DECAY, solver.ZERO_WD_1D_PARAM, solver.LAYER_DECAY
     )
-    method = solver.OPTIMIZING_METHOD
-    if method == "sgd":
-        return torch.optim.SGD(
-            groups,
-            lr=solver.BASE_LR,
-            momentum=solver.MOMENTUM,
-            dampening=solver.DAMPENING,
-            nesterov=solver.NESTEROV,
-            # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized.
-            fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
-        )
-    if method in ("adam", "adamw", "mt_adamw"):
-        kind = torch.optim.Adam if method == "adam" else torch.optim.AdamW
-        kernel = "foreach" if method == "mt_adamw" else "fused"
-        return kind(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), eps=1e-8, **{kernel: True})
-    raise ValueError(f"SOLVER.OPTIMIZING_METHOD {method!r} is not one of sgd, adam, adamw, mt_adamw")
+    optimizer = OPTIMIZERS.get(solver.OPTIMIZING_METHOD)(groups, cfg)
+    if solver.LARS_ON:
+        add_lars(optimizer)
+    return optimizer
+
+
+@OPTIMIZERS.register("sgd")
+def _sgd(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    solver = cfg.SOLVER
+    return torch.optim.SGD(
+        groups,
+        lr=solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        dampening=solver.DAMPENING,
+        nesterov=solver.NESTEROV,
+        # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized.
+        fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
+    )
+
+
+@OPTIMIZERS.register("adam")
+def _adam(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), fused=True)
+
+
+@OPTIMIZERS.register("adamw")
+def _adamw(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), fused=True)
+
+
+@OPTIMIZERS.register("mt_adamw")
+def _mt_adamw(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    """Build PyTorch's multi-tensor (foreach) form of AdamW."""
+    return torch.optim.AdamW(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), foreach=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -184,7 +199,7 @@ def lr_at(solver: Any, epoch: float) -> float:
     Raises:
         ValueError: unknown policy, or a warm-up that leaves no epoch for the cosine.
     """
-    policy = _policy(solver)
+    policy = LR_POLICIES.get(solver.LR_POLICY)
     if epoch < solver.WARMUP_EPOCHS:
         start, end = solver.WARMUP_START_LR, policy(solver, solver.WARMUP_EPOCHS)
         return start + (end - start) * epoch / solver.WARMUP_EPOCHS
@@ -207,6 +222,7 @@ def lr_scale(cfg: Any) -> float:
     return scale
 
 
+@LR_POLICIES.register("cosine")
 def _cosine(solver: Any, epoch: float) -> float:
     offset = solver.WARMUP_EPOCHS if solver.COSINE_AFTER_WARMUP else 0.0
     if solver.MAX_EPOCH <= offset:
@@ -219,16 +235,8 @@ def _cosine(solver: Any, epoch: float) -> float:
     return solver.COSINE_END_LR + span * (math.cos(math.pi * progress) + 1.0) * 0.5
 
 
+@LR_POLICIES.register("steps_with_relative_lrs")
 def _relative_steps(solver: Any, epoch: float) -> float:
     # config/rules checks STEPS and LRS.
     stage = sum(epoch >= step for step in solver.STEPS if step < solver.MAX_EPOCH) - 1
     return solver.LRS[stage] * solver.BASE_LR
-
-
-_POLICIES = {"cosine": _cosine, "steps_with_relative_lrs": _relative_steps}
-
-
-def _policy(solver: Any):
-    if solver.LR_POLICY not in _POLICIES:
-        raise ValueError(f"SOLVER.LR_POLICY {solver.LR_POLICY!r} is not one of {sorted(_POLICIES)}")
-    return _POLICIES[solver.LR_POLICY]

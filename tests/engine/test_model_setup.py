@@ -1,7 +1,6 @@
 """Setting up a model: same names and numbers with all options."""
 
 import copy
-import functools
 import os
 import subprocess
 import sys
@@ -192,14 +191,6 @@ def test_a_linear_probe_needs_a_classifier(tiny_cfg):
     freeze_stages(model, ["head"])
     with pytest.raises(ValueError, match="a frozen one .MODEL.FREEZE_STAGES"):
         freeze_features(model)
-
-
-@pytest.fixture
-def fast_compiler(monkeypatch):
-    """Traces and differentiates as torch.compile does, and writes no code, which would take minutes."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
 
 
 def assert_trains_alike(model, plain, inputs, labels):

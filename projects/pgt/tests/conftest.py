@@ -8,8 +8,9 @@ import torch
 
 from pgt.task import ProgressiveTask
 from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
-from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import load_config
+from slowfast.engine.optim_step import build_optim_step
+from slowfast.engine.task import build_task
 from slowfast.engine.train import train
 from slowfast.runtime.signals import TrainingInterrupted
 
@@ -203,7 +204,12 @@ def cut_off_at(monkeypatch):
     return cut
 
 
-@pytest.fixture
-def last_state():
-    """`last_state(cfg)`: the newest checkpoint of a run."""
-    return lambda cfg: load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)
+@pytest.fixture(scope="session")
+def train_once():
+    """`train_once(cfg, model, batch, lr=0.05)`: train on a batch, with plain SGD, as the config's task does."""
+
+    def train_step(cfg, model, batch, lr=0.05):
+        optim_step = build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), lr=lr))
+        return build_task(cfg).train_step(model, batch, optim_step)
+
+    return train_step

@@ -135,9 +135,9 @@ def about_features(path: str) -> dict[str, Any]:
 
 
 def _joined(records: list[VideoFeatures]) -> dict[str, np.ndarray]:
-    rows = {name: np.concatenate([getattr(r, name) for r in records]) for name in ("features", *_ROWS)}
+    rows = {name: np.concatenate([vars(r)[name] for r in records]) for name in ("features", *_ROWS)}
     rows["video"] = np.repeat(np.arange(len(records)), [len(r.features) for r in records])
-    each = {name: np.array([getattr(r, name) for r in records]) for name in ("path", "label", "fps", "num_frames")}
+    each = {name: np.array([vars(r)[name] for r in records]) for name in ("path", "label", "fps", "num_frames")}
     return {**rows, **each}
 
 

@@ -16,9 +16,10 @@ import torch
 from torch import Generator, Tensor
 
 from slowfast.datasets.transforms.pixels import ColorMatrix, compose
-from slowfast.datasets.transforms.rand_augment import GRAY_WEIGHTS, RandAugment, Recipe
+from slowfast.datasets.transforms.rand_augment import GRAY_WEIGHTS, INTERPOLATIONS, RandAugment, Recipe
 from slowfast.runtime.seed import bernoulli, randint, uniform
 from slowfast.utils.errors import check_choice
+from slowfast.utils.registry import CHOICES
 
 _LIGHTING_STD = 0.1
 _AVA_JITTER = 0.4
@@ -29,6 +30,9 @@ _ERASED_AREAS = (0.02, 1 / 3)
 _ERASED_ASPECTS = (0.3, 1 / 0.3)
 _TRIES = 10
 _GRAY = np.array([[*GRAY_WEIGHTS, 0.0]] * 3)
+
+CHOICES["AUG.INTERPOLATION"] = (*INTERPOLATIONS, "random")
+CHOICES["AUG.RE_MODE"] = ERASING_MODES
 
 
 @dataclass(frozen=True)

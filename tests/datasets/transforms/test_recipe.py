@@ -48,8 +48,6 @@ def test_what_is_no_recipe(text, message):
     ("setting", "message"),
     [
         (["AUG.AA_TYPE", "rand-m12"], r"AUG\.AA_TYPE 'rand-m12'.*0 to 10"),
-        (["AUG.INTERPOLATION", "hamming"], r"AUG\.INTERPOLATION 'hamming'.*nearest, bilinear"),
-        (["AUG.RE_MODE", "noise"], r"AUG\.RE_MODE 'noise'.*pixel, rand, const"),
         (["AUG.RE_COUNT", 0], r"AUG\.RE_COUNT 0.*at least 1"),
     ],
 )
