@@ -150,7 +150,7 @@ def plain(value):
 
 
 def published_chain(owner: str, name: str) -> dict:
-    """A published setting on top of its base's, flat."""
+    """Return a published setting on top of its base's, flat."""
     own = dict(PUBLISHED[owner][name])
     base = own.pop("_BASE_", None) or own.pop("BASE_", None)
     below = published_chain(owner, f"{name.rpartition('/')[0]}/{base}") if base else {}
@@ -158,14 +158,14 @@ def published_chain(owner: str, name: str) -> dict:
 
 
 def yaml_chain(path: Path) -> dict:
-    """One of our files on top of its base's, flat, read without the project's loader."""
+    """Return one of our files on top of its base's, flat, read without the project's loader."""
     own = yaml.safe_load(path.read_text())
     base = own.pop("_BASE_", None)
     return {**(yaml_chain(path.parent / base) if base else {}), **flatten(own)}
 
 
 def expected_settings(file: str) -> dict:
-    """The published setting with our differences."""
+    """Return the published setting with our differences."""
     owner, _, name = file.partition("/")
     settings = published_chain(owner, name)
     settings.update({key: value for key, (value, _reason) in DIFFERENCES.get(file, {}).items()})
