@@ -79,7 +79,7 @@ def test_the_table_names_keys_that_exist():
 
 
 def test_every_key_is_read_somewhere_or_listed():
-    """A key that no line of code mentions has no effect, whatever its comment says."""
+    """Search the code for every key: one that no line mentions has no effect, whatever its comment says."""
     files = [*(ROOT / "slowfast").rglob("*.py"), *(ROOT / "projects").rglob("*.py"), *(ROOT / "tools").glob("*.py")]
     # Of the config's own files, those that only declare or check keys do not use them.
     declaring = re.compile(r"slowfast/config/((defaults|rules)/\w+|ignored_keys|merge)\.py$|/tests/")

@@ -86,6 +86,12 @@ VARIANTS = {
     "slowfast_nonlocal": [
         *SLOWFAST, "NONLOCAL.PROGRESS", True, "NONLOCAL.LOCATION", [[[], []], [[1], [0]], [[0], [1]], [[], []]],
     ],
+    # Overlaps that do not fit ALPHA, as in the published settings of Charades: 10 slow frames and 44 fast ones.
+    "slowfast_surplus": [
+        *SLOWFAST, "PGT.OVERLAP", [1, 2], "DATA.NUM_FRAMES", 44, "PGT.PG_EVAL", True,
+        "PGT.CACHE", "max", "PGT.CACHE_MOMENTUM", 0.25, "MODEL.FINAL_POOL", ["avg", "max"],
+        "SLOWFAST.FUSION_KERNEL_SZ", 7,
+    ],
     "slowfast_even_max": [*SLOWFAST, "PGT.SLOW_SAMPLING", "even", "PGT.CACHE", "max"],
     "mvit": MVIT_V2,
     "mvit_mean": [
