@@ -18,12 +18,11 @@ from slowfast.apps.prepare import file_pool
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.in_order import frames_in_order
 from slowfast.datasets.video.reader import VideoError
+from slowfast.datasets.video.timing import ROUNDING_S
 from slowfast.utils.files import TEMPORARY, replacing
 
 MANIFEST = "resized.jsonl"
 _MAX_DENOMINATOR = 30_000  # of a frame rate in H.264
-# Seconds by which the frames of a constant rate may be off; many containers round to milliseconds.
-_STEADY_S = 1.5e-3
 _FINE = Fraction(1, 90_000)  # time base of a copy whose rate varies
 # Without it x264's AVX-512 code reads uninitialized memory on some sizes, and copies differ from call to call.
 _SAME_EVERYWHERE = {"x264-params": "cpu-independent=1"}
@@ -123,7 +122,8 @@ def resize(source: str, target: str, options: ResizeOptions) -> None:
     with decode.open(source) as video:
         rate = Fraction(video.fps).limit_denominator(_MAX_DENOMINATOR)
         off = np.abs(video.times - np.arange(video.num_frames) / float(rate)).max()
-        time_base = 1 / rate if off <= _STEADY_S else _FINE
+        # Both the stamp of a frame and that of the first one may be rounded.
+        time_base = 1 / rate if off < 2 * ROUNDING_S else _FINE
         end = video.duration
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with replacing(target) as temporary:
@@ -161,7 +161,8 @@ def _encode(source: str, path: str, rate: Fraction, time_base: Fraction, end: fl
             output.mux(stream.encode(frame))
         rest = stream.encode(None)
         # The last packet's duration is the one that mp4 keeps; it decides how long the last frame lasts.
-        rest[-1].duration = max(1, round(end / time_base) - last)
+        for packet in rest[-1:]:
+            packet.duration = max(1, round(end / time_base) - last)
         output.mux(rest)
 
 

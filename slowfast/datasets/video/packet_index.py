@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from slowfast.datasets.video.timing import GAP_S, STAMPED_CONTAINERS, stamps_may_jump
+from slowfast.datasets.video.stamps import GAP_S, STAMPED_CONTAINERS, stamps_may_jump
 
 if TYPE_CHECKING:
     from av import Packet

@@ -24,8 +24,8 @@ from av.video.reformatter import VideoReformatter
 from slowfast.datasets.video.cache import LRUCache
 from slowfast.datasets.video.packet_index import PacketIndex, index_packets
 from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.datasets.video.stamps import rate_of_packets, time_frames
 from slowfast.datasets.video.streams import choose_stream, notes_of_streams, refuse_other_files
-from slowfast.datasets.video.timing import rate_of_packets, time_frames
 
 logger = logging.getLogger(__name__)
 
