@@ -139,11 +139,7 @@ class SubBatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
         if not self.training:
             return super().forward(x)
         batch, splits = x.shape[0], self.num_splits
-        if batch % splits:
-            raise ValueError(
-                f"BN.NUM_SPLITS {splits} does not divide the {batch} clips of a process's batch; set it to a "
-                "divisor, or change TRAIN.BATCH_SIZE"
-            )
+        check_splits(batch, splits)
         # Parts become channels, so that one call normalizes all of them.
         parts = x.reshape(batch // splits, splits * self.num_features, *x.shape[2:])
         tracked = self.track_running_stats
@@ -184,6 +180,14 @@ class SubBatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, num_splits={self.num_splits}"
+
+
+def check_splits(batch: int, splits: int) -> None:
+    """Raise ValueError unless a `SubBatchNorm3d` can divide `batch` clips into `splits` parts."""
+    if batch % splits:
+        raise ValueError(
+            f"{splits} splits do not divide the {batch} clips of a process's batch; take a divisor, or another batch"
+        )
 
 
 class SyncBatchNorm(FreezableBatchNorm, nn.SyncBatchNorm):

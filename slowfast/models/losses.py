@@ -61,8 +61,8 @@ def _check_shapes(scores: torch.Tensor, targets: torch.Tensor) -> None:
     """Raise ValueError unless there is a target for every class of every sample."""
     if scores.shape != targets.shape:
         raise ValueError(
-            f"MODEL.LOSS_FUNC takes labels of the scores' shape {tuple(scores.shape)} (batch, classes), but the data "
-            f"set gives {tuple(targets.shape)}; for one class number a video set MODEL.LOSS_FUNC cross_entropy"
+            f"the loss takes labels of the scores' shape {tuple(scores.shape)} (batch, classes), but the data set "
+            f"gives {tuple(targets.shape)}; for one class number per video take cross_entropy"
         )
 
 

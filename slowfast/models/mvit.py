@@ -29,6 +29,7 @@ from slowfast.models.blocks import round_channels
 from slowfast.models.build import MODEL_REGISTRY, build_head, position_embedding_size
 from slowfast.models.heads import Classifier, apply_head
 from slowfast.models.tokens import TokenHead, TokenModel, layer_norm, sincos_3d
+from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES
 
 Norm = Callable[[int], nn.Module]
@@ -437,7 +438,8 @@ def build_mvit(cfg: CfgNode) -> MViT:
         _pool(cfg),
         layer_norm(options.EMBED_DIM) if options.NORM_STEM else None,
     )
-    model.init_weights(options.HEAD_INIT_SCALE)
+    with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.USE_FIXED_SINCOS_POS"):
+        model.init_weights(options.HEAD_INIT_SCALE)
     return model
 
 
@@ -467,15 +469,16 @@ def _block(cfg: CfgNode, sizes: BlockSizes, drop_path: float) -> MultiscaleBlock
         int(options.CLS_EMBED_ON),
         options.DROPOUT_RATE,
     )
-    return MultiscaleBlock(
-        sizes,
-        attention,
-        layer_norm,
-        options.MLP_RATIO,
-        options.DIM_MUL_IN_ATT,
-        drop_path,
-        options.LAYER_SCALE_INIT_VALUE,
-    )
+    with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.NUM_HEADS", "MVIT.DROPPATH_RATE"):
+        return MultiscaleBlock(
+            sizes,
+            attention,
+            layer_norm,
+            options.MLP_RATIO,
+            options.DIM_MUL_IN_ATT,
+            drop_path,
+            options.LAYER_SCALE_INIT_VALUE,
+        )
 
 
 def _positions(cfg: CfgNode) -> str:

@@ -15,6 +15,7 @@ from slowfast.layers.mlp import DropPath, Mlp
 from slowfast.models.build import MODEL_REGISTRY, position_embedding_size
 from slowfast.models.heads import apply_head
 from slowfast.models.tokens import TokenHead, TokenModel, layer_norm
+from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES
 
 CHOICES["TIMESFORMER.ATTENTION_TYPE"] = ("divided_space_time",)
@@ -219,17 +220,18 @@ def build_timesformer(cfg: CfgNode) -> TimeSformer:
             f"TIMESFORMER.PATCH_SIZE {options.PATCH_SIZE} exceeds the {crop} pixels of DATA.TRAIN_CROP_SIZE"
         )
     rates = [options.DROPPATH_RATE * i / max(options.DEPTH - 1, 1) for i in range(options.DEPTH)]
-    blocks = [
-        DividedBlock(
-            options.EMBED_DIM,
-            options.NUM_HEADS,
-            options.MLP_RATIO,
-            options.QKV_BIAS,
-            options.DROPOUT_RATE,
-            rate,
-        )
-        for rate in rates
-    ]
+    with naming_keys(cfg, "TIMESFORMER.EMBED_DIM", "TIMESFORMER.NUM_HEADS", "TIMESFORMER.DROPPATH_RATE"):
+        blocks = [
+            DividedBlock(
+                options.EMBED_DIM,
+                options.NUM_HEADS,
+                options.MLP_RATIO,
+                options.QKV_BIAS,
+                options.DROPOUT_RATE,
+                rate,
+            )
+            for rate in rates
+        ]
     model = TimeSformer(
         cfg.DATA.INPUT_CHANNEL_NUM[0],
         (frames, side, side),

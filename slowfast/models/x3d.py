@@ -7,8 +7,8 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
-from slowfast.models.blocks import Norm, ResStage, residual_pathway, round_channels
-from slowfast.models.build import MODEL_REGISTRY, head_pool, init_weights, model_norm, residual_options
+from slowfast.models.blocks import Norm, ResStage, round_channels
+from slowfast.models.build import MODEL_REGISTRY, build_pathway, head_pool, init_weights, model_norm
 from slowfast.models.heads import Classifier, activated_in_float32, build_activation
 from slowfast.models.resnet import PathwayStems, ResNet
 
@@ -172,12 +172,14 @@ def _stage(cfg: CfgNode, stage: int, dim_in: int, dim_out: int, dim_inner: int) 
             f"RESNET.NUM_GROUPS {groups} does not divide the {dim_inner} channels inside the blocks of stage "
             f"{stage + 2} (X3D.CHANNELWISE_3x3x3 False); set a divisor, or CHANNELWISE_3x3x3 True"
         )
-    pathway = residual_pathway(
+    pathway = build_pathway(
+        cfg,
+        stage,
+        groups,
         dim_in=dim_in,
         dim_out=dim_out,
         dim_inner=dim_inner,
         temporal_kernels=[_BLOCK_KERNEL] * math.ceil(_BLOCKS[stage] * cfg.X3D.DEPTH_FACTOR),
         stride=2,
-        **residual_options(cfg, stage, groups),
     )
     return ResStage([pathway])

@@ -181,7 +181,7 @@ def test_the_head_starts_scaled(tiny_mvit):
         (["MVIT.POOL_Q_STRIDE", [[1, 1, 3, 3]]], "another number of positions"),
         (["MVIT.DIM_MUL", [[1, 0.0]]], "a factor must be over 0"),
         (["MVIT.USE_FIXED_SINCOS_POS", True, "MVIT.SEP_POS_EMBED", True], "SEP_POS_EMBED True"),
-        (["MVIT.DROPPATH_RATE", 1.0], "at least 0 and under 1"),
+        (["MVIT.DROPPATH_RATE", 1.0], r"MVIT\.DROPPATH_RATE 1\.0: .*at least 0 and under 1"),
         (["MODEL.POSITIONS_FOR", [8]], r"it is \[frames, pixels\]"),
         (["MVIT.PATCH_2D", True, "MVIT.PATCH_KERNEL", [7, 7], "MVIT.PATCH_STRIDE", [4, 4],
           "MVIT.PATCH_PADDING", [3, 3]], "cuts images into patches"),

@@ -92,21 +92,19 @@ def slow_indices(num_frames: int, alpha: int, chosen: Sequence[int] = ()) -> lis
 
     Args:
         num_frames: frames of the fast clip.
-        alpha: frame-rate ratio of the pathways (`SLOWFAST.ALPHA`).
-        chosen: the frames themselves (`SLOWFAST.SLOW_INDICES`), in place of evenly spread ones. If there are more than
+        alpha: frame-rate ratio of the pathways.
+        chosen: the frames themselves, in place of evenly spread ones. If there are more than
             `num_frames // alpha`, as for longer clips, the first ones are used.
 
     Raises:
         ValueError: no frame would be left, or a chosen one lies outside the clip.
     """
     if not 1 <= alpha <= num_frames:
-        raise ValueError(
-            f"SLOWFAST.ALPHA {alpha} leaves no slow frame of a clip of {num_frames}; use 1 to {num_frames}"
-        )
+        raise ValueError(f"alpha {alpha} leaves no slow frame of a clip of {num_frames}; use 1 to {num_frames}")
     chosen = list(chosen[: num_frames // alpha])
     outside = [i for i in chosen if not 0 <= i < num_frames]
     if outside:
-        raise ValueError(f"SLOWFAST.SLOW_INDICES {outside} lie outside a clip of {num_frames} frames")
+        raise ValueError(f"the slow frames {outside} lie outside a clip of {num_frames} frames")
     return chosen or torch.linspace(0, num_frames - 1, num_frames // alpha).long().tolist()
 
 
