@@ -8,8 +8,16 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.config.resolve import stage_entry
+from slowfast.layers.conv import Conv3d
 from slowfast.layers.nonlocal_ import INSTANTIATIONS, NonLocal
-from slowfast.layers.norm import BatchNorm, BatchNorm3d, FrozenBatchNorm3d, SubBatchNorm3d, SyncBatchNorm
+from slowfast.layers.norm import (
+    BatchNorm,
+    BatchNorm3d,
+    FreezableBatchNorm,
+    FrozenBatchNorm3d,
+    SubBatchNorm3d,
+    SyncBatchNorm,
+)
 from slowfast.layers.pool import KINDS, SpaceTimePool
 from slowfast.models.base import VideoModel
 from slowfast.models.blocks import TRANSFORMS, BranchOptions, residual_pathway
@@ -195,7 +203,7 @@ def init_weights(model: nn.Module, fc_std: float = 0.01) -> nn.Module:
     the identity ("Accurate, Large Minibatch SGD", arXiv 1706.02677, section 5.1).
     """
     for module in model.modules():
-        zero = getattr(module, "zero_init", False)
+        zero = isinstance(module, (Conv3d, FreezableBatchNorm, FrozenBatchNorm3d)) and module.zero_init
         if isinstance(module, nn.Conv3d):
             if zero:
                 nn.init.zeros_(module.weight)

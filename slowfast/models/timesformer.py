@@ -22,7 +22,7 @@ CHOICES["TIMESFORMER.ATTENTION_TYPE"] = ("divided_space_time",)
 _POSITIONS = ("cls_token", "pos_embed", "time_embed")
 
 
-class FramePatches(nn.Module):
+class _FramePatches(nn.Module):
     """Patch embedding of each frame: a convolution whose stride is its kernel.
 
     Its weight is the published one with an axis of time, (C, 3, 1, P, P).
@@ -53,7 +53,7 @@ class TimeAttention(SelfAttention):
         return self.proj_drop(self.proj(self.temporal_attention(*self.qkv(patches).chunk(3, dim=-1))))
 
 
-class DividedBlock(CheckpointedBlock):
+class _DividedBlock(CheckpointedBlock):
     """Pre-norm transformer block of temporal attention, spatial attention and an MLP.
 
     The class token takes part in the spatial attention of every frame; its outputs are averaged over frames.
@@ -134,7 +134,7 @@ class TimeSformer(TokenModel):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + height * width, dim))
         self.time_embed = nn.Parameter(torch.zeros(1, frames, dim))
-        self.patch_embed = FramePatches(dim_in, dim, patch)
+        self.patch_embed = _FramePatches(dim_in, dim, patch)
         self.pos_drop = nn.Dropout(dropout)
         self.time_drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)
@@ -222,7 +222,7 @@ def build_timesformer(cfg: CfgNode) -> TimeSformer:
     rates = [options.DROPPATH_RATE * i / max(options.DEPTH - 1, 1) for i in range(options.DEPTH)]
     with naming_keys(cfg, "TIMESFORMER.EMBED_DIM", "TIMESFORMER.NUM_HEADS", "TIMESFORMER.DROPPATH_RATE"):
         blocks = [
-            DividedBlock(
+            _DividedBlock(
                 options.EMBED_DIM,
                 options.NUM_HEADS,
                 options.MLP_RATIO,

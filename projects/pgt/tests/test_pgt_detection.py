@@ -123,7 +123,7 @@ def test_the_first_step_is_the_clip_model(detection_cfg, parity, random_clip):
 
 
 def boxes_by_hand(model, frames, boxes, scale, temporal):
-    """Scores of the boxes over these frames of features, (B, C, T, H, W) a pathway."""
+    """Scores of the boxes over these frames of features, (B, C, T, H, W) per pathway."""
     pooled = [x.amax(dim=2) if temporal == "max" else x.mean(dim=2) for x in frames]
     features = torch.cat([roi_align(x, boxes, 7, scale).amax(dim=(2, 3)) for x in pooled], dim=1)
     return torch.sigmoid(features @ model.head.projection.weight.T + model.head.projection.bias)

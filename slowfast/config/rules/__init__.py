@@ -72,7 +72,7 @@ def validate(cfg: CfgNode) -> None:
 
 
 def _check_names(cfg: CfgNode) -> None:
-    """Every key that a registry serves holds registered names, or a published name that is not implemented here."""
+    """Check that keys of registries hold registered names, or published ones that are not implemented here."""
     keys = set(leaf_keys(cfg))
     for key, registry in REGISTRIES.items():
         if key in keys and not unbuildable_feature(cfg, key):

@@ -102,7 +102,7 @@ def _strong(cfg: CfgNode) -> None:
 
 
 def _with_boxes(cfg: CfgNode) -> None:
-    """Boxes follow the published transforms of AVA, and no others."""
+    """Refuse transforms that boxes do not follow: they follow the published ones of AVA only."""
     wanted = {
         "AUG.ENABLE": cfg.AUG.ENABLE,
         "MIXUP.ENABLE": cfg.MIXUP.ENABLE,
@@ -218,7 +218,7 @@ def _short_cycle(cfg: CfgNode) -> None:
 
 
 def _slow_frames(cfg: CfgNode) -> None:
-    """ALPHA divides every clip length, and SLOW_INDICES, if given, hold the slow frames of every length."""
+    """Check that ALPHA divides every clip length, and that SLOW_INDICES, if given, hold the slow frames of each."""
     alpha, slow = cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES
     lengths = {"DATA.NUM_FRAMES": [cfg.DATA.NUM_FRAMES], "DATA.TRAIN_NUM_FRAMES": cfg.DATA.TRAIN_NUM_FRAMES}
     if cfg.MULTIGRID.LONG_CYCLE:

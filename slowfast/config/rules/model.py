@@ -119,7 +119,7 @@ def _remedy(cfg: CfgNode, strides: set[int]) -> str:
         remedies.append(f"Leave the key out, or set it to {min(strides)}.")
     if cfg.MODEL.MODEL_NAME in _RESNETS:
         remedies.append(
-            f"Or change RESNET.SPATIAL_STRIDES {cfg.RESNET.SPATIAL_STRIDES}, whose product in a pathway, times the "
+            f"Or change RESNET.SPATIAL_STRIDES {cfg.RESNET.SPATIAL_STRIDES}, whose product per pathway, times the "
             f"stem's {STEM_STRIDE}, counts: published settings have stride 1 and SPATIAL_DILATIONS 2 in the last stage."
         )
     return " ".join(remedies)
@@ -158,7 +158,7 @@ def _mvit_tables(cfg: CfgNode) -> None:
 
 
 def _same_positions(kernel: Sequence[int], row: Sequence[int]) -> None:
-    """Attention and shortcut (pooling kernel stride + 1) must leave the same number of positions."""
+    """Check that attention and shortcut (pooling kernel stride + 1) leave the same number of positions."""
     around = [stride + 1 if stride > 1 else 1 for stride in row[1:]]
     if any((size - other) % 2 for size, other in zip(kernel, around, strict=True)):
         raise ValueError(
