@@ -175,7 +175,7 @@ def test_the_head_starts_scaled(tiny_mvit):
     [
         (["MVIT.MODE", "mean"], "MVIT.MODE is 'mean'"),
         (["MVIT.NORM", "batchnorm"], "it can be layernorm"),
-        (["MVIT.NUM_HEADS", 5], "NUM_HEADS 5 does not divide MVIT.EMBED_DIM 32"),
+        (["MVIT.NUM_HEADS", 5], "MVIT.EMBED_DIM 32, MVIT.NUM_HEADS 5, .*do not divide 32"),
         (["MVIT.PATCH_KERNEL", [7, 7]], r"PATCH_KERNEL is \[7, 7\]; it is \[time, height, width\]"),
         (["MVIT.POOL_Q_STRIDE", [[9, 1, 2, 2]]], "blocks from 0 to 1"),
         (["MVIT.POOL_Q_STRIDE", [[1, 2, 2]]], r"\[block, time, height, width\]"),
