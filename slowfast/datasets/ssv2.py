@@ -103,9 +103,8 @@ def _read(path: str, kind: type, form: str) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
-        line = getattr(error, "lineno", 1)
+        line, cause = (error.lineno, error.msg) if isinstance(error, json.JSONDecodeError) else (1, error)
         shown = text.splitlines()[line - 1 : line] or [""]
-        cause = getattr(error, "msg", error)
         raise ValueError(f"{path}, line {line}: {shown[0][:200]!r} does not parse: {cause}") from None
     if not isinstance(value, kind):
         raise ValueError(f"{path}, line 1: the file is not like {form}")

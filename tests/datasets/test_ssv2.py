@@ -21,11 +21,6 @@ OLD = ("something-something-v2-labels.json", "something-something-v2-{}.json")
 NEW = ("labels/labels.json", "labels/{}.json")
 
 
-def picture(frame):
-    """A gray that tells the number of the frame."""
-    return np.full((24, 32, 3), 6 * frame, np.uint8)
-
-
 def frames_of(clip):
     return [round(float(frame.mean() * 0.225 + 0.45) * 255 / 6) for frame in clip.unbind(1)]
 
@@ -36,13 +31,9 @@ def frames(tmp_path_factory, gray_frames):
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory, encode):
-    root = tmp_path_factory.mktemp("20bn-something-something-v2")
-    for name, length in LENGTHS.items():
-        pictures = np.stack([picture(frame) for frame in range(length)])
-        path = encode(root / f"{name}.mp4", pictures, options={"crf": "1"}, rate=12)
-        if name == "3":
-            path.rename(root / "3.webm")
+def videos(tmp_path_factory, gray_videos):
+    root = gray_videos(tmp_path_factory.mktemp("20bn-something-something-v2"), LENGTHS, 6, 12)
+    (root / "3.mp4").rename(root / "3.webm")
     return root
 
 

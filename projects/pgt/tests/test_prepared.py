@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 import gc
 import threading
 import weakref
@@ -93,7 +92,7 @@ def test_memory_is_written_once_and_let_go(full, progressive_cfg, parity, random
 
 @pytest.mark.parametrize(("together", "updates"), [(True, 1), (False, 3)])
 def test_the_average_counts_every_update(together, updates, one_block_model, progressive_cfg, random_clip):
-    """The formula over the weights after each update of one batch of three steps."""
+    """Apply the formula to the weights after each update of one batch of three steps."""
     settings = ["PGT.STEP_LEN", [4], "DATA.NUM_FRAMES", 10, "EMA.ENABLE", True, "EMA.DECAY", 0.5]
     cfg = progressive_cfg("slow_basic", "PGT.TRAIN_TOGETHER", together, *settings)
     model, weights, labels = tiny_progressive(one_block_model), [], torch.tensor([1, 3])
@@ -108,13 +107,6 @@ def test_the_average_counts_every_update(together, updates, one_block_model, pro
         expected = 0.5 * expected + 0.5 * present
     torch.testing.assert_close(average.module.head.projection.weight, expected)
     assert torch.equal(expected, weights[-1]) == together
-
-
-@pytest.fixture
-def fast_compiler(monkeypatch):
-    """Traces and differentiates as torch.compile does, and writes no code, which would take minutes."""
-    torch._dynamo.reset()
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
 
 
 def tiny_progressive(one_block_model, full=False, dropout=0.0):

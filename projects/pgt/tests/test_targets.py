@@ -20,12 +20,6 @@ DETECTION = [
 ]  # fmt: skip
 
 
-def train_once(cfg, model, batch):
-    return build_task(cfg).train_step(
-        model, batch, build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), 0.0))
-    )
-
-
 def test_centers_and_spans_of_the_published_setting():
     plan = StepPlan((8,), (1,), 5)
     assert plan.centers() == [4, 11, 18, 25, 32]
@@ -56,7 +50,7 @@ def clip_of(labels, frames):
 
 @pytest.fixture
 def labeled(progressive_cfg, random_clip):
-    """A configuration, a batch of two clips with every third frame of 70, and the labels of all their frames."""
+    """Return a config, a batch of two clips with every third frame of 70, and the labels of all their frames."""
     cfg = progressive_cfg("slow", *MULTI_LABEL, "BN.NORM_TYPE", "frozen_batchnorm")
     generator = torch.Generator().manual_seed(0)
     labels = (torch.rand(2, 70, CLASSES, generator=generator) < 0.03).to(torch.uint8)

@@ -35,7 +35,7 @@ class VideoFeatures:
         window: (N,) index of the clip or step.
         crop: (N,) index of the spatial crop.
         frames: (N, 2) first and last frame that the window reads.
-        times: (N, 2) start of the first and end of the last frame in seconds, by the mean frame rate.
+        times: (N, 2) start of the first and end of the last frame in seconds.
     """
 
     path: str
@@ -135,9 +135,9 @@ def about_features(path: str) -> dict[str, Any]:
 
 
 def _joined(records: list[VideoFeatures]) -> dict[str, np.ndarray]:
-    rows = {name: np.concatenate([getattr(r, name) for r in records]) for name in ("features", *_ROWS)}
+    rows = {name: np.concatenate([vars(r)[name] for r in records]) for name in ("features", *_ROWS)}
     rows["video"] = np.repeat(np.arange(len(records)), [len(r.features) for r in records])
-    each = {name: np.array([getattr(r, name) for r in records]) for name in ("path", "label", "fps", "num_frames")}
+    each = {name: np.array([vars(r)[name] for r in records]) for name in ("path", "label", "fps", "num_frames")}
     return {**rows, **each}
 
 

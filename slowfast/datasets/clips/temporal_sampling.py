@@ -93,19 +93,20 @@ def slow_indices(num_frames: int, alpha: int, chosen: Sequence[int] = ()) -> lis
     Args:
         num_frames: frames of the fast clip.
         alpha: frame-rate ratio of the pathways.
-        chosen: the frames themselves, in place of evenly spread ones. If there are more than
-            `num_frames // alpha`, as for longer clips, the first ones are used.
+        chosen: the frames themselves, in place of evenly spread ones. Those behind the clip,
+            which longer clips have, are left out.
 
     Raises:
-        ValueError: no frame would be left, or a chosen one lies outside the clip.
+        ValueError: no frame would be left.
     """
     if not 1 <= alpha <= num_frames:
         raise ValueError(f"alpha {alpha} leaves no slow frame of a clip of {num_frames}; use 1 to {num_frames}")
-    chosen = list(chosen[: num_frames // alpha])
-    outside = [i for i in chosen if not 0 <= i < num_frames]
-    if outside:
-        raise ValueError(f"the slow frames {outside} lie outside a clip of {num_frames} frames")
-    return chosen or torch.linspace(0, num_frames - 1, num_frames // alpha).long().tolist()
+    if not chosen:
+        return torch.linspace(0, num_frames - 1, num_frames // alpha).long().tolist()
+    within = [i for i in chosen if i < num_frames]
+    if not within:
+        raise ValueError(f"the slow frames {list(chosen)} all lie behind a clip of {num_frames}")
+    return within
 
 
 def random_sampling_rate(settings: ClipSettings, generator: Generator) -> int:
@@ -118,8 +119,13 @@ def random_sampling_rate(settings: ClipSettings, generator: Generator) -> int:
 class TemporalSampling(abc.ABC):
     """A way to choose the frames of clips in a video of `num_frames` frames at `fps`.
 
-    Every method returns `settings.num_frames` frame indices.
+    Every method returns `settings.num_frames` frame indices. A video of a variable frame rate is shown to them as the
+    images that would be extracted from it at `grid_fps`.
     """
+
+    def grid_fps(self, settings: ClipSettings) -> float:
+        """Return the rate, in images a second, at which a video of a variable frame rate is sampled."""
+        return settings.target_fps
 
     @abc.abstractmethod
     def training(self, num_frames: int, fps: float, settings: ClipSettings, generator: Generator) -> list[int]:
@@ -167,6 +173,9 @@ class StrideSampling(TemporalSampling):
 
     fps: float
 
+    def grid_fps(self, settings: ClipSettings) -> float:
+        return self.fps
+
     def training(self, num_frames: int, fps: float, settings: ClipSettings, generator: Generator) -> list[int]:
         settings = replace(settings, sampling_rate=random_sampling_rate(settings, generator))
         # In a video shorter than the clip, a clip may start before the first frame, which then repeats.
@@ -182,10 +191,10 @@ class StrideSampling(TemporalSampling):
         views = settings.temporal_views
         if not 0 <= temporal < views:
             raise ValueError(f"view {temporal} of {views} does not exist")
-        if views == 1:
-            return self.center(num_frames, fps, settings)
         room = max(self._extracted(num_frames, fps) - self._span(settings), 0)
-        return self._indices(round(room / (views - 1) * temporal), num_frames, fps, settings)
+        # A single view starts with the video, as published with PGT; PySlowFast's rule needs two.
+        start = round(room / (views - 1) * temporal) if views > 1 else 0
+        return self._indices(start, num_frames, fps, settings)
 
     def _span(self, settings: ClipSettings) -> int:
         return (settings.num_frames - 1) * settings.sampling_rate + 1

@@ -61,7 +61,7 @@ def test_frame_times_in_the_middle(frames, rate, length):
     start = max(length - ((frames - 1) * rate + 1), 0) // 2
     s = settings(frames, rate)
     assert StrideSampling(24).center(length, 24, s) == clamped(start, frames, rate, length)
-    assert StrideSampling(24).view(length, 24, s, 0) == StrideSampling(24).center(length, 24, s)
+    assert StrideSampling(24).view(length, 24, s, 0) == clamped(0, frames, rate, length)  # a single view, as published
 
 
 @pytest.mark.parametrize(("frames", "rate", "length"), [(4, 3, 14), (4, 3, 10), (8, 3, 19)])

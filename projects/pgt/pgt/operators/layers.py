@@ -109,7 +109,11 @@ class MarkovConv3d(MarkovOperator, Conv3d):
 
 
 class StepFusion(FuseFastToSlow):
-    """Lateral connection without memory: drops the surplus outputs at the start of a step, as the published code."""
+    """Lateral connection without memory: drops the surplus outputs at the start of a step, as the published code.
+
+    With kernel k and stride a the outputs are around new fast frames 0, a, 2a, ...; zeros stand for frames outside of
+    the step. One surplus output dropped, new slow frame i meets the output around new fast frame (i + 1) a.
+    """
 
     @classmethod
     def from_layer(cls, layer: FuseFastToSlow) -> StepFusion:
@@ -120,8 +124,10 @@ class StepFusion(FuseFastToSlow):
         """Join the lateral features to the slow ones.
 
         Raises:
-            ValueError: fewer lateral frames than slow ones.
+            ValueError: fewer lateral frames than slow ones, or outside of a step another number.
         """
+        if active_carry() is None:
+            return super().forward(x)
         slow, fast = x
         lateral = self.lateral(fast)
         surplus = lateral.shape[2] - slow.shape[2]
