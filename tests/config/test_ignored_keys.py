@@ -10,6 +10,7 @@ import pytest
 from slowfast.config import get_cfg, load_config
 from slowfast.config.ignored_keys import IGNORED_KEYS, UNBUILDABLE_VALUES
 from slowfast.config.merge import leaf_keys
+from slowfast.models import MODEL_REGISTRY
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +64,12 @@ def test_silence_when_everything_works(caplog):
 def test_values_of_parts_not_built(caplog, key, value):
     (message,) = warnings_of(caplog, [key, value])
     assert key in message
+
+
+def test_a_project_may_build_them(caplog, monkeypatch):
+    monkeypatch.setattr(MODEL_REGISTRY, "_objects", dict(MODEL_REGISTRY._objects))
+    MODEL_REGISTRY.register("ContrastiveModel")(lambda cfg: None)
+    assert warnings_of(caplog, ["MODEL.MODEL_NAME", "ContrastiveModel"]) == []
 
 
 def test_the_table_names_keys_that_exist():

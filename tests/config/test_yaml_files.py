@@ -326,7 +326,8 @@ def test_published_files_load_or_say_what_to_change(owner, name, published_files
         return
     cfg = load_config(path)
     published = published_chain(owner, name)
-    assert cfg.MODEL.ARCH == published["MODEL.ARCH"]
+    nopool = "_nopool" if published["MODEL.MODEL_NAME"] == "ResNet_nopool" else ""
+    assert cfg.MODEL.ARCH == published["MODEL.ARCH"] + nopool
     assert cfg.OUTPUT_DIR == published.get("LOGS.DIR", published.get("OUTPUT_DIR", "."))
     assert plain(cfg.SOLVER.WEIGHT_DECAY) == plain(published.get("SOLVER.WEIGHT_DECAY", 1e-4))
     assert "pgt" in cfg.PROJECTS or not any(key.startswith("PGT.") for key in published)
