@@ -7,8 +7,8 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
-from slowfast.models.blocks import Norm, ResStage, residual_pathway
-from slowfast.models.build import MODEL_REGISTRY, build_head, init_weights, model_norm, residual_options
+from slowfast.models.blocks import Norm, ResStage
+from slowfast.models.build import MODEL_REGISTRY, build_head, build_pathway, init_weights, model_norm
 from slowfast.models.resnet import PathwayStems, ResNet
 
 
@@ -78,12 +78,14 @@ def build_regnet(cfg: CfgNode) -> RegNet:
 def _stage(cfg: CfgNode, size: _RegNetSize, stage: int) -> ResStage:
     """Build a stage; 0 is s2."""
     width = size.widths[stage]
-    pathway = residual_pathway(
+    pathway = build_pathway(
+        cfg,
+        stage,
+        width // size.group_width,
         dim_in=size.widths[stage - 1] if stage else _STEM_WIDTH,
         dim_out=width,
         dim_inner=width,
         temporal_kernels=[_TEMPORAL_KERNELS[stage]] * size.depths[stage],
         stride=2,
-        **residual_options(cfg, stage, groups=width // size.group_width),
     )
     return ResStage([pathway])
