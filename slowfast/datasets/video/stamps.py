@@ -138,8 +138,9 @@ def rate_of_packets(pts: Sequence[int], last_duration: int, stream: VideoStream)
 
 
 def _is_unstamped(stream: VideoStream) -> bool:
-    """Return True for raw streams, whose stamps FFmpeg makes up from a frame rate."""
-    return bool(stream.container.format.flags & Flags.no_timestamps.value)
+    """Return True for raw streams and rows of pictures, whose stamps FFmpeg makes up from a frame rate."""
+    container = stream.container.format
+    return container.name.endswith("_pipe") or bool(container.flags & Flags.no_timestamps.value)
 
 
 def _rate_without_stamps(count: int, stream: VideoStream) -> tuple[float, dict[str, str]]:

@@ -98,6 +98,14 @@ def test_raw_streams_have_the_rate_of_their_header_and_say_so(name, codec, rate,
     assert "no time stamps" in notes[0]
 
 
+def test_a_row_of_pictures_has_an_assumed_rate(tmp_path, encode, pictures):
+    one = encode(tmp_path / "one.mjpeg", pictures(1), "mjpeg").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(3 * one)
+    _, fps, _, notes = measured(tmp_path / "a.mp4")
+    assert fps == 25
+    assert "25 frames a second is assumed" in notes[0]
+
+
 def test_a_senseless_header_is_not_believed(tmp_path, encode, pictures):
     path = encode(tmp_path / "a.h264", pictures(5), options=NO_B, rate=900, time_base=Fraction(1, 900))
     times, fps, _, notes = measured(path)
