@@ -1,6 +1,7 @@
 """Share published numbers and small configs between the tests of the core and of projects."""
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import signal
@@ -194,3 +195,19 @@ def shallow(monkeypatch):
     monkeypatch.setitem(STAGE_BLOCKS, 18, (1, 1, 1, 1))
     monkeypatch.setitem(SIZES, "400M", dataclasses.replace(SIZES["400M"], depths=(1, 1, 1, 1)))
     return ["RESNET.NUM_BLOCK_TEMP_KERNEL", [[1]] * 4]
+
+
+@pytest.fixture
+def fast_compiler(monkeypatch):
+    """Have torch.compile trace and differentiate, but write no code, which would take minutes."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+
+
+@pytest.fixture(scope="session")
+def last_state():
+    """`last_state(cfg)`: read the newest checkpoint of a run."""
+    from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
+
+    return lambda cfg: load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)

@@ -86,13 +86,13 @@ def test_no_import_goes_in_a_circle():
 
 
 @pytest.mark.parametrize("path", OURS, ids=named)
-def test_no_function_is_over_80_lines(path):
+def test_no_function_is_over_70_lines(path):
     lengths = {
         node.name: node.end_lineno - node.lineno + 1
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     }
-    assert {name: length for name, length in lengths.items() if length > 80} == {}
+    assert {name: length for name, length in lengths.items() if length > 70} == {}
 
 
 @pytest.mark.parametrize("path", OURS, ids=named)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from slowfast.apps.export.export import export
-from slowfast.engine.checkpoint_config import load_run_config
+from slowfast.engine.resume import load_run_config
 from slowfast.runtime.logging import setup_logging
 from slowfast.utils.errors import exit_status
 

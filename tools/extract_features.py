@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from slowfast.apps.features.extract import KINDS, FeatureOptions, extract
 from slowfast.config import activate_projects
 from slowfast.datasets.loading.unreadable import UnreadableError
-from slowfast.engine.checkpoint_config import load_run_config
+from slowfast.engine.resume import load_run_config
 from slowfast.runtime.elastic import LostContactError, ProcessFailedError, RunStopped
 from slowfast.runtime.launch import launch
 from slowfast.runtime.logging import setup_logging

@@ -9,7 +9,7 @@ from torch import nn
 
 from pgt.memory import CACHE_POLICIES, PooledFrames
 from slowfast.datasets import DATASET_REGISTRY, VideoDataset
-from slowfast.datasets.annotations.video_list import read_video_list
+from slowfast.datasets.video_dataset import read_video_list
 from slowfast.evaluation.evaluators import VideoEvaluator
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.pool import SpaceTimePool

@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from slowfast.checkpoint.formats.tensor_file import write_tensor_file
-from slowfast.checkpoint.io import load_checkpoint
+from slowfast.checkpoint.io import load_checkpoint, write_tensor_file
 from slowfast.checkpoint.zoo.download import FileDigest
-from slowfast.checkpoint.zoo.entries import Entry, all_entries, cache_folder, fetch, find_entry, verify
+from slowfast.checkpoint.zoo.entries import Entry, all_entries, cache_folder, find_entry
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 
 _UNITS = {"top1": "top-1", "top5": "top-5", "top1_10view": "top-1 (10 views)", "top1_30view": "top-1 (30 views)"}
@@ -56,7 +55,7 @@ def show_entry(name: str) -> None:
 def download_entries(names: Sequence[str]) -> None:
     """Download entries into the cache folder, and print the paths of their files."""
     for name in names:
-        print(fetch(find_entry(name)))
+        print(find_entry(name).fetch())
 
 
 def verify_entries(names: Sequence[str] = ()) -> int:
@@ -68,7 +67,7 @@ def verify_entries(names: Sequence[str] = ()) -> int:
     wrong = 0
     for entry in [find_entry(name) for name in names] or [entry for entry in all_entries() if entry.file.is_file()]:
         known = entry.sha256 or FileDigest.recorded(entry.file).sha256
-        problem = verify(entry) if entry.file.is_file() else "it is not here"
+        problem = entry.verify() if entry.file.is_file() else "it is not here"
         verdict = "as it should be" if known else "here; nothing is known to compare it with"
         print(f"{entry.name}: {problem or verdict}")
         wrong += problem is not None

@@ -1,7 +1,6 @@
 """Checkpoints: writing and reading files, loading weights, the zoo."""
 
-from slowfast.checkpoint.formats.tensor_file import write_tensor_file
-from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, save_checkpoint
+from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, save_checkpoint, write_tensor_file
 from slowfast.checkpoint.weights import LoadReport, load_weights
 from slowfast.checkpoint.zoo.entries import local_path, register_entries
 

@@ -1,4 +1,4 @@
-"""Checkpoint files: names and writing of those of a run, reading of any kind.
+"""Checkpoint files: names and writing of those of a run, reading of any kind; safetensors files.
 
 A file is `OUTPUT_DIR/checkpoints/checkpoint_epoch_00005.pyth` after five epochs, and
 `checkpoint_epoch_00005_iteration_00000012.pyth` after twelve iterations of the sixth.
@@ -14,24 +14,28 @@ import warnings
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from slowfast.checkpoint.formats.foreign_names import rename_foreign, weights_of_blobs
 from slowfast.checkpoint.formats.plain_pickle import RefusedPickleError, read_plain_pickle
-from slowfast.checkpoint.formats.tensor_file import is_tensor_file, read_tensor_file
 from slowfast.checkpoint.zoo.entries import PREFIX, local_path
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import first_line
-from slowfast.utils.files import TEMPORARY, atomic_write_local
+from slowfast.utils.files import TEMPORARY, atomic_write_local, replacing
 
 logger = get_logger(__name__)
 
 _NAME = re.compile(r"checkpoint_epoch_(\d+)(?:_iteration_(\d+))?\.pyth")
+_PRETRAINING = re.compile(r"ssl_checkpoint_epoch_\d{5}\.pyth")
 
 # Keys under which other programs save weights.
 _CONTAINERS = ("model_state", "state_dict", "model")
 # First bytes of files of PyTorch before 1.6: a pickle of its magic number.
 _OLD_TORCH = (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",)
 _PICKLES = (b"\x80", b"(", b"}")
+# Keys of the metadata of a safetensors file.
+_EPOCH, _CFG = "epoch", "cfg"
 
 
 class _CheckpointFile(NamedTuple):
@@ -61,6 +65,13 @@ def find_checkpoints(output_dir: str) -> list[_CheckpointFile]:
     return sorted(_CheckpointFile(int(m[1]), int(m[2] or 0), os.path.join(folder, name)) for m, name in matches if m)
 
 
+def find_pretraining(output_dir: str) -> str:
+    """Return PySlowFast's newest checkpoint of self-supervised pretraining (TASK ssl) in a folder; "" for none."""
+    folder = checkpoint_dir(output_dir)
+    names = sorted(filter(_PRETRAINING.fullmatch, os.listdir(folder) if os.path.isdir(folder) else []))
+    return os.path.join(folder, names[-1]) if names else ""
+
+
 def save_checkpoint(state: dict[str, Any], path: str) -> None:
     """Write a checkpoint atomically: `path` holds the new or the former file, even after a power cut.
 
@@ -72,6 +83,28 @@ def save_checkpoint(state: dict[str, Any], path: str) -> None:
         atomic_write_local(path, lambda stream: _write(state, stream), durable=True)
     except OSError as error:
         raise OSError(error.errno, f"the checkpoint could not be written ({error.strerror or error})", path) from error
+
+
+def write_tensor_file(weights: dict[str, torch.Tensor], path: str, cfg: str = "", epoch: int = -1) -> None:
+    """Write weights, through a temporary file, so that no half-written one is left.
+
+    Args:
+        weights: state-dict key -> tensor.
+        cfg: config of the model as YAML text; "" for none.
+        epoch: the last completed epoch, from 0; -1 for none.
+
+    Raises:
+        OSError: the file cannot be written; what was there before is as it was.
+    """
+    metadata = {"format": "pt", **({_CFG: cfg} if cfg else {}), **({_EPOCH: str(epoch)} if epoch >= 0 else {})}
+    # The format stores each tensor separately; those that share memory or are not contiguous are copied.
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    try:
+        with replacing(path) as temporary:
+            save_file(whole, temporary, metadata)
+    except SafetensorError as error:
+        raise OSError(0, f"the file could not be written ({error})", path) from error
 
 
 def load_checkpoint(path: str, kind: str = "", key: str = "CHECKPOINT_TYPE") -> dict[str, Any]:
@@ -164,8 +197,8 @@ def _read_checkpoint(path: str) -> tuple[dict[str, Any], str]:
         raise FileNotFoundError(f"no checkpoint at {path}")
     with open(path, "rb") as stream:
         start = stream.read(16)
-    if is_tensor_file(path, start):
-        state = read_tensor_file(path)
+    if _is_tensor_file(path, start):
+        state = _read_tensor_file(path)
     elif start.startswith(_PICKLES) and not start.startswith(_OLD_TORCH):
         return _read_blobs(path), "caffe2"
     else:
@@ -247,3 +280,31 @@ def _is_weights(item: Any) -> bool:
     return isinstance(item, dict) and all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in item.items()
     )
+
+
+def _is_tensor_file(path: str, start: bytes) -> bool:
+    """Return True for a safetensors file, by its name or first bytes: length of the header, and a JSON object."""
+    if path.endswith(".safetensors"):
+        return True
+    header = int.from_bytes(start[:8], "little")
+    return len(start) > 8 and start[8:9] == b"{" and header <= os.path.getsize(path) - 8
+
+
+def _read_tensor_file(path: str) -> dict[str, Any]:
+    """Read `model_state` and, if present, `epoch` (the last completed one, from 0) and `cfg` (YAML text).
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            metadata = file.metadata() or {}
+        state: dict[str, Any] = {"model_state": weights}
+        if _EPOCH in metadata:
+            state[_EPOCH] = int(metadata[_EPOCH])
+        if _CFG in metadata:
+            state[_CFG] = metadata[_CFG]
+        return state
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path}, {os.path.getsize(path)} bytes, is a damaged safetensors file ({error})") from error

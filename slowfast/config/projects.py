@@ -21,11 +21,11 @@ from slowfast.utils.registry import REGISTRIES
 
 GROUP = "slowfast.projects"
 # Packages of the core that register objects. Imported by name and late: they import the configuration.
-_CORE = ("slowfast.models", "slowfast.datasets", "slowfast.engine.task")
+_CORE = ("slowfast.models", "slowfast.datasets", "slowfast.engine.task", "slowfast.engine.optim")
 
 
 def import_core() -> None:
-    """Import the packages that register the core's models, data sets, tasks and losses."""
+    """Import the modules that register objects of the core: models, data sets, tasks, optimizers and others."""
     for name in _CORE:
         import_module(name)
 

@@ -30,6 +30,9 @@ _RENAMED = {
 }
 
 
+# TEST.NUM_TEMPORAL_CLIPS that TEST.NUM_ENSEMBLE_VIEWS -1 stands for, as published.
+_VIEW_SWEEP = (1, 3, 5, 7, 10)
+
 # Keys that hold paths, of the core and, by the same endings, of projects. A leading "~" is the user's home folder.
 _PATHS = (
     *("*_DIR", "*.DIR", "*_PATH", "*_FILE", "*_LISTS", "*.INPUT_VIDEO"),
@@ -87,6 +90,9 @@ def resolve(cfg: CfgNode, given: set[str]) -> None:
     for old, new in _RENAMED.items():
         if old in given and new not in given:
             set_key(cfg, new, get_key(cfg, old))
+    if cfg.TEST.NUM_ENSEMBLE_VIEWS == -1:
+        cfg.TEST.NUM_TEMPORAL_CLIPS = cfg.TEST.NUM_TEMPORAL_CLIPS or list(_VIEW_SWEEP)
+        cfg.TEST.NUM_ENSEMBLE_VIEWS = max(cfg.TEST.NUM_TEMPORAL_CLIPS)
     if cfg.DATA.DECODING_BACKEND == "torchvision":
         # A warning, because INFO is not shown before the log is set up.
         logger.warning("DATA.DECODING_BACKEND torchvision is read as pyav, which decodes the same files.")

@@ -167,14 +167,14 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _mark(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
     return f", line {mark.line + 1}" if mark is not None else ""
 
 
 def _problem(error: Exception) -> str:
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    context = getattr(error, "context", None)
-    return f"{problem} {context}" if context else problem
+    if not isinstance(error, yaml.MarkedYAMLError) or not error.problem:
+        return str(error).splitlines()[0]
+    return f"{error.problem} {error.context}" if error.context else error.problem
 
 
 def _line_of(text: str, path: Sequence[str]) -> int | None:

@@ -12,8 +12,7 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from slowfast.datasets.loading.batch import MissingSample, Sample
-from slowfast.datasets.loading.batch_shapes import ClipShape
-from slowfast.datasets.loading.sampler import SampleKey
+from slowfast.datasets.loading.sampler import ClipShape, SampleKey
 from slowfast.datasets.loading.unreadable import UnreadableError, UnreadableFiles
 from slowfast.datasets.video.find import ListedFrames
 from slowfast.datasets.video.reader import VideoError, VideoReader
@@ -21,7 +20,7 @@ from slowfast.evaluation.evaluators import Evaluator, VideoEvaluator
 from slowfast.runtime.seed import SPLITS, seeded_generator
 
 # Videos tried in place of an unreadable one before giving up.
-MAX_SUBSTITUTES = 10
+_MAX_SUBSTITUTES = 10
 
 LabelKind = Literal["single", "multi", "boxes"]
 
@@ -190,7 +189,7 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
 
     def _first_readable(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample | list[Sample]:
         replaced: list[tuple[str, str]] = []
-        for _ in range(1 + MAX_SUBSTITUTES):
+        for _ in range(1 + _MAX_SUBSTITUTES):
             try:
                 found = self.training_sample(video, generator, shape)
                 (found[0] if isinstance(found, list) else found).replaced = replaced

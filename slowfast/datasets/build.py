@@ -13,8 +13,7 @@ from slowfast.datasets.base import ClipDataset, check_split
 from slowfast.datasets.charades import Charades
 from slowfast.datasets.kinetics import Kinetics
 from slowfast.datasets.loading.batch import collate
-from slowfast.datasets.loading.batch_shapes import BatchShapes
-from slowfast.datasets.loading.sampler import EpochBatchSampler
+from slowfast.datasets.loading.sampler import BatchShapes, EpochBatchSampler
 from slowfast.datasets.ssv2 import SSv2
 from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import get_local_world_size, get_rank, get_world_size

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from slowfast.datasets.annotations.video_list import read_video_list
 from slowfast.datasets.base import check_split
-from slowfast.datasets.video_dataset import VideoDataset, list_path
+from slowfast.datasets.video_dataset import VideoDataset, list_path, read_video_list
 
 
 class Kinetics(VideoDataset):

@@ -2,24 +2,144 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from slowfast.datasets.annotations.frame_list import read_frame_list
-from slowfast.datasets.annotations.ssv2 import LabeledVideo, read_labels, read_videos
 from slowfast.datasets.base import check_split
 from slowfast.datasets.clips.temporal_sampling import SegmentSampling
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video_dataset import VideoDataset, list_path
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.errors import record
+
+_BETWEEN = re.compile(r"[\s,]*")
+
+
+@dataclass(frozen=True)
+class _LabeledVideo:
+    """A video (its id is the name of its file or folder) and its class."""
+
+    name: str
+    label: int
+
+
+def read_labels(path: str, num_classes: int) -> dict[str, int]:
+    """Read the class of each template, `{"Putting something on a surface": "93", ...}`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file does not parse, or a class is not an integer from 0 to `num_classes` - 1.
+    """
+    templates = _read(path, dict, '{"template": "class", ...}')
+    labels = {}
+    for template, label in templates.items():
+        digits = str(label)
+        if isinstance(label, bool) or not (digits.isascii() and digits.isdigit()) or int(digits) >= num_classes:
+            raise ValueError(
+                f"{path}, {_line_with(path, json.dumps(template))}: {template!r} has class {label!r}, which is not a "
+                f"whole number from 0 to {num_classes - 1} (MODEL.NUM_CLASSES)"
+            )
+        labels[template] = int(digits)
+    return labels
+
+
+def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = None) -> list[_LabeledVideo]:
+    """Read the videos of `[{"id": "78687", "template": "Putting [something] on a surface", ...}, ...]`, in order.
+
+    The class is that of the template without its brackets.
+
+    Args:
+        path: the file.
+        labels: class of each template.
+        errors: takes the messages about wrong entries, which are then skipped; None raises the first.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an entry is wrong, has an unknown template or comes twice (with file, line number and entry), the
+            file does not parse, or it has no entry.
+    """
+    entries = _read(path, list, '[{"id": ..., "template": ...}, ...]')
+    videos: dict[str, _LabeledVideo] = {}
+    lines: list[int] = []
+    for number, entry in enumerate(entries):
+        try:
+            video = _video(entry, labels)
+            if video.name in videos:
+                raise ValueError(f"has id {video.name}, which an earlier entry has too")
+            videos[video.name] = video
+        except ValueError as error:
+            lines = lines or _lines_of_entries(path)
+            where = f"{path}, line {lines[number]}: {json.dumps(entry)}"
+            record(ValueError(f"{where} {error}"), errors)
+    if not videos:
+        raise ValueError(f"{path} lists no video")
+    return list(videos.values())
+
+
+def _video(entry: Any, labels: dict[str, int]) -> _LabeledVideo:
+    if not isinstance(entry, dict):
+        raise ValueError("is not an entry with id and template")
+    name, template = entry.get("id"), entry.get("template")
+    name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
+    if not isinstance(name, str) or not name or "/" in name or "\0" in name:
+        raise ValueError("has no id that names a video")
+    if not isinstance(template, str):
+        raise ValueError("has no template")
+    plain = template.replace("[", "").replace("]", "")
+    if plain not in labels:
+        raise ValueError(f"has template {plain!r}, which is none of the {len(labels)} of the labels")
+    return _LabeledVideo(name, labels[plain])
+
+
+def _read(path: str, kind: type, form: str) -> Any:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no annotation file {path}")
+    text = _text(path)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
+        line, cause = (error.lineno, error.msg) if isinstance(error, json.JSONDecodeError) else (1, error)
+        shown = text.splitlines()[line - 1 : line] or [""]
+        raise ValueError(f"{path}, line {line}: {shown[0][:200]!r} does not parse: {cause}") from None
+    if not isinstance(value, kind):
+        raise ValueError(f"{path}, line 1: the file is not like {form}")
+    return value
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
+        return stream.read()
+
+
+def _line_with(path: str, text: str) -> str:
+    head, found, _ = _text(path).partition(text)
+    return f"line {head.count(chr(10)) + 1}" if found else "line 1"
+
+
+def _lines_of_entries(path: str) -> list[int]:
+    """Return the line number at which each entry of a list begins."""
+    text = _text(path)
+    decoder, lines = json.JSONDecoder(), []
+    line, counted, position = 1, 0, _BETWEEN.match(text, text.index("[") + 1).end()
+    while text[position] != "]":
+        line, counted = line + text.count("\n", counted, position), position
+        lines.append(line)
+        _, position = decoder.raw_decode(text, position)
+        position = _BETWEEN.match(text, position).end()
+    return lines
+
 
 logger = get_logger(__name__)
 
 FRAME_RATE = 30  # of the published lists of frames; sampling does not depend on it
 # Names of the authors' files, in the first release and in the present one.
 LABELS = ("something-something-v2-labels.json", "labels/labels.json", "labels.json")
-VIDEOS = {
+_VIDEOS = {
     "train": ("something-something-v2-train.json", "labels/train.json", "train.json"),
     "val": ("something-something-v2-validation.json", "labels/validation.json", "validation.json"),
 }
@@ -34,19 +154,19 @@ class SSv2(VideoDataset):
     the log counts the others. Without a list, `DATA.PATH_PREFIX` holds each video as a file (ID.webm, ID.mp4) or a
     folder of frames. test uses the videos of val.
 
-    All temporal views of a video are the same frames, so `TEST.NUM_ENSEMBLE_VIEWS` over 1 only costs time. Left and
-    right are part of the classes, so `DATA.RANDOM_FLIP` should be False.
+    All temporal views of a video are the same frames, so `TEST.NUM_ENSEMBLE_VIEWS` over 1 only costs time, and there is
+    nothing to loop (`TEST.CYCLIC_LOAD`). Left and right are part of the classes, so `DATA.RANDOM_FLIP` should be False.
 
     Raises:
         FileNotFoundError: a file of the authors is missing, or there is no video.
-        ValueError: a wrong line or entry; no video is in both; an unknown `DATA.DECODING_BACKEND`.
+        ValueError: a wrong line or entry; no video is in both; an unknown `DATA.DECODING_BACKEND`; `TEST.CYCLIC_LOAD`.
         UnreadableError: as `VideoDataset`.
     """
 
     def __init__(self, cfg: Any, split: str) -> None:
         part = "train" if check_split(split) == "train" else "val"
         templates = read_labels(_annotation_path(cfg, LABELS), cfg.MODEL.NUM_CLASSES)
-        annotations = _annotation_path(cfg, VIDEOS[part])
+        annotations = _annotation_path(cfg, _VIDEOS[part])
         videos = read_videos(annotations, templates)
         frames_list = list_path(cfg, LISTS[part])
         if os.path.isfile(frames_list):
@@ -56,19 +176,25 @@ class SSv2(VideoDataset):
             open_video = VideoOpener.from_config(cfg, FRAME_RATE)
         labels = [video.label for video in videos]
         super().__init__(cfg, split, paths, labels, open_video, SegmentSampling(), source=annotations)
+        if self.clips.settings.cyclic:
+            raise ValueError(
+                "TEST.CYCLIC_LOAD True loops videos that are shorter than a clip, but here every clip shows a whole "
+                "video, however short; set it to False"
+            )
         if self.clips.settings.temporal_views > 1:
             logger.warning(
                 "TEST.NUM_ENSEMBLE_VIEWS is %d, but all temporal views of a video are the same frames here: set it to "
-                "1 for the same result in a fraction of the time",
+                "1%s for the same result in a fraction of the time",
                 self.clips.settings.temporal_views,
+                " (and TRAIN.FULL_TIME_EVAL to False)" if split == "val" else "",
             )
         if split == "train" and cfg.DATA.RANDOM_FLIP:
             logger.warning("DATA.RANDOM_FLIP is True, but classes here tell left from right: set it to False")
 
 
 def _listed(
-    cfg: Any, path: str, videos: list[LabeledVideo], annotations: str
-) -> tuple[list[LabeledVideo], list[str], ListedFrames]:
+    cfg: Any, path: str, videos: list[_LabeledVideo], annotations: str
+) -> tuple[list[_LabeledVideo], list[str], ListedFrames]:
     """Keep the videos that are also in a list of frames, and build their opener."""
     frames = read_frame_list(path, cfg.DATA.PATH_PREFIX)
     listed, labeled = set(frames.videos), {video.name for video in videos}

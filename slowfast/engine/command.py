@@ -15,8 +15,8 @@ from typing import Any
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import activate_projects
 from slowfast.datasets.loading.unreadable import UnreadableError
-from slowfast.engine.checkpoint_config import load_run_config
 from slowfast.engine.model_setup import CompileError
+from slowfast.engine.resume import load_run_config
 from slowfast.engine.test import test
 from slowfast.engine.train import train
 from slowfast.runtime.distributed import is_main_process
@@ -28,8 +28,8 @@ from slowfast.runtime.signals import TrainingInterrupted
 
 logger = get_logger(__name__)
 
-FAILURE = 1
-USER_ERROR = 2
+_FAILURE = 1
+_USER_ERROR = 2
 _FILE_OPTIONS = ("--cfg", "--cfg_file", "--cfg_files")
 
 
@@ -83,12 +83,12 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
         if arguments.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR if isinstance(error, ProcessFailedError) and error.exitcode == USER_ERROR else FAILURE
+        return _USER_ERROR if isinstance(error, ProcessFailedError) and error.exitcode == _USER_ERROR else _FAILURE
     except (ValueError, OSError, FloatingPointError, UnreadableError) as error:
         if arguments.debug:
             raise
         print(f"error: {_message(error)} (--debug shows the traceback)", file=sys.stderr)
-        return USER_ERROR
+        return _USER_ERROR
     return 0
 
 

@@ -9,6 +9,7 @@ import datetime
 import os
 import sys
 import time
+from collections import deque
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.engine.state import Averages, TrainState, batch_means
 from slowfast.runtime.device import peak_memory
-from slowfast.runtime.distributed import all_gather_object, is_main_process
+from slowfast.runtime.distributed import all_gather_object, is_main_process, reduce_mean
 from slowfast.runtime.logging import log_json_stats
 
 
@@ -113,6 +114,31 @@ class _UnreadableCount(Hook):
         }
 
 
+class _LossExplosion(Hook):
+    """Stop of a run whose loss exceeds `factor` times the mean of the last five of its epoch.
+
+    Losses are means over processes. The batch has changed the weights already, but no checkpoint holds them.
+    """
+
+    def __init__(self, factor: float):
+        self.factor = factor
+        self.recent: deque[float] = deque(maxlen=5)
+
+    def before_epoch(self, state: TrainState) -> None:
+        self.recent.clear()
+
+    def after_step(self, state: TrainState, batch: Batch, result: dict[str, torch.Tensor]) -> None:
+        loss = reduce_mean([result["loss"]])[0].item()
+        mean = sum(self.recent) / max(1, len(self.recent))
+        if len(self.recent) == self.recent.maxlen and loss > self.factor * mean:
+            raise FloatingPointError(
+                f"loss is {loss:g}, over TRAIN.KILL_LOSS_EXPLOSION_FACTOR {self.factor:g} x {mean:g}, the mean of the "
+                f"last {len(self.recent)}, {state.optim_step.where}; lower SOLVER.BASE_LR, clip the gradient "
+                "(SOLVER.CLIP_GRAD_L2NORM), or set the factor to 0"
+            )
+        self.recent.append(loss)
+
+
 class _IterationStats(Hook):
     """Statistics: means every `period` iterations, and every epoch with the counts of `unreadable` files."""
 
@@ -201,6 +227,8 @@ def build_hooks(state: TrainState, recorder: Recorder) -> list[Hook]:
     """
     unreadable = _UnreadableCount(state.loader.dataset.unreadable)
     found: list[Hook] = [unreadable, _IterationStats(recorder, state.cfg.LOG_PERIOD, unreadable), ProgressBar()]
+    if state.cfg.TRAIN.KILL_LOSS_EXPLOSION_FACTOR:
+        found.append(_LossExplosion(state.cfg.TRAIN.KILL_LOSS_EXPLOSION_FACTOR))
     added = {f"TASK {state.cfg.TASK!r}": state.task.hooks()}
     for name in state.run_cfg.PROJECTS:
         added[f"project {name!r}"] = (

@@ -14,9 +14,8 @@ from torch.utils.data import DataLoader
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.hooks import Hook
 from slowfast.engine.mixing import Mixing
-from slowfast.engine.optim import set_lr
+from slowfast.engine.optim import lr_at, lr_scale, set_lr
 from slowfast.engine.optim_step import autocast
-from slowfast.engine.schedule import lr_at, lr_scale
 from slowfast.engine.state import Averages, TrainState
 from slowfast.engine.task import Task
 from slowfast.evaluation.evaluators import Prediction

@@ -19,6 +19,7 @@ from slowfast.engine.optim_step import autocast_dtype
 from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.layers.conv import Conv3d, set_planar
 from slowfast.layers.norm import BatchNorm, FrozenBatchNorm3d, SubBatchNorm3d, freeze_bn_stats, trainable_batchnorms
+from slowfast.models.heads import Classifier
 from slowfast.runtime.distributed import get_world_size, reduce_mean
 from slowfast.utils.errors import first_line, nearest_keys
 
@@ -42,6 +43,7 @@ class ModelSetup:
     Attributes:
         memory_format: "auto", "contiguous" or "channels_last", see `move_model` (`MODEL.MEMORY_FORMAT`).
         freeze: names of modules that are not trained, see `freeze_stages` (`MODEL.FREEZE_STAGES`).
+        linear_probe: train the classifier alone, see `freeze_features` (`MODEL.DETACH_FINAL_FC`).
         checkpoint_activations: recompute activations of blocks in the backward pass (`MODEL.ACT_CHECKPOINT`).
         compile_mode: mode of torch.compile, "" to run uncompiled (`MODEL.COMPILE`, `MODEL.COMPILE_MODE`).
         fp16_allreduce: compress gradients to float16 for the all-reduce (`MODEL.FP16_ALLREDUCE`).
@@ -52,6 +54,7 @@ class ModelSetup:
 
     memory_format: str = "auto"
     freeze: tuple[str, ...] = ()
+    linear_probe: bool = False
     checkpoint_activations: bool = False
     compile_mode: str = ""
     fp16_allreduce: bool = False
@@ -65,6 +68,7 @@ class ModelSetup:
         return cls(
             model.MEMORY_FORMAT,
             tuple(model.FREEZE_STAGES),
+            model.DETACH_FINAL_FC,
             model.ACT_CHECKPOINT,
             model.COMPILE_MODE if model.COMPILE else "",
             model.FP16_ALLREDUCE,
@@ -86,7 +90,8 @@ def setup_model(
         training: False for inference: the model is moved, optimized for inference and compiled.
 
     Raises:
-        ValueError: synchronized batch norms on the CPU; see also `freeze_stages`, `checkpoint_blocks`, `compile_model`.
+        ValueError: synchronized batch norms on the CPU; see also `freeze_stages`, `freeze_features`,
+            `checkpoint_blocks`, `compile_model`.
     """
     setup = setup or ModelSetup()
     model = move_model(model, device, setup.memory_format)
@@ -95,6 +100,8 @@ def setup_model(
     else:
         _check_batchnorms(model, device)
         freeze_stages(model, setup.freeze)
+        if setup.linear_probe:
+            freeze_features(model)
         if setup.checkpoint_activations:
             checkpoint_blocks(model)
     if setup.compile_mode:
@@ -169,6 +176,25 @@ def freeze_stages(model: nn.Module, names: Sequence[str]) -> None:
             freeze_bn_stats(model, key)
     if names and not any(p.requires_grad for p in model.parameters()):
         raise ValueError(f"MODEL.FREEZE_STAGES {list(names)} leaves no parameter to train; leave some stage out")
+
+
+def freeze_features(model: nn.Module) -> None:
+    """Freeze all parameters but those of the classifier, `Classifier.projection`, in place.
+
+    Batch norms stay in train mode, so their running statistics move, as published for linear probes.
+
+    Raises:
+        ValueError: the model has no `Classifier`, or a frozen one.
+    """
+    heads = [module for module in model.modules() if isinstance(module, Classifier)]
+    kept = {id(p) for head in heads for p in head.projection.parameters() if p.requires_grad}
+    if not kept:
+        raise ValueError(
+            f"MODEL.DETACH_FINAL_FC True trains the classifier alone, but {type(model).__name__} has "
+            f"{'a frozen one (MODEL.FREEZE_STAGES)' if heads else 'no slowfast.models.heads.Classifier'}; set it False"
+        )
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in kept)
 
 
 def checkpoint_blocks(model: nn.Module) -> None:

@@ -32,80 +32,104 @@ class _Stage:
     end: int
 
 
-def long_cycle(
-    num_frames: int,
-    crop: int,
-    steps: Sequence[float],
-    max_epoch: int,
-    factors: Sequence[Sequence[float]],
-    epoch_factor: float,
-    short_factors: Sequence[float] = (),
-) -> list[_Stage]:
-    """Plan the stages of the long cycle, in order.
+@dataclass(frozen=True)
+class LongCycle:
+    """Long cycle of a run: its stages, in order; none if it is off."""
 
-    Between two drops of the learning rate each shape is used once, for a number of epochs proportional to its batch
-    size, so that each takes the same number of iterations. After the last drop the full shape alone is used. All
-    stages are shortened by the same factor.
+    stages: tuple[_Stage, ...] = ()
 
-    Args:
-        num_frames, crop: full shape of a clip.
-        steps: epochs at which a learning rate begins without multigrid, 0 first (SOLVER.STEPS).
-        max_epoch: epochs without multigrid.
-        factors: (frames, crop) of each shape relative to the full one, smallest first.
-        epoch_factor: epochs with multigrid relative to those without.
-        short_factors: smaller crops of the short cycle, relative to `crop`; () if that is off.
-    """
-    shapes, average_batch = [], []
-    for frames_factor, crop_factor in factors:
-        frames, side = int(round(num_frames * frames_factor)), int(round(crop * crop_factor))
-        sides = [*(crop * factor for factor in short_factors), side]
-        batches = [int(round(float(num_frames * crop**2) / (frames * s * s))) for s in sides]
-        shapes.append((batches[-1], frames, side))
-        average_batch.append(sum(batches) / len(batches))
+    @classmethod
+    def from_config(cls, cfg: Any) -> LongCycle:
+        """Plan the long cycle of a run's config; without stages if it is off."""
+        options, solver = cfg.MULTIGRID, cfg.SOLVER
+        if not options.LONG_CYCLE:
+            return cls()
+        return cls.plan(
+            cfg.DATA.NUM_FRAMES,
+            cfg.DATA.TRAIN_CROP_SIZE,
+            solver.STEPS,
+            solver.MAX_EPOCH,
+            options.LONG_CYCLE_FACTORS,
+            options.EPOCH_FACTOR,
+            options.SHORT_CYCLE_FACTORS if options.SHORT_CYCLE else (),
+        )
 
-    planned: list[tuple[int, tuple[int, int, int], float]] = []
-    iterations = 0.0
-    for step in range(len(steps) - 1):
-        interval = steps[step + 1] - steps[step]
-        for shape, batch in zip(shapes, average_batch, strict=True):
-            epochs = interval * batch / sum(average_batch)
-            iterations += epochs / batch
-            planned.append((step, shape, epochs))
-    saving = steps[-1] / iterations
-    planned.append((len(steps) - 1, shapes[-1], (max_epoch - steps[-1]) / saving * average_batch[-1]))
+    @classmethod
+    def plan(
+        cls,
+        num_frames: int,
+        crop: int,
+        steps: Sequence[float],
+        max_epoch: int,
+        factors: Sequence[Sequence[float]],
+        epoch_factor: float,
+        short_factors: Sequence[float] = (),
+    ) -> LongCycle:
+        """Plan the stages.
 
-    stretch = max_epoch * epoch_factor / sum(epochs for _, _, epochs in planned)
-    stages, start, total = [], 0, 0.0
-    for step, shape, epochs in planned:
-        total += epochs * stretch
-        end = int(round(total))
-        stages.append(_Stage(step, *shape, start, end))
-        start = end
-    return stages
+        Between two drops of the learning rate each shape is used once, for a number of epochs proportional to its batch
+        size, so that each takes the same number of iterations. After the last drop the full shape alone is used. All
+        stages are shortened by the same factor.
 
+        Args:
+            num_frames, crop: full shape of a clip.
+            steps: epochs at which a learning rate begins without multigrid, 0 first (SOLVER.STEPS).
+            max_epoch: epochs without multigrid.
+            factors: (frames, crop) of each shape relative to the full one, smallest first.
+            epoch_factor: epochs with multigrid relative to those without.
+            short_factors: smaller crops of the short cycle, relative to `crop`; () if that is off.
+        """
+        shapes, average_batch = [], []
+        for frames_factor, crop_factor in factors:
+            frames, side = int(round(num_frames * frames_factor)), int(round(crop * crop_factor))
+            sides = [*(crop * factor for factor in short_factors), side]
+            batches = [int(round(float(num_frames * crop**2) / (frames * s * s))) for s in sides]
+            shapes.append((batches[-1], frames, side))
+            average_batch.append(sum(batches) / len(batches))
 
-def _learning_rate_steps(stages: Sequence[_Stage], gamma: float) -> tuple[list[int], list[float]]:
-    """Return the epochs at which a learning rate begins, and each rate relative to the base rate.
+        planned: list[tuple[int, tuple[int, int, int], float]] = []
+        iterations = 0.0
+        for step in range(len(steps) - 1):
+            interval = steps[step + 1] - steps[step]
+            for shape, batch in zip(shapes, average_batch, strict=True):
+                epochs = interval * batch / sum(average_batch)
+                iterations += epochs / batch
+                planned.append((step, shape, epochs))
+        saving = steps[-1] / iterations
+        planned.append((len(steps) - 1, shapes[-1], (max_epoch - steps[-1]) / saving * average_batch[-1]))
 
-    The rate is proportional to the batch size (Goyal et al. 2017) and is multiplied by `gamma` at each step. The last
-    drop, for fine-tuning, is in the middle of the last stage.
-    """
-    begins = [0, *(stage.end for stage in stages)]
-    begins[-1] = (begins[-2] + begins[-1]) // 2
-    rates = [gamma**stage.step * stage.batch_factor for stage in stages]
-    return begins, [*rates[:-1], rates[-2], rates[-1]]
+        stretch = max_epoch * epoch_factor / sum(epochs for _, _, epochs in planned)
+        stages, start, total = [], 0, 0.0
+        for step, shape, epochs in planned:
+            total += epochs * stretch
+            end = int(round(total))
+            stages.append(_Stage(step, *shape, start, end))
+            start = end
+        return cls(tuple(stages))
 
+    def learning_rate_steps(self, gamma: float) -> tuple[list[int], list[float]]:
+        """Return the epochs at which a learning rate begins, and each rate relative to the base rate.
 
-def _stage_at(stages: Sequence[_Stage], epoch: int) -> _Stage:
-    """Return the stage of an epoch, counted from 0."""
-    return next((stage for stage in stages if epoch < stage.end), stages[-1])
+        The rate is proportional to the batch size (Goyal et al. 2017) and is multiplied by `gamma` at each step. The
+        last drop, for fine-tuning, is in the middle of the last stage.
+        """
+        begins = [0, *(stage.end for stage in self.stages)]
+        begins[-1] = (begins[-2] + begins[-1]) // 2
+        rates = [gamma**stage.step * stage.batch_factor for stage in self.stages]
+        return begins, [*rates[:-1], rates[-2], rates[-1]]
 
+    def at(self, epoch: int) -> _Stage:
+        """Return the stage of an epoch, counted from 0."""
+        return next((stage for stage in self.stages if epoch < stage.end), self.stages[-1])
 
-def evaluation_due(stages: Sequence[_Stage], done: int, evaluations: int) -> bool:
-    """Return True if an evaluation follows epoch `done`: at the end of a stage, and about `evaluations` times in it."""
-    stage = _stage_at(stages, done - 1)
-    period = max((stage.end - stage.start) // evaluations + 1, 1)
-    return (stage.end - done) % period == 0
+    def evaluation_due(self, done: int, evaluations: int) -> bool:
+        """Return True if an evaluation follows epoch `done`.
+
+        One follows at the end of a stage, and about `evaluations` in a stage.
+        """
+        stage = self.at(done - 1)
+        period = max((stage.end - stage.start) // evaluations + 1, 1)
+        return (stage.end - done) % period == 0
 
 
 def norm_over(clips: int, base_size: int, processes: int) -> tuple[str, int]:
@@ -134,22 +158,6 @@ def norm_over(clips: int, base_size: int, processes: int) -> tuple[str, int]:
     return ("sync_batchnorm", group) if group > 1 else ("batchnorm", 1)
 
 
-def stages_of(cfg: Any) -> list[_Stage]:
-    """Return the long cycle of a run's config; [] if it is off."""
-    options, solver = cfg.MULTIGRID, cfg.SOLVER
-    if not options.LONG_CYCLE:
-        return []
-    return long_cycle(
-        cfg.DATA.NUM_FRAMES,
-        cfg.DATA.TRAIN_CROP_SIZE,
-        solver.STEPS,
-        solver.MAX_EPOCH,
-        options.LONG_CYCLE_FACTORS,
-        options.EPOCH_FACTOR,
-        options.SHORT_CYCLE_FACTORS if options.SHORT_CYCLE else (),
-    )
-
-
 def epoch_config(cfg: Any, epoch: int) -> Any:
     """Return the config of an epoch, counted from 0: schedule, clip shape, batch size and norm set by multigrid.
 
@@ -157,18 +165,18 @@ def epoch_config(cfg: Any, epoch: int) -> Any:
     """
     if not (cfg.MULTIGRID.LONG_CYCLE or cfg.MULTIGRID.SHORT_CYCLE):
         return cfg
-    stages = stages_of(cfg)
+    cycle = LongCycle.from_config(cfg)
     cfg = cfg.clone()
     cfg.defrost()
     options, solver = cfg.MULTIGRID, cfg.SOLVER
     options.DEFAULT_B, options.DEFAULT_T = cfg.TRAIN.BATCH_SIZE, cfg.DATA.NUM_FRAMES
     options.DEFAULT_S = cfg.DATA.TRAIN_CROP_SIZE
-    if stages:  # position embeddings keep their size when clips change
+    if cycle.stages:
+        # Position embeddings keep their size when clips change.
         cfg.MODEL.POSITIONS_FOR = cfg.MODEL.POSITIONS_FOR or [options.DEFAULT_T, options.DEFAULT_S]
-    if stages:
-        solver.STEPS, solver.LRS = _learning_rate_steps(stages, solver.GAMMA)
-        solver.MAX_EPOCH = stages[-1].end
-        _set_stage(cfg, _stage_at(stages, epoch))
+        solver.STEPS, solver.LRS = cycle.learning_rate_steps(solver.GAMMA)
+        solver.MAX_EPOCH = cycle.stages[-1].end
+        _set_stage(cfg, cycle.at(epoch))
     else:
         solver.STEPS = [int(step * options.EPOCH_FACTOR) for step in solver.STEPS]
         solver.MAX_EPOCH = int(solver.MAX_EPOCH * options.EPOCH_FACTOR)
@@ -194,7 +202,7 @@ def describe(cfg: Any) -> str:
     """Describe the cycles of a run's config, one line a stage; "" if multigrid is off."""
     options = cfg.MULTIGRID
     lines = []
-    for stage in stages_of(cfg):
+    for stage in LongCycle.from_config(cfg).stages:
         if stage.start < stage.end:
             shape, first = epoch_config(cfg, stage.start), stage.start + 1
             epochs = f"epoch {first}" if first == stage.end else f"epochs {first} to {stage.end}"

@@ -1,15 +1,22 @@
-"""Optimizers and their parameter groups."""
+"""Optimizers, their parameter groups, and the learning rate as a function of progress in epochs."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import nn
 
 from slowfast.models.base import VideoModel
+from slowfast.utils.registry import Registry
 
-NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+# Optimizers: builder(parameter groups, cfg) -> optimizer.
+OPTIMIZERS = Registry("SOLVER.OPTIMIZING_METHOD")
+# Schedules: policy(SOLVER section of a config, epoch) -> learning rate, after the warm-up.
+LR_POLICIES = Registry("SOLVER.LR_POLICY")
+
+_NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def layer_scales(model: VideoModel, decay: float) -> dict[int, float]:
@@ -67,7 +74,7 @@ def parameter_groups(
             seen.add(id(parameter))
             name = f"{module_name}.{local_name}" if module_name else local_name
             one_dimensional = parameter.dim() <= 1 or local_name == "bias"
-            if isinstance(module, NORM_TYPES):
+            if isinstance(module, _NORM_TYPES):
                 members["norm"].append(parameter)
             elif name in undecayed or (zero_decay_1d and one_dimensional):
                 members["no_decay"].append(parameter)
@@ -85,8 +92,47 @@ def parameter_groups(
     return sorted(groups.values(), key=lambda group: -group["lr_scale"])
 
 
+def add_lars(optimizer: torch.optim.Optimizer, trust: float = 0.001) -> None:
+    """Scale gradients by layer-wise adaptive rates (LARS) before each step of `optimizer`.
+
+    The gradient g of a weight w with weight decay d becomes (g + d w) * trust * |w| / (|g| + d |w| + 1e-8). The
+    optimizer itself then applies no decay. Parameters of norm layers follow the plain optimizer. One-dimensional
+    parameters, and those with |w| or |g| of 0, keep their gradient and have no decay. State and groups are unchanged.
+
+    Source: "Large Batch Training of Convolutional Networks" (arXiv 1708.03888); details as published in PySlowFast.
+    """
+    # A state of another program may lack the names of the groups.
+    norms = [group["name"] == "norm" for group in optimizer.param_groups]
+    decays: list[float] = []
+
+    @torch.no_grad()
+    def scale(*_: Any) -> None:
+        decays[:] = [group["weight_decay"] for group in optimizer.param_groups]
+        for group, norm, decay in zip(optimizer.param_groups, norms, decays, strict=True):
+            if norm:
+                continue
+            group["weight_decay"] = 0.0
+            for weight in group["params"]:
+                if weight.grad is not None and weight.dim() > 1:
+                    _scale_by_lars(weight, decay, trust)
+
+    def restore(*_: Any) -> None:
+        for group, decay in zip(optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
+
+    optimizer.register_step_pre_hook(scale)
+    optimizer.register_step_post_hook(restore)
+
+
+def _scale_by_lars(weight: torch.Tensor, decay: float, trust: float) -> None:
+    """Replace the gradient of `weight`, in place and without waiting for the device."""
+    gradient, size, slope = weight.grad, torch.linalg.vector_norm(weight), torch.linalg.vector_norm(weight.grad)
+    rate = trust * size / (slope + decay * size + 1e-8)
+    gradient.copy_(torch.where((size > 0) & (slope > 0), (gradient + decay * weight) * rate, gradient))
+
+
 def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
-    """Build the optimizer of `SOLVER.OPTIMIZING_METHOD`: sgd, adam or adamw, fused.
+    """Build the optimizer named by `SOLVER.OPTIMIZING_METHOD`, with LARS if `SOLVER.LARS_ON`.
 
     Raises:
         ValueError: unknown method, or see `parameter_groups`.
@@ -95,21 +141,40 @@ def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
     groups = parameter_groups(
         model, solver.WEIGHT_DECAY, cfg.BN.WEIGHT_DECAY, solver.ZERO_WD_1D_PARAM, solver.LAYER_DECAY
     )
-    method = solver.OPTIMIZING_METHOD
-    if method == "sgd":
-        return torch.optim.SGD(
-            groups,
-            lr=solver.BASE_LR,
-            momentum=solver.MOMENTUM,
-            dampening=solver.DAMPENING,
-            nesterov=solver.NESTEROV,
-            # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized.
-            fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
-        )
-    if method in ("adam", "adamw"):
-        kind = torch.optim.Adam if method == "adam" else torch.optim.AdamW
-        return kind(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), eps=1e-8, fused=True)
-    raise ValueError(f"SOLVER.OPTIMIZING_METHOD {method!r} is not one of sgd, adam, adamw")
+    optimizer = OPTIMIZERS.get(solver.OPTIMIZING_METHOD)(groups, cfg)
+    if solver.LARS_ON:
+        add_lars(optimizer)
+    return optimizer
+
+
+@OPTIMIZERS.register("sgd")
+def _sgd(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    solver = cfg.SOLVER
+    return torch.optim.SGD(
+        groups,
+        lr=solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        dampening=solver.DAMPENING,
+        nesterov=solver.NESTEROV,
+        # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized.
+        fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
+    )
+
+
+@OPTIMIZERS.register("adam")
+def _adam(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), fused=True)
+
+
+@OPTIMIZERS.register("adamw")
+def _adamw(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), fused=True)
+
+
+@OPTIMIZERS.register("mt_adamw")
+def _mt_adamw(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
+    """Build PyTorch's multi-tensor (foreach) form of AdamW."""
+    return torch.optim.AdamW(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), foreach=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -122,3 +187,56 @@ def get_lr(optimizer: torch.optim.Optimizer) -> float:
     """Return the learning rate without `lr_scale`, that of the head."""
     group = optimizer.param_groups[0]
     return group["lr"] / group.get("lr_scale", 1.0)
+
+
+def lr_at(solver: Any, epoch: float) -> float:
+    """Return the learning rate at `epoch` (0.0 is the first iteration, 1.5 the middle of the second epoch).
+
+    Args:
+        solver: the section SOLVER.
+        epoch: 0 <= epoch < MAX_EPOCH.
+
+    Raises:
+        ValueError: unknown policy, or a warm-up that leaves no epoch for the cosine.
+    """
+    policy = LR_POLICIES.get(solver.LR_POLICY)
+    if epoch < solver.WARMUP_EPOCHS:
+        start, end = solver.WARMUP_START_LR, policy(solver, solver.WARMUP_EPOCHS)
+        return start + (end - start) * epoch / solver.WARMUP_EPOCHS
+    return policy(solver, epoch)
+
+
+def lr_scale(cfg: Any) -> float:
+    """Return the factor on every learning rate: linear scaling rule, and number of hosts.
+
+    The linear scaling rule (`LR_REFERENCE_BATCH`; Goyal et al. 2017, arXiv 1706.02677) keeps lr / batch size constant.
+    The batch of an optimizer step has `TRAIN.BATCH_SIZE * NUM_SHARDS * TRAIN.ACCUM_STEPS` clips. The larger batches of
+    multigrid do not count: the rates of its schedule already include them.
+    """
+    scale = 1.0
+    if cfg.SOLVER.LR_REFERENCE_BATCH:
+        batch = cfg.MULTIGRID.DEFAULT_B or cfg.TRAIN.BATCH_SIZE
+        scale *= batch * cfg.NUM_SHARDS * cfg.TRAIN.ACCUM_STEPS / cfg.SOLVER.LR_REFERENCE_BATCH
+    if cfg.SOLVER.BASE_LR_SCALE_NUM_SHARDS:
+        scale *= cfg.NUM_SHARDS
+    return scale
+
+
+@LR_POLICIES.register("cosine")
+def _cosine(solver: Any, epoch: float) -> float:
+    offset = solver.WARMUP_EPOCHS if solver.COSINE_AFTER_WARMUP else 0.0
+    if solver.MAX_EPOCH <= offset:
+        raise ValueError(
+            f"SOLVER.WARMUP_EPOCHS {offset} leaves nothing of SOLVER.MAX_EPOCH {solver.MAX_EPOCH} for the cosine that "
+            "COSINE_AFTER_WARMUP starts there; set fewer WARMUP_EPOCHS"
+        )
+    progress = (epoch - offset) / (solver.MAX_EPOCH - offset)
+    span = solver.BASE_LR - solver.COSINE_END_LR
+    return solver.COSINE_END_LR + span * (math.cos(math.pi * progress) + 1.0) * 0.5
+
+
+@LR_POLICIES.register("steps_with_relative_lrs")
+def _relative_steps(solver: Any, epoch: float) -> float:
+    # config/rules checks STEPS and LRS.
+    stage = sum(epoch >= step for step in solver.STEPS if step < solver.MAX_EPOCH) - 1
+    return solver.LRS[stage] * solver.BASE_LR

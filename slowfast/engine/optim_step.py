@@ -9,7 +9,10 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from slowfast.utils.registry import CHOICES
+
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+CHOICES["TRAIN.MIXED_PRECISION_DTYPE"] = tuple(_DTYPES)
 
 
 class NonFiniteError(FloatingPointError):
@@ -136,17 +139,8 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.Abst
 
 
 def autocast_dtype(cfg: Any) -> torch.dtype | None:
-    """Return the dtype of mixed precision; None if it is off.
-
-    Raises:
-        ValueError: an unknown `TRAIN.MIXED_PRECISION_DTYPE`.
-    """
-    if not cfg.TRAIN.MIXED_PRECISION:
-        return None
-    name = cfg.TRAIN.MIXED_PRECISION_DTYPE
-    if name not in _DTYPES:
-        raise ValueError(f"TRAIN.MIXED_PRECISION_DTYPE {name!r} is not one of {sorted(_DTYPES)}")
-    return _DTYPES[name]
+    """Return the dtype of mixed precision; None if it is off."""
+    return _DTYPES[cfg.TRAIN.MIXED_PRECISION_DTYPE] if cfg.TRAIN.MIXED_PRECISION else None
 
 
 def build_optim_step(cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> OptimStep:

@@ -14,7 +14,7 @@ from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.datasets.build import build_dataset
 from slowfast.engine import multigrid
 from slowfast.engine.model_setup import unwrap
-from slowfast.engine.schedule import lr_at, lr_scale
+from slowfast.engine.optim import lr_at, lr_scale
 from slowfast.engine.state import TrainState
 from slowfast.evaluation.predictions import check_format
 from slowfast.layers.norm import SubBatchNorm3d, trainable_batchnorms

@@ -1,24 +1,37 @@
-"""Choose and load the weights that a run starts from or tests."""
+"""Choose and load the weights that a run starts from or tests, and the config that a checkpoint holds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from fvcore.common.config import CfgNode
 from torch import nn
 
-from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, load_last_checkpoint
+import slowfast
+from slowfast.checkpoint.io import find_checkpoints, find_pretraining, load_checkpoint, load_last_checkpoint
 from slowfast.checkpoint.weights import LoadReport, load_weights
+from slowfast.checkpoint.zoo.entries import PREFIX, find_entry
+from slowfast.config import cfg_from_yaml, get_cfg, load_config
+from slowfast.config.sources import override_layer, text_layer
 from slowfast.engine.ema import weights_to_test
 from slowfast.engine.epoch_config import enter_epoch
 from slowfast.engine.model_setup import unwrap
 from slowfast.engine.state import TrainState, next_epoch, saved_settings
+from slowfast.runtime.device import device_count
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
+_CONFIGS = Path(slowfast.__file__).parents[1] / "configs"
+
 
 def start_training_from(state: TrainState) -> None:
     """Restore `state` from the run's last checkpoint, else from `TRAIN.CHECKPOINT_FILE_PATH`, if there is one.
+
+    A run of TASK ssl_eval... with `TRAIN.AUTO_RESUME` takes, before that file, the weights of the newest pretraining
+    checkpoint in `OUTPUT_DIR`, as published; weights that do not fit keep their initialization.
 
     Only weights are taken from that file if `TRAIN.CHECKPOINT_EPOCH_RESET` is True, if it is of another task or data
     set (`TRAIN.TRANSFER_WEIGHT`), or if weights were dropped or transformed. Otherwise its run is resumed.
@@ -47,14 +60,16 @@ def start_training_from(state: TrainState) -> None:
                 cfg.TRAIN.CHECKPOINT_FILE_EPOCH,
             )
         return
-    path = cfg.TRAIN.CHECKPOINT_FILE_PATH
+    evaluates = cfg.TRAIN.AUTO_RESUME and cfg.TASK.startswith("ssl_eval")
+    pretrained = find_pretraining(cfg.OUTPUT_DIR) if evaluates else ""
+    path = pretrained or cfg.TRAIN.CHECKPOINT_FILE_PATH
     if not path:
         logger.info("training starts from random weights")
         return
-    saved, report = take_weights(unwrap(state.model), cfg, path)
+    saved, report = take_weights(unwrap(state.model), cfg, path, drop_mismatch=bool(pretrained))
     if state.ema is not None:
         state.ema.restart(unwrap(state.model))
-    if _only_weights(saved, cfg) or not report.is_exact or report.transformed:
+    if pretrained or _only_weights(saved, cfg) or not report.is_exact or report.transformed:
         logger.info("took the weights of %s; training starts at epoch 1", path)
         return
     enter_epoch(state, next_epoch(saved))
@@ -97,11 +112,16 @@ def _load_to_test(model: nn.Module, saved: dict[str, Any], path: str, cfg: Any) 
     load_weights(model, weights, path, cfg.TEST.CHECKPOINT_DROP_MISMATCH, strict=cfg.TEST.CHECKPOINT_STRICT)
 
 
-def take_weights(model: nn.Module, cfg: Any, path: str) -> tuple[dict[str, Any], LoadReport]:
+def take_weights(
+    model: nn.Module, cfg: Any, path: str, drop_mismatch: bool = False
+) -> tuple[dict[str, Any], LoadReport]:
     """Load a file's weights into a model to be trained, by the settings `TRAIN.CHECKPOINT_*`.
 
     The classifier may have another number of classes if it is trained anew in any case: for files of another program
     or of an image model, and with `TRAIN.CHECKPOINT_EPOCH_RESET`.
+
+    Args:
+        drop_mismatch: weights of another shape keep the model's initialization, whatever the settings say.
 
     Returns:
         The content of the file, and the report on its keys.
@@ -117,7 +137,7 @@ def take_weights(model: nn.Module, cfg: Any, path: str) -> tuple[dict[str, Any],
         model,
         saved["model_state"],
         path,
-        drop_mismatch=options.CHECKPOINT_DROP_MISMATCH,
+        drop_mismatch=options.CHECKPOINT_DROP_MISMATCH or drop_mismatch,
         allow_missing=True,
         clear_patterns=options.CHECKPOINT_CLEAR_NAME_PATTERN,
         drop_classifier=of_images or options.CHECKPOINT_EPOCH_RESET or options.CHECKPOINT_TYPE != "pytorch",
@@ -140,3 +160,61 @@ def _only_weights(saved: dict[str, Any], cfg: Any) -> bool:
     if another and cfg.TRAIN.TRANSFER_WEIGHT:
         logger.info("the file is of a run with %s; TRAIN.TRANSFER_WEIGHT False would resume it", "; ".join(another))
     return bool(another) and cfg.TRAIN.TRANSFER_WEIGHT
+
+
+def load_run_config(file: str | None, overrides: Sequence[Any]) -> CfgNode:
+    """Load the config of a YAML file, or without one (None) that of the checkpoint `TEST.CHECKPOINT_FILE_PATH`.
+
+    Without a file the run only tests, see `load_checkpoint_config`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_config` and `load_checkpoint_config`; without a file also if no
+            checkpoint is named, or training is asked for.
+    """
+    return load_config(file, overrides) if file else _load_test_config(overrides)
+
+
+def _load_test_config(overrides: Sequence[Any]) -> CfgNode:
+    given = override_layer(overrides).values
+    path = given.get("TEST", {}).get("CHECKPOINT_FILE_PATH", "")
+    if not path:
+        raise ValueError(
+            "--cfg FILE is missing. Without it a checkpoint can be tested with its own config: "
+            "TEST.CHECKPOINT_FILE_PATH FILE"
+        )
+    if str(given.get("TRAIN", {}).get("ENABLE", False)).lower() == "true":
+        raise ValueError("training needs --cfg FILE; without it a checkpoint can only be tested (TRAIN.ENABLE False)")
+    return load_checkpoint_config(path, overrides)
+
+
+def load_checkpoint_config(path: str, overrides: Sequence[Any] = ()) -> CfgNode:
+    """Load the config stored in a checkpoint, changed for testing on this host, with `overrides` on top.
+
+    The run only tests, on this host, with at most the GPUs there are, and with the default OUTPUT_DIR. A zoo file
+    without a config takes the one that its zoo entry names.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file holds no config, or one that cannot be used.
+    """
+    text, origin = load_checkpoint(path).get("cfg"), f"the config in {path}"
+    if isinstance(text, str) and text.strip():
+        logger.info("config: stored in %s", path)
+        asked = text_layer(text, origin).values.get("NUM_GPUS")
+        return cfg_from_yaml(text, origin, [*_here(asked), *overrides], foreign=True)
+    file = _CONFIGS / f"{find_entry(path).config}.yaml" if path.startswith(PREFIX) else None
+    if file is None or not file.is_file():
+        raise ValueError(f"{path} holds no config; give the one it was trained with: --cfg FILE")
+    logger.info("config: %s", file)
+    return load_config(file, [*_here(load_config(file).NUM_GPUS), *overrides])
+
+
+def _here(num_gpus: Any) -> list[Any]:
+    """Return the overrides that turn a training config into one for testing on this host."""
+    defaults = get_cfg()
+    wanted = num_gpus if isinstance(num_gpus, int) else defaults.NUM_GPUS
+    return [
+        *("TRAIN.ENABLE", False, "TEST.ENABLE", True, "OUTPUT_DIR", defaults.OUTPUT_DIR),
+        *("TEST.SAVE_RESULTS_PATH", defaults.TEST.SAVE_RESULTS_PATH),
+        *("NUM_GPUS", min(wanted, device_count()), "NUM_SHARDS", 1, "SHARD_ID", 0),
+    ]

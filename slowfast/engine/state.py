@@ -16,9 +16,8 @@ from slowfast.config.merge import get_key
 from slowfast.config.sources import text_layer
 from slowfast.engine.ema import WeightAverage
 from slowfast.engine.model_setup import unwrap
-from slowfast.engine.optim import get_lr
+from slowfast.engine.optim import get_lr, lr_scale
 from slowfast.engine.optim_step import OptimStep
-from slowfast.engine.schedule import lr_scale
 from slowfast.engine.task import Task
 from slowfast.evaluation.classification import TOP5_CLASSES, topk_hits
 from slowfast.runtime.distributed import all_gather_object, get_rank, get_world_size, is_distributed, is_main_process

@@ -20,8 +20,9 @@ from slowfast.evaluation.evaluators import Prediction
 from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry
 
-# Tasks by the name in `TASK`; each is a subclass of Task, called with the config.
-TASK_REGISTRY = Registry("TASK", default="clip")
+# Tasks by the name in `TASK`; each is a subclass of Task, called with the config. The evaluation of a pretrained model
+# (ssl_eval_k400 and the like) is supervised training; `slowfast.engine.resume` chooses the weights that it starts from.
+TASK_REGISTRY = Registry("TASK", default="clip", aliases={"ssl_eval*": "clip"})
 
 
 @dataclasses.dataclass

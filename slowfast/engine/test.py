@@ -1,22 +1,32 @@
-"""Testing: predict all views of every video, join them, measure and save."""
+"""Test and validation: predict all views of every video, join them, measure and save."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
 from slowfast.datasets.build import build_loader
-from slowfast.engine.evaluate import run_evaluator
+from slowfast.engine.epoch_config import evaluation_parts
+from slowfast.engine.hooks import Recorder, memory_stats
+from slowfast.engine.loop import predict_batches
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.engine.preflight import describe_model, predictions_path
 from slowfast.engine.resume import load_test_weights
-from slowfast.engine.task import build_task
+from slowfast.engine.state import TrainState
+from slowfast.engine.task import Task, build_task
+from slowfast.evaluation.evaluators import Evaluator
 from slowfast.models import build_model
 from slowfast.runtime.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.runtime.device import device_of
-from slowfast.runtime.distributed import barrier, is_main_process
+from slowfast.runtime.distributed import all_gather_object, any_process, barrier, is_main_process
 from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
 from slowfast.runtime.logging import get_logger, log_json_stats
 from slowfast.runtime.run_lock import alone_in_output_dir
@@ -25,7 +35,7 @@ from slowfast.utils.files import atomic_write
 
 logger = get_logger(__name__)
 
-RESULTS_NAME = "test_results.json"
+_RESULTS_NAME, _VAL_RESULTS_NAME = "test_results.json", "val_results.json"
 
 
 @alone_in_output_dir
@@ -36,12 +46,15 @@ def test(cfg: Any) -> dict[str, Any]:
     `TEST.SAVE_RESULTS_PATH` in that folder, .npz or .parquet). Boxes are also saved in AVA's format, as
     `detections.csv` and `groundtruth.csv`. Results are written to `OUTPUT_DIR/test_results.json`.
 
+    With `TEST.NUM_TEMPORAL_CLIPS` the test runs once for each number N in it. Predictions are saved apart, as
+    `test_predictions_N.npz`. The results are those of the last number, with `by_temporal_clips`: N -> its results.
+
     Returns:
         The evaluator's metrics, and `checkpoint` (the file, "" for random weights), `views`, `unreadable_files`,
-        `videos` and, for boxes, `key_frames`. Metrics are `top1_acc`, `top1_err`, `macro_acc` and, with more than 5
-        classes, `top5_acc` and `top5_err`, in percent; `map` (0 to 1) for several labels a video; `ava_map` (0 to 1)
-        and `ava_classes` for boxes. Those of single steps are `step1/...`; those of other ways of joining steps
-        `NAME/...`.
+        `videos` and, for boxes, `key_frames` and `ava_evaluation` (`AVA.EVALUATION`). Metrics are `top1_acc`,
+        `top1_err`, `macro_acc` and, with more than 5 classes, `top5_acc` and `top5_err`, in percent; `map` (0 to 1) for
+        several labels a video; `ava_map` (0 to 1) and `ava_classes` for boxes. Those of single steps are `step1/...`;
+        those of other ways of joining steps `NAME/...`.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -51,7 +64,7 @@ def test(cfg: Any) -> dict[str, Any]:
         RuntimeError: too many files cannot be read.
     """
     check_consistency(lambda: launch_facts(cfg))
-    path = predictions_path(cfg)
+    predictions_path(cfg)  # a wrong name stops the run here
     device = device_of(cfg)
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg)
@@ -59,6 +72,35 @@ def test(cfg: Any) -> dict[str, Any]:
     if cfg.LOG_MODEL_INFO and is_main_process():
         logger.info("%s", describe_model(model, cfg))
     setup_model(model, device, ModelSetup.from_config(cfg), training=False)
+    by_clips = {
+        str(count): _test_views(_with_clips(cfg, count), model, checkpoint, device, f"_{count}")
+        for count in cfg.TEST.NUM_TEMPORAL_CLIPS
+    }
+    if by_clips:
+        results = {**list(by_clips.values())[-1], "by_temporal_clips": by_clips}
+    else:
+        results = _test_views(cfg, model, checkpoint, device)
+    text = json.dumps(results, indent=2, sort_keys=True) + "\n"
+    atomic_write(os.path.join(cfg.OUTPUT_DIR, _RESULTS_NAME), text)
+    barrier()
+    return results
+
+
+def _with_clips(cfg: Any, count: int) -> Any:
+    """Return the config with another number of temporal views."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TEST.NUM_ENSEMBLE_VIEWS = count
+    cfg.freeze()
+    return cfg
+
+
+def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.device, suffix: str = "") -> dict[str, Any]:
+    """Predict all views, save the predictions and return the results, see `test`.
+
+    Args:
+        suffix: of the name of the predictions' file, before its ending.
+    """
     loader = build_loader(cfg, "test")
     shield_workers(loader)
     dataset = loader.dataset
@@ -71,24 +113,108 @@ def test(cfg: Any) -> dict[str, Any]:
         cfg.DATA.ENSEMBLE_METHOD,
     )
     with worker_deaths_explained():
-        evaluator = run_evaluator(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
+        evaluator = _run_evaluator(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
     about = {
         "checkpoint": checkpoint,
         **evaluator.counts(),
+        **evaluator.protocol(),
         "views": dataset.num_views,
         "unreadable_files": len(evaluator.skipped),
     }
     # Saved before metrics are computed: a failure there must not cost the pass.
-    written = evaluator.save(path, cfg.OUTPUT_DIR, about)
+    stem, ending = os.path.splitext(predictions_path(cfg))
+    written = evaluator.save(f"{stem}{suffix}{ending}", cfg.OUTPUT_DIR, about)
     if written and is_main_process():
         logger.info("the predictions are in %s; tools/evaluate.py measures them again", written[0])
     results = {**evaluator.evaluate(), **about}
     log_json_stats({"_type": "test_final", **results})
-    text = json.dumps(results, indent=2, sort_keys=True) + "\n"
-    atomic_write(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), text)
-    barrier()
     return results
 
 
 # pytest would collect the function where a test imports it.
 test.__test__ = False
+
+
+def evaluate(
+    state: TrainState, loader: DataLoader, recorder: Recorder, should_stop: Callable[[], bool]
+) -> dict[str, float]:
+    """Measure the model on the validation split, log the metrics as `val_epoch` and write `val_results.json`.
+
+    Metrics of single steps and other ensembles ("step1/...", "max/...") are left to a test.
+
+    Returns:
+        The metrics; empty if `should_stop` returned True.
+
+    Raises:
+        RuntimeError: too many files cannot be read.
+        ValueError: no clip could be read.
+    """
+    started = time.perf_counter()
+    dtype = state.optim_step.autocast_dtype
+    task, model = evaluation_parts(state)
+    evaluator = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop)
+    if any_process(should_stop(), state.device):
+        return {}
+    metrics = {name: value for name, value in evaluator.evaluate().items() if "/" not in name}
+    stats = {
+        "_type": "val_epoch",
+        "epoch": f"{state.epoch}/{state.max_epoch}",
+        "epoch_seconds": time.perf_counter() - started,
+        **evaluator.counts(),
+        **evaluator.protocol(),
+        "unreadable_files": len(evaluator.skipped),
+        **memory_stats(state.device),
+        **metrics,
+    }
+    recorder.record(stats, "Val", state.epoch)
+    text = json.dumps({"epoch": state.epoch, **metrics, **evaluator.protocol()}, indent=2, sort_keys=True) + "\n"
+    atomic_write(os.path.join(state.cfg.OUTPUT_DIR, _VAL_RESULTS_NAME), text)
+    return metrics
+
+
+def _run_evaluator(
+    task: Task,
+    model: nn.Module,
+    loader: DataLoader,
+    cfg: Any,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Evaluator:
+    """Predict all batches of `loader` and return the data set's evaluator, gathered over the processes.
+
+    Args:
+        dtype: of autocast; None for full precision.
+        should_stop: asked after each batch; True ends the pass early.
+
+    Raises:
+        RuntimeError: more files cannot be read than `DATA.MAX_UNREADABLE_FRACTION` allows.
+    """
+    dataset = loader.dataset
+    evaluator, files = dataset.make_evaluator(cfg), dataset.unreadable
+    for batch, prediction in predict_batches(task, model, loader, device, dtype):
+        for sample in batch.missing:
+            evaluator.skip(sample.video)
+        files.update_from(batch.unreadable)
+        files.check()
+        if prediction is not None:
+            evaluator.process(batch, prediction)
+        if should_stop():
+            break
+    for files_of_rank in all_gather_object(dict(files)):
+        files.update_from(files_of_rank.items())
+    evaluator.gather()
+    files.check()
+    return evaluator
+
+
+def last_evaluation(output_dir: str) -> int:
+    """Return the number of epochs before the run's last validation, 0 without one; every process calls it."""
+    found = 0
+    if is_main_process():
+        try:
+            with open(os.path.join(output_dir, _VAL_RESULTS_NAME), encoding="utf-8") as stream:
+                found = int(json.load(stream)["epoch"])
+        except (OSError, ValueError, KeyError, TypeError):
+            found = 0  # no file, or one of another program
+    return all_gather_object(found)[0]

@@ -10,16 +10,17 @@ from torch.utils.data import DataLoader
 
 from slowfast.checkpoint.io import checkpoint_path, remove_superseded, save_checkpoint
 from slowfast.datasets.build import build_loader
-from slowfast.engine import multigrid, preflight
+from slowfast.engine import preflight
 from slowfast.engine.epoch_config import build_state, check_phases, enter_epoch
-from slowfast.engine.evaluate import evaluate, last_evaluation
 from slowfast.engine.hooks import Recorder, build_hooks
 from slowfast.engine.loop import epoch_batches, train_epoch
 from slowfast.engine.model_setup import CompileError, average_bn_stats, compile_failures_explained, unwrap
+from slowfast.engine.multigrid import LongCycle
 from slowfast.engine.optim_step import autocast
 from slowfast.engine.precise_bn import update_bn_stats
 from slowfast.engine.resume import start_training_from
 from slowfast.engine.state import TrainState
+from slowfast.engine.test import evaluate, last_evaluation
 from slowfast.runtime.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.runtime.distributed import all_gather_object, barrier, is_main_process
 from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
@@ -40,6 +41,7 @@ def train(cfg: Any) -> dict[str, float]:
     Raises:
         TrainingInterrupted: stopped by SIGTERM or Ctrl-C; a checkpoint was saved.
         NonFiniteError: the loss became NaN or infinite.
+        FloatingPointError: the loss exploded (`TRAIN.KILL_LOSS_EXPLOSION_FACTOR`).
         CompileError: PyTorch's compiler failed (`MODEL.COMPILE`).
         OSError: `OUTPUT_DIR` cannot be written, the disk is full, or a loader worker died.
         ValueError: a mistake in the config, the data list or a checkpoint; another job runs in `OUTPUT_DIR`; or the
@@ -123,7 +125,7 @@ def _finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) ->
     Returns:
         The metrics; empty if no evaluation was due.
     """
-    stages = multigrid.stages_of(state.run_cfg)
+    stages = LongCycle.from_config(state.run_cfg).stages
     save_due = _is_due(state, state.cfg.TRAIN.CHECKPOINT_PERIOD) or any(state.epoch == stage.end for stage in stages)
     eval_due = _evaluation_is_due(state)
     if save_due or eval_due:
@@ -135,9 +137,9 @@ def _finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) ->
 
 def _evaluation_is_due(state: TrainState) -> bool:
     """Return True if an evaluation follows the last completed epoch."""
-    stages = multigrid.stages_of(state.run_cfg)
-    if stages:
-        return multigrid.evaluation_due(stages, state.epoch, state.cfg.MULTIGRID.EVAL_FREQ)
+    cycle = LongCycle.from_config(state.run_cfg)
+    if cycle.stages:
+        return cycle.evaluation_due(state.epoch, state.cfg.MULTIGRID.EVAL_FREQ)
     return _is_due(state, state.cfg.TRAIN.EVAL_PERIOD)
 
 

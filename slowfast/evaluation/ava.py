@@ -1,12 +1,20 @@
 """Frame mAP at IoU 0.5, the metric of AVA (Gu et al., AVA, CVPR 2018, section 4), over all key frames.
 
-The published evaluation is ActivityNet's `get_ava_performance.py` as used by PySlowFast, on the evaluator of the
-TensorFlow object detection API. Its order of operations is kept, because the result for equal scores depends on it:
+Two evaluations are published, and their numbers differ. `AVA_EVALUATIONS` holds both, by name:
 
-- Boxes of a key frame and class are matched in the order of the list, not by score.
+- `pyslowfast` is the copy that PySlowFast ships, by which its numbers and PGT's are published. All detections count,
+  in the order of the list; on a key frame without ground truth they are wrong.
+- `activitynet` is the current official one, `get_ava_performance.py` of the ActivityNet challenge. On each key frame
+  the 50 rows (box and class) of best score count, best first. Key frames that the ground truth does not name are
+  ignored. A key frame that it names without a box of a scored class counts; detections on it are wrong.
+
+Both are built on the evaluator of the TensorFlow object detection API. Its order of operations is kept, because the
+result for equal scores depends on it:
+
+- Boxes of a key frame and class are matched in that order, not by score.
 - A box is matched to the ground truth box of largest IoU, the first of several. It is correct if that one is not yet
   matched and the IoU is at least 0.5. It is never matched to the second best.
-- Boxes without area are ignored; boxes on key frames without ground truth are wrong.
+- Boxes without area are ignored, but are among the 50.
 - Boxes of a class are listed in the order in which key frames first appear, and ranked by
   `numpy.argsort(scores)[::-1]`. The order of equal scores depends on NumPy and the processor, so two machines may
   differ in the third digit if many scores are equal.
@@ -17,11 +25,23 @@ Shapes: boxes are (N, 4), x1, y1, x2, y2, as shares of the frame's width and hei
 from __future__ import annotations
 
 import dataclasses
+import heapq
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-MIN_OVERLAP = 0.5
+from slowfast.utils.registry import Registry
+
+# A function `(groundtruth, detections) -> detections` by name: it returns the detections that count, in the order in
+# which they are matched. Both lists hold the measured classes alone, but all their key frames. `empty_key_frames` says
+# that annotated key frames without a box change the result.
+AVA_EVALUATIONS = Registry("AVA.EVALUATION", facts={"empty_key_frames": False})
+DEFAULT_EVALUATION = "pyslowfast"
+
+_MIN_OVERLAP = 0.5
+_MOST_PER_KEY_FRAME = 50
+_ROWS_AT_A_TIME = 100_000
 # Pairs of detection and ground truth box per chunk, about 100 MB.
 _PAIRS_AT_A_TIME = 1_000_000
 
@@ -31,7 +51,8 @@ class BoxRows:
     """Boxes with one class each, as the lines of an AVA file.
 
     Attributes:
-        key_frames: (video, second) of each key frame, without duplicates; a key frame may have no box.
+        key_frames: (video, second) of each key frame, without duplicates; a key frame may have no box, and a second a
+            fraction.
         key_frame: (N,) position of the box's key frame in `key_frames`.
         boxes: (N, 4) float64.
         classes: (N,) class ids, counted from 1.
@@ -41,7 +62,7 @@ class BoxRows:
         ValueError: columns of different lengths, duplicate key frames, or a position outside of them.
     """
 
-    key_frames: list[tuple[str, int]]
+    key_frames: list[tuple[str, float]]
     key_frame: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
@@ -70,37 +91,70 @@ class BoxRows:
     def from_columns(
         cls,
         videos: Sequence[str],
-        seconds: Sequence[int],
+        seconds: Sequence[float],
         boxes: np.ndarray,
         classes: Sequence[int],
         scores: Sequence[float] | None = None,
     ) -> BoxRows:
         """Build it from the columns of a file: video, second, box, class and score of each of N boxes."""
-        numbers: dict[tuple[str, int], int] = {}
-        keys = zip(map(str, videos), map(int, seconds), strict=True)
+        numbers: dict[tuple[str, float], int] = {}
+        keys = zip(map(str, videos), seconds, strict=True)
         key_frame = [numbers.setdefault(key, len(numbers)) for key in keys]
         return cls(list(numbers), key_frame, boxes, classes, scores)
 
     def select(self, kept: np.ndarray) -> BoxRows:
-        """Return the boxes where `kept` (N,) is True, in the same order."""
+        """Return the boxes that `kept` chooses, a mask (N,) or positions, with all key frames."""
         scores = None if self.scores is None else self.scores[kept]
         return BoxRows(self.key_frames, self.key_frame[kept], self.boxes[kept], self.classes[kept], scores)
+
+
+@AVA_EVALUATIONS.register("pyslowfast")
+def _all_as_listed(groundtruth: BoxRows, detections: BoxRows) -> BoxRows:
+    """Return all detections, in their order."""
+    return detections
+
+
+@AVA_EVALUATIONS.register("activitynet", empty_key_frames=True)
+def _best_of_annotated(groundtruth: BoxRows, detections: BoxRows) -> BoxRows:
+    """Return the best rows of each key frame that the ground truth names, best first.
+
+    Equal scores are cut and ordered by a heap, as in the official script.
+    """
+    annotated = set(groundtruth.key_frames)
+    known = np.array([key in annotated for key in detections.key_frames], dtype=bool)
+    detections = detections.select(known[detections.key_frame])
+    x1, y1, x2, y2 = detections.boxes.T
+    columns = (detections.scores, detections.classes, y1, x1, y2, x2)
+    heaps: dict[int, list[tuple]] = {}
+    for start in range(0, len(detections), _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        entries = zip(*(column[part].tolist() for column in columns), itertools.count(start))
+        for key_frame, entry in zip(detections.key_frame[part].tolist(), entries, strict=True):
+            heap = heaps.setdefault(key_frame, [])
+            if len(heap) < _MOST_PER_KEY_FRAME:
+                heapq.heappush(heap, entry)
+            elif entry[0] > heap[0][0]:
+                heapq.heapreplace(heap, entry)
+    best = (entry[-1] for heap in heaps.values() for entry in sorted(heap, key=lambda entry: -entry[0]))
+    return detections.select(np.fromiter(best, dtype=np.int64))
 
 
 def evaluate_ava(
     groundtruth: BoxRows,
     detections: BoxRows,
-    excluded: Iterable[tuple[str, int]] = (),
+    excluded: Iterable[tuple[str, float]] = (),
     class_ids: Iterable[int] | None = None,
+    evaluation: str = DEFAULT_EVALUATION,
 ) -> dict:
-    """Compute the average precision of each class and their mean, as the published evaluation does.
+    """Compute the average precision of each class and their mean, as one of the published evaluations does.
 
     Args:
-        groundtruth: annotated boxes.
+        groundtruth: annotated boxes; its key frames are the annotated ones, with or without a box.
         detections: boxes with scores.
         excluded: (video, second) of the key frames to leave out.
         class_ids: ids of the classes to measure, as in a label map; boxes of other classes are left out. None measures
             all classes of the two lists, with the same mean.
+        evaluation: name in `AVA_EVALUATIONS`; see the head of this file.
 
     Returns:
         `{"mAP@0.5": mean over the classes with ground truth (nan if there is none), "AP": {class id: float}}`, where
@@ -108,12 +162,13 @@ def evaluate_ava(
 
     Raises:
         ValueError: detections without scores, values that are not finite, a ground truth box with x1 > x2 or y1 > y2,
-            class ids below 1, or no class ids.
+            class ids below 1, no class ids, or an unknown evaluation.
     """
+    counted = AVA_EVALUATIONS.get(evaluation)
     _check(groundtruth, detections)
     ids = _class_ids(groundtruth, detections, class_ids)
     groundtruth = groundtruth.select(np.isin(groundtruth.classes, ids))
-    detections = detections.select(np.isin(detections.classes, ids))
+    detections = counted(groundtruth, detections.select(np.isin(detections.classes, ids)))
     rank = _first_appearance(detections)
 
     excluded = set(excluded)
@@ -174,7 +229,7 @@ def _first_appearance(rows: BoxRows) -> np.ndarray:
     return first
 
 
-def _on(rows: BoxRows, excluded: set[tuple[str, int]]) -> np.ndarray:
+def _on(rows: BoxRows, excluded: set[tuple[str, float]]) -> np.ndarray:
     """Return (N,) booleans: True if a box is on an excluded key frame."""
     return np.array([key in excluded for key in rows.key_frames], dtype=bool)[rows.key_frame]
 
@@ -195,7 +250,7 @@ def _correct(groundtruth: BoxRows, detections: BoxRows) -> np.ndarray:
     compared = np.flatnonzero(number)
     for some in _split(compared, number[compared]):
         best, overlap = _best(groundtruth.boxes[by_place], detections.boxes[some], first[some], number[some])
-        found[some] = np.where(overlap >= MIN_OVERLAP, best, -1)
+        found[some] = np.where(overlap >= _MIN_OVERLAP, best, -1)
     candidates = np.flatnonzero(found >= 0)
     correct = np.zeros(len(detections), dtype=bool)
     correct[candidates[np.unique(found[candidates], return_index=True)[1]]] = True

@@ -1,7 +1,9 @@
 """Read, write and evaluate AVA's CSV files: boxes with classes, detections, excluded key frames. None has a header.
 
 A line of boxes is `video,second,x1,y1,x2,y2,class[,last]`; `last` is the person in annotations, the score in
-detections. A line of key frames is `video,second`. Blank lines are skipped.
+detections. A line of key frames is `video,second`; among boxes it is a key frame without a box, as in AVA-Kinetics. A
+second may have a fraction. Seconds are equal if they agree to the microsecond, however they are written: 902, 0902.000.
+Blank lines are skipped.
 
 pandas reads a file of a million boxes in a third of the time of Python's csv module, or less. It does not say which
 line is wrong and why, so a file with a wrong or unusual line is read again, line by line.
@@ -12,23 +14,36 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from slowfast.evaluation.ava import BoxRows, evaluate_ava
+from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows, evaluate_ava
+from slowfast.utils.errors import record
 from slowfast.utils.files import atomic_write
-from slowfast.utils.line_errors import record
 
 # Coordinates may exceed 0 to 1 by this much: published detections do by 0.004, less than a pixel or two.
-ROUNDING = 0.005
+_ROUNDING = 0.005
 NO_LABEL = -1
 _LARGEST = 2**31 - 1
 _EDGES = ("x1", "y1", "x2", "y2")
 _COLUMNS = ("video", "second", *_EDGES, "class", "last")
 _LINES_AT_A_TIME = 100_000
+
+
+def second_text(second: float) -> str:
+    """Format a second as AVA's files do: 0902; with a fraction, 0902.5."""
+    whole, _, fraction = f"{second:.6f}".partition(".")
+    return ".".join(filter(None, [whole.zfill(4), fraction.rstrip("0")]))
+
+
+def second_column(seconds: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return seconds (N,) as int64, or as float64 if one has a fraction."""
+    column = np.asarray(seconds, np.float64)
+    whole = column.astype(np.int64)
+    return whole if (whole == column).all() else column
 
 
 @dataclass(frozen=True)
@@ -39,11 +54,12 @@ class BoxTable:
         path: of the file.
         names: of the videos, in order of first appearance.
         videos: (N,) int32 position of the row's video in `names`.
-        seconds: (N,) int32.
+        seconds: (N,) int64, or float64 if one has a fraction.
         boxes: (N, 4) float64 x1, y1, x2, y2, relative to width and height of the picture, as in the file.
         labels: (N,) int32 class ids from 1, or NO_LABEL.
         lines: (N,) int32 line number in the file, from 1.
         scores: (N,) float64 of detections, 1 where the file has none; None for annotations.
+        empty: (video, second) of the key frames that the file names without a box.
     """
 
     path: str
@@ -54,14 +70,16 @@ class BoxTable:
     labels: np.ndarray
     lines: np.ndarray
     scores: np.ndarray | None = None
+    empty: list[tuple[str, float]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def rows(self, chosen: np.ndarray) -> BoxTable:
-        """Return the chosen rows (mask or numbers)."""
+        """Return the chosen rows (mask or numbers), with the key frames that have no box."""
         columns = (column[chosen] for column in (self.videos, self.seconds, self.boxes, self.labels, self.lines))
-        return BoxTable(self.path, self.names, *columns, None if self.scores is None else self.scores[chosen])
+        scores = None if self.scores is None else self.scores[chosen]
+        return BoxTable(self.path, self.names, *columns, scores, self.empty)
 
     def places(self, rows: Iterable[int]) -> list[str]:
         """Return file, line number and line of rows, for messages."""
@@ -75,7 +93,8 @@ class BoxTable:
 
     def box_rows(self) -> BoxRows:
         """Return the rows as the evaluation takes them."""
-        keys = self.videos.astype(np.int64) * 2**32 + self.seconds
+        distinct, second = np.unique(self.seconds, return_inverse=True)
+        keys = self.videos.astype(np.int64) * len(distinct) + second
         _, first, key_frame = np.unique(keys, return_index=True, return_inverse=True)
         order = np.argsort(first)  # key frames by first appearance, on which ties of the published evaluation depend
         rank = np.empty_like(order)
@@ -83,6 +102,7 @@ class BoxTable:
         rows = first[order]
         names = (self.names[video] for video in self.videos[rows].tolist())
         key_frames = list(zip(names, self.seconds[rows].tolist(), strict=True))
+        key_frames = list(dict.fromkeys([*key_frames, *self.empty]))
         return BoxRows(key_frames, rank[key_frame], self.boxes, self.labels, self.scores)
 
 
@@ -93,7 +113,7 @@ def read_boxes(
 
     Annotations: `video,second,x1,y1,x2,y2,action_id[,person_id]`. Detections:
     `video,second,x1,y1,x2,y2,action_id,score`, where action_id may be empty or -1. A box with several labels has
-    several lines.
+    several lines. A key frame without a box may have a line, `video,second`.
 
     Args:
         path: the file.
@@ -105,7 +125,7 @@ def read_boxes(
     Raises:
         FileNotFoundError: no such file.
         ValueError: a wrong line, with file, line number and line: wrong columns, text that is no number, an edge more
-            than `ROUNDING` outside the picture, a box without area, a class or a score out of range.
+            than `_ROUNDING` outside the picture, a box without area, a class or a score out of range.
     """
     return _read(path, _Rules(num_classes, least_score), errors)
 
@@ -132,7 +152,7 @@ def read_groundtruth(path: str | os.PathLike) -> BoxRows:
     return _read(path, _Rules(None, None), None).box_rows()
 
 
-def read_excluded(path: str | os.PathLike, errors: list[str] | None = None) -> list[tuple[str, int]]:
+def read_excluded(path: str | os.PathLike, errors: list[str] | None = None) -> list[tuple[str, float]]:
     """Read key frames that are excluded from scoring, as (video, second).
 
     Args:
@@ -147,9 +167,9 @@ def read_excluded(path: str | os.PathLike, errors: list[str] | None = None) -> l
     for number, line in _lines(path):
         try:
             fields = _fields(line)
-            if len(fields) != 2 or not fields[0].strip():
+            if len(fields) != 2:
                 raise ValueError("it is not video,second")
-            excluded.append((fields[0].strip(), _integer(fields[1], "second")))
+            excluded.append(_key(fields))
         except ValueError as error:
             record(ValueError(f"{path}, line {number}: {line.rstrip()!r}: {error}"), errors)
     return excluded
@@ -160,6 +180,7 @@ def evaluate_ava_files(
     detections: str | os.PathLike,
     excluded: str | os.PathLike | None = None,
     class_ids: Iterable[int] | None = None,
+    evaluation: str = DEFAULT_EVALUATION,
 ) -> dict:
     """Run `evaluate_ava` on files in AVA's format; detections without a score column have score 1.
 
@@ -167,13 +188,14 @@ def evaluate_ava_files(
         groundtruth, detections: CSV files of boxes.
         excluded: CSV file of the key frames to leave out, if any.
         class_ids: ids of the classes to measure, as in a label map; None for all classes in the two files.
+        evaluation: `pyslowfast` or `activitynet`, see `slowfast.evaluation.ava`.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: a wrong line, with file, line number and line; see also `evaluate_ava`.
     """
     skipped = read_excluded(excluded) if excluded is not None else ()
-    return evaluate_ava(read_groundtruth(groundtruth), read_detections(detections), skipped, class_ids)
+    return evaluate_ava(read_groundtruth(groundtruth), read_detections(detections), skipped, class_ids, evaluation)
 
 
 def write_detections(path: str | os.PathLike, rows: BoxRows) -> None:
@@ -193,11 +215,14 @@ def write_detections(path: str | os.PathLike, rows: BoxRows) -> None:
 def write_groundtruth(path: str | os.PathLike, rows: BoxRows) -> None:
     """Write annotated boxes atomically in the main process; the last column is the person id, if known.
 
+    Key frames without a box come last, as lines `video,second`.
+
     Raises:
         OSError: the file cannot be written.
     """
     persons = rows.scores
-    _write_rows(path, rows, None if persons is None else lambda part: persons[part].astype(int).tolist())
+    last = None if persons is None else lambda part: persons[part].astype(int).tolist()
+    _write_rows(path, rows, last, sorted(set(range(len(rows.key_frames))) - set(rows.key_frame.tolist())))
 
 
 @dataclass(frozen=True)
@@ -249,31 +274,30 @@ class _Rules:
             if self.least_score is None and not (boxes[:, :2] <= boxes[:, 2:]).all():
                 raise ValueError("annotated boxes need x1 <= x2 and y1 <= y2")
             return
-        if not ((boxes >= -ROUNDING) & (boxes <= 1 + ROUNDING)).all():
+        if not ((boxes >= -_ROUNDING) & (boxes <= 1 + _ROUNDING)).all():
             raise ValueError("its box reaches out of the picture: edges are shares of width and height, 0 to 1")
         if not (boxes[:, :2] < boxes[:, 2:]).all():
             raise ValueError("its box has no area: x1 must be under x2, y1 under y2")
 
-    def parse(self, line: str) -> tuple[str, int, list[float], int, float] | None:
-        """Parse a line to video, second, box, class and score; None for a score under the least.
+    def parse(self, fields: list[str]) -> tuple[str, float, list[float], int, float] | None:
+        """Parse the columns of a line to video, second, box, class and score; None for a score under the least.
 
         Raises:
             ValueError: with the cause.
         """
-        fields = _fields(line)
         if len(fields) not in self.widths:
             kind = "annotated" if self.least_score is None else "predicted"
             last = "[,person_id]" if self.least_score is None else ",score"
-            raise ValueError(f"it has {len(fields)} columns; {kind} boxes are video,second,x1,y1,x2,y2,action_id{last}")
+            raise ValueError(
+                f"it has {len(fields)} columns; {kind} boxes are video,second,x1,y1,x2,y2,action_id{last}, key "
+                "frames without a box video,second"
+            )
         score = 1.0 if self.least_score is None or len(fields) == 7 else self.score(fields[7])
         if self.least_score is not None and score < self.least_score:
             return None
-        name = fields[0].strip()
-        if not name:
-            raise ValueError("it names no video")
         box = [_float(field, "edge") for field in fields[2:6]]
         self.check_boxes(np.array([box]))
-        return name, _integer(fields[1], "second"), box, self.label(fields[6]), score
+        return *_key(fields), box, self.label(fields[6]), score
 
 
 class _Columns(NamedTuple):
@@ -284,6 +308,7 @@ class _Columns(NamedTuple):
     labels: np.ndarray
     lines: np.ndarray
     scores: np.ndarray
+    empty: list[tuple[str, float]]
 
 
 def _read(path: str | os.PathLike, rules: _Rules, errors: list[str] | None) -> BoxTable:
@@ -291,10 +316,11 @@ def _read(path: str | os.PathLike, rules: _Rules, errors: list[str] | None) -> B
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file {path}")
     columns = _read_at_once(path, rules) or _read_by_line(path, rules, errors)
-    names, videos, seconds, boxes, labels, lines, scores = columns
-    integers = (column.astype(np.int32) for column in (videos, seconds, labels, lines))
-    videos, seconds, labels, lines = integers
-    return BoxTable(path, names, videos, seconds, boxes, labels, lines, None if rules.least_score is None else scores)
+    names, videos, seconds, boxes, labels, lines, scores, empty = columns
+    videos, labels, lines = (column.astype(np.int32) for column in (videos, labels, lines))
+    if rules.least_score is None:
+        scores = None
+    return BoxTable(path, names, videos, second_column(seconds), boxes, labels, lines, scores, empty)
 
 
 def _read_at_once(path: str, rules: _Rules) -> _Columns | None:
@@ -326,7 +352,7 @@ def _read_at_once(path: str, rules: _Rules) -> _Columns | None:
         scores = np.ones(len(table)) if rules.least_score is None or width == 7 else table["last"].to_numpy()
         if np.isnan(scores).any() or (rules.num_classes is not None and not ((scores >= 0) & (scores <= 1)).all()):
             return None
-        seconds = _mapped(table["second"], lambda text: _integer(text, "second"))
+        seconds = _mapped(table["second"], _second)
         labels = _mapped(table["class"], rules.label)
         if rules.least_score is not None:
             kept = scores >= rules.least_score
@@ -339,12 +365,12 @@ def _read_at_once(path: str, rules: _Rules) -> _Columns | None:
     names = [name.strip() for name in names]
     if len(set(names)) < len(names) or any(not name or "\n" in name or "\r" in name for name in names):
         return None
-    return _Columns(names, videos, seconds, boxes, labels, lines, scores)
+    return _Columns(names, videos, seconds, boxes, labels, lines, scores, [])
 
 
 def _mapped(column, parse) -> np.ndarray:
-    """Parse each category of a column once, as text; (N,) int64."""
-    values = np.array([parse(str(text)) for text in column.cat.categories] or [0], np.int64)
+    """Parse each category of a column once, as text; (N,) numbers."""
+    values = np.array([parse(str(text)) for text in column.cat.categories] or [0])
     codes = column.cat.codes.to_numpy()
     if (codes < 0).any():
         raise ValueError("a value is missing")
@@ -353,10 +379,14 @@ def _mapped(column, parse) -> np.ndarray:
 
 def _read_by_line(path: str, rules: _Rules, errors: list[str] | None) -> _Columns:
     """Read a file line by line, so that a wrong line is named."""
-    rows = []
+    rows, empty = [], []
     for number, line in _lines(path):
         try:
-            row = rules.parse(line)
+            fields = _fields(line)
+            if len(fields) == 2:
+                empty.append(_key(fields))
+                continue
+            row = rules.parse(fields)
         except ValueError as error:
             record(ValueError(f"{path}, line {number}: {line.rstrip()!r}: {error}"), errors)
             continue
@@ -365,9 +395,9 @@ def _read_by_line(path: str, rules: _Rules, errors: list[str] | None) -> _Column
     names: dict[str, int] = {}
     videos = np.array([names.setdefault(row[0], len(names)) for row in rows], np.int64)
     _, seconds, boxes, labels, scores, lines = zip(*rows, strict=True) if rows else ((),) * 6
-    seconds, labels, lines = (np.array(column, np.int64) for column in (seconds, labels, lines))
+    labels, lines = np.array(labels, np.int64), np.array(lines, np.int64)
     boxes = np.array(boxes, np.float64).reshape(-1, 4)
-    return _Columns(list(names), videos, seconds, boxes, labels, lines, np.array(scores, np.float64))
+    return _Columns(list(names), videos, np.array(seconds), boxes, labels, lines, np.array(scores, np.float64), empty)
 
 
 def _lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
@@ -393,6 +423,25 @@ def _fields(line: str) -> list[str]:
         raise ValueError(f"it does not parse ({error})") from None
 
 
+def _key(fields: list[str]) -> tuple[str, float]:
+    """Return the key frame of a line's columns, as (video, second)."""
+    name = fields[0].strip()
+    if not name:
+        raise ValueError("it names no video")
+    return name, _second(fields[1])
+
+
+def _second(text: str) -> float:
+    """Parse a second to the microsecond; an int where it is whole."""
+    second = _float(text, "second")
+    if math.isnan(second):
+        raise ValueError("second nan is not a number")
+    if abs(second) > _LARGEST:
+        raise ValueError(f"second {text.strip()} is beyond {_LARGEST}")
+    second = round(second, 6)
+    return int(second) if second.is_integer() else second
+
+
 def _integer(text: str, what: str) -> int:
     try:
         number = int(text)
@@ -410,9 +459,14 @@ def _float(text: str, what: str) -> float:
         raise ValueError(f"{what} {text.strip()!r} is not a number") from None
 
 
-def _write_rows(path: str | os.PathLike, rows: BoxRows, last: Callable[[slice], Iterable[object]] | None) -> None:
-    """Write a line for each row; `last` returns the eighth column of a slice of rows."""
-    places = [f"{_quoted(video)},{second:04d}" for video, second in rows.key_frames]
+def _write_rows(
+    path: str | os.PathLike,
+    rows: BoxRows,
+    last: Callable[[slice], Iterable[object]] | None,
+    empty: Sequence[int] = (),
+) -> None:
+    """Write a line for each row, and for each key frame in `empty`; `last` returns the eighth column of a slice."""
+    places = [f"{_quoted(video)},{second_text(second)}" for video, second in rows.key_frames]
 
     def fill(stream: Any) -> None:
         for start in range(0, len(rows), _LINES_AT_A_TIME):
@@ -421,6 +475,7 @@ def _write_rows(path: str | os.PathLike, rows: BoxRows, last: Callable[[slice], 
             columns = (rows.classes[part].tolist(),) if last is None else (rows.classes[part].tolist(), last(part))
             lines = (",".join([head, *map(str, values)]) for head, *values in zip(heads, *columns, strict=True))
             stream.write("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
+        stream.write("".join(f"{places[number]}\n" for number in empty).encode(errors="surrogateescape"))
 
     atomic_write(os.path.abspath(path), fill)
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slowfast.evaluation.ava import BoxRows
+from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows
 from slowfast.evaluation.ava_files import write_detections, write_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.runtime.distributed import all_gather_object
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # data sets supply evaluators, and so import this module
     from slowfast.datasets.loading.batch import Batch, Boxes
 
 METHODS = ("sum", "max")
-DETECTIONS_NAME, GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
+_DETECTIONS_NAME, _GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
 
 # Names of joined scores: those of the whole clip, and those of its steps.
 _MAIN, _STEPS = "", "steps"
@@ -106,6 +106,10 @@ class Evaluator(abc.ABC):
     def counts(self) -> dict[str, int]:
         """Return how much was measured, for logs and results."""
         return {"videos": self.num_videos - len(self.skipped)}
+
+    def protocol(self) -> dict[str, str]:
+        """Return how it was measured, where several ways are in use, for logs and results; by default nothing."""
+        return {}
 
     def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
         """Write the predictions, so that they can be measured again, and return the paths; by default none.
@@ -218,6 +222,7 @@ class BoxEvaluator(Evaluator):
         groundtruth: the annotated boxes.
         excluded: (video, second) of the key frames that do not count.
         method: "sum" or "max".
+        evaluation: name of the evaluation, see `slowfast.evaluation.ava`.
 
     Raises:
         ValueError: another method, or not one array of boxes for every key frame.
@@ -225,18 +230,19 @@ class BoxEvaluator(Evaluator):
 
     def __init__(
         self,
-        key_frames: Sequence[tuple[str, int]],
+        key_frames: Sequence[tuple[str, float]],
         boxes: Sequence[np.ndarray],
         class_names: Mapping[int, str],
         groundtruth: BoxRows,
-        excluded: Sequence[tuple[str, int]] = (),
+        excluded: Sequence[tuple[str, float]] = (),
         method: str = "sum",
+        evaluation: str = DEFAULT_EVALUATION,
     ) -> None:
         super().__init__(len(key_frames))
         if len(key_frames) != len(boxes):
             raise ValueError(f"{len(key_frames)} key frames have {len(boxes)} arrays of boxes")
         self.key_frames, self.class_names = list(key_frames), dict(class_names)
-        self.groundtruth, self.excluded = groundtruth, list(excluded)
+        self.groundtruth, self.excluded, self.evaluation = groundtruth, list(excluded), evaluation
         self._boxes = np.concatenate([np.zeros((0, 4)), *boxes])
         self._sizes = torch.tensor([len(part) for part in boxes], dtype=torch.int64)
         self._first = self._sizes.cumsum(0) - self._sizes
@@ -299,7 +305,11 @@ class BoxEvaluator(Evaluator):
             variants=scores,
             class_names=list(self.class_names.values()),
             meta=meta or {},
+            evaluation=self.evaluation,
         )
+
+    def protocol(self) -> dict[str, str]:
+        return {"ava_evaluation": self.evaluation}
 
     def counts(self) -> dict[str, int]:
         counted = [video for number, (video, _) in enumerate(self.key_frames) if number not in self.skipped]
@@ -307,7 +317,7 @@ class BoxEvaluator(Evaluator):
 
     def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
         """Write the predictions; in AVA's format also the rows that count: `detections.csv`, `groundtruth.csv`."""
-        paths = [path, os.path.join(folder, DETECTIONS_NAME), os.path.join(folder, GROUNDTRUTH_NAME)]
+        paths = [path, os.path.join(folder, _DETECTIONS_NAME), os.path.join(folder, _GROUNDTRUTH_NAME)]
         predictions = self.predictions(meta)
         predictions.save(paths[0])
         write_detections(paths[1], predictions.counted(predictions.detections()))

@@ -9,6 +9,7 @@ lists.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import zipfile
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from slowfast.evaluation.ava import BoxRows, evaluate_ava
+from slowfast.evaluation.ava import AVA_EVALUATIONS, DEFAULT_EVALUATION, BoxRows, evaluate_ava
+from slowfast.evaluation.ava_files import second_column
 from slowfast.evaluation.classification import class_values, classification_metrics, confusion_matrix
 from slowfast.utils.files import atomic_write
 from slowfast.utils.tables import arrow_table, numpy_column, read_parquet, require_parquet
@@ -141,21 +143,23 @@ class BoxPredictions:
         variants: (N, classes) scores joined in other ways, by name.
         class_names: name of each class, if known.
         meta: JSON values to keep with them: checkpoint, number of key frames, ...
+        evaluation: name of the evaluation that measures them, see `slowfast.evaluation.ava`.
 
     Raises:
         ValueError: shapes do not fit each other.
     """
 
-    key_frames: list[tuple[str, int]]
+    key_frames: list[tuple[str, float]]
     key_frame: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
     class_ids: np.ndarray
     groundtruth: BoxRows
-    excluded: list[tuple[str, int]] = dataclasses.field(default_factory=list)
+    excluded: list[tuple[str, float]] = dataclasses.field(default_factory=list)
     variants: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     class_names: list[str] | None = None
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+    evaluation: str = DEFAULT_EVALUATION
 
     def __post_init__(self) -> None:
         self.key_frame, self.class_ids = np.asarray(self.key_frame, np.int64), np.asarray(self.class_ids, np.int64)
@@ -185,10 +189,17 @@ class BoxPredictions:
         )
 
     def counted(self, rows: BoxRows) -> BoxRows:
-        """Return those of `rows` that count: on key frames that are not excluded, of the classes of `class_ids`."""
+        """Return those of `rows` that count: on key frames that are not excluded, of the classes of `class_ids`.
+
+        Key frames without such a box stay only if they change the result of the evaluation.
+        """
         excluded = set(self.excluded)
         counts = np.array([key not in excluded for key in rows.key_frames], dtype=bool)
-        return rows.select(counts[rows.key_frame] & np.isin(rows.classes, self.class_ids))
+        rows = rows.select(counts[rows.key_frame] & np.isin(rows.classes, self.class_ids))
+        if not AVA_EVALUATIONS.fact(self.evaluation, "empty_key_frames"):
+            counts[:] = np.isin(np.arange(len(counts)), rows.key_frame)
+        key_frames = list(itertools.compress(rows.key_frames, counts))
+        return dataclasses.replace(rows, key_frames=key_frames, key_frame=(np.cumsum(counts) - 1)[rows.key_frame])
 
     def metrics(self) -> dict[str, float]:
         """Return `ava_map` (frame mAP at IoU 0.5, 0 to 1), `ava_classes` (number of its classes) and `NAME/ava_map`.
@@ -213,13 +224,19 @@ class BoxPredictions:
         columns = {"key_frame": self.key_frame, "boxes": self.boxes, "scores": self.scores}
         columns.update({_VARIANT + name: values for name, values in self.variants.items()})
         truth = self.groundtruth
+        key_frames = {
+            "key_frames": self.key_frames,
+            "excluded": self.excluded,
+            "groundtruth_key_frames": truth.key_frames,
+        }
+        # One type for all: in Parquet they share a column.
+        seconds = second_column([second for keys in key_frames.values() for _, second in keys]).dtype
         others = {
-            "key_frames": _key_frame_table(self.key_frames),
-            "excluded": _key_frame_table(self.excluded),
-            "groundtruth_key_frames": _key_frame_table(truth.key_frames),
+            **{name: _key_frame_table(keys, seconds) for name, keys in key_frames.items()},
             "groundtruth": {"key_frame": truth.key_frame, "boxes": truth.boxes, "class": truth.classes},
         }
-        about = {**_about("boxes", self.class_names, self.meta), "class_ids": self.class_ids.tolist()}
+        about = _about("boxes", self.class_names, self.meta)
+        about |= {"class_ids": self.class_ids.tolist(), "evaluation": self.evaluation}
         _write_tables(path, columns, others, about)
 
     def _samples(self) -> np.ndarray:
@@ -230,7 +247,7 @@ class BoxPredictions:
     def _precisions(self, variant: str | None = None) -> np.ndarray:
         """Return the AP of each class, (classes,)."""
         detections, ids = self.detections(variant), self.class_ids.tolist()
-        precisions = evaluate_ava(self.groundtruth, detections, self.excluded, ids)["AP"]
+        precisions = evaluate_ava(self.groundtruth, detections, self.excluded, ids, self.evaluation)["AP"]
         return np.array([precisions[class_id] for class_id in ids])
 
 
@@ -264,6 +281,7 @@ def load(path: str | os.PathLike) -> ClassificationPredictions | BoxPredictions:
         BoxRows(_keys(tables["groundtruth_key_frames"]), truth["key_frame"], truth["boxes"], truth["class"]),
         _keys(tables["excluded"]),
         **common,
+        evaluation=about.get("evaluation", DEFAULT_EVALUATION),  # files of earlier versions do not say
     )
 
 
@@ -281,12 +299,12 @@ def _about(kind: str, class_names: list[str] | None, meta: dict[str, Any]) -> di
     return {"version": FORMAT_VERSION, "kind": kind, "class_names": class_names, "meta": meta}
 
 
-def _key_frame_table(keys: list[tuple[str, int]]) -> _Table:
+def _key_frame_table(keys: list[tuple[str, float]], dtype: np.dtype) -> _Table:
     videos, seconds = zip(*keys, strict=True) if keys else ((), ())
-    return {"video": np.array(videos, dtype=str), "second": np.array(seconds, dtype=np.int64)}
+    return {"video": np.array(videos, dtype=str), "second": np.array(seconds, dtype=dtype)}
 
 
-def _keys(table: Mapping[str, np.ndarray]) -> list[tuple[str, int]]:
+def _keys(table: Mapping[str, np.ndarray]) -> list[tuple[str, float]]:
     return list(zip(table["video"].tolist(), table["second"].tolist(), strict=True))
 
 

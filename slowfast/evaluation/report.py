@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from slowfast.evaluation.ava import BoxRows, evaluate_ava
+from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows, evaluate_ava
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.utils.files import atomic_write
 from slowfast.utils.label_map import read_label_map
@@ -29,7 +29,7 @@ class Report:
     """Metrics, and a table of classes.
 
     Attributes:
-        metrics: metrics by name.
+        metrics: metrics by name; of boxes also `ava_evaluation`, the name of the evaluation.
         classes: a row for each class: number, class (its name), samples, value.
         measure: name of `value`.
         step_measure: name of the values in `steps`.
@@ -38,7 +38,7 @@ class Report:
         joined: `step_measure` of the scores that are joined over the steps, by the name of the way.
     """
 
-    metrics: dict[str, float]
+    metrics: dict[str, float | str]
     classes: pandas.DataFrame
     measure: str = "AP"
     step_measure: str = ""
@@ -62,7 +62,7 @@ class Report:
         if names is not None:
             classes["class"] = _renamed(classes["number"].tolist(), names, isinstance(predictions, BoxPredictions))
         if isinstance(predictions, BoxPredictions):
-            return cls(metrics, classes)
+            return cls({**metrics, "ava_evaluation": predictions.evaluation}, classes)
         one_label, key = predictions.labels.ndim == 1, predictions.main_metric
         return cls(
             metrics,
@@ -79,19 +79,21 @@ class Report:
         cls,
         groundtruth: BoxRows,
         detections: BoxRows,
-        excluded: set[tuple[str, int]],
+        excluded: set[tuple[str, float]],
         names: Mapping[int, str] | None = None,
+        evaluation: str = DEFAULT_EVALUATION,
     ) -> Report:
         """Measure detections read from AVA's files.
 
         Args:
             excluded: (video, second) of the key frames to leave out.
             names: names by id of the classes to measure, as in a label map; None for all classes of the two lists.
+            evaluation: name of the evaluation, see `slowfast.evaluation.ava`.
 
         Raises:
             ValueError: see `evaluate_ava`; or no class has ground truth.
         """
-        result = evaluate_ava(groundtruth, detections, excluded, names)
+        result = evaluate_ava(groundtruth, detections, excluded, names, evaluation)
         ids = list(result["AP"])
         counts = np.array([key not in excluded for key in groundtruth.key_frames], dtype=bool)[groundtruth.key_frame]
         labels = groundtruth.classes[counts]
@@ -104,7 +106,69 @@ class Report:
             "samples": samples,
             "value": list(result["AP"].values()),
         }
-        return cls({"ava_map": result["mAP@0.5"], "ava_classes": int((samples > 0).sum())}, pandas.DataFrame(table))
+        metrics = {"ava_map": result["mAP@0.5"], "ava_classes": int((samples > 0).sum())}
+        return cls({**metrics, "ava_evaluation": evaluation}, pandas.DataFrame(table))
+
+    def format(self, per_class: bool = False) -> str:
+        """Format the metrics as a table, and with `per_class` the table of classes below it."""
+        width = max(map(len, self.metrics))
+        lines = [f"{name:<{width}}  {_text(value):>9}" for name, value in self.metrics.items()]
+        if per_class:
+            table = self.classes.rename(columns={"value": self.measure})
+            lines += ["", table.to_string(index=False, float_format="{:.4f}".format, na_rep="nan")]
+        return "\n".join(lines)
+
+    def write(self, folder: str) -> list[str]:
+        """Write `metrics.json`, `classes.csv` and, with one label a video, `confusion.csv`; return their paths.
+
+        A row of `confusion.csv` is a label, a column the class of the best score.
+
+        Raises:
+            NotADirectoryError: `folder` is a file.
+            OSError: a file cannot be written.
+        """
+        if os.path.exists(folder) and not os.path.isdir(folder):
+            raise NotADirectoryError(f"{folder} is a file; --output takes a folder")
+        classes = self.classes.rename(columns={"value": self.measure})
+        files = {
+            "metrics.json": json.dumps(self.metrics, indent=2) + "\n",
+            "classes.csv": classes.to_csv(index=False, na_rep="nan", lineterminator="\n"),
+        }
+        if self.confusion is not None:
+            names = classes["class"]
+            matrix = pandas.DataFrame(self.confusion, index=names, columns=names)
+            files["confusion.csv"] = matrix.to_csv(index_label="label", lineterminator="\n")
+        for name, text in files.items():
+            atomic_write(os.path.join(folder, name), text)
+        return [os.path.join(folder, name) for name in files]
+
+    def plot(self, path: str) -> None:
+        """Draw a PNG: the accuracy after each step, if there are steps, and the confusion matrix or the classes.
+
+        Raises:
+            ValueError: another suffix than .png, or matplotlib is missing.
+            OSError: the file cannot be written.
+        """
+        if not path.endswith(".png"):
+            raise ValueError(f"{path}: pictures are written to files that end in .png")
+        plt = _pyplot()
+        panels = [_plot_steps] if self.steps else []
+        panels.append(_plot_classes if self.confusion is None else _plot_confusion)
+        widths = [*([6.0] if self.steps else []), 8.0]
+        named = len(self.classes) <= (_NAMED_BARS if self.confusion is None else _NAMED_CLASSES)
+        height = max(5.0, 0.17 * len(self.classes)) if named else 7.0
+        figure, axes = plt.subplots(
+            1,
+            len(panels),
+            figsize=(sum(widths), height),
+            width_ratios=widths,
+            squeeze=False,
+            layout="constrained",
+        )
+        for panel, draw in zip(axes[0], panels, strict=True):
+            draw(panel, self)
+        atomic_write(path, lambda stream: figure.savefig(stream, format="png", dpi=100))
+        plt.close(figure)
 
 
 def _renamed(numbers: list[int], names: Mapping[int, str], some: bool) -> list[str]:
@@ -144,72 +208,8 @@ def read_class_names(path: str) -> dict[int, str]:
         raise ValueError(f'{path} is neither {{"name": number, ...}} nor a list of names: {error}') from None
 
 
-def format_report(report: Report, per_class: bool = False) -> str:
-    """Format the metrics as a table, and with `per_class` the table of classes below it."""
-    width = max(map(len, report.metrics))
-    lines = [f"{name:<{width}}  {_text(value):>9}" for name, value in report.metrics.items()]
-    if per_class:
-        table = report.classes.rename(columns={"value": report.measure})
-        lines += ["", table.to_string(index=False, float_format="{:.4f}".format, na_rep="nan")]
-    return "\n".join(lines)
-
-
-def _text(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
-
-
-def write_report(report: Report, folder: str) -> list[str]:
-    """Write `metrics.json`, `classes.csv` and, with one label a video, `confusion.csv`; return their paths.
-
-    A row of `confusion.csv` is a label, a column the class of the best score.
-
-    Raises:
-        NotADirectoryError: `folder` is a file.
-        OSError: a file cannot be written.
-    """
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise NotADirectoryError(f"{folder} is a file; --output takes a folder")
-    classes = report.classes.rename(columns={"value": report.measure})
-    files = {
-        "metrics.json": json.dumps(report.metrics, indent=2) + "\n",
-        "classes.csv": classes.to_csv(index=False, na_rep="nan", lineterminator="\n"),
-    }
-    if report.confusion is not None:
-        names = classes["class"]
-        matrix = pandas.DataFrame(report.confusion, index=names, columns=names)
-        files["confusion.csv"] = matrix.to_csv(index_label="label", lineterminator="\n")
-    for name, text in files.items():
-        atomic_write(os.path.join(folder, name), text)
-    return [os.path.join(folder, name) for name in files]
-
-
-def plot_report(report: Report, path: str) -> None:
-    """Draw a PNG: the accuracy after each step, if there are steps, and the confusion matrix or the classes.
-
-    Raises:
-        ValueError: another suffix than .png, or matplotlib is missing.
-        OSError: the file cannot be written.
-    """
-    if not path.endswith(".png"):
-        raise ValueError(f"{path}: pictures are written to files that end in .png")
-    plt = _pyplot()
-    panels = [_plot_steps] if report.steps else []
-    panels.append(_plot_classes if report.confusion is None else _plot_confusion)
-    widths = [*([6.0] if report.steps else []), 8.0]
-    named = len(report.classes) <= (_NAMED_BARS if report.confusion is None else _NAMED_CLASSES)
-    height = max(5.0, 0.17 * len(report.classes)) if named else 7.0
-    figure, axes = plt.subplots(
-        1,
-        len(panels),
-        figsize=(sum(widths), height),
-        width_ratios=widths,
-        squeeze=False,
-        layout="constrained",
-    )
-    for panel, draw in zip(axes[0], panels, strict=True):
-        draw(panel, report)
-    atomic_write(path, lambda stream: figure.savefig(stream, format="png", dpi=100))
-    plt.close(figure)
+def _text(value: float | str) -> str:
+    return str(value) if isinstance(value, int | str) else f"{value:.4f}"
 
 
 def _pyplot() -> Any:

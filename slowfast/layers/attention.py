@@ -13,12 +13,13 @@ from torch import nn
 
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.pool import AvgPool3d
+from slowfast.utils.errors import check_choice
 
 Size = tuple[int, int, int]
 # Relative position embeddings of time, height and width: (Lq_axis, Lk_axis, C) each, or None.
 RelPos = Sequence[torch.Tensor | None]
 
-_POOL_MODES = ("conv", "conv_unshared", "avg", "max")
+POOL_MODES = ("conv", "conv_unshared", "avg", "max")
 
 
 def split_heads(tokens: torch.Tensor, heads: int) -> torch.Tensor:
@@ -233,6 +234,7 @@ class PoolingAttention(nn.Module):
         options: PoolingOptions,
     ):
         super().__init__()
+        check_choice("mode", options.mode, POOL_MODES)
         _check_heads(dim_out, heads)
         if options.pool_first:
             _check_heads(dim, heads)
@@ -254,8 +256,6 @@ class PoolingAttention(nn.Module):
     def _add_pool(self, name: str, pool: Pooling | None, dim: int, norm: Callable[[int], nn.Module]) -> None:
         """Add `pool_{name}` and `norm_{name}`."""
         mode, layer, norm_layer = self.options.mode, None, None
-        if mode not in _POOL_MODES:
-            raise ValueError(f"MVIT.MODE is {mode!r}; it must be one of {', '.join(_POOL_MODES)}")
         if pool is not None and mode in ("avg", "max"):
             kind = AvgPool3d if mode == "avg" else nn.MaxPool3d
             layer = kind(pool.kernel, pool.stride, pool.padding)

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
+from slowfast.utils.errors import check_choice
 
-_INSTANTIATIONS = ("softmax", "dot_product")
+INSTANTIATIONS = ("softmax", "dot_product")
 
 
 class NonLocal(nn.Module):
@@ -39,8 +40,7 @@ class NonLocal(nn.Module):
         group: int = 1,
     ):
         super().__init__()
-        if instantiation not in _INSTANTIATIONS:
-            raise ValueError(f"NONLOCAL.INSTANTIATION is {instantiation!r}; it must be one of {_INSTANTIATIONS}")
+        check_choice("instantiation", instantiation, INSTANTIATIONS)
         self.dim_inner = dim_inner
         self.instantiation = instantiation
         self.group = group

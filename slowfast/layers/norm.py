@@ -1,7 +1,5 @@
 """Normalization layers of video networks. Shapes: x is (B, C, T, H, W)."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -227,30 +225,3 @@ def trainable_batchnorms(model: nn.Module) -> list[nn.Module]:
     """Return the batch norms of `model` that update running statistics in training."""
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
     return [norm for norm in norms if not (isinstance(norm, FreezableBatchNorm) and norm.stats_frozen)]
-
-
-def norm_layer(
-    kind: str, eps: float = 1e-5, momentum: float = 0.1, num_splits: int = 1, process_group: Any = None
-) -> Callable[[int], nn.Module]:
-    """Return a constructor `norm(channels)`.
-
-    Args:
-        kind: "batchnorm", "frozen_batchnorm", "sub_batchnorm" or "sync_batchnorm" (`BN.NORM_TYPE`). The last is
-            PyTorch's, which trains on GPUs only.
-        eps: added to the variance.
-        momentum: weight of a new batch in the running statistics.
-        num_splits: parts of a batch, for sub_batchnorm.
-        process_group: processes that share statistics, for sync_batchnorm; None for all.
-
-    Raises:
-        ValueError: unknown kind.
-    """
-    kinds = {
-        "batchnorm": partial(BatchNorm3d, eps=eps, momentum=momentum),
-        "frozen_batchnorm": partial(FrozenBatchNorm3d, eps=eps),
-        "sub_batchnorm": partial(SubBatchNorm3d, num_splits=num_splits, eps=eps, momentum=momentum),
-        "sync_batchnorm": partial(SyncBatchNorm, eps=eps, momentum=momentum, process_group=process_group),
-    }
-    if kind not in kinds:
-        raise ValueError(f"BN.NORM_TYPE is {kind!r}; it must be one of {', '.join(sorted(kinds))}")
-    return kinds[kind]

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from slowfast.utils.errors import check_choice
+
 KINDS = ("avg", "max")
 
 
@@ -59,7 +61,7 @@ class SpaceTimePool(nn.Module):
     Args:
         frames: frames of the window; None pools all frames.
         size: side of the square window; None pools all positions.
-        spatial, temporal: "avg" or "max" (`MODEL.FINAL_POOL`).
+        spatial, temporal: "avg" or "max".
 
     Raises:
         ValueError: unknown kind; in forward, an input smaller than the window.
@@ -67,8 +69,8 @@ class SpaceTimePool(nn.Module):
 
     def __init__(self, frames: int | None = None, size: int | None = None, spatial: str = "avg", temporal: str = "avg"):
         super().__init__()
-        for kind in (spatial, temporal):
-            _check_kind(kind)
+        check_choice("spatial", spatial, KINDS)
+        check_choice("temporal", temporal, KINDS)
         self.frames, self.size, self.spatial, self.temporal = frames, size, spatial, temporal
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -82,7 +84,7 @@ class TimePool(nn.Module):
     """Pooling over all frames, (B, C, T, H, W) -> (B, C, 1, H, W).
 
     Args:
-        kind: "avg" or "max" (the second of `MODEL.FINAL_POOL`).
+        kind: "avg" or "max".
 
     Raises:
         ValueError: unknown kind.
@@ -90,7 +92,7 @@ class TimePool(nn.Module):
 
     def __init__(self, kind: str = "avg"):
         super().__init__()
-        _check_kind(kind)
+        check_choice("kind", kind, KINDS)
         self.kind = kind
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -98,8 +100,3 @@ class TimePool(nn.Module):
 
     def extra_repr(self) -> str:
         return f"kind={self.kind}"
-
-
-def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"MODEL.FINAL_POOL has {kind!r}; each entry must be one of {KINDS}")

@@ -9,8 +9,12 @@ from torch import nn
 from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.mlp import DropPath
+from slowfast.utils.registry import Registry
 
 Norm = Callable[[int], nn.Module]
+
+# Residual branches, by name: classes with the arguments of `BottleneckTransform`.
+TRANSFORMS = Registry("RESNET.TRANS_FUNC")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class BranchOptions:
     inplace: bool = True
 
 
+@TRANSFORMS.register("basic_transform")
 class BasicTransform(nn.Module):
     """Residual branch of a k x 3 x 3 and a 1 x 3 x 3 convolution.
 
@@ -68,6 +73,7 @@ class BasicTransform(nn.Module):
         return self.b_bn(self.b(x))
 
 
+@TRANSFORMS.register("bottleneck_transform")
 class BottleneckTransform(nn.Module):
     """Residual branch of k x 1 x 1, 1 x 3 x 3 and 1 x 1 x 1 convolutions.
 
@@ -109,6 +115,7 @@ class BottleneckTransform(nn.Module):
         return self.c_bn(self.c(x))
 
 
+@TRANSFORMS.register("x3d_transform")
 class X3DTransform(nn.Module):
     """Residual branch of 1 x 1 x 1, k x 3 x 3 and 1 x 1 x 1 convolutions, with squeeze-excitation and swish.
 
@@ -152,13 +159,6 @@ class X3DTransform(nn.Module):
         x = self.a_relu(self.a_bn(self.a(x)))
         x = self.b_swish(self.se(self.b_bn(self.b(x))))
         return self.c_bn(self.c(x))
-
-
-TRANSFORMS = {
-    "basic_transform": BasicTransform,
-    "bottleneck_transform": BottleneckTransform,
-    "x3d_transform": X3DTransform,
-}
 
 
 class SqueezeExcitation(nn.Module):

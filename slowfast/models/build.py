@@ -8,15 +8,15 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.config.resolve import stage_entry
-from slowfast.layers.nonlocal_ import NonLocal
-from slowfast.layers.norm import BatchNorm, FrozenBatchNorm3d, norm_layer
-from slowfast.layers.pool import SpaceTimePool
+from slowfast.layers.nonlocal_ import INSTANTIATIONS, NonLocal
+from slowfast.layers.norm import BatchNorm, BatchNorm3d, FrozenBatchNorm3d, SubBatchNorm3d, SyncBatchNorm
+from slowfast.layers.pool import KINDS, SpaceTimePool
 from slowfast.models.base import VideoModel
 from slowfast.models.blocks import TRANSFORMS, BranchOptions
 from slowfast.models.heads import ClassificationHead, RoIHead, RoIPool
 from slowfast.runtime.distributed import get_world_size, norm_group
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.registry import Registry
+from slowfast.utils.registry import CHOICES, Registry
 
 logger = get_logger(__name__)
 
@@ -26,6 +26,12 @@ MODEL_REGISTRY = Registry("MODEL.MODEL_NAME", facts={"num_pathways": 1, "archs":
 
 # Adapters that a project applies to a built model: adapter(model, cfg) -> nn.Module.
 MODEL_ADAPTERS = Registry("MODEL.ADAPTER", several=True)
+
+# Norm layers: builder(cfg) -> constructor `norm(channels)`.
+NORMS = Registry("BN.NORM_TYPE")
+
+CHOICES["NONLOCAL.INSTANTIATION"] = INSTANTIATIONS
+CHOICES["MODEL.FINAL_POOL"] = KINDS
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
@@ -59,12 +65,31 @@ def build_norm(cfg: CfgNode, kind: str) -> Callable[[int], nn.Module]:
     Raises:
         ValueError: the kind is unknown, or the groups of sync_batchnorm do not divide a machine's processes.
     """
-    if kind == "sync_batchnorm" and _single_process(cfg):
-        kind = "batchnorm"
-    group = None
-    if kind == "sync_batchnorm" and cfg.NUM_GPUS > 0:
-        group = norm_group(cfg.BN.GLOBAL_SYNC, cfg.BN.NUM_SYNC_DEVICES)
-    return norm_layer(kind, cfg.BN.EPSILON, cfg.BN.MOMENTUM, cfg.BN.NUM_SPLITS, group)
+    return NORMS.get(kind)(cfg)
+
+
+@NORMS.register("batchnorm")
+def _batchnorm(cfg: CfgNode) -> Callable[[int], nn.Module]:
+    return partial(BatchNorm3d, eps=cfg.BN.EPSILON, momentum=cfg.BN.MOMENTUM)
+
+
+@NORMS.register("frozen_batchnorm")
+def _frozen_batchnorm(cfg: CfgNode) -> Callable[[int], nn.Module]:
+    return partial(FrozenBatchNorm3d, eps=cfg.BN.EPSILON)
+
+
+@NORMS.register("sub_batchnorm")
+def _sub_batchnorm(cfg: CfgNode) -> Callable[[int], nn.Module]:
+    return partial(SubBatchNorm3d, num_splits=cfg.BN.NUM_SPLITS, eps=cfg.BN.EPSILON, momentum=cfg.BN.MOMENTUM)
+
+
+@NORMS.register("sync_batchnorm")
+def _sync_batchnorm(cfg: CfgNode) -> Callable[[int], nn.Module]:
+    """Return PyTorch's norm, which trains on GPUs only; a single process needs none."""
+    if _single_process(cfg):
+        return _batchnorm(cfg)
+    group = norm_group(cfg.BN.GLOBAL_SYNC, cfg.BN.NUM_SYNC_DEVICES) if cfg.NUM_GPUS > 0 else None
+    return partial(SyncBatchNorm, eps=cfg.BN.EPSILON, momentum=cfg.BN.MOMENTUM, process_group=group)
 
 
 def _norm_type(cfg: CfgNode) -> str:
@@ -97,8 +122,6 @@ def residual_options(cfg: CfgNode, stage: int, groups: int, pathway: int = 0) ->
         ValueError: RESNET.TRANS_FUNC is unknown.
     """
     resnet, nonlocals = cfg.RESNET, cfg.NONLOCAL
-    if resnet.TRANS_FUNC not in TRANSFORMS:
-        raise ValueError(f"RESNET.TRANS_FUNC is {resnet.TRANS_FUNC!r}; it must be one of {', '.join(TRANSFORMS)}")
     options = BranchOptions(
         model_norm(cfg),
         groups,
@@ -110,7 +133,7 @@ def residual_options(cfg: CfgNode, stage: int, groups: int, pathway: int = 0) ->
     )
     make_nonlocal = partial(_build_nonlocal, cfg, stage, pathway)
     return {
-        "transform": TRANSFORMS[resnet.TRANS_FUNC],
+        "transform": TRANSFORMS.get(resnet.TRANS_FUNC),
         "options": options,
         # Stochastic depth grows with depth, up to the full rate in the last stage (s5).
         "drop_rate": cfg.MODEL.DROPCONNECT_RATE * (stage + 2) / 5,

@@ -51,6 +51,6 @@ def complexity(cfg: CfgNode, crop: int | None = None) -> Complexity:
 
 
 def _frames(cfg: CfgNode) -> list[int]:
-    """Return the frames of a clip, for each pathway."""
-    frames = cfg.DATA.NUM_FRAMES
-    return [frames] if num_pathways(cfg) == 1 else [frames // cfg.SLOWFAST.ALPHA, frames]
+    """Return the frames of a clip, for each pathway; where ALPHA does not divide a clip of steps, without the rest."""
+    frames, alpha = cfg.DATA.NUM_FRAMES, cfg.SLOWFAST.ALPHA
+    return [frames] if num_pathways(cfg) == 1 else [frames // alpha, frames // alpha * alpha]

@@ -8,19 +8,22 @@ from torch import nn
 
 from slowfast.layers.pool import TimePool
 from slowfast.layers.roi_align import RoIAlign
+from slowfast.utils.registry import Registry
 
-_ACTIVATIONS = {"softmax": partial(nn.Softmax, dim=-1), "sigmoid": nn.Sigmoid, "none": nn.Identity}
+# Activations of heads by name: a class or function without arguments that returns a module.
+ACTIVATIONS = Registry("MODEL.HEAD_ACT")
+ACTIVATIONS.register("softmax")(partial(nn.Softmax, dim=-1))
+ACTIVATIONS.register("sigmoid")(nn.Sigmoid)
+ACTIVATIONS.register("none")(nn.Identity)
 
 
 def build_activation(name: str) -> nn.Module:
-    """Build the activation of a head: "softmax", "sigmoid" or "none" (`MODEL.HEAD_ACT`).
+    """Build the activation of a head: "softmax", "sigmoid", "none", or another one in `ACTIVATIONS`.
 
     Raises:
         ValueError: unknown name.
     """
-    if name not in _ACTIVATIONS:
-        raise ValueError(f"MODEL.HEAD_ACT is {name!r}; it must be one of {', '.join(_ACTIVATIONS)}")
-    return _ACTIVATIONS[name]()
+    return ACTIVATIONS.get(name, "activation")()
 
 
 class Classifier(nn.Module):
@@ -61,7 +64,7 @@ class ClassificationHead(Classifier):
         num_classes: outputs.
         pools: for each pathway a module (B, C, T, H, W) -> (B, C, T', H', W'), with T', H', W' equal over pathways.
         dropout: rate before the linear map.
-        activation: "softmax", "sigmoid" or "none" (`MODEL.HEAD_ACT`).
+        activation: see `build_activation`.
 
     Raises:
         ValueError: unknown activation.

@@ -13,6 +13,7 @@ from torch import nn
 
 from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.layers.attention import (
+    POOL_MODES,
     Pooling,
     PoolingAttention,
     PoolingOptions,
@@ -28,8 +29,12 @@ from slowfast.models.blocks import round_channels
 from slowfast.models.build import MODEL_REGISTRY, build_head, position_embedding_size
 from slowfast.models.heads import Classifier, apply_head
 from slowfast.models.tokens import TokenHead, TokenModel, layer_norm, sincos_3d
+from slowfast.utils.registry import CHOICES
 
 Norm = Callable[[int], nn.Module]
+
+CHOICES["MVIT.MODE"] = POOL_MODES
+CHOICES["MVIT.NORM"] = ("layernorm",)
 
 
 class PatchEmbed(nn.Module):

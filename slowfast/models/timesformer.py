@@ -15,8 +15,9 @@ from slowfast.layers.mlp import DropPath, Mlp
 from slowfast.models.build import MODEL_REGISTRY, position_embedding_size
 from slowfast.models.heads import apply_head
 from slowfast.models.tokens import TokenHead, TokenModel, layer_norm
+from slowfast.utils.registry import CHOICES
 
-_ATTENTION_TYPES = ("divided_space_time",)
+CHOICES["TIMESFORMER.ATTENTION_TYPE"] = ("divided_space_time",)
 _POSITIONS = ("cls_token", "pos_embed", "time_embed")
 
 
@@ -206,13 +207,9 @@ def build_timesformer(cfg: CfgNode) -> TimeSformer:
     """Build TimeSformer from TIMESFORMER.*, for DATA.NUM_FRAMES and DATA.TRAIN_CROP_SIZE (or MODEL.POSITIONS_FOR).
 
     Raises:
-        ValueError: unknown attention type, patches larger than the crop, or DETECTION.ENABLE, for which it has no head.
+        ValueError: patches larger than the crop, or DETECTION.ENABLE, for which it has no head.
     """
     options = cfg.TIMESFORMER
-    if options.ATTENTION_TYPE not in _ATTENTION_TYPES:
-        raise ValueError(
-            f"TIMESFORMER.ATTENTION_TYPE is {options.ATTENTION_TYPE!r}; it must be one of {', '.join(_ATTENTION_TYPES)}"
-        )
     if cfg.DETECTION.ENABLE:
         raise ValueError("DETECTION.ENABLE True: TimeSformer scores clips only; set it False, or use MViT")
     frames, crop = position_embedding_size(cfg)

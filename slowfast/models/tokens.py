@@ -28,7 +28,7 @@ class TokenHead(Classifier):
         dim: channels.
         num_classes: outputs.
         dropout: rate before the map.
-        activation: "softmax", "sigmoid" or "none" (`MODEL.HEAD_ACT`).
+        activation: see `build_activation`.
         init_std: standard deviation of the initial weights.
 
     Raises:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from slowfast.utils.errors import check_choice
 
 # Registry of each configuration key. `load_config` checks every key of its tree that is listed here.
 REGISTRIES: dict[str, Registry] = {}
+# Names that a further key takes, stated by the builder that reads the key. `load_config` checks these keys too.
+CHOICES: dict[str, Sequence[str]] = {}
 
 
 class Registry:
@@ -20,6 +23,7 @@ class Registry:
         default: name that the empty text stands for.
         several: a value may hold several names joined by "+", or none.
         ignore_case: names are lower case, and a value's case does not count.
+        aliases: pattern (* matches anything) of values -> the name that they stand for.
     """
 
     def __init__(
@@ -29,10 +33,11 @@ class Registry:
         default: str = "",
         several: bool = False,
         ignore_case: bool = False,
+        aliases: Mapping[str, str] | None = None,
     ):
         self.key = " or ".join(keys)
         self.default, self.several, self.ignore_case = default, several, ignore_case
-        self._default_facts = dict(facts or {})
+        self._default_facts, self._aliases = dict(facts or {}), dict(aliases or {})
         self._objects: dict[str, Any] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         REGISTRIES.update(dict.fromkeys(keys, self))
@@ -66,6 +71,7 @@ class Registry:
     def names(self, value: str) -> list[str]:
         """Return the names that a value of the key holds: one, or any number where `several` are allowed."""
         value = (value or self.default).lower() if self.ignore_case else value or self.default
+        value = next((name for pattern, name in self._aliases.items() if fnmatchcase(value, pattern)), value)
         return [part for part in value.split("+") if part] if self.several else [value]
 
     def check(self, value: str, key: str = "") -> None:

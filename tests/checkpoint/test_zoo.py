@@ -14,7 +14,7 @@ from slowfast.apps.zoo import fill_page
 from slowfast.checkpoint import find_checkpoints, load_checkpoint, local_path, save_checkpoint
 from slowfast.checkpoint.zoo import entries as zoo
 from slowfast.checkpoint.zoo.download import DownloadError
-from slowfast.checkpoint.zoo.entries import Entry, all_entries, fetch, find_entry, register_entries, verify
+from slowfast.checkpoint.zoo.entries import Entry, all_entries, find_entry, register_entries
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
 from slowfast.models import build_model
@@ -68,7 +68,7 @@ def test_published_entries():
 def test_files_that_ship_are_what_they_say():
     for entry in all_entries():
         if entry.path:
-            assert verify(entry) is None, entry.name
+            assert entry.verify() is None, entry.name
             assert load_checkpoint(f"zoo://{entry.name}")["cfg"]
             assert entry.measured and (not entry.card or Path(entry.card).is_file())
 
@@ -146,7 +146,7 @@ def test_offline_says_where_to_put_the_file(registered, cache):
 def test_known_facts_of_a_download_are_checked(served, file_server):
     wrong = dataclasses.replace(find_entry("served"), sha256="0" * 64)
     with pytest.raises(ValueError, match="SHA-256"):
-        fetch(wrong)
+        wrong.fetch()
 
 
 def test_the_cache_folder(monkeypatch, tmp_path):

@@ -27,7 +27,7 @@ def test_one_warning_lists_all(caplog):
         True,
         "MVIT.REV.ENABLE",
         True,
-        "SOLVER.LARS_ON",
+        "AUG.MASK_FRAMES",
         True,
         "DATA.CROP_SIZE",
         112,
@@ -36,7 +36,7 @@ def test_one_warning_lists_all(caplog):
     for key in (
         "AUG.MASK_TUBE",
         "MVIT.REV.ENABLE",
-        "SOLVER.LARS_ON",
+        "AUG.MASK_FRAMES",
         "DATA.CROP_SIZE",
         "PREFETCH.NUM_LOADERS",
     ):
@@ -58,7 +58,7 @@ def test_silence_when_everything_works(caplog):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("BN.NORM_TYPE", "none"), ("TASK", "ssl_eval")],
+    [("BN.NORM_TYPE", "none"), ("TASK", "ssl")],
 )
 def test_values_of_parts_not_built(caplog, key, value):
     (message,) = warnings_of(caplog, [key, value])

@@ -254,3 +254,11 @@ def test_warm_up_from_above_is_said(caplog):
     assert not caplog.records
     load_config(None, ["SOLVER.BASE_LR", 0.003, "SOLVER.WARMUP_EPOCHS", 1])
     assert "WARMUP_START_LR 0.01" in caplog.text and "BASE_LR 0.003" in caplog.text
+
+
+def test_a_sweep_of_views():
+    """-1 stands for the published numbers, unless others are named."""
+    test = load_config(None, ["TEST.NUM_ENSEMBLE_VIEWS", -1]).TEST
+    assert (test.NUM_TEMPORAL_CLIPS, test.NUM_ENSEMBLE_VIEWS) == ([1, 3, 5, 7, 10], 10)
+    test = load_config(None, ["TEST.NUM_ENSEMBLE_VIEWS", -1, "TEST.NUM_TEMPORAL_CLIPS", [2, 4]]).TEST
+    assert (test.NUM_TEMPORAL_CLIPS, test.NUM_ENSEMBLE_VIEWS) == ([2, 4], 4)

@@ -38,7 +38,7 @@ REFUSED_ALWAYS = [
     ([*BOXES, "MIXUP.ENABLE", True], r"MIXUP\.ENABLE is True, but boxes"),
 ]  # fmt: skip
 ACCEPTED = [
-    [*SLOW, "AUG.AA_TYPE", "nonsense", "AUG.RE_MODE", "nonsense"],  # nothing reads them without AUG.ENABLE
+    [*SLOW, "AUG.AA_TYPE", "nonsense"],  # nothing reads it without AUG.ENABLE
     [*AUG, "AUG.AA_TYPE", "", "AUG.COLOR_JITTER", "None", "AUG.RE_PROB", 0.0],
     [*AUG, "AUG.NUM_SAMPLE", 2, "AUG.RE_SPLIT", True, "AUG.INTERPOLATION", "random"],
     [*SLOW, "DATA.TRAIN_JITTER_SCALES_RELATIVE", [0.08, 1.0], "DATA.TRAIN_JITTER_MOTION_SHIFT", True],

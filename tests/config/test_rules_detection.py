@@ -52,6 +52,7 @@ def test_disagreements_are_named(settings, message):
     [
         (["AVA.FPS", 0], "AVA.FPS is 0.0"),
         (["AVA.FPS", float("inf")], "AVA.FPS is inf"),
+        (["AVA.EVALUATION", "activitynet2"], "AVA.EVALUATION.*activitynet2.*pyslowfast"),
         (["AVA.KEY_SECONDS", [902]], r"KEY_SECONDS is \[902\]"),
         (["AVA.KEY_SECONDS", [5, 4]], r"KEY_SECONDS is \[5, 4\]"),
         (["AVA.FRAMES_AFTER_KEY", 9], "FRAMES_AFTER_KEY is 9; it is 0 to DATA.NUM_FRAMES 8"),
@@ -68,3 +69,17 @@ def test_key_frames_that_cannot_be(settings, message):
 def test_key_frames_of_longer_training_clips():
     settings = ["AVA.BOX_FRAMES", [3, 8], "DATA.TRAIN_NUM_FRAMES", [8, 16], "AVA.KEY_SECONDS", []]
     assert load_config(None, settings).AVA.BOX_FRAMES == [3, 8]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (["TRAIN.FULL_TIME_EVAL", True], r"TRAIN\.FULL_TIME_EVAL is True.*key frame.*False"),
+        (["TEST.CYCLIC_LOAD", True], r"TEST\.CYCLIC_LOAD is True.*key frame.*False"),
+        (["TEST.NUM_ENSEMBLE_VIEWS", -1], r"TEST\.NUM_TEMPORAL_CLIPS is \[1, 3, 5, 7, 10\].*key frame.*\[\]"),
+    ],
+)
+def test_key_frames_have_one_clip_each(setting, message):
+    load_config(None, setting)
+    with pytest.raises(ValueError, match=message):
+        load_config(None, [*ON, *SLOW, *DILATED, *setting])

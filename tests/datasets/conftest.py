@@ -71,3 +71,16 @@ def gray_frames():
         return root
 
     return write
+
+
+@pytest.fixture(scope="session")
+def gray_videos(encode):
+    """`gray_videos(root, lengths, shade, rate)`: encode `NAME.mp4` for each {name: length}, as `gray_frames`."""
+
+    def write(root: Path, lengths: dict[str, int], shade: int, rate: int) -> Path:
+        for name, length in lengths.items():
+            frames = np.stack([np.full((24, 32, 3), shade * frame, np.uint8) for frame in range(length)])
+            encode(root / f"{name}.mp4", frames, options={"crf": "1"}, rate=rate)
+        return root
+
+    return write

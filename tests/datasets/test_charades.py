@@ -29,11 +29,6 @@ def shown(name, frames, fps=24):
     return labels
 
 
-def picture(frame):
-    """A gray that tells the number of the frame."""
-    return np.full((24, 32, 3), 3 * frame, np.uint8)
-
-
 def raw_length(name, fps):
     return math.ceil(LENGTHS[name] * fps / 24)
 
@@ -50,13 +45,10 @@ def rgb(tmp_path_factory, gray_frames):
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory, encode):
-    """The same as videos of another frame rate."""
-    root = tmp_path_factory.mktemp("Charades v1")
-    for name in LENGTHS:
-        frames = np.stack([picture(frame) for frame in range(raw_length(name, 30))])
-        encode(root / f"{name}.mp4", frames, options={"crf": "1"}, rate=30)
-    return root
+def videos(tmp_path_factory, gray_videos):
+    """Write the same as videos of another frame rate."""
+    lengths = {name: raw_length(name, 30) for name in LENGTHS}
+    return gray_videos(tmp_path_factory.mktemp("Charades v1"), lengths, 3, 30)
 
 
 def write_lists(folder):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from slowfast.datasets import MissingSample, build_dataset, build_loader
-from slowfast.datasets.annotations.ssv2 import read_labels, read_videos
 from slowfast.datasets.loading.sampler import SampleKey
+from slowfast.datasets.ssv2 import read_labels, read_videos
 
 TEMPLATES = {"Putting something on a surface": "1", "Pushing something so that it falls": "0", "Doing nothing": "2"}
 ENTRIES = [
@@ -21,11 +21,6 @@ OLD = ("something-something-v2-labels.json", "something-something-v2-{}.json")
 NEW = ("labels/labels.json", "labels/{}.json")
 
 
-def picture(frame):
-    """A gray that tells the number of the frame."""
-    return np.full((24, 32, 3), 6 * frame, np.uint8)
-
-
 def frames_of(clip):
     return [round(float(frame.mean() * 0.225 + 0.45) * 255 / 6) for frame in clip.unbind(1)]
 
@@ -36,13 +31,9 @@ def frames(tmp_path_factory, gray_frames):
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory, encode):
-    root = tmp_path_factory.mktemp("20bn-something-something-v2")
-    for name, length in LENGTHS.items():
-        pictures = np.stack([picture(frame) for frame in range(length)])
-        path = encode(root / f"{name}.mp4", pictures, options={"crf": "1"}, rate=12)
-        if name == "3":
-            path.rename(root / "3.webm")
+def videos(tmp_path_factory, gray_videos):
+    root = gray_videos(tmp_path_factory.mktemp("20bn-something-something-v2"), LENGTHS, 6, 12)
+    (root / "3.mp4").rename(root / "3.webm")
     return root
 
 
@@ -174,6 +165,8 @@ def test_settings_that_do_no_good_are_noted(tmp_path, frames, caplog, config):
         assert caplog.messages == []
         build_dataset(config(tmp_path, frames, "TEST.NUM_ENSEMBLE_VIEWS", 10), "test")
         build_dataset(config(tmp_path, frames, "DATA.RANDOM_FLIP", True), "train")
+    with pytest.raises(ValueError, match="TEST.CYCLIC_LOAD True.*set it to False"):
+        build_dataset(config(tmp_path, frames, "TEST.CYCLIC_LOAD", True), "test")
     views, flip = caplog.messages
     assert "TEST.NUM_ENSEMBLE_VIEWS is 10, but all temporal views of a video are the same frames" in views
     assert "DATA.RANDOM_FLIP is True" in flip

@@ -1,5 +1,6 @@
-"""Run the demos as processes of their own."""
+"""Run the demos as processes of their own, and import their files."""
 
+import importlib
 import subprocess
 import sys
 
@@ -15,3 +16,11 @@ def quick_demo(repo):
         return subprocess.run(command, capture_output=True, text=True, cwd=output.parent)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def demo_module(repo):
+    """`demo_module(name)`: import a file of the demos, which import each other by their bare names."""
+    sys.path.insert(0, str(repo / "demo"))
+    yield importlib.import_module
+    sys.path.remove(str(repo / "demo"))

@@ -1,8 +1,6 @@
 """The demo as a process of its own, at a size at which nothing is learned but every part runs."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import av
@@ -13,15 +11,6 @@ from slowfast.checkpoint.io import find_checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ["clip", "pgt", "memory_off"]
-
-
-def load_script(name: str):
-    """A file of the demo as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "demo" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +73,16 @@ def test_plots_checkpoints_and_logs_are_left(demo):
 
 
 @pytest.mark.slow
-def test_a_part_that_fails_ends_the_demo_with_its_output(tmp_path, quick_demo):
-    done = quick_demo("sweep", tmp_path, "--", "NO.SUCH_KEY", "1")
+@pytest.mark.parametrize("name, options", [("sweep", []), ("data", ["--sets", "kinetics"])], ids=["sweep", "data"])
+def test_a_part_that_fails_ends_either_demo_with_its_output(name, options, tmp_path, quick_demo):
+    done = quick_demo(name, tmp_path, *options, "--", "NO.SUCH_KEY", "1")
     assert done.returncode == 1
     assert "NO.SUCH_KEY" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "results.json").exists()
 
 
-def test_donors_have_another_label():
-    score = load_script("sweep_score")
+def test_donors_have_another_label(demo_module):
+    score = demo_module("sweep_score")
     for seed in range(50):
         generator = torch.Generator().manual_seed(seed)
         labels = torch.randint(0, 4, (17,), generator=generator)
@@ -115,7 +105,7 @@ def test_donors_have_another_label():
         (45, 65, 44, "missed"),
     ],
 )
-def test_verdicts(low, high, value, verdict):
-    plan = load_script("sweep_plan")
+def test_verdicts(low, high, value, verdict, demo_module):
+    plan = demo_module("sweep_plan")
     assert plan.Row("pgt", "sum", "a row", low, high).verdict(value) == verdict
     assert plan.Row("pgt", "sum", "a row").verdict(value) == ""

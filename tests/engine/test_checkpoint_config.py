@@ -10,8 +10,8 @@ import yaml
 from slowfast.checkpoint import load_checkpoint, write_tensor_file
 from slowfast.checkpoint.io import save_checkpoint
 from slowfast.config import cfg_to_yaml
-from slowfast.engine.checkpoint_config import load_checkpoint_config
 from slowfast.engine.command import main
+from slowfast.engine.resume import load_checkpoint_config
 from slowfast.models import build_model
 
 

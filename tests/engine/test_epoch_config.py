@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 
-from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
+from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import cfg_from_yaml
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.engine import epoch_config as phase
@@ -43,10 +43,6 @@ def seen(monkeypatch):
     return seen
 
 
-def last_state(cfg):
-    return load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)
-
-
 def assert_same_bits(one, other):
     for weights, same in (
         (one["model_state"], other["model_state"]),
@@ -62,7 +58,7 @@ def assert_same_bits(one, other):
 
 
 @pytest.mark.slow
-def test_what_each_epoch_trains_on(tiny_cfg, seen, stats_of):
+def test_what_each_epoch_trains_on(tiny_cfg, seen, stats_of, last_state):
     cfg = tiny_cfg(*LONG)
     stats = stats_of(cfg)
     assert seen == [COARSE] * 6 + [FINE] * 12 + [COARSE] * 3 + [FINE] * 12
@@ -133,7 +129,7 @@ def whole():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("step", "position"), [(1, (0, 1)), (6, (3, 0)), (9, (3, 3))])
-def test_cut_off_and_continued(step, position, tiny_cfg, monkeypatch, whole, tmp_path):
+def test_cut_off_and_continued(step, position, tiny_cfg, monkeypatch, whole, tmp_path, last_state):
     if not whole:
         cfg = tiny_cfg(*BOTH, "OUTPUT_DIR", str(tmp_path / "whole"))
         train(cfg)
@@ -186,7 +182,7 @@ def test_the_change_in_words(tiny_cfg):
 
 
 @pytest.mark.slow
-def test_two_processes_go_through_the_phases_as_one_does(tiny_cfg, tiny_file, tool, finish, tmp_path):
+def test_two_processes_go_through_the_phases_as_one_does(tiny_cfg, tiny_file, tool, finish, tmp_path, last_state):
     settings = [*LONG, "BN.NORM_TYPE", "frozen_batchnorm", "MODEL.DROPOUT_RATE", 0.0, "TRAIN.BATCH_SIZE", 2]
     settings += ["TEST.ENABLE", False]
     status, output = finish(tool("run_net", "--cfg", tiny_file, "--num_procs", 2, *settings))
@@ -201,7 +197,7 @@ def test_two_processes_go_through_the_phases_as_one_does(tiny_cfg, tiny_file, to
 
 
 @pytest.mark.slow
-def test_testing_takes_the_run_s_own_shape_and_norm(tiny_cfg):
+def test_testing_takes_the_run_s_own_shape_and_norm(tiny_cfg, last_state):
     """Test with plain norms although the last epochs had norms over two splits of a batch."""
     settings = [
         *LONG,

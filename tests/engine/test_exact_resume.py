@@ -226,6 +226,26 @@ def test_float16_scale_is_carried_on(tiny_cfg, tmp_path):
     assert final_state(cfg)["scaler_state"]["scale"] < 65536.0  # an overflow lowered it on the way
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["SOLVER.LARS_ON", True, "SOLVER.LAYER_DECAY", 0.9, "SOLVER.CLIP_GRAD_L2NORM", 1.0, "EMA.ENABLE", True],
+        ["MODEL.DETACH_FINAL_FC", True],
+    ],
+    ids=["lars", "linear_probe"],
+)
+def test_other_ways_of_training_are_continued(tiny_cfg, tmp_path, monkeypatch, settings):
+    whole = tiny_cfg(*SETTINGS, *settings, "OUTPUT_DIR", str(tmp_path / "whole"))
+    train(whole)
+    cfg = tiny_cfg(*SETTINGS, *settings)
+    with monkeypatch.context() as patch:
+        request_stop_at(patch, "train_step", 9)
+        with pytest.raises(TrainingInterrupted):
+            train(cfg)
+    train(cfg)
+    assert_same_bits(final_state(cfg), final_state(whole))
+
+
 def test_epoch_of_other_batches_starts_again(tiny_cfg, monkeypatch, caplog):
     with monkeypatch.context() as patch:
         request_stop_at(patch, "train_step", 1)

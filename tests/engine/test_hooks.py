@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from slowfast.checkpoint.io import find_checkpoints
 from slowfast.engine.hooks import Hook, ProgressBar
 from slowfast.engine.optim_step import NonFiniteError
 from slowfast.engine.state import Averages
@@ -114,3 +115,18 @@ def test_a_task_derives_from_the_base_class(tiny_cfg, monkeypatch):
     monkeypatch.setitem(TASK_REGISTRY._objects, "loose", object)
     with pytest.raises(ValueError, match="'loose'.*Task"):
         build_task(tiny_cfg("TASK", "loose"))
+
+
+@pytest.mark.parametrize(("last", "stops"), [(5.99, False), (6.01, True)])
+def test_an_exploded_loss_stops_the_run(tiny_cfg, monkeypatch, last, stops):
+    """Factor 2 times 3, the mean of the last five. An epoch's first losses have no five before them."""
+    losses = iter([900.0, 1.0, 2.0, 3.0, 4.0, 5.0, last, *[1.0] * 5, 500.0, *[1.0] * 11])
+    monkeypatch.setattr(ClipTask, "train_step", lambda self, *_: {"loss": torch.tensor(next(losses))})
+    cfg = tiny_cfg("TRAIN.BATCH_SIZE", 1, "TRAIN.KILL_LOSS_EXPLOSION_FACTOR", 2.0)
+    if stops:
+        with pytest.raises(FloatingPointError, match=r"loss is 6\.01.*2 x 3,.*epoch 1/2, iteration 7/12"):
+            train(cfg)
+        assert find_checkpoints(cfg.OUTPUT_DIR) == []
+    else:
+        train(cfg)
+    assert len(list(losses)) == (17 if stops else 0)

@@ -1,7 +1,6 @@
 """Setting up a model: same names and numbers with all options."""
 
 import copy
-import functools
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.checkpoint.weights import compare_weights
-from slowfast.engine.model_setup import ModelSetup, compile_model, freeze_stages, setup_model
+from slowfast.engine.model_setup import ModelSetup, compile_model, freeze_features, freeze_stages, setup_model
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.precise_bn import update_bn_stats
 from slowfast.engine.test import test as run_test
@@ -155,12 +154,43 @@ def test_what_cannot_be_frozen_is_named(tiny_cfg, names, message):
         freeze_stages(build_model(tiny_cfg()), names)
 
 
-@pytest.fixture
-def fast_compiler(monkeypatch):
-    """Traces and differentiates as torch.compile does, and writes no code, which would take minutes."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["MODEL.MODEL_NAME", "X3D", "RESNET.TRANS_FUNC", "x3d_transform", "MODEL.ARCH", "x3d"],
+        ["MODEL.MODEL_NAME", "MViT", "MODEL.ARCH", "mvit", "MVIT.DEPTH", 1, "MVIT.EMBED_DIM", 8],
+    ],
+    ids=["slow", "x3d", "mvit"],
+)
+def test_linear_probe(tiny_cfg, settings):
+    """The classifier learns as it does on constant features, and nothing else does; running statistics move."""
+    cfg = tiny_cfg(*settings, "MODEL.DETACH_FINAL_FC", True, "MODEL.DROPOUT_RATE", 0.0)
+    model = build_model(cfg)
+    plain = copy.deepcopy(model)
+    setup_model(model, CPU, ModelSetup.from_config(cfg))
+    optimizer = build_optimizer(model.train(), cfg)
+    before = copy.deepcopy(model.state_dict())
+    inputs, labels = a_batch()
+    F.cross_entropy(model(inputs), labels).backward()
+    F.cross_entropy(plain.train()(inputs), labels).backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert trained == {"head.projection.weight", "head.projection.bias"}
+    for name in trained:
+        torch.testing.assert_close(model.get_parameter(name).grad, plain.get_parameter(name).grad)
+    optimizer.step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name for name in changed if not name.endswith(("running_mean", "running_var", "tracked"))} == trained
+    assert any(name.endswith("running_mean") for name in changed) == any("running_mean" in name for name in before)
+
+
+def test_a_linear_probe_needs_a_classifier(tiny_cfg):
+    with pytest.raises(ValueError, match="Linear has no slowfast.models.heads.Classifier"):
+        freeze_features(nn.Linear(2, 2))
+    model = build_model(tiny_cfg())
+    freeze_stages(model, ["head"])
+    with pytest.raises(ValueError, match="a frozen one .MODEL.FREEZE_STAGES"):
+        freeze_features(model)
 
 
 def assert_trains_alike(model, plain, inputs, labels):

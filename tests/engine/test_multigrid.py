@@ -8,7 +8,7 @@ import pytest
 from slowfast.config import load_config
 from slowfast.engine import multigrid
 from slowfast.engine.epoch_config import check_phases, phases
-from slowfast.engine.schedule import lr_at, lr_scale
+from slowfast.engine.optim import lr_at, lr_scale
 
 NAMES = [
     "Kinetics/SLOWFAST_8x8_R50_stepwise_multigrid.yaml",
@@ -66,7 +66,7 @@ def test_rate_for_a_reference_batch_counts_the_batch_without_a_cycle(published):
 def test_every_shape_takes_as_many_iterations_between_two_drops():
     """Up to the rounding of epochs, which a long run makes small; and the whole costs what EPOCH_FACTOR says."""
     factors = [[0.5, 0.5], [0.5, 1.0], [1.0, 1.0]]
-    stages = multigrid.long_cycle(16, 128, [0, 4000, 6000], 8000, factors, epoch_factor=2.0)
+    stages = multigrid.LongCycle.plan(16, 128, [0, 4000, 6000], 8000, factors, epoch_factor=2.0).stages
     assert [(stage.step, stage.batch_factor, stage.num_frames, stage.crop) for stage in stages] == [
         *[(0, 8, 8, 64), (0, 2, 8, 128), (0, 1, 16, 128)],
         *[(1, 8, 8, 64), (1, 2, 8, 128), (1, 1, 16, 128)],
@@ -82,9 +82,9 @@ def test_every_shape_takes_as_many_iterations_between_two_drops():
 
 
 def test_evaluation_spreads_over_a_stage():
-    stages = multigrid.long_cycle(8, 64, [0, 20], 30, [[1.0, 0.5], [1.0, 1.0]], 1.0)
-    assert [(stage.start, stage.end) for stage in stages] == [(0, 20), (20, 25), (25, 30)]
-    due = [done for done in range(1, 31) if multigrid.evaluation_due(stages, done, 3)]
+    cycle = multigrid.LongCycle.plan(8, 64, [0, 20], 30, [[1.0, 0.5], [1.0, 1.0]], 1.0)
+    assert [(stage.start, stage.end) for stage in cycle.stages] == [(0, 20), (20, 25), (25, 30)]
+    due = [done for done in range(1, 31) if cycle.evaluation_due(done, 3)]
     # Every 20 // 3 + 1, 5 // 3 + 1 and 5 // 3 + 1 epochs, counted back from the ends.
     assert due == [6, 13, 20, 21, 23, 25, 26, 28, 30]
 

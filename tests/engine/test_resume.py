@@ -148,3 +148,30 @@ def load(cfg, section):
     model = build_model(cfg)
     load_test_weights(model, cfg)
     return model
+
+
+@pytest.mark.parametrize("task", ["ssl_eval", "ssl_eval_ucf"])
+def test_an_evaluation_of_pretraining_starts_from_it(tiny_cfg, task):
+    """Prefer the newest file of the pretraining to TRAIN.CHECKPOINT_FILE_PATH, but to nothing of the run's own."""
+    settings = ["TASK", task, "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN", '("backbone.",)', "MODEL.NUM_CLASSES", 2]
+    cfg = tiny_cfg(*settings, "TRAIN.CHECKPOINT_FILE_PATH", "another.pyth")
+    for epoch in (20, 5):
+        own = build_model(cfg).state_dict()
+        weights = {f"backbone.{key}": torch.full_like(value, epoch) for key, value in own.items()}
+        del weights["backbone.head.projection.bias"]
+        weights["backbone.head.projection.weight"] = torch.zeros(7, 3)
+        weights["backbone_hist.s1.x"] = torch.zeros(1)
+        saved = {"epoch": epoch - 1, "model_state": weights, "optimizer_state": {}, "cfg": "TASK: ssl"}
+        save_checkpoint(
+            saved, checkpoint_path(cfg.OUTPUT_DIR, epoch).replace("checkpoint_epoch", "ssl_checkpoint_epoch")
+        )
+    state, fresh = started(cfg), build_state(cfg).model.state_dict()
+    assert (state.epoch, state.iteration, state.optimizer.state) == (0, 0, {})
+    for key, value in state.model.state_dict().items():
+        expected = fresh[key] if key.startswith("head.") else torch.full_like(value, 20)
+        assert torch.equal(value, expected), key
+    state.epoch = 1
+    save_checkpoint(state.capture(), checkpoint_path(cfg.OUTPUT_DIR, 1))
+    assert started(cfg).epoch == 1
+    with pytest.raises(FileNotFoundError, match="another.pyth"):
+        started(tiny_cfg("TRAIN.CHECKPOINT_FILE_PATH", "another.pyth", "TRAIN.AUTO_RESUME", False, *settings))

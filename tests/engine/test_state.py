@@ -4,8 +4,7 @@ import dataclasses
 
 import pytest
 
-from slowfast.datasets.loading.batch_shapes import BatchShapes
-from slowfast.datasets.loading.sampler import EpochBatchSampler
+from slowfast.datasets.loading.sampler import BatchShapes, EpochBatchSampler
 from slowfast.engine.state import Layout
 
 EIGHT = Layout(processes=8, hosts=1, batch=64, accum_steps=1, samples=1000, seed=1, lr_scale=1.0)

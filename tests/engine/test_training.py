@@ -296,3 +296,41 @@ def test_memory_format_changes_the_layout_and_no_result(tiny_cfg):
         batch = batch or next(iter(build_loader(cfg, "train")))
         scores[layout] = model(batch.inputs)
     torch.testing.assert_close(scores["contiguous"], scores["channels_last"], rtol=1e-4, atol=1e-5)
+
+
+def test_several_numbers_of_views_are_tested(tiny_cfg, stats_of):
+    """Each number gives what a test with it alone gives."""
+    random = ("TEST.ALLOW_RANDOM_WEIGHTS", True)
+    alone, scores = {}, {}
+    for count in (1, 3):
+        cfg = tiny_cfg(*random, "TEST.NUM_ENSEMBLE_VIEWS", count)
+        alone[str(count)] = run_test(cfg)
+        scores[count] = np.load(Path(cfg.OUTPUT_DIR) / "test_predictions.npz")["scores"]
+    assert not np.allclose(3 * scores[1], scores[3], rtol=1e-4)
+    cfg = tiny_cfg(*random, "TEST.NUM_TEMPORAL_CLIPS", [1, 3])
+    stats = of_type(stats_of(cfg, run_test), "test_final")
+    results = json.loads((Path(cfg.OUTPUT_DIR) / "test_results.json").read_text())
+    assert results == {**alone["3"], "by_temporal_clips": alone}
+    assert [entry["views"] for entry in stats] == [1, 3]
+    for count in (1, 3):
+        saved = np.load(Path(cfg.OUTPUT_DIR) / f"test_predictions_{count}.npz")["scores"]
+        np.testing.assert_array_equal(saved, scores[count])
+
+
+def test_validation_on_the_whole_video(tiny_cfg, tiny_data, tmp_path):
+    """Equals a test of the same videos with the same crop, in samples and in metrics."""
+    shutil.copy(tiny_data / "val.csv", tmp_path / "test.csv")
+    for split in ("train", "val"):
+        shutil.copy(tiny_data / f"{split}.csv", tmp_path)
+    cfg = tiny_cfg(
+        *("TRAIN.FULL_TIME_EVAL", True, "TEST.NUM_ENSEMBLE_VIEWS", 3, "DATA.PATH_TO_DATA_DIR", str(tmp_path)),
+        *("TEST.FOLD_NORMS", False, "SOLVER.MAX_EPOCH", 1),
+    )
+    val, test = (build_loader(cfg, split).dataset for split in ("val", "test"))
+    assert len(val) == len(test) == 4 * 3
+    for index in range(12):
+        torch.testing.assert_close(val[index].inputs, test[index].inputs, rtol=0, atol=0)
+    middle = build_loader(tiny_cfg("DATA.PATH_TO_DATA_DIR", str(tmp_path)), "val").dataset
+    assert len(middle) == 4 and not any(torch.equal(middle[0].inputs[0], val[view].inputs[0]) for view in (0, 2))
+    metrics = train(cfg)
+    assert metrics == {name: value for name, value in run_test(cfg).items() if name in metrics} != {}

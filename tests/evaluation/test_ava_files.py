@@ -74,13 +74,38 @@ def test_seconds_are_numbers(written):
     assert read_detections(written("a,0902,0,0,1,1,1,1", "a,902,0,0,1,1,1,1")).key_frames == [("a", 902)]
 
 
+def test_seconds_with_fractions(written):
+    """A key frame is the same however its second is written, and another one from a microsecond on."""
+    seconds = ["0902", "902.000", "902.5", "0902.500", "902.1", "902.0000004", "902.000001", "9025e-1", "0.1"]
+    rows = read_groundtruth(written(*(f"a,{second},0,0,1,1,1" for second in seconds)))
+    assert rows.key_frames == [("a", 902), ("a", 902.5), ("a", 902.1), ("a", 902.000001), ("a", 0.1)]
+    assert rows.key_frame.tolist() == [0, 0, 1, 1, 2, 0, 3, 1, 4]
+    excluded = read_excluded(written(*(f"a,{second}" for second in seconds)))
+    assert [rows.key_frames.index(key) for key in excluded] == rows.key_frame.tolist()
+
+
+def test_key_frames_without_a_box(written, tmp_path):
+    path = written("c,0004.500", "a,902,0,0,1,1,1,0", "b,902", "a,0902.000")
+    rows = read_groundtruth(path)
+    assert rows.key_frames == [("a", 902), ("c", 4.5), ("b", 902)]
+    assert len(rows) == 1
+    write_groundtruth(tmp_path / "again.csv", rows)
+    assert (tmp_path / "again.csv").read_text() == "a,0902,0.0,0.0,1.0,1.0,1\nc,0004.5\nb,0902\n"
+    assert read_groundtruth(tmp_path / "again.csv").key_frames == rows.key_frames
+    assert len(read_detections(path)) == 1
+
+
 @pytest.mark.parametrize(
     "line, message",
     [
         ("a,902,0,0,1,1", "6 columns"),
         ("a,902,0,0,1,1,1,1,1", "9 columns"),
         ("a,902,0,x,1,1,1,1", "edge 'x' is not a number"),
-        ("a,902.5,0,0,1,1,1,1", "second '902.5' is not a whole number"),
+        ("a,9O2,0,0,1,1,1,1", "second '9O2' is not a number"),
+        ("a,nan,0,0,1,1,1,1", "second nan is not a number"),
+        ("a,inf,0,0,1,1,1,1", "second inf is beyond"),
+        (",902", "names no video"),
+        ("a,902,1", "3 columns"),
         ("a,902,0,0,1,1,1.0,1", "class '1.0' is not a whole number"),
         ("a,902,0,0,1,1,,1", "class '' is not a whole number"),
         ("a,902,0,0,1,1,1,", "score '' is not a number"),

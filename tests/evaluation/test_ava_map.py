@@ -9,6 +9,7 @@ import pytest
 
 from slowfast.evaluation import ava, evaluate_ava, evaluate_ava_files
 from slowfast.evaluation.ava import BoxRows
+from slowfast.evaluation.ava_files import read_detections, read_excluded, read_groundtruth
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 # Checksum of the order in which NumPy sorts scores with ties on the machine where the published numbers were computed.
@@ -150,6 +151,104 @@ def test_wrong_boxes_on_key_frames_without_ground_truth_count():
     assert evaluate_ava(one([UNIT]), rows, [("w", 902)])["AP"] == {1: 1.0}
 
 
+@pytest.mark.parametrize(("evaluation", "unnamed", "named"), [("pyslowfast", 0.5, 0.5), ("activitynet", 1.0, 0.5)])
+def test_detections_where_the_ground_truth_names_no_key_frame(evaluation, unnamed, named):
+    """A wrong box of better score on w halves the precision of the right one, if it counts."""
+    found = BoxRows([("v", 902), ("w", 902)], [0, 1], [UNIT, UNIT], [1, 1], np.array([0.5, 0.9]))
+    assert evaluate_ava(one([UNIT]), found, evaluation=evaluation)["AP"] == {1: unnamed}
+    empty = BoxRows([("v", 902), ("w", 902)], [0], [UNIT], [1])
+    other_class = BoxRows([("v", 902), ("w", 902)], [0, 1], [UNIT, UNIT], [1, 2])
+    for truth in (empty, other_class):
+        assert evaluate_ava(truth, found, class_ids=[1], evaluation=evaluation)["AP"] == {1: named}
+        assert evaluate_ava(truth, found, [("w", 902)], [1], evaluation)["AP"] == {1: 1.0}
+
+
+@pytest.mark.parametrize(("better", "ap"), [(49, 1.0), (50, 0.0)])
+def test_the_51st_row_of_a_key_frame(better, ap):
+    """The one right box of class 1 comes after `better` boxes of class 2, none of which has ground truth."""
+    scores = [0.1, *np.linspace(0.5, 0.9, better)]
+    found = one([UNIT] * (better + 1), scores, [1] + [2] * better)
+    assert evaluate_ava(one([UNIT]), found, evaluation="pyslowfast")["AP"][1] == 1.0
+    assert evaluate_ava(one([UNIT]), found, evaluation="activitynet")["AP"][1] == ap
+    # Rows of classes that are not measured are not among the 50; boxes without area are.
+    assert evaluate_ava(one([UNIT]), found, class_ids=[1], evaluation="activitynet")["AP"] == {1: 1.0}
+    flat = one([UNIT] + [[0, 0, 0, 1]] * better, scores)
+    assert evaluate_ava(one([UNIT]), flat, evaluation="activitynet")["AP"] == {1: ap}
+    # Every key frame has its own 50.
+    elsewhere = BoxRows([("v", 902), ("v", 903)], [0] + [1] * better, found.boxes, found.classes, found.scores)
+    assert evaluate_ava(one([UNIT]), elsewhere, evaluation="activitynet")["AP"][1] == 1.0
+
+
+def test_of_equal_scores_the_first_50_rows_count():
+    boxes = [UNIT] + [[0.9, 0.9, 1, 1]] * 50
+    for right, ap in ((boxes, 1.0), (boxes[::-1], 0.0)):
+        result = evaluate_ava(one([UNIT]), one(right, [0.5] * 51, [1 + (box != UNIT) for box in right]), (), [1, 2])
+        assert result["AP"][1] == 1.0
+        found = one(right, [0.5] * 51, [1 + (box != UNIT) for box in right])
+        assert evaluate_ava(one([UNIT]), found, (), [1, 2], "activitynet")["AP"][1] == ap
+
+
+def test_the_best_box_is_matched_first_in_the_official_evaluation():
+    found = one([UNIT, UNIT], [0.1, 0.9])
+    assert evaluate_ava(one([UNIT]), found, evaluation="activitynet")["AP"] == {1: 1.0}
+
+
+def slow_choice(truth, found, class_ids, most):
+    """The rows that the official evaluation counts, best first on each key frame; no scores are equal there."""
+    chosen = []
+    for frame in dict.fromkeys(row[:2] for row in found if row[3] in class_ids):
+        rows = [row for row in found if row[:2] == frame and row[3] in class_ids]
+        if any(row[:2] == frame for row in truth):
+            chosen += sorted(rows, key=lambda row: -row[4])[:most]
+    return chosen
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_cases_of_the_official_evaluation(seed, monkeypatch):
+    generator = np.random.default_rng(seed)
+    most = int(generator.integers(1, 9))
+    monkeypatch.setattr(ava, "_MOST_PER_KEY_FRAME", most)
+    monkeypatch.setattr(ava, "_ROWS_AT_A_TIME", int(generator.integers(1, 30)))
+    frames = [(f"v{video}", second) for video in range(3) for second in (902, 902.5, 903)]
+    truth = random_rows(generator, frames, 3, 0)
+    found = random_rows(generator, [*frames, ("other", 902)], 6, 1)
+    scores = generator.permutation(len(found)) / len(found)
+    found = [(*row[:4], score) for row, score in zip(found, scores, strict=True)]
+    excluded, class_ids = {frames[i] for i in generator.integers(0, 9, 2)}, {1, 2, 4}
+    result = evaluate_ava(as_rows(truth), as_rows(found), excluded, class_ids, "activitynet")
+    chosen = slow_choice(truth, found, class_ids, most)
+    expected = {class_id: slow_frame_ap(truth, chosen, excluded, class_id) for class_id in sorted(class_ids)}
+    assert result["AP"] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_the_two_evaluations_are_equal_where_nothing_differs():
+    """The published small set, cut to what both count: key frames with ground truth, their 50 best rows, best first."""
+    folder = FIXTURES / "ava_small"
+    class_ids = json.loads((folder / "class_whitelist.json").read_text())
+    truth, excluded = read_groundtruth(folder / "groundtruth.csv"), read_excluded(folder / "excluded.csv")
+    every = read_detections(folder / "detections.csv")
+    every.scores = every.scores - 1e-9 * np.arange(len(every))  # no ties
+    named, rows = set(truth.key_frames), np.arange(len(every))
+    cut = [
+        row
+        for key_frame in dict.fromkeys(every.key_frame.tolist())
+        if every.key_frames[key_frame] in named
+        for row in sorted(rows[every.key_frame == key_frame], key=lambda row: -every.scores[row])[:50]
+    ]
+    assert set(every.classes) <= set(class_ids) and len(cut) < len(every)
+    results = [
+        evaluate_ava(truth, found, excluded, class_ids, evaluation)["AP"]
+        for found, evaluation in [
+            (every.select(np.array(cut)), "pyslowfast"),
+            (every.select(np.array(cut)), "activitynet"),
+            (every, "activitynet"),
+        ]
+    ]
+    assert results[0] == pytest.approx(results[1], abs=0, nan_ok=True)
+    assert results[0] == pytest.approx(results[2], abs=0, nan_ok=True)
+    assert results[0] != pytest.approx(evaluate_ava(truth, every, excluded, class_ids)["AP"], abs=1e-3, nan_ok=True)
+
+
 def test_which_classes_are_measured():
     truth, found = one([UNIT, UNIT], classes=[2, 5]), one([UNIT, UNIT], [0.5, 0.5], classes=[2, 3])
     assert evaluate_ava(truth, found) == {"mAP@0.5": 0.5, "AP": pytest.approx({2: 1.0, 3: np.nan, 5: 0.0}, nan_ok=True)}
@@ -176,6 +275,7 @@ def test_nothing_to_measure_is_nan():
         ({"groundtruth": one([UNIT, [0.5, 0, 0.2, 1]], second=7)}, r"1 ground truth boxes .* on v, second 7"),
         ({"class_ids": []}, "no class ids"),
         ({"class_ids": [0, 1]}, "class id 0"),
+        ({"evaluation": "activity_net"}, "activitynet"),
     ],
 )
 def test_mistakes_are_named(change, message):

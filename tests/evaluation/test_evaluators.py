@@ -11,6 +11,7 @@ from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.evaluation import evaluators
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.evaluators import BoxEvaluator, Prediction, VideoEvaluator
+from slowfast.evaluation.predictions import load
 
 KEY_FRAMES = [("a", 902), ("a", 903), ("b", 902), ("b", 903)]
 COUNTS = [2, 0, 1, 3]
@@ -174,3 +175,17 @@ def test_a_box_that_is_not_there():
         add_boxes(boxes(), torch.tensor([0]), torch.tensor([2]), torch.rand(1, 4))
     with pytest.raises(ValueError, match="4 key frames have 1 arrays"):
         boxes(counts=[1])
+
+
+def test_the_evaluation_is_named_with_the_numbers(tmp_path):
+    """A sure but wrong box at a key frame without ground truth counts in one evaluation alone."""
+    for evaluation, ap in (("pyslowfast", 0.5), ("activitynet", 1.0)):
+        truth = BoxRows([("a", 902)], [0], [[0, 0, 1, 1]], [1])
+        where = [np.array([[0.0, 0.0, 1.0, 1.0]])] * 2
+        evaluator = BoxEvaluator(KEY_FRAMES[:2], where, {1: "stand"}, truth, evaluation=evaluation)
+        add_boxes(evaluator, torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([[0.5], [0.9]]))
+        assert evaluator.evaluate() == {"ava_map": ap, "ava_classes": 1}
+        assert evaluator.protocol() == {"ava_evaluation": evaluation}
+        path = str(tmp_path / f"{evaluation}.npz")
+        evaluator.save(path, str(tmp_path), {})
+        assert load(path).metrics()["ava_map"] == ap

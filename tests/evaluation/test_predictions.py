@@ -34,6 +34,30 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_files_of_seconds_with_fractions(box_predictions, suffix, tmp_path):
+    box_predictions.save(tmp_path / f"whole{suffix}")
+    assert {type(second) for _, second in load(tmp_path / f"whole{suffix}").key_frames} == {int}
+    truth = box_predictions.groundtruth
+    truth.key_frames[1] = box_predictions.key_frames[1] = ("v", 903.25)
+    box_predictions.evaluation = "activitynet"
+    box_predictions.save(tmp_path / f"p{suffix}")
+    back = load(tmp_path / f"p{suffix}")
+    assert_same(box_predictions, back)
+    assert back.metrics() == box_predictions.metrics()
+
+
+def test_files_of_earlier_versions_are_measured_as_they_were(box_predictions, tmp_path):
+    box_predictions.save(tmp_path / "p.npz")
+    with np.load(tmp_path / "p.npz") as arrays:
+        older = dict(arrays)
+    about = json.loads(older["about"].item())
+    assert about.pop("evaluation") == "pyslowfast"
+    older["about"] = json.dumps(about)
+    np.savez(tmp_path / "p.npz", **older)
+    assert_same(box_predictions, load(tmp_path / "p.npz"))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
 @pytest.mark.parametrize("kind", ["one_label", "several_labels", "box_predictions"])
 def test_files_give_back_everything(kind, suffix, request, tmp_path):
     predictions = request.getfixturevalue(kind)
@@ -105,16 +129,20 @@ def test_metrics_of_boxes_are_those_of_their_files(box_predictions, tmp_path):
         box_predictions.metrics()
 
 
-def test_rows_that_count_give_the_same_without_a_list_of_excluded_ones(box_predictions, tmp_path):
-    box_predictions.groundtruth.classes[0] = 2  # a class that is not scored
+@pytest.mark.parametrize(("evaluation", "empty"), [("pyslowfast", []), ("activitynet", ["w,0902"])])
+def test_rows_that_count_give_the_same_without_lists(box_predictions, tmp_path, evaluation, empty):
+    """Neither excluded key frames nor a label map are needed, though some boxes are of a class that is not scored."""
+    box_predictions.evaluation = evaluation
+    box_predictions.groundtruth.classes[[0, 4]] = 2  # w,902 has no other box
     truth, found = (
         box_predictions.counted(rows) for rows in (box_predictions.groundtruth, box_predictions.detections())
     )
-    assert (len(truth), len(found)) == (3, 24)
+    assert (len(truth), len(found)) == (2, 24)
     write_groundtruth(tmp_path / "truth.csv", truth)
     write_detections(tmp_path / "found.csv", found)
     assert "v,0904" not in (tmp_path / "truth.csv").read_text() + (tmp_path / "found.csv").read_text()
-    result = evaluate_ava_files(tmp_path / "truth.csv", tmp_path / "found.csv")
+    assert [line for line in (tmp_path / "truth.csv").read_text().splitlines() if line.count(",") == 1] == empty
+    result = evaluate_ava_files(tmp_path / "truth.csv", tmp_path / "found.csv", evaluation=evaluation)
     assert 0 < box_predictions.metrics()["ava_map"] == pytest.approx(result["mAP@0.5"], abs=1e-12)
 
 

@@ -9,7 +9,7 @@ import pytest
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import read_excluded, read_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
-from slowfast.evaluation.report import Report, format_report, plot_report, read_class_names, write_report
+from slowfast.evaluation.report import Report, read_class_names
 
 AVA = Path(__file__).parents[1] / "fixtures" / "ava_small"
 
@@ -37,7 +37,7 @@ def test_report_of_ava_counts_what_is_measured():
     counted = sum(key not in excluded for key in (truth.key_frames[k] for k in truth.key_frame[truth.classes == 1]))
     assert report.classes[["class", "samples"]].values.tolist() == [["bend", counted], ["nothing", 0]]
     assert report.metrics["ava_classes"] == 1
-    assert "nan" in format_report(report, per_class=True)
+    assert "nan" in report.format(per_class=True)
     with pytest.raises(ValueError, match="no class has a ground truth box"):
         Report.from_ava(truth, truth, excluded, {99: "nothing"})
 
@@ -45,12 +45,13 @@ def test_report_of_ava_counts_what_is_measured():
 def test_several_labels_and_boxes_have_no_confusion(tmp_path):
     report = Report.from_predictions(predictions(several=True), dict(enumerate("abcde")))
     assert report.classes["class"].tolist() == list("abcde")
-    assert [Path(path).name for path in write_report(report, str(tmp_path))] == ["metrics.json", "classes.csv"]
+    assert [Path(path).name for path in report.write(str(tmp_path))] == ["metrics.json", "classes.csv"]
     with open(tmp_path / "classes.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [float(row["AP"]) for row in rows] == pytest.approx(report.classes["value"].tolist())
     report = Report.from_predictions(boxes())
-    assert report.metrics == {"ava_map": 1.0, "ava_classes": 2} and report.confusion is None
+    assert report.metrics == {"ava_map": 1.0, "ava_classes": 2, "ava_evaluation": "pyslowfast"}
+    assert report.confusion is None
 
 
 @pytest.mark.parametrize(
@@ -101,11 +102,11 @@ def test_pictures(case, tmp_path):
         "boxes": boxes,
     }[case]()
     path = tmp_path / "picture.png"
-    plot_report(Report.from_predictions(made), str(path))
+    Report.from_predictions(made).plot(str(path))
     import cv2
 
     picture = cv2.imread(str(path))
     assert 300 < min(picture.shape[:2]) <= max(picture.shape[:2]) < 2000
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20  # something is drawn
     with pytest.raises(ValueError, match=r"end in \.png"):
-        plot_report(Report.from_predictions(made), str(tmp_path / "picture.txt"))
+        Report.from_predictions(made).plot(str(tmp_path / "picture.txt"))

@@ -78,7 +78,7 @@ def test_sizes_of_what_is_pooled():
 
 @pytest.mark.parametrize("mode", ["conv", "pool"])
 def test_what_cannot_be_built_is_named(mode):
-    heads, message = (3, "3 attention heads do not divide 8") if mode == "conv" else (2, "MVIT.MODE is 'pool'")
+    heads, message = (3, "3 attention heads do not divide 8") if mode == "conv" else (2, "mode is 'pool'")
     with pytest.raises(ValueError, match=message):
         PoolingAttention(8, 8, heads, POOL_Q, None, THW, nn.LayerNorm, PoolingOptions(mode))
 

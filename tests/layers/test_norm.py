@@ -6,7 +6,13 @@ from torch import nn
 
 from slowfast.checkpoint.weights import compare_weights, load_weights
 from slowfast.engine.precise_bn import update_bn_stats
-from slowfast.layers.norm import BatchNorm3d, SubBatchNorm3d, freeze_bn_stats, norm_layer, trainable_batchnorms
+from slowfast.layers.norm import (
+    BatchNorm3d,
+    FrozenBatchNorm3d,
+    SubBatchNorm3d,
+    freeze_bn_stats,
+    trainable_batchnorms,
+)
 
 CHANNELS = 3
 
@@ -74,28 +80,28 @@ def test_a_batch_that_does_not_divide_is_named():
     norm.eval()(clips(6))
 
 
-def trained(kind, splits=1):
-    model = nn.Sequential(norm_layer(kind, num_splits=splits)(CHANNELS))
+def trained(kind, *splits):
+    model = nn.Sequential(kind(CHANNELS, *splits))
     for seed in range(3):
         model(clips(8, seed))
     return model
 
 
 def test_weights_travel_between_kinds_of_norm():
-    sub, plain = trained("sub_batchnorm", 4), trained("batchnorm")
+    sub, plain = trained(SubBatchNorm3d, 4), trained(BatchNorm3d)
     for source, target in (
-        (sub, trained("batchnorm")),
-        (plain, trained("sub_batchnorm", 2)),
-        (sub, trained("sub_batchnorm", 2)),
+        (sub, trained(BatchNorm3d)),
+        (plain, trained(SubBatchNorm3d, 2)),
+        (sub, trained(SubBatchNorm3d, 2)),
     ):
         assert compare_weights(target, source.state_dict()).is_exact
         load_weights(target, source.state_dict(), "test")
         x = clips(4, 9)
         assert torch.equal(target.eval()(x), source.eval()(x))
-    started = trained("sub_batchnorm", 2)
+    started = trained(SubBatchNorm3d, 2)
     load_weights(started, plain.state_dict(), "test")
     assert torch.equal(started[0].split_mean, plain[0].running_mean.expand(2, -1))
-    again = trained("sub_batchnorm", 4)
+    again = trained(SubBatchNorm3d, 4)
     load_weights(again, sub.state_dict(), "test")
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in sub.state_dict().items())
 
@@ -112,9 +118,9 @@ def test_measured_statistics_are_those_of_all_parts():
     torch.testing.assert_close(norm.running_var, values.var(dim=1), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["batchnorm", "sub_batchnorm"])
+@pytest.mark.parametrize("kind", [(BatchNorm3d,), (SubBatchNorm3d, 1)])
 def test_fixed_norms_stay_in_eval_mode(kind):
-    model = nn.Sequential(nn.Sequential(trained(kind)[0]), nn.Dropout(0.5))
+    model = nn.Sequential(nn.Sequential(trained(*kind)[0]), nn.Dropout(0.5))
     keys = list(model.state_dict())
     freeze_bn_stats(model[0])
     model.train()
@@ -132,7 +138,7 @@ def test_batch_norm_in_channels_last_is_as_exact_as_in_double_precision(offset):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 8, 16, 40, 40, generator=generator) + offset
     weights = torch.randn(x.shape, generator=generator)
-    norm, exact = norm_layer("batchnorm", momentum=0.3)(8), nn.BatchNorm3d(8, momentum=0.3).double()
+    norm, exact = BatchNorm3d(8, momentum=0.3), nn.BatchNorm3d(8, momentum=0.3).double()
     results = []
     for layer, clip in ((norm, x.contiguous(memory_format=torch.channels_last_3d)), (exact, x.double())):
         clip.requires_grad_()
@@ -152,7 +158,7 @@ def test_batch_norm_without_affine_map():
 
 def test_a_frozen_norm_is_as_exact_as_batch_norm_in_half_precision():
     """Where the mean is far from 0, rounding scale and shift would leave little of the difference."""
-    frozen = norm_layer("frozen_batchnorm")(2)
+    frozen = FrozenBatchNorm3d(2)
     frozen.running_mean.fill_(50.3), frozen.running_var.fill_(1.7), frozen.weight.fill_(1.3), frozen.bias.fill_(0.2)
     x = (torch.randn(2, 2, 4, 8, 8) + 50.3).bfloat16()
     expected = (x.double() - 50.3) * (1.3 / (1.7 + 1e-5) ** 0.5) + 0.2

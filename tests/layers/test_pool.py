@@ -29,5 +29,5 @@ def test_windows_larger_than_the_input_are_named():
         SpaceTimePool(4, 3)(x)
     with pytest.raises(ValueError, match="pools 8 frames but the features have 4"):
         SpaceTimePool(8, 2)(x)
-    with pytest.raises(ValueError, match="FINAL_POOL"):
+    with pytest.raises(ValueError, match="spatial is 'mean'.*avg, max"):
         SpaceTimePool(4, 2, "mean")

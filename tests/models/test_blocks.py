@@ -63,14 +63,14 @@ def slow_branch(branch, kind, x):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", TRANSFORMS)
+@pytest.mark.parametrize("kind", list(TRANSFORMS))
 @pytest.mark.parametrize(
     ("stride", "dilation", "groups", "stride_1x1"),
     [(1, 1, 1, False), (2, 1, 4, False), (1, 2, 4, False), (2, 1, 2, True), (1, 3, 8, False)],
 )
 def test_block_is_its_convolutions_added_up(kind, stride, dilation, groups, stride_1x1, parity):
     norm = nn.BatchNorm3d
-    branch = TRANSFORMS[kind](6, 10, 8, 3, stride, BranchOptions(norm, groups, dilation, stride_1x1), index=1)
+    branch = TRANSFORMS.get(kind)(6, 10, 8, 3, stride, BranchOptions(norm, groups, dilation, stride_1x1), index=1)
     block = parity.fill_module(ResBlock(branch, 6, 10, stride, norm)).double().eval()
     x = torch.randn(2, 6, 4, 7, 8, dtype=torch.float64)
     shortcut = slow_norm(slow_conv(x, block.branch1), block.branch1_bn)
@@ -136,7 +136,7 @@ def test_groups_widen_the_middle_of_every_pathway(tiny_model):
 
 @torch.no_grad()
 @pytest.mark.parametrize("network", [[], SLOWFAST], ids=["slow", "slowfast"])
-@pytest.mark.parametrize("kind", TRANSFORMS)
+@pytest.mark.parametrize("kind", list(TRANSFORMS))
 def test_dilation_in_place_of_the_last_stride(tiny_model, network, kind):
     """The last stage's map stays twice as large, and with equal weights its even positions see as far as before."""
     groups = 1 if kind == "basic_transform" else 2

@@ -20,9 +20,13 @@ def folder(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "file", ["configs/AVA/SLOW_8x8_R50_SHORT.yaml", "projects/pgt/configs/AVA/SLOW_PROG_36x8_R50_K400.yaml"]
+    ("file", "evaluation"),
+    [
+        ("configs/AVA/SLOW_8x8_R50_SHORT.yaml", "pyslowfast"),
+        ("projects/pgt/configs/AVA/SLOW_PROG_36x8_R50_K400.yaml", "activitynet"),
+    ],
 )
-def test_a_published_setting_of_ava(run_tool, repo, folder, tmp_path, file):
+def test_a_published_setting_of_ava(run_tool, repo, folder, tmp_path, file, evaluation):
     out = tmp_path / "out"
     settings = [
         *("NUM_GPUS", 0, "OUTPUT_DIR", out, "RESNET.WIDTH_PER_GROUP", 4, "DATA_LOADER.NUM_WORKERS", 0),
@@ -31,11 +35,17 @@ def test_a_published_setting_of_ava(run_tool, repo, folder, tmp_path, file):
         *("AVA.TRAIN_PREDICT_BOX_LISTS", "[]", "MODEL.NUM_CLASSES", 9, "TRAIN.BATCH_SIZE", 4, "SOLVER.MAX_EPOCH", 1),
         *("DATA.TRAIN_CROP_SIZE", 32, "DATA.TEST_CROP_SIZE", 32, "DATA.TRAIN_JITTER_SCALES", "[32, 40]"),
         *("SOLVER.WARMUP_EPOCHS", 0.0, "TRAIN.CHECKPOINT_FILE_PATH", "", "BN.NORM_TYPE", "batchnorm"),
+        *("AVA.EVALUATION", evaluation),
     ]
     status, output = run_tool("run_net", "--cfg", repo / file, *settings)
     assert status == 0, output
     results = json.loads((out / "test_results.json").read_text())
-    again = evaluate_ava_files(out / "groundtruth.csv", out / "detections.csv")
+    again = evaluate_ava_files(out / "groundtruth.csv", out / "detections.csv", evaluation=evaluation)
+    assert (
+        results["ava_evaluation"] == json.loads((out / "val_results.json").read_text())["ava_evaluation"] == evaluation
+    )
+    logged = [json.loads(line) for line in (out / "json_stats.jsonl").read_text().splitlines()]
+    assert [line["ava_evaluation"] for line in logged if "ava_map" in line] == [evaluation] * 2
     assert results["ava_map"] == pytest.approx(again["mAP@0.5"], abs=1e-6)
     assert results["unreadable_files"] == 0 and results["key_frames"] > 5 > results["videos"] > 0
 

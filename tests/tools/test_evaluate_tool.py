@@ -1,6 +1,7 @@
 """tools/evaluate.py: metrics from files, on the command line."""
 
 import csv
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slowfast.evaluation.predictions import ClassificationPredictions, load
+from slowfast.evaluation.ava_files import read_groundtruth
+from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions, load
 
 AVA = Path(__file__).parents[1] / "fixtures" / "ava_small"
 
@@ -49,6 +51,33 @@ def test_files_of_ava(run_tool, tmp_path):
     wrong.write_text("v,902,0,0,1\n")
     status, output = run_tool("evaluate", "--ava", AVA / "groundtruth.csv", wrong)
     assert status == 2 and f"{wrong}, line 1" in output and "5 columns" in output
+
+
+@pytest.mark.parametrize("evaluation", [None, "pyslowfast", "activitynet"])
+def test_the_evaluation_is_chosen_and_named(run_tool, tmp_path, evaluation):
+    """A wrong box of better score, on a key frame that the ground truth does not name, halves the precision or not."""
+    (tmp_path / "truth.csv").write_text("v,902,0,0,1,1,1,0\n")
+    (tmp_path / "found.csv").write_text("v,0902.000,0,0,1,1,1,0.5\nv,902.5,0,0,1,1,1,0.9\n")
+    truth = read_groundtruth(tmp_path / "truth.csv")
+    scores = np.array([[0.5], [0.9]])
+    boxes = BoxPredictions([("v", 902), ("v", 902.5)], [0, 1], [[0, 0, 1, 1]] * 2, scores, [1], truth)
+    other = "activitynet" if evaluation == "pyslowfast" else "pyslowfast"
+    dataclasses.replace(boxes, evaluation=other).save(tmp_path / "p.npz")
+    for given in (["--ava", tmp_path / "truth.csv", tmp_path / "found.csv"], [tmp_path / "p.npz"]):
+        chosen = ["--evaluation", evaluation] if evaluation else []
+        status, output = run_tool("evaluate", *given, *chosen, "--output", tmp_path / "out")
+        assert status == 0, output
+        metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+        used = evaluation or "pyslowfast"
+        expected = {"ava_map": {"pyslowfast": 0.5, "activitynet": 1.0}[used], "ava_classes": 1, "ava_evaluation": used}
+        assert metrics == expected
+        assert output.splitlines()[2].split() == ["ava_evaluation", used]
+
+
+def test_scores_of_videos_have_no_choice_of_evaluation(run_tool, tmp_path):
+    predictions().save(tmp_path / "p.npz")
+    status, output = run_tool("evaluate", tmp_path / "p.npz", "--evaluation", "activitynet")
+    assert status == 2 and "--evaluation is for boxes" in output
 
 
 @pytest.mark.parametrize(

@@ -87,3 +87,11 @@ def test_arch_is_for_resnets():
     assert load_config(None, ["MODEL.MODEL_NAME", "X3D", "RESNET.TRANS_FUNC", "x3d_transform"]).MODEL.ARCH == "slowfast"
     with pytest.raises(ValueError, match="MODEL.ARCH slow .*SlowFast.*set MODEL_NAME ResNet"):
         load_config(None, ["MODEL.ARCH", "slow"])
+
+
+def test_aliases_stand_for_a_name():
+    registry = Registry(aliases={"old_*": "new"})
+    registry.register("new")(object)
+    assert registry.get("old_one") is object
+    with pytest.raises(ValueError, match="older"):
+        registry.check("older")

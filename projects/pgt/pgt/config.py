@@ -103,6 +103,13 @@ def resolve(cfg: CfgNode) -> None:
         return
     _reject_published_traps(cfg)
     plan = StepPlan.from_config(cfg)
+    if cfg.DATA.NUM_FRAMES != plan.num_frames:
+        logger.warning(
+            "DATA.NUM_FRAMES is %s, but clips have %s frames, as the published code counts them: %s. For %s frames set "
+            "%s",
+            *(cfg.DATA.NUM_FRAMES, plan.num_frames, plan.pathway_sums(), cfg.DATA.NUM_FRAMES, plan.fitting()),
+        )
+        cfg.DATA.NUM_FRAMES = plan.num_frames
     set_task(cfg, NAME, "PGT.ENABLE True")
     add_adapter(cfg, NAME)
     cfg.PGT.TPOOL_SIZE = per_pathway(cfg.PGT.TPOOL_SIZE, plan.num_pathways, "PGT.TPOOL_SIZE")
@@ -201,8 +208,15 @@ def validate(cfg: CfgNode) -> None:
         _validate_attention(cfg)
     _validate_training(cfg)
     _validate_multigrid(cfg)
+    plan = StepPlan.from_config(cfg)
     if options.FUSION_MEMORY:
-        StepPlan.from_config(cfg).check_fusion()
+        plan.check_fusion()
+    if not (options.PG_EVAL or plan.fits_alpha):
+        raise ValueError(
+            "PGT.PG_EVAL False evaluates the whole clip at once, which takes SLOWFAST.ALPHA "
+            f"{plan.alpha} fast frames for each slow one, but {plan.pathway_sums()}; set PG_EVAL True, or take "
+            f"{plan.fitting()}"
+        )
     if options.ALL_STEP_TEST and not (cfg.DETECTION.ENABLE and options.PG_EVAL):
         raise ValueError(
             f"PGT.ALL_STEP_TEST True evaluates the boxes of all steps, but DETECTION.ENABLE is {cfg.DETECTION.ENABLE} "

@@ -22,22 +22,24 @@ from pgt.operators.attention import (
     StepPositions,
     StepWindow,
 )
-from pgt.operators.base import MarkovOperator
-from pgt.operators.layers import MarkovConv3d, MarkovPool, MarkovTimePool, StepFusion
+from pgt.operators.layers import MarkovConv3d, MarkovOperator, MarkovPool, MarkovTimePool, StepFusion
 from pgt.plan import StepPlan
 from slowfast.layers.attention import PoolingAttention
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.pool import AvgPool3d, SpaceTimePool, TimePool
 from slowfast.models.base import VideoModel
-from slowfast.models.build import MODEL_ADAPTERS, build_norm
+from slowfast.models.build import MODEL_ADAPTERS, NORMS, build_norm
 from slowfast.models.mvit import MultiscaleBlock, PatchEmbed
 from slowfast.models.slowfast import FuseFastToSlow
 from slowfast.models.timesformer import TimeAttention
 from slowfast.models.tokens import TokenModel
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.registry import REGISTRIES
 
 logger = get_logger(__name__)
+
+REGISTRIES["PGT.NL_NORM"] = NORMS
 
 
 @dataclass(frozen=True)

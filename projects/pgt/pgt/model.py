@@ -40,7 +40,9 @@ class ProgressiveModel(VideoModel):
 
     def __init__(self, clip_model: VideoModel, operators: Iterable[str]):
         super().__init__()
-        # Not as a submodule, which would put its name in front of all others.
+        # Not as a submodule, which would put its name in front of all others and break checkpoints of clip models. So
+        # both models hold the same dicts of modules, parameters and buffers: what replaces a layer of one, moves it or
+        # converts its dtype does so for both.
         self.__dict__["clip_model"] = clip_model
         for shared in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
             self.__dict__[shared] = clip_model.__dict__[shared]

@@ -2,6 +2,11 @@
 
 S steps, and for every pathway L frames in the first step, O frames of memory: step 0 reads frames [0, L), step s >= 1
 the L - O frames [L + (s-1)(L-O), L + s(L-O)), so a clip has L + (S-1)(L-O) frames. ("PGT", section 3.)
+
+In SlowFast with ALPHA a, a lateral connection of stride a makes ceil(n / a) outputs of n new fast frames. Overlaps need
+not fit a. In the published Charades settings (STEP_LEN [16, 64], OVERLAP [1, 1]) a later step has more outputs than new
+slow frames: 63 fast frames give 16 for 15. The first outputs are dropped, at most as many as the slow pathway has
+frames of memory.
 """
 
 from collections.abc import Sequence
@@ -12,7 +17,7 @@ from fvcore.common.config import CfgNode
 
 from slowfast.config.resolve import num_pathways
 
-SLOW_SAMPLINGS = ("published", "even")
+_SLOW_SAMPLINGS = ("published", "even")
 
 
 def per_pathway(values: Sequence[int], pathways: int, key: str) -> list[int]:
@@ -63,8 +68,8 @@ class StepPlan:
                     f"PGT.OVERLAP {list(self.overlap)} with PGT.STEP_LEN {list(self.step_len)}: a pathway needs 1 <= "
                     "overlap < step length (for steps without memory set PGT.MEMORY False)"
                 )
-        if self.slow_sampling not in SLOW_SAMPLINGS:
-            raise ValueError(f"PGT.SLOW_SAMPLING is {self.slow_sampling!r}; it must be one of {SLOW_SAMPLINGS}")
+        if self.slow_sampling not in _SLOW_SAMPLINGS:
+            raise ValueError(f"PGT.SLOW_SAMPLING is {self.slow_sampling!r}; it must be one of {_SLOW_SAMPLINGS}")
         if self.num_pathways == 2:
             self._check_pathways()
 
@@ -72,9 +77,11 @@ class StepPlan:
     def from_config(cls, cfg: CfgNode) -> "StepPlan":
         """Build the plan of PGT.STEP_LEN, OVERLAP, STEPS, SLOW_SAMPLING and, for two pathways, SLOWFAST.ALPHA.
 
+        DATA.NUM_FRAMES is the plan's number of frames. Where overlaps do not fit ALPHA it may be ALPHA x the slow
+        frames too, as in the published settings, whose code counts the frames itself.
+
         Raises:
-            ValueError: DATA.NUM_FRAMES is not the plan's number of frames; the message has the sum and the nearest
-                fit.
+            ValueError: DATA.NUM_FRAMES is neither; the message has the sum and the nearest fit.
         """
         options = cfg.PGT
         pathways = num_pathways(cfg)
@@ -85,7 +92,7 @@ class StepPlan:
             cfg.SLOWFAST.ALPHA if pathways == 2 else 1,
             options.SLOW_SAMPLING,
         )
-        if cfg.DATA.NUM_FRAMES != plan.num_frames:
+        if cfg.DATA.NUM_FRAMES not in (plan.num_frames, plan.alpha * plan.pathway_frames(0)):
             raise ValueError(plan._misfit(cfg.DATA.NUM_FRAMES))
         return plan
 
@@ -110,6 +117,11 @@ class StepPlan:
     def num_frames(self) -> int:
         """Number of frames of a clip (of its fast pathway)."""
         return self.pathway_frames(self.num_pathways - 1)
+
+    @property
+    def fits_alpha(self) -> bool:
+        """True if the clip has `alpha` fast frames for each slow one, as a forward over the whole clip needs."""
+        return self.num_frames == self.alpha * self.pathway_frames(0)
 
     def pathway_frames(self, pathway: int) -> int:
         """Return the frames of a clip in a pathway: L + (S-1)(L-O)."""
@@ -214,28 +226,40 @@ class StepPlan:
                 "PGT.FUSION_MEMORY True is for lateral connections, and a model of one pathway has none; set it False"
             )
         lengths, overlaps = list(self.step_len), list(self.overlap)
-        fitting = [[slow, self.alpha * slow] for slow, _ in (lengths, overlaps)]
-        if [lengths, overlaps] != fitting:
+        if any(fast != self.alpha * slow for slow, fast in (lengths, overlaps)):
             raise ValueError(
                 f"PGT.FUSION_MEMORY True with PGT.STEP_LEN {lengths} and PGT.OVERLAP {overlaps}: every slow frame of a "
                 "step takes the lateral output of its own time, so a step needs SLOWFAST.ALPHA "
-                f"{self.alpha} fast frames for each slow one. PGT.STEP_LEN {fitting[0]} with PGT.OVERLAP {fitting[1]} "
-                "fits, or set FUSION_MEMORY False"
+                f"{self.alpha} fast frames for each slow one. {self.fitting()} fits, or set FUSION_MEMORY False"
             )
+
+    def pathway_sums(self) -> str:
+        """Return the settings of both pathways and the frames that they make, for messages."""
+        return (
+            f"PGT.STEP_LEN {list(self.step_len)}, PGT.OVERLAP {list(self.overlap)}: slow {self._sum(0)} frames, fast "
+            f"{self._sum(1)} frames"
+        )
+
+    def fitting(self) -> str:
+        """Return the settings of a plan with the same slow pathway whose fast one fits `alpha`, for messages."""
+        (length, _), (overlap, _) = self.step_len, self.overlap
+        lengths, overlaps = [length, self.alpha * length], [overlap, self.alpha * overlap]
+        return f"PGT.STEP_LEN {lengths} with PGT.OVERLAP {overlaps}"
 
     def _sum(self, pathway: int) -> str:
         length, overlap = self.step_len[pathway], self.overlap[pathway]
         return f"{length} + ({self.steps}-1) x ({length}-{overlap}) = {self.pathway_frames(pathway)}"
 
     def _check_pathways(self) -> None:
-        slow, fast = self.pathway_frames(0), self.pathway_frames(1)
-        if fast != self.alpha * slow:
-            fitting = [self.alpha * self.step_len[0], self.alpha * self.overlap[0]]
+        slow, fast = self.step_len
+        new_slow, new_fast = slow - self.overlap[0], fast - self.overlap[1]
+        surplus = -(-new_fast // self.alpha) - new_slow  # outputs of a lateral connection in a later step
+        if not self.fits_alpha and not (fast == self.alpha * slow and 0 <= surplus <= self.overlap[0]):
             raise ValueError(
-                f"PGT.STEP_LEN {list(self.step_len)}, PGT.OVERLAP {list(self.overlap)}: slow {self._sum(0)} frames, "
-                f"fast {self._sum(1)} frames, but it must be SLOWFAST.ALPHA {self.alpha} x slow = {self.alpha * slow}. "
-                f"PGT.STEP_LEN [{self.step_len[0]}, {fitting[0]}] with PGT.OVERLAP [{self.overlap[0]}, {fitting[1]}] "
-                "fits"
+                f"{self.pathway_sums()}, but it must be SLOWFAST.ALPHA {self.alpha} x slow = "
+                f"{self.alpha * self.pathway_frames(0)}, or have {self.alpha * slow} fast frames in the first step and "
+                f"{self.alpha * (new_slow - 1) + 1} to {self.alpha * slow - 1} new ones in a later step. "
+                f"{self.fitting()} fits"
             )
         if self.steps > 1 and self.slow_sampling == "published":
             new = self.step_len[1] - self.overlap[1]

@@ -8,8 +8,9 @@ import torch
 
 from pgt.task import ProgressiveTask
 from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
-from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import load_config
+from slowfast.engine.optim_step import build_optim_step
+from slowfast.engine.task import build_task
 from slowfast.engine.train import train
 from slowfast.runtime.signals import TrainingInterrupted
 
@@ -84,6 +85,12 @@ VARIANTS = {
     ],
     "slowfast_nonlocal": [
         *SLOWFAST, "NONLOCAL.PROGRESS", True, "NONLOCAL.LOCATION", [[[], []], [[1], [0]], [[0], [1]], [[], []]],
+    ],
+    # Overlaps that do not fit ALPHA, as in the published settings of Charades: 10 slow frames and 44 fast ones.
+    "slowfast_surplus": [
+        *SLOWFAST, "PGT.OVERLAP", [1, 2], "DATA.NUM_FRAMES", 44, "PGT.PG_EVAL", True,
+        "PGT.CACHE", "max", "PGT.CACHE_MOMENTUM", 0.25, "MODEL.FINAL_POOL", ["avg", "max"],
+        "SLOWFAST.FUSION_KERNEL_SZ", 7,
     ],
     "slowfast_even_max": [*SLOWFAST, "PGT.SLOW_SAMPLING", "even", "PGT.CACHE", "max"],
     "mvit": MVIT_V2,
@@ -203,7 +210,12 @@ def cut_off_at(monkeypatch):
     return cut
 
 
-@pytest.fixture
-def last_state():
-    """`last_state(cfg)`: the newest checkpoint of a run."""
-    return lambda cfg: load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)
+@pytest.fixture(scope="session")
+def train_once():
+    """`train_once(cfg, model, batch, lr=0.05)`: train on a batch, with plain SGD, as the config's task does."""
+
+    def train_step(cfg, model, batch, lr=0.05):
+        optim_step = build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), lr=lr))
+        return build_task(cfg).train_step(model, batch, optim_step)
+
+    return train_step

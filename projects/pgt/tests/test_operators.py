@@ -98,13 +98,16 @@ def test_nonlocal_queries_attend_to_the_step_before():
         before = x
 
 
-def test_surplus_lateral_frames_are_dropped_at_the_start_and_a_lack_is_named():
+def test_surplus_lateral_frames_are_dropped_at_the_start_of_a_step_and_a_lack_is_named():
     fusion = StepFusion.from_layer(FuseFastToSlow(2, 2, 5, 4, nn.BatchNorm3d).eval())
     slow, fast = torch.randn(1, 3, 2, 2, 2), torch.randn(1, 2, 12, 2, 2)
-    joined, _ = fusion([slow, fast])
+    with Carry(None).active():
+        joined, _ = fusion([slow, fast])
+        with pytest.raises(ValueError, match="4 fast frames give 1 lateral frames for 2 slow"):
+            fusion([slow, fast[:, :, :4]])
     assert torch.equal(joined, torch.cat([slow, fusion.lateral(fast)[:, :, 1:]], dim=1))
-    with pytest.raises(ValueError, match="4 fast frames give 1 lateral frames for 2 slow"):
-        fusion([slow, fast[:, :, :4]])
+    with pytest.raises(ValueError, match="2 frames and the fast one 12"):
+        fusion([slow, fast])
 
 
 def test_memory_of_another_batch_or_size_is_named():

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 import gc
 import threading
 import weakref
@@ -108,13 +107,6 @@ def test_the_average_counts_every_update(together, updates, one_block_model, pro
         expected = 0.5 * expected + 0.5 * present
     torch.testing.assert_close(average.module.head.projection.weight, expected)
     assert torch.equal(expected, weights[-1]) == together
-
-
-@pytest.fixture
-def fast_compiler(monkeypatch):
-    """Traces and differentiates as torch.compile does, and writes no code, which would take minutes."""
-    torch._dynamo.reset()
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
 
 
 def tiny_progressive(one_block_model, full=False, dropout=0.0):

@@ -11,17 +11,11 @@ from pgt.task import ProgressiveTask
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.loading.batch import Batch
-from slowfast.engine.optim_step import build_optim_step
 from slowfast.engine.task import build_task
 from slowfast.engine.train import train
 from slowfast.models import build_model
 
 RANGE = ["PGT.STEPS_RANGE", [1, 4]]
-
-
-def train_once(cfg, model, batch):
-    update = build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), lr=0.05))
-    return build_task(cfg).train_step(model, batch, update)
 
 
 def test_lengths_follow_from_the_steps(progressive_cfg):
@@ -48,7 +42,9 @@ def test_slow_frames_of_fewer_steps_are_the_first_of_more(sampling, step_len, ov
 @pytest.mark.parametrize("variant", ["slow", "slowfast", "i3d"])
 @pytest.mark.parametrize("steps", [1, 2, 4])
 @pytest.mark.parametrize("together", [True, False])
-def test_a_batch_of_some_steps_trains_as_a_run_of_those_steps(variant, steps, together, progressive_cfg, parity):
+def test_a_batch_of_some_steps_trains_as_a_run_of_those_steps(
+    variant, steps, together, progressive_cfg, parity, train_once
+):
     """Bit for bit, with the slow frames that the loader takes for that length."""
     settings = ["PGT.TRAIN_TOGETHER", together, "PGT.CACHE_MOMENTUM", 0.25]
     drawn = progressive_cfg(variant, *RANGE, *settings)
@@ -71,7 +67,7 @@ def test_a_batch_of_some_steps_trains_as_a_run_of_those_steps(variant, steps, to
         assert torch.equal(scores, build_task(fixed).predict(model, batch).scores)
 
 
-def test_a_clip_of_no_whole_number_of_steps_is_named(progressive_cfg, parity):
+def test_a_clip_of_no_whole_number_of_steps_is_named(progressive_cfg, parity, train_once):
     cfg = progressive_cfg("slow", *RANGE)
     labels = torch.tensor([1, 3])
     batch = Batch([torch.zeros(2, 3, 16, 32, 32)], labels, labels, labels)

@@ -81,7 +81,7 @@ def test_both_pathways_and_crops_are_read_in_steps(filled, sweep_data, tmp_path)
     assert found.crop.tolist() == [0, 1, 2] * 3
 
 
-@pytest.mark.parametrize("variant", ["slow", "slowfast"])
+@pytest.mark.parametrize("variant", ["slow", "slowfast", "slowfast_surplus"])
 @pytest.mark.parametrize("frames", [1, 7, 8, 9, 22, 100])
 def test_steps_cover_a_video_of_any_length(progressive_cfg, variant, frames):
     plan = StepPlan.from_config(progressive_cfg(variant)).covering(frames)
@@ -126,7 +126,7 @@ def run_files(folder, graphs, steps, kind):
 ONE_BLOCK = ("RESNET.NUM_BLOCK_TEMP_KERNEL", [[1]] * 4)
 EXPORTS = {
     "slow_overlap": (ONE_BLOCK, ["onnx", "pt2"], ["first_step", "next_step"]),
-    "slowfast_even_max": (("RESNET.NUM_BLOCK_TEMP_KERNEL", [[1, 1]] * 4), ["pt2"], ["first_step", "next_step"]),
+    "slowfast_surplus": (("RESNET.NUM_BLOCK_TEMP_KERNEL", [[1, 1]] * 4), ["pt2"], ["first_step", "next_step"]),
     "progressive_nonlocal": (
         (*ONE_BLOCK, "NONLOCAL.LOCATION", [[[]], [[0]], [[0]], [[]]]),
         ["pt2"],

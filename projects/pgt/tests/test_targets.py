@@ -20,12 +20,6 @@ DETECTION = [
 ]  # fmt: skip
 
 
-def train_once(cfg, model, batch):
-    return build_task(cfg).train_step(
-        model, batch, build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), 0.0))
-    )
-
-
 def test_centers_and_spans_of_the_published_setting():
     plan = StepPlan((8,), (1,), 5)
     assert plan.centers() == [4, 11, 18, 25, 32]

@@ -12,7 +12,7 @@ from pgt.memory import CACHE_POLICIES
 from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
-from slowfast.engine.optim_step import OptimStep, build_optim_step
+from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.task import build_task
 from slowfast.models import build_model
 
@@ -34,11 +34,6 @@ def setup(cfg, parity, random_clip):
     return model, a_batch(random_clip(cfg)), StepPlan.from_config(cfg)
 
 
-def train_once(cfg, model, batch):
-    update = build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), lr=LR))
-    return build_task(cfg).train_step(model, batch, update)
-
-
 def assert_same_weights(a, b):
     for (name, p), q in zip(a.named_parameters(), b.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
@@ -54,7 +49,7 @@ def losses_of_steps(model, batch, plan):
 
 
 @pytest.mark.parametrize("variant", ["slow", "slowfast", "i3d"])
-def test_train_together_is_one_step_on_the_sum(variant, progressive_cfg, parity, random_clip):
+def test_train_together_is_one_step_on_the_sum(variant, progressive_cfg, parity, random_clip, train_once):
     cfg = progressive_cfg(variant, "BN.NORM_TYPE", "frozen_batchnorm")
     model, batch, plan = setup(cfg, parity, random_clip)
     twin = copy.deepcopy(model)
@@ -70,7 +65,7 @@ def test_train_together_is_one_step_on_the_sum(variant, progressive_cfg, parity,
     assert result["scores"].shape == (2, 5)
 
 
-def test_an_update_a_step_uses_the_weights_of_the_step_before(progressive_cfg, parity, random_clip):
+def test_an_update_a_step_uses_the_weights_of_the_step_before(progressive_cfg, parity, random_clip, train_once):
     cfg = progressive_cfg("slow", "PGT.TRAIN_TOGETHER", False, "BN.NORM_TYPE", "frozen_batchnorm")
     model, batch, plan = setup(cfg, parity, random_clip)
     twin = copy.deepcopy(model)
@@ -85,7 +80,7 @@ def test_an_update_a_step_uses_the_weights_of_the_step_before(progressive_cfg, p
     assert_same_weights(model, twin)
 
 
-def test_full_gradient_is_back_propagation_through_all_steps(progressive_cfg, parity, random_clip):
+def test_full_gradient_is_back_propagation_through_all_steps(progressive_cfg, parity, random_clip, train_once):
     cfg = progressive_cfg("slow", "PGT.FULL_GRADIENT", True, "BN.NORM_TYPE", "frozen_batchnorm")
     model, batch, plan = setup(cfg, parity, random_clip)
     twin, truncated = copy.deepcopy(model), copy.deepcopy(model)
@@ -103,7 +98,7 @@ def test_full_gradient_is_back_propagation_through_all_steps(progressive_cfg, pa
     assert max(gaps) > 1e-5
 
 
-def test_step_weights_scale_losses(progressive_cfg, parity, random_clip):
+def test_step_weights_scale_losses(progressive_cfg, parity, random_clip, train_once):
     cfg = progressive_cfg("slow", "PGT.STEP_WEIGHTS", [0.0, 0.5, 2.0], "BN.NORM_TYPE", "frozen_batchnorm")
     model, batch, plan = setup(cfg, parity, random_clip)
     twin = copy.deepcopy(model)
@@ -118,7 +113,9 @@ def test_step_weights_scale_losses(progressive_cfg, parity, random_clip):
 
 
 @pytest.mark.parametrize(("dtype", "momentum"), [("bf16", 0.0), ("bf16", 0.25), ("fp16", 0.25)])
-def test_mixed_precision_trains_close_to_full_precision(dtype, momentum, progressive_cfg, parity, random_clip):
+def test_mixed_precision_trains_close_to_full_precision(
+    dtype, momentum, progressive_cfg, parity, random_clip, train_once
+):
     settings = ["PGT.CACHE", "max", "PGT.CACHE_MOMENTUM", momentum, "BN.NORM_TYPE", "frozen_batchnorm"]
     cfg = progressive_cfg("slow", *settings)
     model, batch, _ = setup(cfg, parity, random_clip)

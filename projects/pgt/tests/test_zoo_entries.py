@@ -10,10 +10,10 @@ import torch
 from pgt import StepPlan
 from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 from slowfast.checkpoint.io import load_checkpoint
-from slowfast.checkpoint.zoo.entries import all_entries, local_path, verify
+from slowfast.checkpoint.zoo.entries import all_entries, local_path
 from slowfast.config import load_config
-from slowfast.engine.checkpoint_config import load_checkpoint_config
 from slowfast.engine.command import main
+from slowfast.engine.resume import load_checkpoint_config
 
 NAMES = ("sweep_pgt_36x1", "sweep_slow_8x1")
 
@@ -36,7 +36,7 @@ def entries():
 
 
 def test_files_are_whole_and_small(entries):
-    assert {name: verify(entry) for name, entry in entries.items()} == dict.fromkeys(NAMES)
+    assert {name: entry.verify() for name, entry in entries.items()} == dict.fromkeys(NAMES)
     assert sum(entry.file.stat().st_size for entry in entries.values()) < 5e6
     for entry in entries.values():
         saved = load_checkpoint(str(entry.file))

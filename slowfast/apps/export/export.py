@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
+import io
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -35,6 +38,7 @@ ABOUT_NAME = "export.json"
 _BATCH = "batch"
 # Largest difference between outputs of a file and of the model, relative to the largest number of the output.
 _TOLERANCE = 1e-4
+_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # of an extra, so imported late
 _TRACED_BATCH, _OTHER_BATCH = 2, 3  # the tracer would specialize on a batch of 1
 
 
@@ -218,10 +222,8 @@ def _writer(name: str) -> _Writer:
     if name == "pt2":
         return _Writer("pt2", _write_pt2, _run_pt2)
     if name == "onnx":
-        from slowfast.apps.export import onnx as export_onnx  # late: it needs packages of an extra
-
-        export_onnx.check_packages()
-        return _Writer("onnx", export_onnx.write, export_onnx.run)
+        _check_onnx_packages()
+        return _Writer("onnx", _write_onnx, _run_onnx)
     raise ValueError(f"the format of an export is {name!r}; it must be onnx or pt2")
 
 
@@ -232,3 +234,83 @@ def _write_pt2(program: torch.export.ExportedProgram, graph: Graph, path: str, o
 def _run_pt2(path: str, graph: Graph) -> list[Tensor]:
     with torch.no_grad():
         return pytree.tree_leaves(torch.export.load(path).module()(*graph.args))
+
+
+def _check_onnx_packages() -> None:
+    """Raise ValueError if a package that ONNX needs is missing."""
+    missing = [name for name in _ONNX_PACKAGES if not _is_installed(name)]
+    if missing:
+        raise ValueError(
+            f"ONNX files need {', '.join(missing)}, not installed here: pip install {' '.join(missing)} (the extra "
+            "`export`), or export pt2 alone"
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
+def _write_onnx(program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None) -> None:
+    """Write a traced graph with the names in `graph`, and check the file by the rules of ONNX.
+
+    Above 2 GB the weights go to a file of their own, `PATH.data`.
+
+    Raises:
+        ValueError: the graph cannot be expressed in ONNX.
+    """
+    import onnx
+
+    try:
+        with _quiet():
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=graph.inputs,
+                output_names=graph.outputs,
+                opset_version=opset,
+                verbose=False,
+            )
+        _name_batch(exported)
+        exported.save(path)
+        onnx.checker.check_model(path)
+    except Exception as error:  # the exporter raises many types
+        raise ValueError(
+            f"{graph.name} cannot be written as ONNX: {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
+def _run_onnx(path: str, graph: Graph) -> list[Tensor]:
+    """Return the outputs of onnxruntime for the example arguments of `graph`, on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    taken = {value.name for value in session.get_inputs()}
+    given = dict(zip(graph.inputs, pytree.tree_leaves(graph.args), strict=True))
+    feed = {name: tensor.contiguous().numpy() for name, tensor in given.items() if name in taken}
+    return [torch.from_numpy(array) for array in session.run(graph.outputs, feed)]
+
+
+def _name_batch(exported: Any) -> None:
+    """Name the dynamic dimension, to which the exporter gives a number."""
+    graph = exported.model.graph
+    for value in [*graph.inputs, *graph.outputs]:
+        if value.shape is not None and not isinstance(value.shape[0], int):
+            value.shape[0] = _BATCH
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's remarks, none of which is about the model."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from tqdm import tqdm
 from slowfast.apps.features.files import FORMAT_VERSION, FeatureFolder, VideoFeatures
 from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import get_key, leaf_keys
-from slowfast.datasets.annotations.video_list import read_paths
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
@@ -29,6 +28,7 @@ from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, S
 from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.datasets.video.open import VideoReader, video_opener
+from slowfast.datasets.video_dataset import read_paths
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast, autocast_dtype
 from slowfast.engine.resume import load_test_weights
@@ -109,6 +109,9 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
     paths, labels, open_video = _list_videos(cfg, options)
     task = build_task(cfg)
     folder = FeatureFolder(options.output, options.file_format)
+    # A file that is listed twice, under whatever paths, is one video.
+    videos = {folder.path_of(path): (path, label) for path, label in zip(paths, labels, strict=True)}
+    label_of = dict(videos.values())
     with run_lock(options.output):
         seed_all(cfg.RNG_SEED)
         device = device_of(cfg)
@@ -119,10 +122,10 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         _keep_together(options.output, about)
         setup_model(model, device, ModelSetup.from_config(cfg), training=False).eval()
         extraction = _Extraction(cfg, options, task, model, device)
-        there, unreadable = extraction.run(paths, labels, open_video, folder, about)
-        summary = _summary(paths, there, unreadable)
+        there, unreadable = extraction.run(label_of, open_video, folder, about)
+        summary = _summary(len(label_of), there, unreadable)
         _save_about(options.output, {**about, "result": summary})
-        readable = [path for path in dict.fromkeys(paths) if path not in unreadable]
+        readable = [path for path in label_of if path not in unreadable]
         if options.one_file and is_main_process() and readable:
             logger.info("all of them in %s", folder.join(readable, about))
         barrier()
@@ -208,8 +211,7 @@ def _save_about(output: str, about: dict[str, Any]) -> None:
     atomic_write(os.path.join(output, ABOUT_NAME), json.dumps(about, indent=2) + "\n")
 
 
-def _summary(paths: Sequence[str], there: set[str], unreadable: UnreadableFiles) -> dict[str, Any]:
-    videos = len(set(paths))
+def _summary(videos: int, there: set[str], unreadable: UnreadableFiles) -> dict[str, Any]:
     written = videos - len(there) - len(unreadable)
     logger.info("%d videos: %d written, %d were there, %d unreadable", videos, written, len(there), len(unreadable))
     return {"videos": videos, "written": written, "already_there": len(there), "unreadable": dict(unreadable)}
@@ -230,18 +232,21 @@ class _Extraction:
 
     def run(
         self,
-        paths: Sequence[str],
-        labels: Sequence[int],
+        label_of: Mapping[str, int],
         open_video: Callable[[str], VideoReader],
         folder: FeatureFolder,
         about: dict[str, Any],
     ) -> tuple[set[str], UnreadableFiles]:
         """Write the missing files; each process takes its share.
 
+        Args:
+            label_of: path -> label of all videos, which are different ones.
+            open_video: path -> `VideoReader`.
+            folder, about: folder of the files, and what to write of how they are made.
+
         Returns:
             The videos that had files, and the unreadable videos of all processes.
         """
-        label_of = dict(zip(paths, labels, strict=True))
         unique = list(label_of)
         there = {path for path in unique if folder.has(path)}
         barrier()  # all processes have the same list

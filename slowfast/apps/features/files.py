@@ -68,11 +68,15 @@ class FeatureFolder:
         self.folder, self.format = folder, file_format
 
     def path_of(self, video: str) -> str:
-        """Return the path of a video's file, which depends on the video's path alone."""
-        clean = os.path.normpath(video)
-        if clean.startswith(os.pardir):
-            clean = os.path.abspath(video)
-        return os.path.join(self.folder, "videos", f"{clean.lstrip(os.sep)}.{self.format}")
+        """Return the path of a video's file.
+
+        It depends on the video's real path alone: one file has one, however it is spelled or linked, and two files have
+        two. A relative path where no file is counts as the name of a video in a list, and is kept.
+        """
+        place = os.path.normpath(video)
+        if os.path.isabs(video) or os.path.exists(video) or place.startswith(os.pardir):
+            place = os.path.realpath(video)
+        return os.path.join(self.folder, "videos", f"{place.lstrip(os.sep)}.{self.format}")
 
     @property
     def whole_path(self) -> str:
@@ -131,9 +135,9 @@ def about_features(path: str) -> dict[str, Any]:
 
 
 def _joined(records: list[VideoFeatures]) -> dict[str, np.ndarray]:
-    rows = {name: np.concatenate([getattr(r, name) for r in records]) for name in ("features", *_ROWS)}
+    rows = {name: np.concatenate([vars(r)[name] for r in records]) for name in ("features", *_ROWS)}
     rows["video"] = np.repeat(np.arange(len(records)), [len(r.features) for r in records])
-    each = {name: np.array([getattr(r, name) for r in records]) for name in ("path", "label", "fps", "num_frames")}
+    each = {name: np.array([vars(r)[name] for r in records]) for name in ("path", "label", "fps", "num_frames")}
     return {**rows, **each}
 
 

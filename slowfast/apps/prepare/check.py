@@ -16,7 +16,7 @@ from slowfast.datasets.base import ClipDataset
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.loading.unreadable import UnreadableError
 from slowfast.datasets.video_dataset import VideoDataset
-from slowfast.utils.line_errors import LineErrors, collect_errors
+from slowfast.utils.errors import LineErrors, collect_errors
 
 # Tolerance between the length of a video and its annotated length: seconds, plus a fraction of the length.
 _LENGTH_TOLERANCE = (0.5, 0.05)

@@ -64,7 +64,8 @@ class Extracted:
 def extract(options: ExtractOptions, output: str, task: tuple[str, str]) -> Extracted:
     """Extract the images of a video to the folder `output`/NAME, unless they exist.
 
-    The folder is renamed to its name once it is complete. It is made again if the video or the options changed.
+    All images have the size of the first. The folder is renamed to its name once it is complete. It is made again if
+    the video or the options changed.
 
     Args:
         task: (name, path) of the video.
@@ -119,9 +120,14 @@ def count_images(folder: str) -> int:
 def _write_images(options: ExtractOptions, name: str, path: str, folder: str) -> int:
     reformatter, number, data = VideoReformatter(), -1, b""
     last: av.VideoFrame | None = None
+    size: tuple[int, int] | None = None
     for number, frame in enumerate(at_rate(frames_in_order(path, options.start), options)):
         if frame is not last:
             scaled = frame.scaled(options.short_side, "bgr24", reformatter)
+            # A size that changes within the file is scaled to the first, as the readers of videos do.
+            size = size or (scaled.width, scaled.height)
+            if (scaled.width, scaled.height) != size:
+                scaled = reformatter.reformat(scaled, *size)
             done, data = cv2.imencode(".jpg", scaled.to_ndarray(), [cv2.IMWRITE_JPEG_QUALITY, options.quality])
             if not done:
                 raise VideoError(path, f"image {number + 1} of it cannot be written as JPEG")

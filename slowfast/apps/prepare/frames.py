@@ -12,9 +12,10 @@ import numpy as np
 
 from slowfast.apps.prepare.extract_frames import Extracted, ExtractOptions, count_images, extract
 from slowfast.apps.prepare.file_pool import Lost, work_on
-from slowfast.datasets.annotations.charades import read_annotations
 from slowfast.datasets.annotations.frame_list import COLUMNS
-from slowfast.datasets.annotations.kinetics import split_of_name, stem, video_files
+from slowfast.datasets.annotations.kinetics import split_of_name
+from slowfast.datasets.charades import read_annotations
+from slowfast.datasets.video.find import by_name, only_file, video_files
 from slowfast.evaluation.ava_files import read_boxes
 from slowfast.utils.files import atomic_write_local
 
@@ -58,7 +59,8 @@ def _read_charades(path: str) -> list[_ListedVideo]:
 
 
 def _read_ava(path: str) -> list[_ListedVideo]:
-    return [_ListedVideo(name) for name in dict.fromkeys(read_boxes(path, _ANY_CLASS).names)]
+    table = read_boxes(path, _ANY_CLASS)
+    return [_ListedVideo(name) for name in dict.fromkeys([*table.names, *(video for video, _ in table.empty)])]
 
 
 def _read_ssv2(path: str) -> list[_ListedVideo]:
@@ -130,7 +132,7 @@ def prepare_frames(
     """
     if not options.fps and name == "charades":
         raise ValueError("every frame (0 frames a second) is impossible for charades, whose labels are in seconds")
-    paths = {stem(os.path.basename(path)): path for path in video_files(os.path.abspath(videos))}
+    paths = by_name(video_files(os.path.abspath(videos)))
     if not paths:
         raise ValueError(f"{videos} holds no video file")
     splits = _splits(FORMATS[name], annotations) or {"frames": [_ListedVideo(video) for video in paths]}
@@ -138,10 +140,14 @@ def prepare_frames(
     least_seconds = FORMATS[name].least_seconds if annotations else 0.0
     report = _FrameReport()
     wanted = list(dict.fromkeys(video.name for listed in splits.values() for video in listed))
-    report.failed = {video: f"it is not in {videos}" for video in wanted if video not in paths}
-    tasks = [(video, paths[video]) for video in wanted if video in paths]
-    if not tasks:
+    if not any(video in paths for video in wanted):
         raise ValueError(f"{videos} holds none of the {len(wanted)} videos of the annotations, such as {wanted[0]}")
+    tasks = []
+    for video in wanted:
+        try:
+            tasks.append((video, _file_of(video, paths, videos)))
+        except ValueError as error:
+            report.failed[video] = str(error)
     os.makedirs(output, exist_ok=True)
     work = functools.partial(extract, options, output)
     for (video, _), result in work_on(work, tasks, workers, "extracting", 6 * _HOURS):
@@ -158,6 +164,15 @@ def prepare_frames(
         report.lists[split] = len(there)
         report.odd |= _odd(there, least_seconds, options, report.images, output)
     return report
+
+
+def _file_of(video: str, paths: dict[str, list[str]], folder: str) -> str:
+    """Return the file of a video; ValueError if it has none, or two, whose frames would share a folder."""
+    if video not in paths:
+        raise ValueError(f"it is not in {folder}")
+    if "\n" in video or "\r" in video:
+        raise ValueError("its name has a line break, which no list can hold")
+    return only_file(video, paths[video])
 
 
 def _splits(form: _FrameFormat, annotations: Sequence[str]) -> dict[str, list[_ListedVideo]]:
@@ -182,8 +197,14 @@ def _lines(videos: list[_ListedVideo], options: ExtractOptions, images: dict[str
         if video.labels is not None:
             labels = _texts(video.labels(options.fps), count)
         for image in range(count):
-            line = f'{video.name} {number} {image} {options.image(video.name, image)} "{labels[image]}"\n'
+            path = _field(options.image(video.name, image))
+            line = f'{_field(video.name)} {number} {image} {path} "{labels[image]}"\n'
             yield line.encode("utf-8", "surrogateescape")
+
+
+def _field(text: str) -> str:
+    """Quote a field of a list where its spaces or quotes need it, as the module csv does."""
+    return '"' + text.replace('"', '""') + '"' if " " in text or '"' in text else text
 
 
 def _texts(spans: np.ndarray, count: int) -> list[str]:

@@ -13,9 +13,10 @@ from typing import Any
 from slowfast.apps.prepare.file_pool import Lost, work_on
 from slowfast.apps.prepare.probe import Facts, probe
 from slowfast.apps.prepare.resize import ResizeOptions, resize_set
-from slowfast.datasets.annotations.kinetics import Segment, VideoFolder, chosen_classes, read_segments, video_files
+from slowfast.datasets.annotations.kinetics import Segment, VideoFolder, chosen_classes, read_segments
 from slowfast.datasets.clips import temporal_sampling as sampling
 from slowfast.datasets.video import open as decode
+from slowfast.datasets.video.find import video_files
 from slowfast.runtime.seed import SPLITS
 from slowfast.utils.files import atomic_write_local
 
@@ -64,6 +65,17 @@ class KineticsOptions:
         """Return the folder of the listed videos."""
         return os.path.abspath(self.resized if self.resize else self.videos)
 
+    @property
+    def copies(self) -> str:
+        """Return the folder whose videos are copies, not sources; "" for none.
+
+        Raises:
+            ValueError: it is the folder of the videos.
+        """
+        if self.resize and os.path.realpath(self.root) == os.path.realpath(self.videos):
+            raise ValueError(f"--resized is {self.resized}, the folder of the videos itself; name another for copies")
+        return self.root if self.resize else ""
+
 
 @dataclasses.dataclass
 class _Entry:
@@ -82,8 +94,8 @@ def prepare(options: KineticsOptions) -> dict[str, Any]:
     """Write the lists, the class names and the report; return the report.
 
     Raises:
-        FileNotFoundError, ValueError: the annotations, the class file or the folder are missing or wrong, or no
-            annotated video exists.
+        FileNotFoundError, ValueError: the annotations, the class file or the folder are missing or wrong, no
+            annotated video exists, or the copies would be written among the videos themselves.
         OSError: a file cannot be written.
     """
     segments = [segment for path in options.annotations for segment in read_segments(path)]
@@ -92,7 +104,7 @@ def prepare(options: KineticsOptions) -> dict[str, Any]:
         classes = sorted(chosen_classes(options.classes, classes))
     known = {"", *classes}
     segments = [segment for segment in segments if segment.label in known]
-    folder = VideoFolder(os.path.abspath(options.videos))
+    folder = VideoFolder(os.path.abspath(options.videos), options.copies)
     entries = [_Entry(segment, folder.find(segment)) for segment in dict.fromkeys(segments)]
     found = {entry.path for entry in entries if entry.path}
     if not found:
@@ -158,11 +170,11 @@ def resize_folder(options: KineticsOptions) -> dict[str, Any]:
         Numbers of `videos` and of `resized` ones, and `unreadable`: path -> cause.
 
     Raises:
-        FileNotFoundError, ValueError: the folder does not exist or holds no video.
+        FileNotFoundError, ValueError: the folder does not exist, holds no video, or is that of the copies too.
         OSError: a copy cannot be written.
     """
     root = os.path.abspath(options.videos)
-    paths = list(video_files(root))
+    paths = video_files(root, options.copies)
     if not paths:
         raise ValueError(f"{options.videos} holds no video file")
     causes = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -66,10 +67,18 @@ def resize_set(
         Source, path of the copy, and the reason why there is none ("" if there is).
 
     Raises:
+        ValueError: a copy would replace a source.
         OSError: the folder cannot be written.
     """
-    os.makedirs(output, exist_ok=True)
     targets = copy_paths(sources, root, output)
+    real = {os.path.realpath(source): source for source in sources}
+    for source, target in targets.items():
+        if os.path.realpath(target) in real:
+            raise ValueError(
+                f"the copy of {source} would replace {real[os.path.realpath(target)]}, a video itself; write the "
+                f"copies to another folder than {output}"
+            )
+    os.makedirs(output, exist_ok=True)
     with contextlib.closing(file_pool.WorkLog(os.path.join(output, MANIFEST))) as log:
         done = {line[0]: line[1] for line in log.former if len(line) == 2 and isinstance(line[0], str)}
         stamps = {source: _stamp(source, options) for source in targets}
@@ -90,12 +99,13 @@ def resize_set(
 
 
 def copy_paths(sources: Sequence[str], root: str, output: str) -> dict[str, str]:
-    """Return source -> copy. Sources that differ only in the suffix (`a.mp4`, `a.avi`) keep it before `.mp4`."""
-    stems = {source: os.path.splitext(os.path.relpath(source, root))[0] for source in dict.fromkeys(sources)}
-    count: dict[str, int] = {}
-    for stem in stems.values():
-        count[stem] = count.get(stem, 0) + 1
-    names = {s: stem if count[stem] == 1 else os.path.relpath(s, root) for s, stem in stems.items()}
+    """Return source -> copy, each of its own. Sources that differ only in the suffix keep it: `a.avi.mp4`."""
+    whole = {source: os.path.relpath(source, root) for source in sources}
+    names = {source: os.path.splitext(path)[0] for source, path in whole.items()}
+    former = None
+    while names != former:
+        former, count = names, Counter(names.values())
+        names = {source: whole[source] if count[name] > 1 else name for source, name in names.items()}
     return {source: os.path.join(output, f"{name}.mp4") for source, name in names.items()}
 
 

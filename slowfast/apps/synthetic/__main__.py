@@ -51,7 +51,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _make(args: argparse.Namespace) -> tuple[bool, list[int], np.ndarray | None]:
     """Make the set; return whether it is new, the number of videos of each split, and the preview."""
-    counts = {split: getattr(args, split) for split in SPLITS if getattr(args, split) is not None}
+    counts = {split: count for split in SPLITS if (count := vars(args)[split]) is not None}
     settings = {"size": args.size, "seed": args.seed, **counts}
     if args.format == SWEEP:
         spec = sweep.SweepSpec(**settings, annotations=args.annotations)

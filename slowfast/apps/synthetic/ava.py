@@ -36,24 +36,24 @@ NUM_FRAMES = SECONDS * FPS
 # As in AVA, the first and the last two seconds have no annotations.
 KEY_SECONDS = range(FIRST_SECOND + 2, FIRST_SECOND + SECONDS - 1)
 
-MOTIONS = ("sway", "bob")
-FLASHES = {"red": scenes.RED, "blue": scenes.BLUE, "green": scenes.GREEN}
+_MOTIONS = ("sway", "bob")
+_FLASHES = {"red": scenes.RED, "blue": scenes.BLUE, "green": scenes.GREEN}
 # Numbers of the actions. AVA's have gaps; here number 3 is none.
-MOTION_IDS = (1, 2)
-FLASH_IDS = ((4, 5, 6), (7, 8, 9))  # by motion and flash
-ACTIONS = dict(zip(MOTION_IDS, MOTIONS, strict=True)) | {
-    FLASH_IDS[i][j]: f"{motion} since a {color} flash"
-    for i, motion in enumerate(MOTIONS)
-    for j, color in enumerate(FLASHES)
+_MOTION_IDS = (1, 2)
+_FLASH_IDS = ((4, 5, 6), (7, 8, 9))  # by motion and flash
+ACTIONS = dict(zip(_MOTION_IDS, _MOTIONS, strict=True)) | {
+    _FLASH_IDS[i][j]: f"{motion} since a {color} flash"
+    for i, motion in enumerate(_MOTIONS)
+    for j, color in enumerate(_FLASHES)
 }
-REMEMBERED = 3  # seconds after the flash
-FLASH_FRAMES = 20
-FLASH_GAPS = (4, 5)  # seconds from one flash to the next
-SWING = 4.5  # pixels to either side
-SWING_FRAMES = 20  # there and back
+_REMEMBERED = 3  # seconds after the flash
+_FLASH_FRAMES = 20
+_FLASH_GAPS = (4, 5)  # seconds from one flash to the next
+_SWING = 4.5  # pixels to either side
+_SWING_FRAMES = 20  # there and back
 RADIUS = (4.0, 5.5)
 PLACES = ((0.20, 0.32), (0.68, 0.80))  # of the middle of a person, left and right, in widths
-HEIGHTS = (0.35, 0.65)
+_HEIGHTS = (0.35, 0.65)
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class _Person:
         """Return the numbers of its actions at a second."""
         now = second - FIRST_SECOND
         motion = self.motions[now]
-        recent = self.flashes[max(now - REMEMBERED, 0) : now + 1]
+        recent = self.flashes[max(now - _REMEMBERED, 0) : now + 1]
         flashed = recent[recent >= 0]
-        return [MOTION_IDS[motion], *([FLASH_IDS[motion][flashed[-1]]] if len(flashed) else [])]
+        return [_MOTION_IDS[motion], *([_FLASH_IDS[motion][flashed[-1]]] if len(flashed) else [])]
 
     def box(self, second: int, shape: tuple[int, int]) -> np.ndarray:
         """Return its box (x1, y1, x2, y2) at a second, clipped to a picture (height, width), relative to its size."""
@@ -98,16 +98,16 @@ def _name_of(key: Key) -> str:
 
 def _draw_person(rng: np.random.Generator, side: int, shape: tuple[int, int]) -> _Person:
     height, width = shape
-    middle = np.array([rng.uniform(*PLACES[side]) * width, rng.uniform(*HEIGHTS) * height])
-    motions = rng.integers(len(MOTIONS), size=SECONDS + 1)
+    middle = np.array([rng.uniform(*PLACES[side]) * width, rng.uniform(*_HEIGHTS) * height])
+    motions = rng.integers(len(_MOTIONS), size=SECONDS + 1)
     flashes = np.full(SECONDS + 1, -1)
-    second = int(rng.integers(FLASH_GAPS[0]))
+    second = int(rng.integers(_FLASH_GAPS[0]))
     while second < len(flashes):
-        flashes[second] = rng.integers(len(FLASHES))
-        second += int(rng.choice(FLASH_GAPS))
+        flashes[second] = rng.integers(len(_FLASHES))
+        second += int(rng.choice(_FLASH_GAPS))
     # The motion of a second is centered at it.
     motion = motions[np.rint(np.arange(NUM_FRAMES) / FPS).astype(int)]
-    swing = SWING * np.sin(2 * np.pi * (np.arange(NUM_FRAMES) / SWING_FRAMES + rng.random()))
+    swing = _SWING * np.sin(2 * np.pi * (np.arange(NUM_FRAMES) / _SWING_FRAMES + rng.random()))
     centers = middle + swing[:, None] * np.stack([motion == 0, motion == 1], axis=1)
     return _Person(rng.uniform(*RADIUS), centers, motions, flashes)
 
@@ -117,22 +117,22 @@ def _colors(person: _Person) -> np.ndarray:
     colors = np.tile(np.array(scenes.YELLOW), (NUM_FRAMES, 1))
     for second, flash in enumerate(person.flashes):
         if flash >= 0:
-            start = second * FPS - FLASH_FRAMES // 2
-            colors[max(start, 0) : start + FLASH_FRAMES] = list(FLASHES.values())[flash]
+            start = second * FPS - _FLASH_FRAMES // 2
+            colors[max(start, 0) : start + _FLASH_FRAMES] = list(_FLASHES.values())[flash]
     return colors[:, None, None]
 
 
 LABEL_MAP = "ava_action_list_v2.2_for_activitynet_2019.pbtxt"
-DETECTOR = "person_box_67091280_iou90"
-DETECTED = {
+_DETECTOR = "person_box_67091280_iou90"
+_DETECTED = {
     "train": "ava_detection_train_boxes_and_labels_include_negative_v2.2.csv",
     "val": "ava_detection_val_boxes_and_labels.csv",
 }
-EXCLUDED = 0.03  # share of the key seconds that are not scored
-OFF_BY = 0.02  # how far an edge of a detected box is from the true one, standard deviation in widths of the picture
-UNSURE = 0.04  # share of the persons found with too little confidence
-FALSE_BOXES = 0.3  # share of the key seconds with a box where nobody is
-SURE, NOT_SURE = (0.905, 1.0), (0.3, 0.895)  # ranges of the confidence, on both sides of the usual threshold
+_EXCLUDED = 0.03  # share of the key seconds that are not scored
+_OFF_BY = 0.02  # how far an edge of a detected box is from the true one, standard deviation in widths of the picture
+_UNSURE = 0.04  # share of the persons found with too little confidence
+_FALSE_BOXES = 0.3  # share of the key seconds with a box where nobody is
+_SURE, _NOT_SURE = (0.905, 1.0), (0.3, 0.895)  # ranges of the confidence, on both sides of the usual threshold
 
 
 def _frame(name: str, number: int) -> str:
@@ -152,12 +152,12 @@ def _detected_rows(rng: np.random.Generator, facts: _Facts) -> list[str]:
     rows = []
     for second in KEY_SECONDS:
         for person in facts.persons:
-            box = np.clip(person.box(second, facts.shape) + rng.normal(0, OFF_BY, 4), 0, 1)
-            confidence = rng.uniform(*(NOT_SURE if rng.random() < UNSURE else SURE))
+            box = np.clip(person.box(second, facts.shape) + rng.normal(0, _OFF_BY, 4), 0, 1)
+            confidence = rng.uniform(*(_NOT_SURE if rng.random() < _UNSURE else _SURE))
             actions = person.actions(second) if facts.split == "train" else [""]
             rows += [_detected_row(facts, second, box, action, confidence) for action in actions]
-        if rng.random() < FALSE_BOXES:
-            confidence = rng.uniform(*(SURE if rng.random() < 0.2 else NOT_SURE))
+        if rng.random() < _FALSE_BOXES:
+            confidence = rng.uniform(*(_SURE if rng.random() < 0.2 else _NOT_SURE))
             rows.append(_detected_row(facts, second, _false_box(rng), "", confidence))
     return rows
 
@@ -205,7 +205,7 @@ class AVAFormat(Format):
     def write_lists(self, root: Path, split: str, videos: list[_Facts]) -> None:
         """Write the frame list of a split, its annotated boxes, and those of a detector."""
         lists, notes = root / "frame_lists", root / "annotations"
-        for folder in (lists, notes / DETECTOR):
+        for folder in (lists, notes / _DETECTOR):
             folder.mkdir(parents=True, exist_ok=True)
         frames = (
             f'{facts.name} {number} {frame} {_frame(facts.name, frame)} ""'
@@ -218,10 +218,10 @@ class AVAFormat(Format):
         # A generator of its own, so that detections do not change the videos.
         rng = np.random.default_rng([len(videos), sum(map(ord, videos[0].name))])
         detected = [row for facts in videos for row in _detected_rows(rng, facts)]
-        (notes / DETECTOR / DETECTED[split]).write_text(scenes.lines("", detected))
+        (notes / _DETECTOR / _DETECTED[split]).write_text(scenes.lines("", detected))
         if split == "val":
             excluded = (
-                f"{facts.name},{second:04d}" for facts in videos for second in KEY_SECONDS if rng.random() < EXCLUDED
+                f"{facts.name},{second:04d}" for facts in videos for second in KEY_SECONDS if rng.random() < _EXCLUDED
             )
             (notes / "ava_val_excluded_timestamps_v2.2.csv").write_text(scenes.lines("", excluded))
         names = (f'item {{\n  name: "{name}"\n  id: {action}\n}}' for action, name in ACTIONS.items())

@@ -18,8 +18,20 @@ import numpy as np
 _NUMBERS = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 # Instructions that create instances of classes, sets, or objects from outside the pickle.
 _REFUSED = (
-    *("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "EMPTY_SET", "FROZENSET", "ADDITEMS"),
-    *("PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"),
+    pickle.INST,
+    pickle.OBJ,
+    pickle.NEWOBJ,
+    pickle.NEWOBJ_EX,
+    pickle.EXT1,
+    pickle.EXT2,
+    pickle.EXT4,
+    pickle.EMPTY_SET,
+    pickle.FROZENSET,
+    pickle.ADDITEMS,
+    pickle.PERSID,
+    pickle.BINPERSID,
+    pickle.NEXT_BUFFER,
+    pickle.READONLY_BUFFER,
 )
 _DEEPEST = 20  # levels of containers
 _NUMPY_CORES = ("numpy.core", "numpy._core")  # before and since numpy 2
@@ -86,7 +98,7 @@ class _Unpickler(pickle._Unpickler):
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
         pickle.DICT[0]: load_dict,
-        **dict.fromkeys((getattr(pickle, name)[0] for name in _REFUSED), refuse),
+        **dict.fromkeys((opcode[0] for opcode in _REFUSED), refuse),
     }
 
 

@@ -197,7 +197,7 @@ def _open(url: str, part: Path, name: str) -> http.client.HTTPResponse:
     except (TimeoutError, ConnectionResetError, http.client.HTTPException) as error:
         raise _BrokenOff(f"the server does not answer ({type(error).__name__})") from error
     except OSError as error:
-        reason = getattr(error, "reason", error)
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, (TimeoutError, ConnectionResetError)):
             raise _BrokenOff(f"the server does not answer ({reason})") from error
         raise DownloadError(f"{name} cannot be downloaded: no connection to its server ({reason})") from error

@@ -80,6 +80,33 @@ class Entry:
             return Path(self.path)
         return cache_folder() / (self.name + os.path.splitext(self.url)[1])
 
+    def fetch(self) -> Path:
+        """Return the verified file, downloading it if needed; several processes may call it at once.
+
+        Raises:
+            DownloadError: the download failed; the message says why, and where to put the file by hand.
+            FileNotFoundError: a file that is shipped with the code is missing.
+            ValueError: the file has another size or SHA-256 than it should.
+        """
+        if self.url:
+            download(self.url, self.file, self.digest, PREFIX + self.name)
+        elif not self.file.is_file():
+            raise FileNotFoundError(f"{PREFIX}{self.name}: {self.file}, which is shipped with the code, is missing")
+        elif problem := self.verify():
+            raise ValueError(
+                f"{PREFIX}{self.name}: {self.file} is not the file that is shipped with the code: {problem}"
+            )
+        return self.file
+
+    def verify(self) -> str | None:
+        """Describe how a file differs from the known or recorded size and SHA-256; None if it does not.
+
+        Raises:
+            FileNotFoundError: the file is not here.
+        """
+        found = (digest.difference(self.file) for digest in (self.digest, FileDigest.recorded(self.file)))
+        return next((wrong for wrong in found if wrong), None)
+
 
 _entries: dict[str, Entry] = {}
 
@@ -145,38 +172,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slowfast" / "zoo"
 
 
-def fetch(entry: Entry) -> Path:
-    """Return the verified file of an entry, downloading it if needed; several processes may call it at once.
-
-    Raises:
-        DownloadError: the download failed; the message says why, and where to put the file by hand.
-        FileNotFoundError: a file that is shipped with the code is missing.
-        ValueError: the file has another size or SHA-256 than it should.
-    """
-    if entry.url:
-        download(entry.url, entry.file, entry.digest, PREFIX + entry.name)
-    elif not entry.file.is_file():
-        raise FileNotFoundError(f"{PREFIX}{entry.name}: {entry.file}, which is shipped with the code, is missing")
-    elif problem := verify(entry):
-        raise ValueError(f"{PREFIX}{entry.name}: {entry.file} is not the file that is shipped with the code: {problem}")
-    return entry.file
-
-
-def verify(entry: Entry) -> str | None:
-    """Describe how a file differs from the known or recorded size and SHA-256; None if it does not.
-
-    Raises:
-        FileNotFoundError: the file is not here.
-    """
-    found = (digest.difference(entry.file) for digest in (entry.digest, FileDigest.recorded(entry.file)))
-    return next((wrong for wrong in found if wrong), None)
-
-
 def local_path(path: str) -> str:
     """Return the file of a `zoo://` path; other paths are returned unchanged.
 
     Raises:
-        DownloadError, FileNotFoundError, ValueError: see `find_entry` and `fetch`.
+        DownloadError, FileNotFoundError, ValueError: see `find_entry` and `Entry.fetch`.
     """
     return g_pathmgr.get_local_path(path) if "://" in path else path
 
@@ -188,7 +188,7 @@ class _ZooPathHandler(PathHandler):
         return [PREFIX]
 
     def _get_local_path(self, path: str, force: bool = False, **_: Any) -> str:
-        return str(fetch(find_entry(path)))
+        return str(find_entry(path).fetch())
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **_: Any) -> Any:
         if not set(mode) <= set("rbt"):

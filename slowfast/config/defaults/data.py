@@ -222,6 +222,9 @@ AVA = {
     "EXCLUSION_FILE": "ava_val_excluded_timestamps_v2.2.csv",
     # Ground-truth boxes and labels for scoring.
     "GROUNDTRUTH_FILE": "ava_val_v2.2.csv",
+    # Evaluation: pyslowfast, the copy that PySlowFast ships, by which its numbers are published; or activitynet, the
+    # current official one, which counts at most 50 rows of a key frame, and none on key frames without ground truth.
+    "EVALUATION": "pyslowfast",
     # Library that resizes frames.
     "IMG_PROC_BACKEND": "cv2",
     # Older name of DATA.TRAIN_PCA_EIGVAL, which wins if both are set.

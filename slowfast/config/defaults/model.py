@@ -42,7 +42,7 @@ MODEL = {
     # Modules to freeze, by name in the state dict with * as a wildcard, such as ['s1', 's1_fuse', 's4.pathway0_res2',
     # '*pathway0*']. Their parameters are fixed and their batch norms keep their statistics.
     "FREEZE_STAGES": [],
-    # Detach the features before the last linear layer, so that only that layer learns.
+    # Linear probe: train the last linear layer alone. Running statistics of batch norms still move.
     "DETACH_FINAL_FC": False,
     # Freeze the statistics of every batch norm, whatever BN.NORM_TYPE says.
     "FROZEN_BN": False,

@@ -5,6 +5,7 @@ TOP = {
     # apply.
     "PROJECTS": [],
     # Training and evaluation step, by registered name; "" for "clip", a loss on whole clips. Projects set theirs.
+    # ssl_eval... is "clip", and starts from the newest ssl_checkpoint_epoch_NUMBER.pyth of OUTPUT_DIR, if there is one.
     "TASK": "",
     # Folder of checkpoints, logs and results.
     "OUTPUT_DIR": ".",
@@ -93,9 +94,10 @@ TRAIN = {
     "MIXED_PRECISION": False,
     # Data type of mixed precision: bf16 or fp16.
     "MIXED_PRECISION_DTYPE": "bf16",
-    # Stop if a loss is this many times the mean so far; 0 for off.
+    # Stop if a loss exceeds this factor times the mean of the last five of its epoch; 0 for off.
     "KILL_LOSS_EXPLOSION_FACTOR": 0.0,
-    # Evaluate on all frames of a clip at once.
+    # Validate on the whole video: TEST.NUM_ENSEMBLE_VIEWS clips spread over it, joined as in a test; False: on one clip
+    # from its middle.
     "FULL_TIME_EVAL": False,
 }
 
@@ -120,23 +122,23 @@ TEST = {
     "ALLOW_RANDOM_WEIGHTS": False,
     # Epoch of the checkpoint in OUTPUT_DIR to test, from 0; -1 for the newest.
     "CHECKPOINT_FILE_EPOCH": -1,
-    # Temporal views: clips spread over a video.
+    # Temporal views: clips spread over a video; -1 for NUM_TEMPORAL_CLIPS [1, 3, 5, 7, 10].
     "NUM_ENSEMBLE_VIEWS": 10,
     # Spatial views of each clip: 1 for the center crop, 3 for crops along the longer side.
     "NUM_SPATIAL_CROPS": 3,
-    # Several values of NUM_ENSEMBLE_VIEWS to test one after the other.
+    # Several values of NUM_ENSEMBLE_VIEWS to test one after the other, in place of that key; [] for that alone.
     "NUM_TEMPORAL_CLIPS": [],
     # File in OUTPUT_DIR for the predictions, .npz or .parquet; "" for test_predictions.npz.
     "SAVE_RESULTS_PATH": "",
     # Fold batch norms into the convolutions before them: faster, with the same scores up to rounding.
     "FOLD_NORMS": True,
-    # Loop a short video, instead of repeating its last frame.
+    # Loop a video that is shorter than a clip, instead of repeating its last frame.
     "CYCLIC_LOAD": False,
 }
 
 # Optimizer and learning rate schedule.
 SOLVER = {
-    # Optimizer: sgd, adam or adamw.
+    # Optimizer: sgd, adam or adamw; mt_adamw is adamw in PyTorch's multi-tensor form.
     "OPTIMIZING_METHOD": "sgd",
     # Learning rate after the warm-up.
     "BASE_LR": 0.1,
@@ -182,7 +184,8 @@ SOLVER = {
     # Layer-wise learning rate decay: factor from a layer to the one below it, over 0 and up to 1 (1 for none). The head
     # has the full rate; each residual block and the stem are a layer.
     "LAYER_DECAY": 1.0,
-    # Use LARS.
+    # Scale gradients by layer-wise adaptive rates (LARS) before each step. Parameters of norms, and other
+    # one-dimensional ones, are left out.
     "LARS_ON": False,
     # Clip every entry of the gradient to this absolute value; None for no clipping.
     "CLIP_GRAD_VAL": None,

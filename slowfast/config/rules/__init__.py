@@ -12,8 +12,9 @@ from slowfast.config.ignored_keys import unbuildable_feature
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.rules import data, model, run
 from slowfast.utils.errors import check_choice
-from slowfast.utils.registry import REGISTRIES
+from slowfast.utils.registry import CHOICES, REGISTRIES
 
+# Keys by the names that they take, where no object takes them (see `CHOICES` for the others).
 _CHOICES = {
     "DATA.ENSEMBLE_METHOD": ("sum", "max"),
     "DIST_BACKEND": ("nccl", "gloo", "mpi"),
@@ -30,6 +31,7 @@ _LEAST = {
         *("BN.EPSILON", "BN.WEIGHT_DECAY", "DATA_LOADER.NUM_WORKERS", "DIST.MAX_RESTARTS", "DIST.STOP_TIMEOUT"),
         *("MODEL.FC_INIT_STD", "NUM_GPUS", "SHARD_ID", "SOLVER.BASE_LR", "SOLVER.COSINE_END_LR"),
         *("SOLVER.LR_REFERENCE_BATCH", "SOLVER.WARMUP_EPOCHS", "SOLVER.WARMUP_START_LR", "SOLVER.WEIGHT_DECAY"),
+        "TRAIN.KILL_LOSS_EXPLOSION_FACTOR",
     ),
     1: (
         *("BN.NUM_BATCHES_PRECISE", "BN.NUM_SPLITS", "BN.NUM_SYNC_DEVICES", "DATA.NUM_FRAMES", "DATA.SAMPLING_RATE"),
@@ -90,8 +92,10 @@ def _check_names(cfg: CfgNode) -> None:
 
 
 def _check_ranges(cfg: CfgNode) -> None:
-    for key, choices in _CHOICES.items():
-        check_choice(key, get_key(cfg, key), choices)
+    for key, choices in {**_CHOICES, **CHOICES}.items():
+        value = get_key(cfg, key)
+        for name in value if isinstance(value, list) else [value]:
+            check_choice(key, name, choices)
     for least, keys in _LEAST.items():
         for key in keys:
             if get_key(cfg, key) < least:

@@ -218,28 +218,33 @@ def _short_cycle(cfg: CfgNode) -> None:
 
 
 def _slow_frames(cfg: CfgNode) -> None:
-    """ALPHA divides every clip length, and SLOW_INDICES, if given, hold the slow frames of every length."""
+    """Check that ALPHA divides every clip length; SLOW_INDICES, if given, hold 1 / ALPHA of the frames of every clip.
+
+    A model with an adapter may take another number, by a rule of the adapter's project.
+    """
     alpha, slow = cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES
+    by_ratio = not (slow and cfg.MODEL.ADAPTER)
     lengths = {"DATA.NUM_FRAMES": [cfg.DATA.NUM_FRAMES], "DATA.TRAIN_NUM_FRAMES": cfg.DATA.TRAIN_NUM_FRAMES}
     if cfg.MULTIGRID.LONG_CYCLE:
         lengths["MULTIGRID.LONG_CYCLE_FACTORS, length"] = _long_lengths(cfg)
     for key, several in lengths.items():
         for frames in several:
-            if frames % alpha:
+            if by_ratio and frames % alpha:
                 raise ValueError(
                     f"{key} {frames} is no multiple of SLOWFAST.ALPHA {alpha}, so the slow pathway would not have a "
                     f"whole number of frames. Let it be {nearest_multiples(frames, alpha)}, or set another ALPHA."
                 )
-            if slow and (len(slow) < frames // alpha or not all(0 <= i < frames for i in slow[: frames // alpha])):
+            within = sum(0 <= i < frames for i in slow)
+            if slow and (within == 0 or (by_ratio and within != frames // alpha)):
                 raise ValueError(
                     f"SLOWFAST.SLOW_INDICES is {slow}; it needs {frames // alpha} frames from 0 to {frames - 1} ({key} "
-                    f"{frames} / ALPHA {alpha}) first, or [] for evenly spaced ones."
+                    f"{frames} / ALPHA {alpha}), or [] for evenly spaced ones."
                 )
     longest = max(frames for several in lengths.values() for frames in several)
-    if len(slow) > longest // alpha:
+    if not all(0 <= i < longest for i in slow):
         raise ValueError(
-            f"SLOWFAST.SLOW_INDICES is {slow}; it needs {longest // alpha} frames (clips of {longest} / ALPHA "
-            f"{alpha}), or [] for evenly spaced ones."
+            f"SLOWFAST.SLOW_INDICES is {slow}; its frames are from 0 to {longest - 1} (clips of {longest}), or [] for "
+            "evenly spaced ones."
         )
 
 

@@ -155,8 +155,6 @@ def _sizes(cfg: CfgNode, section: str) -> None:
 
 def _mvit(cfg: CfgNode) -> None:
     options = cfg.MVIT
-    if options.NORM != "layernorm":
-        raise ValueError(f"MVIT.NORM is {options.NORM!r}; it can be layernorm.")
     if options.USE_FIXED_SINCOS_POS and (options.SEP_POS_EMBED or not options.USE_ABS_POS):
         raise ValueError(
             f"MVIT.USE_FIXED_SINCOS_POS True with USE_ABS_POS {options.USE_ABS_POS} and SEP_POS_EMBED "

@@ -2,6 +2,7 @@
 
 from fvcore.common.config import CfgNode
 
+from slowfast.config.merge import get_key
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import nearest_multiples
 
@@ -31,6 +32,12 @@ def _check_views(cfg: CfgNode) -> None:
         )
     if any(clips < 1 for clips in cfg.TEST.NUM_TEMPORAL_CLIPS):
         raise ValueError(f"TEST.NUM_TEMPORAL_CLIPS is {cfg.TEST.NUM_TEMPORAL_CLIPS}; every entry must be at least 1.")
+    for key in ("TRAIN.FULL_TIME_EVAL", "TEST.CYCLIC_LOAD", "TEST.NUM_TEMPORAL_CLIPS"):
+        if cfg.DETECTION.ENABLE and get_key(cfg, key):
+            raise ValueError(
+                f"{key} is {get_key(cfg, key)}, but with DETECTION.ENABLE True each key frame has one clip, around it; "
+                f"set it to {'[]' if isinstance(get_key(cfg, key), list) else False}."
+            )
 
 
 def _check_warmup(cfg: CfgNode) -> None:

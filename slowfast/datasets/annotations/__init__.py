@@ -1,1 +1,1 @@
-"""Readers of published annotation files. Errors name the file, the line number and the line."""
+"""Readers of frame lists and of Kinetics' files. Errors name the file, the line number and the line."""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slowfast.utils.line_errors import record
+from slowfast.utils.errors import record
 
 COLUMNS = ["original_vido_id", "video_id", "frame_id", "path", "labels"]
 _MAX_DIGITS = 18  # longer digit strings are part of a name

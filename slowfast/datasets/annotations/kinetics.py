@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from slowfast.datasets.video.find import stem, video_files
 from slowfast.runtime.seed import SPLITS
-from slowfast.utils.line_errors import record
+from slowfast.utils.errors import record
 
-VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mpg", ".mpeg", ".wmv"}
 # Names of the splits in the column `split`, and of the files, as they occur over the releases.
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "validate": "val", "validation": "val"}
 _SPLIT_NAMES |= {"test": "test", "testing": "test"}
@@ -128,17 +128,20 @@ class VideoFolder:
 
     A file is named `ID_START_END` (any number of leading zeros) or `ID`, plus a suffix, in any subfolder.
 
+    Args:
+        root, without: see `video_files`.
+
     Raises:
         FileNotFoundError: no such folder.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, without: str = "") -> None:
         self.root, self.num_files = root, 0
         self._by_name: dict[str, list[str]] = {}
         self._by_segment: dict[tuple[str, int, int], list[str]] = {}
-        for path in video_files(root):
+        for path in video_files(root, without):
             self.num_files += 1
-            name = stem(os.path.basename(path))
+            name = stem(path)
             self._by_name.setdefault(name, []).append(path)
             parts = re.fullmatch(r"(.+)[_-](\d+)[_-](\d+)", name, re.ASCII | re.DOTALL)
             if parts:
@@ -158,28 +161,6 @@ class VideoFolder:
             2 * (bool(label) and _normal_class(folder) == label) + (_SPLIT_NAMES.get(folder.lower()) == segment.split)
             for folder in folders
         )
-
-
-def video_files(root: str) -> Iterator[str]:
-    """Yield the paths of the video files below a folder, sorted; names that start with a dot are skipped.
-
-    Raises:
-        FileNotFoundError: no such folder.
-    """
-    if not os.path.isdir(root):
-        raise FileNotFoundError(f"there is no folder of videos {root}")
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                yield os.path.join(folder, name)
-
-
-def stem(name: str) -> str:
-    """Strip all video suffixes from a name; downloaders leave `ID.mp4.mkv` and the like."""
-    while os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
-        name = os.path.splitext(name)[0]
-    return name
 
 
 def chosen_classes(path: str, known: Sequence[str]) -> list[str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from slowfast.datasets.ava.key_frames import KeyFrameFilter
 from slowfast.evaluation.ava_files import BoxTable, read_boxes, read_excluded
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.errors import LineErrors
 from slowfast.utils.label_map import read_label_map
-from slowfast.utils.line_errors import LineErrors
 
 logger = get_logger(__name__)
 
@@ -33,7 +35,7 @@ class Annotations:
 
     tables: list[BoxTable]
     truth: BoxTable | None = None
-    excluded: list[tuple[str, int]] = field(default_factory=list)
+    excluded: list[tuple[str, float]] = field(default_factory=list)
 
     @staticmethod
     def read(cfg: Any, split: str) -> Annotations:
@@ -125,8 +127,9 @@ def class_names(cfg: Any) -> dict[int, str]:
 
 
 def _every(table: BoxTable, seconds: int) -> BoxTable:
-    """Keep the rows whose second is a multiple of `seconds`."""
-    return table.rows(table.seconds % seconds == 0)
+    """Keep the rows and key frames whose second is a multiple of `seconds`, or begins with one (904.5)."""
+    empty = [(video, second) for video, second in table.empty if second // 1 % seconds == 0]
+    return replace(table.rows(np.floor(table.seconds) % seconds == 0), empty=empty)
 
 
 def _files(cfg: Any, key: str) -> list[str]:

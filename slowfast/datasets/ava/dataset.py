@@ -20,10 +20,11 @@ from slowfast.datasets.clips.clip_maker import Clip, ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import SpanSampling, random_sampling_rate
 from slowfast.datasets.loading.batch import KeyFrame, Sample
-from slowfast.datasets.loading.batch_shapes import ClipShape
-from slowfast.datasets.transforms.boxes import has_area
+from slowfast.datasets.loading.sampler import ClipShape
+from slowfast.datasets.transforms.crops import has_area
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.reader import VideoError
+from slowfast.evaluation.ava_files import second_text
 from slowfast.evaluation.evaluators import BoxEvaluator
 
 
@@ -77,7 +78,7 @@ class AVA(ClipDataset):
         super().__init__(
             cfg,
             split,
-            [f"{video},{second:04d}" for video, second in self.key_frames],
+            [f"{video},{second_text(second)}" for video, second in self.key_frames],
             # Videos that cannot be decoded are counted when one of their key frames is asked for.
             VideoCache(self._all_videos, footage.open_video).open if cfg.DATA.CACHE_VIDEOS else footage.open_video,
             class_names={number - 1: name for number, name in names_by_id.items()},
@@ -90,7 +91,7 @@ class AVA(ClipDataset):
         self.num_labels, self.box_counts = self._boxes.num_labels, self._boxes.counts.tolist()
 
     @functools.cached_property
-    def key_frames(self) -> list[tuple[str, int]]:
+    def key_frames(self) -> list[tuple[str, float]]:
         """Video and second of each sample."""
         pairs = zip(self._boxes.video.tolist(), self._boxes.second.tolist(), strict=True)
         return [(self._all_videos[video], second) for video, second in pairs]
@@ -129,6 +130,7 @@ class AVA(ClipDataset):
             self.ground_truth,
             self.excluded,
             cfg.DATA.ENSEMBLE_METHOD,
+            cfg.AVA.EVALUATION,
         )
 
     def summary(self, num_classes: int | None = None) -> str:
@@ -175,7 +177,7 @@ class AVA(ClipDataset):
         return self._all_videos[self._boxes.video[key_frame]]
 
     def _frames(self, key_frame: int, num_frames: int, rate: int) -> list[int]:
-        key = self._clock.frame_of(int(self._boxes.second[key_frame]))
+        key = self._clock.frame_of(self._boxes.second[key_frame].item())
         # A video that cannot be read has no length; opening it will raise.
         length = self._lengths[self._boxes.video[key_frame]] or key + 1
         return clip_frames(key, num_frames, rate, length, self._after)
@@ -186,7 +188,7 @@ class AVA(ClipDataset):
         A second without boxes gets those of the clip's own key frame.
         """
         found = []
-        own = int(self._boxes.second[key_frame])
+        own = self._boxes.second[key_frame].item()
         for second in seconds_of_clip(frames, self._positions, own, self._clock, self._after):
             number = self._boxes.find(int(self._boxes.video[key_frame]), second)
             found.append(_Annotated(*self._boxes.of(number if number >= 0 else key_frame), number))

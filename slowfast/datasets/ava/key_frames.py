@@ -9,7 +9,7 @@ import numpy as np
 
 from slowfast.evaluation.ava_files import NO_LABEL, BoxTable
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.line_errors import record
+from slowfast.utils.errors import record
 
 logger = get_logger(__name__)
 
@@ -26,13 +26,13 @@ class Clock:
     fps: float = 30.0
     first_second: int = 900
 
-    def frame_of(self, second: int) -> int:
-        """Return the key frame of a second; negative before the first."""
+    def frame_of(self, second: float) -> int:
+        """Return the key frame of a second, the frame nearest to it; negative before the first."""
         return round((second - self.first_second) * self.fps)
 
-    def second_of(self, frame: int) -> int:
-        """Return the second whose key frame is nearest; of two as near, the even one."""
-        return round(frame / self.fps) + self.first_second
+    def second_of(self, frame: int, fraction: float = 0.0) -> float:
+        """Return the second with that fraction whose key frame is nearest; of two as near, the even one."""
+        return round(round(frame / self.fps - fraction) + self.first_second + fraction, 6)
 
 
 def clip_frames(key: int, num_frames: int, rate: int, length: int, after: int = -1) -> list[int]:
@@ -51,9 +51,11 @@ def clip_frames(key: int, num_frames: int, rate: int, length: int, after: int = 
 
 
 def seconds_of_clip(
-    frames: Sequence[int], positions: Sequence[int], own: int, clock: Clock, after: int = -1
-) -> list[int]:
+    frames: Sequence[int], positions: Sequence[int], own: float, clock: Clock, after: int = -1
+) -> list[float]:
     """Return the annotated seconds whose boxes a clip needs, in order; the last is the clip's own.
+
+    A video is annotated once a second, so the others are whole seconds from it.
 
     Args:
         frames: numbers of the clip's frames.
@@ -66,7 +68,7 @@ def seconds_of_clip(
     """
     last = len(frames) - (1 if after < 0 else after)
     inside = [position for position in positions if position <= last]
-    return [clock.second_of(frames[position]) for position in inside[:-1]] + [own]
+    return [clock.second_of(frames[position], own % 1) for position in inside[:-1]] + [own]
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class KeyFrameFilter:
         return table.rows(~lost)
 
     def _no_frame(self, table: BoxTable, row: int) -> str:
-        second, name, clock = int(table.seconds[row]), table.names[table.videos[row]], self.clock
+        second, name, clock = table.seconds[row].item(), table.names[table.videos[row]], self.clock
         length = self.lengths.get(name)
         return (
             f"second {second} is frame {clock.frame_of(second)} (AVA.FPS {clock.fps:g}, AVA.FIRST_SECOND "
@@ -155,7 +157,7 @@ class KeyFrameBoxes:
         num_classes: labels are 1 to this; label c becomes column c - 1.
 
     Attributes:
-        video, second: (K,) int32 of each key frame; the video as position in `videos`.
+        video, second: (K,) of each key frame; the video as position in `videos`, the second as in a `BoxTable`.
         boxes: (n, 4) float64, relative, of all key frames one after the other.
     """
 
@@ -215,7 +217,7 @@ class KeyFrameBoxes:
         start, stop = self._box_start[key_frame : key_frame + 2]
         return self.boxes[start:stop]
 
-    def find(self, video: int, second: int) -> int:
+    def find(self, video: int, second: float) -> int:
         """Return the number of the key frame at that second; -1 if the second has no box."""
         start, stop = self._video_start[video : video + 2]
         place = start + int(np.searchsorted(self.second[start:stop], second))

@@ -10,21 +10,17 @@ from torch import Generator, Tensor
 
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import TemporalSampling, slow_indices
-from slowfast.datasets.loading.batch_shapes import ClipShape
+from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.transforms import pixels as transforms
-from slowfast.datasets.transforms.boxes import transform_boxes
 from slowfast.datasets.transforms.crops import (
     CENTER,
     Crop,
-    moving_crops,
-    random_crop,
-    random_flip,
-    random_resized_crop,
     random_short_side,
     size_by_short_side,
-    uniform_crop,
+    transform_boxes,
 )
 from slowfast.datasets.video.reader import VideoReader
+from slowfast.runtime.seed import bernoulli
 
 # Memory for the decoded frames of one video, in bytes; of larger videos fewer views are decoded at a time.
 MAX_VIEW_BYTES = 2**28
@@ -154,7 +150,7 @@ class ClipMaker:
         """Return (height, width) to resize val or test frames (T, H, W, 3) to, and the crop at `position`."""
         size = size_by_short_side(*frames.shape[1:3], self.settings.short_sides[0])
         crop = self.settings.crop
-        return size, uniform_crop(*size, crop, position) if crop else Crop(0, 0, *size)
+        return size, Crop.square_at(*size, crop, position) if crop else Crop(0, 0, *size)
 
     def _cut(self, resized: np.ndarray, crop: Crop) -> Tensor:
         s = self.settings
@@ -193,9 +189,9 @@ def _training_pixels(
         picture, size, crop = _resized_crop(frames, s, generator), full, Crop(0, 0, *full)
     else:
         size = size_by_short_side(*full, random_short_side(*s.short_sides, s.inverse_uniform, generator))
-        crop = random_crop(*size, s.crop, generator)
+        crop = Crop.random_square(*size, s.crop, generator)
         picture = crop.of(transforms.resize(frames, *size))
-    flip = s.flip and random_flip(generator)
+    flip = s.flip and bernoulli(generator, 0.5)
     normalize = transforms.normalization(s.mean, s.std, s.reverse_channels)
     colors = transforms.compose(a.color_jitter.sample(picture, generator), normalize)
     clip = transforms.to_clip(picture, colors, flip)
@@ -207,10 +203,10 @@ def _training_pixels(
 def _resized_crop(frames: np.ndarray, settings: ClipSettings, generator: Generator) -> np.ndarray:
     """Crop a random area (one that moves, if set so) and resize it to the crop size."""
     a, (height, width) = settings.augmentation, frames.shape[1:3]
-    crops = [random_resized_crop(height, width, a.areas, a.aspects, generator) for _ in range(2 if a.moving else 1)]
+    crops = [Crop.random_resized(height, width, a.areas, a.aspects, generator) for _ in range(2 if a.moving else 1)]
     parts = crops[0].of(frames)
     if a.moving:
-        parts = [crop.of(frame) for crop, frame in zip(moving_crops(*crops, len(frames)), frames, strict=True)]
+        parts = [crop.of(frame) for crop, frame in zip(crops[0].moving_to(crops[1], len(frames)), frames, strict=True)]
     return transforms.resize(parts, settings.crop, settings.crop)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slowfast.config.resolve import num_pathways
-from slowfast.datasets.loading.batch_shapes import ClipShape
+from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.transforms.augmentation import Augmentation
 
 # Data sets whose published loaders read frames as BGR; REVERSE_INPUT_CHANNEL True makes them RGB.
@@ -30,6 +30,7 @@ class ClipSettings:
     flip: bool  # train: mirror half of the clips; val and test: mirror all
     temporal_views: int
     spatial_views: int
+    cyclic: bool  # test: clips that reach past the end of a video go on at its start
     mean: tuple[float, ...]
     std: tuple[float, ...]
     reverse_channels: bool
@@ -42,6 +43,7 @@ class ClipSettings:
         """Read the settings of `split` from a validated configuration."""
         data = cfg.DATA
         testing, training, boxes = split == "test", split == "train", cfg.DETECTION.ENABLE
+        spread = testing or (split == "val" and cfg.TRAIN.FULL_TIME_EVAL)
         spatial = cfg.TEST.NUM_SPATIAL_CROPS if testing and not boxes else 1
         crop = data.TEST_CROP_SIZE if testing or (boxes and not training) else data.TRAIN_CROP_SIZE
         # Several crops cover frames resized to the crop; a single crop is cut from the smallest training size.
@@ -59,8 +61,9 @@ class ClipSettings:
             crop=0 if boxes and testing else crop,
             full_crop=cfg.MULTIGRID.DEFAULT_S or crop,
             flip=data.RANDOM_FLIP if training else boxes and cfg.AVA.TEST_FORCE_FLIP,
-            temporal_views=cfg.TEST.NUM_ENSEMBLE_VIEWS if testing and not boxes else 1,
+            temporal_views=cfg.TEST.NUM_ENSEMBLE_VIEWS if spread and not boxes else 1,
             spatial_views=spatial,
+            cyclic=testing and cfg.TEST.CYCLIC_LOAD,
             mean=tuple(data.MEAN),
             std=tuple(data.STD),
             reverse_channels=_is_bgr(cfg, cfg.TEST.DATASET if testing else cfg.TRAIN.DATASET),

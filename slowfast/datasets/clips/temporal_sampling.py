@@ -20,7 +20,7 @@ from slowfast.datasets.clips.settings import ClipSettings
 TimeSpan = tuple[float, float]
 """Positions of a clip's first and last frame in the video, both included, not always whole numbers.
 
-A span may reach past the end of a short video. Its indices are clamped, so that the last frame repeats.
+A span may reach past the end of a short video. There the last frame repeats, or the video starts again (`cyclic`).
 """
 
 
@@ -61,15 +61,21 @@ def center_span(video_frames: int, span: float) -> TimeSpan:
     return random_span(video_frames, span, 0.5)
 
 
-def span_indices(span: TimeSpan, num_frames: int, video_frames: int) -> list[int]:
-    """Spread `num_frames` indices evenly over a time span, rounded down and clamped to the video."""
+def span_indices(span: TimeSpan, num_frames: int, video_frames: int, cyclic: bool = False) -> list[int]:
+    """Spread `num_frames` indices evenly over a time span, rounded down.
+
+    Indices past the end are clamped to the video; or taken modulo its length (`cyclic`), so that it loops.
+    """
     spread = torch.linspace(*span, num_frames)  # float32 as published, which decides the rounding
+    if cyclic:
+        return (spread.long() % video_frames).tolist()
     return spread.clamp(0, video_frames - 1).long().tolist()
 
 
-def _strided_indices(start: int, stride: int, num_frames: int, video_frames: int) -> list[int]:
-    """Return `num_frames` indices from `start` on, `stride` apart, clamped to the video."""
-    return [max(min(start + i * stride, video_frames - 1), 0) for i in range(num_frames)]
+def _strided_indices(start: int, stride: int, num_frames: int, video_frames: int, cyclic: bool) -> list[int]:
+    """Return `num_frames` indices from `start` on, `stride` apart; see `span_indices`."""
+    indices = [start + i * stride for i in range(num_frames)]
+    return [index % video_frames if cyclic else max(min(index, video_frames - 1), 0) for index in indices]
 
 
 def segments(video_frames: int, num_frames: int) -> list[tuple[int, int]]:
@@ -87,21 +93,22 @@ def slow_indices(num_frames: int, alpha: int, chosen: Sequence[int] = ()) -> lis
     Args:
         num_frames: frames of the fast clip.
         alpha: frame-rate ratio of the pathways (`SLOWFAST.ALPHA`).
-        chosen: the frames themselves (`SLOWFAST.SLOW_INDICES`), in place of evenly spread ones. If there are more than
-            `num_frames // alpha`, as for longer clips, the first ones are used.
+        chosen: the frames themselves (`SLOWFAST.SLOW_INDICES`), in place of evenly spread ones. Those behind the clip,
+            which longer clips have, are left out.
 
     Raises:
-        ValueError: no frame would be left, or a chosen one lies outside the clip.
+        ValueError: no frame would be left.
     """
     if not 1 <= alpha <= num_frames:
         raise ValueError(
             f"SLOWFAST.ALPHA {alpha} leaves no slow frame of a clip of {num_frames}; use 1 to {num_frames}"
         )
-    chosen = list(chosen[: num_frames // alpha])
-    outside = [i for i in chosen if not 0 <= i < num_frames]
-    if outside:
-        raise ValueError(f"SLOWFAST.SLOW_INDICES {outside} lie outside a clip of {num_frames} frames")
-    return chosen or torch.linspace(0, num_frames - 1, num_frames // alpha).long().tolist()
+    if not chosen:
+        return torch.linspace(0, num_frames - 1, num_frames // alpha).long().tolist()
+    within = [i for i in chosen if i < num_frames]
+    if not within:
+        raise ValueError(f"SLOWFAST.SLOW_INDICES {list(chosen)} has no frame of a clip of {num_frames}")
+    return within
 
 
 def random_sampling_rate(settings: ClipSettings, generator: Generator) -> int:
@@ -147,7 +154,7 @@ class SpanSampling(TemporalSampling):
     def view(self, num_frames: int, fps: float, settings: ClipSettings, temporal: int) -> list[int]:
         s = settings
         span = view_span(num_frames, self._span(s, fps), temporal, s.temporal_views, s.use_offset)
-        return span_indices(span, s.num_frames, num_frames)
+        return span_indices(span, s.num_frames, num_frames, s.cyclic)
 
     def _span(self, settings: ClipSettings, fps: float) -> float:
         return clip_span(settings.num_frames, settings.sampling_rate, fps, settings.target_fps)
@@ -178,10 +185,10 @@ class StrideSampling(TemporalSampling):
         views = settings.temporal_views
         if not 0 <= temporal < views:
             raise ValueError(f"view {temporal} of {views} does not exist")
-        if views == 1:
-            return self.center(num_frames, fps, settings)
         room = max(self._extracted(num_frames, fps) - self._span(settings), 0)
-        return self._indices(round(room / (views - 1) * temporal), num_frames, fps, settings)
+        # A single view starts with the video, as published with PGT; PySlowFast's rule needs two.
+        start = round(room / (views - 1) * temporal) if views > 1 else 0
+        return self._indices(start, num_frames, fps, settings)
 
     def _span(self, settings: ClipSettings) -> int:
         return (settings.num_frames - 1) * settings.sampling_rate + 1
@@ -192,7 +199,7 @@ class StrideSampling(TemporalSampling):
 
     def _indices(self, start: int, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:
         length = self._extracted(num_frames, fps)
-        extracted = _strided_indices(start, settings.sampling_rate, settings.num_frames, length)
+        extracted = _strided_indices(start, settings.sampling_rate, settings.num_frames, length, settings.cyclic)
         return [min(round(index * fps / self.fps), num_frames - 1) for index in extracted]
 
 

@@ -131,7 +131,7 @@ class Batch:
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         names = ("labels", "video", "view", "frame_labels", "mixed_labels")
-        moved = {name: move(value) for name in names if (value := getattr(self, name)) is not None}
+        moved = {name: move(value) for name in names if (value := vars(self)[name]) is not None}
         moved |= {"key_frames": [boxes.map(move) for boxes in self.key_frames]}
         return replace(self, inputs=[move(tensor) for tensor in self.inputs], **moved)
 

@@ -8,7 +8,7 @@ from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
-SHOWN = 20
+_SHOWN = 20
 
 
 class UnreadableError(RuntimeError):
@@ -54,9 +54,9 @@ class UnreadableFiles(dict[str, str]):
         """Raise UnreadableError if more than `max_fraction` of the files are unreadable."""
         if len(self) <= self.max_fraction * self.num_files:
             return
-        lines = [f"  {path}: {cause}" for path, cause in list(self.items())[:SHOWN]]
-        if len(self) > SHOWN:
-            lines.append(f"  ... and {len(self) - SHOWN} more, each with its cause in the log")
+        lines = [f"  {path}: {cause}" for path, cause in list(self.items())[:_SHOWN]]
+        if len(self) > _SHOWN:
+            lines.append(f"  ... and {len(self) - _SHOWN} more, each with its cause in the log")
         raise UnreadableError(
             f"{len(self)} of {self.num_files} video files cannot be read, more than "
             f"DATA.MAX_UNREADABLE_FRACTION {self.max_fraction:g} allows. "

@@ -1,4 +1,8 @@
-"""Augmentation of training clips besides scale, crop and flip; random erasing."""
+"""Augmentation of training clips besides scale, crop and flip: color, RandAugment, random erasing.
+
+Color changes are color matrices (see `pixels.ColorMatrix`) of RGB from 0 to 255. Nothing is clamped, as published:
+values may leave 0 to 255.
+"""
 
 from __future__ import annotations
 
@@ -6,95 +10,86 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from slowfast.datasets.transforms.color import ColorJitter
-from slowfast.datasets.transforms.rand_augment import RandAugment, parse_recipe
+from slowfast.datasets.transforms.pixels import ColorMatrix, compose
+from slowfast.datasets.transforms.rand_augment import GRAY_WEIGHTS, INTERPOLATIONS, RandAugment, Recipe
 from slowfast.runtime.seed import bernoulli, randint, uniform
 from slowfast.utils.errors import check_choice
+from slowfast.utils.registry import CHOICES
 
-LIGHTING_STD = 0.1
-AVA_JITTER = 0.4
-ASPECTS = (3 / 4, 4 / 3)
+_LIGHTING_STD = 0.1
+_AVA_JITTER = 0.4
+_ASPECTS = (3 / 4, 4 / 3)
+ERASING_MODES = ("pixel", "rand", "const")
+# Share of the frame that all rectangles of a clip cover together; height over width of each.
+_ERASED_AREAS = (0.02, 1 / 3)
+_ERASED_ASPECTS = (0.3, 1 / 0.3)
+_TRIES = 10
+_GRAY = np.array([[*GRAY_WEIGHTS, 0.0]] * 3)
+
+CHOICES["AUG.INTERPOLATION"] = (*INTERPOLATIONS, "random")
+CHOICES["AUG.RE_MODE"] = ERASING_MODES
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """Augmentation settings of one split; nothing by default.
+class ColorJitter:
+    """Color jitter, AlexNet lighting noise and random grayscale, the same for all frames of a clip.
 
     Attributes:
-        copies: clips made of the same frames, each augmented independently (repeated augmentation).
-        areas, aspects: ranges of `random_resized_crop`, which replaces the random short side and crop; () for off.
-        moving: the resized crop moves from one position to another over the clip.
-        rand_augment: operations on whole frames before the crop; None for off.
-        color_jitter: color noise of the crop.
-        erasing: random erasing; None for off.
-        erase_second_half: erase only in the second half of the copies.
+        jitter: greatest relative change of brightness, contrast and saturation, which come in random order; 0 for off.
+        lighting_std: standard deviation of the lighting noise; 0 for off.
+        eigvals, eigvecs: PCA of the training set's RGB values; eigenvectors are columns.
+        gray: probability of a grayscale clip.
+
+    Source of the lighting noise: Krizhevsky et al., ImageNet classification with deep convolutional neural networks,
+    section 4.1.
     """
 
-    copies: int = 1
-    areas: tuple[float, ...] = ()
-    aspects: tuple[float, ...] = ASPECTS
-    moving: bool = False
-    rand_augment: RandAugment | None = None
-    color_jitter: ColorJitter = ColorJitter()
-    erasing: RandomErasing | None = None
-    erase_second_half: bool = False
+    jitter: float = 0.0
+    lighting_std: float = 0.0
+    eigvals: tuple[float, ...] = ()
+    eigvecs: tuple[tuple[float, ...], ...] = ()
+    gray: float = 0.0
 
-    @staticmethod
-    def from_config(cfg: Any) -> Augmentation:
-        """Read the augmentation of training.
-
-        Raises:
-            ValueError: a setting of AUG that RandAugment or random erasing refuses.
-        """
-        data, aug = cfg.DATA, cfg.AUG
-        strong = aug.ENABLE
-        return Augmentation(
-            copies=aug.NUM_SAMPLE if strong else 1,
-            areas=tuple(data.TRAIN_JITTER_SCALES_RELATIVE),
-            aspects=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE) or ASPECTS,
-            moving=data.TRAIN_JITTER_MOTION_SHIFT,
-            rand_augment=_rand_augment(aug) if strong and aug.AA_TYPE else None,
-            color_jitter=_color_jitter(cfg),
-            erasing=_erasing(aug) if strong and aug.RE_PROB else None,
-            erase_second_half=aug.RE_SPLIT,
-        )
+    def sample(self, frames: np.ndarray, generator: Generator) -> ColorMatrix:
+        """Sample the color matrix of frames (T, H, W, 3) uint8: (3, 4), or (T, 3, 4) where frames differ."""
+        colors = np.eye(3, 4)
+        if self.jitter:
+            colors = _jitter(frames, self.jitter, generator)
+        if self.lighting_std:
+            amounts = torch.randn(3, generator=generator, dtype=torch.float64).numpy() * self.lighting_std
+            offset = np.array(self.eigvecs) @ (amounts * self.eigvals)
+            colors = compose(colors, np.concatenate([np.eye(3), 255 * offset[:, None]], axis=1))
+        if self.gray and bernoulli(generator, self.gray):
+            colors = compose(colors, _blend(0.0, _GRAY))
+        return colors
 
 
-def _rand_augment(aug: Any) -> RandAugment:
-    try:
-        return RandAugment(parse_recipe(aug.AA_TYPE), aug.INTERPOLATION)
-    except ValueError as error:
-        raise ValueError(f"AUG.AA_TYPE {aug.AA_TYPE!r}, AUG.INTERPOLATION {aug.INTERPOLATION!r}: {error}") from error
+def _blend(factor: float, other: ColorMatrix) -> ColorMatrix:
+    """Blend: `factor` times the picture plus (1 - factor) times `other`."""
+    return factor * np.eye(3, 4) + (1 - factor) * other
 
 
-def _erasing(aug: Any) -> RandomErasing:
-    try:
-        return RandomErasing(aug.RE_PROB, aug.RE_MODE, aug.RE_COUNT)
-    except ValueError as error:
-        raise ValueError(f"AUG.RE_MODE {aug.RE_MODE!r}, AUG.RE_COUNT {aug.RE_COUNT}: {error}") from error
-
-
-def _color_jitter(cfg: Any) -> ColorJitter:
-    """Build the color jitter: as published for AVA with boxes, else `AUG.COLOR_JITTER` unless AUG.AA_TYPE is set."""
-    data, gray = cfg.DATA, cfg.DATA.COLOR_RND_GRAYSCALE
-    if cfg.DETECTION.ENABLE:
-        if not cfg.AVA.TRAIN_USE_COLOR_AUGMENTATION:
-            return ColorJitter(gray=gray)
-        eigvecs = tuple(tuple(row) for row in data.TRAIN_PCA_EIGVEC)
-        jitter = 0.0 if cfg.AVA.TRAIN_PCA_JITTER_ONLY else AVA_JITTER
-        return ColorJitter(jitter, LIGHTING_STD, tuple(data.TRAIN_PCA_EIGVAL), eigvecs, gray)
-    jitters = cfg.AUG.ENABLE and not cfg.AUG.AA_TYPE
-    return ColorJitter(jitter=(cfg.AUG.COLOR_JITTER or 0.0) if jitters else 0.0, gray=gray)
-
-
-ERASING_MODES = ("pixel", "rand", "const")
-# Share of the frame that all rectangles of a clip cover together; height over width of each.
-ERASED_AREAS = (0.02, 1 / 3)
-ERASED_ASPECTS = (0.3, 1 / 0.3)
-TRIES = 10
+def _jitter(frames: np.ndarray, strength: float, generator: Generator) -> ColorMatrix:
+    colors = np.broadcast_to(np.eye(3, 4), (len(frames), 3, 4))
+    means = np.array([[*cv2.mean(frame)[:3], 1.0] for frame in frames])
+    for kind in torch.randperm(3, generator=generator).tolist():
+        factor = 1 + uniform(generator, -strength, strength)
+        if kind == 0:
+            other = np.zeros((3, 4))
+        elif kind == 1:
+            # Mean gray of each frame after the changes made so far.
+            grays = np.einsum("c,tck,tk->t", GRAY_WEIGHTS, colors, means)
+            other = np.zeros((len(frames), 3, 4))
+            other[:, :, 3] = grays[:, None]
+        else:
+            other = _GRAY
+        colors = compose(colors, _blend(factor, other))
+    return colors
 
 
 @dataclass(frozen=True)
@@ -125,9 +120,9 @@ class RandomErasing:
         height, width = clip.shape[-2:]
         count = 1 + randint(generator, self.max_count)
         for _ in range(count):
-            for _ in range(TRIES):
-                area = uniform(generator, *ERASED_AREAS) * height * width / count
-                aspect = math.exp(uniform(generator, *map(math.log, ERASED_ASPECTS)))
+            for _ in range(_TRIES):
+                area = uniform(generator, *_ERASED_AREAS) * height * width / count
+                aspect = math.exp(uniform(generator, *map(math.log, _ERASED_ASPECTS)))
                 high, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
                 if high < height and wide < width:
                     top, left = randint(generator, height - high + 1), randint(generator, width - wide + 1)
@@ -141,3 +136,74 @@ class RandomErasing:
             part.copy_(torch.randn(*part.shape[:2], 1, 1, generator=generator))
         else:
             part.zero_()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Augmentation settings of one split; nothing by default.
+
+    Attributes:
+        copies: clips made of the same frames, each augmented independently (repeated augmentation).
+        areas, aspects: ranges of `Crop.random_resized`, which replaces the random short side and crop; () for off.
+        moving: the resized crop moves from one position to another over the clip.
+        rand_augment: operations on whole frames before the crop; None for off.
+        color_jitter: color noise of the crop.
+        erasing: random erasing; None for off.
+        erase_second_half: erase only in the second half of the copies.
+    """
+
+    copies: int = 1
+    areas: tuple[float, ...] = ()
+    aspects: tuple[float, ...] = _ASPECTS
+    moving: bool = False
+    rand_augment: RandAugment | None = None
+    color_jitter: ColorJitter = ColorJitter()
+    erasing: RandomErasing | None = None
+    erase_second_half: bool = False
+
+    @staticmethod
+    def from_config(cfg: Any) -> Augmentation:
+        """Read the augmentation of training.
+
+        Raises:
+            ValueError: a setting of AUG that RandAugment or random erasing refuses.
+        """
+        data, aug = cfg.DATA, cfg.AUG
+        strong = aug.ENABLE
+        return Augmentation(
+            copies=aug.NUM_SAMPLE if strong else 1,
+            areas=tuple(data.TRAIN_JITTER_SCALES_RELATIVE),
+            aspects=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE) or _ASPECTS,
+            moving=data.TRAIN_JITTER_MOTION_SHIFT,
+            rand_augment=_rand_augment(aug) if strong and aug.AA_TYPE else None,
+            color_jitter=_color_jitter(cfg),
+            erasing=_erasing(aug) if strong and aug.RE_PROB else None,
+            erase_second_half=aug.RE_SPLIT,
+        )
+
+
+def _rand_augment(aug: Any) -> RandAugment:
+    try:
+        return RandAugment(Recipe.parse(aug.AA_TYPE), aug.INTERPOLATION)
+    except ValueError as error:
+        raise ValueError(f"AUG.AA_TYPE {aug.AA_TYPE!r}, AUG.INTERPOLATION {aug.INTERPOLATION!r}: {error}") from error
+
+
+def _erasing(aug: Any) -> RandomErasing:
+    try:
+        return RandomErasing(aug.RE_PROB, aug.RE_MODE, aug.RE_COUNT)
+    except ValueError as error:
+        raise ValueError(f"AUG.RE_MODE {aug.RE_MODE!r}, AUG.RE_COUNT {aug.RE_COUNT}: {error}") from error
+
+
+def _color_jitter(cfg: Any) -> ColorJitter:
+    """Build the color jitter: as published for AVA with boxes, else `AUG.COLOR_JITTER` unless AUG.AA_TYPE is set."""
+    data, gray = cfg.DATA, cfg.DATA.COLOR_RND_GRAYSCALE
+    if cfg.DETECTION.ENABLE:
+        if not cfg.AVA.TRAIN_USE_COLOR_AUGMENTATION:
+            return ColorJitter(gray=gray)
+        eigvecs = tuple(tuple(row) for row in data.TRAIN_PCA_EIGVEC)
+        jitter = 0.0 if cfg.AVA.TRAIN_PCA_JITTER_ONLY else _AVA_JITTER
+        return ColorJitter(jitter, _LIGHTING_STD, tuple(data.TRAIN_PCA_EIGVAL), eigvecs, gray)
+    jitters = cfg.AUG.ENABLE and not cfg.AUG.AA_TYPE
+    return ColorJitter(jitter=(cfg.AUG.COLOR_JITTER or 0.0) if jitters else 0.0, gray=gray)

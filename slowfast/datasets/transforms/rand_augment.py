@@ -20,7 +20,7 @@ from torch import Generator
 from slowfast.runtime.seed import bernoulli, normal, randint
 from slowfast.utils.errors import check_choice
 
-GREATEST_MAGNITUDE = 10
+_GREATEST_MAGNITUDE = 10
 _FORM = "rand-mMAGNITUDE-nNUMBER-mstdSTD-incORDER-wWEIGHTS, such as rand-m7-n4-mstd0.5-inc1; only rand is required"
 # Color of pixels from outside the picture.
 FILL = (128, 128, 128)
@@ -245,42 +245,42 @@ class Recipe:
     Source: Cubuk et al., RandAugment: Practical automated data augmentation with a reduced search space.
     """
 
-    magnitude: int = GREATEST_MAGNITUDE
+    magnitude: int = _GREATEST_MAGNITUDE
     spread: float = 0.0
     number: int = 2
     increasing: bool = False
     weighted: bool = False
 
+    @classmethod
+    def parse(cls, text: str) -> Recipe:
+        """Parse a recipe in timm's form.
 
-def parse_recipe(text: str) -> Recipe:
-    """Parse a recipe in timm's form.
-
-    Raises:
-        ValueError: not of this form; names the wrong part.
-    """
-    kind, *parts = text.split("-")
-    if kind != "rand":
-        raise ValueError(f"recipe {text!r} is not of the form {_FORM}")
-    values: dict[str, float] = {}
-    for part in parts:
-        found = re.fullmatch(r"(mstd|inc|m|n|w)(\d+(?:\.\d+)?)", part)
-        whole = found and (found[1] == "mstd" or float(found[2]).is_integer())
-        if not whole or found[1] in values:
-            raise ValueError(f"recipe {text!r} has an unknown or repeated part {part!r}; it is {_FORM}")
-        values[found[1]] = float(found[2])
-    _check_ranges(text, values)
-    return Recipe(
-        magnitude=int(values.get("m", GREATEST_MAGNITUDE)),
-        spread=values.get("mstd", 0.0),
-        number=int(values.get("n", 2)),
-        increasing=bool(values.get("inc", 0)),
-        weighted="w" in values,
-    )
+        Raises:
+            ValueError: not of this form; names the wrong part.
+        """
+        kind, *parts = text.split("-")
+        if kind != "rand":
+            raise ValueError(f"recipe {text!r} is not of the form {_FORM}")
+        values: dict[str, float] = {}
+        for part in parts:
+            found = re.fullmatch(r"(mstd|inc|m|n|w)(\d+(?:\.\d+)?)", part)
+            whole = found and (found[1] == "mstd" or float(found[2]).is_integer())
+            if not whole or found[1] in values:
+                raise ValueError(f"recipe {text!r} has an unknown or repeated part {part!r}; it is {_FORM}")
+            values[found[1]] = float(found[2])
+        _check_ranges(text, values)
+        return cls(
+            magnitude=int(values.get("m", _GREATEST_MAGNITUDE)),
+            spread=values.get("mstd", 0.0),
+            number=int(values.get("n", 2)),
+            increasing="inc" in values,  # also inc0, as in timm
+            weighted="w" in values,
+        )
 
 
 def _check_ranges(text: str, values: dict[str, float]) -> None:
-    if values.get("m", 0) > GREATEST_MAGNITUDE:
-        raise ValueError(f"recipe {text!r}: the magnitude m is 0 to {GREATEST_MAGNITUDE}")
+    if values.get("m", 0) > _GREATEST_MAGNITUDE:
+        raise ValueError(f"recipe {text!r}: the magnitude m is 0 to {_GREATEST_MAGNITUDE}")
     if values.get("n", 1) < 1:
         raise ValueError(f"recipe {text!r}: the number n of operations is at least 1; '' is for none")
     if values.get("w", 0) != 0:
@@ -323,7 +323,7 @@ class RandAugment:
         magnitude: float = self.recipe.magnitude
         if self.recipe.spread:
             magnitude = normal(generator, magnitude, self.recipe.spread)
-        return min(max(magnitude / GREATEST_MAGNITUDE, 0.0), 1.0)
+        return min(max(magnitude / _GREATEST_MAGNITUDE, 0.0), 1.0)
 
     def _interpolation(self, generator: Generator) -> int:
         if self.interpolation == "random":

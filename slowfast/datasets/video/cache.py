@@ -20,6 +20,7 @@ logger = get_logger(__name__)
 class _Decoded:
     pixels: np.ndarray  # (T, H, W, 3) uint8
     fps: float
+    times: np.ndarray  # (T,) seconds
 
 
 class _CachedReader(VideoReader):
@@ -36,6 +37,10 @@ class _CachedReader(VideoReader):
     @property
     def fps(self) -> float:
         return self._video.fps
+
+    @property
+    def times(self) -> np.ndarray:
+        return self._video.times
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         outside = [i for i in indices if not 0 <= i < self.num_frames]
@@ -64,7 +69,8 @@ class VideoCache:
         for path in dict.fromkeys(paths):
             try:
                 with open_video(path) as video:
-                    self._videos[path] = _Decoded(video.frames(range(video.num_frames)), video.fps)
+                    pixels = video.frames(range(video.num_frames))
+                    self._videos[path] = _Decoded(pixels, video.fps, video.times)
             except VideoError as error:
                 self.unreadable[path] = error.cause
         size = sum(video.pixels.nbytes for video in self._videos.values())

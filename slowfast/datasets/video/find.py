@@ -16,8 +16,84 @@ from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov")
+# What counts as a video file, for every tool and data set.
+VIDEO_SUFFIXES = (
+    ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv",
+)  # fmt: skip
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+def video_files(root: str, without: str = "") -> list[str]:
+    """List the video files below a folder, and below folders that links lead to; names with a leading dot are skipped.
+
+    A folder is read once, by its real path, however many links lead to it.
+
+    Args:
+        root: the folder.
+        without: a folder below it that is left out; "" for none.
+
+    Returns:
+        Paths below `root`, the files of a folder sorted and before those of its subfolders.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f"there is no folder of videos {root}")
+    seen = {os.path.realpath(without)} if without else set()
+    found, links = [], [root]
+    # Links come after real folders, so that a folder is listed under its own name if it has one below `root`.
+    while links:
+        for folder, folders, names in os.walk(links.pop(0)):
+            real = os.path.realpath(folder)
+            folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+            if real in seen:
+                continue
+            seen.add(real)
+            links += [path for name in folders if os.path.islink(path := os.path.join(folder, name))]
+            place = os.path.relpath(folder, root).split(os.sep) if folder != root else []
+            found += [(place, name, folder) for name in names if is_video_name(name) and not name.startswith(".")]
+    return [os.path.join(folder, name) for _, name, folder in sorted(found)]
+
+
+def is_video_name(name: str) -> bool:
+    """Return True if a file of that name counts as a video, in upper or lower case."""
+    return name.lower().endswith(VIDEO_SUFFIXES)
+
+
+def stem(path: str) -> str:
+    """Return the name of a video: that of its file without all video suffixes.
+
+    Downloaders leave `ID.mp4.mkv` and the like.
+    """
+    name = os.path.basename(path)
+    while is_video_name(name) and os.path.splitext(name)[1]:
+        name = os.path.splitext(name)[0]
+    return name
+
+
+def by_name(paths: Sequence[str]) -> dict[str, list[str]]:
+    """Group video files by `stem`; several paths to one file, by links, count once, as the first of them."""
+    groups: dict[str, list[str]] = {}
+    for path in paths:
+        same = groups.setdefault(stem(path), [])
+        if not any(os.path.realpath(path) == os.path.realpath(other) for other in same):
+            same.append(path)
+    return groups
+
+
+def only_file(name: str, files: Sequence[str]) -> str:
+    """Return the one file of a video.
+
+    Raises:
+        ValueError: there are several; with two of them.
+    """
+    if len(files) > 1:
+        raise ValueError(
+            f"{files[0]} and {files[1]} are both named {name}, so it is not clear which one video {name} is: rename "
+            "one or move it out of the folder"
+        )
+    return files[0]
 
 
 def find_videos(folder: str, names: Sequence[str]) -> list[str]:
@@ -28,19 +104,19 @@ def find_videos(folder: str, names: Sequence[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: no such folder, or all videos are missing.
+        ValueError: two files have the name of one video.
     """
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"there is no folder {folder!r} of videos or frames; set DATA.PATH_PREFIX")
     folders: set[str] = set()
-    files: dict[str, str] = {}
+    paths: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            name, suffix = os.path.splitext(entry.name)
-            if suffix.lower() in VIDEO_SUFFIXES:
-                files.setdefault(name, entry.name)
+            if is_video_name(entry.name):
+                paths.append(os.path.join(folder, entry.name))
             elif entry.is_dir():
                 folders.add(entry.name)
-    paths = [os.path.join(folder, name if name in folders else files.get(name, name)) for name in names]
+    files = by_name(sorted(paths))
     missing = [name for name in names if name not in folders and name not in files]
     if len(missing) == len(names):
         raise FileNotFoundError(
@@ -49,7 +125,10 @@ def find_videos(folder: str, names: Sequence[str]) -> list[str]:
         )
     if missing:
         logger.warning("%d of %d videos are not in %s, such as %s", len(missing), len(names), folder, missing[0])
-    return paths
+    return [
+        only_file(name, files[name]) if name in files and name not in folders else os.path.join(folder, name)
+        for name in names
+    ]
 
 
 @dataclass(frozen=True)

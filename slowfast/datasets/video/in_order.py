@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from slowfast.datasets.video.pyav import DECODE_ERRORS, DEFAULT_FPS, upright
+from slowfast.datasets.video.pyav import DECODE_ERRORS, PyAVReader, upright
 from slowfast.datasets.video.reader import VideoError
 
 
@@ -40,44 +39,27 @@ def _scaled_size(width: int, height: int, short_side: int, multiple: int = 1) ->
     return tuple(sides)
 
 
-def frames_in_order(path: str, start_s: float = 0.0) -> Iterator[OrderedFrame]:
+def frames_in_order(path: str, start_s: float = 0.0, stream: int | None = None) -> Iterator[OrderedFrame]:
     """Decode every frame on one thread, skipping packets that do not decode.
+
+    Frames and times are those of `PyAVReader`. A file whose packets cannot be trusted is decoded once more to count and
+    time its frames, and read from its start, since no seek can be checked there.
 
     Args:
         path: the file.
-        start_s: frames before this time, in seconds from the first frame, may be skipped.
+        start_s: begin with the last frame that is not later than this second, or with an earlier one.
+        stream: which of the video streams, as in `slowfast.datasets.video.open.open`.
 
     Raises:
         VideoError: no such file, no video, or no frame of it decodes.
     """
-    if not os.path.isfile(path):
-        raise VideoError(path, "no such file")
-    cause, count = "the file ends before the first frame", 0
-    try:
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
-            stream = container.streams.best("video")
-            if stream is None:
-                raise VideoError(path, "no video stream in the file")
-            if stream.codec_context is None:
-                raise VideoError(path, "FFmpeg has no decoder for its codec")
-            stream.codec_context.thread_count = 1
-            first = float((stream.start_time or 0) * stream.time_base)
-            step = 1 / float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
-            if start_s:
-                container.seek(int((first + start_s) / stream.time_base), stream=stream, backward=True)
-            seconds = -step
-            for packet in container.demux(stream):
-                try:
-                    frames = packet.decode()
-                except DECODE_ERRORS as error:
-                    cause = f"{type(error).__name__}: {error}"
-                    continue
-                for frame in frames:
-                    count += 1
-                    # A frame without a time stamp follows the one before it.
-                    seconds = seconds + step if frame.time is None else frame.time - first
-                    yield OrderedFrame(frame, seconds)
-    except DECODE_ERRORS as error:
-        cause = f"{type(error).__name__}: {error}"
+    count = 0
+    with PyAVReader(path, stream=stream) as video:
+        try:
+            for frame, seconds in video.in_order(start_s):
+                count += 1
+                yield OrderedFrame(frame, seconds)
+        except DECODE_ERRORS as error:
+            raise VideoError(path, f"{type(error).__name__}: {error}") from error
     if not count:
-        raise VideoError(path, f"no frame of it decodes ({cause})")
+        raise VideoError(path, "no frame of it decodes")

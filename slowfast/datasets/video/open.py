@@ -1,7 +1,8 @@
 """Open video files with a decoding backend: `open(path)` returns a `VideoReader`.
 
 Readers number frames in presentation order, as decoding the whole file would yield them. A new backend is a function
-`(path, threads) -> VideoReader`, registered in `DECODING_BACKENDS` under a name for `DATA.DECODING_BACKEND`.
+`(path, threads) -> VideoReader`, registered in `DECODING_BACKENDS` under a name for `DATA.DECODING_BACKEND`. It takes
+`stream` by name too if it can choose between the video streams of a file.
 """
 
 from __future__ import annotations
@@ -25,34 +26,37 @@ class _Backend:
     def __init__(self, module: str, name: str) -> None:
         self.module, self.name = module, name
 
-    def load(self) -> Callable[[str, int], VideoReader]:
+    def load(self) -> Callable[..., VideoReader]:
         """Return the class; raise ImportError with what is missing."""
         reader = getattr(importlib.import_module(self.module), self.name)
         reader.require()
         return reader
 
-    def __call__(self, path: str, threads: int) -> VideoReader:
-        return self.load()(path, threads)
+    def __call__(self, path: str, threads: int, stream: int | None = None) -> VideoReader:
+        return self.load()(path, threads, stream)
 
 
 DECODING_BACKENDS.register("pyav")(_Backend("slowfast.datasets.video.pyav", "PyAVReader"))
 DECODING_BACKENDS.register("torchcodec")(_Backend("slowfast.datasets.video.torchcodec", "TorchCodecReader"))
 
 
-def open(path: str, backend: str = "pyav", threads: int = 1) -> VideoReader:  # noqa: A001
+def open(path: str, backend: str = "pyav", threads: int = 1, stream: int | None = None) -> VideoReader:  # noqa: A001
     """Open a video file.
 
     Args:
         path: the file.
         backend: a name in `DECODING_BACKENDS`.
         threads: decoder threads; loader workers use 1, 0 lets the decoder choose.
+        stream: which of the video streams of the file, from 0, without attached pictures such as covers; None for the
+            one that FFmpeg takes for the best. `VideoReader.notes` says when there are several.
 
     Raises:
-        VideoError: the file is missing, is no video, or holds no frame that decodes.
+        VideoError: the file is missing, is no video, has no such stream, or holds no frame that decodes.
         ValueError: no backend of that name.
         ImportError: one that is not installed, or lacks a library; the message says which.
     """
-    return DECODING_BACKENDS.get(backend)(path, threads)
+    choice = {} if stream is None else {"stream": stream}
+    return DECODING_BACKENDS.get(backend)(path, threads, **choice)
 
 
 def video_opener(cfg: Any) -> Callable[[str], VideoReader]:

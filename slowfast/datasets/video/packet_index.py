@@ -11,7 +11,12 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from av.format import Flags
+
+from slowfast.datasets.video.timing import GAP_S
 
 if TYPE_CHECKING:
     from av import Packet
@@ -65,6 +70,11 @@ class PacketIndex:
         return any(packet.pts == pts for packet in self.keys[: key + 1])
 
 
+def stamps_may_jump(stream: VideoStream) -> bool:
+    """Return True if the time stamps of the container may jump, as where files were joined."""
+    return bool(stream.container.format.flags & Flags.ts_discont.value)
+
+
 def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str) -> PacketIndex:
     """Index the packets of one video stream.
 
@@ -74,7 +84,8 @@ def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str
         container: FFmpeg's name of the container format.
     """
     index = PacketIndex()
-    smallest, count, latest = 1 << 62, 0, None
+    smallest, count, latest, decoded = 1 << 62, 0, None, None
+    stamped = container in STAMPED_CONTAINERS
     seen: set[int] = set()
     shown: list[int] = []
     for packet in packets:
@@ -86,6 +97,10 @@ def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str
             index.doubt = index.doubt or "packets without time stamps, or with equal ones"
             return index
         seen.add(packet.pts)
+        if not stamped and packet.dts is not None:
+            if decoded is not None and packet.dts < decoded:
+                index.doubt = index.doubt or "time stamps step back"
+            decoded = packet.dts
         if packet.is_keyframe:
             index.keys.append(_KeyPacket(packet.pts, packet.dts, count))
         if not packet.is_discard:
@@ -119,4 +134,7 @@ def _doubt(index: PacketIndex, stream: VideoStream, container: str, count: int, 
         return "the file does not start with a key frame"
     if key_pts != sorted(key_pts):
         return "key frames out of order"
+    longest = max((after - before for before, after in pairwise(index.pts)), default=0)
+    if stamps_may_jump(stream) and longest * stream.time_base > GAP_S:
+        return "time stamps jump"
     return ""

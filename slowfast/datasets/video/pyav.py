@@ -8,20 +8,25 @@ file once.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
 from slowfast.datasets.video.cache import LRUCache
-from slowfast.datasets.video.packet_index import STAMPED_CONTAINERS, PacketIndex, index_packets
+from slowfast.datasets.video.packet_index import STAMPED_CONTAINERS, PacketIndex, index_packets, stamps_may_jump
 from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.datasets.video.timing import frame_times, header_rate, mean_rate
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +34,6 @@ logger = logging.getLogger(__name__)
 DECODE_ERRORS = (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError)
 # Seeking forward costs about as much as decoding this many frames.
 SEEK_COST = 8
-# Relative difference from which a header's frame rate is believed less than the time stamps.
-RATE_TOLERANCE = 0.02
-DEFAULT_FPS = 30.0
 # Decoders that can leave out frames to which no other frame refers.
 SKIPPING_CODECS = {"h264", "hevc"}
 # From 17 on, PyAV starts conversion threads unless told not to; a forked loader worker would lack them.
@@ -41,21 +43,40 @@ ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 HEADED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2"}
 KNOWN = {"options": {"probesize": "32"}, "stream_options": [{"skip_frame": "all"}] * 8}
 
-_local = threading.local()
+# Containers that store the order of decoding alone: stamps of presentation are guesses.
+DECODE_STAMPED_CONTAINERS = {"avi"}
+# Containers of a picture; they are videos if they hold several.
+PICTURE_CONTAINERS = {"image2", "gif", "apng", "ico", "mjpeg"}
+# Brands of a still picture (AVIF, HEIF) in a container of the mp4 family.
+PICTURE_BRANDS = {"avif", "heic", "heix", "heim", "heis", "mif1", "miaf"}
+# Seconds from which a start of the video after the sound is noted.
+LATE_S = 0.1
+
+
+class _Local(threading.local):
+    """A color converter for each thread; creating one costs several times as much as using it."""
+
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+
+
+_local = _Local()
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """Facts of a file that are cached when it is first opened."""
+    """Facts of a file that are cached when it is first opened, so that every opening reads the same frames."""
 
+    stream: int  # index in the container
     index: PacketIndex
-    counted: int | None  # frames of a file whose packets cannot be trusted
+    counted: array[float] | None  # times of the frames of a file whose packets cannot be trusted
     fps: float
     size: tuple[int, int]  # width, height
     headed: bool  # the header suffices to reopen it
+    notes: tuple[str, ...]
 
 
-# (path, inode, size, time of change) -> facts; 3 KB for ten seconds of video.
+# (path, inode, size, time of change, choice of the stream) -> facts; 3 KB for ten seconds of video.
 _known: LRUCache[_Facts] = LRUCache(4096)
 
 
@@ -68,24 +89,31 @@ class PyAVReader(VideoReader):
 
     Attributes:
         frames_decoded: number of frames decoded since opening.
-        version: cache key of the file: path, inode, size and modification time.
+        version: cache key of the video: path, inode, size and modification time of the file, and `stream`.
+
+    Args:
+        path: the file.
+        threads: decoder threads; 0 lets the decoder choose.
+        stream: which of the video streams of the file, from 0, without attached pictures; None for FFmpeg's best.
     """
 
-    def __init__(self, path: str, threads: int = 1) -> None:
+    def __init__(self, path: str, threads: int = 1, stream: int | None = None) -> None:
         self.path = os.fspath(path)
         self.frames_decoded = 0
-        self._threads = threads
+        self._threads, self._choice = threads, stream
+        self._place: int | None = None
         self._container: av.container.InputContainer | None = None
         if not os.path.isfile(self.path):
             raise VideoError(self.path, "no such file")
         try:
             status = os.stat(self.path)
-            self.version = self.path, status.st_ino, status.st_size, status.st_mtime_ns
+            self.version = self.path, status.st_ino, status.st_size, status.st_mtime_ns, stream
             facts = _known.get(self.version)
             if facts is None:
                 facts = self._index_file()
                 _known.keep(self.version, facts)
             else:
+                self._place = facts.stream
                 self._reopen(**KNOWN if facts.headed else {})
         except VideoError:
             self.close()
@@ -94,24 +122,42 @@ class PyAVReader(VideoReader):
             self.close()
             raise VideoError(self.path, _describe(error)) from error
         self._index, self._counted, self._fps, self._size = facts.index, facts.counted, facts.fps, facts.size
+        self._notes = facts.notes
 
     def _index_file(self) -> _Facts:
         self._reopen()
         codec = self._stream.codec_context
         size = codec.width, codec.height  # before decoding: in mid-stream it may change
+        notes = self._notes_of_streams()
         packets = self._container.demux(self._stream)
         index = index_packets(_until_error(packets), self._stream, self._container.format.name)
-        counted = self._count_frames(index.doubt) if index.doubt else None
+        if index.doubt:
+            stamps = self._decode_stamps(index.doubt)
+            counted, fps, more = self._time_frames(stamps)
+        else:
+            counted, fps, more = None, self._rate_of_packets(index), []
+        self._refuse_picture(len(index.pts) if counted is None else len(counted))
         headed = counted is None and self._container.format.name in HEADED_CONTAINERS
-        return _Facts(index, counted, self._mean_rate(index, counted is None), size, headed)
+        return _Facts(self._stream.index, index, counted, fps, size, headed, (*notes, *more))
 
     @property
     def num_frames(self) -> int:
-        return len(self._index.pts) if self._counted is None else self._counted
+        return len(self._index.pts if self._counted is None else self._counted)
 
     @property
     def fps(self) -> float:
         return self._fps
+
+    @property
+    def times(self) -> np.ndarray:
+        if self._counted is not None:
+            return np.array(self._counted)
+        pts = np.array(self._index.pts)
+        return (pts - pts[0]) * float(self._stream.time_base)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._notes
 
     def close(self) -> None:
         if self._container is not None:
@@ -139,8 +185,9 @@ class PyAVReader(VideoReader):
                     return self._by_stamp(wanted, skip)
                 except (MissingFrames, *DECODE_ERRORS) as error:
                     logger.debug("%s: %s", self.path, error)
-            self._counted = self._count_frames("a frame its packets promise does not decode")
-        return self._by_count({min(i, self._counted - 1) for i in wanted})
+            stamps = self._decode_stamps("a frame its packets promise does not decode")
+            self._counted, _, _ = self._time_frames(stamps)
+        return self._by_count({min(i, len(self._counted) - 1) for i in wanted})
 
     def _by_stamp(self, wanted: list[int], skip: bool) -> dict[int, np.ndarray]:
         found: dict[int, np.ndarray] = {}
@@ -191,9 +238,44 @@ class PyAVReader(VideoReader):
                 return
         raise MissingFrames(f"cannot seek to the key frame at {index.keys[key].pts}")
 
+    def in_order(self, start_s: float = 0.0) -> Iterator[tuple[av.VideoFrame, float]]:
+        """Decode every frame in order, passing over packets that do not decode.
+
+        Args:
+            start_s: begin with the last frame that is not later than this second.
+
+        Yields:
+            Frames in the decoder's pixel format, and their times in seconds from the first frame.
+        """
+        times = self.times
+        first = max(int(np.searchsorted(times, start_s, side="right")) - 1, 0)
+        if self._counted is not None:
+            yield from itertools.islice(zip(self._decode_all(), times, strict=False), first, None)
+            return
+        unit, seconds = float(self._stream.time_base), times[first] - 1 / self._fps
+        for frame in self._from_position(first):
+            # A frame without a time stamp follows the one before it.
+            seconds = seconds + 1 / self._fps if frame.pts is None else (frame.pts - self._index.pts[0]) * unit
+            yield frame, seconds
+
+    def _from_position(self, position: int) -> Iterator[av.VideoFrame]:
+        """Decode every frame from `position` on; earlier ones too if no seek leads to a whole picture of it."""
+        goal = self._index.pts[position]
+        key, back = self._index.key_of(goal), 1
+        while key > 0:
+            try:
+                frames = self._decode_packets(self._packets_from(key))
+                reached = next((frame for frame in frames if frame.pts is not None and frame.pts >= goal), None)
+            except (MissingFrames, *DECODE_ERRORS) as error:
+                logger.debug("%s: %s", self.path, error)
+                reached = None
+            if reached is not None and reached.pts == goal and not reached.is_corrupt:
+                return itertools.chain([reached], frames)
+            key, back = max(key - back, 0), 2 * back
+        return self._decode_all()
+
     def _by_count(self, wanted: set[int]) -> dict[int, np.ndarray]:
         found: dict[int, np.ndarray] = {}
-        self._reopen()
         for position, frame in enumerate(self._decode_all()):
             if position in wanted:
                 found[position] = self._picture(frame)
@@ -203,20 +285,27 @@ class PyAVReader(VideoReader):
             raise VideoError(self.path, f"frames {sorted(wanted)} no longer decode")
         return found
 
-    def _count_frames(self, doubt: str) -> int:
-        """Count the frames by decoding the whole file."""
+    def _decode_stamps(self, doubt: str) -> list[int | None]:
+        """Decode the whole file; return the time stamps of its frames, None for a frame without one."""
         logger.debug("%s: counting frames by decoding (%s)", self.path, doubt)
-        self._reopen()
         causes: list[Exception] = []
-        count = sum(1 for _ in self._decode_all(causes.append))
-        if count == 0:
+        by_decoding = self._container.format.name in DECODE_STAMPED_CONTAINERS
+        stamps = [frame.dts if by_decoding else frame.pts for frame in self._decode_all(causes.append)]
+        if not stamps:
             cause = _describe(causes[0]) if causes else "the file ends before the first frame"
             raise VideoError(self.path, f"no frame of it decodes ({cause})")
-        return count
+        return stamps
 
     def _decode_all(self, note: Callable[[Exception], None] = lambda error: None) -> Iterator[av.VideoFrame]:
         """Yield every frame that decodes, from the first; pass errors of packets to `note`."""
-        for packet in _until_error(self._container.demux(self._stream), note):
+        self._reopen()
+        return self._decode_packets(self._container.demux(self._stream), note)
+
+    def _decode_packets(
+        self, packets: Iterator[av.Packet], note: Callable[[Exception], None] = lambda error: None
+    ) -> Iterator[av.VideoFrame]:
+        """Yield the frames of packets; pass errors to `note`."""
+        for packet in _until_error(packets, note):
             try:
                 yield from self._decode(packet)
             except DECODE_ERRORS as error:
@@ -230,42 +319,95 @@ class PyAVReader(VideoReader):
 
     def _picture(self, frame: av.VideoFrame) -> np.ndarray:
         """Convert to (H, W, 3) uint8, upright; frames whose size changes mid-stream are scaled to the first size."""
-        pixels = _reformatter().reformat(frame, *self._size, format="rgb24", **ONE_THREAD).to_ndarray()
+        pixels = _local.reformatter.reformat(frame, *self._size, format="rgb24", **ONE_THREAD).to_ndarray()
         return upright(pixels, frame)
 
     def _reopen(self, **arguments: Any) -> None:
         self.close()
         # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
         self._container = av.open(f"file:{self.path}", metadata_errors="replace", **arguments)
-        self._stream = self._container.streams.best("video")
-        if self._stream is None:
-            raise VideoError(self.path, "no video stream in the file")
+        if self._place is None:
+            self._place = self._choose_stream()
+        self._stream = self._container.streams[self._place]
         codec = self._stream.codec_context
         if codec is None:
             raise VideoError(self.path, "FFmpeg has no decoder for its codec")
         codec.thread_count = self._threads
         codec.thread_type = "NONE" if self._threads == 1 else "AUTO"
 
-    def _mean_rate(self, index: PacketIndex, trusted: bool) -> float:
-        """Return the container's frame rate, unless the stored time stamps contradict it."""
-        pts, step = index.pts, index.last_duration
+    def _choose_stream(self) -> int:
+        """Return the index of the stream to read in the container."""
+        streams = self._video_streams()
+        if not streams:
+            covers = " (a cover picture alone)" if self._container.streams.video else ""
+            raise VideoError(self.path, f"no video stream in the file{covers}")
+        if self._choice is not None:
+            if not 0 <= self._choice < len(streams):
+                raise VideoError(self.path, f"there is no video stream {self._choice}; it has {len(streams)}, from 0")
+            return streams[self._choice].index
+        best = self._container.streams.best("video").index
+        # FFmpeg's best may be a cover; then take the largest of the others.
+        return best if any(s.index == best for s in streams) else max(streams, key=_area).index
+
+    def _video_streams(self) -> list[VideoStream]:
+        """Return the video streams, without attached pictures such as covers."""
+        return [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
+
+    def _refuse_picture(self, count: int) -> None:
+        """Raise VideoError if the file is a still picture."""
+        name = self._container.format.name
+        pictures = name in PICTURE_CONTAINERS or name.endswith("_pipe")
+        if count == 1 and (pictures or self._container.metadata.get("major_brand", "").strip() in PICTURE_BRANDS):
+            raise VideoError(self.path, f"a still picture ({self._stream.codec_context.name}) and no video")
+
+    def _notes_of_streams(self) -> list[str]:
+        """Return what is to be said about the choice of the stream and the start of the video."""
+        notes, streams = [], self._video_streams()
+        if len(streams) > 1:
+            number = [s.index for s in streams].index(self._stream.index)
+            notes.append(f"it has {len(streams)} video streams, of which stream {number} (from 0) is read")
+        starts = [s.start_time * s.time_base for s in self._container.streams.audio if s.start_time is not None]
+        if starts and self._stream.start_time is not None:
+            late = float(self._stream.start_time * self._stream.time_base - min(starts))
+            if late > LATE_S:
+                notes.append(f"its video starts {late:.2f} s after its sound; second 0 is the first frame")
+        return notes
+
+    def _time_frames(self, stamps: list[int | None]) -> tuple[array[float], float, list[str]]:
+        """Return the times of all frames, their mean rate, and what is to be said about them."""
+        stream, notes = self._stream, []
+        stamped = sum(stamp is not None for stamp in stamps) > 1
         # Without time stamps the average rate is a default; the guessed rate comes from the codec's header.
-        told = pts and self._stream.average_rate or self._stream.guessed_rate
-        rate = float(told) if told else 0.0
-        stamped = trusted and self._container.format.name in STAMPED_CONTAINERS
-        if stamped and len(pts) > 1:
-            span = pts[-1] - pts[0] + (step or (pts[-1] - pts[0]) / (len(pts) - 1))
-            measured = len(pts) / float(span * self._stream.time_base)
-            if not rate or abs(measured - rate) > RATE_TOLERANCE * rate:
-                return measured
-        return rate or DEFAULT_FPS
+        told = float((stamped and stream.average_rate) or stream.guessed_rate or 0)
+        rate = header_rate(told)
+        times, jumps = frame_times(stamps, stream.time_base, rate, stamps_may_jump(stream))
+        if jumps:
+            second, length = jumps[0]
+            notes.append(
+                f"its time stamps jump {len(jumps)} times, first by {length:+.2f} s after second {second:.2f}; the "
+                "frames after a jump follow those before it"
+            )
+        if not stamped:
+            if len(stamps) > 1:
+                source = "its header's rate" if rate == told else f"assumed, since its header says {told:g}"
+                notes.append(f"it has no time stamps; {rate:g} frames a second is {source}")
+            return array("d", times), rate, notes
+        fps = mean_rate(len(times), 2 * times[-1] - times[-2], told)
+        return array("d", times), fps, notes
+
+    def _rate_of_packets(self, index: PacketIndex) -> float:
+        """Return the mean frame rate of a file whose packets are its frames."""
+        stream, pts = self._stream, index.pts
+        told = float(stream.average_rate or stream.guessed_rate or 0)
+        if len(pts) == 1:
+            return header_rate(told)
+        trusted = self._container.format.name in STAMPED_CONTAINERS
+        last = (index.last_duration if trusted else 0) or pts[-1] - pts[-2]
+        return mean_rate(len(pts), float((pts[-1] - pts[0] + last) * stream.time_base), told)
 
 
-def _reformatter() -> VideoReformatter:
-    """Return this thread's color converter; creating one costs several times as much as using it."""
-    if not hasattr(_local, "reformatter"):
-        _local.reformatter = VideoReformatter()
-    return _local.reformatter
+def _area(stream: VideoStream) -> int:
+    return stream.width * stream.height
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:

@@ -42,7 +42,22 @@ class VideoReader(abc.ABC):
     @property
     @abc.abstractmethod
     def fps(self) -> float:
-        """Mean frame rate of the file."""
+        """Mean frame rate of the file: `num_frames` / `duration`."""
+
+    @property
+    def times(self) -> np.ndarray:
+        """Time of every frame in seconds: (num_frames,) float64, increasing, 0 for the first frame.
+
+        Second 0 is the first frame of the video stream, even if the sound starts earlier. Times come from the time
+        stamps of the file. Where joined files make stamps jump, the gap or step back is closed. Frames without stamps
+        follow at the file's rate. Folders of images have no stamps, so frame n is at n / `fps`.
+        """
+        return np.arange(self.num_frames) / self.fps
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user should know about the file as it is read, one sentence each; empty for most files."""
+        return ()
 
     @property
     def duration(self) -> float:

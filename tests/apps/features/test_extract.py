@@ -175,13 +175,42 @@ def test_parquet_without_its_package_is_said_before_anything_is_done(filled, tmp
     assert not (tmp_path / "f").exists()
 
 
-def test_files_of_videos_have_names_of_their_own(tmp_path):
-    folder = FeatureFolder(str(tmp_path))
-    paths = ["/data/a.mp4", "/data/b/a.mp4", "/data/a.avi", "a.mp4", "../a.mp4"]
-    files = {folder.path_of(path) for path in paths}
-    assert len(files) == len(paths)
-    assert all(os.path.normpath(file).startswith(str(tmp_path / "videos") + os.sep) for file in files)
+def test_files_of_videos_have_names_of_their_own(tmp_path, monkeypatch):
+    """Paths share a feature file if and only if they lead to one file."""
+    data = tmp_path / "data"
+    for name in ("x/a.mp4", "far/away/b.mp4", "far/a.mp4", "a.mp4", "b/a.mp4", "a.avi"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).touch()
+    (data / "x" / "real").mkdir()
+    (data / "x" / "link").symlink_to(data / "far" / "away")
+    (data / "y").symlink_to(data / "x")
+    monkeypatch.chdir(data)
+    folder = FeatureFolder(str(tmp_path / "f"))
+    spelled = ["x/a.mp4", "./x//a.mp4", "x/real/../a.mp4", "y/a.mp4", str(data / "x" / "a.mp4"), "x/link/../a.mp4"]
+    spelled += ["far/a.mp4", "a.mp4", "b/a.mp4", "b/../a.mp4", "a.avi", f"../{data.name}/a.mp4"]
+    for one in spelled:
+        for other in spelled:
+            assert (folder.path_of(one) == folder.path_of(other)) == os.path.samefile(one, other)
+    # Only the slash tells a path from the root of the file system from one from this folder.
+    assert folder.path_of("a.mp4") != folder.path_of("/a.mp4")
+    here = folder.path_of("x/a.mp4")
+    monkeypatch.chdir(data / "b")
+    assert folder.path_of("../x/a.mp4") == here and folder.path_of("a.mp4") == folder.path_of(str(data / "b" / "a.mp4"))
+    # Names of lists of frames, which are no files, stay.
+    assert folder.path_of("AAAAA") == str(tmp_path / "f" / "videos" / "AAAAA.npz")
+    files = [folder.path_of(path) for path in [*spelled, "../none.mp4", "../../../../../../none.mp4"]]
+    assert all(os.path.normpath(file).startswith(str(tmp_path / "f" / "videos") + os.sep) for file in files)
     with pytest.raises(ValueError, match="pooled, spatial"):
         FeatureOptions(str(tmp_path), "mean")
     with pytest.raises(ValueError, match="npz, parquet"):
         FeatureFolder(str(tmp_path), "csv")
+
+
+def test_a_file_that_is_listed_twice_is_one_video(filled, tmp_path, tiny_data):
+    video, other = (str(tiny_data / f"test {n}.mp4") for n in (0, 1))
+    spelled = (video, other, str(tmp_path / ".." / os.path.relpath(video, tmp_path.parent)))
+    cfg, _ = filled()
+    options = FeatureOptions(str(tmp_path / "f"), videos=spelled, one_file=True)
+    assert extract(cfg, options)["written"] == 2
+    with np.load(tmp_path / "f" / "features.npz") as joined:
+        assert [os.path.realpath(path) for path in joined["path"]] == [os.path.realpath(path) for path in spelled[:2]]

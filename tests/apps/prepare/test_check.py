@@ -13,10 +13,10 @@ import torch
 from slowfast.apps.prepare.check import KINDS, CheckOptions, Report, check
 from slowfast.apps.prepare.probe import Facts, ProbeCache, probe
 from slowfast.datasets import build_dataset
-from slowfast.datasets.annotations.video_list import read_video_list
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.frame_folder import FrameFolder
-from slowfast.utils.line_errors import LineErrors, collect_errors
+from slowfast.datasets.video_dataset import read_video_list
+from slowfast.utils.errors import LineErrors, collect_errors
 
 
 @pytest.fixture

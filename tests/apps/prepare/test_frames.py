@@ -212,3 +212,50 @@ def test_own_videos_without_annotations_may_be_of_any_length(videos, encode, pic
     encode(videos / "videos" / "own.mp4", pictures(60), rate=30)
     report = prepare(videos, "ava", [], start=0.0, end=100000.0)
     assert report.images["own"] == 60 and not report.odd
+
+
+def test_two_files_of_one_name_are_an_error_that_names_both(videos):
+    """Their frames would share a folder. Other videos, and a second link to a file, are extracted."""
+    other = videos / "videos" / "other"
+    other.mkdir()
+    for link in (other / "001.mp4", videos / "videos" / "001.mp4"):
+        link.symlink_to(videos / "videos" / "deep" / "AAAAA.mp4")
+    shutil.copy(videos / "videos" / "deep" / "AAAAA.mp4", videos / "videos" / "BBBBB.mkv")
+    for fmt, annotations in (("charades", ["Charades_v1_train.csv"]), ("ssv2", [])):
+        report = prepare(videos, fmt, annotations)
+        assert list(report.failed) == ["BBBBB"]
+        assert str(videos / "videos" / "BBBBB.mkv") in report.failed["BBBBB"]
+        assert str(videos / "videos" / "deep" / "BBBBB.mp4") in report.failed["BBBBB"]
+        assert not (videos / "frames" / "BBBBB").exists()
+    assert report.images.keys() == {"001", "AAAAA", "CCCCC"}
+    assert read_frame_list(str(videos / "lists" / "frames.csv")).videos == ["001", "AAAAA", "CCCCC"]
+
+
+def test_names_with_spaces_and_quotes_are_read_back(videos):
+    folder = videos / "videos" / "deep"
+    names = ["a video", 'the "best" one', "plain-é"]
+    for name in names:
+        shutil.copy(folder / "CCCCC.mp4", folder / f"{name}.mp4")
+    (folder / "line\nbreak.mp4").touch()
+    report = prepare(videos, "ssv2", [])
+    assert list(report.failed) == ["line\nbreak"]
+    frames = read_frame_list(str(videos / "lists" / "frames.csv"), str(videos / "frames"))
+    assert set(names) < set(frames.videos) == report.images.keys()
+    for video, name in enumerate(frames.videos):
+        assert len(frames.paths(video)) == report.images[name] == 12
+        assert all(os.path.isfile(path) for path in frames.paths(video))
+
+
+@pytest.mark.parametrize("short_side", [0, 24])
+def test_all_images_of_a_video_have_the_size_of_the_first(tmp_path, encode, pictures, short_side):
+    parts = [encode(tmp_path / f"{n}.h264", pictures(6, *size)) for n, size in enumerate([(48, 64), (96, 96)])]
+    both = tmp_path / "both.h264"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    done = extract(ExtractOptions(0.0, short_side=short_side), str(tmp_path / "frames"), ("both", str(both)))
+    assert done.images == 12
+    images = [cv2.imread(str(path)) for path in sorted((tmp_path / "frames" / "both").glob("*.jpg"))]
+    assert {image.shape[:2] for image in images} == {(short_side or 48, 32 if short_side else 64)}
+    with decode.open(str(both)) as video:
+        truth = video.frames([9])[0]
+    if not short_side:
+        assert np.abs(images[9][..., ::-1].astype(int) - truth).mean() < 4

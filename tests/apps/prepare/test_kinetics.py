@@ -9,7 +9,7 @@ import pytest
 from slowfast.apps.prepare.kinetics import KineticsOptions, prepare, resize_folder
 from slowfast.apps.prepare.resize import ResizeOptions
 from slowfast.datasets.annotations.kinetics import Segment, VideoFolder, chosen_classes, read_segments
-from slowfast.datasets.annotations.video_list import read_video_list
+from slowfast.datasets.video_dataset import read_video_list
 
 HEADER = "label,youtube_id,time_start,time_end,split"
 TRAIN = f"""{HEADER}
@@ -116,6 +116,17 @@ def test_resized_copies_are_listed(options, tmp_path):
 def test_a_folder_without_annotations_is_resized(options, tmp_path):
     done = resize_folder(replace(options, annotations=(), resize=ResizeOptions(32), resized=str(tmp_path / "small")))
     assert (done["videos"], done["resized"], len(done["unreadable"])) == (8, 7, 1)
+
+
+def test_copies_among_the_videos_are_no_videos(options, tmp_path):
+    """A second start resizes no copy, and copies never take the place of the videos."""
+    inside = replace(options, annotations=(), resize=ResizeOptions(32), resized=str(tmp_path / "my videos" / "small"))
+    assert resize_folder(inside) == resize_folder(inside)
+    assert len(list((tmp_path / "my videos" / "small").rglob("*.mp4"))) == 7
+    assert prepare(replace(inside, annotations=options.annotations))["files_without_annotation"] == 2
+    for call in (prepare, resize_folder):
+        with pytest.raises(ValueError, match="folder of the videos itself"):
+            call(replace(options, resize=ResizeOptions(32), resized=options.videos))
 
 
 def test_labeled_test_videos_make_the_test_list(options, written, tmp_path):

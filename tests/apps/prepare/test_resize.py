@@ -1,12 +1,13 @@
 """Copies of videos at another size."""
 
 import os
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from slowfast.apps.prepare.resize import ResizeOptions, copy_paths, resize, resize_set
+from slowfast.apps.prepare.resize import ResizeOptions, resize, resize_set
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.reader import VideoError
 
@@ -68,12 +69,14 @@ def test_a_set_is_resized_once_and_what_changed_again(tmp_path, encode, pictures
     assert not list(output.rglob("*.tmp"))
 
 
-def test_copies_of_one_name_are_told_apart():
-    assert list(copy_paths(["/v/a.mp4", "/v/b.avi", "/v/b.mkv"], "/v", "/c").values()) == [
-        "/c/a.mp4",
-        "/c/b.avi.mp4",
-        "/c/b.mkv.mp4",
-    ]
+def test_no_copy_replaces_a_source(tmp_path, encode, pictures):
+    root = tmp_path / "videos"
+    (root / "in" / "in").mkdir(parents=True)
+    sources = [str(encode(root / name, pictures(4))) for name in ("in/a.mp4", "in/in/a.mp4")]
+    before = [Path(source).read_bytes() for source in sources]
+    with pytest.raises(ValueError, match="in/in/a.mp4 would replace .*in/a.mp4"):
+        list(resize_set(sources, str(root / "in"), str(root), SMALL, 0))
+    assert [Path(source).read_bytes() for source in sources] == before
 
 
 def test_what_cannot_be_read_leaves_nothing(tmp_path):

@@ -15,9 +15,9 @@ from slowfast.apps.synthetic import __main__ as synthetic
 from slowfast.apps.synthetic import render as render
 from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 from slowfast.config import load_config
-from slowfast.datasets.annotations.video_list import read_video_list
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.video import open as decode
+from slowfast.datasets.video_dataset import read_video_list
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZE = 32

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from slowfast.datasets.annotations.charades import AnnotatedVideo, read_annotations
+from slowfast.datasets.charades import AnnotatedVideo, read_annotations
 
 HEADER = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n"
 LINES = [

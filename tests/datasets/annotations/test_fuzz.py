@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slowfast.apps.prepare.frames import FORMATS
-from slowfast.datasets.annotations.charades import read_annotations
 from slowfast.datasets.annotations.frame_list import read_frame_list
 from slowfast.datasets.annotations.kinetics import chosen_classes, read_segments
-from slowfast.datasets.annotations.ssv2 import read_labels, read_videos
-from slowfast.datasets.annotations.video_list import read_paths, read_video_list
+from slowfast.datasets.charades import read_annotations
+from slowfast.datasets.ssv2 import read_labels, read_videos
+from slowfast.datasets.video_dataset import read_paths, read_video_list
 from slowfast.evaluation.ava_files import read_boxes, read_detections, read_excluded, read_groundtruth
+from slowfast.utils.errors import LineErrors, collect_errors
 from slowfast.utils.label_map import read_label_map
-from slowfast.utils.line_errors import LineErrors, collect_errors
 
 # The same examples on every run, and none kept on disk.
 ALWAYS = settings(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from slowfast.datasets.annotations.video_list import read_video_list
+from slowfast.datasets.video_dataset import read_video_list
 
 
 @pytest.fixture

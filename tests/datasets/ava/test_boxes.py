@@ -22,6 +22,19 @@ def test_annotated_rows(written):
     assert table.places([1]) == [f"{path}, line 3: 'b,903,0.500,0.5,1,1.004,1'"]
 
 
+def test_rows_of_ava_kinetics(written):
+    """Fractions of a second, and key frames without persons, as lines of two columns."""
+    path = written("a,89.5,0.1,0.2,0.3,0.4,80,0\nb,0092.000\na,0090.000,0.1,0.2,0.3,0.4,80,0\nb,7.25\n")
+    table = read_boxes(path, 80)
+    assert table.seconds.tolist() == [89.5, 90]
+    assert table.empty == [("b", 92), ("b", 7.25)]
+    assert (table.names, table.lines.tolist()) == (["a"], [1, 3])
+    assert read_boxes(path, 80, 0.5).empty == table.empty  # detections: the last column is a score of 0
+    boxes = KeyFrameBoxes([table], ["b", "a"], 80)
+    assert list(zip(boxes.video.tolist(), boxes.second.tolist(), strict=True)) == [(1, 89.5), (1, 90)]
+    assert [boxes.find(1, second) for second in (89.5, 89, 90)] == [0, -1, 1]
+
+
 def test_predicted_rows_and_their_scores(written):
     path = written(
         "a,0902,0.1,0.2,0.3,0.4,,0.95\na,0902,0.1,0.2,0.3,0.4,-1,0.9\na,0902,0.1,0.2,0.3,0.4,7,0.91\n"
@@ -59,7 +72,8 @@ WRONG = [
     ("a,902,0.1,0.2,0.3,0.4,1,0,9", "9 columns"),
     ("a,902,0.1,0.2,0.3,0.4", "6 columns"),
     ("video,second,x1,y1,x2,y2,label", "edge 'x1' is not a number"),
-    ("a,902.5,0.1,0.2,0.3,0.4,1,0", "second '902.5'"),
+    ("a,9.0.2,0.1,0.2,0.3,0.4,1,0", "second '9.0.2'"),
+    (",902", "names no video"),
     (",902,0.1,0.2,0.3,0.4,1,0", "names no video"),
     ("a,902,nan,0.2,0.3,0.4,1,0", "edge nan is not finite"),
     ("a,902,0.1,0.2,inf,0.4,1,0", "edge inf is not finite"),

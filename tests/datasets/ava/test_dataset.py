@@ -13,8 +13,7 @@ from slowfast.apps.prepare.check import CheckOptions, check
 from slowfast.config import load_config
 from slowfast.datasets import build_dataset, build_loader
 from slowfast.datasets.loading.batch import MissingSample
-from slowfast.datasets.loading.batch_shapes import ClipShape
-from slowfast.datasets.loading.sampler import SampleKey
+from slowfast.datasets.loading.sampler import ClipShape, SampleKey
 from slowfast.datasets.loading.unreadable import UnreadableError
 
 FPS = 30

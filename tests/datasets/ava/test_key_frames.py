@@ -48,6 +48,16 @@ def test_the_clock():
         assert own.second_of(own.frame_of(second)) == second
 
 
+def test_seconds_with_fractions_on_the_clock():
+    clock = Clock(fps=25, first_second=84)
+    for thousandths in range(84_000, 94_000, 37):
+        distances = [abs(1000 * frame - (thousandths - 84_000) * 25) for frame in range(251)]
+        assert distances[clock.frame_of(thousandths / 1000)] == min(distances)
+    # The others lie whole seconds from the clip's own, and are the same numbers as read from a file.
+    seconds = seconds_of_clip(list(range(0, 250, 10)), [0, 6, 12], 89.3, clock)
+    assert seconds == [84.3, 86.3, 89.3]
+
+
 def test_moments_are_the_nearest_seconds_and_the_last_is_the_clips_own():
     frames = clip_frames(300, 36, 8, 1000, after=4)
     positions = [4, 11, 18, 25, 32]

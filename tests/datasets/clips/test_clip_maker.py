@@ -13,7 +13,7 @@ from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.transforms.augmentation import RandomErasing
-from slowfast.datasets.transforms.crops import size_by_short_side, uniform_crop
+from slowfast.datasets.transforms.crops import Crop, size_by_short_side
 from slowfast.datasets.video.open import VideoReader
 
 
@@ -79,6 +79,15 @@ def test_views_of_a_test_video(offset, starts, maker):
     assert reader.asked == [[0], sorted(set().union(*frames))]
 
 
+@pytest.mark.parametrize(("cyclic", "last"), [(False, 299), (True, 99)])
+def test_a_clip_longer_than_a_test_video(cyclic, last, maker):
+    """4 frames over 400 of a video of 300: 0, 133, 266 and 399, its last frame, or number 99 again."""
+    clips, reader = maker("test", "DATA.SAMPLING_RATE", 100, "TEST.CYCLIC_LOAD", cyclic, "TEST.NUM_ENSEMBLE_VIEWS", 1)
+    assert clips.view_clip("a", 0).frames == [0, 133, 266, last]
+    clips, reader = maker("val", "DATA.SAMPLING_RATE", 100, "TEST.CYCLIC_LOAD", cyclic)
+    assert clips.center_clip("a").frames == [0, 133, 266, 299]
+
+
 def test_views_of_a_video_share_its_decoding(maker):
     clips, reader = maker("test", "TEST.NUM_ENSEMBLE_VIEWS", 2, "TEST.NUM_SPATIAL_CROPS", 3)
     for path in ("a", "b", "a"):
@@ -125,7 +134,7 @@ def test_every_view_shows_its_own_frames(spatial, crop, tiny_cfg):
         frames = Counting().frames(clip.frames)
         size = size_by_short_side(40, 60, 40 if spatial == 1 else crop)
         picture = F.interpolate(torch.from_numpy(frames).permute(0, 3, 1, 2) / 255, size, mode="bilinear")
-        cut = uniform_crop(*size, crop, view % 3 if spatial == 3 else 1)
+        cut = Crop.square_at(*size, crop, view % 3 if spatial == 3 else 1)
         expected = (picture[:, :, cut.top : cut.top + crop, cut.left : cut.left + crop] - 0.45) / 0.225
         torch.testing.assert_close(clip.inputs[0], expected.transpose(0, 1), rtol=1e-5, atol=1e-5)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.datasets.transforms.boxes import has_area
+from slowfast.datasets.transforms.crops import has_area
 from slowfast.datasets.video.reader import VideoReader
 
 HEIGHT, WIDTH = 60, 90

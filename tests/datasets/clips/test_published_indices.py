@@ -78,4 +78,4 @@ def test_slow_pathway_that_cannot_be():
     with pytest.raises(ValueError, match="8"):
         sampling.slow_indices(4, 8)
     with pytest.raises(ValueError, match="32"):
-        sampling.slow_indices(32, 8, [0, 32])
+        sampling.slow_indices(32, 8, [32, 40])

@@ -5,10 +5,10 @@ import itertools
 import pytest
 
 from slowfast.config import load_config
-from slowfast.datasets.annotations.video_list import read_paths
 from slowfast.datasets.clips import temporal_sampling as sampling
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.streaming import ClipWindows, StepWindows, tiles
+from slowfast.datasets.video_dataset import read_paths
 
 
 @pytest.fixture

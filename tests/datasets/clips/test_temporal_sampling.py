@@ -45,11 +45,23 @@ def test_frame_times_in_testing(frames, rate, length, views):
 
 
 @pytest.mark.parametrize(("frames", "rate", "length"), SHAPES)
+@pytest.mark.parametrize("views", [1, 3])
+def test_frame_times_in_a_loop(frames, rate, length, views):
+    """A clip that lies in the video is what it was; a longer one goes on at the first frame."""
+    s = settings(frames, rate, views)
+    for view in range(views):
+        once = StrideSampling(24).view(length, 24, s, view)
+        expected = [(once[0] + i * rate) % length for i in range(frames)]
+        assert StrideSampling(24).view(length, 24, replace(s, cyclic=True), view) == expected
+        assert (once == expected) == ((frames - 1) * rate < length or length == 1)
+
+
+@pytest.mark.parametrize(("frames", "rate", "length"), SHAPES)
 def test_frame_times_in_the_middle(frames, rate, length):
     start = max(length - ((frames - 1) * rate + 1), 0) // 2
     s = settings(frames, rate)
     assert StrideSampling(24).center(length, 24, s) == clamped(start, frames, rate, length)
-    assert StrideSampling(24).view(length, 24, s, 0) == StrideSampling(24).center(length, 24, s)
+    assert StrideSampling(24).view(length, 24, s, 0) == clamped(0, frames, rate, length)  # a single view, as published
 
 
 @pytest.mark.parametrize(("frames", "rate", "length"), [(4, 3, 14), (4, 3, 10), (8, 3, 19)])

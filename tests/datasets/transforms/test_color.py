@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from slowfast.datasets.transforms import pixels as transforms
-from slowfast.datasets.transforms.color import ColorJitter
+from slowfast.datasets.transforms.augmentation import ColorJitter
 
 VALUES = (0.225, 0.224, 0.229)
 DIRECTIONS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.814), (-0.5836, -0.6948, 0.4203))

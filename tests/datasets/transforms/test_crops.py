@@ -38,7 +38,7 @@ def test_short_side_follows_its_distribution():
 
 def test_random_crop_reaches_every_place_as_often():
     g = generator()
-    found = collections.Counter(crops.random_crop(5, 6, 4, g) for _ in range(1200))
+    found = collections.Counter(Crop.random_square(5, 6, 4, g) for _ in range(1200))
     assert set(found) == {Crop(top, left, 4, 4) for top in range(2) for left in range(3)}
     assert min(found.values()) > 150
 
@@ -49,15 +49,10 @@ def test_a_crop_of_frames():
     assert np.array_equal(Crop(1, 2, 3, 4).of(frames[0]), frames[0, 1:4, 2:6])
 
 
-def test_flips():
-    g = generator()
-    assert 460 < sum(crops.random_flip(g) for _ in range(1000)) < 540
-
-
 def test_crops_by_area_follow_their_distribution():
     """Where every draw fits, the share of the area is uniform, and so is the logarithm of the shape."""
     g = generator()
-    drawn = [crops.random_resized_crop(1000, 1000, (0.1, 0.5), (0.5, 2.0), g) for _ in range(3000)]
+    drawn = [Crop.random_resized(1000, 1000, (0.1, 0.5), (0.5, 2.0), g) for _ in range(3000)]
     areas = np.array([c.height * c.width for c in drawn]) / 1e6
     shapes = np.log([c.width / c.height for c in drawn])
     assert np.quantile(areas, [0.01, 0.25, 0.5, 0.75, 0.99]) == pytest.approx([0.104, 0.2, 0.3, 0.4, 0.496], abs=0.02)
@@ -73,7 +68,7 @@ def test_crops_by_area_follow_their_distribution():
 def test_crops_by_area_stay_within_the_frame(height, width):
     g = generator()
     for _ in range(500):
-        crop = crops.random_resized_crop(height, width, (0.08, 1.0), (0.75, 1.3333), g)
+        crop = Crop.random_resized(height, width, (0.08, 1.0), (0.75, 1.3333), g)
         assert 0 <= crop.top and crop.top + crop.height <= height and crop.height > 0
         assert 0 <= crop.left and crop.left + crop.width <= width and crop.width > 0
 
@@ -84,19 +79,19 @@ def test_crops_by_area_stay_within_the_frame(height, width):
 )
 def test_what_never_fits_becomes_the_center(height, width, expected):
     """Shares over 1 fit in no try; the shape of the frame is kept as far as it is allowed."""
-    assert crops.random_resized_crop(height, width, (2.0, 3.0), (0.75, 1.3333), generator()) == expected
+    assert Crop.random_resized(height, width, (2.0, 3.0), (0.75, 1.3333), generator()) == expected
 
 
 def test_moving_crops():
     first, last = Crop(0, 10, 20, 30), Crop(9, 0, 23, 30)
-    assert crops.moving_crops(first, last, 4) == [first, (3, 6, 21, 30), (6, 3, 22, 30), last]
-    assert crops.moving_crops(first, last, 1) == [first]
+    assert first.moving_to(last, 4) == [first, (3, 6, 21, 30), (6, 3, 22, 30), last]
+    assert first.moving_to(last, 1) == [first]
 
 
 def test_crops_that_do_not_fit():
     with pytest.raises(ValueError, match="24 pixels.*20x40"):
-        crops.uniform_crop(20, 40, 24, 1)
+        Crop.square_at(20, 40, 24, 1)
     with pytest.raises(ValueError, match="24 pixels.*20x40"):
-        crops.random_crop(20, 40, 24, generator())
+        Crop.random_square(20, 40, 24, generator())
     with pytest.raises(ValueError, match="position 3"):
-        crops.uniform_crop(20, 40, 16, 3)
+        Crop.square_at(20, 40, 16, 3)

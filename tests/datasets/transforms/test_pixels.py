@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from slowfast.datasets.transforms import pixels as transforms
-from slowfast.datasets.transforms.crops import Crop, size_by_short_side, uniform_crop
+from slowfast.datasets.transforms.crops import Crop, size_by_short_side
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 CASES = json.loads((FIXTURES / "spatial.json").read_text())["cases"]
@@ -25,7 +25,7 @@ def noise(*shape, seed=0):
 def test_published_crops(case):
     frames = noise(*case["shape_thwc"], seed=case["seed"])
     size = size_by_short_side(*frames.shape[1:3], case["crop"])
-    crop = uniform_crop(*size, case["crop"], case["spatial_view"])
+    crop = Crop.square_at(*size, case["crop"], case["spatial_view"])
     scaled = transforms.resize_exactly(frames, *size)
     clip = transforms.to_clip(crop.of(scaled), transforms.normalization([0.45] * 3, [0.225] * 3))
     expected = torch.from_numpy(EXPECTED[case["key"]])

@@ -9,7 +9,7 @@ import torch
 
 from slowfast.datasets.transforms import rand_augment as augment_ops
 from slowfast.datasets.transforms import rand_augment as augment_random
-from slowfast.datasets.transforms.rand_augment import INTERPOLATIONS, RandAugment, Recipe, parse_recipe
+from slowfast.datasets.transforms.rand_augment import INTERPOLATIONS, RandAugment, Recipe
 
 NAMES = [
     "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "color", "contrast",
@@ -64,7 +64,7 @@ def test_every_operation_comes_as_often_and_half_of_those_drawn_is_applied(calls
 
 def test_magnitudes_of_the_published_recipe(calls):
     """rand-m7...-inc1 without spread: the strongest turn is 7/10 of 30 degrees, and so on."""
-    arguments, _ = applied(calls, parse_recipe("rand-m7-n4-inc1"))
+    arguments, _ = applied(calls, Recipe.parse("rand-m7-n4-inc1"))
     first = {name: {round(values[0], 6) for values in arguments[name]} for name in NAMES[3:]}
     assert first == {
         "rotate": {-21.0, 21.0},
@@ -80,7 +80,7 @@ def test_magnitudes_of_the_published_recipe(calls):
 
 
 def test_magnitudes_that_do_not_increase(calls):
-    arguments, _ = applied(calls, parse_recipe("rand-m5-n2"))
+    arguments, _ = applied(calls, Recipe.parse("rand-m5-n2"))
     found = {name: {round(values[0], 6) for values in arguments[name]} for name in NAMES[3:]}
     assert found["posterize"] == {2} and found["solarize"] == {128}
     assert found["color"] == found["brightness"] == {1.0}
@@ -88,7 +88,7 @@ def test_magnitudes_that_do_not_increase(calls):
 
 
 def test_spread_of_magnitudes(calls):
-    arguments, _ = applied(calls, parse_recipe("rand-m9-mstd0.5-inc1"), clips=6000)
+    arguments, _ = applied(calls, Recipe.parse("rand-m9-mstd0.5-inc1"), clips=6000)
     turns = np.abs([values[0] for values in arguments["rotate"]]) / 3
     assert turns.max() <= 10
     assert np.median(turns) == pytest.approx(9, abs=0.12)
@@ -96,10 +96,10 @@ def test_spread_of_magnitudes(calls):
 
 
 def test_weights_draw_mild_operations_and_none_twice(calls):
-    arguments, _ = applied(calls, parse_recipe("rand-n3-w0"))
+    arguments, _ = applied(calls, Recipe.parse("rand-n3-w0"))
     assert not {"invert", "posterize"} & set(arguments)
     assert len(arguments["rotate"]) > 4 * len(arguments["color"]) > 0
-    augment, g = RandAugment(parse_recipe("rand-n13-w0"), "bilinear"), generator()
+    augment, g = RandAugment(Recipe.parse("rand-n13-w0"), "bilinear"), generator()
     for _ in range(20):
         calls.clear()
         augment(FRAMES, g)
@@ -116,7 +116,7 @@ def test_interpolation(name, calls):
 
 def test_all_frames_alike_and_by_the_generator_alone():
     frames = np.random.default_rng(0).integers(0, 256, (1, 32, 40, 3), np.uint8).repeat(3, axis=0)
-    augment = RandAugment(parse_recipe("rand-m9-n4-mstd0.5-inc1"), "bicubic")
+    augment = RandAugment(Recipe.parse("rand-m9-n4-mstd0.5-inc1"), "bicubic")
     found = [augment(frames, generator(seed)) for seed in range(40)]
     for seed, out in enumerate(found):
         assert (out == out[:1]).all()

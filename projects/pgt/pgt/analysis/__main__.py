@@ -12,8 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgt.analysis.report import DEPTHS
-from pgt.analysis.run import compare_gradients
+from pgt.analysis.compare import DEPTHS, compare_gradients
 from pgt.analysis.truncation import RANDOM
 from slowfast.apps.benchmark.run import ConfigSource
 from slowfast.utils.errors import exit_status

@@ -77,7 +77,7 @@ def add_gradient(
 
 
 @dataclass(frozen=True)
-class GapRow:
+class _GapRow:
     """Figures of one layer, see above; None where a gradient is zero.
 
     `bias` and `noise` are None where the batches are too few to tell Ef from noise. A bias below `bias_floor` may be
@@ -114,7 +114,7 @@ class Gap:
         sums = self._sums or [(0, 0)] * len(triples)
         self._sums = [(f.cpu() + a, d.cpu() + b) for (_, f, d), (a, b) in zip(triples, sums, strict=True)]
 
-    def rows(self, depth: int | None) -> list[GapRow]:
+    def rows(self, depth: int | None) -> list[_GapRow]:
         """Return the figures of all parameters together, then of each layer.
 
         Args:
@@ -127,7 +127,7 @@ class Gap:
         of_sums = torch.stack([_products(pair) for pair in self._sums], dim=-1)
         return [self._row(name, members, products, of_sums) for name, members in layers.items()]
 
-    def _row(self, name: str, members: list[int], products: torch.Tensor, of_sums: torch.Tensor) -> GapRow:
+    def _row(self, name: str, members: list[int], products: torch.Tensor, of_sums: torch.Tensor) -> _GapRow:
         """Return the figures of one layer, from the products of each batch (N, 3, 3, P) and of the sums (2, 2, P)."""
         products = products[..., members].sum(dim=-1)
         cosines = [_over(p[0][1], math.sqrt(p[0][0] * p[1][1])) for p in products.tolist()]
@@ -137,7 +137,7 @@ class Gap:
         gap = products[:, 2, 2].sum().item(), sums[1, 1].item()
         size = sum(self._sums[i][0].numel() for i in members)
         tendency = _tendency(len(products), full, gap)
-        return GapRow(name, size, *_mean_and_std(cosines), *_mean_and_std(ratios), *tendency)
+        return _GapRow(name, size, *_mean_and_std(cosines), *_mean_and_std(ratios), *tendency)
 
 
 def _tendency(count: int, full: tuple[float, float], gap: tuple[float, float]) -> tuple[float | None, ...]:

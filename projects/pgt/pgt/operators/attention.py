@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pgt.memory import active_carry
-from pgt.operators.base import MarkovOperator
+from pgt.operators.layers import MarkovOperator
 from slowfast.layers.attention import (
     PoolingAttention,
     RelPos,

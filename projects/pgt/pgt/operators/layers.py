@@ -1,4 +1,4 @@
-"""Convolutions, lateral connections and pooling of heads with memory.
+"""Operators with memory: base class, convolutions, lateral connections, pooling of heads.
 
 Shapes: x is (B, C, T, H, W), memory (B, C, O, H, W); that of a head is of whole frames.
 
@@ -13,15 +13,75 @@ those of one convolution over the whole clip, whatever PGT.SLOW_SAMPLING gives t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from pgt.memory import active_carry
-from pgt.operators.base import MarkovOperator, adopt
+from pgt.memory import CachePolicy, Carry, active_carry
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.pool import SpaceTimePool, TimePool, pool_space, pool_time
 from slowfast.models.slowfast import FuseFastToSlow
+
+
+def _adopt(cls: type[nn.Module], layer: nn.Module) -> nn.Module:
+    """Make a module of class `cls` from `layer`, with its parameters, buffers, submodules, hooks and mode.
+
+    All of these are shared, so `layer` is to be replaced by the result. `cls` derives from the class of `layer`.
+    """
+    module = cls.__new__(cls)
+    module.__dict__.update(layer.__dict__)
+    return module
+
+
+class MarkovOperator(nn.Module):
+    """Mixin in front of the class of a layer: reads memory, computes the step, writes memory.
+
+    A subclass defines `step`. One whose memory is not that of its input calls `run` where its memory comes in.
+
+    Attributes:
+        name: key in the memory, the name of the module in the model.
+        policy: rule of its memory; None for an operator without memory.
+    """
+
+    name: str
+    policy: CachePolicy | None
+
+    @classmethod
+    def from_layer(cls, layer: nn.Module, name: str, policy: CachePolicy | None, **settings: Any) -> MarkovOperator:
+        """Make an operator of a layer; it shares the layer's parameters, hooks and mode, see `_adopt`.
+
+        Args:
+            settings: further attributes of the operator.
+        """
+        operator = _adopt(cls, layer)
+        for key, value in {"name": name, "policy": policy, **settings}.items():
+            setattr(operator, key, value)
+        return operator
+
+    def step(self, memory: torch.Tensor | None, *inputs: Any) -> torch.Tensor:
+        """Compute the outputs of the new frames.
+
+        Args:
+            memory: (B, C, O, H, W); None at the start of a video.
+            inputs: arguments of the layer, for the same samples.
+        """
+        raise NotImplementedError
+
+    def run(self, carry: Carry, remembered: torch.Tensor, *inputs: Any) -> torch.Tensor:
+        """Read memory, compute `step(memory, *inputs)`, write the memory of `remembered`."""
+        if self.policy is None:
+            return self.step(None, *inputs)
+        memory = carry.read(self.name, remembered)
+        y = carry.by_sample(self.step, memory, *inputs)
+        carry.write(self.name, self.policy, remembered, memory)
+        return y
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute a step while a carry is active, otherwise what the layer does."""
+        carry = active_carry()
+        return super().forward(x) if carry is None else self.run(carry, x, x)
 
 
 class MarkovConv3d(MarkovOperator, Conv3d):
@@ -49,19 +109,25 @@ class MarkovConv3d(MarkovOperator, Conv3d):
 
 
 class StepFusion(FuseFastToSlow):
-    """Lateral connection without memory: drops the surplus outputs at the start of a step, as the published code."""
+    """Lateral connection without memory: drops the surplus outputs at the start of a step, as the published code.
+
+    With kernel k and stride a the outputs are around new fast frames 0, a, 2a, ...; zeros stand for frames outside of
+    the step. One surplus output dropped, new slow frame i meets the output around new fast frame (i + 1) a.
+    """
 
     @classmethod
     def from_layer(cls, layer: FuseFastToSlow) -> StepFusion:
         """Make one of the clip model's lateral connection; they share everything."""
-        return adopt(cls, layer)
+        return _adopt(cls, layer)
 
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
         """Join the lateral features to the slow ones.
 
         Raises:
-            ValueError: fewer lateral frames than slow ones.
+            ValueError: fewer lateral frames than slow ones, or outside of a step another number.
         """
+        if active_carry() is None:
+            return super().forward(x)
         slow, fast = x
         lateral = self.lateral(fast)
         surplus = lateral.shape[2] - slow.shape[2]

@@ -1,18 +1,67 @@
-"""Results of `truncation.py` as tables, as plain values for JSON, and as a plot."""
+"""Compare the truncated with the full gradient: measurements of `truncation.py` as tables, plain values and a plot."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pgt.analysis.truncation import ALL, Gap
+from pgt.analysis.truncation import ALL, RANDOM, Gap, gap_of_weights, gradient_memory, step_task
+from slowfast.apps.benchmark.run import ConfigSource, in_fresh_process, medians
 
 # Parts of a parameter's name (s3.pathway0_res1.branch2.a.weight) that make a row.
 DEPTHS = {"stage": 1, "block": 2, "parameter": None}
 
 
-def as_values(weights: str, steps: list[int], gaps: list[Gap], by: str) -> dict[str, Any]:
+def compare_gradients(
+    source: ConfigSource,
+    step_counts: Sequence[int] = (),
+    num_batches: int = 8,
+    checkpoints: Sequence[str] | None = None,
+    by: str = "stage",
+    repeats: int = 3,
+    plot: Path | None = None,
+) -> dict[str, Any]:
+    """Measure the gap of the truncated gradient and the memory of both; print tables, and draw the plot.
+
+    Args:
+        step_counts: numbers of steps; () for 1 to all.
+        num_batches: training batches to average over.
+        checkpoints: weights, files or `RANDOM`; None for TRAIN.CHECKPOINT_FILE_PATH, or random weights.
+        by: key of `DEPTHS`, the parameters of a row.
+        repeats: processes of each measurement of memory; the median counts.
+        plot: PNG to draw.
+
+    Raises:
+        ValueError, FileNotFoundError: as `gap_of_weights`.
+    """
+    cfg = source.load()
+    weights = checkpoints or [cfg.TRAIN.CHECKPOINT_FILE_PATH or RANDOM]
+    _, steps = step_task(cfg, step_counts)
+    print(f"{num_batches} batches of {cfg.TRAIN.BATCH_SIZE} clips; train mode, full precision", flush=True)
+    results = []
+    for name, gaps in gap_of_weights(cfg, steps, num_batches, weights):
+        results.append(_as_values(name, steps, gaps, by))
+        print(f"\n{_format_gap(results[-1])}", flush=True)
+    memory = []
+    for count in steps:
+        runs = {
+            kind: medians([in_fresh_process(_memory, source, count, kind == "truncated") for _ in range(repeats)])
+            for kind in ("truncated", "full")
+        }
+        memory.append({"steps": count, **{kind: found["peak_mib"] for kind, found in runs.items()}})
+    print(f"\npeak memory of one gradient, over the idle process\n{_format_memory(memory)}")
+    if plot:
+        _plot_gap(plot, results, memory)
+    return {"batches": num_batches, "batch_size": cfg.TRAIN.BATCH_SIZE, "gap": results, "memory_mib": memory}
+
+
+def _memory(source: ConfigSource, steps: int, truncated: bool) -> dict[str, float]:
+    return gradient_memory(source.load(), steps, truncated)
+
+
+def _as_values(weights: str, steps: list[int], gaps: list[Gap], by: str) -> dict[str, Any]:
     """Return the gap at one state of the weights as plain values; `by` is a key of `DEPTHS`."""
     rows = [
         {"steps": count, **dataclasses.asdict(row)}
@@ -22,8 +71,8 @@ def as_values(weights: str, steps: list[int], gaps: list[Gap], by: str) -> dict[
     return {"weights": weights, "rows": rows}
 
 
-def format_gap(result: dict[str, Any]) -> str:
-    """Format the result of `as_values` as a table, a line for each number of steps and layer."""
+def _format_gap(result: dict[str, Any]) -> str:
+    """Format the result of `_as_values` as a table, a line for each number of steps and layer."""
     width = max(len(row["name"]) for row in result["rows"])
     head = f"{'steps':>5}  {'layer':<{width}}  {'cosine':>15}  {'norm ratio':>15}  {'bias':>7}  {'noise':>6}"
     lines = [f"weights: {result['weights']}", head]
@@ -34,7 +83,7 @@ def format_gap(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def format_memory(points: list[dict[str, Any]]) -> str:
+def _format_memory(points: list[dict[str, Any]]) -> str:
     """Format `steps`, `truncated` and `full` memory, in MiB over the idle process, as a table."""
     lines = [f"{'steps':>5}  {'truncated, MiB':>14}  {'full, MiB':>9}"]
     lines += [f"{point['steps']:5}  {point['truncated']:14.1f}  {point['full']:9.1f}" for point in points]
@@ -55,7 +104,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def plot_gap(path: Path, results: list[dict[str, Any]], memory: list[dict[str, Any]]) -> None:
+def _plot_gap(path: Path, results: list[dict[str, Any]], memory: list[dict[str, Any]]) -> None:
     """Draw cosine, norm ratio and memory by number of steps as a PNG.
 
     There is a column for each state of the weights and a line for each layer; whiskers are deviations over batches.
