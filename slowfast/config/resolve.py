@@ -90,6 +90,9 @@ def resolve(cfg: CfgNode, given: set[str]) -> None:
     for old, new in _RENAMED.items():
         if old in given and new not in given:
             set_key(cfg, new, get_key(cfg, old))
+    if cfg.MODEL.MODEL_NAME == "ResNet_nopool":
+        cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH = "ResNet", f"{cfg.MODEL.ARCH.removesuffix('_nopool')}_nopool"
+        logger.warning("MODEL.MODEL_NAME ResNet_nopool is read as ResNet with MODEL.ARCH %s.", cfg.MODEL.ARCH)
     if cfg.TEST.NUM_ENSEMBLE_VIEWS == -1:
         cfg.TEST.NUM_TEMPORAL_CLIPS = cfg.TEST.NUM_TEMPORAL_CLIPS or list(_VIEW_SWEEP)
         cfg.TEST.NUM_ENSEMBLE_VIEWS = max(cfg.TEST.NUM_TEMPORAL_CLIPS)

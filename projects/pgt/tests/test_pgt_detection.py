@@ -132,7 +132,7 @@ def boxes_by_hand(model, frames, boxes, scale, temporal):
 @pytest.mark.parametrize(("cache", "momentum"), [("last", 0.0), ("max", 0.0), ("max", 0.25), ("avg", 0.5)])
 @torch.no_grad()
 def test_memory_of_the_head_is_the_equation(detection_cfg, parity, random_clip, cache, momentum):
-    """A network without temporal kernels remembers in its head alone; `max` is max there."""
+    """Take a network without temporal kernels, which remembers in its head alone; `max` is max there."""
     cfg = detection_cfg("slow", "MODEL.ARCH", "c2d_nopool", "PGT.CACHE", cache, "PGT.CACHE_MOMENTUM", momentum)
     model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
     assert model.operators == {"head.pathway0_avgpool.tpool"}

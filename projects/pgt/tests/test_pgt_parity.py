@@ -19,7 +19,7 @@ CASES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
 
 
 class KeepGradients(torch.optim.SGD):
-    """An optimizer that changes nothing and drops no gradient."""
+    """Optimizer that changes nothing and drops no gradient."""
 
     def step(self, closure=None):
         return None

@@ -130,7 +130,7 @@ def test_a_whole_clip_is_scored_at_some_positions_in_time(temporal, progressive_
 
 @torch.no_grad()
 def test_a_clip_models_weights_are_the_progressive_ones(repo):
-    """A checkpoint of published X3D has the keys of the model in steps."""
+    """Compare the keys of the clip model with those of the model in steps."""
     keys = json.loads((repo / "tests/fixtures/parity/state_dicts/x3d_xs.keys.json").read_text())
     name = repo / "projects/pgt/configs/Kinetics/X3D_XS.yaml"
     model = build_model(load_config(name, [*SMALL, *IN_STEPS]))

@@ -17,10 +17,12 @@ from slowfast.apps.prepare import file_pool
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.in_order import frames_in_order
 from slowfast.datasets.video.reader import VideoError
+from slowfast.datasets.video.timing import Timeline
 from slowfast.utils.files import TEMPORARY, replacing
 
 MANIFEST = "resized.jsonl"
 _MAX_DENOMINATOR = 30_000  # of a frame rate in H.264
+_STAMP_UNIT = Fraction(1, 90_000)  # seconds, of the time stamps of copies of a variable frame rate
 # Without it x264's AVX-512 code reads uninitialized memory on some sizes, and copies differ from call to call.
 _SAME_EVERYWHERE = {"x264-params": "cpu-independent=1"}
 
@@ -110,7 +112,7 @@ def copy_paths(sources: Sequence[str], root: str, output: str) -> dict[str, str]
 
 
 def resize(source: str, target: str, options: ResizeOptions) -> None:
-    """Write one copy, with every frame of the source that decodes.
+    """Write one copy, with every frame of the source that decodes, at its time if the rate is variable.
 
     Raises:
         VideoError: the source cannot be read.
@@ -118,9 +120,10 @@ def resize(source: str, target: str, options: ResizeOptions) -> None:
     """
     with decode.open(source) as video:
         rate = Fraction(video.fps).limit_denominator(_MAX_DENOMINATOR)
+        unit = 1 / rate if Timeline.of(video).is_even else _STAMP_UNIT
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with replacing(target) as temporary:
-        _encode(source, temporary, rate, options)
+        _encode(source, temporary, rate, unit, options)
 
 
 def _resize(task: _Task) -> str:
@@ -132,22 +135,25 @@ def _resize(task: _Task) -> str:
     return ""
 
 
-def _encode(source: str, path: str, rate: Fraction, options: ResizeOptions) -> None:
+def _encode(source: str, path: str, rate: Fraction, unit: Fraction, options: ResizeOptions) -> None:
+    """Encode a copy of a mean frame rate; its time stamps count frames if `unit` is 1 / `rate`, else time."""
     settings = {"crf": str(options.quality), "preset": "veryfast", "g": str(options.key_frames), **_SAME_EVERYWHERE}
-    reformatter, stream = VideoReformatter(), None
+    reformatter, stream, stamp = VideoReformatter(), None, -1
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "faststart"}) as output:
         for number, ordered in enumerate(frames_in_order(source)):
             frame = ordered.scaled(options.short_side, "yuv420p", reformatter, multiple=2)
             if stream is None:
                 stream = output.add_stream("libx264", rate=rate, options=settings)
                 stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
+                stream.codec_context.time_base = unit
                 stream.codec_context.thread_count = 1  # parallelism comes from the files
                 # Pixels keep their color space and range, so the metadata is copied.
                 stream.codec_context.colorspace = frame.colorspace
                 stream.codec_context.color_range = frame.color_range
             elif (frame.width, frame.height) != (stream.width, stream.height):
                 frame = reformatter.reformat(frame, stream.width, stream.height)
-            frame.pts, frame.time_base, frame.pict_type = number, 1 / rate, PictureType.NONE
+            stamp = number if unit == 1 / rate else max(stamp + 1, round(ordered.seconds / unit))
+            frame.pts, frame.time_base, frame.pict_type = stamp, unit, PictureType.NONE
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
 

@@ -121,8 +121,13 @@ def random_sampling_rate(settings: ClipSettings, generator: Generator) -> int:
 class TemporalSampling(abc.ABC):
     """A way to choose the frames of clips in a video of `num_frames` frames at `fps`.
 
-    Every method returns `settings.num_frames` frame indices.
+    Every method returns `settings.num_frames` frame indices. A video of a variable frame rate is shown to them as the
+    images that would be extracted from it at `grid_fps`.
     """
+
+    def grid_fps(self, settings: ClipSettings) -> float:
+        """Return the rate, in images a second, at which a video of a variable frame rate is sampled."""
+        return settings.target_fps
 
     @abc.abstractmethod
     def training(self, num_frames: int, fps: float, settings: ClipSettings, generator: Generator) -> list[int]:
@@ -169,6 +174,9 @@ class StrideSampling(TemporalSampling):
     """
 
     fps: float
+
+    def grid_fps(self, settings: ClipSettings) -> float:
+        return self.fps
 
     def training(self, num_frames: int, fps: float, settings: ClipSettings, generator: Generator) -> list[int]:
         settings = replace(settings, sampling_rate=random_sampling_rate(settings, generator))
