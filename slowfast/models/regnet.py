@@ -45,7 +45,7 @@ _DEPTHS = {"400M": "400M", "400MF": "400M", "4G": "4G", "4.0G": "4G", "4.0GF": "
 _TEMPORAL_KERNELS = (1, 1, 3, 3)
 
 
-class Bottleneck(CheckpointedBlock):
+class _Bottleneck(CheckpointedBlock):
     """Residual block of k x 1 x 1, grouped 1 x 3 x 3 and 1 x 1 x 1 convolutions, all of `dim_out` channels.
 
     Args:
@@ -101,8 +101,8 @@ class RegNet(VideoModel):
         self.relu = nn.ReLU(inplace=True)
         width_in, stages = size.stem, zip(size.widths, size.depths, size.groups, _TEMPORAL_KERNELS, strict=True)
         for number, (width, depth, groups, kernel) in enumerate(stages, start=1):
-            blocks = [Bottleneck(width_in, width, kernel, 2, groups, projected=True)]
-            blocks += [Bottleneck(width, width, kernel, 1, groups, projected=False) for _ in range(depth - 1)]
+            blocks = [_Bottleneck(width_in, width, kernel, 2, groups, projected=True)]
+            blocks += [_Bottleneck(width, width, kernel, 1, groups, projected=False) for _ in range(depth - 1)]
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
             width_in = width
         self.avgpool = SpaceTimePool()

@@ -30,13 +30,13 @@ def defaults() -> CfgNode:
         {
             # Train and test in steps.
             "ENABLE": False,
-            # Frames of the first step, one entry a pathway (slow first).
+            # Frames of the first step, one entry per pathway (slow first).
             "STEP_LEN": [8],
             # Steps of a clip.
             "STEPS": 5,
             # [min, max] steps of a training clip, drawn for each batch; [] for STEPS. Testing takes STEPS.
             "STEPS_RANGE": [],
-            # Frames of memory, one entry a pathway. A later step reads STEP_LEN - OVERLAP new frames.
+            # Frames of memory, one entry per pathway. A later step reads STEP_LEN - OVERLAP new frames.
             "OVERLAP": [1],
             # Update the weights once a clip, by the sum of the steps' gradients; False: after each step.
             "TRAIN_TOGETHER": False,
@@ -49,7 +49,7 @@ def defaults() -> CfgNode:
             "PG_EVAL": False,
             # Scores of a clip: "sum" or "max" of the scores of its steps, or those of the "last" step.
             "ENSEMBLE_METHOD": "sum",
-            # Temporal positions that the head scores in a whole-clip evaluation, one entry a pathway.
+            # Temporal positions that the head scores in a whole-clip evaluation, one entry per pathway.
             "TPOOL_SIZE": [4],
             # Give the head memory.
             "HEAD": True,

@@ -49,7 +49,7 @@ class Rules:
     Args:
         body: policy of each pathway in front of the head.
         head: policy of each pathway in the head; None for a head without memory.
-        positions: temporal positions that the head scores in a whole clip, a pathway.
+        positions: temporal positions that the head scores in a whole clip, per pathway.
         nonlocal_norm: constructor `norm(channels)` of non-local blocks with memory; None leaves these blocks plain.
         fusion: lateral connections have memory, by the fast pathway's policy.
         step_tokens: temporal positions of a later step of a model over tokens, whose policies count such positions.
