@@ -16,6 +16,8 @@ import yaml
 import pgt
 from slowfast.apps.benchmark.compare import random_batch
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
+from slowfast.engine.model_setup import ModelSetup
+from slowfast.engine.task import ClipTask, build_task
 from slowfast.models import build_model
 
 ROOT = Path(__file__).parents[2]
@@ -340,3 +342,15 @@ def test_published_files_load_or_say_what_to_change(owner, name, published_files
         numbers["DATA.NUM_FRAMES"] = 316
     assert {key: value[0] if isinstance(value, list) else value for key, value in read.items()} == numbers
     assert cfg_from_yaml(cfg_to_yaml(cfg)) == cfg
+
+
+FINE_TUNING = [name for name, keys in PUBLISHED["slowfast"].items() if keys.get("TASK", "").startswith("ssl_eval")]
+
+
+@pytest.mark.parametrize("name", FINE_TUNING)
+def test_published_evaluations_of_pretraining_are_supervised(name, published_files):
+    """Train as any clip classifier does; those named linear train the classifier alone."""
+    cfg = load_config(published_files / "slowfast" / name)
+    assert type(build_task(cfg)) is ClipTask
+    assert ModelSetup.from_config(cfg).linear_probe == ("linear_" in name)
+    assert len(FINE_TUNING) == 14
