@@ -44,7 +44,7 @@ class Entry:
         size, sha256: size and SHA-256 of the file; 0 and "" if unknown.
         measured: how the metrics were measured here; "" for metrics published by others.
         card: Markdown file that describes it; "" for none.
-        not_built: kind of its model, if this code does not build it; the file can be downloaded, and `zoo://` refuses it.
+        not_built: kind of its model, if it is not built here: the file can be downloaded, but `zoo://` refuses it.
     """
 
     name: str
