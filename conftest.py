@@ -37,7 +37,7 @@ def hears_ctrl_c():
 
 @pytest.fixture(scope="session")
 def repo():
-    """The repository's folder."""
+    """Return the repository's folder."""
     return ROOT
 
 

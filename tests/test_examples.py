@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def project(repo, tmp_path_factory):
-    """A copy of the project's folder, outside the repository."""
+    """Copy the project's folder out of the repository."""
     return shutil.copytree(repo / "examples/third_party", tmp_path_factory.mktemp("elsewhere") / "third_party")
 
 

@@ -51,7 +51,7 @@ def test_the_project_is_found_by_its_section():
 
 
 def fake_python(folder: Path, version: str, answer: int, venv: int) -> Path:
-    """A stand-in for Python of some version: `-c` (the version check) and `-m venv` exit with the given statuses."""
+    """Write a stand-in for Python of some version; `-c` (the version check) and `-m venv` exit with given statuses."""
     path = folder / "python"
     path.write_text(
         f'#!/bin/sh\ncase "$1" in --version) echo Python {version};; -c) exit {answer};; *) exit {venv};; esac\n'

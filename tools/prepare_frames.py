@@ -1,12 +1,15 @@
 """Extract JPEG frames and write frame lists, as published, from videos of Charades, AVA or Something-Something V2.
 
-python tools/prepare_frames.py --format charades|ava|ssv2 --videos DIR --output DIR --lists DIR [--annotations FILE ...]
-                               [--fps F] [--seconds FROM TO] [--short-side PIXELS] [--quality Q] [--workers N]
+python tools/prepare_frames.py --format charades|ava|ava_kinetics|ssv2 --videos DIR --output DIR --lists DIR
+                               [--annotations FILE ...] [--fps F] [--seconds FROM TO] [--short-side PIXELS]
+                               [--quality Q] [--workers N]
 
 Annotation files are the published ones (Charades_v1_train.csv and _test.csv, ava_train_v2.2.csv and ava_val_v2.2.csv,
 something-something-v2-train.json and -validation.json). Each gives a list, train.csv or val.csv, in --lists, with paths
-relative to --output. Without --annotations all videos are extracted, and frames.csv lists them. A second start
-continues where the first was stopped. Exit status 1: videos have no frames, or an unexpected number. See docs/data.md.
+relative to --output. With ava_kinetics the files are kinetics_train_v1.0.csv and kinetics_val_v1.0.csv; the videos are
+Kinetics' clips, ID_000084_000094.mp4, and are extracted whole. Without --annotations all videos are extracted, and
+frames.csv lists them. A second start continues where the first was stopped. Exit status 1: videos have no frames, or an
+unexpected number. See docs/data.md.
 """
 
 import argparse

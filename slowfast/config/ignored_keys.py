@@ -10,12 +10,13 @@ from fvcore.common.config import CfgNode
 
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.registry import REGISTRIES
 
 logger = get_logger(__name__)
 
 _MAE = "masked autoencoding (MAE)"
 _SSL = "self-supervised learning"
-_IMAGES = "image data sets"
+_IMAGES = "training on images"
 _DRAWING = "TensorBoard pictures"
 _OLDER = "older keys that nothing reads"
 
@@ -60,19 +61,18 @@ IGNORED_KEYS = {
 # Published values (patterns) of keys that are otherwise implemented -> the missing feature.
 UNBUILDABLE_VALUES = {
     "BN.NORM_TYPE": {
-        "none": "models without norm layers",
-        "sync_batchnorm_apex": "norms of NVIDIA Apex (set sync_batchnorm)",
+        "none": "a model without norm layers",
+        "sync_batchnorm_apex": "the norm of NVIDIA Apex (set sync_batchnorm)",
     },
     "MODEL.LOSS_FUNC": {"contrastive_loss": _SSL, "multi_mse": _MAE},
     "MODEL.MODEL_NAME": {
         "ContrastiveModel": _SSL,
         "MaskMViT": _MAE,
-        "PTV*": "models of PyTorchVideo",
-        "ResNet_nopool": "this name (set ResNet, with MODEL.ARCH c2d_nopool or i3d_nopool)",
+        "PTV*": "this model of PyTorchVideo",
     },
     "TASK": {"ssl": _SSL},
-    "TEST.DATASET": {"imagenet": _IMAGES, "ptv*": "data sets of PyTorchVideo"},
-    "TRAIN.DATASET": {"imagenet": _IMAGES, "ptv*": "data sets of PyTorchVideo"},
+    "TEST.DATASET": {"imagenet": _IMAGES, "ptv*": "this data set of PyTorchVideo"},
+    "TRAIN.DATASET": {"imagenet": _IMAGES, "ptv*": "this data set of PyTorchVideo"},
 }
 
 
@@ -82,8 +82,10 @@ def ignored_feature(key: str) -> str:
 
 
 def unbuildable_feature(cfg: CfgNode, key: str) -> str:
-    """Return the missing feature that the value of `key` stands for; "" for any other value."""
-    value = get_key(cfg, key)
+    """Return the missing feature that the value of `key` stands for; "" for any other value, such as a project's."""
+    value, registry = get_key(cfg, key), REGISTRIES.get(key)
+    if registry is not None and all(name in registry for name in registry.names(value)):
+        return ""
     patterns = UNBUILDABLE_VALUES.get(key, {})
     return next((feature for pattern, feature in patterns.items() if fnmatchcase(value, pattern)), "")
 

@@ -19,8 +19,6 @@ logger = get_logger(__name__)
 STAGE_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 STEM_STRIDE = 4  # of ResNet and SlowFast, in space
-# Models whose stem and four stages each halve height and width.
-_HALVING_MODELS = ("X3D", "RegNet")
 
 # Older name -> name.
 _RENAMED = {
@@ -65,14 +63,14 @@ def stage_entry(table: list, stage: int, pathway: int) -> Any:
 
 
 def feature_strides(cfg: CfgNode) -> set[int]:
-    """Return the spatial strides, pixels, of the features of all pathways; empty for a project's model.
+    """Return the spatial strides, pixels, of the features of all pathways; empty for other models, as of projects.
 
     Raises:
         TypeError, IndexError: a table of strides has another shape.
     """
     name = cfg.MODEL.MODEL_NAME
-    if name in _HALVING_MODELS:
-        return {2**5}
+    if name == "X3D":
+        return {2**5}  # the stem and four stages each halve height and width
     if name == "MViT":
         return {cfg.MVIT.PATCH_STRIDE[-1] * prod(strides[-1] for strides in cfg.MVIT.POOL_Q_STRIDE)}
     if name not in ("ResNet", "SlowFast"):
@@ -92,6 +90,9 @@ def resolve(cfg: CfgNode, given: set[str]) -> None:
     for old, new in _RENAMED.items():
         if old in given and new not in given:
             set_key(cfg, new, get_key(cfg, old))
+    if cfg.MODEL.MODEL_NAME == "ResNet_nopool":
+        cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH = "ResNet", f"{cfg.MODEL.ARCH.removesuffix('_nopool')}_nopool"
+        logger.warning("MODEL.MODEL_NAME ResNet_nopool is read as ResNet with MODEL.ARCH %s.", cfg.MODEL.ARCH)
     if cfg.TEST.NUM_ENSEMBLE_VIEWS == -1:
         cfg.TEST.NUM_TEMPORAL_CLIPS = cfg.TEST.NUM_TEMPORAL_CLIPS or list(_VIEW_SWEEP)
         cfg.TEST.NUM_ENSEMBLE_VIEWS = max(cfg.TEST.NUM_TEMPORAL_CLIPS)

@@ -24,11 +24,12 @@ from slowfast.utils.registry import REGISTRIES, Registry
 
 logger = get_logger(__name__)
 
-# Subclasses of `ClipDataset`, called as class(cfg, split).
-DATASET_REGISTRY = Registry("TRAIN.DATASET", "TEST.DATASET", ignore_case=True)
+# Subclasses of `ClipDataset`, called as class(cfg, split). `bgr` says that the published loader of the data set reads
+# frames as BGR; DATA.REVERSE_INPUT_CHANNEL True makes them RGB.
+DATASET_REGISTRY = Registry("TRAIN.DATASET", "TEST.DATASET", ignore_case=True, facts={"bgr": False})
 DATASET_REGISTRY.register("kinetics")(Kinetics)
-DATASET_REGISTRY.register("charades")(Charades)
-DATASET_REGISTRY.register("ssv2")(SSv2)
+DATASET_REGISTRY.register("charades", bgr=True)(Charades)
+DATASET_REGISTRY.register("ssv2", bgr=True)(SSv2)
 DATASET_REGISTRY.register("ava")(AVA)
 
 

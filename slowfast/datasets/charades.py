@@ -46,18 +46,17 @@ class AnnotatedVideo:
     actions: np.ndarray
     length: float
 
-    def spans(self, fps: float) -> np.ndarray:
-        """Return (n, 3) int32: class, first and last frame of each action; frame i is at i / `fps` seconds.
+    def spans(self, times: np.ndarray) -> np.ndarray:
+        """Return (n, 3) int32: class, first and last frame of each action.
 
-        Actions between two frames are dropped.
+        A frame shows the actions from whose start to whose end, both included, its time is. Actions between two frames
+        are dropped.
+
+        Args:
+            times: seconds of the frames, increasing.
         """
         classes, start, end = self.actions.T
-        first, last = np.ceil(start * fps), np.floor(end * fps)
-        # The products above are rounded, so compare the quotients.
-        first += first / fps < start
-        first -= (first - 1) / fps >= start
-        last -= last / fps > end
-        last += (last + 1) / fps <= end
+        first, last = np.searchsorted(times, start), np.searchsorted(times, end, side="right") - 1
         return np.stack([classes, first, last], axis=1).astype(np.int32)[first <= last]
 
 
@@ -189,7 +188,7 @@ class Charades(VideoDataset):
         self._spans, self._num_classes = source.spans, cfg.MODEL.NUM_CLASSES
         self.annotated_seconds = [length / FRAME_RATE for length in source.lengths]
         labels = [
-            labels_between(source.spans(video, FRAME_RATE), 0, length - 1, cfg.MODEL.NUM_CLASSES)
+            labels_between(source.spans(video, _times(length)), 0, length - 1, cfg.MODEL.NUM_CLASSES)
             for video, length in enumerate(source.lengths)
         ]
         labels = torch.stack(labels).float()
@@ -197,7 +196,7 @@ class Charades(VideoDataset):
         super().__init__(cfg, split, source.paths, labels, source.open_video, times, source=source.name)
 
     def sample_of(self, video: int, view: int, clip: Clip) -> Sample:
-        spans = self._spans(video, clip.fps)
+        spans = self._spans(video, clip.times)
         frames, last = (clip.frames, clip.frames[-1]) if self.split == "train" else ([0], clip.num_frames - 1)
         label = labels_between(spans, frames[0], last, self._num_classes).float()
         sample = Sample(clip.inputs, label, video, view)
@@ -214,21 +213,21 @@ class _Source:
         name: the file, for the log.
         paths, open_video: see `VideoDataset`.
         lengths: number of frames of each video at 24 per second.
-        spans: (number of the video, its frame rate) -> label spans.
+        spans: (number of the video, seconds of its frames) -> label spans.
     """
 
     name: str
     paths: Sequence[str]
     open_video: Callable[[str], VideoReader]
     lengths: Sequence[int]
-    spans: Callable[[int, float], np.ndarray]
+    spans: Callable[[int, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class _ListedSpans:
     frames: FrameList
 
-    def __call__(self, video: int, fps: float) -> np.ndarray:
+    def __call__(self, video: int, times: np.ndarray) -> np.ndarray:
         return self.frames.spans(video)
 
 
@@ -236,8 +235,8 @@ class _ListedSpans:
 class _AnnotatedSpans:
     videos: list[AnnotatedVideo]
 
-    def __call__(self, video: int, fps: float) -> np.ndarray:
-        return self.videos[video].spans(fps)
+    def __call__(self, video: int, times: np.ndarray) -> np.ndarray:
+        return self.videos[video].spans(times)
 
 
 def _listed(cfg: Any, path: str) -> _Source:
@@ -262,6 +261,11 @@ def _annotated(cfg: Any, split: str) -> _Source:
     opener = VideoOpener.from_config(cfg, FRAME_RATE)
     lengths = [max(1, round(video.length * FRAME_RATE)) for video in videos]
     return _Source(path, paths, opener, lengths, _AnnotatedSpans(videos))
+
+
+def _times(num_frames: int) -> np.ndarray:
+    """Return the seconds of the images of a video that is extracted as published."""
+    return np.arange(num_frames) / FRAME_RATE
 
 
 def labels_between(spans: np.ndarray, first: int, last: int, num_classes: int) -> Tensor:

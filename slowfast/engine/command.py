@@ -14,6 +14,8 @@ from typing import Any
 
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import activate_projects
+from slowfast.config.ignored_keys import UNBUILDABLE_VALUES, unbuildable_feature
+from slowfast.config.merge import get_key
 from slowfast.datasets.loading.unreadable import UnreadableError
 from slowfast.engine.model_setup import CompileError
 from slowfast.engine.resume import load_run_config
@@ -93,10 +95,10 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
 
 
 def _check_configs(configs: Sequence[Any]) -> None:
-    """Check that every run of a command does something.
+    """Check that every run of a command does something, and needs nothing that is not implemented here.
 
     Raises:
-        ValueError: a run neither trains nor tests.
+        ValueError: a run neither trains nor tests, or a published value that it needs cannot be built.
     """
     for cfg in configs:
         if not cfg.TRAIN.ENABLE and not cfg.TEST.ENABLE:
@@ -104,6 +106,11 @@ def _check_configs(configs: Sequence[Any]) -> None:
             raise ValueError(
                 f"TRAIN.ENABLE and TEST.ENABLE are both False, so there is nothing to do.{demo} Set one of them to True"
             )
+        for key in UNBUILDABLE_VALUES:
+            section, _, name = key.partition(".")
+            needed = name != "DATASET" or cfg[section].ENABLE
+            if needed and (feature := unbuildable_feature(cfg, key)):
+                raise ValueError(f"{key} {get_key(cfg, key)} cannot be run: {feature} is not implemented here")
 
 
 def _set_own_folders(configs: Sequence[Any], files: Sequence[str]) -> None:

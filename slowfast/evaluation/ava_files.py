@@ -12,6 +12,7 @@ line is wrong and why, so a file with a wrong or unusual line is read again, lin
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -315,7 +316,8 @@ def _read(path: str | os.PathLike, rules: _Rules, errors: list[str] | None) -> B
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file {path}")
-    columns = _read_at_once(path, rules) or _read_by_line(path, rules, errors)
+    columns = _read_at_once(path, next(_lines(path), (0, ""))[1], rules)
+    columns = columns or _read_but_empty(path, rules) or _read_by_line(path, rules, errors)
     names, videos, seconds, boxes, labels, lines, scores, empty = columns
     videos, labels, lines = (column.astype(np.int32) for column in (videos, labels, lines))
     if rules.least_score is None:
@@ -323,11 +325,28 @@ def _read(path: str | os.PathLike, rules: _Rules, errors: list[str] | None) -> B
     return BoxTable(path, names, videos, second_column(seconds), boxes, labels, lines, scores, empty)
 
 
-def _read_at_once(path: str, rules: _Rules) -> _Columns | None:
-    """Read a file with pandas; None if it has a line that is wrong, blank or otherwise unusual."""
+def _read_but_empty(path: str, rules: _Rules) -> _Columns | None:
+    """Read a file with pandas, but for its lines of key frames without a box; None also if it has no such line."""
+    numbers, lines, empty = [], [], []
+    for number, line in _lines(path):
+        if line.count(",") != 1:
+            numbers.append(number)
+            lines.append(line)
+            continue
+        try:
+            empty.append(_key(_fields(line)))
+        except ValueError:
+            return None
+    if not empty or not lines:
+        return None
+    columns = _read_at_once(io.StringIO("".join(lines)), lines[0], rules)
+    return columns and columns._replace(lines=np.array(numbers)[columns.lines - 1], empty=empty)
+
+
+def _read_at_once(source: str | io.StringIO, first: str, rules: _Rules) -> _Columns | None:
+    """Read a file, whose first line is given, with pandas; None if it has a line that is wrong, blank or unusual."""
     import pandas as pd  # takes 0.2 s, and few runs need it
 
-    _, first = next(_lines(path), (0, ""))
     width = first.count(",") + 1
     if width not in rules.widths:
         return None
@@ -338,7 +357,7 @@ def _read_at_once(path: str, rules: _Rules) -> _Columns | None:
     exact = {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
     try:
         table = pd.read_csv(
-            path,
+            source,
             header=None,
             names=list(_COLUMNS[:width]),  # a longer line is an error
             dtype=types,

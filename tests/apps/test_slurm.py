@@ -73,7 +73,7 @@ def as_task(monkeypatch):
 
 
 def test_training_stopped_by_the_cluster_itself(as_task):
-    """The first task waits to be told to queue the job again, the others leave that to it."""
+    """Let the first task wait for the order to queue the job again; the others leave that to it."""
     as_task(1)
     TrainingJob(["sh", "-c", "kill -TERM $$"], ".", stop_seconds=60)()
     as_task(0)

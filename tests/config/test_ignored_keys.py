@@ -10,6 +10,7 @@ import pytest
 from slowfast.config import get_cfg, load_config
 from slowfast.config.ignored_keys import IGNORED_KEYS, UNBUILDABLE_VALUES
 from slowfast.config.merge import leaf_keys
+from slowfast.models import MODEL_REGISTRY
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +66,12 @@ def test_values_of_parts_not_built(caplog, key, value):
     assert key in message
 
 
+def test_a_project_may_build_them(caplog, monkeypatch):
+    monkeypatch.setattr(MODEL_REGISTRY, "_objects", dict(MODEL_REGISTRY._objects))
+    MODEL_REGISTRY.register("ContrastiveModel")(lambda cfg: None)
+    assert warnings_of(caplog, ["MODEL.MODEL_NAME", "ContrastiveModel"]) == []
+
+
 def test_the_table_names_keys_that_exist():
     keys = list(leaf_keys(get_cfg()))
     assert [p for p in IGNORED_KEYS if not any(fnmatchcase(key, p) for key in keys)] == []
@@ -72,7 +79,7 @@ def test_the_table_names_keys_that_exist():
 
 
 def test_every_key_is_read_somewhere_or_listed():
-    """A key that no line of code mentions has no effect, whatever its comment says."""
+    """Search the code for every key: one that no line mentions has no effect, whatever its comment says."""
     files = [*(ROOT / "slowfast").rglob("*.py"), *(ROOT / "projects").rglob("*.py"), *(ROOT / "tools").glob("*.py")]
     # Of the config's own files, those that only declare or check keys do not use them.
     declaring = re.compile(r"slowfast/config/((defaults|rules)/\w+|ignored_keys|merge)\.py$|/tests/")

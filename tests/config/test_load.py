@@ -262,3 +262,11 @@ def test_a_sweep_of_views():
     assert (test.NUM_TEMPORAL_CLIPS, test.NUM_ENSEMBLE_VIEWS) == ([1, 3, 5, 7, 10], 10)
     test = load_config(None, ["TEST.NUM_ENSEMBLE_VIEWS", -1, "TEST.NUM_TEMPORAL_CLIPS", [2, 4]]).TEST
     assert (test.NUM_TEMPORAL_CLIPS, test.NUM_ENSEMBLE_VIEWS) == ([2, 4], 4)
+
+
+@pytest.mark.parametrize("arch", ["c2d", "c2d_nopool"])
+def test_the_published_name_of_a_network_without_pooling(arch):
+    model = load_config(None, ["MODEL.MODEL_NAME", "ResNet_nopool", "MODEL.ARCH", arch]).MODEL
+    assert (model.MODEL_NAME, model.ARCH) == ("ResNet", "c2d_nopool")
+    with pytest.raises(ValueError, match="slow_nopool"):
+        load_config(None, ["MODEL.MODEL_NAME", "ResNet_nopool", "MODEL.ARCH", "slow"])

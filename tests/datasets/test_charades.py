@@ -216,7 +216,7 @@ def test_slow_and_fast_frames(tmp_path, rgb, config):
 
 
 def test_frames_that_are_missing(tmp_path, rgb, caplog, config):
-    """A folder with a hole would shift all labels behind it."""
+    """Refuse a folder with a hole, which would shift all labels behind it."""
     write_annotations(tmp_path / "annotations", "DDDDD,,,,,,,,,c000 0 1,2\n")
     root = tmp_path / "rgb"
     for name, length in LENGTHS.items():

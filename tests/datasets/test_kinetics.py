@@ -52,7 +52,7 @@ def cfg(folder, dataset_cfg):
 
 
 def by_hand(frames, indices, short, crop, place):
-    """The published way: normalize, resize, crop; in as few and plain steps as possible. `place` from 0 to 1."""
+    """Normalize, resize and crop as published, in as few and plain steps as possible; `place` is 0 to 1."""
     clip = torch.from_numpy(np.stack([frames[i] for i in indices])).float() / 255
     clip = (clip - torch.tensor([0.4, 0.5, 0.6])) / torch.tensor([0.225] * 3)
     wide = math.floor(64 / 48 * short)

@@ -65,7 +65,7 @@ def test_recomputed_blocks_train_bit_for_bit(tiny_cfg, dtype, norm):
 
 
 class DropoutBlock(CheckpointedBlock):
-    """A residual block that draws random numbers, and counts how often it runs."""
+    """Residual block that draws random numbers, and counts its runs."""
 
     def __init__(self):
         super().__init__()
@@ -164,7 +164,7 @@ def test_what_cannot_be_frozen_is_named(tiny_cfg, names, message):
     ids=["slow", "x3d", "mvit"],
 )
 def test_linear_probe(tiny_cfg, settings):
-    """The classifier learns as it does on constant features, and nothing else does; running statistics move."""
+    """Train the classifier as on constant features, and nothing else; running statistics move."""
     cfg = tiny_cfg(*settings, "MODEL.DETACH_FINAL_FC", True, "MODEL.DROPOUT_RATE", 0.0)
     model = build_model(cfg)
     plain = copy.deepcopy(model)

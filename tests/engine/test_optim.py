@@ -17,7 +17,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 class Mixed(VideoModel):
-    """A convolution, two kinds of norm, a shared weight, a lone parameter, and one that is not trained."""
+    """Convolution, two kinds of norm, a shared weight, a lone parameter, and one that is not trained."""
 
     def __init__(self):
         super().__init__()
@@ -194,7 +194,7 @@ def test_published_groups(name):
 
 
 class FourTensors(VideoModel):
-    """The tensors of `lars_steps`, in float64."""
+    """Tensors of `lars_steps`, in float64."""
 
     def __init__(self, values):
         super().__init__()
@@ -233,7 +233,7 @@ def test_published_lars_steps(tiny_cfg, scaled):
 
 
 def test_lars_follows_clipping(tiny_cfg):
-    """The gradient [3, 4] is clipped first, to g = [0.3, 0.4]; w = [0, 2] and d = 0.01 are by hand."""
+    """Clip the gradient [3, 4] first, to g = [0.3, 0.4]; w = [0, 2] and d = 0.01 are by hand."""
     model = VideoModel()
     model.weight = nn.Parameter(torch.tensor([[0.0, 2.0]], dtype=torch.float64))
     optimizer = build_optimizer(model, tiny_cfg(*LARS, "SOLVER.MOMENTUM", 0.0, "SOLVER.NESTEROV", False))

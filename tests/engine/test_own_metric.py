@@ -32,7 +32,7 @@ class LabelScore(Evaluator):
 
 
 class Macro(VideoEvaluator):
-    """The usual metrics and one more, from the same predictions."""
+    """Usual metrics and one more, from the same predictions."""
 
     def evaluate(self):
         predictions = self.predictions()

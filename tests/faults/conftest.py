@@ -24,7 +24,7 @@ TORCHRUN = ("-m", "torch.distributed.run")
 
 
 class Job:
-    """A job in a session of its own; `pids()` finds all of its processes by a mark in their environment."""
+    """Job in a session of its own; `pids()` finds all of its processes by a mark in their environment."""
 
     def __init__(self, command: Sequence[object], log: Path, faults: Sequence[dict], environment: dict[str, str]):
         name, value = "JOB_MARK", uuid.uuid4().hex
@@ -93,7 +93,7 @@ class Job:
 
     @property
     def last_words(self) -> str:
-        """The last line of the output."""
+        """Return the last line of the output."""
         return self.output.rstrip().splitlines()[-1]
 
     def destroy(self) -> None:
@@ -104,7 +104,7 @@ class Job:
 
 @pytest.fixture
 def job(tiny_file, tmp_path, hears_ctrl_c):
-    """A function: start a job of `--num_procs` processes with KEY VALUE settings, under torchrun with `torchrun`.
+    """Return a function that starts a job of `--num_procs` processes with KEY VALUE settings; `torchrun` uses torchrun.
 
     A fault says which rank breaks, at which call ("step", "predict", "save") of which number, and how: the name of a
     function in faulty_net.py. Several are for the starts of a job that restarts.
@@ -126,7 +126,7 @@ def job(tiny_file, tmp_path, hears_ctrl_c):
 
 @pytest.fixture
 def checkpoints():
-    """A function: (epoch, iteration) of the checkpoints of a run; each must load."""
+    """Return a function that lists (epoch, iteration) of the checkpoints of a run, each of which must load."""
 
     def look(cfg):
         files = find_checkpoints(cfg.OUTPUT_DIR)

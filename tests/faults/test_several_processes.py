@@ -60,7 +60,7 @@ def test_loader_worker_of_a_rank_killed(job, checkpoints, tiny_cfg):
 
 @pytest.mark.slow
 def test_launcher_killed(job, checkpoints, tiny_cfg):
-    """The kernel tells the processes that it started: they save and end."""
+    """Kill the launcher: the kernel tells the processes that it started, which save and end."""
     run = job(*LONG)
     run.wait_for("train_iter", 2)
     run.process.kill()
@@ -70,7 +70,7 @@ def test_launcher_killed(job, checkpoints, tiny_cfg):
 
 @pytest.mark.slow
 def test_disk_full_while_writing(job, checkpoints, tiny_cfg):
-    """The second checkpoint does not fit; the first stays, and nothing else."""
+    """Keep the first checkpoint, and nothing else, where the second does not fit."""
     run = job(*TINY, faults=[{"rank": 0, "when": "save", "number": 2, "how": "fill_the_disk"}])
     assert run.end() in (1, 2), run.output
     assert "the checkpoint could not be written" in run.last_words
@@ -82,7 +82,7 @@ def test_disk_full_while_writing(job, checkpoints, tiny_cfg):
 
 @pytest.mark.slow
 def test_ctrl_c_to_several_processes(job, checkpoints, tiny_cfg):
-    """The terminal signals the process group, and the launcher passes it on."""
+    """Signal the process group as the terminal does; the launcher passes it on."""
     run = job(*LONG)
     run.wait_for("train_iter", 2)
     os.killpg(run.process.pid, signal.SIGINT)
@@ -92,7 +92,7 @@ def test_ctrl_c_to_several_processes(job, checkpoints, tiny_cfg):
 
 @pytest.mark.slow
 def test_sigterm_to_each_process_and_a_second_job_before_it(job, checkpoints, tiny_cfg):
-    """The second job in the folder refuses, and harms nothing."""
+    """Start a second job in the folder: it refuses, and harms nothing."""
     run = job(*LONG)
     run.wait_for("train_iter", 2)
     second = job(*LONG)
@@ -112,7 +112,7 @@ def assert_stopped(run, positions):
 
 @pytest.mark.slow
 def test_restarts_under_torchrun_go_on_exactly_where_the_checkpoint_stood(job, tiny_cfg, tmp_path):
-    """A rank is killed, and with it the newest file is damaged; after the restart another dies while it writes."""
+    """Kill a rank, and damage the newest file; after the restart another dies while it writes."""
     quiet = job(*TINY, "OUTPUT_DIR", tmp_path / "quiet")
     assert quiet.end() == 0, quiet.output
     faults = [

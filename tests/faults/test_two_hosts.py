@@ -57,7 +57,7 @@ def remove(names):
 
 @pytest.fixture
 def start(job, hosts):
-    """A function: start a job of one process on each host, with the settings given; the two agents."""
+    """Return a function that starts a job of one process on each host and returns the two agents."""
 
     def on_both(*settings):
         meeting = ["--nnodes", 2, "--nproc-per-node", 1, "--master-addr", FIRST, "--master-port", 29500]

@@ -47,7 +47,7 @@ for overrides in cases:
 
 @pytest.fixture
 def ask_pair(tmp_path, tiny_file):
-    """A function: what two processes were told, a list of answers for each, one for each case."""
+    """Return a function that asks two processes, and lists the answers of each, one for each case."""
 
     def ask(cases):
         command = [sys.executable, "-c", PAIR]
@@ -131,7 +131,7 @@ def test_code_is_read_as_it_lies_on_disk(tmp_path, monkeypatch):
 
 
 class Listed:
-    """A data set as far as its list goes."""
+    """Data set as far as its list goes."""
 
     def __init__(self, paths, labels):
         self.names, self.labels = paths, labels

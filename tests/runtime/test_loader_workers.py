@@ -10,7 +10,7 @@ from slowfast.runtime.loader_workers import LoaderWorkerError, shield_workers, w
 
 
 class Pids(Dataset):
-    """The process that makes each sample."""
+    """Samples that are the number of the process that makes them."""
 
     def __len__(self):
         return 10_000
@@ -22,7 +22,7 @@ class Pids(Dataset):
 
 @pytest.fixture
 def worker():
-    """An iterator over batches of a shielded worker, and its process id."""
+    """Return an iterator over batches of a shielded worker, and its process id."""
     loader = DataLoader(Pids(), num_workers=1, batch_size=1)
     shield_workers(loader)
     batches = iter(loader)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("hears_ctrl_c")
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time that is read; a test moves it."""
+    """Replace the clock by a time that the test moves."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
@@ -40,7 +40,7 @@ def test_second_ctrl_c_does_not_wait(clock):
 
 
 def test_what_was_ignored_stays_ignored():
-    """A shell starts jobs in the background so."""
+    """Ignore signals as a shell does for jobs in the background."""
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with StopRequest() as stop:

@@ -48,7 +48,7 @@ def test_mistakes_are_told_from_failures(arguments, message, run_tool, tiny_file
 
 @pytest.fixture
 def many_videos(tmp_path, tiny_data):
-    """A folder of 40 videos."""
+    """Write a folder of 40 videos."""
     folder = tmp_path / "videos"
     folder.mkdir()
     for number in range(40):

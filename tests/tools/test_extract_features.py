@@ -14,7 +14,7 @@ RANDOM = ("TEST.ALLOW_RANDOM_WEIGHTS", True)
 
 
 def files(folder):
-    """The feature files by the names of their videos."""
+    """Return the feature files by the names of their videos."""
     return {path.name: path.read_bytes() for path in folder.rglob("*.mp4.npz")}
 
 
@@ -75,7 +75,7 @@ def test_mistakes_are_one_clear_message(run_tool, tiny_file, tmp_path, arguments
 
 
 def test_a_model_without_features_is_one_clear_message(run_tool, tiny_file, tmp_path, monkeypatch):
-    """A registered model that defines `forward` alone."""
+    """Register a model that defines `forward` alone."""
     monkeypatch.setattr(ResNet, "forward_features", VideoModel.forward_features)
     status, output = run_tool("extract_features", "--cfg", tiny_file, "--output", tmp_path / "f", *RANDOM)
     assert status == 2

@@ -15,7 +15,7 @@ def registry():
 
 @pytest.fixture
 def stranger(monkeypatch):
-    """A project's one-pathway model, with nothing said but its name."""
+    """Register a project's one-pathway model, with nothing said but its name."""
     monkeypatch.setattr(MODEL_REGISTRY, "_objects", dict(MODEL_REGISTRY._objects))
     MODEL_REGISTRY.register("StrangerNet")(lambda cfg: None)
     return ["MODEL.MODEL_NAME", "StrangerNet"]

@@ -55,7 +55,7 @@ def test_figures_are_their_definitions(depth, name, members, gradients):
 
 
 def test_estimates_are_of_the_distribution_and_not_of_the_batches():
-    """A truncated gradient that is only noisier has no bias, however few batches show that noise."""
+    """Add noise alone to the truncated gradient: it has no bias, however few batches show that noise."""
     torch.manual_seed(0)
     gap, direct = Gap(["w"]), []
     mean = torch.ones(200)

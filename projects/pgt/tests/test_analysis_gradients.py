@@ -34,7 +34,7 @@ def gradient_of(cfg, model, batch, steps, truncated):
 
 
 def chained_loss(model, steps):
-    """The steps' summed cross entropy, memory carried on, written out."""
+    """Sum the steps' cross entropy, memory carried on, written out."""
     memory, total = None, 0.0
     for step in steps:
         logits, memory = model(step, memory)
@@ -43,7 +43,7 @@ def chained_loss(model, steps):
 
 
 def slope(function, model, direction, eps=1e-9):
-    """The derivative of `function()` with the model's weights along `direction`, by central differences.
+    """Return the derivative of `function()` along `direction` of the weights, by central differences.
 
     So small a step because batch norm over the few values of a tiny model bends sharply.
     """

@@ -23,7 +23,7 @@ from slowfast.models.tokens import TokenModel
 
 
 def windowed(layer, heads=1):
-    """The layer with windows that read memory."""
+    """Return the layer with windows that read memory."""
     policy = LastFrames(layer.padding[0])
     return WINDOWS[type(layer)].from_layer(layer, "op", policy, heads=heads)
 
@@ -65,7 +65,7 @@ def test_windows_with_the_last_frames_are_those_of_the_whole_video(kernel, strid
 )
 @torch.no_grad()
 def test_windows_read_memory_in_place_of_padding(layer):
-    """The layer over [zeros or nothing; memory; step], without the outputs centered on memory."""
+    """Compare with the layer over [zeros or nothing; memory; step], without the outputs centered on memory."""
     plain, heads = layer, 2
     layer = windowed(copy.deepcopy(plain), heads)
     before, x = torch.randn(2 * heads, 3, 6, 4, 4), torch.randn(2 * heads, 3, 6, 4, 4)

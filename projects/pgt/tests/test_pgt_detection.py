@@ -123,7 +123,7 @@ def test_the_first_step_is_the_clip_model(detection_cfg, parity, random_clip):
 
 
 def boxes_by_hand(model, frames, boxes, scale, temporal):
-    """Scores of the boxes over these frames of features, (B, C, T, H, W) a pathway."""
+    """Scores of the boxes over these frames of features, (B, C, T, H, W) per pathway."""
     pooled = [x.amax(dim=2) if temporal == "max" else x.mean(dim=2) for x in frames]
     features = torch.cat([roi_align(x, boxes, 7, scale).amax(dim=(2, 3)) for x in pooled], dim=1)
     return torch.sigmoid(features @ model.head.projection.weight.T + model.head.projection.bias)
@@ -132,7 +132,7 @@ def boxes_by_hand(model, frames, boxes, scale, temporal):
 @pytest.mark.parametrize(("cache", "momentum"), [("last", 0.0), ("max", 0.0), ("max", 0.25), ("avg", 0.5)])
 @torch.no_grad()
 def test_memory_of_the_head_is_the_equation(detection_cfg, parity, random_clip, cache, momentum):
-    """A network without temporal kernels remembers in its head alone; `max` is max there."""
+    """Take a network without temporal kernels, which remembers in its head alone; `max` is max there."""
     cfg = detection_cfg("slow", "MODEL.ARCH", "c2d_nopool", "PGT.CACHE", cache, "PGT.CACHE_MOMENTUM", momentum)
     model, plan = parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
     assert model.operators == {"head.pathway0_avgpool.tpool"}
@@ -185,7 +185,7 @@ def test_boxes_that_are_missing_or_not_wanted_are_named(detection_cfg, progressi
     inputs, boxes = random_clip(cfg), boxes_of((1, 1))
     step = StepPlan.from_config(cfg).split(inputs)[0]
     for call in (lambda: model(step), lambda: model.whole_clip(inputs)):
-        with pytest.raises(ValueError, match=r"boxes \(DETECTION.ENABLE True\) and got none"):
+        with pytest.raises(ValueError, match=r"scores boxes and got none"):
             call()
     for call in (lambda: clip_model(step, None, boxes), lambda: clip_model.whole_clip(inputs, boxes)):
         with pytest.raises(ValueError, match="whole clips, but got 2 boxes"):

@@ -92,7 +92,7 @@ def test_memory_is_written_once_and_let_go(full, progressive_cfg, parity, random
 
 @pytest.mark.parametrize(("together", "updates"), [(True, 1), (False, 3)])
 def test_the_average_counts_every_update(together, updates, one_block_model, progressive_cfg, random_clip):
-    """The formula over the weights after each update of one batch of three steps."""
+    """Apply the formula to the weights after each update of one batch of three steps."""
     settings = ["PGT.STEP_LEN", [4], "DATA.NUM_FRAMES", 10, "EMA.ENABLE", True, "EMA.DECAY", 0.5]
     cfg = progressive_cfg("slow_basic", "PGT.TRAIN_TOGETHER", together, *settings)
     model, weights, labels = tiny_progressive(one_block_model), [], torch.tensor([1, 3])

@@ -50,7 +50,7 @@ def clip_of(labels, frames):
 
 @pytest.fixture
 def labeled(progressive_cfg, random_clip):
-    """A configuration, a batch of two clips with every third frame of 70, and the labels of all their frames."""
+    """Return a config, a batch of two clips with every third frame of 70, and the labels of all their frames."""
     cfg = progressive_cfg("slow", *MULTI_LABEL, "BN.NORM_TYPE", "frozen_batchnorm")
     generator = torch.Generator().manual_seed(0)
     labels = (torch.rand(2, 70, CLASSES, generator=generator) < 0.03).to(torch.uint8)

@@ -40,7 +40,7 @@ def assert_same_weights(a, b):
 
 
 def losses_of_steps(model, batch, plan):
-    """The cross entropy of every step, memory carried on, written out."""
+    """Return the cross entropy of every step, memory carried on, written out."""
     memory, losses = None, []
     for step in plan.split(batch.inputs):
         logits, memory = model(step, memory)

@@ -325,18 +325,19 @@ class _Video:
         self.memory: Any = None
         self._rows: list[np.ndarray] = []
         self._frames: list[tuple[int, int]] = []
+        self._times: list[list[float]] = []
         self._last: Chunk | None = None
 
     def add(self, chunk: Chunk, rows: np.ndarray, memory: Any) -> None:
         self.memory = memory
         self._rows.append(rows)
         self._frames += chunk.frames
+        self._times += chunk.times
         self._last = dataclasses.replace(chunk, inputs=[])
 
     def record(self, path: str, label: int, settings: ClipSettings) -> VideoFeatures:
         """Return the features of the complete video."""
         crops, last = settings.spatial_views, self._last
-        frames = np.array(self._frames).repeat(crops, axis=0)
         windows = len(self._frames)
         return VideoFeatures(
             path=path,
@@ -346,6 +347,6 @@ class _Video:
             features=np.concatenate(self._rows),
             window=np.arange(windows).repeat(crops),
             crop=np.tile(np.arange(crops), windows),
-            frames=frames,
-            times=(frames + [0, 1]) / last.fps,
+            frames=np.array(self._frames).repeat(crops, axis=0),
+            times=np.array(self._times).repeat(crops, axis=0),
         )

@@ -35,7 +35,7 @@ class VideoFeatures:
         window: (N,) index of the clip or step.
         crop: (N,) index of the spatial crop.
         frames: (N, 2) first and last frame that the window reads.
-        times: (N, 2) start of the first and end of the last frame in seconds, by the mean frame rate.
+        times: (N, 2) start of the first and end of the last frame in seconds.
     """
 
     path: str

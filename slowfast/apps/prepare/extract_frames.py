@@ -15,6 +15,7 @@ from av.video.reformatter import VideoReformatter
 
 from slowfast.datasets.video.in_order import OrderedFrame, frames_in_order
 from slowfast.datasets.video.reader import VideoError
+from slowfast.datasets.video.timing import image_at
 
 _STAMP = ".prepared.json"  # file in a folder of frames: video and options they were made from
 
@@ -143,15 +144,16 @@ def at_rate(frames: Iterable[OrderedFrame], options: ExtractOptions) -> Iterator
     """Yield the frame of each image; frames are repeated or dropped, as FFmpeg changes frame rates.
 
     Image k, at second `start` + k / `fps`, is the last frame whose time, rounded to the images' times, is not later.
+    `Timeline.grid` has the same rule.
     """
     if not options.fps:
         yield from (frame for frame in frames if options.start <= frame.seconds < options.end)
         return
-    most = math.inf if math.isinf(options.end) else _rounded((options.end - options.start) * options.fps)
+    most = math.inf if math.isinf(options.end) else image_at(options.end - options.start, options.fps)
     shown: OrderedFrame | None = None
     step, written = 0.0, 0
     for frame in frames:
-        place = _rounded((frame.seconds - options.start) * options.fps)
+        place = image_at(frame.seconds - options.start, options.fps)
         while shown is not None and written < min(place, most):
             yield shown
             written += 1
@@ -162,13 +164,8 @@ def at_rate(frames: Iterable[OrderedFrame], options: ExtractOptions) -> Iterator
     if shown is None:
         return
     # The last frame lasts as long as the frame before it; a single frame gives one image.
-    end = _rounded((shown.seconds + step - options.start) * options.fps)
+    end = image_at(shown.seconds + step - options.start, options.fps)
     if shown.seconds >= options.start:
         end = max(end, 1)
     for _ in range(written, int(min(end, most))):
         yield shown
-
-
-def _rounded(value: float) -> int:
-    """Round half up, with a tolerance for the rounding error of a product of rates."""
-    return math.floor(value + 0.5 + 1e-6)

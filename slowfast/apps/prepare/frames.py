@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from slowfast.apps.prepare.extract_frames import Extracted, ExtractOptions, coun
 from slowfast.apps.prepare.file_pool import Lost, work_on
 from slowfast.datasets.annotations.frame_list import COLUMNS
 from slowfast.datasets.annotations.kinetics import split_of_name
+from slowfast.datasets.ava.footage import find_clips
 from slowfast.datasets.charades import read_annotations
 from slowfast.datasets.video.find import by_name, only_file, video_files
 from slowfast.evaluation.ava_files import read_boxes
@@ -30,12 +31,12 @@ class _ListedVideo:
 
     Attributes:
         name: name of its file and of the folder of its frames.
-        labels: frame rate -> (n, 3): class, first and last image of each action; None without labels.
+        labels: seconds of its images -> (n, 3): class, first and last image of each action; None without labels.
         seconds: annotated length; 0 if unknown.
     """
 
     name: str
-    labels: Callable[[float], np.ndarray] | None = None
+    labels: Callable[[np.ndarray], np.ndarray] | None = None
     seconds: float = 0.0
 
 
@@ -47,11 +48,13 @@ class _FrameFormat:
         options: published options of the extraction.
         read: annotation file -> its videos.
         least_seconds: seconds after the first image at which there has to be an image; 0 for no rule.
+        clips: the annotations name clips of Kinetics, ID_000084_000094, by their video, ID.
     """
 
     options: ExtractOptions
     read: Callable[[str], list[_ListedVideo]]
     least_seconds: float = 0.0
+    clips: bool = False
 
 
 def _read_charades(path: str) -> list[_ListedVideo]:
@@ -81,6 +84,7 @@ FORMATS = {
     "charades": _FrameFormat(ExtractOptions(24.0, mark="-"), _read_charades),
     # Published lists cover 901 seconds from second 900 on; the last key frame is at second 1798.
     "ava": _FrameFormat(ExtractOptions(30.0, 900.0, 1801.0), _read_ava, 898.0),
+    "ava_kinetics": _FrameFormat(ExtractOptions(30.0), _read_ava, clips=True),
     "ssv2": _FrameFormat(ExtractOptions(12.0), _read_ssv2),
 }
 
@@ -136,6 +140,8 @@ def prepare_frames(
     if not paths:
         raise ValueError(f"{videos} holds no video file")
     splits = _splits(FORMATS[name], annotations) or {"frames": [_ListedVideo(video) for video in paths]}
+    if FORMATS[name].clips:
+        splits = {split: _as_clips(listed, paths) for split, listed in splits.items()}
     # Without annotations the videos have any length.
     least_seconds = FORMATS[name].least_seconds if annotations else 0.0
     report = _FrameReport()
@@ -189,13 +195,19 @@ def _splits(form: _FrameFormat, annotations: Sequence[str]) -> dict[str, list[_L
     return splits
 
 
+def _as_clips(listed: list[_ListedVideo], present: Iterable[str]) -> list[_ListedVideo]:
+    """Return the videos under the names of their clips, each once."""
+    clips = find_clips([video.name for video in listed], present)
+    return list(dict.fromkeys(replace(video, name=clips.get(video.name, video.name)) for video in listed))
+
+
 def _lines(videos: list[_ListedVideo], options: ExtractOptions, images: dict[str, int]) -> Iterator[bytes]:
     """Yield the lines of the frame list."""
     yield (" ".join(COLUMNS) + "\n").encode()
     for number, video in enumerate(videos):
         count, labels = images[video.name], [""] * images[video.name]
         if video.labels is not None:
-            labels = _texts(video.labels(options.fps), count)
+            labels = _texts(video.labels(options.start + np.arange(count) / options.fps), count)
         for image in range(count):
             path = _field(options.image(video.name, image))
             line = f'{_field(video.name)} {number} {image} {path} "{labels[image]}"\n'

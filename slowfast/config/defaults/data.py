@@ -212,6 +212,9 @@ AVA = {
     "FIRST_SECOND": 900,
     # [first, last] second that can be a key frame; [] for all with a frame.
     "KEY_SECONDS": [902, 1798],
+    # Videos named ID_000084_000094, as Kinetics' clips are, show seconds 84 to 94 of video ID, whatever FIRST_SECOND
+    # and KEY_SECONDS say; rows of boxes name them ID (AVA-Kinetics) or by the whole name.
+    "KINETICS_CLIPS": False,
     # Flip every test clip horizontally.
     "TEST_FORCE_FLIP": False,
     # Validate on all key frames instead of on every fourth second.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ class AVA(ClipDataset):
         class_ids: ids of the scored classes; output c of a model is id c + 1.
         ground_truth, excluded: val and test: annotated boxes to score against, and (video, second) left out of scoring.
         batch_groups: number of each sample's video in test, where clips of other videos may have another size.
+        annotated_seconds: with `AVA.KINETICS_CLIPS` the length of each video by its name; nan where it does not say.
         box_counts: boxes per key frame.
         num_labels: labels of all boxes.
         clips: maker of the clips.
@@ -64,7 +66,7 @@ class AVA(ClipDataset):
         self.class_ids = list(names_by_id)
         annotations = Annotations.read(cfg, check_split(split))
         footage = Footage.from_config(cfg, split, annotations.videos)
-        self._clock = Clock(ava.FPS, ava.FIRST_SECOND)
+        self._clock = Clock(ava.FPS, ava.FIRST_SECOND, {name: first for name, (first, _) in footage.clips.items()})
         key_frame_filter = KeyFrameFilter(self._clock, footage.lengths, tuple(ava.KEY_SECONDS))
         self._all_videos, self._lengths = list(footage.lengths), list(footage.lengths.values())
         tables = [key_frame_filter.select(table) for table in annotations.tables]
@@ -88,6 +90,9 @@ class AVA(ClipDataset):
         if annotations.truth is not None:
             self._check_ground_truth(annotations)
         self.batch_groups = self._boxes.video.tolist() if split == "test" else None
+        if footage.clips:
+            spans = (footage.clips.get(video, (math.nan, math.nan)) for video in self.videos)
+            self.annotated_seconds = [last - first for first, last in spans]
         self.num_labels, self.box_counts = self._boxes.num_labels, self._boxes.counts.tolist()
 
     @functools.cached_property
@@ -177,7 +182,7 @@ class AVA(ClipDataset):
         return self._all_videos[self._boxes.video[key_frame]]
 
     def _frames(self, key_frame: int, num_frames: int, rate: int) -> list[int]:
-        key = self._clock.frame_of(self._boxes.second[key_frame].item())
+        key = self._clock.of(self._video_of(key_frame)).frame_of(self._boxes.second[key_frame].item())
         # A video that cannot be read has no length; opening it will raise.
         length = self._lengths[self._boxes.video[key_frame]] or key + 1
         return clip_frames(key, num_frames, rate, length, self._after)
@@ -187,9 +192,9 @@ class AVA(ClipDataset):
 
         A second without boxes gets those of the clip's own key frame.
         """
-        found = []
+        found, clock = [], self._clock.of(self._video_of(key_frame))
         own = self._boxes.second[key_frame].item()
-        for second in seconds_of_clip(frames, self._positions, own, self._clock, self._after):
+        for second in seconds_of_clip(frames, self._positions, own, clock, self._after):
             number = self._boxes.find(int(self._boxes.video[key_frame]), second)
             found.append(_Annotated(*self._boxes.of(number if number >= 0 else key_frame), number))
         return found

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from slowfast.datasets.annotations.frame_list import FrameList, read_frame_list
-from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
+from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos, stem
 from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.datasets.video.timing import Timeline
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
+
+# A file of Kinetics, as the usual downloaders name it: video, first and last second.
+_CLIP = re.compile(r"(.+)_(\d{6})_(\d{6})", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,12 @@ class Footage:
     Attributes:
         lengths: number of frames of each video at `AVA.FPS`, by name; None if it cannot be read.
         open_video: name -> `VideoReader` at `AVA.FPS`.
+        clips: first and last second of the videos that are clips of Kinetics (`AVA.KINETICS_CLIPS`), by name.
     """
 
     lengths: Mapping[str, int | None]
     open_video: Callable[[str], VideoReader]
+    clips: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @staticmethod
     def from_config(cfg: Any, split: str, names: Sequence[str]) -> Footage:
@@ -38,23 +45,67 @@ class Footage:
 
         Raises:
             FileNotFoundError: no such list or folder, or all videos are missing.
-            ValueError: a wrong line of a list.
+            ValueError: a wrong line of a list; several clips of one video.
         """
-        ava = cfg.AVA
+        ava, clips = cfg.AVA, {}
         if ava.FRAME_LIST_DIR:
             frames = read_frame_list(_lists(cfg, "TRAIN_LISTS" if split == "train" else "TEST_LISTS"), ava.FRAME_DIR)
             _warn_of_gaps(frames)
-            lengths = {name: len(frames.paths(video)) for video, name in enumerate(frames.videos)}
-            return Footage(lengths, ListedFrames.from_config(cfg, frames, ava.FPS))
+            listed = ListedFrames.from_config(cfg, frames, ava.FPS)
+            if ava.KINETICS_CLIPS:
+                clips = find_clips(names, frames.videos)
+                others = {name: listed.paths[clip] for name, clip in clips.items()}
+                listed = replace(listed, paths={**listed.paths, **others})
+            return Footage({name: len(paths) for name, paths in listed.paths.items()}, listed, _spans(clips))
+        if ava.KINETICS_CLIPS and os.path.isdir(ava.FRAME_DIR):
+            clips = find_clips(names, map(stem, sorted(os.listdir(ava.FRAME_DIR))))
         try:
-            paths = find_videos(ava.FRAME_DIR, names)
+            paths = find_videos(ava.FRAME_DIR, [clips.get(name, name) for name in names])
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"AVA.FRAME_LIST_DIR names no folder of lists of frames, and AVA.FRAME_DIR no folder of videos: {error}"
             ) from error
         found = {name: path for name, path in zip(names, paths, strict=True) if os.path.exists(path)}
         opener = _ResampledVideoOpener(found, VideoOpener.from_config(cfg, ava.FPS), ava.FPS)
-        return Footage({name: _length(opener, name) for name in found}, opener)
+        return Footage({name: _length(opener, name) for name in found}, opener, _spans(clips))
+
+
+def find_clips(names: Iterable[str], present: Iterable[str]) -> dict[str, str]:
+    """Find clips of Kinetics by the names that boxes give them: the video, ID, or the clip, ID_000084_000094.
+
+    Args:
+        names: names to look up.
+        present: names of the videos there are.
+
+    Returns:
+        name -> name of the clip, for the names that have one; a video that is there whole has none.
+
+    Raises:
+        ValueError: several clips of one video; with two of them.
+    """
+    videos = dict.fromkeys(present)
+    clips_of: dict[str, list[str]] = {}
+    for clip in videos:
+        if match := _CLIP.fullmatch(clip):
+            clips_of.setdefault(match[1], []).append(clip)
+    found = {}
+    for name in names:
+        if _CLIP.fullmatch(name) and name in videos:
+            found[name] = name
+        elif name in clips_of and name not in videos:
+            if len(clips_of[name]) > 1:
+                raise ValueError(
+                    f"{clips_of[name][0]} and {clips_of[name][1]} are clips of video {name}, so it is not clear which "
+                    f"one a row of {name} means; name the rows by the clip"
+                )
+            found[name] = clips_of[name][0]
+    return found
+
+
+def _spans(clips: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Return first and last second of clips by name, for name -> name of the clip."""
+    matches = {name: _CLIP.fullmatch(clip) for name, clip in clips.items()}
+    return {name: (int(match[2]), int(match[3])) for name, match in matches.items()}
 
 
 def _lists(cfg: Any, key: str) -> list[str]:
@@ -94,14 +145,18 @@ class _ResampledVideo(VideoReader):
 
     Args:
         video: open reader, closed with this one.
+        timeline: of the video.
         fps: frame rate.
     """
 
-    def __init__(self, video: VideoReader, fps: float) -> None:
+    def __init__(self, video: VideoReader, timeline: Timeline, fps: float) -> None:
         self.path, self._video, self._fps = video.path, video, fps
+        self._images = None if timeline.is_even else timeline.grid(fps)
 
     @property
     def num_frames(self) -> int:
+        if self._images is not None:
+            return self._images.num_frames
         return max(1, int(self._video.num_frames * self._fps / self._video.fps))
 
     @property
@@ -113,6 +168,8 @@ class _ResampledVideo(VideoReader):
         outside = [i for i in indices if not 0 <= i < self.num_frames]
         if outside:
             raise IndexError(f"{self.path}: frames {outside} asked of a video of {self.num_frames}")
+        if self._images is not None:
+            return self._video.frames(self._images.frames(indices))
         last = self._video.num_frames - 1
         return self._video.frames([min(round(i * self._video.fps / self._fps), last) for i in indices])
 
@@ -137,7 +194,10 @@ class _ResampledVideoOpener:
     def __call__(self, name: str) -> VideoReader:
         """Open a video; VideoError if it cannot be read."""
         video = self.open_path(self.paths[name])
-        return video if video.fps == self.fps else _ResampledVideo(video, self.fps)
+        timeline = Timeline.of(video)
+        if timeline.is_even and video.fps == self.fps:
+            return video
+        return _ResampledVideo(video, timeline, self.fps)
 
 
 def _length(open_video: Callable[[str], VideoReader], name: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,10 +21,16 @@ class Clock:
     Attributes:
         fps: frames per second (`AVA.FPS`).
         first_second: second of frame 0 (`AVA.FIRST_SECOND`).
+        others: second of frame 0 of the videos where it is another, by name.
     """
 
     fps: float = 30.0
     first_second: int = 900
+    others: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, video: str) -> Clock:
+        """Return the clock of a video."""
+        return Clock(self.fps, self.others[video]) if video in self.others else self
 
     def frame_of(self, second: float) -> int:
         """Return the key frame of a second, the frame nearest to it; negative before the first."""
@@ -78,7 +84,7 @@ class KeyFrameFilter:
     Attributes:
         clock: seconds and frames.
         lengths: frames of each video by name; None for a video of unknown length.
-        bounds: first and last second to keep; () for all that have a frame.
+        bounds: first and last second to keep; () for all that have a frame, as for the other videos of the clock.
     """
 
     clock: Clock
@@ -119,7 +125,8 @@ class KeyFrameFilter:
         """
         unbounded = np.iinfo(np.int64).max
         limits = np.array([self.lengths.get(name) or unbounded for name in table.names] or [0], np.int64)[table.videos]
-        frames = np.rint((table.seconds.astype(np.float64) - self.clock.first_second) * self.clock.fps)
+        starts = np.array([self.clock.of(name).first_second for name in table.names] or [0])[table.videos]
+        frames = np.rint((table.seconds.astype(np.float64) - starts) * self.clock.fps)
         lost = ~((frames >= 0) & (frames < limits)) & self._within(table)
         rows = np.flatnonzero(lost)
         more = f" (and {len(rows) - 1} rows more)" if len(rows) > 1 else ""
@@ -129,11 +136,12 @@ class KeyFrameFilter:
         return table.rows(~lost)
 
     def _no_frame(self, table: BoxTable, row: int) -> str:
-        second, name, clock = table.seconds[row].item(), table.names[table.videos[row]], self.clock
-        length = self.lengths.get(name)
+        second, name = table.seconds[row].item(), table.names[table.videos[row]]
+        length, clock = self.lengths.get(name), self.clock.of(name)
+        source = "as its name says" if name in self.clock.others else "AVA.FIRST_SECOND"
         return (
-            f"second {second} is frame {clock.frame_of(second)} (AVA.FPS {clock.fps:g}, AVA.FIRST_SECOND "
-            f"{clock.first_second}), but {name} has frames 0 to {length - 1 if length else 'its end'}"
+            f"second {second} is frame {clock.frame_of(second)} (AVA.FPS {clock.fps:g}, frame 0 is second "
+            f"{clock.first_second}, {source}), but {name} has frames 0 to {length - 1 if length else 'its end'}"
         )
 
     def _has_frames(self, name: str) -> bool:
@@ -142,7 +150,8 @@ class KeyFrameFilter:
     def _within(self, table: BoxTable) -> np.ndarray:
         if not self.bounds:
             return np.ones(len(table), bool)
-        return (table.seconds >= self.bounds[0]) & (table.seconds <= self.bounds[1])
+        unbounded = np.array([name in self.clock.others for name in table.names] or [False])[table.videos]
+        return unbounded | (table.seconds >= self.bounds[0]) & (table.seconds <= self.bounds[1])
 
 
 class KeyFrameBoxes:

@@ -20,6 +20,7 @@ from slowfast.datasets.transforms.crops import (
     transform_boxes,
 )
 from slowfast.datasets.video.reader import VideoReader
+from slowfast.datasets.video.timing import Timeline
 from slowfast.runtime.seed import bernoulli
 
 # Memory for the decoded frames of one video, in bytes; of larger videos fewer views are decoded at a time.
@@ -34,6 +35,7 @@ class Clip:
         inputs: (3, T, H, W) float32, one per pathway.
         frames: index in the video of every frame of the clip (of its fast pathway).
         num_frames, fps: of the video.
+        times: (num_frames,) seconds of the video's frames.
         boxes: the boxes that were passed, (n, 4) float32 in pixels of the clip and clipped to it, in the same rows; a
             box outside the clip has no area.
     """
@@ -42,6 +44,7 @@ class Clip:
     frames: list[int]
     num_frames: int
     fps: float
+    times: np.ndarray
     boxes: list[np.ndarray] = field(default_factory=list)
 
 
@@ -72,10 +75,12 @@ class ClipMaker:
         """
         s = self.settings.shaped(shape)
         with self._open(path) as video:
-            indices = self.sampling.training(video.num_frames, video.fps, s, generator)
+            timeline = Timeline.of(video)
+            grid = timeline.grid(self.sampling.grid_fps(s))
+            indices = grid.frames(self.sampling.training(grid.num_frames, grid.fps, s, generator))
             frames = video.frames(indices)
         clips = [_training_pixels(frames, s, generator, copy=copy)[0] for copy in range(s.augmentation.copies)]
-        return [Clip(self._pathways(clip), indices, video.num_frames, video.fps) for clip in clips]
+        return [Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline.times) for clip in clips]
 
     def training_clip_with_boxes(
         self,
@@ -95,7 +100,7 @@ class ClipMaker:
         with self._open(path) as video:
             frames = video.frames(indices)
         clip, moved = _training_pixels(frames, self.settings.shaped(shape), generator, boxes)
-        return Clip(self._pathways(clip), list(indices), video.num_frames, video.fps, moved)
+        return Clip(self._pathways(clip), list(indices), video.num_frames, video.fps, video.times, moved)
 
     def evaluation_clip_with_boxes(self, path: str, indices: Sequence[int], boxes: Sequence[np.ndarray]) -> Clip:
         """Make a clip of given frames for val (center crop) or test (whole frames), with boxes."""
@@ -104,16 +109,18 @@ class ClipMaker:
         full, (size, crop) = frames.shape[1:3], self._size_and_crop(frames, CENTER)
         clip = self._cut(transforms.resize_exactly(frames, *size), crop)
         moved = [transform_boxes(each, full, size, crop, self.settings.flip) for each in boxes]
-        return Clip(self._pathways(clip), list(indices), video.num_frames, video.fps, moved)
+        return Clip(self._pathways(clip), list(indices), video.num_frames, video.fps, video.times, moved)
 
     def center_clip(self, path: str) -> Clip:
         """Make the validation clip: the middle of the video, cropped at the center."""
         with self._open(path) as video:
-            indices = self.sampling.center(video.num_frames, video.fps, self.settings)
+            timeline = Timeline.of(video)
+            grid = timeline.grid(self.sampling.grid_fps(self.settings))
+            indices = grid.frames(self.sampling.center(grid.num_frames, grid.fps, self.settings))
             frames = video.frames(indices)
         size, crop = self._size_and_crop(frames, CENTER)
         clip = self._cut(transforms.resize_exactly(frames, *size), crop)
-        return Clip(self._pathways(clip), indices, video.num_frames, video.fps)
+        return Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline.times)
 
     def view_clip(self, path: str, view: int) -> Clip:
         """Make a test view, view = temporal * `spatial_views` + spatial.
@@ -127,7 +134,7 @@ class ClipMaker:
         if self._resized[0] is not decoded:
             self._resized = decoded, transforms.resize_exactly(decoded.pixels, *size)
         inputs = self._pathways(self._cut(self._resized[1], crop))
-        return Clip(inputs, decoded.frames, decoded.num_frames, decoded.fps)
+        return Clip(inputs, decoded.frames, decoded.num_frames, decoded.fps, decoded.times)
 
     def window_crops(self, video: VideoReader, window: Sequence[Sequence[int]]) -> list[list[Tensor]]:
         """Make the spatial views of a streaming window.
@@ -218,6 +225,7 @@ class _TemporalView:
     frames: list[int]
     num_frames: int
     fps: float
+    times: np.ndarray
 
 
 class _ViewDecoder:
@@ -251,12 +259,14 @@ class _ViewDecoder:
         s = self._settings
         with self._open(path) as video:
             stop = first + (self._views_at_once(video) if s.temporal_views > 1 else 1)
+            timeline = Timeline.of(video)
+            grid = timeline.grid(self._sampling.grid_fps(s))
             indices = {
-                view: self._sampling.view(video.num_frames, video.fps, s, view)
+                view: grid.frames(self._sampling.view(grid.num_frames, grid.fps, s, view))
                 for view in range(first, min(stop, s.temporal_views))
             }
             union = sorted(set().union(*indices.values()))
-            return _Decoded(indices, union, video.frames(union), video.num_frames, video.fps)
+            return _Decoded(indices, union, video.frames(union), video.num_frames, video.fps, timeline.times)
 
     def _views_at_once(self, video: VideoReader) -> int:
         # The first frame is a key frame, so decoding it is cheap.
@@ -273,9 +283,10 @@ class _Decoded:
     frames: np.ndarray
     num_frames: int
     fps: float
+    times: np.ndarray
 
     def view(self, temporal: int) -> _TemporalView:
         """Gather the frames of a view; without a copy if it is the only one."""
         indices = self.indices[temporal]
         pixels = self.frames if indices == self.union else self.frames[np.searchsorted(self.union, indices)]
-        return _TemporalView(pixels, indices, self.num_frames, self.fps)
+        return _TemporalView(pixels, indices, self.num_frames, self.fps, self.times)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
@@ -18,6 +19,7 @@ from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import TimeSpan, clip_span, slow_indices, span_indices, view_span
 from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.datasets.video.timing import Timeline
 
 FrameIndices = list[list[int]]
 """A window: for every pathway the indices of its frames in the video."""
@@ -38,6 +40,7 @@ class Chunk:
         windows: windows of the whole video; 0 if it cannot be read (any more), see `cause`.
         inputs: (windows here x crops, 3, T, H, W) float32, one per pathway; the crops of a window are adjacent.
         frames: first and last frame, in the video, of each window here.
+        times: start of the first frame and end of the last, in seconds, of each window here.
         fps, num_frames: of the video.
         cause: why the video cannot be read; "" if it can.
     """
@@ -47,6 +50,7 @@ class Chunk:
     windows: int = 0
     inputs: list[Tensor] = field(default_factory=list)
     frames: list[tuple[int, int]] = field(default_factory=list)
+    times: list[list[float]] = field(default_factory=list)
     fps: float = 0.0
     num_frames: int = 0
     cause: str = ""
@@ -66,7 +70,8 @@ class StreamingDataset(IterableDataset[Chunk]):
         paths: all videos.
         numbers: which of them to read, as positions in `paths`.
         open_video: path -> `VideoReader`.
-        windows: (number of frames, frame rate) of a video -> its windows.
+        windows: (number of frames, frame rate) of a video -> its windows. A video of a variable rate is shown to it
+            as images, see `TemporalSampling`.
         clips: maker of the crops.
         windows_per_chunk: greatest number of windows in a chunk.
     """
@@ -94,16 +99,22 @@ class StreamingDataset(IterableDataset[Chunk]):
 
     def _chunks(self, video: int) -> Iterator[Chunk]:
         with self._open(self.paths[video]) as reader:
-            windows = self._windows(reader.num_frames, reader.fps)
+            timeline = Timeline.of(reader)
+            grid = timeline.grid(self._clips.sampling.grid_fps(self._clips.settings))
+            windows = [
+                [grid.frames(pathway) for pathway in window] for window in self._windows(grid.num_frames, grid.fps)
+            ]
             for first in range(0, len(windows), self._windows_per_chunk):
                 part = windows[first : first + self._windows_per_chunk]
                 crops = [crop for window in part for crop in self._clips.window_crops(reader, window)]
+                frames = [(min(map(min, window)), max(map(max, window))) for window in part]
                 yield Chunk(
                     video,
                     first,
                     len(windows),
                     [torch.stack(pathway) for pathway in zip(*crops, strict=True)],
-                    [(min(map(min, window)), max(map(max, window))) for window in part],
+                    frames,
+                    timeline.spans(*np.array(frames).T).tolist(),
                     reader.fps,
                     reader.num_frames,
                 )
@@ -136,7 +147,7 @@ class ClipWindows:
         else:
             views = s.temporal_views
             spans = [view_span(video_frames, span, view, views, s.use_offset) for view in range(views)]
-        return [self._pathways(span_indices(each, s.num_frames, video_frames)) for each in spans]
+        return [self._pathways(span_indices(each, s.num_frames, video_frames, s.cyclic)) for each in spans]
 
     def _pathways(self, frames: list[int]) -> FrameIndices:
         s = self.settings

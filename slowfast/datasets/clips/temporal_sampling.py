@@ -92,22 +92,20 @@ def slow_indices(num_frames: int, alpha: int, chosen: Sequence[int] = ()) -> lis
 
     Args:
         num_frames: frames of the fast clip.
-        alpha: frame-rate ratio of the pathways (`SLOWFAST.ALPHA`).
-        chosen: the frames themselves (`SLOWFAST.SLOW_INDICES`), in place of evenly spread ones. Those behind the clip,
+        alpha: frame-rate ratio of the pathways.
+        chosen: the frames themselves, in place of evenly spread ones. Those behind the clip,
             which longer clips have, are left out.
 
     Raises:
         ValueError: no frame would be left.
     """
     if not 1 <= alpha <= num_frames:
-        raise ValueError(
-            f"SLOWFAST.ALPHA {alpha} leaves no slow frame of a clip of {num_frames}; use 1 to {num_frames}"
-        )
+        raise ValueError(f"alpha {alpha} leaves no slow frame of a clip of {num_frames}; use 1 to {num_frames}")
     if not chosen:
         return torch.linspace(0, num_frames - 1, num_frames // alpha).long().tolist()
     within = [i for i in chosen if i < num_frames]
     if not within:
-        raise ValueError(f"SLOWFAST.SLOW_INDICES {list(chosen)} has no frame of a clip of {num_frames}")
+        raise ValueError(f"the slow frames {list(chosen)} all lie behind a clip of {num_frames}")
     return within
 
 
@@ -121,8 +119,13 @@ def random_sampling_rate(settings: ClipSettings, generator: Generator) -> int:
 class TemporalSampling(abc.ABC):
     """A way to choose the frames of clips in a video of `num_frames` frames at `fps`.
 
-    Every method returns `settings.num_frames` frame indices.
+    Every method returns `settings.num_frames` frame indices. A video of a variable frame rate is shown to them as the
+    images that would be extracted from it at `grid_fps`.
     """
+
+    def grid_fps(self, settings: ClipSettings) -> float:
+        """Return the rate, in images a second, at which a video of a variable frame rate is sampled."""
+        return settings.target_fps
 
     @abc.abstractmethod
     def training(self, num_frames: int, fps: float, settings: ClipSettings, generator: Generator) -> list[int]:
@@ -169,6 +172,9 @@ class StrideSampling(TemporalSampling):
     """
 
     fps: float
+
+    def grid_fps(self, settings: ClipSettings) -> float:
+        return self.fps
 
     def training(self, num_frames: int, fps: float, settings: ClipSettings, generator: Generator) -> list[int]:
         settings = replace(settings, sampling_rate=random_sampling_rate(settings, generator))

@@ -25,7 +25,7 @@ MOVES = {"right": (0, 1), "left": (0, -1), "down": (1, 1)}
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory) -> dict[str, Path]:
-    """A small set of every format, in a folder whose name has a space."""
+    """Make a small set of every format, in a folder whose name has a space."""
     root = tmp_path_factory.mktemp("some sets")
     counts = {"ava": (3, 2)}
     for name in FORMATS:

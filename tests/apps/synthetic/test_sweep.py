@@ -40,7 +40,7 @@ def many_videos() -> list:
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    """A small annotated set on disk, in a folder whose name has a space."""
+    """Make a small annotated set, in a folder whose name has a space."""
     root = tmp_path_factory.mktemp("sweep set")
     assert make_sweep(root, SPEC)
     return root
@@ -262,7 +262,7 @@ def test_command_line_explains_mistakes(tmp_path):
 
 
 def test_batches_of_the_set_reach_the_reader(sweep):
-    """The set read by the Kinetics reader: whole videos, in the order of the list."""
+    """Read the set as Kinetics: whole videos, in the order of the list."""
     overrides = ["DATA.PATH_TO_DATA_DIR", str(sweep), "DATA.NUM_FRAMES", 36, "TEST.NUM_ENSEMBLE_VIEWS", 1]
     cfg = load_config(str(ROOT / "configs" / "Synthetic" / "SWEEP_SLOW_8x1.yaml"), overrides)
     batch = next(iter(build_loader(cfg, "test")))

@@ -32,7 +32,7 @@ ALWAYS = settings(
 
 @dataclass(frozen=True)
 class Kind:
-    """A format: a sound file, and how it is read."""
+    """Name a format, a sound file of it, and its reader."""
 
     text: str
     read: Callable[[str], object]
@@ -86,7 +86,7 @@ CHANGES = st.lists(
 
 
 def changed(data: bytes, changes) -> bytes:
-    """The file with all changes made, from its end to its start."""
+    """Return the file with all changes made, from its end to its start."""
     for share, count, piece in sorted(changes, key=lambda change: -change[0]):
         place = int(share * len(data))
         piece = 2 * data[place : place + count] if piece is None else piece

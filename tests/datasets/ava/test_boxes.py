@@ -44,8 +44,9 @@ def test_predicted_rows_and_their_scores(written):
     assert len(read_boxes(path, 80, 0.0)) == 4
 
 
+@pytest.mark.parametrize("with_empty", [False, True])
 @pytest.mark.parametrize("least", [None, 0.5])
-def test_a_wrong_line_changes_no_other(written, least):
+def test_a_wrong_line_changes_no_other(written, least, with_empty):
     """Lines are read together, or one by one where one of them is wrong."""
     draw = random.Random(1)
     rows = []
@@ -55,17 +56,22 @@ def test_a_wrong_line_changes_no_other(written, least):
         rows.append(
             f"v{number // 300} , {902 + number % 9:04d},{x:.3f},{y:.3f},{x + 0.3},{y + 5e-1},{label},{draw.random()}"
         )
+    empty = {5: "nobody,902", 900: "v1, 0903.5"}  # key frames without a box, by line
+    for number, line in empty.items() if with_empty else ():
+        rows.insert(number - 1, line)
     right = read_boxes(written("\n".join(rows)), 80, least)
     other = read_boxes(written("\n".join([*rows, "wrong"]), "other.csv"), 80, least, wrong := [])
     assert len(wrong) == 1
+    assert right.empty == other.empty == ([("nobody", 902), ("v1", 903.5)] if with_empty else [])
     assert right.names == other.names == [f"v{i}" for i in range(7)]
     assert (len(right) == 2000) == (least is None)
+    assert set(right.lines).isdisjoint(empty) == with_empty
     for column in ("videos", "seconds", "boxes", "labels", "lines"):
         one, two = getattr(right, column), getattr(other, column)
         assert one.dtype == two.dtype
         assert np.array_equal(one, two)
     if least is None:
-        assert right.boxes.tolist() == [list(map(float, row.split(",")[2:6])) for row in rows]
+        assert right.boxes.tolist() == [list(map(float, row.split(",")[2:6])) for row in rows if row.count(",") > 1]
 
 
 WRONG = [

@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,11 +11,13 @@ import pytest
 import torch
 
 from slowfast.apps.prepare.check import CheckOptions, check
+from slowfast.apps.prepare.frames import prepare_frames, with_overrides
 from slowfast.config import load_config
 from slowfast.datasets import build_dataset, build_loader
-from slowfast.datasets.loading.batch import MissingSample
+from slowfast.datasets.loading.batch import Boxes, MissingSample
 from slowfast.datasets.loading.sampler import ClipShape, SampleKey
 from slowfast.datasets.loading.unreadable import UnreadableError
+from slowfast.evaluation.evaluators import Prediction
 
 FPS = 30
 SIZES = {"tall": (36, 20), "wide": (20, 44)}  # height, width
@@ -446,3 +449,131 @@ def test_videos_of_one_list_overlap_only_where_both_splits_have_boxes(ava):
     assert overlap("tall,0902,0.1,0.2,0.5,0.7,1,0\n") == []
     (found,) = overlap("wide,0906,0.2,0.25,0.4,0.75,1,0\n")
     assert found.count == 1
+
+
+def write_clips(root: Path, encode) -> None:
+    """Write ten seconds of Kinetics twice and of a movie, at 10 frames a second; the gray of frame i is 40 + 2 * i."""
+    root.mkdir()
+    pictures = np.repeat(np.arange(40, 240, 2, dtype=np.uint8)[:, None, None, None], 48, 1)
+    pictures = np.broadcast_to(pictures, (100, 48, 64, 3)).copy()
+    for name in ("-x_0DEF-123_000084_000094", "nobody-here_000010_000020", "wide"):
+        encode(root / f"{name}.mp4", pictures, rate=10)
+
+
+@pytest.fixture
+def ava_kinetics(ava, tmp_path, encode):
+    """Make `build(split, **settings)` of files of AVA and AVA-Kinetics, for videos in the folder `videos`."""
+    write_clips(tmp_path / "videos", encode)
+    (tmp_path / "truth.csv").write_text(
+        "-x_0DEF-123,89.5,0.1,0.2,0.5,0.7,1,0\nnobody-here,0012.000\nwide,0904,0.1,0.1,0.9,0.9,2,0\n"
+        "-x_0DEF-123,0089.500,0.1,0.2,0.5,0.7,2,0\n"
+    )
+    (tmp_path / "predicted.csv").write_text(
+        "nobody-here,12,0.11,0.21,0.51,0.71,,0.99\n-x_0DEF-123,89.500,0.11,0.21,0.51,0.71,,0.98\nwide,904.0,0.11,0.11,0.91,0.91,,0.97\n"
+    )
+    settings = {
+        "AVA__FRAME_LIST_DIR": "",
+        "AVA__FRAME_DIR": str(tmp_path / "videos"),
+        "AVA__KINETICS_CLIPS": True,
+        "AVA__FPS": 10,
+        "AVA__EVALUATION": "activitynet",
+        "AVA__EXCLUSION_FILE": "",
+    }
+
+    def build(split, **changed):
+        return ava(split, **{**settings, **changed})
+
+    build.config = lambda **changed: ava.config(**{**settings, **changed})
+    build.folder = tmp_path
+    return build
+
+
+@pytest.fixture(params=["videos", "frames"])
+def footage_settings(request, ava_kinetics):
+    """Settings that read the videos themselves, or frames and lists that `prepare_frames` makes of them."""
+    if request.param == "videos":
+        return {}
+    folder = ava_kinetics.folder
+    options = with_overrides("ava_kinetics", fps=10)
+    files = [
+        str(shutil.copy(folder / "truth.csv", folder / f"kinetics_{split}_v1.0.csv")) for split in ("train", "val")
+    ]
+    where = [str(folder / name) for name in ("videos", "frames", "lists")]
+    report = prepare_frames("ava_kinetics", options, files, *where, 0)
+    assert report.images == dict.fromkeys(["-x_0DEF-123_000084_000094", "wide", "nobody-here_000010_000020"], 100)
+    assert (report.failed, report.odd, report.lists) == ({}, {}, {"train": 3, "val": 3})
+    lists = {"AVA__FRAME_LIST_DIR": str(folder / "lists"), "AVA__FRAME_DIR": str(folder / "frames")}
+    return {**lists, "AVA__TRAIN_LISTS": ["train.csv"], "AVA__TEST_LISTS": ["val.csv"]}
+
+
+def test_ava_kinetics_frames_of_fractional_seconds(ava_kinetics, footage_settings):
+    data = ava_kinetics("train", **footage_settings)
+    assert set(data.key_frames) == {("-x_0DEF-123", 89.5), ("wide", 904)}
+    assert set(data.names) == {"-x_0DEF-123,0089.5", "wide,0904"}
+    assert sum(data.box_counts) == 2 and data.num_labels == 3
+    for (video, _), sample in ((data.key_frames[number], data[number]) for number in range(2)):
+        # Frame 0 is second 84 of the clip, second 900 of the movie; the key frame is the third of the four.
+        key = {"-x_0DEF-123": 55, "wide": 40}[video]
+        shown = np.array(frames_shown(sample.inputs[0])) / 2
+        assert np.abs(shown - [key - 10, key - 5, key, key + 5]).max() <= 1.5
+    test = ava_kinetics("test", **footage_settings)
+    assert set(test.key_frames) == {("-x_0DEF-123", 89.5), ("wide", 904), ("nobody-here", 12)}
+    report = check(ava_kinetics.config(**footage_settings), CheckOptions(splits=("train", "test")))
+    assert {finding.kind for finding in report.findings} <= {"class-without-samples", "overlap", "same-content"}
+
+
+@pytest.mark.parametrize(("evaluation", "named", "unnamed"), [("pyslowfast", 0.5, 0.5), ("activitynet", 0.5, 1.0)])
+def test_ava_kinetics_key_frames_without_persons(ava_kinetics, evaluation, named, unnamed):
+    """A sure detection where nobody is halves the precision of class 1, if the annotations name the key frame."""
+    truth = ava_kinetics.folder / "truth.csv"
+    for expected in (named, unnamed):
+        data = ava_kinetics("test", AVA__EVALUATION=evaluation)
+        evaluator = data.make_evaluator(ava_kinetics.config(AVA__EVALUATION=evaluation))
+        scores = torch.tensor([[0.9 if video == "nobody-here" else 0.5] for video, _ in data.key_frames]).repeat(1, 5)
+        nothing, key_frames = torch.zeros(0), torch.arange(3)
+        boxes = Boxes(nothing, nothing, key_frames, torch.zeros(3, dtype=torch.int64))
+        # The movie's box is not scored, so that one box is right and one wrong.
+        scores[data.key_frames.index(("wide", 904))] = 0.0
+        evaluator.process(None, Prediction(scores, boxes))
+        table = evaluator.predictions().class_table()
+        assert table["value"].tolist()[0] == expected
+        truth.write_text(truth.read_text().replace("nobody-here,0012.000\n", ""))
+
+
+def test_validation_takes_every_fourth_second_of_clips_too(ava_kinetics):
+    data = ava_kinetics("val")
+    assert set(data.key_frames) == {("wide", 904), ("nobody-here", 12)}
+    assert set(data.ground_truth.key_frames) == {("wide", 904), ("nobody-here", 12)}
+    (ava_kinetics.folder / "truth.csv").write_text("-x_0DEF-123,88.5,0.1,0.2,0.5,0.7,1,0\nnobody-here,13\n")
+    (ava_kinetics.folder / "predicted.csv").write_text("-x_0DEF-123,88.5,0.11,0.21,0.51,0.71,,0.98\n")
+    assert ava_kinetics("val").ground_truth.key_frames == [("-x_0DEF-123", 88.5)]
+
+
+def test_without_the_key_clips_are_not_found(ava_kinetics):
+    assert ava_kinetics("train", AVA__KINETICS_CLIPS=False).key_frames == [("wide", 904)]
+
+
+def test_a_second_outside_the_clip_and_two_clips_of_one_video(ava_kinetics, encode):
+    truth = ava_kinetics.folder / "truth.csv"
+    truth.write_text("-x_0DEF-123,94.5,0.1,0.2,0.5,0.7,1,0\n")
+    with pytest.raises(ValueError, match=r"second 94.5 is frame 105 .*frame 0 is second 84.*has frames 0 to 99"):
+        ava_kinetics("train")
+    videos = ava_kinetics.folder / "videos"
+    shutil.copy(videos / "wide.mp4", videos / "-x_0DEF-123_000090_000100.mp4")
+    with pytest.raises(ValueError, match="-x_0DEF-123_000084_000094 and -x_0DEF-123_000090_000100 are clips of"):
+        ava_kinetics("train")
+    truth.write_text("-x_0DEF-123_000090_000100,94.5,0.1,0.2,0.5,0.7,1,0\n")
+    data = ava_kinetics("train")
+    assert np.abs(np.array(frames_shown(data[0].inputs[0]))[2] / 2 - 45) <= 1.5
+
+
+def test_clips_extracted_at_another_rate_are_found(ava_kinetics):
+    folder = ava_kinetics.folder
+    options = with_overrides("ava_kinetics", fps=5)
+    prepare_frames("ava_kinetics", options, [], *(str(folder / name) for name in ("videos", "frames", "lists")), 0)
+    settings = {"AVA__FRAME_LIST_DIR": str(folder / "lists"), "AVA__FRAME_DIR": str(folder / "frames")}
+    (folder / "truth.csv").write_text("-x_0DEF-123,85.5,0.1,0.2,0.5,0.7,1,0\nwide,901,0.1,0.2,0.5,0.7,1,0\n")
+    cfg = ava_kinetics.config(**settings, AVA__TRAIN_LISTS=["frames.csv"], AVA__KEY_SECONDS=[])
+    report = check(cfg, CheckOptions(splits=("train",)))
+    (found,) = (finding for finding in report.findings if finding.kind == "frame-count")
+    assert found.count == 1 and "5.0 s, the annotations say 10.0 s" in found.examples[0]

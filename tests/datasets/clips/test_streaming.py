@@ -40,11 +40,11 @@ def test_tiles_of_a_video_of_whole_clips_do_not_overlap(settings):
 
 
 @pytest.mark.parametrize("offset", [False, True])
-def test_spread_clips_are_the_test_views(settings, offset):
-    s = settings("TEST.NUM_ENSEMBLE_VIEWS", 3, "DATA.USE_OFFSET_SAMPLING", offset)
-    span = sampling.clip_span(8, 1, 25.0, s.target_fps)
-    expected = [sampling.span_indices(sampling.view_span(50, span, v, 3, offset), 8, 50) for v in range(3)]
-    assert [window[0] for window in ClipWindows(s, tile=False)(50, 25.0)] == expected
+@pytest.mark.parametrize(("frames", "cyclic"), [(50, False), (5, False), (5, True)])
+def test_spread_clips_are_the_test_views(settings, frames, cyclic, offset):
+    s = settings("TEST.NUM_ENSEMBLE_VIEWS", 3, "DATA.USE_OFFSET_SAMPLING", offset, "TEST.CYCLIC_LOAD", cyclic)
+    expected = [sampling.SpanSampling().view(frames, 25.0, s, view) for view in range(3)]
+    assert [window[0] for window in ClipWindows(s, tile=False)(frames, 25.0)] == expected
 
 
 def steps_of(first, later):

@@ -8,7 +8,7 @@ from slowfast.datasets.transforms.crops import Crop, has_area, size_by_short_sid
 
 
 def painted(height, width, box):
-    """A black frame in which the pixels of a box, in shares of the frame, are white."""
+    """Return a black frame in which the pixels of a box, in shares of the frame, are white."""
     frame = np.zeros((height, width, 3), np.uint8)
     x1, y1, x2, y2 = np.round(np.array(box) * (width, height, width, height)).astype(int)
     frame[y1 : y2 + 1, x1 : x2 + 1] = 255

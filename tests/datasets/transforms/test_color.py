@@ -19,7 +19,7 @@ def generator(seed=0):
 
 
 def colored(noise, frames, seed):
-    """What the noise makes of the frames: (3, T, H, W), 0 to 1 without noise."""
+    """Return the frames with noise, (3, T, H, W), 0 to 1 without it."""
     colors = transforms.compose(noise.sample(frames, generator(seed)), PLAIN)
     return transforms.to_clip(frames, colors).numpy().astype(np.float64)
 

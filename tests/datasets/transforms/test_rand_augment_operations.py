@@ -92,7 +92,7 @@ def test_moving_as_in_pillow(ours, matrix, interpolation, name, tolerance, frame
 
 
 def check_moved(found, expected, tolerance):
-    """The same but for the border of what comes in, where OpenCV blends and Pillow does not."""
+    """Compare without the border of what comes in, where OpenCV blends and Pillow does not."""
     inside = (difference(expected, np.array(ops.FILL)).max(axis=-1) > 0)[..., None] & np.ones(3, bool)
     assert np.mean(difference(found, expected)[inside]) < tolerance
     outside = cv2.erode((~inside[0, ..., 0]).astype(np.uint8), np.ones((5, 5)), borderValue=1) > 0
@@ -108,7 +108,7 @@ def test_turning_as_in_pillow(degrees, frames):
 
 
 def test_frames_are_changed_apart_and_left_alone(frames):
-    """What an operation does to a frame depends on that frame only, and the frames given stay as they are."""
+    """Compare with each frame alone, and the frames given with a copy."""
     before = frames.copy()
     changes = [
         ops.auto_contrast,
