@@ -353,7 +353,7 @@ def test_published_files_load_or_say_what_to_change(owner, name, published_files
         return
     cfg = load_config(path)
     published = published_chain(owner, name)
-    nopool = "_nopool" if published["MODEL.MODEL_NAME"] == "ResNet_nopool" else ""
+    nopool = "_nopool" if published.get("MODEL.MODEL_NAME") == "ResNet_nopool" else ""
     assert cfg.MODEL.ARCH == published["MODEL.ARCH"] + nopool
     assert cfg.OUTPUT_DIR == published.get("LOGS.DIR", published.get("OUTPUT_DIR", "."))
     assert plain(cfg.SOLVER.WEIGHT_DECAY) == plain(published.get("SOLVER.WEIGHT_DECAY", 1e-4))
