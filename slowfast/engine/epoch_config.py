@@ -22,12 +22,14 @@ from slowfast.engine.optim import build_optimizer
 from slowfast.engine.optim_step import build_optim_step
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task, build_task, task_class
+from slowfast.layers.norm import check_splits
 from slowfast.models import build_model
 from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import get_rank
 from slowfast.runtime.loader_workers import shield_workers
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import seed_all
+from slowfast.utils.errors import naming_keys
 
 logger = get_logger(__name__)
 
@@ -103,12 +105,10 @@ def check_phases(run_cfg: Any, dataset: Dataset) -> None:
     """
     for epoch, cfg in phases(run_cfg):
         sampler = train_sampler(cfg, len(dataset))
-        batches, splits = len(sampler), cfg.BN.NUM_SPLITS
-        if cfg.BN.NORM_TYPE == "sub_batchnorm" and sampler.batch_size % splits:
-            raise ValueError(
-                f"BN.NUM_SPLITS {splits} does not divide the {sampler.batch_size} clips of a process's batch; set "
-                "BN.NUM_SPLITS to a divisor, or change TRAIN.BATCH_SIZE"
-            )
+        batches = len(sampler)
+        if cfg.BN.NORM_TYPE == "sub_batchnorm":
+            with naming_keys(cfg, "BN.NUM_SPLITS", "TRAIN.BATCH_SIZE"):
+                check_splits(sampler.batch_size, cfg.BN.NUM_SPLITS)
         if batches < cfg.TRAIN.ACCUM_STEPS:
             raise ValueError(
                 f"epoch {epoch + 1} has {batches} batches of {cfg.TRAIN.BATCH_SIZE}, fewer than TRAIN.ACCUM_STEPS "

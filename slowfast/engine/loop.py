@@ -19,6 +19,7 @@ from slowfast.engine.optim_step import autocast
 from slowfast.engine.state import Averages, TrainState
 from slowfast.engine.task import Task
 from slowfast.evaluation.evaluators import Prediction
+from slowfast.utils.errors import naming_keys
 
 
 def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[[], bool]) -> bool:
@@ -50,7 +51,8 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
             batch = mixing(batch, state.epoch, state.iteration)
         for hook in hooks:
             hook.before_step(state, batch)
-        result = state.task.train_step(state.model, batch, state.optim_step)
+        with naming_keys(cfg, *_shape_keys(cfg), "DATA.TRAIN_CROP_SIZE", "MODEL.LOSS_FUNC"):
+            result = state.task.train_step(state.model, batch, state.optim_step)
         state.iteration, state.step = state.iteration + 1, state.step + 1
         state.data_seconds, state.step_seconds = started - waiting, time.perf_counter() - started
         for hook in hooks:
@@ -71,6 +73,12 @@ def epoch_batches(loader: DataLoader, epoch: int, start: int, stop: int) -> Iter
     yield from itertools.islice(loader, stop - start)
 
 
+def _shape_keys(cfg: Any) -> list[str]:
+    """Return the keys of the frames of a clip and of what must divide them, for the errors of a model."""
+    grouped = any(count > 1 for row in cfg.NONLOCAL.GROUP for count in row)
+    return ["DATA.NUM_FRAMES", *(["NONLOCAL.GROUP"] if grouped else [])]
+
+
 def _describe_position(state: TrainState, batch: Batch) -> str:
     """Return epoch, iteration, learning rate and videos of a batch, for an error message."""
     return (
@@ -81,12 +89,13 @@ def _describe_position(state: TrainState, batch: Batch) -> str:
 
 @torch.no_grad()
 def predict_batches(
-    task: Task, model: nn.Module, batches: Any, device: torch.device, dtype: torch.dtype | None
+    task: Task, model: nn.Module, batches: Any, cfg: Any, device: torch.device, dtype: torch.dtype | None
 ) -> Iterator[tuple[Batch, Prediction | None]]:
     """Yield each batch with its prediction, float32 on the CPU; None for a batch of which no video could be read.
 
     Args:
         model: without DDP wrapper; it is set to eval mode.
+        cfg: its keys are named if a clip does not fit the model.
         dtype: of autocast; None for full precision.
     """
     model.eval()
@@ -94,6 +103,7 @@ def predict_batches(
         if batch.size == 0:
             yield batch, None
             continue
-        with autocast(device, dtype):
+        crops = ("DATA.TRAIN_CROP_SIZE", "DATA.TEST_CROP_SIZE")
+        with autocast(device, dtype), naming_keys(cfg, *_shape_keys(cfg), *crops):
             prediction = task.predict(model, batch.to(device))
         yield batch, prediction.on_cpu()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from slowfast.models.base import VideoModel
+from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import Registry
 
 # Optimizers: builder(parameter groups, cfg) -> optimizer.
@@ -150,31 +151,39 @@ def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
 @OPTIMIZERS.register("sgd")
 def _sgd(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
     solver = cfg.SOLVER
-    return torch.optim.SGD(
-        groups,
-        lr=solver.BASE_LR,
-        momentum=solver.MOMENTUM,
-        dampening=solver.DAMPENING,
-        nesterov=solver.NESTEROV,
-        # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized.
-        fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
-    )
+    with naming_keys(cfg, "SOLVER.NESTEROV", "SOLVER.MOMENTUM", "SOLVER.DAMPENING"):
+        return torch.optim.SGD(
+            groups,
+            lr=solver.BASE_LR,
+            momentum=solver.MOMENTUM,
+            dampening=solver.DAMPENING,
+            nesterov=solver.NESTEROV,
+            # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized.
+            fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
+        )
 
 
 @OPTIMIZERS.register("adam")
 def _adam(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adam(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), fused=True)
+    return _with_moments(torch.optim.Adam, groups, cfg, fused=True)
 
 
 @OPTIMIZERS.register("adamw")
 def _adamw(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), fused=True)
+    return _with_moments(torch.optim.AdamW, groups, cfg, fused=True)
 
 
 @OPTIMIZERS.register("mt_adamw")
 def _mt_adamw(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
     """Build PyTorch's multi-tensor (foreach) form of AdamW."""
-    return torch.optim.AdamW(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), foreach=True)
+    return _with_moments(torch.optim.AdamW, groups, cfg, foreach=True)
+
+
+def _with_moments(
+    kind: type[torch.optim.Optimizer], groups: list[dict[str, Any]], cfg: Any, **kernel: bool
+) -> torch.optim.Optimizer:
+    with naming_keys(cfg, "SOLVER.BETAS"):
+        return kind(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), **kernel)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

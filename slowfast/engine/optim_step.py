@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,7 +34,7 @@ class OptimStep:
     Args:
         model: the model, wrapped in DDP or not.
         optimizer: optimizer of its parameters.
-        accum_steps: calls per optimizer step.
+        accum_steps: calls per optimizer step, at least 1.
         autocast_dtype: None for full precision.
         scale_loss: use a GradScaler, against underflow in float16.
         clip_value: clip each element of the gradient to this absolute value.
@@ -44,7 +45,7 @@ class OptimStep:
         grad_norm: l2 norm of the last gradient before clipping.
 
     Raises:
-        ValueError: both kinds of clipping, or `accum_steps` below 1.
+        ValueError: both kinds of clipping, or a bound that is not over 0.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class OptimStep:
         clip_value: float | None = None,
         clip_norm: float | None = None,
     ):
-        if clip_value and clip_norm:
-            raise ValueError("set SOLVER.CLIP_GRAD_VAL or SOLVER.CLIP_GRAD_L2NORM, not both")
-        if accum_steps < 1:
-            raise ValueError(f"TRAIN.ACCUM_STEPS must be at least 1, not {accum_steps}")
+        bounds = [bound for bound in (clip_value, clip_norm) if bound is not None]
+        if not all(bound > 0 for bound in bounds):
+            raise ValueError(f"gradients are clipped to a bound over 0, or None for off, got {bounds}")
+        if len(bounds) == 2:
+            raise ValueError("gradients are clipped by value or by norm, not both; set one to None")
         self.model = model
         self.optimizer = optimizer
         self.accum_steps = accum_steps
@@ -144,14 +146,15 @@ def autocast_dtype(cfg: Any) -> torch.dtype | None:
 
 
 def build_optim_step(cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> OptimStep:
-    """Build the optimizer step of the config."""
+    """Build the optimizer step of the config; ValueError as `OptimStep`."""
     dtype = autocast_dtype(cfg)
-    return OptimStep(
-        model,
-        optimizer,
-        accum_steps=cfg.TRAIN.ACCUM_STEPS,
-        autocast_dtype=dtype,
-        scale_loss=dtype is torch.float16,
-        clip_value=cfg.SOLVER.CLIP_GRAD_VAL,
-        clip_norm=cfg.SOLVER.CLIP_GRAD_L2NORM,
-    )
+    with naming_keys(cfg, "SOLVER.CLIP_GRAD_VAL", "SOLVER.CLIP_GRAD_L2NORM"):
+        return OptimStep(
+            model,
+            optimizer,
+            accum_steps=cfg.TRAIN.ACCUM_STEPS,
+            autocast_dtype=dtype,
+            scale_loss=dtype is torch.float16,
+            clip_value=cfg.SOLVER.CLIP_GRAD_VAL,
+            clip_norm=cfg.SOLVER.CLIP_GRAD_L2NORM,
+        )

@@ -1,6 +1,6 @@
 """Tasks: how one batch is trained on and predicted.
 
-Shapes: scores are (B, classes); clips are (B, 3, T, H, W), one tensor a pathway; a batch is a
+Shapes: scores are (B, classes); clips are (B, 3, T, H, W), one tensor per pathway; a batch is a
 `slowfast.datasets.loading.batch.Batch`.
 """
 
@@ -82,7 +82,7 @@ class Task(abc.ABC):
         raise ValueError(f"TASK {cfg.TASK or 'clip'!r} reads a clip at once: it has no number of steps to change")
 
     def features(self, model: nn.Module, inputs: list[Tensor], memory: Any) -> tuple[list[Tensor], Any]:
-        """Return features in front of the head, (B, C, T, H, W) a pathway, and the memory for the next call.
+        """Return features in front of the head, (B, C, T, H, W) per pathway, and the memory for the next call.
 
         Args:
             memory: result of the last call for the same videos; None for their first clip.
@@ -90,7 +90,7 @@ class Task(abc.ABC):
         return model.forward_features(inputs), None
 
     def stream_steps(self, num_frames: int) -> list[list[list[int]]] | None:
-        """Return the frame indices of each step, a pathway, of a video of `num_frames` sampled frames.
+        """Return the frame indices of each step, per pathway, of a video of `num_frames` sampled frames.
 
         None: videos are not read in steps, and each clip is computed on its own.
         """
@@ -160,7 +160,7 @@ def build_task(cfg: Any) -> Task:
 
 
 def dummy_inputs(cfg: Any, count: int, crop: int, generator: Generator | None = None) -> list[Tensor]:
-    """Return `count` clips of noise (count, C, T, crop, crop), one tensor a pathway, of the config's frames."""
+    """Return `count` clips of noise (count, C, T, crop, crop), one tensor per pathway, of the config's frames."""
     channels, frames = cfg.DATA.INPUT_CHANNEL_NUM, cfg.DATA.NUM_FRAMES
     clip = torch.randn(count, channels[-1], frames, crop, crop, generator=generator)
     if len(channels) == 1:

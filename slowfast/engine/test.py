@@ -192,7 +192,7 @@ def _run_evaluator(
     """
     dataset = loader.dataset
     evaluator, files = dataset.make_evaluator(cfg), dataset.unreadable
-    for batch, prediction in predict_batches(task, model, loader, device, dtype):
+    for batch, prediction in predict_batches(task, model, loader, cfg, device, dtype):
         for sample in batch.missing:
             evaluator.skip(sample.video)
         files.update_from(batch.unreadable)

@@ -33,7 +33,7 @@ def classification_metrics(scores: Tensor, labels: Tensor) -> dict[str, float]:
         ValueError: no samples, no class with a positive sample, or labels outside the classes.
     """
     if labels.dim() == 2:
-        return {"map": multilabel_map(scores, labels)}
+        return {"map": _multilabel_map(scores, labels)}
     if len(scores) == 0:
         raise ValueError("there are no samples to measure accuracy on")
     ks = (1, 5) if scores.shape[1] >= TOP5_CLASSES else (1,)
@@ -46,7 +46,7 @@ def classification_metrics(scores: Tensor, labels: Tensor) -> dict[str, float]:
     return {**values, "macro_acc": sum(present) / len(present)}
 
 
-def multilabel_map(scores: Tensor, labels: Tensor) -> float:
+def _multilabel_map(scores: Tensor, labels: Tensor) -> float:
     """Return the mean average precision (0 to 1) of the classes that have a positive sample.
 
     Raises:
@@ -58,7 +58,7 @@ def multilabel_map(scores: Tensor, labels: Tensor) -> float:
     return float(np.mean(values[samples > 0]))
 
 
-def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     """Return the area under one class's precision-recall steps; samples of equal score enter together.
 
     Args:
@@ -89,7 +89,7 @@ def class_values(scores: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray
     positive = labels.cpu().numpy() > 0.5
     columns = scores.float().cpu().numpy().astype(np.float64)
     samples = positive.sum(axis=0)
-    values = [average_precision(columns[:, c], positive[:, c]) if n else np.nan for c, n in enumerate(samples)]
+    values = [_average_precision(columns[:, c], positive[:, c]) if n else np.nan for c, n in enumerate(samples)]
     return samples, np.array(values)
 
 

@@ -282,7 +282,8 @@ class PoolingAttention(nn.Module):
 
     def pool(self, name: str, tokens: torch.Tensor, thw: Size) -> tuple[torch.Tensor, Size]:
         """Pool the tokens of queries, keys or values ("q", "k", "v"); return them and (T, H, W) of their positions."""
-        layer, norm = getattr(self, f"pool_{name}"), getattr(self, f"norm_{name}")
+        layers = {"q": (self.pool_q, self.norm_q), "k": (self.pool_k, self.norm_k), "v": (self.pool_v, self.norm_v)}
+        layer, norm = layers[name]
         if layer is None:
             return tokens, thw
         folded = 1 if self.options.mode == "conv_unshared" else self.heads

@@ -32,9 +32,11 @@ class Conv3d(nn.Conv3d):
 
     Attributes:
         planar: compute in two dimensions and in channels-last layout, see `set_planar`; None: on the CPU only.
+        zero_init: start with weights of zero.
     """
 
     planar: bool | None = None
+    zero_init: bool = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() == 4:

@@ -39,7 +39,7 @@ class DropPath(nn.Module):
     def __init__(self, rate: float):
         super().__init__()
         if not 0 <= rate < 1:
-            raise ValueError(f"the drop rate is {rate}; it must be at least 0 and below 1")
+            raise ValueError(f"the drop rate is {rate}; it must be at least 0 and under 1")
         self.rate = rate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

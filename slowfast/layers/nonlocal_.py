@@ -27,7 +27,7 @@ class NonLocal(nn.Module):
         group: number of groups of frames, each attending within itself.
 
     Raises:
-        ValueError: unknown instantiation.
+        ValueError: unknown instantiation; in forward, the groups do not divide the frames.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class NonLocal(nn.Module):
             return x + self.bn(self.conv_out(self.attention(x, x)))
         b, c, t, h, w = x.shape
         if t % self.group:
-            raise ValueError(f"NONLOCAL.GROUP {self.group} does not divide the {t} frames at a non-local block")
+            raise ValueError(f"{self.group} groups do not divide the {t} frames at a non-local block")
         folded = x.transpose(1, 2).reshape(b * self.group, t // self.group, c, h, w).transpose(1, 2)
         y = folded + self.bn(self.conv_out(self.attention(folded, folded)))
         return y.transpose(1, 2).reshape(b, t, c, h, w).transpose(1, 2)

@@ -15,9 +15,11 @@ class FreezableBatchNorm(BatchNorm):
 
     Attributes:
         stats_frozen: normalize by the running statistics, and keep them, in train mode too.
+        zero_init: start with weights of zero.
     """
 
     stats_frozen: bool = False
+    zero_init: bool = False
 
     def train(self, mode: bool = True) -> nn.Module:
         return super().train(mode and not self.stats_frozen)
@@ -86,7 +88,12 @@ class FrozenBatchNorm3d(nn.Module):
     Args:
         num_features: channels C.
         eps: added to the variance.
+
+    Attributes:
+        zero_init: start with weights of zero.
     """
+
+    zero_init: bool = False
 
     def __init__(self, num_features: int, eps: float = 1e-5):
         super().__init__()
@@ -139,11 +146,7 @@ class SubBatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
         if not self.training:
             return super().forward(x)
         batch, splits = x.shape[0], self.num_splits
-        if batch % splits:
-            raise ValueError(
-                f"BN.NUM_SPLITS {splits} does not divide the {batch} clips of a process's batch; set it to a "
-                "divisor, or change TRAIN.BATCH_SIZE"
-            )
+        check_splits(batch, splits)
         # Parts become channels, so that one call normalizes all of them.
         parts = x.reshape(batch // splits, splits * self.num_features, *x.shape[2:])
         tracked = self.track_running_stats
@@ -175,15 +178,23 @@ class SubBatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
         self.split_var.copy_(self.running_var.expand_as(self.split_var))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        wanted = self.split_mean.shape
         for split, running in (("split_mean", "running_mean"), ("split_var", "running_var")):
             whole, parts = state_dict.get(prefix + running), state_dict.get(prefix + split)
-            wanted = getattr(self, split).shape
             if whole is not None and whole.shape == wanted[1:] and (parts is None or parts.shape != wanted):
                 state_dict[prefix + split] = whole.expand(wanted)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, num_splits={self.num_splits}"
+
+
+def check_splits(batch: int, splits: int) -> None:
+    """Raise ValueError unless a `SubBatchNorm3d` can divide `batch` clips into `splits` parts."""
+    if batch % splits:
+        raise ValueError(
+            f"{splits} splits do not divide the {batch} clips of a process's batch; take a divisor, or another batch"
+        )
 
 
 class SyncBatchNorm(FreezableBatchNorm, nn.SyncBatchNorm):

@@ -19,7 +19,7 @@ def pool_space(x: torch.Tensor, size: int | None, kind: str) -> torch.Tensor:
     if x.shape[-2] < size_hw[0] or x.shape[-1] < size_hw[1]:
         raise ValueError(
             f"the head pools {size_hw[0]}x{size_hw[1]} positions but the features have {x.shape[-2]}x{x.shape[-1]}: "
-            f"the clip's crop is smaller than DATA.TRAIN_CROP_SIZE, which sets the window"
+            "the clip's crop is smaller than that of the training clips, which sets the window"
         )
     return _pool(x, (1, *size_hw), kind)
 
@@ -33,8 +33,8 @@ def pool_time(x: torch.Tensor, frames: int | None, kind: str) -> torch.Tensor:
     frames = x.shape[2] if frames is None else frames
     if x.shape[2] < frames:
         raise ValueError(
-            f"the head pools {frames} frames but the features have {x.shape[2]}: the clip is shorter than "
-            "DATA.NUM_FRAMES"
+            f"the head pools {frames} frames but the features have {x.shape[2]}: the clip is shorter than those that "
+            "the model is built for"
         )
     return _pool(x, (frames, 1, 1), kind)
 

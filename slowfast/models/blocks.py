@@ -291,7 +291,7 @@ def residual_pathway(
     nonlocal_after = nonlocal_after or {}
     wrong = [i for i in nonlocal_after if not 0 <= i < len(temporal_kernels)]
     if wrong:
-        raise ValueError(f"NONLOCAL.LOCATION names block(s) {wrong} of a stage with {len(temporal_kernels)} blocks")
+        raise ValueError(f"non-local blocks follow block(s) {wrong} of a stage with {len(temporal_kernels)} blocks")
     modules: dict[str, nn.Module] = {}
     for i, kernel in enumerate(temporal_kernels):
         block_in, block_stride = (dim_in, stride) if i == 0 else (dim_out, 1)

@@ -8,14 +8,23 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.config.resolve import stage_entry
+from slowfast.layers.conv import Conv3d
 from slowfast.layers.nonlocal_ import INSTANTIATIONS, NonLocal
-from slowfast.layers.norm import BatchNorm, BatchNorm3d, FrozenBatchNorm3d, SubBatchNorm3d, SyncBatchNorm
+from slowfast.layers.norm import (
+    BatchNorm,
+    BatchNorm3d,
+    FreezableBatchNorm,
+    FrozenBatchNorm3d,
+    SubBatchNorm3d,
+    SyncBatchNorm,
+)
 from slowfast.layers.pool import KINDS, SpaceTimePool
 from slowfast.models.base import VideoModel
-from slowfast.models.blocks import TRANSFORMS, BranchOptions
+from slowfast.models.blocks import TRANSFORMS, BranchOptions, residual_pathway
 from slowfast.models.heads import ClassificationHead, RoIHead, RoIPool
 from slowfast.runtime.distributed import get_world_size, norm_group
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES, Registry
 
 logger = get_logger(__name__)
@@ -88,7 +97,8 @@ def _sync_batchnorm(cfg: CfgNode) -> Callable[[int], nn.Module]:
     """Return PyTorch's norm, which trains on GPUs only; a single process needs none."""
     if _single_process(cfg):
         return _batchnorm(cfg)
-    group = norm_group(cfg.BN.GLOBAL_SYNC, cfg.BN.NUM_SYNC_DEVICES) if cfg.NUM_GPUS > 0 else None
+    with naming_keys(cfg, "BN.NUM_SYNC_DEVICES"):
+        group = norm_group(cfg.BN.GLOBAL_SYNC, cfg.BN.NUM_SYNC_DEVICES) if cfg.NUM_GPUS > 0 else None
     return partial(SyncBatchNorm, eps=cfg.BN.EPSILON, momentum=cfg.BN.MOMENTUM, process_group=group)
 
 
@@ -111,15 +121,16 @@ def _single_process(cfg: CfgNode) -> bool:
     return cfg.NUM_GPUS == 1 and max(get_world_size(), cfg.NUM_SHARDS) == 1
 
 
-def residual_options(cfg: CfgNode, stage: int, groups: int, pathway: int = 0) -> dict[str, Any]:
-    """Return the arguments of `residual_pathway` that all families read alike.
+def build_pathway(cfg: CfgNode, stage: int, groups: int, pathway: int = 0, **sizes: Any) -> dict[str, nn.Module]:
+    """Build one pathway in one stage by the settings that all families read alike.
 
     Args:
         stage: 0 for s2.
         groups: of the middle convolutions.
+        sizes: further arguments of `residual_pathway`.
 
     Raises:
-        ValueError: RESNET.TRANS_FUNC is unknown.
+        ValueError: see `residual_pathway`.
     """
     resnet, nonlocals = cfg.RESNET, cfg.NONLOCAL
     options = BranchOptions(
@@ -132,13 +143,15 @@ def residual_options(cfg: CfgNode, stage: int, groups: int, pathway: int = 0) ->
         resnet.INPLACE_RELU,
     )
     make_nonlocal = partial(_build_nonlocal, cfg, stage, pathway)
-    return {
-        "transform": TRANSFORMS.get(resnet.TRANS_FUNC),
-        "options": options,
-        # Stochastic depth grows with depth, up to the full rate in the last stage (s5).
-        "drop_rate": cfg.MODEL.DROPCONNECT_RATE * (stage + 2) / 5,
-        "nonlocal_after": dict.fromkeys(stage_entry(nonlocals.LOCATION, stage, pathway), make_nonlocal),
-    }
+    with naming_keys(cfg, "MODEL.DROPCONNECT_RATE", "NONLOCAL.LOCATION"):
+        return residual_pathway(
+            transform=TRANSFORMS.get(resnet.TRANS_FUNC),
+            options=options,
+            # Stochastic depth grows with depth, up to the full rate in the last stage (s5).
+            drop_rate=cfg.MODEL.DROPCONNECT_RATE * (stage + 2) / 5,
+            nonlocal_after=dict.fromkeys(stage_entry(nonlocals.LOCATION, stage, pathway), make_nonlocal),
+            **sizes,
+        )
 
 
 def _build_nonlocal(cfg: CfgNode, stage: int, pathway: int, dim: int) -> NonLocal:
@@ -191,7 +204,7 @@ def init_weights(model: nn.Module, fc_std: float = 0.01) -> nn.Module:
     the identity ("Accurate, Large Minibatch SGD", arXiv 1706.02677, section 5.1).
     """
     for module in model.modules():
-        zero = getattr(module, "zero_init", False)
+        zero = isinstance(module, (Conv3d, FreezableBatchNorm, FrozenBatchNorm3d)) and module.zero_init
         if isinstance(module, nn.Conv3d):
             if zero:
                 nn.init.zeros_(module.weight)

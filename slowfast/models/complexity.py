@@ -14,7 +14,7 @@ from slowfast.models.build import MODEL_REGISTRY
 
 
 @dataclass(frozen=True)
-class Complexity:
+class _Complexity:
     """Parameters and multiply-adds of a model.
 
     Attributes:
@@ -29,7 +29,7 @@ class Complexity:
         return f"{self.parameters / 1e6:.2f} M parameters, {self.multiply_adds / 1e9:.2f} GFLOPs a clip (multiply-adds)"
 
 
-def complexity(cfg: CfgNode, crop: int | None = None) -> Complexity:
+def complexity(cfg: CfgNode, crop: int | None = None) -> _Complexity:
     """Count parameters and multiply-adds of a clip model, for one clip of DATA.NUM_FRAMES frames.
 
     PyTorch's FlopCounterMode counts attention, which fvcore's FlopCountAnalysis does not.
@@ -47,7 +47,7 @@ def complexity(cfg: CfgNode, crop: int | None = None) -> Complexity:
         boxes = [torch.tensor([[0.0, 0.0, 0.0, crop, crop]])] if cfg.DETECTION.ENABLE else []
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(inputs, *boxes)
-    return Complexity(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
+    return _Complexity(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
 
 
 def _frames(cfg: CfgNode) -> list[int]:

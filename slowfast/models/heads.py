@@ -100,7 +100,7 @@ class ClassificationHead(Classifier):
         if len(set(sizes)) > 1:
             raise ValueError(
                 f"pooling leaves {sizes} positions (T, H, W) of the pathways, which must be equal; give clips of "
-                "DATA.NUM_FRAMES"
+                "the size that the model is built for"
             )
         features = torch.cat(pooled, dim=1).permute(0, 2, 3, 4, 1)
         scores = self.projection(self.dropout(features))
@@ -117,11 +117,11 @@ def apply_head(head: Classifier, x: list[torch.Tensor], boxes: torch.Tensor | No
     """
     if head.takes_boxes and boxes is None:
         raise ValueError(
-            "the model scores boxes (DETECTION.ENABLE True) and got none: call model(inputs, boxes), boxes (N, 5): "
+            "the model scores boxes and got none: call model(inputs, boxes), boxes (N, 5): "
             "index in the batch, x1, y1, x2, y2 in pixels of the clip"
         )
     if boxes is not None and not head.takes_boxes:
-        raise ValueError(f"the model scores whole clips, but got {len(boxes)} boxes; set DETECTION.ENABLE True")
+        raise ValueError(f"the model scores whole clips, but got {len(boxes)} boxes; build it with a head for boxes")
     return head(x, boxes) if head.takes_boxes else head(x)
 
 

@@ -26,7 +26,7 @@ class SoftTargetCrossEntropy(nn.Module):
         return -(targets * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
-class MultiLabelLoss(nn.Module):
+class _MultiLabelLoss(nn.Module):
     """Binary cross entropy, mean over batch and classes; 0 for an empty batch. Targets (B, K) have any dtype.
 
     Args:
@@ -48,21 +48,21 @@ class MultiLabelLoss(nn.Module):
 
 
 @LOSS_REGISTRY.register("bce")
-def _bce() -> MultiLabelLoss:
-    return MultiLabelLoss(from_logits=False)
+def _bce() -> _MultiLabelLoss:
+    return _MultiLabelLoss(from_logits=False)
 
 
 @LOSS_REGISTRY.register("bce_logit", multi_label=True)
-def _bce_logit() -> MultiLabelLoss:
-    return MultiLabelLoss(from_logits=True)
+def _bce_logit() -> _MultiLabelLoss:
+    return _MultiLabelLoss(from_logits=True)
 
 
 def _check_shapes(scores: torch.Tensor, targets: torch.Tensor) -> None:
     """Raise ValueError unless there is a target for every class of every sample."""
     if scores.shape != targets.shape:
         raise ValueError(
-            f"MODEL.LOSS_FUNC takes labels of the scores' shape {tuple(scores.shape)} (batch, classes), but the data "
-            f"set gives {tuple(targets.shape)}; for one class number a video set MODEL.LOSS_FUNC cross_entropy"
+            f"the loss takes labels of the scores' shape {tuple(scores.shape)} (batch, classes), but the data set "
+            f"gives {tuple(targets.shape)}; for one class number per video take cross_entropy"
         )
 
 

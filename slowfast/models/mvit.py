@@ -29,6 +29,7 @@ from slowfast.models.blocks import round_channels
 from slowfast.models.build import MODEL_REGISTRY, build_head, position_embedding_size
 from slowfast.models.heads import Classifier, apply_head
 from slowfast.models.tokens import TokenHead, TokenModel, layer_norm, sincos_3d
+from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES
 
 Norm = Callable[[int], nn.Module]
@@ -55,7 +56,7 @@ class PatchEmbed(nn.Module):
 
 
 @dataclass(frozen=True)
-class BlockSizes:
+class _BlockSizes:
     """Sizes of a multiscale block.
 
     Attributes:
@@ -73,6 +74,23 @@ class BlockSizes:
     size: Size
 
 
+@dataclass(frozen=True)
+class AttentionPooling:
+    """Pooling in the attention of all blocks, by the index of a block.
+
+    Attributes:
+        stride_q, stride_kv: [block, T, H, W].
+        stride_kv_adaptive: [T, H, W] of the keys and values of the first block; query strides divide it from block to
+            block. Replaces `stride_kv`.
+        kernel: [T, H, W] of all windows; None for stride + 1 along each axis that is pooled.
+    """
+
+    stride_q: Sequence[Sequence[int]] = ()
+    stride_kv: Sequence[Sequence[int]] = ()
+    stride_kv_adaptive: Sequence[int] | None = None
+    kernel: Sequence[int] | None = None
+
+
 def block_sizes(
     depth: int,
     dim: int,
@@ -81,11 +99,8 @@ def block_sizes(
     dim_mul: Sequence[Sequence[float]] = (),
     head_mul: Sequence[Sequence[float]] = (),
     dim_mul_in_attention: bool = False,
-    stride_q: Sequence[Sequence[int]] = (),
-    stride_kv: Sequence[Sequence[int]] = (),
-    stride_kv_adaptive: Sequence[int] | None = None,
-    kernel: Sequence[int] | None = None,
-) -> list[BlockSizes]:
+    pooling: AttentionPooling | None = None,
+) -> list[_BlockSizes]:
     """Return the sizes of all blocks, in order. (MViT, table 2; MViTv2, section 4.)
 
     Args:
@@ -94,25 +109,22 @@ def block_sizes(
         size: (T, H, W) of the first's tokens.
         dim_mul, head_mul: [block, factor] of channels and heads.
         dim_mul_in_attention: increase channels in the attention of that block, not at the end of the block before.
-        stride_q, stride_kv: [block, T, H, W] of pooling.
-        stride_kv_adaptive: [T, H, W] of the keys and values of the first block; query strides divide it from block to
-            block. Replaces `stride_kv`.
-        kernel: [T, H, W] of all pooling windows; None for stride + 1 along each axis that is pooled.
+        pooling: None for no pooling.
     """
+    pooling = pooling or AttentionPooling()
     channels, grown = {int(i): f for i, f in dim_mul}, {int(i): f for i, f in head_mul}
-    strides_q = {row[0]: tuple(row[1:]) for row in stride_q}
-    strides_kv = {row[0]: tuple(row[1:]) for row in stride_kv}
-    blocks = []
+    strides_q = {row[0]: tuple(row[1:]) for row in pooling.stride_q}
+    strides_kv = {row[0]: tuple(row[1:]) for row in pooling.stride_kv}
+    adaptive, blocks = pooling.stride_kv_adaptive, []
     for i in range(depth):
         heads = _scaled(heads, grown.get(i, 1))
         growth = i if dim_mul_in_attention else i + 1
         dim_out = _scaled(dim, channels.get(growth, 1), _scaled(heads, grown.get(growth, 1)))
-        if stride_kv_adaptive is not None:
+        if adaptive is not None:
             falls = strides_q.get(i, (1, 1, 1))
-            stride_kv_adaptive = [max(kv // q, 1) for kv, q in zip(stride_kv_adaptive, falls, strict=True)]
-            strides_kv[i] = tuple(stride_kv_adaptive)
-        pools = [_pooling(strides.get(i), kernel) for strides in (strides_q, strides_kv)]
-        blocks.append(BlockSizes(dim, dim_out, heads, *pools, size))
+            adaptive = strides_kv[i] = tuple(max(kv // q, 1) for kv, q in zip(adaptive, falls, strict=True))
+        pools = [_pooling(strides.get(i), pooling.kernel) for strides in (strides_q, strides_kv)]
+        blocks.append(_BlockSizes(dim, dim_out, heads, *pools, size))
         size = tuple(n // step for n, step in zip(size, strides_q.get(i, (1, 1, 1)), strict=True))
         dim = dim_out
     return blocks
@@ -149,7 +161,7 @@ class MultiscaleBlock(CheckpointedBlock):
 
     def __init__(
         self,
-        sizes: BlockSizes,
+        sizes: _BlockSizes,
         options: PoolingOptions,
         norm: Norm,
         mlp_ratio: float = 4.0,
@@ -209,7 +221,7 @@ class MultiscaleBlock(CheckpointedBlock):
 
 
 @dataclass(frozen=True)
-class TokenOptions:
+class _TokenOptions:
     """Tokens of an MViT and their position embeddings.
 
     Attributes:
@@ -237,7 +249,7 @@ class MViT(TokenModel):
         norm: of the last block's channels.
         head: (B, P, channels) -> scores; a head for boxes gets the feature map instead.
         size: (T', H', W') of the tokens that position embeddings are built for.
-        options: see `TokenOptions`.
+        options: see `_TokenOptions`.
         pool: (B, channels, T', H', W') -> (B, channels, P, 1, 1), vectors for the head in place of the class token.
         norm_stem: norm after the position embeddings.
     """
@@ -249,7 +261,7 @@ class MViT(TokenModel):
         norm: nn.Module,
         head: Classifier,
         size: Size,
-        options: TokenOptions,
+        options: _TokenOptions,
         pool: nn.Module | None = None,
         norm_stem: nn.Module | None = None,
     ):
@@ -414,10 +426,9 @@ def build_mvit(cfg: CfgNode) -> MViT:
         options.DIM_MUL,
         options.HEAD_MUL,
         options.DIM_MUL_IN_ATT,
-        options.POOL_Q_STRIDE,
-        options.POOL_KV_STRIDE,
-        options.POOL_KV_STRIDE_ADAPTIVE,
-        options.POOL_KVQ_KERNEL,
+        AttentionPooling(
+            options.POOL_Q_STRIDE, options.POOL_KV_STRIDE, options.POOL_KV_STRIDE_ADAPTIVE, options.POOL_KVQ_KERNEL
+        ),
     )
     rates = [options.DROPPATH_RATE * i / max(len(blocks) - 1, 1) for i in range(len(blocks))]
     dim = blocks[-1].dim_out
@@ -427,7 +438,7 @@ def build_mvit(cfg: CfgNode) -> MViT:
         layer_norm(dim),
         _head(cfg, dim),
         size,
-        TokenOptions(
+        _TokenOptions(
             options.CLS_EMBED_ON,
             _positions(cfg),
             options.DROPOUT_RATE,
@@ -437,7 +448,8 @@ def build_mvit(cfg: CfgNode) -> MViT:
         _pool(cfg),
         layer_norm(options.EMBED_DIM) if options.NORM_STEM else None,
     )
-    model.init_weights(options.HEAD_INIT_SCALE)
+    with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.USE_FIXED_SINCOS_POS"):
+        model.init_weights(options.HEAD_INIT_SCALE)
     return model
 
 
@@ -453,7 +465,7 @@ def _token_size(cfg: CfgNode) -> Size:
     return size
 
 
-def _block(cfg: CfgNode, sizes: BlockSizes, drop_path: float) -> MultiscaleBlock:
+def _block(cfg: CfgNode, sizes: _BlockSizes, drop_path: float) -> MultiscaleBlock:
     options = cfg.MVIT
     attention = PoolingOptions(
         options.MODE,
@@ -467,15 +479,16 @@ def _block(cfg: CfgNode, sizes: BlockSizes, drop_path: float) -> MultiscaleBlock
         int(options.CLS_EMBED_ON),
         options.DROPOUT_RATE,
     )
-    return MultiscaleBlock(
-        sizes,
-        attention,
-        layer_norm,
-        options.MLP_RATIO,
-        options.DIM_MUL_IN_ATT,
-        drop_path,
-        options.LAYER_SCALE_INIT_VALUE,
-    )
+    with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.NUM_HEADS", "MVIT.DROPPATH_RATE"):
+        return MultiscaleBlock(
+            sizes,
+            attention,
+            layer_norm,
+            options.MLP_RATIO,
+            options.DIM_MUL_IN_ATT,
+            drop_path,
+            options.LAYER_SCALE_INIT_VALUE,
+        )
 
 
 def _positions(cfg: CfgNode) -> str:

@@ -9,8 +9,8 @@ from torch import nn
 from slowfast.config.resolve import STAGE_BLOCKS, stage_entry
 from slowfast.layers.conv import Conv3d
 from slowfast.models.base import VideoModel
-from slowfast.models.blocks import Norm, ResStage, residual_pathway
-from slowfast.models.build import MODEL_REGISTRY, build_head, init_weights, model_norm, residual_options
+from slowfast.models.blocks import Norm, ResStage
+from slowfast.models.build import MODEL_REGISTRY, build_head, build_pathway, init_weights, model_norm
 from slowfast.models.heads import Classifier, apply_head
 
 # Temporal kernels of the stem and of stages 2 to 5, for each pathway; a list is repeated over the blocks of a stage.
@@ -204,13 +204,16 @@ def _stage(cfg: CfgNode, stage: int, widths: list[int], scale_in: int, extra: in
         temporal = stage_entry(options.NUM_BLOCK_TEMP_KERNEL, stage, i)
         depth = STAGE_BLOCKS[options.DEPTH][stage]
         pathways.append(
-            residual_pathway(
+            build_pathway(
+                cfg,
+                stage,
+                options.NUM_GROUPS,
+                i,
                 dim_in=width * scale_in + (extra if i == 0 else 0),
                 dim_out=width * 4 * 2**stage,
                 dim_inner=options.NUM_GROUPS * width * 2**stage,
                 temporal_kernels=[kernels[i][n % len(kernels[i])] if n < temporal else 1 for n in range(depth)],
                 stride=stage_entry(options.SPATIAL_STRIDES, stage, i),
-                **residual_options(cfg, stage, options.NUM_GROUPS, i),
             )
         )
     return ResStage(pathways)

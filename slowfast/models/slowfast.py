@@ -52,7 +52,7 @@ class FuseFastToSlow(nn.Module):
             alpha = self.conv_f2s.stride[0]
             raise ValueError(
                 f"the slow pathway has {slow.shape[2]} frames and the fast one {fast.shape[2]}; give {alpha} "
-                "fast frames (SLOWFAST.ALPHA) for each slow one"
+                "fast frames for each slow one"
             )
         return [torch.cat([slow, lateral], dim=1), fast]
 

@@ -15,13 +15,14 @@ from slowfast.layers.mlp import DropPath, Mlp
 from slowfast.models.build import MODEL_REGISTRY, position_embedding_size
 from slowfast.models.heads import apply_head
 from slowfast.models.tokens import TokenHead, TokenModel, layer_norm
+from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES
 
 CHOICES["TIMESFORMER.ATTENTION_TYPE"] = ("divided_space_time",)
 _POSITIONS = ("cls_token", "pos_embed", "time_embed")
 
 
-class FramePatches(nn.Module):
+class _FramePatches(nn.Module):
     """Patch embedding of each frame: a convolution whose stride is its kernel.
 
     Its weight is the published one with an axis of time, (C, 3, 1, P, P).
@@ -52,7 +53,7 @@ class TimeAttention(SelfAttention):
         return self.proj_drop(self.proj(self.temporal_attention(*self.qkv(patches).chunk(3, dim=-1))))
 
 
-class DividedBlock(CheckpointedBlock):
+class _DividedBlock(CheckpointedBlock):
     """Pre-norm transformer block of temporal attention, spatial attention and an MLP.
 
     The class token takes part in the spatial attention of every frame; its outputs are averaged over frames.
@@ -133,7 +134,7 @@ class TimeSformer(TokenModel):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + height * width, dim))
         self.time_embed = nn.Parameter(torch.zeros(1, frames, dim))
-        self.patch_embed = FramePatches(dim_in, dim, patch)
+        self.patch_embed = _FramePatches(dim_in, dim, patch)
         self.pos_drop = nn.Dropout(dropout)
         self.time_drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)
@@ -219,17 +220,18 @@ def build_timesformer(cfg: CfgNode) -> TimeSformer:
             f"TIMESFORMER.PATCH_SIZE {options.PATCH_SIZE} exceeds the {crop} pixels of DATA.TRAIN_CROP_SIZE"
         )
     rates = [options.DROPPATH_RATE * i / max(options.DEPTH - 1, 1) for i in range(options.DEPTH)]
-    blocks = [
-        DividedBlock(
-            options.EMBED_DIM,
-            options.NUM_HEADS,
-            options.MLP_RATIO,
-            options.QKV_BIAS,
-            options.DROPOUT_RATE,
-            rate,
-        )
-        for rate in rates
-    ]
+    with naming_keys(cfg, "TIMESFORMER.EMBED_DIM", "TIMESFORMER.NUM_HEADS", "TIMESFORMER.DROPPATH_RATE"):
+        blocks = [
+            _DividedBlock(
+                options.EMBED_DIM,
+                options.NUM_HEADS,
+                options.MLP_RATIO,
+                options.QKV_BIAS,
+                options.DROPOUT_RATE,
+                rate,
+            )
+            for rate in rates
+        ]
     model = TimeSformer(
         cfg.DATA.INPUT_CHANNEL_NUM[0],
         (frames, side, side),

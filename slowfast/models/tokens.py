@@ -102,7 +102,7 @@ def sincos_3d(dim: int, size: Sequence[int]) -> torch.Tensor:
         ValueError: 16 does not divide `dim`.
     """
     if dim % 16:
-        raise ValueError(f"MVIT.EMBED_DIM is {dim}; with MVIT.USE_FIXED_SINCOS_POS True, 16 must divide it")
+        raise ValueError(f"sin-cos embeddings need a multiple of 16 channels, got {dim}")
     time, height, width = size
     parts = [
         _sincos_1d(time, dim // 4).view(time, 1, 1, -1),

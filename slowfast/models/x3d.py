@@ -7,13 +7,13 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.layers.conv import Conv3d
-from slowfast.models.blocks import Norm, ResStage, residual_pathway, round_channels
-from slowfast.models.build import MODEL_REGISTRY, head_pool, init_weights, model_norm, residual_options
+from slowfast.models.blocks import Norm, ResStage, round_channels
+from slowfast.models.build import MODEL_REGISTRY, build_pathway, head_pool, init_weights, model_norm
 from slowfast.models.heads import Classifier, activated_in_float32, build_activation
 from slowfast.models.resnet import PathwayStems, ResNet
 
 
-class X3DStem(nn.Module):
+class _X3DStem(nn.Module):
     """Stem: 1 x 3 x 3 convolution of stride 1 x 2 x 2, depthwise k x 1 x 1 convolution, norm, ReLU.
 
     Args:
@@ -35,21 +35,20 @@ class X3DStem(nn.Module):
         return self.relu(self.bn(self.conv(self.conv_xy(x))))
 
 
-class X3DHead(Classifier):
+class _X3DHead(Classifier):
     """Head: 1 x 1 x 1 convolution, norm and ReLU, pooling, a wide 1 x 1 x 1 convolution and ReLU, and a linear map.
 
     The layers after the pooling run at every position that it leaves. Train mode returns logits, averaged over
     positions; eval mode applies the activation at every position before averaging.
 
     Args:
-        dim_in: channels C of the features.
-        dim_inner, dim_out: channels in and out of the wide convolution.
+        dims: channels of the features, and in and out of the wide convolution.
         num_classes: outputs.
         pool: (B, dim_inner, T, H, W) -> (B, dim_inner, T', H', W').
         norm: constructor `norm(channels)`.
         norm_out: add a norm after the wide convolution.
         dropout: rate before the linear map.
-        activation: "softmax", "sigmoid" or "none" (`MODEL.HEAD_ACT`).
+        activation: see `build_activation`.
 
     Raises:
         ValueError: unknown activation.
@@ -57,9 +56,7 @@ class X3DHead(Classifier):
 
     def __init__(
         self,
-        dim_in: int,
-        dim_inner: int,
-        dim_out: int,
+        dims: tuple[int, int, int],
         num_classes: int,
         pool: nn.Module,
         norm: Norm,
@@ -70,6 +67,7 @@ class X3DHead(Classifier):
         inplace: bool = True,
     ):
         super().__init__()
+        dim_in, dim_inner, dim_out = dims
         self.num_features = dim_in
         self.init_std = init_std
         self.conv_5 = Conv3d(dim_in, dim_inner, 1, bias=False)
@@ -97,8 +95,8 @@ class X3DHead(Classifier):
         return self.lin_5_relu(self.lin_5_bn(self.lin_5(pooled)))
 
 
-class X3DRoIHead(X3DHead):
-    """Head for boxes: an `X3DHead` whose pooling is a `RoIPool`. No such head is published.
+class _X3DRoIHead(_X3DHead):
+    """Head for boxes: an `_X3DHead` whose pooling is a `RoIPool`. No such head is published.
 
     The first convolution sees whole frames and the wide one boxes, so all weights of a clip model but the classifier's
     fit.
@@ -112,7 +110,7 @@ class X3DRoIHead(X3DHead):
 
 
 class X3D(ResNet):
-    """X3D: stem, four stages of `X3DTransform` blocks and `X3DHead`.
+    """X3D: stem, four stages of `X3DTransform` blocks and `_X3DHead`.
 
     Source: "X3D: Expanding Architectures for Efficient Video Recognition" (arXiv 2004.04730), table 1.
     """
@@ -128,16 +126,14 @@ def build_x3d(cfg: CfgNode) -> X3D:
     """Build X3D from X3D.*, RESNET.* and NONLOCAL.*."""
     options, norm, inplace = cfg.X3D, model_norm(cfg), cfg.RESNET.INPLACE_RELU
     dim_stem = round_channels(options.DIM_C1 * options.WIDTH_FACTOR)
-    stem = X3DStem(cfg.DATA.INPUT_CHANNEL_NUM[0], dim_stem, _STEM_KERNEL, norm, inplace)
+    stem = _X3DStem(cfg.DATA.INPUT_CHANNEL_NUM[0], dim_stem, _STEM_KERNEL, norm, inplace)
     stages, dim_in = [], dim_stem
     for stage, dim_out in enumerate(_stage_widths(cfg)):
         dim_inner = int(options.BOTTLENECK_FACTOR * dim_out)
         stages.append(_stage(cfg, stage, dim_in, dim_out, dim_inner))
         dim_in = dim_out
-    head = (X3DRoIHead if cfg.DETECTION.ENABLE else X3DHead)(
-        dim_in,
-        dim_inner,
-        options.DIM_C5,
+    head = (_X3DRoIHead if cfg.DETECTION.ENABLE else _X3DHead)(
+        (dim_in, dim_inner, options.DIM_C5),
         cfg.MODEL.NUM_CLASSES,
         head_pool(cfg, cfg.DATA.NUM_FRAMES, math.ceil(cfg.DATA.TRAIN_CROP_SIZE / 32)),
         norm,
@@ -172,12 +168,14 @@ def _stage(cfg: CfgNode, stage: int, dim_in: int, dim_out: int, dim_inner: int) 
             f"RESNET.NUM_GROUPS {groups} does not divide the {dim_inner} channels inside the blocks of stage "
             f"{stage + 2} (X3D.CHANNELWISE_3x3x3 False); set a divisor, or CHANNELWISE_3x3x3 True"
         )
-    pathway = residual_pathway(
+    pathway = build_pathway(
+        cfg,
+        stage,
+        groups,
         dim_in=dim_in,
         dim_out=dim_out,
         dim_inner=dim_inner,
         temporal_kernels=[_BLOCK_KERNEL] * math.ceil(_BLOCKS[stage] * cfg.X3D.DEPTH_FACTOR),
         stride=2,
-        **residual_options(cfg, stage, groups),
     )
     return ResStage([pathway])

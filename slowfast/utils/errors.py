@@ -12,6 +12,9 @@ import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
+from functools import reduce
+from operator import getitem
+from typing import Any
 
 _collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("collected", default=None)
 
@@ -47,6 +50,19 @@ def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         nearest = "".join(f" The nearest is {near}." for near in nearest_keys(value, choices))
         raise ValueError(f"{key} is {value!r}; it can be {', '.join(choices) or 'nothing yet'}.{nearest}")
+
+
+@contextlib.contextmanager
+def naming_keys(cfg: Any, *keys: str) -> Iterator[None]:
+    """Put keys of the config and their values in front of the message of a ValueError raised inside.
+
+    Builders use it: what they build checks plain arguments, and a user looks for the keys.
+    """
+    try:
+        yield
+    except ValueError as error:
+        settings = ", ".join(f"{key} {reduce(getitem, key.split('.'), cfg)!r}" for key in keys)
+        raise ValueError(f"{settings}: {error}") from error
 
 
 def names_among(known: Sequence[str]) -> Callable[[str], list[str]]:

@@ -10,6 +10,7 @@ import torch
 from slowfast.config import load_config, num_pathways
 from slowfast.config.ignored_keys import ignored_feature
 from slowfast.config.merge import get_key, leaf_keys
+from slowfast.engine.epoch_config import build_state
 from slowfast.models import build_model
 
 SLOW = ["MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow"]
@@ -54,9 +55,6 @@ REFUSED = [
     (["TRAIN.CHECKPOINT_TYPE", "torch"], r"CHECKPOINT_TYPE is 'torch'.*nearest is pytorch"),
     (["SOLVER.BASE_LR", -1], r"BASE_LR is -1\.0"),
     (["SOLVER.BETAS", [0.9]], r"BETAS is \[0\.9\]"),
-    (["SOLVER.MOMENTUM", 0], r"NESTEROV needs a MOMENTUM over 0"),
-    (["SOLVER.CLIP_GRAD_VAL", 0], r"must be over 0"),
-    (["SOLVER.CLIP_GRAD_VAL", 1, "SOLVER.CLIP_GRAD_L2NORM", 1], r"not both"),
     ([*STEPS], r"SOLVER\.STEPS is \[\].*0 first, then rising"),
     ([*STEPS, "SOLVER.STEPS", [1, 2], "SOLVER.LRS", [1, 0.1]], r"STEPS is \[1\.0, 2\.0\].*0 first"),
     ([*STEPS, "SOLVER.STEPS", [0, 5, 5], "SOLVER.LRS", [1, 1, 1]], r"then rising"),
@@ -120,12 +118,27 @@ def test_number_of_pathways():
     ("overrides", "message"),
     [
         (["NONLOCAL.LOCATION", [[[]], [[4]], [[]], [[]]]], r"NONLOCAL\.LOCATION .*\[4\] of a stage with 4 blocks"),
+        (["MODEL.DROPCONNECT_RATE", -0.1], r"MODEL\.DROPCONNECT_RATE -0\.1, .*at least 0"),
     ],
 )
 def test_a_model_checks_its_own_arguments(overrides, message):
     cfg = load_config(None, [*SLOW, "NUM_GPUS", 0, *overrides])
     with torch.device("meta"), pytest.raises(ValueError, match=message):
         build_model(cfg)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["SOLVER.MOMENTUM", 0], r"SOLVER\.NESTEROV True, SOLVER\.MOMENTUM 0\.0, .*momentum"),
+        (["SOLVER.OPTIMIZING_METHOD", "adamw", "SOLVER.BETAS", [0.9, 1.0]], r"SOLVER\.BETAS \[0\.9, 1\.0\]: "),
+        (["SOLVER.CLIP_GRAD_VAL", 0], r"SOLVER\.CLIP_GRAD_VAL 0\.0, .*over 0"),
+        (["SOLVER.CLIP_GRAD_VAL", 1, "SOLVER.CLIP_GRAD_L2NORM", 1], r"SOLVER\.CLIP_GRAD_L2NORM 1\.0: .*not both"),
+    ],
+)
+def test_the_optimizer_is_checked_before_the_first_batch(overrides, message, tiny_cfg):
+    with pytest.raises(ValueError, match=message):
+        build_state(tiny_cfg(*overrides))
 
 
 # Keys that take a name: a misspelling, and the name meant.

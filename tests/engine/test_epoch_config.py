@@ -171,7 +171,7 @@ def test_clips_of_varying_length_on_a_clip_model(tiny_cfg, seen):
 
 def test_parts_of_a_batch_that_do_not_come_out(tiny_cfg):
     cfg = tiny_cfg("BN.NORM_TYPE", "sub_batchnorm", "BN.NUM_SPLITS", 3)
-    with pytest.raises(ValueError, match="BN.NUM_SPLITS 3 does not divide the 4 clips"):
+    with pytest.raises(ValueError, match=r"BN\.NUM_SPLITS 3, TRAIN\.BATCH_SIZE 4: 3 splits do not divide the 4 clips"):
         phase.check_phases(cfg, range(12))
 
 

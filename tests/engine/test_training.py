@@ -88,8 +88,17 @@ def test_a_second_run_in_one_folder_is_warned_of(tiny_cfg, caplog):
 
 
 def test_loss_that_does_not_fit_the_labels(tiny_cfg):
-    with pytest.raises(ValueError, match="set MODEL.LOSS_FUNC cross_entropy"):
+    with pytest.raises(ValueError, match=r"MODEL\.LOSS_FUNC .bce_logit.: .*take cross_entropy"):
         train(tiny_cfg("MODEL.LOSS_FUNC", "bce_logit"))
+
+
+def test_clips_that_do_not_fit_the_model_are_answered_with_the_keys(tiny_cfg):
+    groups = ("NONLOCAL.LOCATION", [[[]], [[0]], [[]], [[]]], "NONLOCAL.GROUP", [[1], [3], [1], [1]])
+    with pytest.raises(ValueError, match=r"NONLOCAL\.GROUP .*: 3 groups do not divide the 4 frames"):
+        train(tiny_cfg(*groups))
+    larger = ("DATA.TRAIN_CROP_SIZE", 64, "DATA.TRAIN_JITTER_SCALES", [64, 64], "TEST.ALLOW_RANDOM_WEIGHTS", True)
+    with pytest.raises(ValueError, match=r"TRAIN_CROP_SIZE 64, DATA\.TEST_CROP_SIZE 32: the head pools 2x2"):
+        run_test(tiny_cfg(*larger))
 
 
 def test_starting_from_a_file(tiny_cfg, tmp_path, caplog):

@@ -14,7 +14,7 @@ import torch
 from slowfast.evaluation import evaluate_ava_files
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import write_detections, write_groundtruth
-from slowfast.evaluation.classification import classification_metrics, multilabel_map
+from slowfast.evaluation.classification import classification_metrics
 from slowfast.evaluation.predictions import load
 
 
@@ -107,8 +107,10 @@ def test_metrics_of_one_label(one_label):
 
 def test_metrics_of_several_labels(several_labels):
     labels = torch.from_numpy(several_labels.labels)
-    steps = [multilabel_map(torch.from_numpy(several_labels.steps[:, step]), labels) for step in range(2)]
-    whole = multilabel_map(torch.from_numpy(several_labels.scores), labels)
+    steps = [
+        classification_metrics(torch.from_numpy(several_labels.steps[:, step]), labels)["map"] for step in range(2)
+    ]
+    whole = classification_metrics(torch.from_numpy(several_labels.scores), labels)["map"]
     assert several_labels.metrics() == {"map": whole, "step1/map": steps[0], "step2/map": steps[1]}
     assert math.isnan(several_labels.class_table()["value"][4]) and several_labels.confusion() is None
 

@@ -38,5 +38,5 @@ def test_groups_of_frames_attend_apart():
 
 
 def test_group_must_divide_the_frames():
-    with pytest.raises(ValueError, match="GROUP 3 does not divide the 4 frames"):
+    with pytest.raises(ValueError, match="3 groups do not divide the 4 frames"):
         NonLocal(4, 2, group=3)(torch.randn(1, 4, 4, 3, 3))

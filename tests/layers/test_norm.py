@@ -75,7 +75,7 @@ def test_one_part_is_batch_norm_bit_for_bit():
 
 def test_a_batch_that_does_not_divide_is_named():
     norm = SubBatchNorm3d(CHANNELS, 4)
-    with pytest.raises(ValueError, match="BN.NUM_SPLITS 4 does not divide the 6 clips"):
+    with pytest.raises(ValueError, match="4 splits do not divide the 6 clips"):
         norm(clips(6))
     norm.eval()(clips(6))
 

@@ -10,7 +10,7 @@ from slowfast.engine.multigrid import epoch_config
 from slowfast.engine.optim import layer_scales, parameter_groups
 from slowfast.models import build_model
 from slowfast.models.blocks import round_channels
-from slowfast.models.mvit import block_sizes
+from slowfast.models.mvit import AttentionPooling, block_sizes
 from slowfast.models.tokens import adapt_positions, sincos_3d
 
 V1 = ["MVIT.SEP_POS_EMBED", True]
@@ -74,17 +74,18 @@ def test_positions_are_decayed_on_demand(tiny_mvit):
 
 
 def test_sizes_of_the_published_networks():
-    adaptive = {"stride_kv_adaptive": [1, 8, 8], "kernel": [3, 3, 3]}
     grow = [[1, 2.0], [3, 2.0], [14, 2.0]]
-    pools = [[1, 1, 2, 2], [3, 1, 2, 2], [14, 1, 2, 2]]
-    small = block_sizes(16, 96, 1, (8, 56, 56), grow, grow, True, pools, **adaptive)
+    pools = AttentionPooling(
+        [[1, 1, 2, 2], [3, 1, 2, 2], [14, 1, 2, 2]], stride_kv_adaptive=[1, 8, 8], kernel=[3, 3, 3]
+    )
+    small = block_sizes(16, 96, 1, (8, 56, 56), grow, grow, True, pools)
     assert [(b.dim, b.dim_out, b.heads) for b in small[:4]] == [(96, 96, 1), (96, 192, 2), (192, 192, 2), (192, 384, 4)]
     assert [b.size[1] for b in small] == [56, 56, 28, 28, *[14] * 11, 7]
     assert [b.pool_kv.stride[1] for b in small[:14]] == [8, 4, 4, *[2] * 11]
-    first = block_sizes(16, 96, 1, (8, 56, 56), grow, grow, False, pools, **adaptive)
+    first = block_sizes(16, 96, 1, (8, 56, 56), grow, grow, False, pools)
     assert [(b.dim, b.dim_out, b.heads) for b in first[:3]] == [(96, 192, 1), (192, 192, 2), (192, 384, 2)]
     assert first[0].pool_q is None and first[14].pool_kv.stride == (1, 1, 1)
-    by_stride = block_sizes(2, 8, 1, (2, 8, 8), stride_kv=[[0, 1, 4, 4], [1, 1, 1, 1]])
+    by_stride = block_sizes(2, 8, 1, (2, 8, 8), pooling=AttentionPooling(stride_kv=[[0, 1, 4, 4], [1, 1, 1, 1]]))
     assert by_stride[0].pool_kv.kernel == (1, 5, 5) and by_stride[1].pool_kv is None
 
 
@@ -174,14 +175,14 @@ def test_the_head_starts_scaled(tiny_mvit):
     [
         (["MVIT.MODE", "mean"], "MVIT.MODE is 'mean'"),
         (["MVIT.NORM", "batchnorm"], "it can be layernorm"),
-        (["MVIT.NUM_HEADS", 5], "NUM_HEADS 5 does not divide MVIT.EMBED_DIM 32"),
+        (["MVIT.NUM_HEADS", 5], "MVIT.EMBED_DIM 32, MVIT.NUM_HEADS 5, .*do not divide 32"),
         (["MVIT.PATCH_KERNEL", [7, 7]], r"PATCH_KERNEL is \[7, 7\]; it is \[time, height, width\]"),
         (["MVIT.POOL_Q_STRIDE", [[9, 1, 2, 2]]], "blocks from 0 to 1"),
         (["MVIT.POOL_Q_STRIDE", [[1, 2, 2]]], r"\[block, time, height, width\]"),
         (["MVIT.POOL_Q_STRIDE", [[1, 1, 3, 3]]], "another number of positions"),
         (["MVIT.DIM_MUL", [[1, 0.0]]], "a factor must be over 0"),
         (["MVIT.USE_FIXED_SINCOS_POS", True, "MVIT.SEP_POS_EMBED", True], "SEP_POS_EMBED True"),
-        (["MVIT.DROPPATH_RATE", 1.0], "at least 0 and under 1"),
+        (["MVIT.DROPPATH_RATE", 1.0], r"MVIT\.DROPPATH_RATE 1\.0: .*at least 0 and under 1"),
         (["MODEL.POSITIONS_FOR", [8]], r"it is \[frames, pixels\]"),
         (["MVIT.PATCH_2D", True, "MVIT.PATCH_KERNEL", [7, 7], "MVIT.PATCH_STRIDE", [4, 4],
           "MVIT.PATCH_PADDING", [3, 3]], "cuts images into patches"),

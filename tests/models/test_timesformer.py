@@ -110,7 +110,7 @@ def test_published_size_and_names(repo):
     ("settings", "message"),
     [
         (["TIMESFORMER.ATTENTION_TYPE", "joint"], "is 'joint'.*divided_space_time"),
-        (["TIMESFORMER.NUM_HEADS", 3], "NUM_HEADS 3 does not divide TIMESFORMER.EMBED_DIM 16"),
+        (["TIMESFORMER.NUM_HEADS", 3], "TIMESFORMER.EMBED_DIM 16, TIMESFORMER.NUM_HEADS 3, .*do not divide 16"),
         (["TIMESFORMER.PATCH_SIZE", 64], "64 exceeds the 32 pixels"),
         (["TIMESFORMER.DEPTH", 0], "must be at least 1"),
     ],

@@ -30,13 +30,13 @@ def defaults() -> CfgNode:
         {
             # Train and test in steps.
             "ENABLE": False,
-            # Frames of the first step, one entry a pathway (slow first).
+            # Frames of the first step, one entry per pathway (slow first).
             "STEP_LEN": [8],
             # Steps of a clip.
             "STEPS": 5,
             # [min, max] steps of a training clip, drawn for each batch; [] for STEPS. Testing takes STEPS.
             "STEPS_RANGE": [],
-            # Frames of memory, one entry a pathway. A later step reads STEP_LEN - OVERLAP new frames.
+            # Frames of memory, one entry per pathway. A later step reads STEP_LEN - OVERLAP new frames.
             "OVERLAP": [1],
             # Update the weights once a clip, by the sum of the steps' gradients; False: after each step.
             "TRAIN_TOGETHER": False,
@@ -49,7 +49,7 @@ def defaults() -> CfgNode:
             "PG_EVAL": False,
             # Scores of a clip: "sum" or "max" of the scores of its steps, or those of the "last" step.
             "ENSEMBLE_METHOD": "sum",
-            # Temporal positions that the head scores in a whole-clip evaluation, one entry a pathway.
+            # Temporal positions that the head scores in a whole-clip evaluation, one entry per pathway.
             "TPOOL_SIZE": [4],
             # Give the head memory.
             "HEAD": True,
@@ -59,7 +59,7 @@ def defaults() -> CfgNode:
             # Give the lateral connections of SlowFast memory; the published models have none there.
             "FUSION_MEMORY": False,
             # Policy of the head's memory, a value of CACHE. "published": CACHE, but "avg" in place of "max", except in
-            # heads of X3D and heads for boxes.
+            # heads of X3D and heads for boxes; the head of RegNet then has no memory.
             "HEAD_CACHE": "published",
             # Backpropagate through the memory over all steps (needs TRAIN_TOGETHER); False: truncate between steps.
             "FULL_GRADIENT": False,
@@ -158,14 +158,18 @@ def _reject_published_traps(cfg: CfgNode) -> None:
         )
 
 
-def head_cache(cfg: CfgNode) -> str:
-    """Return the policy of the head's memory: PGT.HEAD_CACHE with "published" resolved.
+def head_cache(cfg: CfgNode) -> str | None:
+    """Return the policy of the head's memory, PGT.HEAD_CACHE with "published" resolved; None for no memory.
 
     In the published code the classification head of ResNet and SlowFast averages where CACHE is max. Heads of X3D and
-    heads for boxes do not.
+    heads for boxes do not. The head of RegNet has no memory.
     """
+    if not cfg.PGT.HEAD:
+        return None
     if cfg.PGT.HEAD_CACHE != "published":
         return cfg.PGT.HEAD_CACHE
+    if cfg.MODEL.MODEL_NAME == "RegNet":
+        return None
     pools_apart = cfg.MODEL.MODEL_NAME == "X3D" or cfg.DETECTION.ENABLE
     return "avg" if cfg.PGT.CACHE == "max" and not pools_apart else cfg.PGT.CACHE
 

@@ -49,7 +49,7 @@ class Rules:
     Args:
         body: policy of each pathway in front of the head.
         head: policy of each pathway in the head; None for a head without memory.
-        positions: temporal positions that the head scores in a whole clip, a pathway.
+        positions: temporal positions that the head scores in a whole clip, per pathway.
         nonlocal_norm: constructor `norm(channels)` of non-local blocks with memory; None leaves these blocks plain.
         fusion: lateral connections have memory, by the fast pathway's policy.
         step_tokens: temporal positions of a later step of a model over tokens, whose policies count such positions.
@@ -69,12 +69,12 @@ class Rules:
         tokens = cfg.MODEL.MODEL_NAME in TOKEN_MODELS
         sizes = [memory_frames(cfg)] if tokens else options.OVERLAP
         body, head = (
-            [CACHE_POLICIES.get(cache)(frames, options.CACHE_MOMENTUM) for frames in sizes]
+            cache and [CACHE_POLICIES.get(cache)(frames, options.CACHE_MOMENTUM) for frames in sizes]
             for cache in (options.CACHE, head_cache(cfg))
         )
         norm = build_norm(cfg, options.NL_NORM) if cfg.NONLOCAL.PROGRESS else None
         later = token_frames(cfg, options.STEP_LEN[0] - options.OVERLAP[0]) if tokens else 0
-        return cls(body, head if options.HEAD else None, options.TPOOL_SIZE, norm, options.FUSION_MEMORY, later)
+        return cls(body, head, options.TPOOL_SIZE, norm, options.FUSION_MEMORY, later)
 
 
 @MODEL_ADAPTERS.register(NAME)

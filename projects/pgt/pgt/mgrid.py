@@ -15,7 +15,7 @@ _RATES = ("BASE_LR", "COSINE_END_LR", "WARMUP_START_LR")
 
 
 def step_lengths(values: Sequence[int | Sequence[int]], pathways: int) -> list[list[int]]:
-    """Return PGT.MGRID_STEP_LEN with one length a pathway in every entry; a bare integer stands for all pathways.
+    """Return PGT.MGRID_STEP_LEN with one length per pathway in every entry; a bare integer stands for all pathways.
 
     Raises:
         ValueError: an entry of another number of pathways.

@@ -30,7 +30,7 @@ class ProgressiveModel(VideoModel):
     Attributes:
         full_gradient: keep the memory in the autograd graph.
         carries_memory: hand memory on; otherwise every step starts without.
-        step_len: frames of the first step, a pathway.
+        step_len: frames of the first step, per pathway.
     """
 
     clip_model: VideoModel
@@ -74,7 +74,7 @@ class ProgressiveModel(VideoModel):
         """Compute one step.
 
         Args:
-            step_inputs: the step's new frames, (B, 3, T, H, W) a pathway.
+            step_inputs: the step's new frames, (B, 3, T, H, W) per pathway.
             memory: result of the step before; None for the first step of a video.
             boxes: for a model that scores boxes, (N, 5) as the clip model takes them; each step may have another N.
 
@@ -114,7 +114,7 @@ class ProgressiveModel(VideoModel):
             memory: result of this method for the step before; None for the first step of a video.
 
         Returns:
-            Features (B, C, T', H', W') a pathway, and the memory for the next step, without the head's.
+            Features (B, C, T', H', W') per pathway, and the memory for the next step, without the head's.
 
         Raises:
             ValueError: the memory is of another model, batch or size; or what the clip model raises.

@@ -21,7 +21,7 @@ _SLOW_SAMPLINGS = ("published", "even")
 
 
 def per_pathway(values: Sequence[int], pathways: int, key: str) -> list[int]:
-    """Return `values` with one entry a pathway; a single entry stands for all.
+    """Return `values` with one entry per pathway; a single entry stands for all.
 
     Raises:
         ValueError: another number of entries.
@@ -39,8 +39,8 @@ class StepPlan:
     """Division of a clip into steps.
 
     Args:
-        step_len: frames of the first step, a pathway (slow first).
-        overlap: frames of memory, a pathway.
+        step_len: frames of the first step, per pathway (slow first).
+        overlap: frames of memory, per pathway.
         steps: number of steps S.
         alpha: fast frames per slow frame; 1 for one pathway.
         slow_sampling: choice of the slow frames of later steps, see `slow_indices`.
@@ -60,7 +60,7 @@ class StepPlan:
             raise ValueError(f"PGT.STEPS is {self.steps}; it must be at least 1")
         if len(self.step_len) != len(self.overlap) or len(self.step_len) not in (1, 2):
             raise ValueError(
-                f"PGT.STEP_LEN {list(self.step_len)} and PGT.OVERLAP {list(self.overlap)} take one entry a pathway each"
+                f"PGT.STEP_LEN {list(self.step_len)} and PGT.OVERLAP {list(self.overlap)} take one entry per pathway"
             )
         for length, overlap in zip(self.step_len, self.overlap, strict=True):
             if not 1 <= overlap < length:
@@ -175,7 +175,7 @@ class StepPlan:
         return replace(self, steps=1 + max(0, later))
 
     def positions(self) -> list[list[list[int]]]:
-        """Return the frames of the clip that each step reads, a pathway (slow first)."""
+        """Return the frames of the clip that each step reads, per pathway (slow first)."""
         fast = [list(frames) for frames in self.frame_ranges()]
         if self.num_pathways == 1:
             return [[frames] for frames in fast]
@@ -186,17 +186,17 @@ class StepPlan:
         """Return the plan for clips of another number of steps; this plan if their frames do not make whole steps.
 
         Args:
-            inputs: one clip (B, C, T, H, W) a pathway.
+            inputs: one clip (B, C, T, H, W) per pathway.
         """
         length, overlap = self.step_len[-1], self.overlap[-1]
         later, rest = divmod(inputs[-1].shape[2] - length, length - overlap)
         return self if rest or later < 0 else replace(self, steps=later + 1)
 
     def split(self, inputs: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
-        """Return the inputs of every step: a list of views (B, C, T_s, H, W), one a pathway.
+        """Return the inputs of every step: a list of views (B, C, T_s, H, W), one per pathway.
 
         Args:
-            inputs: one clip (B, C, T, H, W) a pathway; T is `pathway_frames`.
+            inputs: one clip (B, C, T, H, W) per pathway; T is `pathway_frames`.
 
         Raises:
             ValueError: another number of pathways or frames.
@@ -206,7 +206,7 @@ class StepPlan:
         if got != wanted:
             new = [length - overlap for length, overlap in zip(self.step_len, self.overlap, strict=True)]
             raise ValueError(
-                f"the clip has {got} frames a pathway; {self.steps} steps of {list(self.step_len)} frames, of which "
+                f"the clip has {got} frames per pathway; {self.steps} steps of {list(self.step_len)} frames, of which "
                 f"later ones bring {new} new ones, take {wanted}"
             )
         ranges = [self.frame_ranges(p) for p in range(self.num_pathways)]

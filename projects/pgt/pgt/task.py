@@ -1,4 +1,4 @@
-"""Training, testing and exporting in steps. Shapes: inputs are (B, 3, T, H, W) a pathway, scores (B, classes)."""
+"""Training, testing and exporting in steps. Shapes: inputs are (B, 3, T, H, W) per pathway, scores (B, classes)."""
 
 from __future__ import annotations
 
@@ -118,11 +118,11 @@ class ProgressiveTask(Task):
     def features(
         self, model: ProgressiveModel, inputs: list[torch.Tensor], memory: Memory | None
     ) -> tuple[list[torch.Tensor], Memory]:
-        """Return the features of a step, (B, C, T', H', W') a pathway, and the memory for the next."""
+        """Return the features of a step, (B, C, T', H', W') per pathway, and the memory for the next."""
         return model.step_features(inputs, memory)
 
     def stream_steps(self, num_frames: int) -> list[list[list[int]]]:
-        """Return the frame indices of each step, a pathway, of a video of `num_frames` sampled frames.
+        """Return the frame indices of each step, per pathway, of a video of `num_frames` sampled frames.
 
         The last step may reach past the end.
         """
@@ -168,7 +168,7 @@ def step_scores(
 
     Args:
         model: progressive model.
-        inputs: one clip (B, 3, T, H, W) a pathway.
+        inputs: one clip (B, 3, T, H, W) per pathway.
         memory_filter: called as f(s, memory) before each step s >= 1; the step gets its result, None for no memory.
     """
     scores, memory = [], None
@@ -226,7 +226,7 @@ def _step_graphs(model: ProgressiveModel, inputs: list[torch.Tensor], plan: Step
     until the sizes stay.
 
     Args:
-        inputs: one clip (B, 3, T, H, W) a pathway, at least as long as a step.
+        inputs: one clip (B, 3, T, H, W) per pathway, at least as long as a step.
 
     Raises:
         ValueError: the sizes of the memory never settle.

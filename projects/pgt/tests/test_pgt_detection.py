@@ -123,7 +123,7 @@ def test_the_first_step_is_the_clip_model(detection_cfg, parity, random_clip):
 
 
 def boxes_by_hand(model, frames, boxes, scale, temporal):
-    """Scores of the boxes over these frames of features, (B, C, T, H, W) a pathway."""
+    """Scores of the boxes over these frames of features, (B, C, T, H, W) per pathway."""
     pooled = [x.amax(dim=2) if temporal == "max" else x.mean(dim=2) for x in frames]
     features = torch.cat([roi_align(x, boxes, 7, scale).amax(dim=(2, 3)) for x in pooled], dim=1)
     return torch.sigmoid(features @ model.head.projection.weight.T + model.head.projection.bias)
@@ -185,7 +185,7 @@ def test_boxes_that_are_missing_or_not_wanted_are_named(detection_cfg, progressi
     inputs, boxes = random_clip(cfg), boxes_of((1, 1))
     step = StepPlan.from_config(cfg).split(inputs)[0]
     for call in (lambda: model(step), lambda: model.whole_clip(inputs)):
-        with pytest.raises(ValueError, match=r"boxes \(DETECTION.ENABLE True\) and got none"):
+        with pytest.raises(ValueError, match=r"scores boxes and got none"):
             call()
     for call in (lambda: clip_model(step, None, boxes), lambda: clip_model.whole_clip(inputs, boxes)):
         with pytest.raises(ValueError, match="whole clips, but got 2 boxes"):

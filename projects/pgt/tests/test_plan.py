@@ -67,7 +67,7 @@ def test_one_pathway_has_no_slow_frames():
         (((8,), (8,), 5), "overlap < step length"),
         (((8,), (0,), 5), "PGT.MEMORY False"),
         (((8,), (1,), 0), "PGT.STEPS is 0"),
-        (((8, 32), (1,), 5), "one entry a pathway"),
+        (((8, 32), (1,), 5), "one entry per pathway"),
         (
             ((16, 64), (1, 8), 5, 4),
             r"64 \+ \(5-1\) x \(64-8\) = 288 .* 4 x slow = 304.* 57 to 63 new .*\[16, 64\] with PGT.OVERLAP \[1, 4\]",

@@ -43,7 +43,7 @@ _TRACED_BATCH, _OTHER_BATCH = 2, 3  # the tracer would specialize on a batch of 
 
 
 def example_inputs(cfg: Any, batch: int) -> list[Tensor]:
-    """Return clips of noise (batch, 3, T, H, W), one a pathway, of `DATA.NUM_FRAMES` and `DATA.TEST_CROP_SIZE`."""
+    """Return clips of noise (batch, 3, T, H, W), one per pathway, of `DATA.NUM_FRAMES` and `DATA.TEST_CROP_SIZE`."""
     return dummy_inputs(cfg, batch, cfg.DATA.TEST_CROP_SIZE, torch.Generator().manual_seed(0))
 
 

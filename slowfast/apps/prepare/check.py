@@ -36,6 +36,7 @@ KINDS = {
     "same-content": False,
     "short": False,
     "duplicate-view": False,
+    "reading": False,
     "class-without-samples": False,
 }
 _EXAMPLES = 20
@@ -189,6 +190,8 @@ def _account(split: _Split, report: Report) -> None:
     causes = {video: facts.cause for video, facts in found.items() if facts.cause and not facts.missing}
     lines = [f"{video}: {cause}" for video, cause in causes.items()]
     report.add("unreadable", split.name, f"of {len(found)} videos those that cannot be read", lines)
+    notes = [f"{video}: {note}" for video, facts in readable.items() for note in facts.notes]
+    report.add("reading", split.name, "remarks on how videos are read", notes)
     _compare_with_disk(split, report)
     counts = Counter(split.places[video] for video in split.videos)
     twice = [f"{place}: {count} times" for place, count in counts.items() if count > 1]

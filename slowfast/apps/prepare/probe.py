@@ -28,6 +28,7 @@ class Facts:
         digest: equal for files with the same content.
         folder: folder of its images; "" for a video file.
         missing, other: number of images that do not exist, and of images in the folder that are not its frames.
+        notes: what a user should know about how it is read.
     """
 
     cause: str = ""
@@ -39,6 +40,7 @@ class Facts:
     folder: str = ""
     missing: int = 0
     other: int = 0
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def probe(open_video: Callable[[str], VideoReader], thorough: bool, path: str) -> Facts:
@@ -55,9 +57,9 @@ def probe(open_video: Callable[[str], VideoReader], thorough: bool, path: str) -
                 return Facts(cause, folder=files.folder, missing=len(files.missing), other=files.other)
             height, width = _look_at(video, thorough)
             digest = _digest(images or [video.path])
-            return Facts(
-                "", video.num_frames, video.fps, height, width, digest, files.folder, len(files.missing), files.other
-            )
+            numbers = video.num_frames, video.fps, height, width
+            notes = list(video.notes)
+            return Facts("", *numbers, digest, files.folder, len(files.missing), files.other, notes)
     except VideoError as error:
         return Facts(cause=error.cause)
     except OSError as error:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 
 import av
+import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
@@ -17,12 +18,12 @@ from slowfast.apps.prepare import file_pool
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.in_order import frames_in_order
 from slowfast.datasets.video.reader import VideoError
-from slowfast.datasets.video.timing import Timeline
+from slowfast.datasets.video.timing import ROUNDING_S
 from slowfast.utils.files import TEMPORARY, replacing
 
 MANIFEST = "resized.jsonl"
 _MAX_DENOMINATOR = 30_000  # of a frame rate in H.264
-_STAMP_UNIT = Fraction(1, 90_000)  # seconds, of the time stamps of copies of a variable frame rate
+_FINE = Fraction(1, 90_000)  # time base of a copy whose rate varies
 # Without it x264's AVX-512 code reads uninitialized memory on some sizes, and copies differ from call to call.
 _SAME_EVERYWHERE = {"x264-params": "cpu-independent=1"}
 
@@ -112,7 +113,7 @@ def copy_paths(sources: Sequence[str], root: str, output: str) -> dict[str, str]
 
 
 def resize(source: str, target: str, options: ResizeOptions) -> None:
-    """Write one copy, with every frame of the source that decodes, at its time if the rate is variable.
+    """Write one copy, with every frame of the source that decodes, at its time.
 
     Raises:
         VideoError: the source cannot be read.
@@ -120,10 +121,13 @@ def resize(source: str, target: str, options: ResizeOptions) -> None:
     """
     with decode.open(source) as video:
         rate = Fraction(video.fps).limit_denominator(_MAX_DENOMINATOR)
-        unit = 1 / rate if Timeline.of(video).is_even else _STAMP_UNIT
+        off = np.abs(video.times - np.arange(video.num_frames) / float(rate)).max()
+        # Both the stamp of a frame and that of the first one may be rounded.
+        time_base = 1 / rate if off < 2 * ROUNDING_S else _FINE
+        end = video.duration
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with replacing(target) as temporary:
-        _encode(source, temporary, rate, unit, options)
+        _encode(source, temporary, rate, time_base, end, options)
 
 
 def _resize(task: _Task) -> str:
@@ -135,27 +139,31 @@ def _resize(task: _Task) -> str:
     return ""
 
 
-def _encode(source: str, path: str, rate: Fraction, unit: Fraction, options: ResizeOptions) -> None:
-    """Encode a copy of a mean frame rate; its time stamps count frames if `unit` is 1 / `rate`, else time."""
+def _encode(source: str, path: str, rate: Fraction, time_base: Fraction, end: float, options: ResizeOptions) -> None:
+    """Encode every frame of `source`, which lasts `end` seconds; times are rounded to `time_base`."""
     settings = {"crf": str(options.quality), "preset": "veryfast", "g": str(options.key_frames), **_SAME_EVERYWHERE}
-    reformatter, stream, stamp = VideoReformatter(), None, -1
+    reformatter, stream, last = VideoReformatter(), None, -1
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "faststart"}) as output:
-        for number, ordered in enumerate(frames_in_order(source)):
+        for ordered in frames_in_order(source):
             frame = ordered.scaled(options.short_side, "yuv420p", reformatter, multiple=2)
             if stream is None:
                 stream = output.add_stream("libx264", rate=rate, options=settings)
                 stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
-                stream.codec_context.time_base = unit
+                stream.codec_context.time_base = time_base
                 stream.codec_context.thread_count = 1  # parallelism comes from the files
                 # Pixels keep their color space and range, so the metadata is copied.
                 stream.codec_context.colorspace = frame.colorspace
                 stream.codec_context.color_range = frame.color_range
             elif (frame.width, frame.height) != (stream.width, stream.height):
                 frame = reformatter.reformat(frame, stream.width, stream.height)
-            stamp = number if unit == 1 / rate else max(stamp + 1, round(ordered.seconds / unit))
-            frame.pts, frame.time_base, frame.pict_type = stamp, unit, PictureType.NONE
+            last = max(last + 1, round(ordered.seconds / time_base))
+            frame.pts, frame.time_base, frame.pict_type = last, time_base, PictureType.NONE
             output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+        rest = stream.encode(None)
+        # The last packet's duration is the one that mp4 keeps; it decides how long the last frame lasts.
+        for packet in rest[-1:]:
+            packet.duration = max(1, round(end / time_base) - last)
+        output.mux(rest)
 
 
 def _stamp(source: str, options: ResizeOptions) -> dict:

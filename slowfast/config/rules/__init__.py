@@ -1,7 +1,7 @@
 """Check a configuration at load: registered names, ranges of single keys, rules between keys.
 
-Arguments that an object checks itself (norm, optimizer, schedule) have no rule here. GPUs are counted when a run
-starts.
+Arguments that an object checks itself have no rule here: its builder adds the key to the message (`naming_keys`), when
+a run starts. So are GPUs counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CHOICES = {
     "DIST_BACKEND": ("nccl", "gloo", "mpi"),
     "MODEL.COMPILE_MODE": ("default", "max-autotune-no-cudagraphs"),
     "MODEL.MEMORY_FORMAT": ("auto", "contiguous", "channels_last"),
-    "REGNET.DEPTH": ("400M", "400MF", "4.0G", "4.0GF"),
+    "REGNET.DEPTH": ("400M", "400MF", "4G", "4.0G", "4.0GF"),
     "TEST.CHECKPOINT_TYPE": ("pytorch", "caffe2", "aia"),
     "TRAIN.CHECKPOINT_TYPE": ("pytorch", "caffe2", "aia"),
 }
@@ -42,6 +42,7 @@ _LEAST = {
         *("SLOWFAST.FUSION_CONV_CHANNEL_RATIO", "SLOWFAST.FUSION_KERNEL_SZ", "SOLVER.MAX_EPOCH", "TEST.BATCH_SIZE"),
         *("TEST.NUM_ENSEMBLE_VIEWS", "TEST.NUM_SPATIAL_CROPS", "TRAIN.ACCUM_STEPS", "TRAIN.BATCH_SIZE"),
         *("TRAIN.CHECKPOINT_PERIOD", "TRAIN.EVAL_PERIOD", "X3D.DIM_C1", "X3D.DIM_C5"),
+        *(f"{section}.{name}" for section in ("MVIT", "TIMESFORMER") for name in ("DEPTH", "EMBED_DIM", "NUM_HEADS")),
     ),
 }
 # Keys that are over 0.
@@ -55,8 +56,6 @@ _FRACTIONS = (
     *("DATA.MAX_UNREADABLE_FRACTION", "MIXUP.LABEL_SMOOTH_VALUE", "MIXUP.PROB", "MIXUP.SWITCH_PROB"),
     *("MODEL.DROPOUT_RATE", "MVIT.DROPOUT_RATE", "SOLVER.MOMENTUM", "TIMESFORMER.DROPOUT_RATE"),
 )
-# Keys that are at least 0 and under 1: at 1 nothing would be left, or nothing would change.
-_UNDER_ONE = ("EMA.DECAY", "MODEL.DROPCONNECT_RATE", "MVIT.DROPPATH_RATE", "TIMESFORMER.DROPPATH_RATE")
 
 
 def validate(cfg: CfgNode) -> None:
@@ -73,7 +72,7 @@ def validate(cfg: CfgNode) -> None:
 
 
 def _check_names(cfg: CfgNode) -> None:
-    """Every key that a registry serves holds registered names, or a published name that is not implemented here."""
+    """Check that keys of registries hold registered names, or published ones that are not implemented here."""
     keys = set(leaf_keys(cfg))
     for key, registry in REGISTRIES.items():
         if key in keys and not unbuildable_feature(cfg, key):
@@ -106,6 +105,5 @@ def _check_ranges(cfg: CfgNode) -> None:
     for key in _FRACTIONS:
         if not 0 <= get_key(cfg, key) <= 1:
             raise ValueError(f"{key} is {get_key(cfg, key)}, but it must be 0 to 1.")
-    for key in _UNDER_ONE:
-        if not 0 <= get_key(cfg, key) < 1:
-            raise ValueError(f"{key} is {get_key(cfg, key)}; it must be at least 0 and under 1.")
+    if not 0 <= cfg.EMA.DECAY < 1:
+        raise ValueError(f"EMA.DECAY is {cfg.EMA.DECAY}; it must be at least 0 and under 1: at 1 nothing would change.")

@@ -102,7 +102,7 @@ def _strong(cfg: CfgNode) -> None:
 
 
 def _with_boxes(cfg: CfgNode) -> None:
-    """Boxes follow the published transforms of AVA, and no others."""
+    """Refuse transforms that boxes do not follow: they follow the published ones of AVA only."""
     wanted = {
         "AUG.ENABLE": cfg.AUG.ENABLE,
         "MIXUP.ENABLE": cfg.MIXUP.ENABLE,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fvcore.common.config import CfgNode
 
+from slowfast.config.defaults import get_cfg
 from slowfast.config.merge import get_key
 from slowfast.config.resolve import STAGE_BLOCKS, STEM_STRIDE, feature_strides, num_pathways
 from slowfast.runtime.logging import get_logger
@@ -12,8 +13,11 @@ logger = get_logger(__name__)
 
 # Models whose layers RESNET.* and NONLOCAL.* describe.
 _RESNETS = ("ResNet", "SlowFast")
-# Further models whose four stages read the same tables; depths and widths are their own.
-_OTHER_RESIDUAL_MODELS = ("X3D", "RegNet")
+# Settings without effect on RegNet, which is built as published.
+_NOT_OF_REGNET = (
+    *("BN.NORM_TYPE", "BN.EPSILON", "BN.MOMENTUM", "MODEL.FROZEN_BN", "MODEL.HEAD_ACT", "MODEL.FINAL_POOL"),
+    *("MODEL.DROPCONNECT_RATE", "NONLOCAL.LOCATION"),
+)
 # Settings of the four residual stages: a list for each stage, with an entry for each pathway.
 _STAGE_TABLES = (
     "RESNET.SPATIAL_STRIDES",
@@ -36,7 +40,7 @@ def validate(cfg: CfgNode) -> None:
         raise ValueError(f"MODEL.FINAL_POOL is {cfg.MODEL.FINAL_POOL}; it is [space, time], each avg or max.")
     if cfg.NONLOCAL.PROGRESS and not cfg.MODEL.ADAPTER:
         logger.warning("NONLOCAL.PROGRESS True has no effect: no project with memory is switched on.")
-    if name in (*_RESNETS, *_OTHER_RESIDUAL_MODELS):
+    if name in (*_RESNETS, "X3D"):  # the depths and widths of X3D are its own
         _stage_tables(cfg)
     if name in _RESNETS:
         _resnet(cfg)
@@ -44,14 +48,9 @@ def validate(cfg: CfgNode) -> None:
     if shape and (len(shape) != 2 or min(shape) < 1):
         raise ValueError(f"MODEL.POSITIONS_FOR is {shape}; it is [frames, pixels], or [] for those of training clips.")
     if name == "MViT":
-        _sizes(cfg, "MVIT")
         _mvit(cfg)
-    if name == "TimeSformer":
-        _sizes(cfg, "TIMESFORMER")
-    if name == "RegNet" and cfg.RESNET.TRANS_FUNC != "bottleneck_transform":
-        raise ValueError(
-            f"RESNET.TRANS_FUNC is {cfg.RESNET.TRANS_FUNC!r}; the blocks of RegNet are bottleneck_transform."
-        )
+    if name == "RegNet":
+        _regnet(cfg)
     if name == "X3D" and cfg.X3D.CHANNELWISE_3x3x3 and cfg.RESNET.TRANS_FUNC == "basic_transform":
         raise ValueError(
             "RESNET.TRANS_FUNC basic_transform has no depthwise convolution (X3D.CHANNELWISE_3x3x3 True); the blocks "
@@ -82,6 +81,17 @@ def _resnet(cfg: CfgNode) -> None:
                 f"RESNET.NUM_BLOCK_TEMP_KERNEL is {table}, with {max(row)} in stage {stage + 2}, but at RESNET.DEPTH "
                 f"{depth} that stage has {blocks} blocks, so {blocks} is the most."
             )
+
+
+def _regnet(cfg: CfgNode) -> None:
+    default = get_cfg()
+    unused = [f"{key} {get_key(cfg, key)}" for key in _NOT_OF_REGNET if get_key(cfg, key) != get_key(default, key)]
+    if unused:
+        logger.warning(
+            "%s: no effect on RegNet, which as published has plain batch norms, no non-local blocks, and a head that "
+            "averages and, in evaluation, applies softmax.",
+            ", ".join(unused),
+        )
 
 
 def _stage_tables(cfg: CfgNode) -> None:
@@ -122,22 +132,10 @@ def _remedy(cfg: CfgNode, strides: set[int]) -> str:
         remedies.append(f"Leave the key out, or set it to {min(strides)}.")
     if cfg.MODEL.MODEL_NAME in _RESNETS:
         remedies.append(
-            f"Or change RESNET.SPATIAL_STRIDES {cfg.RESNET.SPATIAL_STRIDES}, whose product in a pathway, times the "
+            f"Or change RESNET.SPATIAL_STRIDES {cfg.RESNET.SPATIAL_STRIDES}, whose product per pathway, times the "
             f"stem's {STEM_STRIDE}, counts: published settings have stride 1 and SPATIAL_DILATIONS 2 in the last stage."
         )
     return " ".join(remedies)
-
-
-def _sizes(cfg: CfgNode, section: str) -> None:
-    options = cfg[section]
-    for key in ("EMBED_DIM", "DEPTH", "NUM_HEADS"):
-        if options[key] < 1:
-            raise ValueError(f"{section}.{key} is {options[key]}, but it must be at least 1.")
-    if options.EMBED_DIM % options.NUM_HEADS:
-        raise ValueError(
-            f"{section}.NUM_HEADS {options.NUM_HEADS} does not divide {section}.EMBED_DIM {options.EMBED_DIM}, but "
-            "heads have equal channels. Change one of them."
-        )
 
 
 def _mvit(cfg: CfgNode) -> None:
@@ -173,7 +171,7 @@ def _mvit_tables(cfg: CfgNode) -> None:
 
 
 def _same_positions(kernel: Sequence[int], row: Sequence[int]) -> None:
-    """Attention and shortcut (pooling kernel stride + 1) must leave the same number of positions."""
+    """Check that attention and shortcut (pooling kernel stride + 1) leave the same number of positions."""
     around = [stride + 1 if stride > 1 else 1 for stride in row[1:]]
     if any((size - other) % 2 for size, other in zip(kernel, around, strict=True)):
         raise ValueError(

@@ -8,9 +8,7 @@ from typing import Any
 from slowfast.config.resolve import num_pathways
 from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.transforms.augmentation import Augmentation
-
-# Data sets whose published loaders read frames as BGR; REVERSE_INPUT_CHANNEL True makes them RGB.
-BGR_DATASETS = ("charades", "ssv2")
+from slowfast.utils.registry import REGISTRIES
 
 
 @dataclass(frozen=True)
@@ -94,5 +92,11 @@ class ClipSettings:
 
 def _is_bgr(cfg: Any, dataset: str) -> bool:
     """Return True if the model gets BGR channels, as its published settings mean it."""
-    swaps = [dataset.lower() in BGR_DATASETS, cfg.DATA.REVERSE_INPUT_CHANNEL, cfg.DETECTION.ENABLE and cfg.AVA.BGR]
+    datasets = REGISTRIES["TRAIN.DATASET"]
+    known = datasets.names(dataset)[0] in datasets
+    swaps = [
+        known and datasets.fact(dataset, "bgr"),
+        cfg.DATA.REVERSE_INPUT_CHANNEL,
+        cfg.DETECTION.ENABLE and cfg.AVA.BGR,
+    ]
     return sum(swaps) % 2 == 1

@@ -92,22 +92,20 @@ def slow_indices(num_frames: int, alpha: int, chosen: Sequence[int] = ()) -> lis
 
     Args:
         num_frames: frames of the fast clip.
-        alpha: frame-rate ratio of the pathways (`SLOWFAST.ALPHA`).
-        chosen: the frames themselves (`SLOWFAST.SLOW_INDICES`), in place of evenly spread ones. Those behind the clip,
+        alpha: frame-rate ratio of the pathways.
+        chosen: the frames themselves, in place of evenly spread ones. Those behind the clip,
             which longer clips have, are left out.
 
     Raises:
         ValueError: no frame would be left.
     """
     if not 1 <= alpha <= num_frames:
-        raise ValueError(
-            f"SLOWFAST.ALPHA {alpha} leaves no slow frame of a clip of {num_frames}; use 1 to {num_frames}"
-        )
+        raise ValueError(f"alpha {alpha} leaves no slow frame of a clip of {num_frames}; use 1 to {num_frames}")
     if not chosen:
         return torch.linspace(0, num_frames - 1, num_frames // alpha).long().tolist()
     within = [i for i in chosen if i < num_frames]
     if not within:
-        raise ValueError(f"SLOWFAST.SLOW_INDICES {list(chosen)} has no frame of a clip of {num_frames}")
+        raise ValueError(f"the slow frames {list(chosen)} all lie behind a clip of {num_frames}")
     return within
 
 

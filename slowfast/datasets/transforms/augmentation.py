@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from slowfast.datasets.transforms.pixels import ColorMatrix, compose
 from slowfast.datasets.transforms.rand_augment import GRAY_WEIGHTS, INTERPOLATIONS, RandAugment, Recipe
 from slowfast.runtime.seed import bernoulli, randint, uniform
-from slowfast.utils.errors import check_choice
+from slowfast.utils.errors import check_choice, naming_keys
 from slowfast.utils.registry import CHOICES
 
 _LIGHTING_STD = 0.1
@@ -175,25 +175,21 @@ class Augmentation:
             areas=tuple(data.TRAIN_JITTER_SCALES_RELATIVE),
             aspects=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE) or _ASPECTS,
             moving=data.TRAIN_JITTER_MOTION_SHIFT,
-            rand_augment=_rand_augment(aug) if strong and aug.AA_TYPE else None,
+            rand_augment=_rand_augment(cfg) if strong and aug.AA_TYPE else None,
             color_jitter=_color_jitter(cfg),
-            erasing=_erasing(aug) if strong and aug.RE_PROB else None,
+            erasing=_erasing(cfg) if strong and aug.RE_PROB else None,
             erase_second_half=aug.RE_SPLIT,
         )
 
 
-def _rand_augment(aug: Any) -> RandAugment:
-    try:
-        return RandAugment(Recipe.parse(aug.AA_TYPE), aug.INTERPOLATION)
-    except ValueError as error:
-        raise ValueError(f"AUG.AA_TYPE {aug.AA_TYPE!r}, AUG.INTERPOLATION {aug.INTERPOLATION!r}: {error}") from error
+def _rand_augment(cfg: Any) -> RandAugment:
+    with naming_keys(cfg, "AUG.AA_TYPE"):
+        return RandAugment(Recipe.parse(cfg.AUG.AA_TYPE), cfg.AUG.INTERPOLATION)
 
 
-def _erasing(aug: Any) -> RandomErasing:
-    try:
-        return RandomErasing(aug.RE_PROB, aug.RE_MODE, aug.RE_COUNT)
-    except ValueError as error:
-        raise ValueError(f"AUG.RE_MODE {aug.RE_MODE!r}, AUG.RE_COUNT {aug.RE_COUNT}: {error}") from error
+def _erasing(cfg: Any) -> RandomErasing:
+    with naming_keys(cfg, "AUG.RE_COUNT"):
+        return RandomErasing(cfg.AUG.RE_PROB, cfg.AUG.RE_MODE, cfg.AUG.RE_COUNT)
 
 
 def _color_jitter(cfg: Any) -> ColorJitter:

@@ -14,16 +14,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from av.format import Flags
-
-from slowfast.datasets.video.timing import GAP_S
+from slowfast.datasets.video.stamps import GAP_S, STAMPED_CONTAINERS, stamps_may_jump
 
 if TYPE_CHECKING:
     from av import Packet
     from av.video.stream import VideoStream
 
-# Containers that store a presentation time stamp (PTS) with every packet.
-STAMPED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # One packet, one frame shown, in the containers above, also with reordered frames.
 ONE_FRAME_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d"}
 # One packet, one frame shown, in any container, as long as no frame is reordered (unlike VP8 and Theora).
@@ -48,7 +44,8 @@ class PacketIndex:
     Attributes:
         pts: time stamp of every frame shown, sorted; empty if packets carry none.
         keys: key packets in file order.
-        last_duration: of the last frame, 0 if unknown.
+        last_duration: of the last packet, and so of the last frame; 0 if unknown. (Durations of other packets may be
+            differences of decode times.)
         doubt: why packets may not be frames; "" if they are.
     """
 
@@ -70,11 +67,6 @@ class PacketIndex:
         return any(packet.pts == pts for packet in self.keys[: key + 1])
 
 
-def stamps_may_jump(stream: VideoStream) -> bool:
-    """Return True if the time stamps of the container may jump, as where files were joined."""
-    return bool(stream.container.format.flags & Flags.ts_discont.value)
-
-
 def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str) -> PacketIndex:
     """Index the packets of one video stream.
 
@@ -84,7 +76,7 @@ def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str
         container: FFmpeg's name of the container format.
     """
     index = PacketIndex()
-    smallest, count, latest, decoded = 1 << 62, 0, None, None
+    smallest, count, decoded = 1 << 62, 0, None
     stamped = container in STAMPED_CONTAINERS
     seen: set[int] = set()
     shown: list[int] = []
@@ -104,8 +96,7 @@ def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str
         if packet.is_keyframe:
             index.keys.append(_KeyPacket(packet.pts, packet.dts, count))
         if not packet.is_discard:
-            if latest is None or packet.pts > latest:
-                latest, index.last_duration = packet.pts, packet.duration or 0
+            index.last_duration = packet.duration or 0
             shown.append(packet.pts)
         smallest = min(smallest, packet.size)
         count += 1

@@ -19,14 +19,13 @@ from typing import Any
 
 import av
 import numpy as np
-from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
 
 from slowfast.datasets.video.cache import LRUCache
-from slowfast.datasets.video.packet_index import STAMPED_CONTAINERS, PacketIndex, index_packets, stamps_may_jump
+from slowfast.datasets.video.packet_index import PacketIndex, index_packets
 from slowfast.datasets.video.reader import VideoError, VideoReader
-from slowfast.datasets.video.timing import frame_times, header_rate, mean_rate
+from slowfast.datasets.video.stamps import rate_of_packets, time_frames
+from slowfast.datasets.video.streams import choose_stream, notes_of_streams, refuse_other_files
 
 logger = logging.getLogger(__name__)
 
@@ -36,21 +35,14 @@ DECODE_ERRORS = (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError)
 SEEK_COST = 8
 # Decoders that can leave out frames to which no other frame refers.
 SKIPPING_CODECS = {"h264", "hevc"}
+# Containers that store the times of decoding alone; FFmpeg guesses those of presentation.
+DECODE_STAMPED = {"avi"}
 # From 17 on, PyAV starts conversion threads unless told not to; a forked loader worker would lack them.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 # Options to reopen an indexed file of a container whose header has all that a decoder needs: FFmpeg then does not read
 # and decode the first frames to probe it.
 HEADED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2"}
 KNOWN = {"options": {"probesize": "32"}, "stream_options": [{"skip_frame": "all"}] * 8}
-
-# Containers that store the order of decoding alone: stamps of presentation are guesses.
-DECODE_STAMPED_CONTAINERS = {"avi"}
-# Containers of a picture; they are videos if they hold several.
-PICTURE_CONTAINERS = {"image2", "gif", "apng", "ico", "mjpeg"}
-# Brands of a still picture (AVIF, HEIF) in a container of the mp4 family.
-PICTURE_BRANDS = {"avif", "heic", "heix", "heim", "heis", "mif1", "miaf"}
-# Seconds from which a start of the video after the sound is noted.
-LATE_S = 0.1
 
 
 class _Local(threading.local):
@@ -70,12 +62,15 @@ class _Facts:
     stream: int  # index in the container
     index: PacketIndex
     counted: array[float] | None  # times of the frames of a file whose packets cannot be trusted
+    unit: float  # seconds per unit of time stamps
     fps: float
     size: tuple[int, int]  # width, height
     headed: bool  # the header suffices to reopen it
-    notes: tuple[str, ...]
+    notes: dict[str, str]  # kind -> text
 
 
+# Kinds of notes of which this process logged a file.
+_logged: set[str] = set()
 # (path, inode, size, time of change, choice of the stream) -> facts; 3 KB for ten seconds of video.
 _known: LRUCache[_Facts] = LRUCache(4096)
 
@@ -112,6 +107,7 @@ class PyAVReader(VideoReader):
             if facts is None:
                 facts = self._index_file()
                 _known.keep(self.version, facts)
+                self._log(facts.notes)
             else:
                 self._place = facts.stream
                 self._reopen(**KNOWN if facts.headed else {})
@@ -121,24 +117,33 @@ class PyAVReader(VideoReader):
         except DECODE_ERRORS as error:
             self.close()
             raise VideoError(self.path, _describe(error)) from error
-        self._index, self._counted, self._fps, self._size = facts.index, facts.counted, facts.fps, facts.size
-        self._notes = facts.notes
+        self._index, self._counted, self._size = facts.index, facts.counted, facts.size
+        self._unit, self._fps, self._notes = facts.unit, facts.fps, facts.notes
 
     def _index_file(self) -> _Facts:
         self._reopen()
         codec = self._stream.codec_context
         size = codec.width, codec.height  # before decoding: in mid-stream it may change
-        notes = self._notes_of_streams()
+        notes = notes_of_streams(self._container, self._stream)
         packets = self._container.demux(self._stream)
         index = index_packets(_until_error(packets), self._stream, self._container.format.name)
         if index.doubt:
-            stamps = self._decode_stamps(index.doubt)
-            counted, fps, more = self._time_frames(stamps)
+            counted, fps, more = time_frames(self._decode_stamps(index.doubt), self._stream)
         else:
-            counted, fps, more = None, self._rate_of_packets(index), []
-        self._refuse_picture(len(index.pts) if counted is None else len(counted))
+            counted, (fps, more) = None, rate_of_packets(index.pts, index.last_duration, self._stream)
+        count = len(index.pts if counted is None else counted)
+        refuse_other_files(self._container, self._stream, count, self.path)
         headed = counted is None and self._container.format.name in HEADED_CONTAINERS
-        return _Facts(self._stream.index, index, counted, fps, size, headed, (*notes, *more))
+        unit = float(self._stream.time_base)
+        return _Facts(self._stream.index, index, counted, unit, fps, size, headed, notes | more)
+
+    def _log(self, notes: dict[str, str]) -> None:
+        """Log the notes that are the first of their kind in this process; a data set may have thousands."""
+        for kind in notes.keys() - _logged:
+            _logged.add(kind)
+            logger.warning(
+                "%s: %s. (Only the first file is logged; a check of the data lists all.)", self.path, notes[kind]
+            )
 
     @property
     def num_frames(self) -> int:
@@ -153,11 +158,11 @@ class PyAVReader(VideoReader):
         if self._counted is not None:
             return np.array(self._counted)
         pts = np.array(self._index.pts)
-        return (pts - pts[0]) * float(self._stream.time_base)
+        return (pts - pts[0]) * self._unit
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self._notes
+        return tuple(self._notes.values())
 
     def close(self) -> None:
         if self._container is not None:
@@ -186,7 +191,7 @@ class PyAVReader(VideoReader):
                 except (MissingFrames, *DECODE_ERRORS) as error:
                     logger.debug("%s: %s", self.path, error)
             stamps = self._decode_stamps("a frame its packets promise does not decode")
-            self._counted, _, _ = self._time_frames(stamps)
+            self._counted, _, _ = time_frames(stamps, self._stream)
         return self._by_count({min(i, len(self._counted) - 1) for i in wanted})
 
     def _by_stamp(self, wanted: list[int], skip: bool) -> dict[int, np.ndarray]:
@@ -252,10 +257,10 @@ class PyAVReader(VideoReader):
         if self._counted is not None:
             yield from itertools.islice(zip(self._decode_all(), times, strict=False), first, None)
             return
-        unit, seconds = float(self._stream.time_base), times[first] - 1 / self._fps
+        seconds = times[first] - 1 / self._fps
         for frame in self._from_position(first):
             # A frame without a time stamp follows the one before it.
-            seconds = seconds + 1 / self._fps if frame.pts is None else (frame.pts - self._index.pts[0]) * unit
+            seconds = seconds + 1 / self._fps if frame.pts is None else (frame.pts - self._index.pts[0]) * self._unit
             yield frame, seconds
 
     def _from_position(self, position: int) -> Iterator[av.VideoFrame]:
@@ -289,7 +294,7 @@ class PyAVReader(VideoReader):
         """Decode the whole file; return the time stamps of its frames, None for a frame without one."""
         logger.debug("%s: counting frames by decoding (%s)", self.path, doubt)
         causes: list[Exception] = []
-        by_decoding = self._container.format.name in DECODE_STAMPED_CONTAINERS
+        by_decoding = self._container.format.name in DECODE_STAMPED
         stamps = [frame.dts if by_decoding else frame.pts for frame in self._decode_all(causes.append)]
         if not stamps:
             cause = _describe(causes[0]) if causes else "the file ends before the first frame"
@@ -327,87 +332,13 @@ class PyAVReader(VideoReader):
         # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
         self._container = av.open(f"file:{self.path}", metadata_errors="replace", **arguments)
         if self._place is None:
-            self._place = self._choose_stream()
+            self._place = choose_stream(self._container, self._choice, self.path)
         self._stream = self._container.streams[self._place]
         codec = self._stream.codec_context
         if codec is None:
             raise VideoError(self.path, "FFmpeg has no decoder for its codec")
         codec.thread_count = self._threads
         codec.thread_type = "NONE" if self._threads == 1 else "AUTO"
-
-    def _choose_stream(self) -> int:
-        """Return the index of the stream to read in the container."""
-        streams = self._video_streams()
-        if not streams:
-            covers = " (a cover picture alone)" if self._container.streams.video else ""
-            raise VideoError(self.path, f"no video stream in the file{covers}")
-        if self._choice is not None:
-            if not 0 <= self._choice < len(streams):
-                raise VideoError(self.path, f"there is no video stream {self._choice}; it has {len(streams)}, from 0")
-            return streams[self._choice].index
-        best = self._container.streams.best("video").index
-        # FFmpeg's best may be a cover; then take the largest of the others.
-        return best if any(s.index == best for s in streams) else max(streams, key=_area).index
-
-    def _video_streams(self) -> list[VideoStream]:
-        """Return the video streams, without attached pictures such as covers."""
-        return [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
-
-    def _refuse_picture(self, count: int) -> None:
-        """Raise VideoError if the file is a still picture."""
-        name = self._container.format.name
-        pictures = name in PICTURE_CONTAINERS or name.endswith("_pipe")
-        if count == 1 and (pictures or self._container.metadata.get("major_brand", "").strip() in PICTURE_BRANDS):
-            raise VideoError(self.path, f"a still picture ({self._stream.codec_context.name}) and no video")
-
-    def _notes_of_streams(self) -> list[str]:
-        """Return what is to be said about the choice of the stream and the start of the video."""
-        notes, streams = [], self._video_streams()
-        if len(streams) > 1:
-            number = [s.index for s in streams].index(self._stream.index)
-            notes.append(f"it has {len(streams)} video streams, of which stream {number} (from 0) is read")
-        starts = [s.start_time * s.time_base for s in self._container.streams.audio if s.start_time is not None]
-        if starts and self._stream.start_time is not None:
-            late = float(self._stream.start_time * self._stream.time_base - min(starts))
-            if late > LATE_S:
-                notes.append(f"its video starts {late:.2f} s after its sound; second 0 is the first frame")
-        return notes
-
-    def _time_frames(self, stamps: list[int | None]) -> tuple[array[float], float, list[str]]:
-        """Return the times of all frames, their mean rate, and what is to be said about them."""
-        stream, notes = self._stream, []
-        stamped = sum(stamp is not None for stamp in stamps) > 1
-        # Without time stamps the average rate is a default; the guessed rate comes from the codec's header.
-        told = float((stamped and stream.average_rate) or stream.guessed_rate or 0)
-        rate = header_rate(told)
-        times, jumps = frame_times(stamps, stream.time_base, rate, stamps_may_jump(stream))
-        if jumps:
-            second, length = jumps[0]
-            notes.append(
-                f"its time stamps jump {len(jumps)} times, first by {length:+.2f} s after second {second:.2f}; the "
-                "frames after a jump follow those before it"
-            )
-        if not stamped:
-            if len(stamps) > 1:
-                source = "its header's rate" if rate == told else f"assumed, since its header says {told:g}"
-                notes.append(f"it has no time stamps; {rate:g} frames a second is {source}")
-            return array("d", times), rate, notes
-        fps = mean_rate(len(times), 2 * times[-1] - times[-2], told)
-        return array("d", times), fps, notes
-
-    def _rate_of_packets(self, index: PacketIndex) -> float:
-        """Return the mean frame rate of a file whose packets are its frames."""
-        stream, pts = self._stream, index.pts
-        told = float(stream.average_rate or stream.guessed_rate or 0)
-        if len(pts) == 1:
-            return header_rate(told)
-        trusted = self._container.format.name in STAMPED_CONTAINERS
-        last = (index.last_duration if trusted else 0) or pts[-1] - pts[-2]
-        return mean_rate(len(pts), float((pts[-1] - pts[0] + last) * stream.time_base), told)
-
-
-def _area(stream: VideoStream) -> int:
-    return stream.width * stream.height
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:

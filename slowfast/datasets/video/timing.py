@@ -1,4 +1,4 @@
-"""Times of the frames of a video file, its mean frame rate, and which frames are shown when.
+"""Times of the frames of a video, and which frames are shown when.
 
 Second 0 is the first frame of the video stream, even if the sound starts earlier. A video of a constant rate is counted
 in frames. One of a variable rate is counted in the images that `tools/prepare_frames.py` would extract at a rate, so
@@ -9,87 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
 from slowfast.datasets.video.reader import VideoReader
 
-# A longer gap between stamps is a jump where a container lets stamps jump (ffmpeg's `-dts_delta_threshold`).
-GAP_S = 10.0
-# A longer step back is a jump in every container. After a shorter one a frame counts as unstamped, as in ffmpeg.
-BACKWARD_S = 0.1
-# Relative difference from which a header's frame rate is believed less than the time stamps.
-RATE_TOLERANCE = 0.02
-# Frames per second that a header may claim where nothing confirms it, and the rate to assume otherwise.
-HEADER_RATES = (1.0, 240.0)
-DEFAULT_FPS = 30.0
 # Rounding of the time stamps of containers that store milliseconds.
 ROUNDING_S = 1e-3
-
-
-def frame_times(
-    stamps: Sequence[int | None], time_base: Fraction, rate: float, close_gaps: bool
-) -> tuple[np.ndarray, list[tuple[float, float]]]:
-    """Return the time of every frame in seconds from the first one, without the jumps of joined files.
-
-    A frame after a jump follows the frame before it by the last step. Frames without a stamp lie evenly between their
-    neighbors; at the ends of the video they follow at the nearest step.
-
-    Args:
-        stamps: time stamp of each frame in presentation order; None where there is none.
-        time_base: seconds per unit of the stamps.
-        rate: frames per second where stamps do not tell.
-        close_gaps: gaps of over `GAP_S` are jumps too.
-
-    Returns:
-        (n,) float64, and for each jump (second of the frame before it, length in seconds).
-    """
-    unit, shift, step = float(time_base), 0.0, 1 / rate
-    places: list[int] = []
-    seconds: list[float] = []
-    jumps: list[tuple[float, float]] = []
-    for place, stamp in enumerate(stamps):
-        if stamp is None:
-            continue
-        now = stamp * unit + shift
-        if places:
-            last, frames = seconds[-1], place - places[-1]
-            off = now - (last + step * frames)
-            if now < last - BACKWARD_S or (close_gaps and off > GAP_S):
-                jumps.append((last - seconds[0], off))
-                shift -= off
-                now -= off
-            elif now <= last:
-                continue
-            step = (now - last) / frames
-        places.append(place)
-        seconds.append(now)
-    numbers = np.arange(len(stamps))
-    if not places:
-        return numbers / rate, []
-    times = np.interp(numbers, places, seconds)
-    first_step = (seconds[1] - seconds[0]) / (places[1] - places[0]) if len(places) > 1 else step
-    times[: places[0]] = seconds[0] - (places[0] - numbers[: places[0]]) * first_step
-    times[places[-1] :] = seconds[-1] + (numbers[places[-1] :] - places[-1]) * step
-    return times - times[0], jumps
-
-
-def mean_rate(count: int, seconds: float, told: float) -> float:
-    """Return the mean frame rate of `count` frames that last `seconds`.
-
-    That is the rate the container tells, unless it contradicts the stamps: by `RATE_TOLERANCE`, or by a frame over the
-    whole video. (Stamps may be rounded, often to milliseconds.)
-    """
-    measured = count / seconds
-    if told and abs(measured - told) <= RATE_TOLERANCE * told and abs(seconds - count / told) < 1 / told:
-        return told
-    return measured
-
-
-def header_rate(told: float) -> float:
-    """Return the rate that the container tells if it lies within `HEADER_RATES`, else `DEFAULT_FPS`."""
-    return told if HEADER_RATES[0] <= told <= HEADER_RATES[1] else DEFAULT_FPS
+# Share of the time of a video's last frame by which it may be off at a constant rate.
+MAX_DRIFT = 0.02
 
 
 def image_at(seconds: np.ndarray | float, fps: float) -> np.ndarray:
@@ -130,8 +58,8 @@ class Timeline:
     Attributes:
         times: (n,) seconds of the frames: i / `fps` for frame i if stamps differ from that by their rounding alone,
             else the stamps in whole microseconds.
-        is_even: the rate is constant: no frame is half a frame off, apart from a drift of less than a frame over the
-            whole video, as from a rate that a header gives in round numbers.
+        is_even: the rate is constant: no frame is more than half a frame off, apart from a drift of less than a frame
+            over the whole video, as from a last frame that lasts longer.
     """
 
     def __init__(self, times: np.ndarray, fps: float) -> None:
@@ -140,8 +68,9 @@ class Timeline:
         off = times - even
         # Rounded, so that the product of a stamp and its unit is second 6.0 where an annotation says 6.0.
         self.times = even if np.abs(off).max() <= ROUNDING_S else times.round(6)
-        drift = off[-1] / max(len(times) - 1, 1) * numbers
-        self.is_even = bool(np.abs(off).max() < 1 / fps and np.abs(off - drift).max() <= 0.5 / fps)
+        if abs(off[-1]) < min(1 / fps, MAX_DRIFT * times[-1]):
+            off -= off[-1] / (len(times) - 1) * numbers
+        self.is_even = bool(np.abs(off).max() <= 0.5 / fps)
         self._fps = fps
 
     @staticmethod

@@ -126,6 +126,14 @@ def test_classes_without_samples_and_videos_too_short(checked):
     assert ("duplicate-view", "val") not in found
 
 
+def test_remarks_on_how_files_are_read_are_notes(checked, tmp_path, encode, pictures):
+    raw = encode(tmp_path / "raw.h264", pictures(60))
+    report = checked(val=lambda lines: [*lines, f"{raw} 0"])
+    finding = kinds(report)["reading", "val"]
+    assert (finding.count, report.passed) == (1, True)
+    assert "raw.h264: it has no time stamps; 30 frames a second" in finding.examples[0]
+
+
 def test_a_sample_is_spread_over_the_list(checked):
     report = checked(sample=3)
     assert [facts.probed for facts in report.splits.values()] == [3, 3, 3]

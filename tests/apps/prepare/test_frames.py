@@ -14,6 +14,7 @@ from slowfast.apps.prepare.frames import FORMATS, prepare_frames, with_overrides
 from slowfast.datasets.annotations.frame_list import read_frame_list
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.in_order import frames_in_order
+from slowfast.datasets.video.pyav import PyAVReader
 from slowfast.datasets.video.reader import VideoError
 
 CHARADES = """id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length
@@ -212,6 +213,62 @@ def test_own_videos_without_annotations_may_be_of_any_length(videos, encode, pic
     encode(videos / "videos" / "own.mp4", pictures(60), rate=30)
     report = prepare(videos, "ava", [], start=0.0, end=100000.0)
     assert report.images["own"] == 60 and not report.odd
+
+
+@pytest.mark.parametrize("name, codec, rate", [("a.ts", "libx264", 10), ("a.mpg", "mpeg2video", 25)])
+@pytest.mark.parametrize("start", [0, 5000])
+def test_joined_files_give_the_images_of_both_parts(name, codec, rate, start, tmp_path, encode, pictures):
+    content = b""
+    for first in (0, start):
+        pts = [first * rate + n for n in range(2 * rate)]
+        part = encode(tmp_path / name, pictures(2 * rate), codec, rate=rate, pts=pts, time_base=Fraction(1, rate))
+        content += part.read_bytes()
+    (tmp_path / name).write_bytes(content)
+    assert extract(ExtractOptions(10.0), str(tmp_path / "frames"), ("a", str(tmp_path / name))).images == 40
+    shown = [cv2.imread(str(path)).astype(int) for path in sorted((tmp_path / "frames" / "a").glob("*.jpg"))]
+    for one, other in zip(shown[:20], shown[20:], strict=True):
+        assert np.abs(one - other).mean() < 4  # both parts show the same
+
+
+SEEKS = {
+    "key12.mp4": ("libx264", {"g": "12", "bf": "2"}, 30),
+    "open.mp4": ("libx264", {"g": "12", "bf": "3", "x264-params": "open-gop=1"}, 30),
+    "refresh.mp4": ("libx264", {"g": "20", "x264-params": "intra-refresh=1:bframes=0"}, 30),
+    "key12.mkv": ("libx264", {"g": "12", "bf": "2"}, 30),
+    "key12.ts": ("libx264", {"g": "12", "bf": "2"}, 30),
+    "no_b_frames.ts": ("libx264", {"g": "12", "bf": "0"}, 30),
+    "refresh.ts": ("libx264", {"g": "20", "x264-params": "intra-refresh=1:bframes=0"}, 30),
+    "key12.flv": ("libx264", {"g": "12", "bf": "2"}, 30),
+    "key12.avi": ("libx264", {"g": "12", "bf": "2"}, 30),
+    "mpeg4.avi": ("mpeg4", {"g": "12"}, 30),
+    "mpeg2.mpg": ("mpeg2video", {"g": "12", "bf": "2"}, 25),
+    "mpeg2.ts": ("mpeg2video", {"g": "12", "bf": "2"}, 25),
+    "raw.h264": ("libx264", {"g": "12", "bf": "2"}, 30),
+    "raw.m2v": ("mpeg2video", {"g": "12", "bf": "2"}, 25),
+    "vp8.webm": ("libvpx", {"g": "12"}, 30),
+}
+
+
+@pytest.mark.parametrize("name", SEEKS)
+def test_a_part_from_the_middle_shows_its_seconds(name, tmp_path, encode, pictures, decode_all):
+    codec, settings, rate = SEEKS[name]
+    path = encode(tmp_path / name, pictures(75), codec, settings, rate)
+    options = ExtractOptions(10.0, 1.62, 2.3)
+    found = list(at_rate(frames_in_order(str(path), options.start), options))
+    # Image k is the last frame whose time is nearest to that of image k or earlier.
+    truth = [max(n for n in range(75) if n / rate - 1.62 < (k + 0.5) / 10 - 1e-6) for k in range(7)]
+    assert len(found) == 7
+    assert [frame.seconds for frame in found] == pytest.approx([n / rate for n in truth], abs=1e-3)
+    whole = decode_all(path)
+    for frame, number in zip(found, truth, strict=True):
+        np.testing.assert_array_equal(frame.frame.to_ndarray(format="rgb24"), whole[number])
+
+
+def test_a_seek_saves_the_way_to_it(tmp_path, encode, pictures):
+    path = encode(tmp_path / "a.mp4", pictures(75), options={"g": "12", "bf": "2"})
+    with PyAVReader(str(path)) as video:
+        assert next(video.in_order(2.0))[1] == 2.0
+        assert video.frames_decoded <= 12
 
 
 def test_two_files_of_one_name_are_an_error_that_names_both(videos):

@@ -1,6 +1,7 @@
 """Copies of videos at another size."""
 
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -40,6 +41,23 @@ def test_every_frame_is_kept_at_the_same_rate(name, codec, rate, shape, size, tm
         for number in (0, 15, 30):
             means = [video.frames([number])[0].mean(axis=(0, 1)) for video in (before, after)]
             np.testing.assert_allclose(*means, atol=4)
+
+
+@pytest.mark.parametrize(
+    "name, codec",
+    [("a.mp4", "libx264"), ("a.ts", "libx264"), ("a.avi", "libx264"), ("a.wmv", "wmv2"), ("a.webm", "libvpx")],
+)
+def test_a_copy_of_a_variable_rate_shows_every_frame_at_its_time(name, codec, tmp_path, encode, pictures):
+    """A phone that goes from 30 to 10 frames a second in the dark: 3 s, not the 40 / 30 s of its header's rate."""
+    stamps = [round(1000 * n / 30) for n in range(15)] + [500 + 100 * n for n in range(25)]
+    source = encode(tmp_path / name, pictures(40), codec, pts=stamps, time_base=Fraction(1, 1000))
+    resize(str(source), str(tmp_path / "copy.mp4"), SMALL)
+    with decode.open(str(source)) as before, decode.open(str(tmp_path / "copy.mp4")) as after:
+        assert after.num_frames == 40
+        assert after.duration == pytest.approx(before.duration, abs=1e-3)
+        assert after.duration == pytest.approx(3.0, abs=0.07)  # how long the last frame lasts is not always stored
+        np.testing.assert_allclose(after.times, before.times, atol=1e-4)
+        np.testing.assert_allclose(after.times[:38], np.array(stamps[:38]) / 1000, atol=1.1e-3)
 
 
 def test_a_set_is_resized_once_and_what_changed_again(tmp_path, encode, pictures):

@@ -182,9 +182,9 @@ def last_window(
     This is a step with its memory; the key frame is in the middle of the step. ("PGT", evaluation on AVA.)
 
     Args:
-        features: (B, C, T', H', W') a pathway; with strides in time they have fewer frames, and so has the window.
-        inputs: (B, C, T, H, W) a pathway.
-        step_len: frames of the first step, a pathway.
+        features: (B, C, T', H', W') per pathway; with strides in time they have fewer frames, and so has the window.
+        inputs: (B, C, T, H, W) per pathway.
+        step_len: frames of the first step, per pathway.
     """
     windows = []
     for x, clip, length in zip(features, inputs, step_len, strict=True):

@@ -1,0 +1,152 @@
+"""Times of the frames of a video file, and its mean frame rate, from time stamps.
+
+Second 0 is the first frame of the video stream, even if the sound starts earlier.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+from av.format import Flags
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
+
+# Containers that store a presentation time stamp (PTS) with every packet.
+STAMPED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+# A longer gap between stamps is a jump where a container lets stamps jump (ffmpeg's `-dts_delta_threshold`).
+GAP_S = 10.0
+# A longer step back is a jump in every container. After a shorter one a frame counts as unstamped, as in ffmpeg.
+BACKWARD_S = 0.1
+# Seconds by which the length of a video may differ from its length at the rate of its header, since many containers
+# round stamps to milliseconds. Beyond that the stamps are believed.
+LENGTH_TOLERANCE_S = 3e-3
+# Frames per second that a header may claim where nothing confirms it, and the rate to assume otherwise.
+HEADER_RATES = (1.0, 240.0)
+DEFAULT_FPS = 30.0
+
+
+def frame_times(
+    stamps: Sequence[int | None], time_base: Fraction, rate: float, close_gaps: bool
+) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """Return the time of every frame in seconds from the first one, without the jumps of joined files.
+
+    A frame after a jump follows the frame before it by the last step. Frames without a stamp lie evenly between their
+    neighbors; at the ends of the video they follow at the nearest step.
+
+    Args:
+        stamps: time stamp of each frame in presentation order; None where there is none.
+        time_base: seconds per unit of the stamps.
+        rate: frames per second where stamps do not tell.
+        close_gaps: gaps of over `GAP_S` are jumps too.
+
+    Returns:
+        (n,) float64, and for each jump (second of the frame before it, length in seconds).
+    """
+    unit, shift, step = float(time_base), 0.0, 1 / rate
+    places: list[int] = []
+    seconds: list[float] = []
+    jumps: list[tuple[float, float]] = []
+    for place, stamp in enumerate(stamps):
+        if stamp is None:
+            continue
+        now = stamp * unit + shift
+        if places:
+            last, frames = seconds[-1], place - places[-1]
+            off = now - (last + step * frames)
+            if now < last - BACKWARD_S or (close_gaps and off > GAP_S):
+                jumps.append((last - seconds[0], off))
+                shift -= off
+                now -= off
+            elif now <= last:
+                continue
+            step = (now - last) / frames
+        places.append(place)
+        seconds.append(now)
+    numbers = np.arange(len(stamps))
+    if not places:
+        return numbers / rate, []
+    times = np.interp(numbers, places, seconds)
+    first_step = (seconds[1] - seconds[0]) / (places[1] - places[0]) if len(places) > 1 else step
+    times[: places[0]] = seconds[0] - (places[0] - numbers[: places[0]]) * first_step
+    times[places[-1] :] = seconds[-1] + (numbers[places[-1] :] - places[-1]) * step
+    return times - times[0], jumps
+
+
+def mean_rate(count: int, seconds: float, told: float) -> float:
+    """Return the mean frame rate of `count` frames that last `seconds`.
+
+    That is the rate the container tells, unless the length of the video contradicts it by over `LENGTH_TOLERANCE_S`.
+    """
+    return told if told and abs(seconds - count / told) <= LENGTH_TOLERANCE_S else count / seconds
+
+
+def _sane(told: float) -> float:
+    """Return a rate if it lies within `HEADER_RATES`, else `DEFAULT_FPS`."""
+    return told if HEADER_RATES[0] <= told <= HEADER_RATES[1] else DEFAULT_FPS
+
+
+def stamps_may_jump(stream: VideoStream) -> bool:
+    """Return True if the time stamps of the container may jump, as where files were joined."""
+    return bool(stream.container.format.flags & Flags.ts_discont.value)
+
+
+def time_frames(stamps: Sequence[int | None], stream: VideoStream) -> tuple[array[float], float, dict[str, str]]:
+    """Return the times and the mean rate of decoded frames, and what to say about them (kind -> text).
+
+    Args:
+        stamps: time stamp of each frame; None where there is none.
+        stream: the stream, for its time base and the rate of its header.
+    """
+    unstamped = _is_unstamped(stream) or sum(stamp is not None for stamp in stamps) < 2
+    if unstamped:
+        rate, notes = _rate_without_stamps(len(stamps), stream)
+        return array("d", np.arange(len(stamps)) / rate), rate, notes
+    told = float(stream.average_rate or stream.guessed_rate or 0)
+    rate = _sane(told)
+    times, jumps = frame_times(stamps, stream.time_base, rate, stamps_may_jump(stream))
+    notes = {}
+    if jumps:
+        second, length = jumps[0]
+        notes["jumps"] = (
+            f"jumps closed in its time stamps: {len(jumps)}, the first of {length:+.2f} s after second {second:.2f}"
+        )
+    # The last frame lasts as long as the one before it.
+    return array("d", times), mean_rate(len(times), 2 * times[-1] - times[-2], told), notes
+
+
+def rate_of_packets(pts: Sequence[int], last_duration: int, stream: VideoStream) -> tuple[float, dict[str, str]]:
+    """Return the mean rate of a file whose packets are its frames, and what to say about it (kind -> text).
+
+    Args:
+        pts: time stamps of the frames, sorted.
+        last_duration: of the last frame, 0 if unknown.
+        stream: the stream, for its time base and the rate of its header.
+    """
+    told = float(stream.average_rate or stream.guessed_rate or 0)
+    if _is_unstamped(stream):
+        return _rate_without_stamps(len(pts), stream)
+    if len(pts) == 1:
+        return _sane(told), {}
+    trusted = stream.container.format.name in STAMPED_CONTAINERS
+    last = (last_duration if trusted else 0) or pts[-1] - pts[-2]
+    return mean_rate(len(pts), float((pts[-1] - pts[0] + last) * stream.time_base), told), {}
+
+
+def _is_unstamped(stream: VideoStream) -> bool:
+    """Return True for raw streams, whose stamps FFmpeg makes up from a frame rate."""
+    return bool(stream.container.format.flags & Flags.no_timestamps.value)
+
+
+def _rate_without_stamps(count: int, stream: VideoStream) -> tuple[float, dict[str, str]]:
+    """Return the rate in the header of a video of `count` frames, and what to say about it (kind -> text)."""
+    # The rates of the container are defaults here.
+    header = float(stream.codec_context.framerate or 0)
+    rate = _sane(header or float(stream.guessed_rate or 0))
+    source = "its header's rate" if rate == header else f"assumed, since its header says {header:g}"
+    notes = {"stamps": f"it has no time stamps; {rate:g} frames a second is {source}"} if count > 1 else {}
+    return rate, notes
