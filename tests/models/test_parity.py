@@ -33,6 +33,9 @@ CASES = [
     "x3d_xs",
     "mvit_b_16x4",
     "mvitv2_s_16x4",
+    "k400_vit_b_16x4_ft",
+    "k400_mvitv2_s_16x4_ft",
+    "in1k_res_r50",
     "r3d_400m_clip",
 ]
 
