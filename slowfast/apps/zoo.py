@@ -12,7 +12,18 @@ from slowfast.checkpoint.zoo.download import FileDigest
 from slowfast.checkpoint.zoo.entries import Entry, all_entries, cache_folder, find_entry
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 
-_UNITS = {"top1": "top-1", "top5": "top-5", "top1_10view": "top-1 (10 views)", "top1_30view": "top-1 (30 views)"}
+_UNITS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "top1_10view": "top-1 (10 views)",
+    "top1_30view": "top-1 (30 views)",
+    # Of weights that start the training of another model: what that one reaches.
+    "top1_finetuned": "top-1 (fine-tuned)",
+    "top1_linear": "top-1 (linear probe)",
+    "top1_ucf101": "top-1 (UCF-101)",
+    "top1_ssv2": "top-1 (Something-Something V2)",
+    "mAP_ava": "mAP (AVA)",
+}
 _HEADER = re.compile(r"# [^,:]+, (?P<model>[^:]+): (?P<input>.+?)\.(?: Published (?P<figure>.+)\.)?")
 _BLOCK = "<!-- {0}: written by tools/zoo.py page -->\n"
 
@@ -37,6 +48,7 @@ def show_entry(name: str) -> None:
     for key, value in {
         "path": f"zoo://{entry.name}",
         "setting": entry.config,
+        "model": f"{entry.not_built}, not built here" if entry.not_built else "",
         "data": entry.dataset,
         "format": f"{entry.format} (TRAIN.CHECKPOINT_TYPE, TEST.CHECKPOINT_TYPE)",
         "figures": _figures(entry.metrics),
@@ -159,12 +171,12 @@ def _published_table(entries: Iterable[Entry], root: Path) -> str:
 
 
 def _setting(entry: Entry, root: Path) -> str:
-    """Return the entry's config, as a link if its file exists."""
+    """Return the entry's config, as a link if its file exists, or that its model is not built here."""
     for path in (root / "configs" / f"{entry.config}.yaml", root / entry.config):
         if entry.config and path.is_file():
             name = Path(os.path.relpath(path, root)).with_suffix("").as_posix()
             return _link(name.removeprefix("configs/"), path, root)
-    return f"{entry.config} (no file here)" if entry.config else ""
+    return f"{entry.config} (not built here: {entry.not_built})".lstrip() if entry.not_built else entry.config
 
 
 def _settings_tables(root: Path) -> str:

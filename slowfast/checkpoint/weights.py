@@ -17,8 +17,8 @@ logger = get_logger(__name__)
 # Buffers that only some batch norms have: a counter, which changes no output here, and the statistics of splits of a
 # batch, which start at those of the whole batch.
 _OPTIONAL = ("num_batches_tracked", "split_mean", "split_var")
-# Last linear layer of every model; its rows are classes.
-_CLASSIFIER = "head.projection."
+# Last linear layer of every model, whose rows are classes; `fc` is that of RegNet.
+_CLASSIFIERS = ("head.projection.", "fc.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ def load_weights(
 
 def _is_class_count(key: str, given: tuple[int, ...], own: tuple[int, ...]) -> bool:
     """Return True if two shapes of a weight differ in the number of classes alone."""
-    return key.startswith(_CLASSIFIER) and given[1:] == own[1:]
+    return key.startswith(_CLASSIFIERS) and given[1:] == own[1:]
 
 
 def _check_shapes(report: LoadReport, source: str, drop_classifier: bool, training: bool) -> None:

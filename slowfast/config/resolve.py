@@ -19,8 +19,6 @@ logger = get_logger(__name__)
 STAGE_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 STEM_STRIDE = 4  # of ResNet and SlowFast, in space
-# Models whose stem and four stages each halve height and width.
-_HALVING_MODELS = ("X3D", "RegNet")
 
 # Older name -> name.
 _RENAMED = {
@@ -65,14 +63,14 @@ def stage_entry(table: list, stage: int, pathway: int) -> Any:
 
 
 def feature_strides(cfg: CfgNode) -> set[int]:
-    """Return the spatial strides, pixels, of the features of all pathways; empty for a project's model.
+    """Return the spatial strides, pixels, of the features of all pathways; empty for other models, as of projects.
 
     Raises:
         TypeError, IndexError: a table of strides has another shape.
     """
     name = cfg.MODEL.MODEL_NAME
-    if name in _HALVING_MODELS:
-        return {2**5}
+    if name == "X3D":
+        return {2**5}  # the stem and four stages each halve height and width
     if name == "MViT":
         return {cfg.MVIT.PATCH_STRIDE[-1] * prod(strides[-1] for strides in cfg.MVIT.POOL_Q_STRIDE)}
     if name not in ("ResNet", "SlowFast"):

@@ -19,7 +19,7 @@ from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import get_local_world_size, get_rank, get_world_size
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import seed_all
-from slowfast.utils.errors import nearest_multiples
+from slowfast.utils.errors import naming_keys, nearest_multiples
 from slowfast.utils.registry import REGISTRIES, Registry
 
 logger = get_logger(__name__)
@@ -95,13 +95,14 @@ def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
 def train_sampler(cfg: Any, num_samples: int) -> EpochBatchSampler:
     """Build the batch sampler of training for this process; ValueError if the batch size is impossible."""
     share, shapes, plain = _share_of(cfg, "TRAIN"), BatchShapes.from_config(cfg), cfg.MULTIGRID.DEFAULT_B
-    try:
-        return EpochBatchSampler(num_samples, share, True, cfg.RNG_SEED, get_rank(), get_world_size(), shapes)
-    except ValueError as error:
-        if not plain:
-            raise
-        factor = shapes.size_factor(0) * cfg.TRAIN.BATCH_SIZE // plain
-        raise ValueError(f"{error}, which multigrid (MULTIGRID) enlarges {factor} times") from error
+    with naming_keys(cfg, "TRAIN.BATCH_SIZE"):
+        try:
+            return EpochBatchSampler(num_samples, share, True, cfg.RNG_SEED, get_rank(), get_world_size(), shapes)
+        except ValueError as error:
+            if not plain:
+                raise
+            factor = shapes.size_factor(0) * cfg.TRAIN.BATCH_SIZE // plain
+            raise ValueError(f"{error}, which multigrid (MULTIGRID) enlarges {factor} times") from error
 
 
 def _share_of(cfg: Any, section: str) -> int:

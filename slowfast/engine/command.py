@@ -130,7 +130,9 @@ def _set_own_folders(configs: Sequence[Any], files: Sequence[str]) -> None:
             logger.info("OUTPUT_DIR of %s: %s", file, cfg.OUTPUT_DIR)
     own = [os.path.realpath(cfg.OUTPUT_DIR) for cfg in configs]
     if len(set(own)) < len(own):
-        raise ValueError(f"two files of --cfg have the OUTPUT_DIR {max(own, key=own.count)}; set another in each")
+        shared = max(own, key=own.count)
+        first, second, *_ = (file for file, folder in zip(files, own, strict=True) if folder == shared)
+        raise ValueError(f"--cfg {first} and {second} have the OUTPUT_DIR {shared}; set another in each")
 
 
 def _describe_resume(cfg: Any) -> str:

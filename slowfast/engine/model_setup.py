@@ -279,8 +279,8 @@ def average_bn_stats(model: nn.Module) -> None:
             norm.aggregate()
 
 
-# Names of the convolution in front of a norm named "bn". The name of any other norm ends in that of its convolution,
-# as in a, a_bn.
+# Names of the convolution in front of a norm named "bn". Other norms are named after their convolution, as in a, a_bn
+# or conv1, bn1, or stand behind it in a Sequential.
 _BEFORE_BN = ("conv", "conv_f2s", "conv_out")
 
 
@@ -306,8 +306,14 @@ def fold_norms(model: nn.Module) -> int:
 
 
 def _convolution_before(module: nn.Module, norm_name: str) -> Conv3d | None:
-    names = _BEFORE_BN if norm_name == "bn" else (norm_name.removesuffix("_bn"),)
-    convolutions = {name: child for name, child in module.named_children() if isinstance(child, Conv3d)}
+    children = dict(module.named_children())
+    if isinstance(module, nn.Sequential):
+        names = list(children)[: list(children).index(norm_name)][-1:]
+    elif norm_name == "bn":
+        names = _BEFORE_BN
+    else:
+        names = (norm_name.removesuffix("_bn"), norm_name.replace("bn", "conv"))
+    convolutions = {name: child for name, child in children.items() if isinstance(child, Conv3d)}
     return next((convolutions[name] for name in names if name in convolutions), None)
 
 

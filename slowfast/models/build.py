@@ -97,7 +97,8 @@ def _sync_batchnorm(cfg: CfgNode) -> Callable[[int], nn.Module]:
     """Return PyTorch's norm, which trains on GPUs only; a single process needs none."""
     if _single_process(cfg):
         return _batchnorm(cfg)
-    group = norm_group(cfg.BN.GLOBAL_SYNC, cfg.BN.NUM_SYNC_DEVICES) if cfg.NUM_GPUS > 0 else None
+    with naming_keys(cfg, "BN.NUM_SYNC_DEVICES"):
+        group = norm_group(cfg.BN.GLOBAL_SYNC, cfg.BN.NUM_SYNC_DEVICES) if cfg.NUM_GPUS > 0 else None
     return partial(SyncBatchNorm, eps=cfg.BN.EPSILON, momentum=cfg.BN.MOMENTUM, process_group=group)
 
 

@@ -1,4 +1,4 @@
-"""RegNet3D: RegNetX over clips. Shapes: a clip is (B, C, T, H, W)."""
+"""RegNet3D: RegNetX with convolutions along time. Shapes: a clip is (B, C, T, H, W)."""
 
 from dataclasses import dataclass
 
@@ -6,86 +6,141 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.layers.conv import Conv3d
-from slowfast.models.blocks import Norm, ResStage
-from slowfast.models.build import MODEL_REGISTRY, build_head, build_pathway, init_weights, model_norm
-from slowfast.models.resnet import PathwayStems, ResNet
+from slowfast.layers.norm import BatchNorm3d
+from slowfast.layers.pool import SpaceTimePool
+from slowfast.models.base import VideoModel
+from slowfast.models.build import MODEL_REGISTRY, init_weights
 
 
 @dataclass(frozen=True)
 class _RegNetSize:
-    """Sizes of a RegNetX.
+    """Sizes of a network.
 
     Attributes:
-        depths: blocks of stages 2 to 5.
-        widths: channels of stages 2 to 5.
-        group_width: channels of a group of the 1 x 3 x 3 convolutions.
+        stem: channels of the stem.
+        depths: blocks of layer1 to layer4.
+        widths: channels of layer1 to layer4.
+        groups: groups of the 1 x 3 x 3 convolutions of layer1 to layer4.
     """
 
+    stem: int
     depths: tuple[int, int, int, int]
     widths: tuple[int, int, int, int]
-    group_width: int
+    groups: tuple[int, int, int, int]
 
 
-# RegNetX by its multiply-adds over one image of 224 pixels ("Designing Network Design Spaces", arXiv 2003.13678).
+# 400M is the network published with PGT: 16 groups everywhere. (In RegNetX-400MF 16 is the width of a group, so weights
+# of that network do not fit.) The published 4G cannot be built, because its 24 groups do not divide 80 channels. Ours
+# has groups of 40 channels, as RegNetX-4.0GF has ("Designing Network Design Spaces", arXiv 2003.13678).
 SIZES = {
-    "400M": _RegNetSize((1, 2, 7, 12), (32, 64, 160, 384), 16),
-    "4.0G": _RegNetSize((2, 5, 14, 2), (80, 240, 560, 1360), 40),
+    "400M": _RegNetSize(24, (1, 2, 7, 12), (32, 64, 160, 384), (16, 16, 16, 16)),
+    "4G": _RegNetSize(48, (2, 5, 14, 2), (80, 240, 560, 1360), (2, 6, 14, 34)),
 }
-_STEM_WIDTH = 32
-# Temporal kernels of stages 2 to 5, of the first convolution of each block.
+# Values of REGNET.DEPTH -> size; the paper of RegNet writes 400MF and 4.0GF.
+_DEPTHS = {"400M": "400M", "400MF": "400M", "4G": "4G", "4.0G": "4G", "4.0GF": "4G"}
+
+# Temporal kernels of layer1 to layer4, of the first convolution of each block.
 _TEMPORAL_KERNELS = (1, 1, 3, 3)
 
 
-class RegNetStem(nn.Module):
-    """Stem: 1 x 3 x 3 convolution of stride 1 x 2 x 2, norm, ReLU.
+class _Bottleneck(CheckpointedBlock):
+    """Residual block of k x 1 x 1, grouped 1 x 3 x 3 and 1 x 1 x 1 convolutions, all of `dim_out` channels.
 
     Args:
         dim_in, dim_out: channels.
-        norm: constructor `norm(channels)`.
+        temporal_kernel: frames k of the first convolution, odd.
+        stride: spatial stride, at the 3 x 3 convolution.
+        groups: of the 3 x 3 convolution.
+        projected: the shortcut is a convolution and a norm, otherwise the identity.
     """
 
-    def __init__(self, dim_in: int, dim_out: int, norm: Norm, inplace: bool = True):
+    def __init__(self, dim_in: int, dim_out: int, temporal_kernel: int, stride: int, groups: int, projected: bool):
         super().__init__()
-        self.in_channels = dim_in
-        self.conv = Conv3d(dim_in, dim_out, (1, 3, 3), (1, 2, 2), (0, 1, 1), bias=False)
-        self.bn = norm(dim_out)
-        self.relu = nn.ReLU(inplace)
+        k, strides = temporal_kernel, (1, stride, stride)
+        self.conv1 = Conv3d(dim_in, dim_out, (k, 1, 1), padding=(k // 2, 0, 0), bias=False)
+        self.bn1 = BatchNorm3d(dim_out)
+        self.conv2 = Conv3d(dim_out, dim_out, (1, 3, 3), strides, (0, 1, 1), groups=groups, bias=False)
+        self.bn2 = BatchNorm3d(dim_out)
+        self.conv3 = Conv3d(dim_out, dim_out, 1, bias=False)
+        self.bn3 = BatchNorm3d(dim_out)
+        self.bn3.zero_init = True
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = nn.Identity()
+        if projected:
+            conv = Conv3d(dim_in, dim_out, 1, strides, bias=False)
+            self.downsample = nn.Sequential(conv, BatchNorm3d(dim_out))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.relu(self.bn(self.conv(x)))
+    def forward_block(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the block's output."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        return self.relu(self.downsample(x) + self.bn3(self.conv3(y)))
 
 
-class RegNet(ResNet):
-    """RegNet3D: stem, four stages of grouped bottlenecks of ratio 1, each halving height and width, and a head.
+class RegNet(VideoModel):
+    """RegNet3D: stem, four stages that each halve height and width, mean over space and time, linear map.
 
-    Stages, widths and temporal kernels are the published ones. The published code is not available, so parameters have
-    the names of `ResNet`.
+    Source: the code published with "PGT" (arXiv 2103.11313), whose state-dict keys these are. Norms are plain batch
+    norms. Train mode returns logits; eval mode applies softmax at every position that the pooling leaves, and averages.
+
+    Args:
+        dim_in: channels of a clip.
+        num_classes: outputs.
+        size: channels, blocks and groups.
+        dropout: rate before the linear map.
+        init_std: standard deviation of the initial weights of the linear map.
     """
+
+    def __init__(self, dim_in: int, num_classes: int, size: _RegNetSize, dropout: float = 0.0, init_std: float = 0.01):
+        super().__init__()
+        self.in_channels, self.num_features, self.init_std = [dim_in], size.widths[-1], init_std
+        self.conv1 = Conv3d(dim_in, size.stem, (1, 3, 3), (1, 2, 2), (0, 1, 1), bias=False)
+        self.bn1 = BatchNorm3d(size.stem)
+        self.relu = nn.ReLU(inplace=True)
+        width_in, stages = size.stem, zip(size.widths, size.depths, size.groups, _TEMPORAL_KERNELS, strict=True)
+        for number, (width, depth, groups, kernel) in enumerate(stages, start=1):
+            blocks = [_Bottleneck(width_in, width, kernel, 2, groups, projected=True)]
+            blocks += [_Bottleneck(width, width, kernel, 1, groups, projected=False) for _ in range(depth - 1)]
+            self.add_module(f"layer{number}", nn.Sequential(*blocks))
+            width_in = width
+        self.avgpool = SpaceTimePool()
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(self.num_features, num_classes)
+
+    def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the features [(B, C, T, H / 32, W / 32)] in front of the pooling."""
+        x = self.relu(self.bn1(self.conv1(inputs[0])))
+        return [self.layer4(self.layer3(self.layer2(self.layer1(x))))]
+
+    def forward(self, inputs: list[torch.Tensor]) -> torch.Tensor:
+        """Compute scores (B, classes) of a list with one clip (B, C, T, H, W)."""
+        (features,) = self.forward_features(inputs)
+        scores = self.fc(self.dropout(self.avgpool(features).permute(0, 2, 3, 4, 1)))
+        return (scores if self.training else scores.softmax(dim=-1)).mean(dim=(1, 2, 3))
+
+    def depth_groups(self) -> list[list[nn.Module]]:
+        """Return the layers by depth: stem, residual blocks, linear map."""
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [[self.conv1, self.bn1], *([block] for stage in stages for block in stage), [self.fc]]
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the linear map by a fresh one with `num_classes` outputs."""
+        fc = nn.Linear(self.fc.in_features, num_classes).to(self.fc.weight.device, self.fc.weight.dtype)
+        self.fc = init_weights(fc, self.init_std)
 
 
 @MODEL_REGISTRY.register("RegNet")
 def build_regnet(cfg: CfgNode) -> RegNet:
-    """Build RegNet3D from REGNET.DEPTH, and from RESNET.* without its depth, width, groups and temporal kernels."""
-    size = SIZES[cfg.REGNET.DEPTH.removesuffix("F")]
-    stem = RegNetStem(cfg.DATA.INPUT_CHANNEL_NUM[0], _STEM_WIDTH, model_norm(cfg), cfg.RESNET.INPLACE_RELU)
-    stages = [_stage(cfg, size, stage) for stage in range(4)]
-    pool = [(1, 1, 1)]
-    model = RegNet(PathwayStems([stem]), stages, build_head(cfg, [size.widths[-1]], pool), pool)
-    return init_weights(model, cfg.MODEL.FC_INIT_STD)
+    """Build RegNet3D from REGNET.DEPTH. As published, it reads neither RESNET.* nor NONLOCAL.* nor BN.*.
 
-
-def _stage(cfg: CfgNode, size: _RegNetSize, stage: int) -> ResStage:
-    """Build a stage; 0 is s2."""
-    width = size.widths[stage]
-    pathway = build_pathway(
-        cfg,
-        stage,
-        width // size.group_width,
-        dim_in=size.widths[stage - 1] if stage else _STEM_WIDTH,
-        dim_out=width,
-        dim_inner=width,
-        temporal_kernels=[_TEMPORAL_KERNELS[stage]] * size.depths[stage],
-        stride=2,
-    )
-    return ResStage([pathway])
+    Raises:
+        ValueError: DETECTION.ENABLE, for which it has no head.
+    """
+    model = cfg.MODEL
+    if cfg.DETECTION.ENABLE:
+        raise ValueError("DETECTION.ENABLE True: RegNet scores clips only; set it False, or use ResNet or X3D")
+    size = SIZES[_DEPTHS[cfg.REGNET.DEPTH]]
+    regnet = RegNet(cfg.DATA.INPUT_CHANNEL_NUM[0], model.NUM_CLASSES, size, model.DROPOUT_RATE, model.FC_INIT_STD)
+    return init_weights(regnet, model.FC_INIT_STD)

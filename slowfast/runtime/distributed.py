@@ -51,8 +51,8 @@ def norm_group(everywhere: bool, neighbors: int) -> Any:
         return None
     if local % size:
         raise ValueError(
-            f"BN.NUM_SYNC_DEVICES {neighbors} does not divide the {local} processes of a host; set it to a divisor, "
-            "or to 1 for all of them"
+            f"{neighbors} processes that share statistics do not divide the {local} of a host; take a divisor, or 1 "
+            "for all of them"
         )
     group, _ = dist.new_subgroups(size)
     return group

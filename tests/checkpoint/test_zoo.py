@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from iopath.common.file_io import g_pathmgr
 
 from slowfast.apps.zoo import fill_page
@@ -15,6 +16,7 @@ from slowfast.checkpoint import find_checkpoints, load_checkpoint, local_path, s
 from slowfast.checkpoint.zoo import entries as zoo
 from slowfast.checkpoint.zoo.download import DownloadError
 from slowfast.checkpoint.zoo.entries import Entry, all_entries, find_entry, register_entries
+from slowfast.config import load_config
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
 from slowfast.models import build_model
@@ -57,12 +59,56 @@ def served(file_server, tmp_path, registered, tiny_cfg):
 
 def test_published_entries():
     entries = [entry for entry in all_entries() if entry.url]
-    assert len(entries) == 27 and len({entry.file for entry in entries}) == 27
+    assert len(entries) == len({entry.file for entry in entries}) == 71
     slow = find_entry("zoo://slow_8x8_r50")
     assert (slow.metrics, slow.format, slow.measured) == ({"top1": 74.8, "top5": 91.6}, "caffe2", "")
     assert slow.url.endswith("kinetics400/SLOWONLY_8x8_R50.pkl") and slow.file.name == "slow_8x8_r50.pkl"
     with pytest.raises(ValueError, match="no 'slow_8x8_r5'.*slow_8x8_r50"):
         find_entry("slow_8x8_r5")
+
+
+def test_every_published_address_is_an_entry_with_its_figures(repo):
+    """`published_checkpoints.json` holds the published tables: address, format, figures."""
+    known = json.loads((repo / "tests/fixtures/published_checkpoints.json").read_text())
+    published = [entry for entry in all_entries() if entry.url]
+    assert sorted(entry.url for entry in published) == sorted(row["url"] for row in known)
+    by_url = {entry.url: entry for entry in published}
+    for row in known:
+        entry = by_url[row["url"]]
+        assert (entry.format, sorted(entry.metrics.values())) == (row["format"], sorted(row["figures"])), entry.name
+
+
+# Classes of the data sets. A pre-trained file of AVA is listed with the setting that it starts.
+CLASSES = {
+    "Kinetics-400": 400, "Kinetics-600": 600, "Something-Something V2": 174, "ImageNet": 1000, "Charades": 157,
+    "AVA 2.1": 80, "AVA 2.2": 80, "Kinetics": 80,
+}  # fmt: skip
+PUBLISHED = [Entry(**values) for values in json.loads(zoo.PUBLISHED.read_text())["entries"]]
+SETTINGS = {(entry.config, entry.dataset) for entry in PUBLISHED if not entry.not_built}
+NOT_BUILT = [entry for entry in PUBLISHED if entry.not_built]
+
+
+@pytest.mark.parametrize(("config", "dataset"), sorted(SETTINGS))
+def test_settings_of_published_entries_load_and_build(repo, config, dataset):
+    cfg = load_config(repo / "configs" / f"{config}.yaml", ["NUM_GPUS", 0])
+    with torch.device("meta"):
+        model = build_model(cfg)
+    assert model.state_dict()["head.projection.weight"].shape[0] == cfg.MODEL.NUM_CLASSES == CLASSES[dataset]
+
+
+def test_entries_whose_model_is_not_built_say_so(repo, tmp_path, cache):
+    """Their published setting does not build either, and loading stops before anything is downloaded."""
+    published = json.loads((repo / "tests/fixtures/published_settings/slowfast.json").read_text())
+    assert len(NOT_BUILT) == 25
+    for entry in NOT_BUILT:
+        with pytest.raises(ValueError, match=f"zoo://{entry.name} holds {entry.not_built}, which is not built here"):
+            local_path(f"zoo://{entry.name}")
+        if entry.config:
+            path = tmp_path / "published.yaml"
+            path.write_text(yaml.safe_dump(published[f"{entry.config}.yaml"]))
+            with pytest.raises(ValueError, match=r"not built|MODEL_NAME"):
+                build_model(load_config(path, ["NUM_GPUS", 0]))
+    assert not cache.exists()
 
 
 def test_files_that_ship_are_what_they_say():

@@ -16,6 +16,9 @@ import yaml
 import pgt
 from slowfast.apps.benchmark.compare import random_batch
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
+from slowfast.engine.model_setup import ModelSetup
+from slowfast.engine.task import ClipTask, build_task
+from slowfast.layers.norm import BatchNorm
 from slowfast.models import build_model
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +27,16 @@ PUBLISHED = {
     for owner in ("slowfast", "pgt")
 }
 FOLDERS = {"slowfast": ROOT / "configs", "pgt": ROOT / "projects/pgt/configs"}
+# Published files whose model is built, of folders whose others need more than is built.
+MODELS_OF_CHECKPOINTS = (
+    "ImageNet/RES_R50.yaml",
+    "contrastive_ssl/linear_k400_Slow_8x8_R50_syn8.yaml",
+    "masked_ssl/k400_MVITv2_L_16x4_FT.yaml",
+    "masked_ssl/k400_MVITv2_S_16x4_FT.yaml",
+    "masked_ssl/k400_VIT_B_16x4_FT.yaml",
+    "masked_ssl/k400_VIT_H_16x4_FT.yaml",
+    "masked_ssl/k400_VIT_L_16x4_FT.yaml",
+)
 FAMILIES = ("SLOW_", "SLOWFAST_", "I3D_", "C2D_", "X3D_", "MVIT")
 LATER_FOLDERS = ("pytorchvideo", "contrastive_ssl", "masked_ssl", "ImageNet")
 
@@ -46,6 +59,9 @@ DIFFERENCES = {
     "slowfast/Kinetics/c2/C2D_NOPOOL_8x8_R50.yaml": {
         "MODEL.ARCH": ("c2d_nopool", "the published pair names a model that is not registered"),
         "MODEL.MODEL_NAME": ("ResNet", "as above"),
+    },
+    "slowfast/masked_ssl/k400_VIT_B_16x4_FT.yaml": {
+        "TRAIN.BATCH_SIZE": (16, "a batch of 1 does not divide by 8 GPUs; ViT-L and ViT-H have 16")
     },
     "slowfast/AVA/c2/SLOWFAST_32x2_R101_50_50.yaml": {
         "TRAIN.CHECKPOINT_TYPE": ("caffe2", "the published checkpoint is a caffe2 pickle")
@@ -92,7 +108,7 @@ WORKED_OUT = {
 
 
 def owed(owner: str, name: str) -> bool:
-    if owner == "pgt":
+    if owner == "pgt" or name in MODELS_OF_CHECKPOINTS:
         return True
     folder, _, file = name.rpartition("/")
     return file.startswith(FAMILIES) and not any(part in LATER_FOLDERS for part in folder.split("/"))
@@ -107,6 +123,8 @@ OWN_SETTINGS = {
     "pgt/Charades/SLOWFAST_PROG_76x8_R101_K600_overlap_1_4.yaml",
     "pgt/Charades/SLOWFAST_PROG_76x8_R50_K400_overlap_1_4.yaml",
     "pgt/Kinetics/MVITv2_S_PROG_72x4.yaml",
+    "pgt/Kinetics/R3D_8x8_4G.yaml",
+    "pgt/Kinetics/R3D_PROG_36x8_4G.yaml",
     "pgt/Kinetics/TIMESFORMER_PROG_36x8_B16.yaml",
     "pgt/Synthetic/AVA_PGT_36x4.yaml",
     "pgt/Synthetic/CHARADES_PGT_36x2.yaml",
@@ -114,6 +132,9 @@ OWN_SETTINGS = {
     "pgt/Synthetic/SSV2_PGT_36.yaml",
     "pgt/Synthetic/SWEEP_PGT_36x1.yaml",
     "pgt/Synthetic/SWEEP_PGT_36x1_MEMORY_OFF.yaml",
+    "pgt/miniKinetics/R3D_8x8_4G.yaml",
+    "pgt/miniKinetics/R3D_PROG_36x8_4G.yaml",
+    "slowfast/Kinetics/MVIT_B_32x3_CONV_K600.yaml",
     "slowfast/Kinetics/TIMESFORMER_8x32_B16.yaml",
     "slowfast/Synthetic/AVA_SLOW_8x4.yaml",
     "slowfast/Synthetic/CHARADES_SLOW_8x2.yaml",
@@ -165,7 +186,9 @@ def yaml_chain(path: Path) -> dict:
 def expected_settings(file: str) -> dict:
     """Return the published setting with our differences."""
     owner, _, name = file.partition("/")
-    settings = published_chain(owner, name)
+    settings = {key: value for key, value in published_chain(owner, name).items() if value is not None}
+    if settings.get("AUG.COLOR_JITTER") == "None":
+        settings["AUG.COLOR_JITTER"] = None
     settings.update({key: value for key, (value, _reason) in DIFFERENCES.get(file, {}).items()})
     if file in SURPLUS_RATES:
         settings["SOLVER.LRS"] = settings["SOLVER.LRS"][: len(settings["SOLVER.STEPS"])]
@@ -189,7 +212,7 @@ def expected_settings(file: str) -> dict:
 def test_every_owed_setting_has_a_file_and_no_other_is_there():
     assert set(OWN) == OWN_SETTINGS
     assert set(FILES) <= FOUND
-    assert len(FILES) == 55 + 72
+    assert len(FILES) == 55 + 72 + len(MODELS_OF_CHECKPOINTS)
     assert set(DIFFERENCES) | SURPLUS_RATES <= set(FILES)
 
 
@@ -262,7 +285,6 @@ STAGE4 = {
     ("SlowFast", 101): 23,
     ("X3D", 2.2): 11,
     ("X3D", 5.0): 25,
-    ("RegNet", "REGNETX-400MF"): 7,
 }
 
 
@@ -273,12 +295,15 @@ def test_file_builds(file):
     with torch.device("meta"):
         model = build_model(cfg)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    assert shapes["head.projection.weight"][0] == cfg.MODEL.NUM_CLASSES
     name = cfg.MODEL.MODEL_NAME
+    if name == "RegNet":
+        assert sum(p.numel() for p in model.parameters()) == 8_796_800 + 385 * (cfg.MODEL.NUM_CLASSES - 200)
+        return
+    assert shapes["head.projection.weight"][0] == cfg.MODEL.NUM_CLASSES
     if name == "MViT":
         assert len(model.blocks) == cfg.MVIT.DEPTH
         return
-    depth = {"X3D": cfg.X3D.DEPTH_FACTOR, "RegNet": "REGNETX-400MF"}.get(name, cfg.RESNET.DEPTH)
+    depth = cfg.X3D.DEPTH_FACTOR if name == "X3D" else cfg.RESNET.DEPTH
     stage4 = {name.split(".")[1] for name in shapes if name.startswith("s4.pathway0_res")}
     if (name, depth) in STAGE4:
         assert len(stage4) == STAGE4[name, depth]
@@ -288,7 +313,7 @@ def test_file_builds(file):
 
 SMALL = [
     "NUM_GPUS", 0, "DATA.TRAIN_CROP_SIZE", 32, "DATA.TEST_CROP_SIZE", 32, "RESNET.WIDTH_PER_GROUP", 8,
-    "X3D.WIDTH_FACTOR", 1.0, "X3D.DIM_C5", 64, "MVIT.EMBED_DIM", 16, "TIMESFORMER.EMBED_DIM", 24,
+    "X3D.WIDTH_FACTOR", 1.0, "X3D.DIM_C5", 64, "MVIT.EMBED_DIM", 48, "TIMESFORMER.EMBED_DIM", 24,
 ]  # fmt: skip
 
 
@@ -298,6 +323,10 @@ def test_small_model_of_a_file_runs(file):
     cfg = load_config(path_of(file), SMALL)
     torch.manual_seed(0)
     model, batch = build_model(cfg).eval(), random_batch(cfg, 1)
+    if cfg.MODEL.MODEL_NAME == "RegNet":  # its blocks start as the identity, and its head has no memory
+        for norm in model.modules():
+            if isinstance(norm, BatchNorm):
+                norm.weight.fill_(1)
     inputs, boxes = batch.inputs, [batch.key_frames[0].boxes.repeat(2, 1)] if cfg.DETECTION.ENABLE else []
     if not cfg.MODEL.ADAPTER:
         every_score = [model(inputs, *boxes)]
@@ -326,7 +355,7 @@ def test_published_files_load_or_say_what_to_change(owner, name, published_files
         return
     cfg = load_config(path)
     published = published_chain(owner, name)
-    nopool = "_nopool" if published["MODEL.MODEL_NAME"] == "ResNet_nopool" else ""
+    nopool = "_nopool" if published.get("MODEL.MODEL_NAME") == "ResNet_nopool" else ""
     assert cfg.MODEL.ARCH == published["MODEL.ARCH"] + nopool
     assert cfg.OUTPUT_DIR == published.get("LOGS.DIR", published.get("OUTPUT_DIR", "."))
     assert plain(cfg.SOLVER.WEIGHT_DECAY) == plain(published.get("SOLVER.WEIGHT_DECAY", 1e-4))
@@ -340,3 +369,15 @@ def test_published_files_load_or_say_what_to_change(owner, name, published_files
         numbers["DATA.NUM_FRAMES"] = 316
     assert {key: value[0] if isinstance(value, list) else value for key, value in read.items()} == numbers
     assert cfg_from_yaml(cfg_to_yaml(cfg)) == cfg
+
+
+FINE_TUNING = [name for name, keys in PUBLISHED["slowfast"].items() if keys.get("TASK", "").startswith("ssl_eval")]
+
+
+@pytest.mark.parametrize("name", FINE_TUNING)
+def test_published_evaluations_of_pretraining_are_supervised(name, published_files):
+    """Train as any clip classifier does; those named linear train the classifier alone."""
+    cfg = load_config(published_files / "slowfast" / name)
+    assert type(build_task(cfg)) is ClipTask
+    assert ModelSetup.from_config(cfg).linear_probe == ("linear_" in name)
+    assert len(FINE_TUNING) == 14

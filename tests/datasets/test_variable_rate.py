@@ -25,6 +25,7 @@ TIMES = np.array([n / 30 for n in range(30)] + [1 + n / 8 for n in range(24)])
 LONGEST = 0.125  # seconds of a frame
 # Starts in the dark at a frame, ends between two.
 ACTION = (1.5, 3.1)
+FORMS = ("video", "cached", "frames", "lists")
 CHARADES = f"""id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length
 PHONE,S,R,5,5,Yes,x,x,x,c000 {ACTION[0]:.2f} {ACTION[1]:.2f};c001 0.50 0.75,4.0
 """
@@ -61,16 +62,17 @@ def shown(clip):
 
 @pytest.fixture
 def charades(phone, dataset_cfg):
-    """`charades(split, form)`: the data set over the file ("video"), frames with the CSV ("frames") or their lists."""
+    """`charades(split, form)`: the data set over the file, decoded again or once, its frames, or lists of these."""
 
     def build(split, form):
-        folders = {"video": (phone, "videos"), "frames": (phone, "frames24"), "lists": (phone / "lists24", "frames24")}
-        data, prefix = folders[form]
+        folders = {"frames": (phone, "frames24"), "lists": (phone / "lists24", "frames24")}
+        data, prefix = folders.get(form, (phone, "videos"))
         settings = {
             "TRAIN.DATASET": "charades", "TEST.DATASET": "charades", "DATA.PATH_TO_DATA_DIR": str(data),
             "DATA.PATH_PREFIX": str(phone / prefix), "MODEL.NUM_CLASSES": 2, "DATA.MULTI_LABEL": True,
             "MODEL.LOSS_FUNC": "bce_logit", "MODEL.HEAD_ACT": "sigmoid", "DATA.TRAIN_JITTER_SCALES": [24, 24],
             "DATA.TRAIN_CROP_SIZE": 24, "DATA.TEST_CROP_SIZE": 24, "DATA.REVERSE_INPUT_CHANNEL": False,
+            "DATA.CACHE_VIDEOS": form == "cached",
         }  # fmt: skip
         return build_dataset(dataset_cfg(settings), split)
 
@@ -78,13 +80,13 @@ def charades(phone, dataset_cfg):
 
 
 def test_charades_clips_and_labels_are_those_of_the_extracted_frames(charades):
-    forms = [charades("train", form) for form in ("video", "frames", "lists")]
+    forms = [charades("train", form) for form in FORMS]
     lengths = []
     for epoch in range(40):
         samples = [data[0, epoch] for data in forms]
         frames = [shown(sample.inputs[0]) for sample in samples]
-        assert frames[0] == frames[1] == frames[2]
-        assert samples[0].label.tolist() == samples[1].label.tolist() == samples[2].label.tolist()
+        assert all(other == frames[0] for other in frames)
+        assert all(sample.label.tolist() == samples[0].label.tolist() for sample in samples)
         lengths.append(TIMES[frames[0][-1]] - TIMES[frames[0][0]])
         # The label by the time of each frame from the first to the last.
         between = TIMES[frames[0][0] : frames[0][-1] + 1]
@@ -94,7 +96,7 @@ def test_charades_clips_and_labels_are_those_of_the_extracted_frames(charades):
     # 4 frames, 5 apart at 24 a second.
     assert all(abs(length - 15 / 24) <= LONGEST for length in lengths)
     for split in ("val", "test"):
-        samples = [charades(split, form)[0] for form in ("video", "frames", "lists")]
+        samples = [charades(split, form)[0] for form in FORMS]
         assert len({tuple(shown(sample.inputs[0])) for sample in samples}) == 1
         assert all(sample.label.tolist() == [1, 1] for sample in samples)
 

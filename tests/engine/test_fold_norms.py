@@ -15,6 +15,7 @@ MODELS = {
     "slow": [],
     "frozen": ["BN.NORM_TYPE", "frozen_batchnorm"],
     "basic": ["RESNET.TRANS_FUNC", "basic_transform"],
+    "regnet": ["MODEL.MODEL_NAME", "RegNet", "MODEL.ARCH", "r3d"],
     "nonlocal": ["NONLOCAL.LOCATION", [[[]], [[1]], [[0]], [[]]]],
 }
 

@@ -11,7 +11,12 @@ from slowfast.models import build_model
 # Gradient norms are held relative to the largest one: train-mode batch norm over two tiny clips amplifies rounding,
 # most of all behind a non-local product, where the published float32 numbers are 5e-2 (I3D) and 5e-3 (SlowFast) from
 # ours in float64. Biases in front of a batch norm have no gradient at all but rounding.
-TOLERANCES = {"i3d_nln_8x8_r50": (1e-3, 6e-2), "slowfast_nln_4x16_r50": (1e-4, 6e-3)}
+# RegNet3D's 22 blocks: the published numbers are 4e-4 from ours in float64, and float32 is as far.
+TOLERANCES = {
+    "i3d_nln_8x8_r50": (1e-3, 6e-2),
+    "slowfast_nln_4x16_r50": (1e-4, 6e-3),
+    "r3d_400m_clip": (1e-4, 2e-3),
+}
 CASES = [
     "c2d_8x8_r50",
     "i3d_8x8_r50",
@@ -28,6 +33,10 @@ CASES = [
     "x3d_xs",
     "mvit_b_16x4",
     "mvitv2_s_16x4",
+    "k400_vit_b_16x4_ft",
+    "k400_mvitv2_s_16x4_ft",
+    "in1k_res_r50",
+    "r3d_400m_clip",
 ]
 
 
@@ -42,7 +51,8 @@ def pathways(clip, cfg):
 def test_keys_scores_and_gradients(name, parity, repo, relative_error):
     folder = repo / "tests/fixtures/parity"
     meta, expected = parity.load(folder / "models", name)
-    cfg = load_config(repo / "configs" / meta["reference_config"], meta["overrides"])
+    settings = repo / ("projects/pgt/configs" if name.startswith("r3d") else "configs")
+    cfg = load_config(settings / meta["reference_config"], meta["overrides"])
     model = build_model(cfg)
     keys = json.loads((folder / "state_dicts" / f"{name}.keys.json").read_text())
     assert {key: list(value.shape) for key, value in model.state_dict().items()} == keys

@@ -13,7 +13,7 @@ from slowfast.models import MODEL_REGISTRY, build_model
 from slowfast.models.complexity import complexity
 from slowfast.models.mvit import MViT
 
-WITHOUT_BOXES = ("TimeSformer",)
+WITHOUT_BOXES = ("TimeSformer", "RegNet")
 DETECTION = ["DETECTION.ENABLE", True, "MODEL.HEAD_ACT", "sigmoid", "MODEL.LOSS_FUNC", "bce"]
 CASES = [
     (name, kind) for name in MODEL_REGISTRY for kind in ("clip", "boxes") if kind == "clip" or name not in WITHOUT_BOXES
@@ -108,7 +108,10 @@ def test_every_parameter_is_of_one_depth(built):
     owners = [[id(p) for module in group for p in module.parameters()] for group in groups]
     counted = [parameter for group in owners for parameter in group]
     assert sorted(counted) == sorted(id(p) for p in model.parameters())
-    assert {id(p) for p in model.head.parameters()} <= set(owners[-1])
+    before = dict(model.named_parameters())
+    model.reset_classifier(7)
+    replaced = [p for p, new in zip(before.values(), model.parameters(), strict=True) if p is not new]
+    assert len(replaced) == 2 and {id(p) for p in replaced} <= set(owners[-1])
     first = next(iter(model.children())).parameters()
     assert {id(p) for p in first} <= set(owners[0])
 

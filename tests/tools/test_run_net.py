@@ -79,8 +79,12 @@ def test_files_with_one_output_dir_get_a_folder_each(files, tmp_path, capsys):
 
 
 def test_files_are_checked_before_the_first_runs(files, tmp_path, capsys):
-    assert main(["--cfg", files[0], files[0], "OUTPUT_DIR", str(tmp_path / "same")]) == 2
-    assert "OUTPUT_DIR" in capsys.readouterr().err and not (tmp_path / "same").exists()
+    other = tmp_path / "other" / Path(files[0]).name
+    other.parent.mkdir()
+    other.write_text(Path(files[0]).read_text())
+    assert main(["--cfg", files[0], str(other), "OUTPUT_DIR", str(tmp_path / "same")]) == 2
+    message = capsys.readouterr().err
+    assert files[0] in message and str(other) in message and not (tmp_path / "same").exists()
     assert main(["--cfg", files[0], str(tmp_path / "gone.yaml")]) == 2
     assert "gone.yaml" in capsys.readouterr().err and not (tmp_path / "one").exists()
 

@@ -59,7 +59,7 @@ def defaults() -> CfgNode:
             # Give the lateral connections of SlowFast memory; the published models have none there.
             "FUSION_MEMORY": False,
             # Policy of the head's memory, a value of CACHE. "published": CACHE, but "avg" in place of "max", except in
-            # heads of X3D and heads for boxes.
+            # heads of X3D and heads for boxes; the head of RegNet then has no memory.
             "HEAD_CACHE": "published",
             # Backpropagate through the memory over all steps (needs TRAIN_TOGETHER); False: truncate between steps.
             "FULL_GRADIENT": False,
@@ -158,14 +158,18 @@ def _reject_published_traps(cfg: CfgNode) -> None:
         )
 
 
-def head_cache(cfg: CfgNode) -> str:
-    """Return the policy of the head's memory: PGT.HEAD_CACHE with "published" resolved.
+def head_cache(cfg: CfgNode) -> str | None:
+    """Return the policy of the head's memory, PGT.HEAD_CACHE with "published" resolved; None for no memory.
 
     In the published code the classification head of ResNet and SlowFast averages where CACHE is max. Heads of X3D and
-    heads for boxes do not.
+    heads for boxes do not. The head of RegNet has no memory.
     """
+    if not cfg.PGT.HEAD:
+        return None
     if cfg.PGT.HEAD_CACHE != "published":
         return cfg.PGT.HEAD_CACHE
+    if cfg.MODEL.MODEL_NAME == "RegNet":
+        return None
     pools_apart = cfg.MODEL.MODEL_NAME == "X3D" or cfg.DETECTION.ENABLE
     return "avg" if cfg.PGT.CACHE == "max" and not pools_apart else cfg.PGT.CACHE
 

@@ -69,12 +69,12 @@ class Rules:
         tokens = cfg.MODEL.MODEL_NAME in TOKEN_MODELS
         sizes = [memory_frames(cfg)] if tokens else options.OVERLAP
         body, head = (
-            [CACHE_POLICIES.get(cache)(frames, options.CACHE_MOMENTUM) for frames in sizes]
+            cache and [CACHE_POLICIES.get(cache)(frames, options.CACHE_MOMENTUM) for frames in sizes]
             for cache in (options.CACHE, head_cache(cfg))
         )
         norm = build_norm(cfg, options.NL_NORM) if cfg.NONLOCAL.PROGRESS else None
         later = token_frames(cfg, options.STEP_LEN[0] - options.OVERLAP[0]) if tokens else 0
-        return cls(body, head if options.HEAD else None, options.TPOOL_SIZE, norm, options.FUSION_MEMORY, later)
+        return cls(body, head, options.TPOOL_SIZE, norm, options.FUSION_MEMORY, later)
 
 
 @MODEL_ADAPTERS.register(NAME)

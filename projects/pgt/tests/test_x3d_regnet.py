@@ -5,11 +5,15 @@ import re
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from pgt import StepPlan
 from pgt.memory import Carry
+from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import load_config
+from slowfast.engine.test import test as run_test
+from slowfast.engine.train import train
 from slowfast.models import build_model
 
 SMALL = ["NUM_GPUS", 0, "DATA.TRAIN_CROP_SIZE", 32, "DATA.TEST_CROP_SIZE", 32, "MODEL.NUM_CLASSES", 20]
@@ -71,17 +75,19 @@ def test_memory_lies_at_temporal_convolutions_and_in_the_head(of_file):
     assert x3d.operators == blocks | {"s1.pathway0_stem.conv", "head.pool"}
     assert all(x3d.get_submodule(name).groups > 1 for name in x3d.operators - {"head.pool"})
     _, regnet = of_file("Kinetics/R3D_PROG_36x8_400M")
-    blocks = {f"s4.pathway0_res{i}.branch2.a" for i in range(7)} | {f"s5.pathway0_res{i}.branch2.a" for i in range(12)}
-    assert regnet.operators == blocks | {"head.pathway0_avgpool"}
+    blocks = {f"layer3.{i}.conv1" for i in range(7)} | {f"layer4.{i}.conv1" for i in range(12)}
+    assert regnet.operators == blocks
+    _, regnet = of_file("Kinetics/R3D_PROG_36x8_400M", "PGT.HEAD_CACHE", "last")
+    assert regnet.operators == blocks | {"avgpool"}
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("variant", "layer", "pool", "kind"),
-    [("x3d", "conv_5_relu", "pool", "amax"), ("regnet", None, "pathway0_avgpool", "mean")],
+    [("x3d", "conv_5_relu", "pool", "amax"), ("slow", None, "pathway0_avgpool", "mean")],
 )
 def test_a_max_cache_in_the_head(variant, layer, pool, kind, progressive_cfg, parity, random_clip):
-    """As published: the head of X3D remembers the maximum, that of ResNet (and so of RegNet) the mean."""
+    """As published: the head of X3D remembers the maximum, that of ResNet the mean."""
     cfg = progressive_cfg(variant, "PGT.CACHE", "max")
     model, seen = parity.fill_module(build_model(cfg)).eval(), []
     watched = model.head.get_submodule(layer) if layer else model.s5
@@ -129,3 +135,25 @@ def test_a_clip_models_weights_are_the_progressive_ones(repo):
     name = repo / "projects/pgt/configs/Kinetics/X3D_XS.yaml"
     model = build_model(load_config(name, [*SMALL, *IN_STEPS]))
     assert {key: list(value.shape) for key, value in model.state_dict().items()} == keys
+
+
+@pytest.mark.parametrize("data", ["Kinetics", "miniKinetics"])
+def test_the_published_files_of_regnet_train_and_test(data, repo, sweep_data, shallow, tmp_path):
+    published = json.loads((repo / "tests/fixtures/published_settings/pgt.json").read_text())
+    for name in ("R3D_8x8_400M.yaml", "R3D_PROG_36x8_400M.yaml"):
+        (tmp_path / name).write_text(yaml.safe_dump(published[f"{data}/{name}"]))
+    small = [
+        *SMALL, "MODEL.NUM_CLASSES", 8, "DATA.PATH_TO_DATA_DIR", str(sweep_data), "DATA.PATH_PREFIX", "",
+        "DATA.SAMPLING_RATE", 1, "DATA.TARGET_FPS", 4, "DATA.TRAIN_JITTER_SCALES", [32, 40], "TRAIN.BATCH_SIZE", 6,
+        "TEST.BATCH_SIZE", 6, "DATA_LOADER.NUM_WORKERS", 0, "SOLVER.MAX_EPOCH", 1, "SOLVER.WARMUP_EPOCHS", 0,
+        "OUTPUT_DIR", str(tmp_path / "run"),
+    ]  # fmt: skip
+    cfg = load_config(tmp_path / "R3D_PROG_36x8_400M.yaml", small)
+    assert (list(cfg.PGT.STEP_LEN), cfg.PGT.STEPS, cfg.DATA.NUM_FRAMES) == ([8], 5, 36)
+    assert (cfg.TEST.NUM_ENSEMBLE_VIEWS, cfg.TEST.NUM_SPATIAL_CROPS) == (3, 3)
+    torch.manual_seed(0)
+    train(cfg)
+    assert 0 <= run_test(cfg)["top1_acc"] <= 100
+    state = load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)["model_state"]
+    assert bool(state["layer4.0.bn3.weight"].abs().max() > 0)  # it has left its initial zero
+    assert int(state["bn1.num_batches_tracked"]) > 0

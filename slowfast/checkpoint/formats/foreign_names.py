@@ -35,11 +35,12 @@ _HEAD = re.compile(r"fc\.(\w+)")
 def rename_foreign(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
     """Return weights by state-dict key, and their CHECKPOINT_TYPE: "aia", or "pytorch" for all other names.
 
-    Names of residual blocks decide. Names without a rule are kept.
+    Names of residual blocks decide. Names without a rule are kept, as are those of RegNet3D: torchvision's, but of
+    kernels with time.
     """
     if any(_AIA_BLOCK.fullmatch(_AIA_PREFIX.sub("", name, count=1)) for name in weights):
         return {aia_key(name) or name: value for name, value in weights.items()}, "aia"
-    if any(_BLOCK.fullmatch(name) for name in weights):
+    if any(_BLOCK.fullmatch(name) and value.dim() == 4 for name, value in weights.items()):
         return {torchvision_key(name) or name: value for name, value in weights.items()}, "pytorch"
     return weights, "pytorch"
 

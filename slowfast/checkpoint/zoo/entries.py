@@ -44,6 +44,7 @@ class Entry:
         size, sha256: size and SHA-256 of the file; 0 and "" if unknown.
         measured: how the metrics were measured here; "" for metrics published by others.
         card: Markdown file that describes it; "" for none.
+        not_built: kind of its model, if it is not built here: the file can be downloaded, but `zoo://` refuses it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Entry:
     sha256: str = ""
     measured: str = ""
     card: str = ""
+    not_built: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -188,7 +190,13 @@ class _ZooPathHandler(PathHandler):
         return [PREFIX]
 
     def _get_local_path(self, path: str, force: bool = False, **_: Any) -> str:
-        return str(find_entry(path).fetch())
+        entry = find_entry(path)
+        if entry.not_built:
+            raise ValueError(
+                f"{path} holds {entry.not_built}, which is not built here, so its weights cannot be loaded. For other "
+                f"programs, `python tools/zoo.py download {entry.name}` gets the file"
+            )
+        return str(entry.fetch())
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **_: Any) -> Any:
         if not set(mode) <= set("rbt"):

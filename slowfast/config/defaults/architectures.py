@@ -21,9 +21,10 @@ X3D = {
     "CHANNELWISE_3x3x3": True,
 }
 
-# RegNet in 3D.
+# RegNet3D. It has its own depths, widths, groups and temporal kernels, plain batch norms, and softmax in evaluation; so
+# RESNET.*, NONLOCAL.*, BN.NORM_TYPE and MODEL.HEAD_ACT have no effect on it.
 REGNET = {
-    # Size, by multiply-adds at 224 x 224 pixels: 400M or 4.0G.
+    # Size, by multiply-adds of an image of 224 x 224 pixels: 400M or 4G.
     "DEPTH": "400M",
 }
 

@@ -53,8 +53,8 @@ MODEL = {
     "FP16_ALLREDUCE": False,
 }
 
-# Residual stages of ResNet, SlowFast, X3D and RegNet. Tables hold a list for each of the 4 stages, with an entry for
-# each pathway.
+# Residual stages of ResNet, SlowFast and X3D. Tables hold a list for each of the 4 stages, with an entry for each
+# pathway.
 RESNET = {
     # Layers: 18, 50 or 101.
     "DEPTH": 50,
@@ -103,8 +103,8 @@ SLOWFAST = {
     "SLOW_INDICES": [],
 }
 
-# Non-local blocks of ResNet, SlowFast, X3D and RegNet. Tables hold a list for each of the 4 stages, with an entry for
-# each pathway.
+# Non-local blocks of ResNet, SlowFast and X3D. Tables hold a list for each of the 4 stages, with an entry for each
+# pathway.
 NONLOCAL = {
     # Blocks, from 0, that a non-local block follows: a list for each pathway.
     "LOCATION": [[[]], [[]], [[]], [[]]],

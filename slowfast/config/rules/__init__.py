@@ -20,7 +20,7 @@ _CHOICES = {
     "DIST_BACKEND": ("nccl", "gloo", "mpi"),
     "MODEL.COMPILE_MODE": ("default", "max-autotune-no-cudagraphs"),
     "MODEL.MEMORY_FORMAT": ("auto", "contiguous", "channels_last"),
-    "REGNET.DEPTH": ("400M", "400MF", "4.0G", "4.0GF"),
+    "REGNET.DEPTH": ("400M", "400MF", "4G", "4.0G", "4.0GF"),
     "TEST.CHECKPOINT_TYPE": ("pytorch", "caffe2", "aia"),
     "TRAIN.CHECKPOINT_TYPE": ("pytorch", "caffe2", "aia"),
 }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fvcore.common.config import CfgNode
 
+from slowfast.config.defaults import get_cfg
 from slowfast.config.merge import get_key
 from slowfast.config.resolve import STAGE_BLOCKS, STEM_STRIDE, feature_strides, num_pathways
 from slowfast.runtime.logging import get_logger
@@ -12,8 +13,11 @@ logger = get_logger(__name__)
 
 # Models whose layers RESNET.* and NONLOCAL.* describe.
 _RESNETS = ("ResNet", "SlowFast")
-# Further models whose four stages read the same tables; depths and widths are their own.
-_OTHER_RESIDUAL_MODELS = ("X3D", "RegNet")
+# Settings without effect on RegNet, which is built as published.
+_NOT_OF_REGNET = (
+    *("BN.NORM_TYPE", "BN.EPSILON", "BN.MOMENTUM", "MODEL.FROZEN_BN", "MODEL.HEAD_ACT", "MODEL.FINAL_POOL"),
+    *("MODEL.DROPCONNECT_RATE", "NONLOCAL.LOCATION"),
+)
 # Settings of the four residual stages: a list for each stage, with an entry for each pathway.
 _STAGE_TABLES = (
     "RESNET.SPATIAL_STRIDES",
@@ -36,7 +40,7 @@ def validate(cfg: CfgNode) -> None:
         raise ValueError(f"MODEL.FINAL_POOL is {cfg.MODEL.FINAL_POOL}; it is [space, time], each avg or max.")
     if cfg.NONLOCAL.PROGRESS and not cfg.MODEL.ADAPTER:
         logger.warning("NONLOCAL.PROGRESS True has no effect: no project with memory is switched on.")
-    if name in (*_RESNETS, *_OTHER_RESIDUAL_MODELS):
+    if name in (*_RESNETS, "X3D"):  # the depths and widths of X3D are its own
         _stage_tables(cfg)
     if name in _RESNETS:
         _resnet(cfg)
@@ -45,10 +49,8 @@ def validate(cfg: CfgNode) -> None:
         raise ValueError(f"MODEL.POSITIONS_FOR is {shape}; it is [frames, pixels], or [] for those of training clips.")
     if name == "MViT":
         _mvit(cfg)
-    if name == "RegNet" and cfg.RESNET.TRANS_FUNC != "bottleneck_transform":
-        raise ValueError(
-            f"RESNET.TRANS_FUNC is {cfg.RESNET.TRANS_FUNC!r}; the blocks of RegNet are bottleneck_transform."
-        )
+    if name == "RegNet":
+        _regnet(cfg)
     if name == "X3D" and cfg.X3D.CHANNELWISE_3x3x3 and cfg.RESNET.TRANS_FUNC == "basic_transform":
         raise ValueError(
             "RESNET.TRANS_FUNC basic_transform has no depthwise convolution (X3D.CHANNELWISE_3x3x3 True); the blocks "
@@ -79,6 +81,17 @@ def _resnet(cfg: CfgNode) -> None:
                 f"RESNET.NUM_BLOCK_TEMP_KERNEL is {table}, with {max(row)} in stage {stage + 2}, but at RESNET.DEPTH "
                 f"{depth} that stage has {blocks} blocks, so {blocks} is the most."
             )
+
+
+def _regnet(cfg: CfgNode) -> None:
+    default = get_cfg()
+    unused = [f"{key} {get_key(cfg, key)}" for key in _NOT_OF_REGNET if get_key(cfg, key) != get_key(default, key)]
+    if unused:
+        logger.warning(
+            "%s: no effect on RegNet, which as published has plain batch norms, no non-local blocks, and a head that "
+            "averages and, in evaluation, applies softmax.",
+            ", ".join(unused),
+        )
 
 
 def _stage_tables(cfg: CfgNode) -> None:

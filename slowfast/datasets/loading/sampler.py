@@ -141,14 +141,14 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         groups: Sequence[int] | None = None,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"a process gets {batch_size} samples a batch; raise BATCH_SIZE or lower NUM_GPUS")
+            raise ValueError(f"a process gets {batch_size} samples a batch; it needs at least 1")
         self.num_samples, self.batch_size, self.shuffle, self.seed = num_samples, batch_size, shuffle, seed
         self.rank, self.world_size, self.shapes = rank, world_size, shapes or BatchShapes()
         self.epoch, self.start_iteration = 0, 0
         self._batches = [] if shuffle else _interleave(_contiguous_batches(self._share(), batch_size, groups), workers)
         if shuffle and len(self) == 0:
             first = batch_size * world_size * self.shapes.size_factor(0)
-            raise ValueError(f"{num_samples} training videos do not fill one batch of {first}; lower TRAIN.BATCH_SIZE")
+            raise ValueError(f"{num_samples} training videos do not fill one batch of {first}; lower the batch size")
 
     def set_epoch(self, epoch: int, start_iteration: int = 0) -> None:
         """Choose the epoch, and the number of its first batches to skip without reading them, before a pass."""

@@ -16,6 +16,8 @@ from slowfast.datasets.video.reader import VideoReader
 
 # Rounding of the time stamps of containers that store milliseconds.
 ROUNDING_S = 1e-3
+# Share of the time of a video's last frame by which it may be off at a constant rate.
+MAX_DRIFT = 0.02
 
 
 def image_at(seconds: np.ndarray | float, fps: float) -> np.ndarray:
@@ -56,8 +58,8 @@ class Timeline:
     Attributes:
         times: (n,) seconds of the frames: i / `fps` for frame i if stamps differ from that by their rounding alone,
             else the stamps in whole microseconds.
-        is_even: the rate is constant: no frame is half a frame off, apart from a drift of less than a frame over the
-            whole video, as from a rate that a header gives in round numbers.
+        is_even: the rate is constant: no frame is more than half a frame off, apart from a drift of less than a frame
+            over the whole video, as from a last frame that lasts longer.
     """
 
     def __init__(self, times: np.ndarray, fps: float) -> None:
@@ -66,8 +68,9 @@ class Timeline:
         off = times - even
         # Rounded, so that the product of a stamp and its unit is second 6.0 where an annotation says 6.0.
         self.times = even if np.abs(off).max() <= ROUNDING_S else times.round(6)
-        drift = off[-1] / max(len(times) - 1, 1) * numbers
-        self.is_even = bool(np.abs(off).max() < 1 / fps and np.abs(off - drift).max() <= 0.5 / fps)
+        if abs(off[-1]) < min(1 / fps, MAX_DRIFT * times[-1]):
+            off -= off[-1] / (len(times) - 1) * numbers
+        self.is_even = bool(np.abs(off).max() <= 0.5 / fps)
         self._fps = fps
 
     @staticmethod

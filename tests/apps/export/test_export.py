@@ -24,7 +24,7 @@ CASES["C2D"] = ("ResNet", ["MODEL.ARCH", "c2d"])
 
 @pytest.fixture
 def filled(saved_weights, tiny_models, shallow):
-    """`filled(name, *more) -> (cfg, model)`: save filled weights of a model whose scores are logits."""
+    """`filled(name, *more) -> (cfg, model)`: save filled weights of a model that gives logits, RegNet probabilities."""
 
     def save(name, *more):
         both = [[pathways * 2 for pathways in shallow[1]]] if name == "SlowFast" else [shallow[1]]
@@ -40,7 +40,7 @@ def check_files(folder, model, cfg, batch):
     generator = torch.Generator().manual_seed(7)
     inputs = [torch.randn(x.shape, generator=generator) for x in example_inputs(cfg, batch)]
     expected = model(inputs)
-    assert expected.std() > 0.05
+    assert expected.std() > (0.005 if cfg.MODEL.MODEL_NAME == "RegNet" else 0.05)
     names = ["slow", "fast"] if len(inputs) == 2 else ["clip"]
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     found = session.run(["scores"], {name: clip.numpy() for name, clip in zip(names, inputs, strict=True)})[0]

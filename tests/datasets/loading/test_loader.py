@@ -217,7 +217,7 @@ def test_more_processes_than_samples():
 
 
 def test_batches_that_cannot_be():
-    with pytest.raises(ValueError, match="3 training videos.*one batch of 4.*BATCH_SIZE"):
+    with pytest.raises(ValueError, match="3 training videos.*one batch of 4"):
         EpochBatchSampler(3, 2, True, 0, 0, 2)
     with pytest.raises(ValueError, match="0 samples a batch"):
         EpochBatchSampler(3, 0, False, 0)

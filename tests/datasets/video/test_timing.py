@@ -53,7 +53,7 @@ def test_a_constant_rate_is_counted_in_frames(name, codec, rate, tmp_path, encod
 def test_what_counts_as_constant():
     numbers = np.arange(300)
     assert Timeline(np.zeros(1), 30.0).is_even
-    # A header says 30 where the stamps say 29.97: less than a frame over the video.
+    # A rate of 30 where the stamps say 29.97: less than a frame over the video.
     drifting = Timeline(numbers / 29.97, 30.0)
     assert drifting.is_even and drifting.times[-1] == round(299 / 29.97, 6)
     # Jitter of a fifth of a frame: clips are counted in frames, but every frame keeps its own time.
@@ -63,6 +63,8 @@ def test_what_counts_as_constant():
     # Two dropped frames, a pause, and a rate that falls.
     for times in (np.delete(numbers, [80, 81]) / 30, (numbers + 15 * (numbers > 150)) / 30, (numbers / 30) ** 1.2):
         assert not timeline_of(times).is_even
+    # Two pictures of a screen, 5 s apart, of which the last lasts 1/30 s.
+    assert not Timeline(np.array([0.0, 5.0]), 2 / (5 + 1 / 30)).is_even
 
 
 @pytest.mark.parametrize("seed", range(4))
