@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from slowfast.datasets.video.stamps import GAP_S, STAMPED_CONTAINERS, stamps_may_jump
+from slowfast.datasets.video.stamps import MAX_FPS, STAMPED_CONTAINERS, longest_gap
 
 if TYPE_CHECKING:
     from av import Packet
@@ -125,7 +125,10 @@ def _doubt(index: PacketIndex, stream: VideoStream, container: str, count: int, 
         return "the file does not start with a key frame"
     if key_pts != sorted(key_pts):
         return "key frames out of order"
-    longest = max((after - before for before, after in pairwise(index.pts)), default=0)
-    if stamps_may_jump(stream) and longest * stream.time_base > GAP_S:
+    span = float((index.pts[-1] - index.pts[0]) * stream.time_base)
+    if len(index.pts) - 1 > MAX_FPS * span:
+        return "time stamps too close together"
+    gap = longest_gap(stream)
+    if span > gap and any((after - before) * stream.time_base > gap for before, after in pairwise(index.pts)):
         return "time stamps jump"
     return ""

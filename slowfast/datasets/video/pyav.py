@@ -247,7 +247,7 @@ class PyAVReader(VideoReader):
         """Decode every frame in order, passing over packets that do not decode.
 
         Args:
-            start_s: begin with the last frame that is not later than this second.
+            start_s: begin with the last frame that is not later than this second, or with an earlier one.
 
         Yields:
             Frames in the decoder's pixel format, and their times in seconds from the first frame.
@@ -257,10 +257,11 @@ class PyAVReader(VideoReader):
         if self._counted is not None:
             yield from itertools.islice(zip(self._decode_all(), times, strict=False), first, None)
             return
-        seconds = times[first] - 1 / self._fps
+        seconds = -1 / self._fps
         for frame in self._from_position(first):
-            # A frame without a time stamp follows the one before it.
-            seconds = seconds + 1 / self._fps if frame.pts is None else (frame.pts - self._index.pts[0]) * self._unit
+            # A frame without a time stamp, or with one that a damaged file repeats, follows the one before it.
+            later = 0.0 if frame.pts is None else (frame.pts - self._index.pts[0]) * self._unit
+            seconds = later if later > seconds else seconds + 1 / self._fps
             yield frame, seconds
 
     def _from_position(self, position: int) -> Iterator[av.VideoFrame]:

@@ -18,20 +18,23 @@ if TYPE_CHECKING:
 
 # Containers that store a presentation time stamp (PTS) with every packet.
 STAMPED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
-# A longer gap between stamps is a jump where a container lets stamps jump (ffmpeg's `-dts_delta_threshold`).
-GAP_S = 10.0
+# A longer gap between stamps is a jump, in containers that let stamps jump and in others (ffmpeg's
+# `-dts_delta_threshold` and `-dts_error_threshold`).
+GAPS_S = 10.0, 30 * 3600.0
 # A longer step back is a jump in every container. After a shorter one a frame counts as unstamped, as in ffmpeg.
 BACKWARD_S = 0.1
 # Seconds by which the length of a video may differ from its length at the rate of its header, since many containers
 # round stamps to milliseconds. Beyond that the stamps are believed.
 LENGTH_TOLERANCE_S = 3e-3
+# Frames per second over which stamps are not believed.
+MAX_FPS = 1000.0
 # Frames per second that a header may claim where nothing confirms it, and the rate to assume otherwise.
 HEADER_RATES = (1.0, 240.0)
 DEFAULT_FPS = 30.0
 
 
 def frame_times(
-    stamps: Sequence[int | None], time_base: Fraction, rate: float, close_gaps: bool
+    stamps: Sequence[int | None], time_base: Fraction, rate: float, gap_s: float
 ) -> tuple[np.ndarray, list[tuple[float, float]]]:
     """Return the time of every frame in seconds from the first one, without the jumps of joined files.
 
@@ -42,26 +45,28 @@ def frame_times(
         stamps: time stamp of each frame in presentation order; None where there is none.
         time_base: seconds per unit of the stamps.
         rate: frames per second where stamps do not tell.
-        close_gaps: gaps of over `GAP_S` are jumps too.
+        gap_s: a longer gap is a jump; see `longest_gap`.
 
     Returns:
         (n,) float64, and for each jump (second of the frame before it, length in seconds).
     """
-    unit, shift, step = float(time_base), 0.0, 1 / rate
+    unit, step = float(time_base), 1 / rate
+    origin = 0, 0.0  # a stamp and its second; differences of stamps are exact, however large these are
     places: list[int] = []
     seconds: list[float] = []
     jumps: list[tuple[float, float]] = []
     for place, stamp in enumerate(stamps):
         if stamp is None:
             continue
-        now = stamp * unit + shift
+        if not places:
+            origin = stamp, 0.0
+        now = origin[1] + (stamp - origin[0]) * unit
         if places:
             last, frames = seconds[-1], place - places[-1]
-            off = now - (last + step * frames)
-            if now < last - BACKWARD_S or (close_gaps and off > GAP_S):
-                jumps.append((last - seconds[0], off))
-                shift -= off
-                now -= off
+            expected = last + step * frames
+            if now < last - BACKWARD_S or now - expected > gap_s:
+                jumps.append((last, now - expected))
+                origin, now = (stamp, expected), expected
             elif now <= last:
                 continue
             step = (now - last) / frames
@@ -90,9 +95,9 @@ def _sane(told: float) -> float:
     return told if HEADER_RATES[0] <= told <= HEADER_RATES[1] else DEFAULT_FPS
 
 
-def stamps_may_jump(stream: VideoStream) -> bool:
-    """Return True if the time stamps of the container may jump, as where files were joined."""
-    return bool(stream.container.format.flags & Flags.ts_discont.value)
+def longest_gap(stream: VideoStream) -> float:
+    """Return the seconds between two frames beyond which time stamps are taken to jump, as where files were joined."""
+    return GAPS_S[0] if stream.container.format.flags & Flags.ts_discont.value else GAPS_S[1]
 
 
 def time_frames(stamps: Sequence[int | None], stream: VideoStream) -> tuple[array[float], float, dict[str, str]]:
@@ -102,21 +107,21 @@ def time_frames(stamps: Sequence[int | None], stream: VideoStream) -> tuple[arra
         stamps: time stamp of each frame; None where there is none.
         stream: the stream, for its time base and the rate of its header.
     """
-    unstamped = _is_unstamped(stream) or sum(stamp is not None for stamp in stamps) < 2
-    if unstamped:
-        rate, notes = _rate_without_stamps(len(stamps), stream)
-        return array("d", np.arange(len(stamps)) / rate), rate, notes
-    told = float(stream.average_rate or stream.guessed_rate or 0)
-    rate = _sane(told)
-    times, jumps = frame_times(stamps, stream.time_base, rate, stamps_may_jump(stream))
+    told, count = float(stream.average_rate or stream.guessed_rate or 0), len(stamps)
+    times, jumps = frame_times(stamps, stream.time_base, _sane(told), longest_gap(stream))
+    # The last frame lasts as long as the one before it.
+    seconds = 2 * times[-1] - times[-2] if count > 1 else 0.0
+    stamped = sum(stamp is not None for stamp in stamps) > 1
+    if _is_unstamped(stream) or not stamped or count > MAX_FPS * seconds:
+        rate, notes = _rate_without_stamps(count, stream)
+        return array("d", np.arange(count) / rate), rate, notes
     notes = {}
     if jumps:
         second, length = jumps[0]
         notes["jumps"] = (
             f"jumps closed in its time stamps: {len(jumps)}, the first of {length:+.2f} s after second {second:.2f}"
         )
-    # The last frame lasts as long as the one before it.
-    return array("d", times), mean_rate(len(times), 2 * times[-1] - times[-2], told), notes
+    return array("d", times), mean_rate(count, seconds, told), notes
 
 
 def rate_of_packets(pts: Sequence[int], last_duration: int, stream: VideoStream) -> tuple[float, dict[str, str]]:
@@ -148,6 +153,6 @@ def _rate_without_stamps(count: int, stream: VideoStream) -> tuple[float, dict[s
     # The rates of the container are defaults here.
     header = float(stream.codec_context.framerate or 0)
     rate = _sane(header or float(stream.guessed_rate or 0))
-    source = "its header's rate" if rate == header else f"assumed, since its header says {header:g}"
-    notes = {"stamps": f"it has no time stamps; {rate:g} frames a second is {source}"} if count > 1 else {}
+    source = "its header's rate" if rate == header else f"assumed (its header says {header:g})" if header else "assumed"
+    notes = {"stamps": f"it has no usable time stamps; {rate:g} frames a second is {source}"} if count > 1 else {}
     return rate, notes

@@ -131,7 +131,7 @@ def test_remarks_on_how_files_are_read_are_notes(checked, tmp_path, encode, pict
     report = checked(val=lambda lines: [*lines, f"{raw} 0"])
     finding = kinds(report)["reading", "val"]
     assert (finding.count, report.passed) == (1, True)
-    assert "raw.h264: it has no time stamps; 30 frames a second" in finding.examples[0]
+    assert "raw.h264: it has no usable time stamps; 30 frames a second" in finding.examples[0]
 
 
 def test_a_sample_is_spread_over_the_list(checked):
