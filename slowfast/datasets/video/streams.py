@@ -35,9 +35,10 @@ def choose_stream(container: InputContainer, choice: int | None, path: str) -> i
         if not 0 <= choice < len(streams):
             raise VideoError(path, f"there is no video stream {choice}; it has {len(streams)}, counted from 0")
         return streams[choice].index
+    # FFmpeg's best may be a cover, marked as one or not; then take the largest of the others.
+    films = [s for s in streams if s.codec_context is None or s.codec_context.name not in PICTURE_CODECS] or streams
     best = container.streams.best("video").index
-    # FFmpeg's best may be a cover; then take the largest of the others.
-    return best if any(s.index == best for s in streams) else max(streams, key=lambda s: s.width * s.height).index
+    return best if any(s.index == best for s in films) else max(films, key=lambda s: s.width * s.height).index
 
 
 def _video_streams(container: InputContainer) -> list[VideoStream]:

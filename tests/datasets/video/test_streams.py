@@ -115,13 +115,16 @@ def test_the_stream_can_be_chosen(suffix, tmp_path):
             decode.open(path, stream=stream)
 
 
-def test_a_film_with_a_cover_is_the_film(tmp_path):
-    cover = ("mjpeg", noisy((320, 320), RED, 1), 0, COVER)
-    path = write(tmp_path / "a.mp4", [cover, ("libx264", noisy(SMALL, BLUE, 30), 0, NONE)], sound=True)
+@pytest.mark.parametrize("suffix, marks", [("mp4", (COVER, NONE)), ("mp4", (DEFAULT, NONE)), ("mkv", (DEFAULT, NONE))])
+def test_a_film_with_a_cover_is_the_film(suffix, marks, tmp_path):
+    """Whether or not the cover is marked as one."""
+    cover = ("mjpeg", noisy((320, 320), RED, 1), 0, marks[0])
+    path = write(tmp_path / f"a.{suffix}", [cover, ("libx264", noisy(SMALL, BLUE, 30), 0, marks[1])], sound=True)
     for _ in range(2):
         with decode.open(path) as video:
-            assert (video.num_frames, video.fps, video.notes) == (30, 30, ())
+            assert (video.num_frames, video.fps) == (30, 30)
             assert video.frames([3]).shape == (1, *SMALL, 3)
+            assert len(video.notes) == (marks[0] != COVER)
 
 
 def assert_refused(path, output, cause):
