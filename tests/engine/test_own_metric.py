@@ -58,7 +58,9 @@ def cfg_with(tiny_cfg, monkeypatch):
     """`cfg_with(dataset)`: load the config of a short run on a data set of this class."""
 
     def load(dataset):
-        monkeypatch.setitem(DATASET_REGISTRY._objects, "own", dataset)
+        for table in ("_objects", "_facts"):
+            monkeypatch.setattr(DATASET_REGISTRY, table, dict(vars(DATASET_REGISTRY)[table]))
+        DATASET_REGISTRY.register("own")(dataset)
         return tiny_cfg("SOLVER.MAX_EPOCH", 1, "TRAIN.DATASET", "own", "TEST.DATASET", "own")
 
     return load
