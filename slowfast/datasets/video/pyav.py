@@ -35,8 +35,8 @@ DECODE_ERRORS = (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError)
 SEEK_COST = 8
 # Decoders that can leave out frames to which no other frame refers.
 SKIPPING_CODECS = {"h264", "hevc"}
-# Containers that store the times of decoding alone; FFmpeg guesses those of presentation.
-DECODE_STAMPED = {"avi"}
+# Containers whose stamps are, for FFmpeg, times of decoding alone; it guesses those of presentation.
+DECODE_STAMPED = {"avi", "asf"}
 # From 17 on, PyAV starts conversion threads unless told not to; a forked loader worker would lack them.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 # Options to reopen an indexed file of a container whose header has all that a decoder needs: FFmpeg then does not read
