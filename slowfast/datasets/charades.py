@@ -49,8 +49,8 @@ class AnnotatedVideo:
     def spans(self, times: np.ndarray) -> np.ndarray:
         """Return (n, 3) int32: class, first and last frame of each action.
 
-        A frame shows the actions from whose start to whose end, both included, its time is. Actions between two frames
-        are dropped.
+        A frame shows every action whose start is not later, and whose end is not earlier, than the frame's time.
+        Actions between two frames are dropped.
 
         Args:
             times: seconds of the frames, increasing.

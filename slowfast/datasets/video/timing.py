@@ -17,7 +17,7 @@ from slowfast.datasets.video.reader import VideoReader
 # Rounding of the time stamps of containers that store milliseconds.
 ROUNDING_S = 1e-3
 # Share of the time of a video's last frame by which it may be off at a constant rate.
-MAX_DRIFT = 0.02
+_MAX_DRIFT = 0.02
 
 
 def image_at(seconds: np.ndarray | float, fps: float) -> np.ndarray:
@@ -73,7 +73,7 @@ class Timeline:
             # A mean rate of rounded stamps may be 29.999 where every stamp fits 30 better.
             whole = numbers / max(round(fps), 1)
             self.times = whole if np.abs(times - whole).max() < np.abs(off).max() else even
-        if abs(off[-1]) < min(1 / fps, MAX_DRIFT * times[-1]):
+        if abs(off[-1]) < min(1 / fps, _MAX_DRIFT * times[-1]):
             off -= off[-1] / (len(times) - 1) * numbers
         self.is_even = bool(np.abs(off).max() <= 0.5 / fps)
         self._fps = fps
