@@ -55,9 +55,7 @@ def test_a_constant_rate_is_counted_in_frames(name, codec, rate, tmp_path, encod
 def test_frames_of_a_whole_rate_are_at_its_seconds(name, rate, count, tmp_path, encode, pictures):
     """Stamps in whole milliseconds, where the rounded last one makes the mean rate 29.999; labels end at 4.00 s."""
     stamps = [round(1000 * n / rate) for n in range(count)]
-    path = encode(
-        tmp_path / name, pictures(count, 32, 32), "libx264", rate=rate, pts=stamps, time_base=MILLISECONDS
-    )
+    path = encode(tmp_path / name, pictures(count, 32, 32), "libx264", rate=rate, pts=stamps, time_base=MILLISECONDS)
     with decode.open(str(path)) as video:
         assert np.array_equal(Timeline.of(video).times, np.arange(count) / rate)
 
