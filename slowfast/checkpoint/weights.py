@@ -190,7 +190,7 @@ def fit_weights(
     - Dimensions of size 1 at the end are added or removed (a linear layer saved as a 1x1x1 convolution, or back).
     - Sub-batch norms, saved as two norms, become one.
     - With `inflate`, kernels without time, or of one frame, are repeated over the T frames of the model's kernel and
-      divided by T, so that a video of equal frames gives the result of the image ("Quo Vadis, Action Recognition?",
+      divided by T. A video of equal frames then gives the result of the image ("Quo Vadis, Action Recognition?",
       section 2.4).
     - Position embeddings for clips of another size are interpolated (`slowfast.models.tokens`).
 

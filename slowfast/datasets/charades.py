@@ -28,6 +28,13 @@ from slowfast.datasets.video_dataset import VideoDataset, list_path
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import line_of, record
 
+logger = get_logger(__name__)
+
+FRAME_RATE = 24  # of the images that the authors publish
+# Files of each split: a list of frames, or else the authors' annotations.
+_LISTS = {"train": "train.csv", "val": "val.csv", "test": "val.csv"}
+_ANNOTATIONS = {split: f"Charades_v1_{'train' if split == 'train' else 'test'}.csv" for split in _LISTS}
+
 _COLUMNS = ("id", "actions", "length")
 _ACTION = re.compile(r"c([0-9]{1,6}) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?)")
 
@@ -49,8 +56,8 @@ class AnnotatedVideo:
     def spans(self, times: np.ndarray) -> np.ndarray:
         """Return (n, 3) int32: class, first and last frame of each action.
 
-        A frame shows the actions from whose start to whose end, both included, its time is. Actions between two frames
-        are dropped.
+        A frame shows every action whose start is not later, and whose end is not earlier, than the frame's time.
+        Actions between two frames are dropped.
 
         Args:
             times: seconds of the frames, increasing.
@@ -153,14 +160,6 @@ def _number(text: str) -> float:
         return math.nan
 
 
-logger = get_logger(__name__)
-
-FRAME_RATE = 24  # of the images that the authors publish
-# Files of each split: a list of frames, or else the authors' annotations.
-LISTS = {"train": "train.csv", "val": "val.csv", "test": "val.csv"}
-_ANNOTATIONS = {split: f"Charades_v1_{'train' if split == 'train' else 'test'}.csv" for split in LISTS}
-
-
 class Charades(VideoDataset):
     """Clips with several labels.
 
@@ -183,7 +182,7 @@ class Charades(VideoDataset):
     label_kind = "multi"
 
     def __init__(self, cfg: Any, split: str) -> None:
-        frames_list = list_path(cfg, LISTS[check_split(split)])
+        frames_list = list_path(cfg, _LISTS[check_split(split)])
         source = _listed(cfg, frames_list) if os.path.isfile(frames_list) else _annotated(cfg, split)
         self._spans, self._num_classes = source.spans, cfg.MODEL.NUM_CLASSES
         self.annotated_seconds = [length / FRAME_RATE for length in source.lengths]
@@ -253,8 +252,8 @@ def _annotated(cfg: Any, split: str) -> _Source:
     path = list_path(cfg, _ANNOTATIONS[split])
     if not os.path.isfile(path):
         raise FileNotFoundError(
-            f"DATA.PATH_TO_DATA_DIR {cfg.DATA.PATH_TO_DATA_DIR!r} must be the folder that holds {LISTS[split]} (a list "
-            f"of frames) or {_ANNOTATIONS[split]} (the annotations of Charades' authors), but it holds neither"
+            f"DATA.PATH_TO_DATA_DIR {cfg.DATA.PATH_TO_DATA_DIR!r} must be the folder that holds {_LISTS[split]} (a "
+            f"list of frames) or {_ANNOTATIONS[split]} (the annotations of Charades' authors), but it holds neither"
         )
     videos = read_annotations(path, cfg.MODEL.NUM_CLASSES)
     paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])

@@ -17,6 +17,18 @@ from slowfast.datasets.video_dataset import VideoDataset, list_path
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import record
 
+logger = get_logger(__name__)
+
+_FRAME_RATE = 30  # of the published lists of frames; sampling does not depend on it
+# Names of the authors' files, in the first release and in the present one.
+_LABELS = ("something-something-v2-labels.json", "labels/labels.json", "labels.json")
+_VIDEOS = {
+    "train": ("something-something-v2-train.json", "labels/train.json", "train.json"),
+    "val": ("something-something-v2-validation.json", "labels/validation.json", "validation.json"),
+}
+_LISTS = {"train": "train.csv", "val": "val.csv"}
+
+# Text between two entries of a JSON list.
 _BETWEEN = re.compile(r"[\s,]*")
 
 
@@ -134,18 +146,6 @@ def _lines_of_entries(path: str) -> list[int]:
     return lines
 
 
-logger = get_logger(__name__)
-
-FRAME_RATE = 30  # of the published lists of frames; sampling does not depend on it
-# Names of the authors' files, in the first release and in the present one.
-LABELS = ("something-something-v2-labels.json", "labels/labels.json", "labels.json")
-_VIDEOS = {
-    "train": ("something-something-v2-train.json", "labels/train.json", "train.json"),
-    "val": ("something-something-v2-validation.json", "labels/validation.json", "validation.json"),
-}
-LISTS = {"train": "train.csv", "val": "val.csv"}
-
-
 class SSv2(VideoDataset):
     """Clips with one frame of each of NUM_FRAMES equal segments of the video.
 
@@ -165,15 +165,15 @@ class SSv2(VideoDataset):
 
     def __init__(self, cfg: Any, split: str) -> None:
         part = "train" if check_split(split) == "train" else "val"
-        templates = read_labels(_annotation_path(cfg, LABELS), cfg.MODEL.NUM_CLASSES)
+        templates = read_labels(_annotation_path(cfg, _LABELS), cfg.MODEL.NUM_CLASSES)
         annotations = _annotation_path(cfg, _VIDEOS[part])
         videos = read_videos(annotations, templates)
-        frames_list = list_path(cfg, LISTS[part])
+        frames_list = list_path(cfg, _LISTS[part])
         if os.path.isfile(frames_list):
             videos, paths, open_video = _listed(cfg, frames_list, videos, annotations)
         else:
             paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])
-            open_video = VideoOpener.from_config(cfg, FRAME_RATE)
+            open_video = VideoOpener.from_config(cfg, _FRAME_RATE)
         labels = [video.label for video in videos]
         super().__init__(cfg, split, paths, labels, open_video, SegmentSampling(), source=annotations)
         if self.clips.settings.cyclic:
@@ -209,7 +209,7 @@ def _listed(
             logger.warning(
                 "%d videos of %s are not in %s and left out: %d are in both", len(names), source, other, len(both)
             )
-    return both, [video.name for video in both], ListedFrames.from_config(cfg, frames, FRAME_RATE)
+    return both, [video.name for video in both], ListedFrames.from_config(cfg, frames, _FRAME_RATE)
 
 
 def _annotation_path(cfg: Any, names: Sequence[str]) -> str:

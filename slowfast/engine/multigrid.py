@@ -67,9 +67,9 @@ class LongCycle:
     ) -> LongCycle:
         """Plan the stages.
 
-        Between two drops of the learning rate each shape is used once, for a number of epochs proportional to its batch
-        size, so that each takes the same number of iterations. After the last drop the full shape alone is used. All
-        stages are shortened by the same factor.
+        Between two drops of the learning rate each shape is used once. Its number of epochs is proportional to its
+        batch size, so that all shapes take the same number of iterations. After the last drop the full shape alone is
+        used. All stages are shortened by the same factor.
 
         Args:
             num_frames, crop: full shape of a clip.

@@ -17,6 +17,9 @@ OPTIMIZERS = Registry("SOLVER.OPTIMIZING_METHOD")
 # Schedules: policy(SOLVER section of a config, epoch) -> learning rate, after the warm-up.
 LR_POLICIES = Registry("SOLVER.LR_POLICY")
 
+# Trust coefficient of LARS, as published in PySlowFast.
+_LARS_TRUST = 0.001
+
 _NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -93,10 +96,10 @@ def parameter_groups(
     return sorted(groups.values(), key=lambda group: -group["lr_scale"])
 
 
-def add_lars(optimizer: torch.optim.Optimizer, trust: float = 0.001) -> None:
+def _add_lars(optimizer: torch.optim.Optimizer) -> None:
     """Scale gradients by layer-wise adaptive rates (LARS) before each step of `optimizer`.
 
-    The gradient g of a weight w with weight decay d becomes (g + d w) * trust * |w| / (|g| + d |w| + 1e-8). The
+    The gradient g of a weight w with weight decay d becomes (g + d w) * 0.001 * |w| / (|g| + d |w| + 1e-8). The
     optimizer itself then applies no decay. Parameters of norm layers follow the plain optimizer. One-dimensional
     parameters, and those with |w| or |g| of 0, keep their gradient and have no decay. State and groups are unchanged.
 
@@ -115,7 +118,7 @@ def add_lars(optimizer: torch.optim.Optimizer, trust: float = 0.001) -> None:
             group["weight_decay"] = 0.0
             for weight in group["params"]:
                 if weight.grad is not None and weight.dim() > 1:
-                    _scale_by_lars(weight, decay, trust)
+                    _scale_by_lars(weight, decay)
 
     def restore(*_: Any) -> None:
         for group, decay in zip(optimizer.param_groups, decays, strict=True):
@@ -125,10 +128,10 @@ def add_lars(optimizer: torch.optim.Optimizer, trust: float = 0.001) -> None:
     optimizer.register_step_post_hook(restore)
 
 
-def _scale_by_lars(weight: torch.Tensor, decay: float, trust: float) -> None:
+def _scale_by_lars(weight: torch.Tensor, decay: float) -> None:
     """Replace the gradient of `weight`, in place and without waiting for the device."""
     gradient, size, slope = weight.grad, torch.linalg.vector_norm(weight), torch.linalg.vector_norm(weight.grad)
-    rate = trust * size / (slope + decay * size + 1e-8)
+    rate = _LARS_TRUST * size / (slope + decay * size + 1e-8)
     gradient.copy_(torch.where((size > 0) & (slope > 0), (gradient + decay * weight) * rate, gradient))
 
 
@@ -144,7 +147,7 @@ def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
     )
     optimizer = OPTIMIZERS.get(solver.OPTIMIZING_METHOD)(groups, cfg)
     if solver.LARS_ON:
-        add_lars(optimizer)
+        _add_lars(optimizer)
     return optimizer
 
 

@@ -39,8 +39,9 @@ from slowfast.utils.registry import Registry
 AVA_EVALUATIONS = Registry("AVA.EVALUATION", facts={"empty_key_frames": False})
 DEFAULT_EVALUATION = "pyslowfast"
 
-_MIN_OVERLAP = 0.5
+_MIN_OVERLAP = 0.5  # IoU
 _MOST_PER_KEY_FRAME = 50
+# Rows converted to Python numbers at a time, which are several times as large as in arrays.
 _ROWS_AT_A_TIME = 100_000
 # Pairs of detection and ground truth box per chunk, about 100 MB.
 _PAIRS_AT_A_TIME = 1_000_000
@@ -161,8 +162,8 @@ def evaluate_ava(
         AP is nan for a class without ground truth and 0 for one without detections.
 
     Raises:
-        ValueError: detections without scores, values that are not finite, a ground truth box with x1 > x2 or y1 > y2,
-            class ids below 1, no class ids, or an unknown evaluation.
+        ValueError: unknown evaluation; detections without scores; values that are not finite; a ground truth box with
+            x1 > x2 or y1 > y2; class ids below 1, or none.
     """
     counted = AVA_EVALUATIONS.get(evaluation)
     _check(groundtruth, detections)

@@ -314,8 +314,6 @@ class _Columns(NamedTuple):
 
 def _read(path: str | os.PathLike, rules: _Rules, errors: list[str] | None) -> BoxTable:
     path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"there is no file {path}")
     columns = _read_at_once(path, next(_lines(path), (0, ""))[1], rules)
     columns = columns or _read_but_empty(path, rules) or _read_by_line(path, rules, errors)
     names, videos, seconds, boxes, labels, lines, scores, empty = columns

@@ -226,8 +226,8 @@ class _TokenOptions:
 
     Attributes:
         class_token: prepend a class token, which the head reads unless a pooling is given.
-        positions: "" for none (besides relative ones in the blocks), "joint" for one embedding of each position,
-            "separate" for the sum of one of time and one of space, "sincos_3d" for fixed joint ones.
+        positions: "joint" for one embedding of each position; "separate" for the sum of one of time and one of space;
+            "sincos_3d" for fixed joint ones; "" for none besides relative ones in the blocks.
         dropout: rate after the position embeddings.
         mean_first: pool before the last norm.
         decay_positions: apply weight decay to the class token and the position embeddings.

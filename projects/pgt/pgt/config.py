@@ -11,6 +11,7 @@ from pgt.memory import CACHE_POLICIES
 from pgt.plan import StepPlan, per_pathway
 from slowfast.config import add_adapter, remove_adapter, set_task
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.errors import check_choice
 
 ENSEMBLES = ("sum", "max", "last")
 NAME = "progressive"  # of the task and of the model adapter
@@ -198,8 +199,8 @@ def validate(cfg: CfgNode) -> None:
     options = cfg.PGT
     if not options.ENABLE:
         return
-    _one_of("PGT.HEAD_CACHE", options.HEAD_CACHE, ("published", *CACHE_POLICIES))
-    _one_of("PGT.ENSEMBLE_METHOD", options.ENSEMBLE_METHOD, ENSEMBLES)
+    check_choice("PGT.HEAD_CACHE", options.HEAD_CACHE, ("published", *CACHE_POLICIES))
+    check_choice("PGT.ENSEMBLE_METHOD", options.ENSEMBLE_METHOD, ENSEMBLES)
     if not 0.0 <= options.CACHE_MOMENTUM < 1.0:
         raise ValueError(f"PGT.CACHE_MOMENTUM is {options.CACHE_MOMENTUM}; it must be at least 0 and under 1")
     if min(options.TPOOL_SIZE) < 1:
@@ -287,8 +288,3 @@ def _validate_training(cfg: CfgNode) -> None:
             f"TRAIN.ACCUM_STEPS is {cfg.TRAIN.ACCUM_STEPS} with PGT.TRAIN_TOGETHER False: updates come after every "
             "step, so there is nothing to accumulate over batches; set PGT.TRAIN_TOGETHER True or TRAIN.ACCUM_STEPS 1"
         )
-
-
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{key} is {value!r}; it must be one of {', '.join(choices)}")

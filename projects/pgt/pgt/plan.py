@@ -16,6 +16,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from slowfast.config.resolve import num_pathways
+from slowfast.utils.errors import check_choice
 
 _SLOW_SAMPLINGS = ("published", "even")
 
@@ -68,8 +69,7 @@ class StepPlan:
                     f"PGT.OVERLAP {list(self.overlap)} with PGT.STEP_LEN {list(self.step_len)}: a pathway needs 1 <= "
                     "overlap < step length (for steps without memory set PGT.MEMORY False)"
                 )
-        if self.slow_sampling not in _SLOW_SAMPLINGS:
-            raise ValueError(f"PGT.SLOW_SAMPLING is {self.slow_sampling!r}; it must be one of {_SLOW_SAMPLINGS}")
+        check_choice("PGT.SLOW_SAMPLING", self.slow_sampling, _SLOW_SAMPLINGS)
         if self.num_pathways == 2:
             self._check_pathways()
 
@@ -274,9 +274,7 @@ class StepPlan:
         length, new = self.step_len[pathway], self.step_len[pathway] - self.overlap[pathway]
         steps = max(1, round((num_frames - length) / new) + 1)
         nearest = length + (steps - 1) * new
-        other = (
-            f"; or, nearest to yours, PGT.STEPS {steps} with DATA.NUM_FRAMES {nearest}" if steps != self.steps else ""
-        )
+        other = f"; or, nearest to yours, PGT.STEPS {steps} with DATA.NUM_FRAMES {nearest}"
         return (
             f"DATA.NUM_FRAMES is {num_frames}, but the steps of PGT take {self._sum(pathway)} frames. Set "
             f"DATA.NUM_FRAMES {self.num_frames}{other if steps != self.steps else ''}"

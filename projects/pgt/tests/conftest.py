@@ -6,12 +6,14 @@ import signal
 import pytest
 import torch
 
+from pgt import StepPlan
 from pgt.task import ProgressiveTask
 from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 from slowfast.config import load_config
 from slowfast.engine.optim_step import build_optim_step
 from slowfast.engine.task import build_task
 from slowfast.engine.train import train
+from slowfast.models import build_model
 from slowfast.runtime.signals import TrainingInterrupted
 
 STEPS = [
@@ -164,6 +166,13 @@ def run_with_gradients():
 def variant(request):
     """Every kind of model and memory in turn."""
     return request.param
+
+
+@pytest.fixture
+def built(variant, progressive_cfg, parity):
+    """Config, model in eval mode with the weights of the parity tests, and plan of steps of a variant."""
+    cfg = progressive_cfg(variant)
+    return cfg, parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
 
 
 @pytest.fixture(scope="session")

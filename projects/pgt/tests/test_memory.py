@@ -13,12 +13,6 @@ from slowfast.config import load_config
 from slowfast.models import build_model
 
 
-@pytest.fixture
-def built(variant, progressive_cfg, parity):
-    cfg = progressive_cfg(variant)
-    return cfg, parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
-
-
 def sample(step, i):
     return [x[i : i + 1] for x in step]
 

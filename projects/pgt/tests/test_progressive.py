@@ -15,12 +15,6 @@ from slowfast.config import load_config
 from slowfast.models import VideoModel, build_model
 
 
-@pytest.fixture
-def built(variant, progressive_cfg, parity):
-    cfg = progressive_cfg(variant)
-    return cfg, parity.fill_module(build_model(cfg)).eval(), StepPlan.from_config(cfg)
-
-
 def assert_close(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
 

@@ -48,6 +48,7 @@ from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explai
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.run_lock import run_lock
 from slowfast.runtime.seed import seed_all
+from slowfast.utils.errors import check_choice
 from slowfast.utils.files import atomic_write
 
 logger = get_logger(__name__)
@@ -90,8 +91,7 @@ class FeatureOptions:
     csv: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"the kind of features is {self.kind!r}; it must be one of {', '.join(KINDS)}")
+        check_choice("the kind of features", self.kind, KINDS)
 
 
 def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from slowfast.utils.errors import check_choice
 from slowfast.utils.files import atomic_write_local
 from slowfast.utils.tables import numpy_column, read_parquet, read_parquet_metadata, require_parquet, write_parquet
 
@@ -61,8 +62,7 @@ class FeatureFolder:
     """
 
     def __init__(self, folder: str, file_format: str = "npz") -> None:
-        if file_format not in FORMATS:
-            raise ValueError(f"the format of feature files is {file_format!r}; it must be one of {', '.join(FORMATS)}")
+        check_choice("the format of feature files", file_format, FORMATS)
         if file_format == "parquet":
             require_parquet()
         self.folder, self.format = folder, file_format

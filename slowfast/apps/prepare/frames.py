@@ -15,7 +15,7 @@ from slowfast.apps.prepare.file_pool import Lost, work_on
 from slowfast.datasets.annotations.frame_list import COLUMNS
 from slowfast.datasets.annotations.kinetics import split_of_name
 from slowfast.datasets.ava.footage import find_clips
-from slowfast.datasets.charades import read_annotations
+from slowfast.datasets.charades import FRAME_RATE, read_annotations
 from slowfast.datasets.video.find import by_name, only_file, video_files
 from slowfast.evaluation.ava_files import read_boxes
 from slowfast.utils.files import atomic_write_local
@@ -81,7 +81,7 @@ def _read_ssv2(path: str) -> list[_ListedVideo]:
 
 
 FORMATS = {
-    "charades": _FrameFormat(ExtractOptions(24.0, mark="-"), _read_charades),
+    "charades": _FrameFormat(ExtractOptions(float(FRAME_RATE), mark="-"), _read_charades),
     # Published lists cover 901 seconds from second 900 on; the last key frame is at second 1798.
     "ava": _FrameFormat(ExtractOptions(30.0, 900.0, 1801.0), _read_ava, 898.0),
     "ava_kinetics": _FrameFormat(ExtractOptions(30.0), _read_ava, clips=True),

@@ -48,8 +48,8 @@ DATA = {
     "TRAIN_JITTER_FPS": 0.0,
     # Flip training clips horizontally with probability 0.5.
     "RANDOM_FLIP": True,
-    # Place test clips at whole-frame offsets that reach to the end of the video (a single clip at its middle), instead
-    # of at the starts of equal parts of it.
+    # Place test clips at whole-frame offsets that reach to the end of the video, a single clip at its middle. False:
+    # at the starts of equal parts of it.
     "USE_OFFSET_SAMPLING": False,
     # Draw the random short side uniformly in 1 / pixels instead of in pixels.
     "INV_UNIFORM_SAMPLE": False,
@@ -179,7 +179,7 @@ AVA = {
     "FRAMES_AFTER_KEY": -1,
     # Frames of a clip, from 0, whose boxes are loaded too, the key frame last; [] for the key frame alone.
     "BOX_FRAMES": [],
-    # Folder of the extracted frames.
+    # Folder of the extracted frames, or of the videos.
     "FRAME_DIR": "",
     # Folder of the lists of frames; "" if FRAME_DIR holds a video file or a folder of frames for each video.
     "FRAME_LIST_DIR": "",
@@ -212,8 +212,8 @@ AVA = {
     "FIRST_SECOND": 900,
     # [first, last] second that can be a key frame; [] for all with a frame.
     "KEY_SECONDS": [902, 1798],
-    # Videos named ID_000084_000094, as Kinetics' clips are, show seconds 84 to 94 of video ID, whatever FIRST_SECOND
-    # and KEY_SECONDS say; rows of boxes name them ID (AVA-Kinetics) or by the whole name.
+    # Videos named ID_000084_000094, as Kinetics' clips are, show seconds 84 to 94 of video ID. FIRST_SECOND and
+    # KEY_SECONDS do not apply to them. Rows of boxes name them ID (AVA-Kinetics) or by the whole name.
     "KINETICS_CLIPS": False,
     # Flip every test clip horizontally.
     "TEST_FORCE_FLIP": False,
@@ -226,7 +226,7 @@ AVA = {
     # Ground-truth boxes and labels for scoring.
     "GROUNDTRUTH_FILE": "ava_val_v2.2.csv",
     # Evaluation: pyslowfast, the copy that PySlowFast ships, by which its numbers are published; or activitynet, the
-    # current official one, which counts at most 50 rows of a key frame, and none on key frames without ground truth.
+    # current official one. That counts the 50 best rows of a key frame, and none where no ground truth names it.
     "EVALUATION": "pyslowfast",
     # Library that resizes frames.
     "IMG_PROC_BACKEND": "cv2",

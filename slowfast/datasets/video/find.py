@@ -20,7 +20,7 @@ logger = get_logger(__name__)
 VIDEO_SUFFIXES = (
     ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv",
 )  # fmt: skip
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def video_files(root: str, without: str = "") -> list[str]:
@@ -52,11 +52,11 @@ def video_files(root: str, without: str = "") -> list[str]:
             seen.add(real)
             links += [path for name in folders if os.path.islink(path := os.path.join(folder, name))]
             place = os.path.relpath(folder, root).split(os.sep) if folder != root else []
-            found += [(place, name, folder) for name in names if is_video_name(name) and not name.startswith(".")]
+            found += [(place, name, folder) for name in names if _is_video_name(name) and not name.startswith(".")]
     return [os.path.join(folder, name) for _, name, folder in sorted(found)]
 
 
-def is_video_name(name: str) -> bool:
+def _is_video_name(name: str) -> bool:
     """Return True if a file of that name counts as a video, in upper or lower case."""
     return name.lower().endswith(VIDEO_SUFFIXES)
 
@@ -67,7 +67,7 @@ def stem(path: str) -> str:
     Downloaders leave `ID.mp4.mkv` and the like.
     """
     name = os.path.basename(path)
-    while is_video_name(name) and os.path.splitext(name)[1]:
+    while _is_video_name(name) and os.path.splitext(name)[1]:
         name = os.path.splitext(name)[0]
     return name
 
@@ -112,7 +112,7 @@ def find_videos(folder: str, names: Sequence[str]) -> list[str]:
     paths: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if is_video_name(entry.name):
+            if _is_video_name(entry.name):
                 paths.append(os.path.join(folder, entry.name))
             elif entry.is_dir():
                 folders.add(entry.name)
@@ -164,11 +164,11 @@ def _images_of(folder: str) -> list[str]:
         VideoError: no images, a name without a number, or a missing number between the first and the last.
     """
     try:
-        names = [name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
+        names = [name for name in os.listdir(folder) if name.lower().endswith(_IMAGE_SUFFIXES)]
     except OSError as error:
         raise VideoError(folder, error.strerror or str(error)) from error
     if not names:
-        raise VideoError(folder, f"no images ({' '.join(IMAGE_SUFFIXES)}) in the folder")
+        raise VideoError(folder, f"no images ({' '.join(_IMAGE_SUFFIXES)}) in the folder")
     numbered = sorted((_number_of(folder, name), name) for name in names)
     for place, (number, name) in enumerate(numbered, start=numbered[0][0]):
         if number > place:

@@ -35,8 +35,8 @@ DECODE_ERRORS = (av.FFmpegError, OSError, ValueError, RuntimeError, IndexError)
 SEEK_COST = 8
 # Decoders that can leave out frames to which no other frame refers.
 SKIPPING_CODECS = {"h264", "hevc"}
-# Containers that store the times of decoding alone; FFmpeg guesses those of presentation.
-DECODE_STAMPED = {"avi"}
+# Containers whose stamps are, for FFmpeg, times of decoding alone; it guesses those of presentation.
+DECODE_STAMPED = {"avi", "asf"}
 # From 17 on, PyAV starts conversion threads unless told not to; a forked loader worker would lack them.
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 # Options to reopen an indexed file of a container whose header has all that a decoder needs: FFmpeg then does not read
@@ -71,7 +71,7 @@ class _Facts:
 
 # Kinds of notes of which this process logged a file.
 _logged: set[str] = set()
-# (path, inode, size, time of change, choice of the stream) -> facts; 3 KB for ten seconds of video.
+# (path, inode, size, time of modification, choice of the stream) -> facts; 3 KB for ten seconds of video.
 _known: LRUCache[_Facts] = LRUCache(4096)
 
 
@@ -96,7 +96,7 @@ class PyAVReader(VideoReader):
         self.path = os.fspath(path)
         self.frames_decoded = 0
         self._threads, self._choice = threads, stream
-        self._place: int | None = None
+        self._stream_index: int | None = None
         self._container: av.container.InputContainer | None = None
         if not os.path.isfile(self.path):
             raise VideoError(self.path, "no such file")
@@ -109,7 +109,7 @@ class PyAVReader(VideoReader):
                 _known.keep(self.version, facts)
                 self._log(facts.notes)
             else:
-                self._place = facts.stream
+                self._stream_index = facts.stream
                 self._reopen(**KNOWN if facts.headed else {})
         except VideoError:
             self.close()
@@ -332,9 +332,9 @@ class PyAVReader(VideoReader):
         self.close()
         # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
         self._container = av.open(f"file:{self.path}", metadata_errors="replace", **arguments)
-        if self._place is None:
-            self._place = choose_stream(self._container, self._choice, self.path)
-        self._stream = self._container.streams[self._place]
+        if self._stream_index is None:
+            self._stream_index = choose_stream(self._container, self._choice, self.path)
+        self._stream = self._container.streams[self._stream_index]
         codec = self._stream.codec_context
         if codec is None:
             raise VideoError(self.path, "FFmpeg has no decoder for its codec")

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 STAMPED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # A longer gap between stamps is a jump, in containers that let stamps jump and in others (ffmpeg's
 # `-dts_delta_threshold` and `-dts_error_threshold`).
-GAPS_S = 10.0, 30 * 3600.0
+_GAPS_S = 10.0, 30 * 3600.0
 # A longer step back is a jump in every container. After a shorter one a frame counts as unstamped, as in ffmpeg.
-BACKWARD_S = 0.1
+_BACKWARD_S = 0.1
 # Seconds by which the length of a video may differ from its length at the rate of its header, since many containers
 # round stamps to milliseconds. Beyond that the stamps are believed.
-LENGTH_TOLERANCE_S = 3e-3
+_LENGTH_TOLERANCE_S = 3e-3
 # Frames per second over which stamps are not believed.
 MAX_FPS = 1000.0
 # Frames per second that a header may claim where nothing confirms it, and the rate to assume otherwise.
-HEADER_RATES = (1.0, 240.0)
-DEFAULT_FPS = 30.0
+_HEADER_RATES = (1.0, 240.0)
+_DEFAULT_FPS = 30.0
 
 
 def frame_times(
@@ -44,7 +44,7 @@ def frame_times(
     Args:
         stamps: time stamp of each frame in presentation order; None where there is none.
         time_base: seconds per unit of the stamps.
-        rate: frames per second where stamps do not tell.
+        rate: frames per second where there are no stamps.
         gap_s: a longer gap is a jump; see `longest_gap`.
 
     Returns:
@@ -64,7 +64,7 @@ def frame_times(
         if places:
             last, frames = seconds[-1], place - places[-1]
             expected = last + step * frames
-            if now < last - BACKWARD_S or now - expected > gap_s:
+            if now < last - _BACKWARD_S or now - expected > gap_s:
                 jumps.append((last, now - expected))
                 origin, now = (stamp, expected), expected
             elif now <= last:
@@ -82,22 +82,28 @@ def frame_times(
     return times - times[0], jumps
 
 
-def mean_rate(count: int, seconds: float, told: float) -> float:
+def _mean_rate(count: int, seconds: float, claimed: float) -> float:
     """Return the mean frame rate of `count` frames that last `seconds`.
 
-    That is the rate the container tells, unless the length of the video contradicts it by over `LENGTH_TOLERANCE_S`.
+    That is the rate that the header claims, unless the length of the video contradicts it by over
+    `_LENGTH_TOLERANCE_S`.
     """
-    return told if told and abs(seconds - count / told) <= LENGTH_TOLERANCE_S else count / seconds
+    return claimed if claimed and abs(seconds - count / claimed) <= _LENGTH_TOLERANCE_S else count / seconds
 
 
-def _sane(told: float) -> float:
-    """Return a rate if it lies within `HEADER_RATES`, else `DEFAULT_FPS`."""
-    return told if HEADER_RATES[0] <= told <= HEADER_RATES[1] else DEFAULT_FPS
+def _claimed_rate(stream: VideoStream) -> float:
+    """Return the frame rate that the header claims; 0 if it claims none."""
+    return float(stream.average_rate or stream.guessed_rate or 0)
+
+
+def _plausible(claimed: float) -> float:
+    """Return the claimed rate if it lies within `_HEADER_RATES`, else `_DEFAULT_FPS`."""
+    return claimed if _HEADER_RATES[0] <= claimed <= _HEADER_RATES[1] else _DEFAULT_FPS
 
 
 def longest_gap(stream: VideoStream) -> float:
     """Return the seconds between two frames beyond which time stamps are taken to jump, as where files were joined."""
-    return GAPS_S[0] if stream.container.format.flags & Flags.ts_discont.value else GAPS_S[1]
+    return _GAPS_S[0] if stream.container.format.flags & Flags.ts_discont.value else _GAPS_S[1]
 
 
 def time_frames(stamps: Sequence[int | None], stream: VideoStream) -> tuple[array[float], float, dict[str, str]]:
@@ -107,8 +113,8 @@ def time_frames(stamps: Sequence[int | None], stream: VideoStream) -> tuple[arra
         stamps: time stamp of each frame; None where there is none.
         stream: the stream, for its time base and the rate of its header.
     """
-    told, count = float(stream.average_rate or stream.guessed_rate or 0), len(stamps)
-    times, jumps = frame_times(stamps, stream.time_base, _sane(told), longest_gap(stream))
+    claimed, count = _claimed_rate(stream), len(stamps)
+    times, jumps = frame_times(stamps, stream.time_base, _plausible(claimed), longest_gap(stream))
     # The last frame lasts as long as the one before it.
     seconds = 2 * times[-1] - times[-2] if count > 1 else 0.0
     stamped = sum(stamp is not None for stamp in stamps) > 1
@@ -121,7 +127,7 @@ def time_frames(stamps: Sequence[int | None], stream: VideoStream) -> tuple[arra
         notes["jumps"] = (
             f"jumps closed in its time stamps: {len(jumps)}, the first of {length:+.2f} s after second {second:.2f}"
         )
-    return array("d", times), mean_rate(count, seconds, told), notes
+    return array("d", times), _mean_rate(count, seconds, claimed), notes
 
 
 def rate_of_packets(pts: Sequence[int], last_duration: int, stream: VideoStream) -> tuple[float, dict[str, str]]:
@@ -132,14 +138,14 @@ def rate_of_packets(pts: Sequence[int], last_duration: int, stream: VideoStream)
         last_duration: of the last frame, 0 if unknown.
         stream: the stream, for its time base and the rate of its header.
     """
-    told = float(stream.average_rate or stream.guessed_rate or 0)
+    claimed = _claimed_rate(stream)
     if _is_unstamped(stream):
         return _rate_without_stamps(len(pts), stream)
     if len(pts) == 1:
-        return _sane(told), {}
+        return _plausible(claimed), {}
     trusted = stream.container.format.name in STAMPED_CONTAINERS
     last = (last_duration if trusted else 0) or pts[-1] - pts[-2]
-    return mean_rate(len(pts), float((pts[-1] - pts[0] + last) * stream.time_base), told), {}
+    return _mean_rate(len(pts), float((pts[-1] - pts[0] + last) * stream.time_base), claimed), {}
 
 
 def _is_unstamped(stream: VideoStream) -> bool:
@@ -152,7 +158,7 @@ def _rate_without_stamps(count: int, stream: VideoStream) -> tuple[float, dict[s
     """Return the rate in the header of a video of `count` frames, and what to say about it (kind -> text)."""
     # The rates of the container are defaults here.
     header = float(stream.codec_context.framerate or 0)
-    rate = _sane(header or float(stream.guessed_rate or 0))
+    rate = _plausible(header or float(stream.guessed_rate or 0))
     source = "its header's rate" if rate == header else f"assumed (its header says {header:g})" if header else "assumed"
     notes = {"stamps": f"it has no usable time stamps; {rate:g} frames a second is {source}"} if count > 1 else {}
     return rate, notes

@@ -9,12 +9,12 @@ from av.video.stream import VideoStream
 from slowfast.datasets.video.reader import VideoError
 
 # Containers and codecs of a picture. A file of them is a video if it holds several.
-PICTURE_CONTAINERS = {"image2", "gif", "apng", "ico"}
-PICTURE_CODECS = {"mjpeg", "png", "apng", "gif", "bmp", "webp", "tiff", "jpeg2000", "jpegls"}
+_PICTURE_CONTAINERS = {"image2", "gif", "apng", "ico"}
+_PICTURE_CODECS = {"mjpeg", "png", "apng", "gif", "bmp", "webp", "tiff", "jpeg2000", "jpegls"}
 # Brands of a still picture (AVIF, HEIF) in a container of the mp4 family.
-PICTURE_BRANDS = {"avif", "heic", "heix", "heim", "heis", "mif1", "miaf"}
-# Seconds from which a start of the video after the sound is noted.
-LATE_S = 0.1
+_PICTURE_BRANDS = {"avif", "heic", "heix", "heim", "heis", "mif1", "miaf"}
+# A video that starts more than this many seconds after its sound is noted.
+_LATE_S = 0.1
 
 
 def choose_stream(container: InputContainer, choice: int | None, path: str) -> int:
@@ -36,7 +36,7 @@ def choose_stream(container: InputContainer, choice: int | None, path: str) -> i
             raise VideoError(path, f"there is no video stream {choice}; it has {len(streams)}, counted from 0")
         return streams[choice].index
     # FFmpeg's best may be a cover, marked as one or not; then take the largest of the others.
-    films = [s for s in streams if s.codec_context is None or s.codec_context.name not in PICTURE_CODECS] or streams
+    films = [s for s in streams if s.codec_context is None or s.codec_context.name not in _PICTURE_CODECS] or streams
     best = container.streams.best("video").index
     return best if any(s.index == best for s in films) else max(films, key=lambda s: s.width * s.height).index
 
@@ -49,8 +49,8 @@ def _video_streams(container: InputContainer) -> list[VideoStream]:
 def refuse_other_files(container: InputContainer, stream: VideoStream, count: int, path: str) -> None:
     """Raise VideoError if the file, of `count` frames, is a still picture or a text."""
     name, codec = container.format.name, stream.codec_context.name
-    picture = name in PICTURE_CONTAINERS or name.endswith("_pipe") or codec in PICTURE_CODECS
-    if count == 1 and (picture or container.metadata.get("major_brand", "").strip() in PICTURE_BRANDS):
+    picture = name in _PICTURE_CONTAINERS or name.endswith("_pipe") or codec in _PICTURE_CODECS
+    if count == 1 and (picture or container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS):
         raise VideoError(path, f"a still picture ({codec}) and no video")
     if name == "tty":
         raise VideoError(path, "a text and no video")
@@ -65,6 +65,6 @@ def notes_of_streams(container: InputContainer, stream: VideoStream) -> dict[str
     starts = [s.start_time * s.time_base for s in container.streams.audio if s.start_time is not None]
     if starts and stream.start_time is not None:
         late = float(stream.start_time * stream.time_base - min(starts))
-        if late > LATE_S:
+        if late > _LATE_S:
             notes["start"] = f"its video starts {late:.2f} s after its sound; second 0 is the first frame"
     return notes

@@ -17,7 +17,7 @@ from slowfast.datasets.video.reader import VideoReader
 # Rounding of the time stamps of containers that store milliseconds.
 ROUNDING_S = 1e-3
 # Share of the time of a video's last frame by which it may be off at a constant rate.
-MAX_DRIFT = 0.02
+_MAX_DRIFT = 0.02
 
 
 def image_at(seconds: np.ndarray | float, fps: float) -> np.ndarray:
@@ -56,8 +56,8 @@ class Timeline:
         fps: mean frame rate.
 
     Attributes:
-        times: (n,) seconds of the frames: i / `fps` for frame i if stamps differ from that by their rounding alone,
-            else the stamps in whole microseconds.
+        times: (n,) seconds of the frames: i / `fps` for frame i if stamps differ from that by their rounding alone
+            (i / the nearest whole rate if that fits them better), else the stamps in whole microseconds.
         is_even: the rate is constant: no frame is more than half a frame off, apart from a drift of less than a frame
             over the whole video, as from a last frame that lasts longer.
     """
@@ -66,9 +66,14 @@ class Timeline:
         numbers = np.arange(len(times))
         even = numbers / fps
         off = times - even
-        # Rounded, so that the product of a stamp and its unit is second 6.0 where an annotation says 6.0.
-        self.times = even if np.abs(off).max() <= ROUNDING_S else times.round(6)
-        if abs(off[-1]) < min(1 / fps, MAX_DRIFT * times[-1]):
+        if np.abs(off).max() > ROUNDING_S:
+            # Rounded, so that the product of a stamp and its unit is second 6.0 where an annotation says 6.0.
+            self.times = times.round(6)
+        else:
+            # A mean rate of rounded stamps may be 29.999 where every stamp fits 30 better.
+            whole = numbers / max(round(fps), 1)
+            self.times = whole if np.abs(times - whole).max() < np.abs(off).max() else even
+        if abs(off[-1]) < min(1 / fps, _MAX_DRIFT * times[-1]):
             off -= off[-1] / (len(times) - 1) * numbers
         self.is_even = bool(np.abs(off).max() <= 0.5 / fps)
         self._fps = fps

@@ -50,6 +50,16 @@ def test_a_constant_rate_is_counted_in_frames(name, codec, rate, tmp_path, encod
         assert timeline.spans(np.array([3]), np.array([89])).tolist() == [[3 / video.fps, 90 / video.fps]]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+@pytest.mark.parametrize("rate, count", [(15, 91), (24, 98), (30, 90), (30, 241), (60, 301)])
+def test_frames_of_a_whole_rate_are_at_its_seconds(name, rate, count, tmp_path, encode, pictures):
+    """Stamps in whole milliseconds, where the rounded last one makes the mean rate 29.999; labels end at 4.00 s."""
+    stamps = [round(1000 * n / rate) for n in range(count)]
+    path = encode(tmp_path / name, pictures(count, 32, 32), "libx264", rate=rate, pts=stamps, time_base=MILLISECONDS)
+    with decode.open(str(path)) as video:
+        assert np.array_equal(Timeline.of(video).times, np.arange(count) / rate)
+
+
 def test_what_counts_as_constant():
     numbers = np.arange(300)
     assert Timeline(np.zeros(1), 30.0).is_even

@@ -1,9 +1,9 @@
 """Truncated and full gradients of progressive training compared, and the memory that each takes.
 
 The truncated gradient t of a batch is cut at the memory of every step, the full gradient f is not. Figures by layer:
-cosine cos(t, f) and norm ratio |t| / |f|, as mean and standard deviation over batches. Over the distribution of batches
-there are the bias |E(t - f)| / |Ef|, which averaging over more batches does not remove, and the noise
-sqrt(E|f - Ef|^2) / |Ef|, which it does.
+cosine cos(t, f) and norm ratio |t| / |f|, as mean and standard deviation over batches. The bias is
+|E(t - f)| / |Ef| over the distribution of batches; averaging over more batches does not remove it. It does remove the
+noise, sqrt(E|f - Ef|^2) / |Ef|.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ Lateral connections of SlowFast. In a clip, slow frame j gets the output of the 
 around fast frame j * a. A step has a new fast frames for every slow one (`StepPlan.check_fusion`), so with memory its
 output i is the convolution around its new fast frame i * a. In front of the first new frame lies the memory of the
 fast pathway: its last k // 2 frames count, zeros stand for missing ones. Behind the last frame lie zeros, which no
-output meets where k // 2 < a. Then, and with a memory of the last k // 2 frames or more, the outputs of the steps are
-those of one convolution over the whole clip, whatever PGT.SLOW_SAMPLING gives to the slow pathway.
+output meets where k // 2 < a. If so, and if the memory is the last k // 2 frames or more, the steps have the outputs of
+one convolution over the whole clip. PGT.SLOW_SAMPLING, which chooses frames of the slow pathway, does not matter.
 """
 
 from __future__ import annotations
