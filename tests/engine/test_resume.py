@@ -122,7 +122,9 @@ def test_resuming_with_other_solver_settings_says_which_value_is_used(run_of, ti
     assert "SOLVER.MOMENTUM 0.9 (not 0.8), SOLVER.WEIGHT_DECAY 0.0001 (not 0.5)" in kept
 
 
-@pytest.mark.parametrize(("before", "now"), [("sgd", "adamw"), ("mt_adamw", "sgd"), ("adam", "adamw"), ("adamw", "adam")])
+@pytest.mark.parametrize(
+    ("before", "now"), [("sgd", "adamw"), ("mt_adamw", "sgd"), ("adam", "adamw"), ("adamw", "adam")]
+)
 def test_resuming_with_another_optimizer_is_an_error(run_of, tiny_cfg, caplog, before, now):
     """PyTorch would take the state, and fail in the first step, or keep the other rule of weight decay."""
     path = run_of("SOLVER.OPTIMIZING_METHOD", before)
