@@ -182,10 +182,9 @@ class TrainState:
 
     def restore_progress(self, saved: dict[str, Any], source: str) -> None:
         """Restore all but the weights: optimizer, scaler, averaged weights, random states, place in the epoch."""
-        change = _describe_solver_change(saved_settings(saved), self.run_cfg)
-        if change and is_main_process():
-            logger.warning("resuming %s with other settings; %s", source, change)
+        before = saved_settings(saved)
         try:
+            _check_method(before.get("SOLVER.OPTIMIZING_METHOD"), self.run_cfg)
             self.optimizer.load_state_dict(saved["optimizer_state"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
@@ -194,6 +193,9 @@ class TrainState:
                 f"...), or start another run from its weights: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} "
                 "and TRAIN.CHECKPOINT_EPOCH_RESET True"
             ) from error
+        change = _describe_solver_change(before, self.run_cfg)
+        if change and is_main_process():
+            logger.warning("resuming %s with other settings; %s", source, change)
         if saved.get("scaler_state") and self.optim_step.scaler.is_enabled():
             self.optim_step.scaler.load_state_dict(saved["scaler_state"])
         self._restore_average(saved, source)
@@ -254,6 +256,20 @@ def saved_settings(saved: dict[str, Any]) -> dict[str, Any]:
             else:
                 found[prefix + name] = value
     return found
+
+
+def _check_method(before: str | None, cfg: Any) -> None:
+    """Check that the optimizer is the one of a checkpoint; None for a checkpoint that does not tell.
+
+    PyTorch loads the state of another one, and then fails in the first step (sgd, adam), or silently keeps the
+    checkpoint's rule of weight decay (adam, adamw).
+
+    Raises:
+        ValueError: it is another one. mt_adamw is adamw, with the same state.
+    """
+    now = cfg.SOLVER.OPTIMIZING_METHOD
+    if before is not None and before.removeprefix("mt_") != now.removeprefix("mt_"):
+        raise ValueError(f"SOLVER.OPTIMIZING_METHOD is {now}, and was {before}")
 
 
 # Settings that an optimizer's state holds: a resumed run keeps the values of the checkpoint.

@@ -72,9 +72,15 @@ def test(cfg: Any) -> dict[str, Any]:
     if cfg.LOG_MODEL_INFO and is_main_process():
         logger.info("%s", describe_model(model, cfg))
     setup_model(model, device, ModelSetup.from_config(cfg), training=False)
+    clips = cfg.TEST.NUM_TEMPORAL_CLIPS
+    if clips and cfg.TEST.NUM_ENSEMBLE_VIEWS not in clips:
+        logger.warning(
+            "TEST.NUM_ENSEMBLE_VIEWS %d has no effect on this test, which runs once for each of "
+            "TEST.NUM_TEMPORAL_CLIPS %s; set those to [] for one test of %d",
+            *(cfg.TEST.NUM_ENSEMBLE_VIEWS, clips, cfg.TEST.NUM_ENSEMBLE_VIEWS),
+        )
     by_clips = {
-        str(count): _test_views(_with_clips(cfg, count), model, checkpoint, device, f"_{count}")
-        for count in cfg.TEST.NUM_TEMPORAL_CLIPS
+        str(count): _test_views(_with_clips(cfg, count), model, checkpoint, device, f"_{count}") for count in clips
     }
     if by_clips:
         results = {**list(by_clips.values())[-1], "by_temporal_clips": by_clips}

@@ -81,7 +81,7 @@ class Registry:
             ValueError: with `key` (default: the registry's), the name found, the nearest one and all there are.
         """
         for name in self.names(value):
-            check_choice(key or self.key, name, sorted(self))
+            check_choice(key or self.key, name, sorted([*self, *self._aliases]))
 
     def get(self, name: str, key: str = "") -> Any:
         """Return the object registered under one name.

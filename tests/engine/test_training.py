@@ -307,8 +307,8 @@ def test_memory_format_changes_the_layout_and_no_result(tiny_cfg):
     torch.testing.assert_close(scores["contiguous"], scores["channels_last"], rtol=1e-4, atol=1e-5)
 
 
-def test_several_numbers_of_views_are_tested(tiny_cfg, stats_of):
-    """Each number gives what a test with it alone gives."""
+def test_several_numbers_of_views_are_tested(tiny_cfg, stats_of, caplog):
+    """Each number gives what a test with it alone gives; another number that is set is said to have no effect."""
     random = ("TEST.ALLOW_RANDOM_WEIGHTS", True)
     alone, scores = {}, {}
     for count in (1, 3):
@@ -316,8 +316,10 @@ def test_several_numbers_of_views_are_tested(tiny_cfg, stats_of):
         alone[str(count)] = run_test(cfg)
         scores[count] = np.load(Path(cfg.OUTPUT_DIR) / "test_predictions.npz")["scores"]
     assert not np.allclose(3 * scores[1], scores[3], rtol=1e-4)
-    cfg = tiny_cfg(*random, "TEST.NUM_TEMPORAL_CLIPS", [1, 3])
+    assert "no effect" not in caplog.text
+    cfg = tiny_cfg(*random, "TEST.NUM_TEMPORAL_CLIPS", [1, 3], "TEST.NUM_ENSEMBLE_VIEWS", 2)
     stats = of_type(stats_of(cfg, run_test), "test_final")
+    assert "TEST.NUM_ENSEMBLE_VIEWS 2 has no effect" in caplog.text
     results = json.loads((Path(cfg.OUTPUT_DIR) / "test_results.json").read_text())
     assert results == {**alone["3"], "by_temporal_clips": alone}
     assert [entry["views"] for entry in stats] == [1, 3]

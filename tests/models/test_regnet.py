@@ -129,6 +129,13 @@ def test_settings_of_other_networks_change_nothing_and_those_set_are_named(caplo
         assert text in warning
 
 
+def test_any_number_of_labels_is_refused():
+    """Its softmax ignores HEAD_ACT, so an advice to set sigmoid would not help."""
+    labels = ["DATA.MULTI_LABEL", True, "MODEL.LOSS_FUNC", "bce_logit", "MODEL.HEAD_ACT", "sigmoid"]
+    with pytest.raises(ValueError, match="DATA.MULTI_LABEL is True.*RegNet"):
+        load_config(None, [*REGNET, *labels])
+
+
 @torch.no_grad()
 def test_a_checkpoint_keeps_its_names_which_are_those_of_image_resnets_too(parity, tmp_path):
     model, other = (build_model(load_config(None, REGNET)).eval() for _ in range(2))

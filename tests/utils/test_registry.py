@@ -93,5 +93,5 @@ def test_aliases_stand_for_a_name():
     registry = Registry(aliases={"old_*": "new"})
     registry.register("new")(object)
     assert registry.get("old_one") is object
-    with pytest.raises(ValueError, match="older"):
+    with pytest.raises(ValueError, match=r"'older'; it can be new, old_\*\. The nearest is old_\*"):
         registry.check("older")

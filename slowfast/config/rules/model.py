@@ -84,6 +84,11 @@ def _resnet(cfg: CfgNode) -> None:
 
 
 def _regnet(cfg: CfgNode) -> None:
+    if cfg.DATA.MULTI_LABEL:
+        raise ValueError(
+            "DATA.MULTI_LABEL is True, so a video has any number of labels, but RegNet in evaluation applies softmax, "
+            "whatever MODEL.HEAD_ACT is, under which classes compete; take another MODEL.MODEL_NAME, or set it False."
+        )
     default = get_cfg()
     unused = [f"{key} {get_key(cfg, key)}" for key in _NOT_OF_REGNET if get_key(cfg, key) != get_key(default, key)]
     if unused:
