@@ -18,7 +18,7 @@ from slowfast.apps.prepare import file_pool
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.in_order import frames_in_order
 from slowfast.datasets.video.reader import VideoError
-from slowfast.datasets.video.timing import ROUNDING_S
+from slowfast.datasets.video.timing import ROUNDING_S, fitting_rate
 from slowfast.utils.files import TEMPORARY, replacing
 
 MANIFEST = "resized.jsonl"
@@ -122,8 +122,11 @@ def resize(source: str, target: str, options: ResizeOptions) -> None:
     with decode.open(source) as video:
         rate = Fraction(video.fps).limit_denominator(_MAX_DENOMINATOR)
         off = np.abs(video.times - np.arange(video.num_frames) / float(rate)).max()
+        time_base = _FINE
         # Both the stamp of a frame and that of the first one may be rounded.
-        time_base = 1 / rate if off < 2 * ROUNDING_S else _FINE
+        if off < 2 * ROUNDING_S:
+            rate = Fraction(fitting_rate(video.times, video.fps)).limit_denominator(_MAX_DENOMINATOR)
+            time_base = 1 / rate
         end = video.duration
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with replacing(target) as temporary:

@@ -28,6 +28,15 @@ def image_at(seconds: np.ndarray | float, fps: float) -> np.ndarray:
     return np.floor(np.asarray(seconds) * fps + 0.5 + 1e-6).astype(np.int64)
 
 
+def fitting_rate(times: np.ndarray, fps: float) -> float:
+    """Return the nearest whole rate if the times (n,) of frames fit it better than the mean rate `fps`, else `fps`.
+
+    A mean rate of rounded stamps may be 29.999 where every stamp fits 30.
+    """
+    numbers, whole = np.arange(len(times)), float(max(round(fps), 1))
+    return whole if np.abs(times - numbers / whole).max() < np.abs(times - numbers / fps).max() else fps
+
+
 @dataclass(frozen=True)
 class FrameGrid:
     """A video as frames at a constant rate.
@@ -64,15 +73,10 @@ class Timeline:
 
     def __init__(self, times: np.ndarray, fps: float) -> None:
         numbers = np.arange(len(times))
-        even = numbers / fps
-        off = times - even
-        if np.abs(off).max() > ROUNDING_S:
-            # Rounded, so that the product of a stamp and its unit is second 6.0 where an annotation says 6.0.
-            self.times = times.round(6)
-        else:
-            # A mean rate of rounded stamps may be 29.999 where every stamp fits 30 better.
-            whole = numbers / max(round(fps), 1)
-            self.times = whole if np.abs(times - whole).max() < np.abs(off).max() else even
+        off = times - numbers / fps
+        # Rounded, so that the product of a stamp and its unit is second 6.0 where an annotation says 6.0.
+        rounded = np.abs(off).max() <= ROUNDING_S
+        self.times = numbers / fitting_rate(times, fps) if rounded else times.round(6)
         if abs(off[-1]) < min(1 / fps, _MAX_DRIFT * times[-1]):
             off -= off[-1] / (len(times) - 1) * numbers
         self.is_even = bool(np.abs(off).max() <= 0.5 / fps)

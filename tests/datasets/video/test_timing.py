@@ -58,6 +58,9 @@ def test_frames_of_a_whole_rate_are_at_its_seconds(name, rate, count, tmp_path, 
     path = encode(tmp_path / name, pictures(count, 32, 32), "libx264", rate=rate, pts=stamps, time_base=MILLISECONDS)
     with decode.open(str(path)) as video:
         assert np.array_equal(Timeline.of(video).times, np.arange(count) / rate)
+    resize(str(path), str(tmp_path / "copy.mp4"), ResizeOptions(16))
+    with decode.open(str(tmp_path / "copy.mp4")) as copy:
+        assert np.array_equal(Timeline.of(copy).times, np.arange(count) / rate)
 
 
 def test_what_counts_as_constant():
