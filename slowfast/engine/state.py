@@ -259,16 +259,17 @@ def saved_settings(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_method(before: str | None, cfg: Any) -> None:
-    """Check that the optimizer is the one of a checkpoint; None for a checkpoint that does not tell.
+    """Check that the optimizer can go on from a checkpoint's; None for a checkpoint that does not tell.
 
-    PyTorch loads the state of another one, and then fails in the first step (sgd, adam), or silently keeps the
-    checkpoint's rule of weight decay (adam, adamw).
+    PyTorch loads the state of any other one, but then fails in the first step (sgd and adam), or keeps the
+    checkpoint's rule of weight decay (from adamw to adam). From adam to adamw the state fits.
 
     Raises:
-        ValueError: it is another one. mt_adamw is adamw, with the same state.
+        ValueError: it cannot. mt_adamw is adamw, with the same state.
     """
     now = cfg.SOLVER.OPTIMIZING_METHOD
-    if before is not None and before.removeprefix("mt_") != now.removeprefix("mt_"):
+    former, later = (before or now).removeprefix("mt_"), now.removeprefix("mt_")
+    if former != later and (former, later) != ("adam", "adamw"):
         raise ValueError(f"SOLVER.OPTIMIZING_METHOD is {now}, and was {before}")
 
 
