@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import datetime
 import os
@@ -102,8 +103,9 @@ def _in_group(main: Callable[[Any], Any], cfg: Any, backend: str) -> Any:
         if reason is not None:
             raise LostContactError(reason) from error
         if dist.is_initialized() and type(error) not in _AMID_COLLECTIVES:
-            # Threads of gloo that are left to the end of the interpreter abort about one process in forty.
-            dist.destroy_process_group()
+            # Threads of gloo that live on while the interpreter is taken down abort about one process in forty. Closed
+            # before the exit, the group would make the others fail first, and hide the cause.
+            atexit.register(dist.destroy_process_group)
         raise
     dist.destroy_process_group()
     return result

@@ -1,11 +1,11 @@
 """Processes and hosts that find each other, or say why they cannot."""
 
+import os
 import socket
 import subprocess
 import sys
 
 import pytest
-import torch.distributed as dist
 
 from slowfast.runtime.launch import launch
 
@@ -55,22 +55,45 @@ def test_processes_cannot_start_again_what_was_typed_in(tiny_cfg, monkeypatch):
         launch(lambda cfg: None, tiny_cfg(), num_procs=2)
 
 
+REFUSE = """
+import atexit
+import sys
+import torch.distributed as dist
+from slowfast.config import load_config
+from slowfast.runtime.launch import launch
+
 def refuse(cfg):
     assert dist.is_initialized()
     raise ValueError("a user's mistake")
 
+if __name__ == "__main__":
+    atexit.register(lambda: print("group:", dist.is_initialized()))  # runs after what is registered later
+    try:
+        launch(refuse, load_config(sys.argv[1]))
+    except ValueError:
+        print("raised:", dist.is_initialized())
+        sys.exit(2)
+"""
 
-def test_a_mistake_leaves_no_process_group(tiny_cfg, monkeypatch):
-    """Left to the end of the interpreter, its threads abort the process now and then, with another exit status."""
+
+@pytest.mark.slow
+def test_a_mistake_ends_the_process_group_with_the_process(tiny_file, tmp_path):
+    """Threads of a group that is left to the end abort the process now and then, with another exit status."""
+    script = tmp_path / "refuse.py"
+    script.write_text(REFUSE)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "localhost"}
-    for name, value in {**alone, "MASTER_PORT": port}.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="a user's mistake"):
-        launch(refuse, tiny_cfg())
-    assert not dist.is_initialized()
+    done = subprocess.run(
+        [sys.executable, script, tiny_file],
+        env={**os.environ, **alone, "MASTER_PORT": port},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.splitlines() == ["raised: True", "group: False"]
 
 
 SHOW = """
