@@ -123,7 +123,7 @@ class TrainState:
 
     @property
     def models(self) -> list[nn.Module]:
-        """The model without parallel wrapper, and the EMA model if there is one."""
+        """Model without parallel wrapper, and the EMA model if there is one."""
         return [unwrap(self.model), *([] if self.ema is None else [self.ema.module])]
 
     @property

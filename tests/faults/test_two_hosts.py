@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 
 import pytest
@@ -102,12 +101,9 @@ def test_cable_cut(start, hosts, checkpoints, tiny_cfg):
     assert len(checkpoints(tiny_cfg())) >= 2
 
 
-def test_hosts_started_differently(job):
+def test_hosts_started_differently(job, free_port):
     """Two launchers that meet by --init_method, without a namespace; every host is told what differs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    meeting = ["--num_shards", 2, "--init_method", address]
+    meeting = ["--num_shards", 2, "--init_method", f"tcp://127.0.0.1:{free_port}"]
     pair = [job(*SETTINGS, "SOLVER.BASE_LR", 0.1 + host, *meeting, "--shard_id", host, processes=1) for host in (0, 1)]
     for host in pair:
         assert host.end() == 2, host.output

@@ -1,7 +1,6 @@
 """Processes and hosts that find each other, or say why they cannot."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -77,17 +76,14 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_a_mistake_ends_the_process_group_with_the_process(tiny_file, tmp_path):
+def test_a_mistake_ends_the_process_group_with_the_process(tiny_file, tmp_path, free_port):
     """Threads of a group that is left to the end abort the process now and then, with another exit status."""
     script = tmp_path / "refuse.py"
     script.write_text(REFUSE)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "localhost"}
     done = subprocess.run(
         [sys.executable, script, tiny_file],
-        env={**os.environ, **alone, "MASTER_PORT": port},
+        env={**os.environ, **alone, "MASTER_PORT": str(free_port)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -115,15 +111,12 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_two_hosts_of_two_processes_meet(tiny_file, tmp_path):
+def test_two_hosts_of_two_processes_meet(tiny_file, tmp_path, free_port):
     script = tmp_path / "show.py"
     script.write_text(SHOW)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     hosts = [
         subprocess.Popen(
-            [sys.executable, script, tiny_file, str(host), address],
+            [sys.executable, script, tiny_file, str(host), f"tcp://127.0.0.1:{free_port}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

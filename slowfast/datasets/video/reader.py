@@ -56,7 +56,7 @@ class VideoReader(abc.ABC):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a user should know about the file as it is read, one sentence each; empty for most files."""
+        """Remarks for the user on how the file is read, one sentence each; empty for most files."""
         return ()
 
     @property
