@@ -14,6 +14,7 @@ from slowfast.checkpoint.weights import compare_weights, load_weights, rename_ke
 from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import get_key
 from slowfast.config.sources import text_layer
+from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.engine.ema import WeightAverage
 from slowfast.engine.model_setup import unwrap
 from slowfast.engine.optim import get_lr, lr_scale
@@ -149,6 +150,8 @@ class TrainState:
             "averages": self.averages.state_dict(),
             "rng_state": all_gather_object(rng_state(self.device)),
             "cfg": cfg_to_yaml(self.run_cfg),
+            "preprocessing": ClipSettings.from_config(self.run_cfg, "test").facts(),
+            "class_names": dict(self.loader.dataset.info.class_names or {}),
         }
 
     def restore(self, saved: dict[str, Any], source: str) -> None:
