@@ -34,7 +34,7 @@ from slowfast.engine.resume import checkpoint_config
 from slowfast.engine.task import build_task
 from slowfast.evaluation.report import read_class_names
 from slowfast.models import build_model
-from slowfast.runtime.device import device_count
+from slowfast.runtime.device import find_device
 from slowfast.utils.errors import check_choice
 
 Video = str | os.PathLike | np.ndarray | Tensor
@@ -94,7 +94,7 @@ def load(
         raise ValueError(
             f"{path} is a model that scores boxes (DETECTION.ENABLE True); load takes models of whole clips"
         )
-    place = _device(device)
+    place = find_device(device)
     model = build_model(cfg)
     load_weights(model, weights_to_test(saved, cfg.EMA.ENABLE), path, strict=cfg.TEST.CHECKPOINT_STRICT)
     setup_model(model, place, ModelSetup.from_config(cfg), training=False).eval().requires_grad_(False)
@@ -213,13 +213,6 @@ class Predictor:
             return lambda _: open_path(os.fspath(video))
         array = ArrayVideo(np.asarray(video), rate)
         return lambda _: array
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    place = torch.device(device or ("cuda" if device_count() else "cpu"))
-    if place.type != "cpu" and (place.index or 0) >= device_count():
-        raise ValueError(f"device is {str(place)!r}, and this host has {device_count()} GPUs; give another, or 'cpu'")
-    return place
 
 
 def _dtype_overrides(dtype: str | torch.dtype | None) -> list[Any]:
