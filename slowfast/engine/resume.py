@@ -15,10 +15,11 @@ from slowfast.checkpoint.weights import LoadReport, load_weights
 from slowfast.checkpoint.zoo.entries import PREFIX, find_entry
 from slowfast.config import cfg_from_yaml, get_cfg, load_config
 from slowfast.config.sources import override_layer, text_layer
+from slowfast.engine.changed_settings import saved_settings
 from slowfast.engine.ema import weights_to_test
 from slowfast.engine.epoch_config import enter_epoch
 from slowfast.engine.model_setup import unwrap
-from slowfast.engine.state import TrainState, next_epoch, saved_settings
+from slowfast.engine.state import TrainState, next_epoch
 from slowfast.runtime.device import device_count
 from slowfast.runtime.logging import get_logger
 

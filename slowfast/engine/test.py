@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import simplejson
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -58,8 +59,9 @@ def test(cfg: Any) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: there is no checkpoint, or it does not fit; a view is missing; another job runs in `OUTPUT_DIR`; or
-            the processes differ in config, code, data or weights.
+        ValueError: there is no checkpoint, or it does not fit; a view is missing; scores are NaN or infinite (the
+            predictions are saved); another job runs in `OUTPUT_DIR`; or the processes differ in config, code, data or
+            weights.
         OSError: results cannot be written, or a loader worker died.
         RuntimeError: too many files cannot be read.
     """
@@ -86,7 +88,7 @@ def test(cfg: Any) -> dict[str, Any]:
         results = {**list(by_clips.values())[-1], "by_temporal_clips": by_clips}
     else:
         results = _test_views(cfg, model, checkpoint, device)
-    text = json.dumps(results, indent=2, sort_keys=True) + "\n"
+    text = simplejson.dumps(results, indent=2, sort_keys=True, ignore_nan=True) + "\n"
     atomic_write(os.path.join(cfg.OUTPUT_DIR, _RESULTS_NAME), text)
     barrier()
     return results
@@ -153,7 +155,7 @@ def evaluate(
 
     Raises:
         RuntimeError: too many files cannot be read.
-        ValueError: no clip could be read.
+        ValueError: no clip could be read, or scores are NaN or infinite.
     """
     started = time.perf_counter()
     dtype = state.optim_step.autocast_dtype
@@ -173,7 +175,8 @@ def evaluate(
         **metrics,
     }
     recorder.record(stats, "Val", state.epoch)
-    text = json.dumps({"epoch": state.epoch, **metrics, **evaluator.protocol()}, indent=2, sort_keys=True) + "\n"
+    results = {"epoch": state.epoch, **metrics, **evaluator.protocol()}
+    text = simplejson.dumps(results, indent=2, sort_keys=True, ignore_nan=True) + "\n"
     atomic_write(os.path.join(state.cfg.OUTPUT_DIR, _VAL_RESULTS_NAME), text)
     return metrics
 
@@ -221,6 +224,6 @@ def last_evaluation(output_dir: str) -> int:
         try:
             with open(os.path.join(output_dir, _VAL_RESULTS_NAME), encoding="utf-8") as stream:
                 found = int(json.load(stream)["epoch"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             found = 0  # no file, or one of another program
     return all_gather_object(found)[0]

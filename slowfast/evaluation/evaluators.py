@@ -103,7 +103,7 @@ class Evaluator(abc.ABC):
         Those whose name holds a "/" (of single steps, or of other ensembles) are reported by a test only.
 
         Raises:
-            ValueError: predictions are missing, or there are none.
+            ValueError: predictions are missing, there are none, or they are NaN or infinite.
         """
 
     def counts(self) -> dict[str, int]:
@@ -341,7 +341,8 @@ class _JoinedScores:
     """Named scores (rows, ...), joined row by row by their sum or their maximum, in any order.
 
     Attributes:
-        values: the joined scores by name; a row without scores is 0 ("sum") or minus infinity ("max").
+        values: the joined scores by name; a row without scores is 0 ("sum") or minus infinity ("max"), and a score
+            that was NaN or infinite once is NaN.
     """
 
     def __init__(self, rows: int, method: str) -> None:
@@ -359,7 +360,8 @@ class _JoinedScores:
         if self.values and set(scores) != set(self.values):
             raise ValueError(f"scores {sorted(scores)} came after scores {sorted(self.values)}")
         for name, part in scores.items():
-            part = part.float()
+            # A NaN stays in sums and maxima, an infinity does not: neither may vanish behind the other scores.
+            part = part.float().where(part.isfinite(), torch.nan)
             joined = self._named(name, part)
             if self.method == "sum":
                 joined.index_add_(0, row, part)

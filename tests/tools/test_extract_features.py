@@ -74,6 +74,18 @@ def test_mistakes_are_one_clear_message(run_tool, tiny_file, tmp_path, arguments
     assert fact in output.split("error: ")[-1]
 
 
+def test_features_that_are_no_numbers_have_no_file(run_tool, tiny_file, tmp_path, one_overflows):
+    out = tmp_path / "f"
+    status, output = run_tool("extract_features", "--cfg", tiny_file, "--output", out, "--one-file", *one_overflows)
+    message = output.split("error: ")[-1]
+    assert status == 2 and "1 of 4 videos" in message and "test 1.mp4" in message
+    assert sorted(files(out)) == ["test 0.mp4.npz", "test 2.mp4.npz", "train 0.mp4.npz"]
+    result = json.loads((out / "features.json").read_text())["result"]
+    assert result["written"] == 3 and [path[-10:] for path in result["not_finite"]] == ["test 1.mp4"]
+    with np.load(out / "features.npz") as arrays:
+        assert len(arrays["path"]) == 3 and np.isfinite(arrays["features"]).all()
+
+
 def test_a_model_without_features_is_one_clear_message(run_tool, tiny_file, tmp_path, monkeypatch):
     """Register a model that defines `forward` alone."""
     monkeypatch.setattr(ResNet, "forward_features", VideoModel.forward_features)

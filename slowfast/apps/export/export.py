@@ -193,12 +193,17 @@ def compare(wanted: Sequence[Tensor], graph: Graph, found: Sequence[Tensor]) -> 
         wanted, found: outputs of the model and of a file.
 
     Raises:
-        ValueError: the difference is over `_TOLERANCE`, or shapes differ.
+        ValueError: the difference is over `_TOLERANCE`, shapes differ, or the model gives NaN or infinity.
     """
     worst = 0.0
     for name, a, b in zip(graph.outputs, found, wanted, strict=True):
         if a.shape != b.shape:
             raise ValueError(f"{graph.name}: the file gives {name} as {tuple(a.shape)}, the model {tuple(b.shape)}")
+        if not b.isfinite().all():
+            raise ValueError(
+                f"{graph.name}: the model gives NaN or infinity for clips of noise ({name}), so its files cannot be "
+                "compared with it; check the weights"
+            )
         error = float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
         if not error <= _TOLERANCE:
             raise ValueError(f"{graph.name}: {name} of the file differs by {error:.1e} of the model's largest number")

@@ -55,6 +55,7 @@ logger = get_logger(__name__)
 
 KINDS = ("pooled", "spatial")
 ABOUT_NAME = "features.json"
+_NAMED = 5  # videos that a message names
 _LAYER = "forward_features"  # method of the model
 # Settings that do not change the features of a video.
 _INDIFFERENT_SECTIONS = {"TRAIN", "SOLVER", "DATA_LOADER", "TENSORBOARD", "LOGS", "DIST", "MULTIGRID", "EMA"}
@@ -102,7 +103,8 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError, ValueError: a list or checkpoint is missing or does not fit, the model defines no
-            `forward_features`, or the folder holds features made with other settings.
+            `forward_features`, or the folder holds features made with other settings. ValueError also if features of
+            some videos are NaN or infinite; these have no file, the others are written.
         OSError: a file cannot be written.
         UnreadableError: more videos than `DATA.MAX_UNREADABLE_FRACTION` cannot be read; the others are written.
     """
@@ -122,14 +124,20 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         _keep_together(options.output, about)
         setup_model(model, device, ModelSetup.from_config(cfg), training=False).eval()
         extraction = _Extraction(cfg, options, task, model, device)
-        there, unreadable = extraction.run(label_of, open_video, folder, about)
-        summary = _summary(len(label_of), there, unreadable)
+        there, unreadable, broken = extraction.run(label_of, open_video, folder, about)
+        summary = _summary(len(label_of), there, unreadable, broken)
         _save_about(options.output, {**about, "result": summary})
-        readable = [path for path in label_of if path not in unreadable]
+        readable = [path for path in label_of if path not in unreadable and path not in broken]
         if options.one_file and is_main_process() and readable:
             logger.info("all of them in %s", folder.join(readable, about))
         barrier()
     unreadable.check()
+    if broken:
+        raise ValueError(
+            f"features of {len(broken)} of {len(label_of)} videos are NaN or infinite, and have no file; the others "
+            f"have one. The first: {', '.join(sorted(broken)[:_NAMED])}. Check the weights and these videos, or write "
+            "float32 (no --half) computed in full precision (TRAIN.MIXED_PRECISION False)"
+        )
     return summary
 
 
@@ -211,10 +219,11 @@ def _save_about(output: str, about: dict[str, Any]) -> None:
     atomic_write(os.path.join(output, ABOUT_NAME), json.dumps(about, indent=2) + "\n")
 
 
-def _summary(videos: int, there: set[str], unreadable: UnreadableFiles) -> dict[str, Any]:
-    written = videos - len(there) - len(unreadable)
+def _summary(videos: int, there: set[str], unreadable: UnreadableFiles, broken: set[str]) -> dict[str, Any]:
+    written = videos - len(there) - len(unreadable) - len(broken)
     logger.info("%d videos: %d written, %d were there, %d unreadable", videos, written, len(there), len(unreadable))
-    return {"videos": videos, "written": written, "already_there": len(there), "unreadable": dict(unreadable)}
+    summary = {"videos": videos, "written": written, "already_there": len(there), "unreadable": dict(unreadable)}
+    return {**summary, "not_finite": sorted(broken)} if broken else summary
 
 
 class _Extraction:
@@ -236,7 +245,7 @@ class _Extraction:
         open_video: Callable[[str], VideoReader],
         folder: FeatureFolder,
         about: dict[str, Any],
-    ) -> tuple[set[str], UnreadableFiles]:
+    ) -> tuple[set[str], UnreadableFiles, set[str]]:
         """Write the missing files; each process takes its share.
 
         Args:
@@ -245,7 +254,8 @@ class _Extraction:
             folder, about: folder of the files, and what to write of how they are made.
 
         Returns:
-            The videos that had files, and the unreadable videos of all processes.
+            The videos that had files, the unreadable videos of all processes, and those with features that are NaN or
+            infinite, which get no file.
         """
         unique = list(label_of)
         there = {path for path in unique if folder.has(path)}
@@ -256,6 +266,7 @@ class _Extraction:
             total=len(unique), initial=len(there), unit="video", disable=not is_main_process(), dynamic_ncols=True
         )
         begun: dict[int, _Video] = {}
+        broken: set[str] = set()
         with bar, worker_deaths_explained():
             for chunk in self._loader(unique, todo[get_rank() :: get_world_size()], open_video):
                 path = unique[chunk.video]
@@ -266,13 +277,18 @@ class _Extraction:
                     video = begun.setdefault(chunk.video, _Video())
                     video.add(chunk, *self._features(chunk, video.memory))
                 if chunk.is_last and not chunk.cause:
-                    folder.write(begun.pop(chunk.video).record(path, label_of[path], self.settings), about)
+                    record = begun.pop(chunk.video).record(path, label_of[path], self.settings)
+                    if np.isfinite(record.features).all():
+                        folder.write(record, about)
+                    else:
+                        broken.add(path)
                 if chunk.is_last:
                     # Other processes have about as many videos, and are about as far.
                     bar.update(min(get_world_size(), bar.total - bar.n))
-        for others in all_gather_object(dict(unreadable)):
+        for others, broken_there in all_gather_object((dict(unreadable), broken)):
             unreadable.update_from(others.items())
-        return there, unreadable
+            broken |= broken_there
+        return there, unreadable, broken
 
     def _loader(
         self, paths: Sequence[str], numbers: Sequence[int], open_video: Callable[[str], VideoReader]
