@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import contextvars
 import itertools
+import reprlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
@@ -16,6 +17,7 @@ from functools import reduce
 from operator import getitem
 from typing import Any
 
+_LONGEST_NAME = 200  # characters that are compared with others, which takes time by the square
 _collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("collected", default=None)
 
 
@@ -24,13 +26,39 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+class _Brief(reprlib.Repr):
+    """Writes values out in part."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return a number; Python refuses to write out very long ones."""
+        return f"a number of {x.bit_length()} bits" if x.bit_length() > 1000 else super().repr_int(x, level)
+
+
+def short(value: Any, longest: int = 100) -> str:
+    """Return a value as one line of at most `longest` characters, for a message about a foreign file.
+
+    Text and messages of errors are shown as they are, other values by `repr`. Large or deep ones are not written out
+    whole before they are cut.
+    """
+    if isinstance(value, BaseException):
+        text = first_line(value)
+    elif isinstance(value, str):
+        text = value[: 2 * longest]
+    else:
+        brief = _Brief()
+        brief.maxlevel, brief.maxlong, brief.maxstring, brief.maxother = 3, longest, longest, longest
+        text = brief.repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     """Return the `count` entries of `known` that are most similar to `name`, best first.
 
     Case and surrounding underscores do not count. A key with the same last part in another section (`TRAIN.BASE_LR` for
     `SOLVER.BASE_LR`) comes before keys that are merely similar.
     """
-    wanted = _plain(name)
+    wanted = _plain(name[:_LONGEST_NAME])
     leaf = wanted.rpartition(".")[2]
 
     def likeness(candidate: str) -> tuple[bool, float]:
@@ -49,7 +77,7 @@ def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     """
     if value not in choices:
         nearest = "".join(f" The nearest is {near}." for near in nearest_keys(value, choices))
-        raise ValueError(f"{key} is {value!r}; it can be {', '.join(choices) or 'nothing yet'}.{nearest}")
+        raise ValueError(f"{key} is {short(value)!r}; it can be {', '.join(choices) or 'nothing yet'}.{nearest}")
 
 
 @contextlib.contextmanager
