@@ -449,7 +449,7 @@ def _fill_parquet(stream: Any, tables: Mapping[str, _Table], about: dict[str, An
     parts = [arrow_table({"table": _names(table, columns), **columns}) for table, columns in tables.items()]
     whole = pyarrow.concat_tables(parts, promote_options="default")
     metadata = {_ABOUT: json.dumps(about), "shapes": json.dumps(shapes)}
-    pyarrow.parquet.write_table(whole.replace_schema_metadata(metadata), stream)
+    pyarrow.parquet.write_table(whole.replace_schema_metadata(metadata), stream, write_page_checksum=True)
 
 
 def _names(table: str, columns: _Table) -> np.ndarray:
