@@ -24,7 +24,7 @@ from slowfast.datasets.clips.temporal_sampling import StrideSampling
 from slowfast.datasets.loading.batch import Sample
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video.reader import VideoReader
-from slowfast.datasets.video_dataset import VideoDataset, list_path
+from slowfast.datasets.video_dataset import VideoDataset, list_path, read_class_list
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import line_of, record
 
@@ -33,6 +33,7 @@ logger = get_logger(__name__)
 FRAME_RATE = 24  # of the images that the authors publish
 # Files of each split: a list of frames, or else the authors' annotations.
 _LISTS = {"train": "train.csv", "val": "val.csv", "test": "val.csv"}
+_CLASSES = "Charades_v1_classes.txt"
 _ANNOTATIONS = {split: f"Charades_v1_{'train' if split == 'train' else 'test'}.csv" for split in _LISTS}
 
 _COLUMNS = ("id", "actions", "length")
@@ -170,6 +171,8 @@ class Charades(VideoDataset):
     The label of a training clip is the union over all frames from its first to its last, including skipped ones. In val
     and test it is the union over the whole video. Training samples have `frame_labels`.
 
+    `Charades_v1_classes.txt` in `DATA.PATH_TO_DATA_DIR`, lines `c000 name`, names the classes if it is there.
+
     Attributes:
         annotated_seconds: length of each video by the list or the annotations.
 
@@ -180,6 +183,7 @@ class Charades(VideoDataset):
     """
 
     label_kind = "multi"
+    sampling = StrideSampling(FRAME_RATE)
 
     def __init__(self, cfg: Any, split: str) -> None:
         frames_list = list_path(cfg, _LISTS[check_split(split)])
@@ -191,8 +195,8 @@ class Charades(VideoDataset):
             for video, length in enumerate(source.lengths)
         ]
         labels = torch.stack(labels).float()
-        times = StrideSampling(FRAME_RATE)
-        super().__init__(cfg, split, source.paths, labels, source.open_video, times, source=source.name)
+        names = read_class_list(list_path(cfg, _CLASSES), cfg.MODEL.NUM_CLASSES, numbered=True)
+        super().__init__(cfg, split, source.paths, labels, source.open_video, class_names=names, source=source.name)
 
     def sample_of(self, video: int, view: int, clip: Clip) -> Sample:
         spans = self._spans(video, clip.times)

@@ -163,6 +163,8 @@ class SSv2(VideoDataset):
         UnreadableError: as `VideoDataset`.
     """
 
+    sampling = SegmentSampling()
+
     def __init__(self, cfg: Any, split: str) -> None:
         part = "train" if check_split(split) == "train" else "val"
         templates = read_labels(_annotation_path(cfg, _LABELS), cfg.MODEL.NUM_CLASSES)
@@ -175,7 +177,8 @@ class SSv2(VideoDataset):
             paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])
             open_video = VideoOpener.from_config(cfg, _FRAME_RATE)
         labels = [video.label for video in videos]
-        super().__init__(cfg, split, paths, labels, open_video, SegmentSampling(), source=annotations)
+        names = {label: template for template, label in templates.items()}
+        super().__init__(cfg, split, paths, labels, open_video, class_names=names, source=annotations)
         if self.clips.settings.cyclic:
             raise ValueError(
                 "TEST.CYCLIC_LOAD True loops videos that are shorter than a clip, but here every clip shows a whole "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Generator, Tensor
 
@@ -17,7 +18,10 @@ from slowfast.datasets.loading.batch import Sample
 from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.open import VideoReader, video_opener
+from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import record
+
+logger = get_logger(__name__)
 
 
 class VideoDataset(ClipDataset):
@@ -35,9 +39,10 @@ class VideoDataset(ClipDataset):
         paths: path of each video, as `open_video` takes it; also its name in messages and results.
         labels: label of each video, a class number or a tensor (classes,) of 0 and 1.
         open_video: path -> `VideoReader`; by default as `DATA.DECODING_BACKEND` says.
-        sampling: temporal sampling; by default frames spread evenly over a span of time, as published for Kinetics.
 
     Attributes:
+        sampling: which frames of a video make a clip; of the class, since it does not depend on the lists. By default
+            frames are spread evenly over a span of time, as published for Kinetics.
         paths: see above.
         clips: maker of the clips.
 
@@ -47,6 +52,8 @@ class VideoDataset(ClipDataset):
             allows.
     """
 
+    sampling: ClassVar[TemporalSampling] = SpanSampling()
+
     def __init__(
         self,
         cfg: Any,
@@ -54,7 +61,6 @@ class VideoDataset(ClipDataset):
         paths: Sequence[str],
         labels: Sequence[int | Tensor],
         open_video: Callable[[str], VideoReader] | None = None,
-        sampling: TemporalSampling | None = None,
         *,
         class_names: Mapping[int, str] | None = None,
         source: str = "",
@@ -70,7 +76,7 @@ class VideoDataset(ClipDataset):
             self.unreadable.update_from(cache.unreadable.items())
             self.unreadable.check()
             self.open_video = cache.open
-        self.clips = ClipMaker(settings, self.open_video, sampling or SpanSampling())
+        self.clips = ClipMaker(settings, self.open_video, self.sampling)
 
     def reshaped(self, cfg: Any) -> VideoDataset:
         """Return the same videos, and the same count of unreadable ones, as clips of another shape."""
@@ -143,6 +149,34 @@ def read_video_list(
         paths.append(os.path.join(prefix, path))
         labels.append(label)
     return paths, labels
+
+
+def read_class_list(path: str, num_classes: int, numbered: bool = False) -> dict[int, str] | None:
+    """Read class names from a text file, the name of class i in line i, from 0.
+
+    Args:
+        path: the file (UTF-8).
+        num_classes: outputs of the model.
+        numbered: a line is `c012 name` and names class 12, as in the authors' file of Charades.
+
+    Returns:
+        Class number -> name. None if there is no such file, or if it names other classes, which is logged.
+    """
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
+        lines = [line.strip() for line in stream.read().rstrip().split("\n")]
+    if numbered:
+        named = (line.partition(" ") for line in lines)
+        names = {int(number[1:]): name for number, _, name in named if re.fullmatch(r"c[0-9]{1,6}", number)}
+    else:
+        names = dict(enumerate(lines))
+    if names.keys() != set(range(num_classes)):
+        logger.warning(
+            "%s is not used: it names %d classes, and MODEL.NUM_CLASSES is %d", path, len(names), num_classes
+        )
+        return None
+    return names
 
 
 def read_paths(

@@ -43,12 +43,14 @@ class Prediction:
         boxes: the boxes that are scored; None where clips are.
         steps: (B, S, classes) scores of each step, for clips that are read in S steps.
         variants: scores of other ways of joining the steps, shaped as `scores`, by name.
+        summed: number of scores of which `scores` is the sum.
     """
 
     scores: Tensor
     boxes: Boxes | None = None
     steps: Tensor | None = None
     variants: dict[str, Tensor] = field(default_factory=dict)
+    summed: int = 1
 
     def on_cpu(self) -> Prediction:
         """Return a copy on the CPU, with scores in float32."""
@@ -57,6 +59,7 @@ class Prediction:
             None if self.boxes is None else self.boxes.map(Tensor.cpu),
             None if self.steps is None else self.steps.float().cpu(),
             {name: scores.float().cpu() for name, scores in self.variants.items()},
+            self.summed,
         )
 
 
