@@ -6,6 +6,7 @@ from typing import Any
 
 from slowfast.datasets.base import check_split
 from slowfast.datasets.video_dataset import VideoDataset, list_path, read_class_list, read_video_list
+from slowfast.utils.errors import naming_keys
 
 
 class Kinetics(VideoDataset):
@@ -21,8 +22,9 @@ class Kinetics(VideoDataset):
     def __init__(self, cfg: Any, split: str) -> None:
         csv_path = list_path(cfg, f"{check_split(split)}.csv")
         data = cfg.DATA
-        paths, labels = read_video_list(
-            csv_path, cfg.MODEL.NUM_CLASSES, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS
-        )
+        with naming_keys(cfg, "MODEL.NUM_CLASSES", "DATA.PATH_LABEL_SEPARATOR", "DATA.SKIP_ROWS"):
+            paths, labels = read_video_list(
+                csv_path, cfg.MODEL.NUM_CLASSES, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS
+            )
         names = read_class_list(list_path(cfg, "classes.txt"), cfg.MODEL.NUM_CLASSES)
         super().__init__(cfg, split, paths, labels, class_names=names, source=csv_path)

@@ -128,9 +128,9 @@ def read_video_list(
     Args:
         csv_path: the list (UTF-8; other bytes in paths are kept as they are).
         num_classes: labels are 0 to this, exclusive.
-        separator: `DATA.PATH_LABEL_SEPARATOR`.
-        prefix: folder that relative paths start from (`DATA.PATH_PREFIX`).
-        skip_rows: number of header lines to skip (`DATA.SKIP_ROWS`).
+        separator: text between path and label.
+        prefix: folder that relative paths start from.
+        skip_rows: number of header lines to skip.
         errors: takes the messages about wrong lines, which are then skipped; None raises the first.
 
     Raises:
@@ -181,10 +181,11 @@ def read_class_list(path: str, num_classes: int, numbered: bool = False) -> dict
 
 def read_paths(
     csv_path: str, separator: str = " ", prefix: str = "", skip_rows: int = 0
-) -> tuple[list[str], list[int | None]]:
-    """Read paths, and labels if there are any, from a list of videos.
+) -> tuple[list[str], list[int | None], list[int]]:
+    """Read paths, and labels if there are any, from a list of videos; also return the line number of each.
 
-    If every line ends in a separator and an integer, these are the labels. Otherwise every line is a path.
+    If every line ends in a separator and a whole number of at most 18 digits, these are the labels. Otherwise every
+    line is a path.
 
     Raises:
         FileNotFoundError: no such list.
@@ -192,11 +193,14 @@ def read_paths(
     """
     if not os.path.isfile(csv_path):
         raise FileNotFoundError(f"there is no list of videos {csv_path}")
-    lines = [line.strip() for _, line in _lines(csv_path, skip_rows)]
+    numbers, lines = zip(*_lines(csv_path, skip_rows), strict=True)
+    lines = [line.strip() for line in lines]
     parts = [line.rpartition(separator) for line in lines]
-    if all(path.strip() and label.strip().isdecimal() for path, _, label in parts):
-        return [os.path.join(prefix, path.strip()) for path, _, _ in parts], [int(label) for _, _, label in parts]
-    return [os.path.join(prefix, line) for line in lines], [None] * len(lines)
+    if all(path.strip() and re.fullmatch(r"\d{1,18}", label.strip()) for path, _, label in parts):
+        paths, labels = [path.strip() for path, _, _ in parts], [int(label) for _, _, label in parts]
+    else:
+        paths, labels = lines, [None] * len(lines)
+    return [os.path.join(prefix, path) for path in paths], labels, list(numbers)
 
 
 def _lines(csv_path: str, skip_rows: int) -> list[tuple[int, str]]:
@@ -212,14 +216,14 @@ def _lines(csv_path: str, skip_rows: int) -> list[tuple[int, str]]:
 def _parse(line: str, place: str, num_classes: int, separator: str) -> tuple[str, int]:
     path, found, text = line.strip().rpartition(separator)
     if not found or not path.strip():
-        raise ValueError(f"{place}: {line!r} is not 'path{separator}label'; DATA.PATH_LABEL_SEPARATOR is {separator!r}")
+        raise ValueError(f"{place}: {line!r} is not 'path{separator}label'")
     try:
         label = int(text)
     except ValueError:
         raise ValueError(
-            f"{place}: {line!r} ends in {text!r}, which is not a whole number for a label; "
-            f"DATA.PATH_LABEL_SEPARATOR is {separator!r}, and DATA.SKIP_ROWS skips header lines"
+            f"{place}: {line!r} ends in {text!r} after the separator {separator!r}, which is not a whole number for a "
+            "label; header lines can be skipped"
         ) from None
     if not 0 <= label < num_classes:
-        raise ValueError(f"{place}: {line!r} has label {label}, outside 0 to {num_classes - 1} (MODEL.NUM_CLASSES)")
+        raise ValueError(f"{place}: {line!r} has label {label}, outside 0 to {num_classes - 1}")
     return path.strip(), label

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas
 from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows, evaluate_ava
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.utils.files import atomic_write
+from slowfast.utils.json_file import read_json, read_text
 from slowfast.utils.label_map import read_label_map
 
 # Up to so many classes are named at the axes, of the confusion matrix and beside bars.
@@ -195,17 +197,20 @@ def read_class_names(path: str) -> dict[int, str]:
         raise FileNotFoundError(f"there is no file of class names {path}")
     if path.endswith((".pbtxt", ".prototxt")):
         return read_label_map(path)
-    with open(path, encoding="utf-8-sig") as stream:
-        text = stream.read()
     if not path.endswith(".json"):
-        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
-    try:
-        values = json.loads(text)
-        if isinstance(values, dict):
-            return {int(number): name for name, number in values.items()}
-        return dict(enumerate(map(str, values)))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f'{path} is neither {{"name": number, ...}} nor a list of names: {error}') from None
+        return dict(enumerate(line.strip() for line in read_text(path).split("\n") if line.strip()))
+    form = '{"name": number, ...} or a list of names'
+    values = read_json(path, (dict, list), form)
+    pairs = enumerate(values) if isinstance(values, list) else ((number, name) for name, number in values.items())
+    names: dict[int, str] = {}
+    for number, name in pairs:
+        digits = str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
+        if not re.fullmatch("[0-9]{1,9}", digits) or not isinstance(name, str | int | float):
+            raise ValueError(f"{path} is not like {form}: it has {number!r:.40} for the number of {name!r:.40}")
+        if int(digits) in names:
+            raise ValueError(f"{path} gives the number {digits} to {names[int(digits)]!r} and to {name!r}")
+        names[int(digits)] = str(name)
+    return names
 
 
 def _text(value: float | str) -> str:

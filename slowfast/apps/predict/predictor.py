@@ -32,6 +32,7 @@ from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast, autocast_dtype
 from slowfast.engine.resume import checkpoint_config
 from slowfast.engine.task import build_task
+from slowfast.evaluation.finite import check_finite
 from slowfast.evaluation.report import read_class_names
 from slowfast.models import build_model
 from slowfast.runtime.device import find_device
@@ -133,7 +134,7 @@ class Predictor:
 
         Raises:
             VideoError: the video cannot be read.
-            ValueError: an array of another shape or type.
+            ValueError: an array of another shape or type, or scores that are NaN or infinite.
         """
         open_video = self._opener(video, fps)
         clips = ClipMaker(self.settings, open_video, self._sampling)
@@ -186,19 +187,19 @@ class Predictor:
 
     @torch.no_grad()
     def _clip_scores(self, inputs: list[Tensor]) -> Tensor:
-        """Return the scores (B, classes) of clips, on the CPU."""
+        """Return the scores (B, classes) of clips, on the CPU; ValueError if they are NaN or infinite."""
         count = len(inputs[0])
         numbers = torch.arange(count)
         batch = Batch(inputs, torch.zeros_like(numbers), numbers, torch.zeros_like(numbers))
         with autocast(self.device, self._dtype):
             prediction = self._task.predict(self.model, batch.to(self.device))
-        return prediction.on_cpu().scores / prediction.summed
+        return _finite(prediction.on_cpu().scores / prediction.summed)
 
     @torch.no_grad()
     def _step_scores(self, inputs: list[Tensor], memory: Any) -> tuple[Tensor, Any]:
         with autocast(self.device, self._dtype):
             scores, memory = self._task.predict_step(self.model, [x.to(self.device) for x in inputs], memory)
-        return scores.float().cpu(), memory
+        return _finite(scores.float().cpu()), memory
 
     def _answer(self, start: float, end: float, scores: Tensor, top: int) -> Answer:
         values = scores.numpy()
@@ -213,6 +214,11 @@ class Predictor:
             return lambda _: open_path(os.fspath(video))
         array = ArrayVideo(np.asarray(video), rate)
         return lambda _: array
+
+
+def _finite(scores: Tensor) -> Tensor:
+    check_finite(scores.numpy(), "clips", lambda number: f"clip {number}")
+    return scores
 
 
 def _dtype_overrides(dtype: str | torch.dtype | None) -> list[Any]:

@@ -190,3 +190,11 @@ def test_names_of_another_number_of_classes_are_left(tiny_data, tiny_cfg, caplog
         path.unlink()
     assert "names 1 classes" in caplog.text
     assert load(find_checkpoints(cfg.OUTPUT_DIR)[-1].path).class_names == ["0", "1"]
+
+
+def test_scores_that_are_no_numbers_are_no_answer(trained, named_data):
+    predictor, video = load(trained[1]), str(named_data / "test 0.mp4")
+    predictor.model.head.projection.bias[0] = torch.nan
+    for answer in (predictor, predictor.clips, lambda path: list(predictor.stream(path))):
+        with pytest.raises(ValueError, match=r"1 of 1 clips are NaN or infinite"):
+            answer(video)
