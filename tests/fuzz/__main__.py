@@ -10,6 +10,8 @@ import logging
 import sys
 from pathlib import Path
 
+import av
+
 from tests.fuzz.engine import replay, run
 from tests.fuzz.targets import TARGETS
 
@@ -24,13 +26,16 @@ def main() -> int:
     budget.add_argument("--cases", type=int, default=0, help="number of cases of each target, in place of a time")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same cases")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
-    parser.add_argument("--findings", type=Path, default=Path("runs/fuzz/findings"), help="folder for files of findings")
+    parser.add_argument(
+        "--findings", type=Path, default=Path("runs/fuzz/findings"), help="folder for files of findings"
+    )
     parser.add_argument("--file", type=Path, help="read this one file, by the one target that is named")
     arguments = parser.parse_args()
     if unknown := set(arguments.targets) - names:
         parser.error(f"no target or group {', '.join(sorted(unknown))}")
     chosen = [t for t in TARGETS if not arguments.targets or {t.name, t.group} & set(arguments.targets)]
     logging.disable(logging.WARNING)
+    av.logging.set_level(av.logging.PANIC)
     if arguments.file:
         print(replay(chosen[0], arguments.file))
         return 0
@@ -42,7 +47,9 @@ def main() -> int:
         print(f"{tally.name:24}{tally.cases:8}{tally.values:8}{tally.refusals:9}{found:10}")
     for tally in tallies:
         for what, count in tally.findings.items():
-            print(f"{tally.name}, {count} times: {what}\n  python -m tests.fuzz {tally.name} --file {tally.files[what]}")
+            print(
+                f"{tally.name}, {count} times: {what}\n  python -m tests.fuzz {tally.name} --file {tally.files[what]}"
+            )
     return int(any(tally.findings for tally in tallies))
 
 

@@ -48,7 +48,8 @@ class Target:
         seeds: writes valid files into a folder, and returns their content.
         read: reads the file at a path; what it returns is compared where `exact`.
         generated: further contents of files.
-        refusals: errors with which `read` may refuse a file. The message names the file.
+        refusals: errors with which `read` may refuse a file.
+        named: the message of a refusal names the file; rules between settings do not.
         exact: `read` returns what a seed holds, or refuses; anything else is a finding.
     """
 
@@ -59,6 +60,7 @@ class Target:
     read: Callable[[str], Any]
     generated: SearchStrategy[bytes] | None = None
     refusals: tuple[type[Exception], ...] = (ValueError, OSError)
+    named: bool = True
     exact: bool = False
 
 
@@ -226,7 +228,8 @@ class _Session:
 
     def _lost(self, outcome: str) -> None:
         if not self.number:
-            raise RuntimeError(f"{self.target.name}: the valid files cannot be made: {outcome}")
+            words = (self.folder / "stderr").read_text(errors="replace")
+            raise RuntimeError(f"{self.target.name}: the valid files cannot be made or read: {outcome}\n{words}")
         self._count(outcome + _last_words(self.folder / "stderr"))
         self._start()
         self.pipe.recv()  # the valid files are there
@@ -240,7 +243,9 @@ class _Session:
         else:
             self.tally.findings[outcome] += 1
             if outcome not in self.tally.files:
-                place = self.findings / self.target.name / f"seed{self.seed}-{self.number}{Path(self.target.file).suffix}"
+                place = (
+                    self.findings / self.target.name / f"seed{self.seed}-{self.number}{Path(self.target.file).suffix}"
+                )
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.folder / self.target.file, place)
                 self.tally.files[outcome] = place
@@ -331,7 +336,7 @@ def _outcome(target: Target, path: Path, content: bytes, exact: set[str], limits
     except target.refusals as error:
         text = str(error)
         ended = "refusal"
-        if path.name not in text:
+        if target.named and path.name not in text:
             ended = f"a refusal that does not name the file: {_place(error)}"
         elif len(text) > LONGEST_MESSAGE:
             ended = f"a refusal of more than {LONGEST_MESSAGE} characters: {_place(error)}"

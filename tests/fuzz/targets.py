@@ -36,6 +36,7 @@ from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.frame_folder import FrameFolder
 from slowfast.datasets.video.in_order import frames_in_order
 from slowfast.datasets.video.reader import VideoError
+from slowfast.datasets.video.torchcodec import TorchCodecReader
 from slowfast.engine.epoch_config import build_state
 from slowfast.engine.test import last_evaluation
 from slowfast.evaluation.ava import BoxRows
@@ -47,7 +48,20 @@ from slowfast.utils.label_map import read_label_map
 from tests.fuzz.engine import Target
 
 ODD_NUMBERS = [0, -1, 1, 2**31, 2**63, -(2**63), 2**64, 10**400, 0.5, -0.0, 1e-320, 1e308, *map(float, ("nan", "inf"))]
-ODD_TEXTS = ["", " ", "\0", "\x1b[2J", "\ud800", "9" * 400, "a" * 300, "../..", "=cmd|' /C calc'!A0", "nan", "None", "٣"]
+ODD_TEXTS = [
+    "",
+    " ",
+    "\0",
+    "\x1b[2J",
+    "\ud800",
+    "9" * 400,
+    "a" * 300,
+    "../..",
+    "=cmd|' /C calc'!A0",
+    "nan",
+    "None",
+    "٣",
+]
 LEAVES = st.sampled_from([None, True, False, *ODD_NUMBERS, *ODD_TEXTS]) | st.integers() | st.floats() | st.text()
 ODD = st.recursive(
     LEAVES,
@@ -187,7 +201,9 @@ class _Call:
 
 
 # A file that shows up beside the case is a finding.
-_CALLS = st.sampled_from([(os.mkdir, ("executed",)), (bytearray, (2**36,)), (eval, ("1",)), (np.dtype, ("O",))]).map(_Call)
+_CALLS = st.sampled_from([(os.mkdir, ("executed",)), (bytearray, (2**36,)), (eval, ("1",)), (np.dtype, ("O",))]).map(
+    _Call
+)
 
 
 def _read_checkpoint(path: str) -> Any:
@@ -244,22 +260,20 @@ def _pictures(count: int = 24) -> np.ndarray:
     return np.clip(ramp + numbers.normal(0, 20, (count, 48, 64, 3)), 0, 255).astype(np.uint8)
 
 
-def _video(path: Path, codec: str, rotated: bool = False) -> bytes:
+def _video(path: Path, codec: str) -> bytes:
     options = {"libx264": {"g": "12", "bf": "2", "x264-params": "threads=1"}, "libvpx-vp9": {"cpu-used": "8"}}
     with av.open(str(path), "w") as output:
         stream = output.add_stream(codec, rate=30, options=options.get(codec, {"g": "12"}))
         stream.width, stream.height = 64, 48
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        if rotated:
-            output.metadata["rotate"] = "90"
         for picture in _pictures():
             output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         output.mux(stream.encode(None))
     return path.read_bytes()
 
 
-def _read_video(path: str) -> None:
-    with decode.open(path) as video:
+def _read_video(path: str, backend: str = "pyav") -> None:
+    with decode.open(path, backend) as video:
         count = video.num_frames
         assert 1 <= count < 1_000_000, count
         assert 0 < video.fps < 1e6, video.fps
@@ -275,6 +289,16 @@ def _video_target(name: str, *codecs: str) -> Target:
         return [_video(folder / f"{codec}.{name}", codec) for codec in codecs]
 
     return Target(name, "videos", f"case.{name}", seeds, _read_video, refusals=(VideoError,))
+
+
+def _torchcodec_targets() -> list[Target]:
+    try:
+        TorchCodecReader.require()
+    except ImportError:
+        return []
+    read = functools.partial(_read_video, backend="torchcodec")
+    targets = [_video_target("mp4", "libx264"), _video_target("mkv", "libx264"), _video_target("ts", "libx264")]
+    return [dataclasses.replace(t, name=f"torchcodec-{t.name}", group="torchcodec", read=read) for t in targets]
 
 
 def _image_target(name: str) -> Target:
@@ -403,8 +427,10 @@ def _prediction_files(suffix: str) -> Callable[[Path], list[bytes]]:
 
 def _read_predictions(path: str) -> Any:
     predictions = load_predictions(path)
-    predictions.metrics()
-    Report(predictions)
+    try:
+        Report.from_predictions(predictions)
+    except ValueError as error:  # of scores; the tools name the file
+        raise ValueError(f"{path}: {error}") from error
     return [value for _, value in sorted(vars(predictions).items()) if isinstance(value, (np.ndarray, list, dict))]
 
 
@@ -423,14 +449,19 @@ def _prediction_arrays() -> list[dict[str, Any]]:
             made.append(dict(arrays))
         stream.unlink()
     about = json.loads(made[0]["about"].item())
-    return [*made, *({**made[0], "about": json.dumps({**about, key: odd})} for key in about for odd in (None, 1e400, [], {}))]
+    return [
+        *made,
+        *({**made[0], "about": json.dumps({**about, key: odd})} for key in about for odd in (None, 1e400, [], {})),
+    ]
 
 
 def _features() -> tuple[VideoFeatures, dict]:
     numbers = np.random.default_rng(0)
     index = np.arange(4)
     pairs = np.stack([index, index + 3], axis=1)
-    record = VideoFeatures("a.mp4", 3, 29.97, 90, numbers.random((4, 8)).astype("f4"), index, index * 0, pairs, pairs / 30)
+    record = VideoFeatures(
+        "a.mp4", 3, 29.97, 90, numbers.random((4, 8)).astype("f4"), index, index * 0, pairs, pairs / 30
+    )
     return record, {"kind": "clip", "model": "ResNet", "weights": "abc", "shape": [8]}
 
 
@@ -454,7 +485,7 @@ def _read_features(path: str) -> Any:
 
 
 def _read_stored_config(path: str) -> None:
-    text = Path(path).read_text(encoding="utf-8")
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
     cfg_from_yaml(text, origin=path, foreign=True)
 
 
@@ -484,7 +515,7 @@ _DIGEST = {"size": 5, "sha256": "ab" * 32}
 
 TARGETS = [
     Target("pyth", "checkpoints", "case.pyth", _checkpoints, _read_checkpoint,
-           st.deferred(lambda: changed(_state(), ODD | _odd_tensors() | _CALLS)).map(_plainly(torch.save)), exact=False),
+           st.deferred(lambda: changed(_state(), ODD | _odd_tensors() | _CALLS)).map(_plainly(torch.save))),
     Target("pyth-damage", "checkpoints", "case.pyth", _checkpoints, _read_checkpoint, exact=True),
     Target("safetensors", "checkpoints", "case.safetensors", _tensor_files, _read_checkpoint, exact=True),
     Target("caffe2", "checkpoints", "case.pkl", _pickles, _read_checkpoint,
@@ -496,10 +527,12 @@ TARGETS = [
     _video_target("avi", "mpeg4", "mjpeg"),
     _video_target("ts", "libx264"),
     _video_target("webm", "libvpx-vp9"),
+    *_torchcodec_targets(),
     _image_target("jpg"),
     _image_target("png"),
-    Target("config", "configs", "case.yaml", _configs, load_config, st.deferred(_odd_configs)),
-    Target("stored-config", "configs", "case.yaml", _configs, _read_stored_config, st.deferred(_odd_configs)),
+    Target("config", "configs", "case.yaml", _configs, load_config, st.deferred(_odd_configs), named=False),
+    Target("stored-config", "configs", "case.yaml", _configs, _read_stored_config, st.deferred(_odd_configs),
+           named=False),
     _list_target("list", "train.csv", _read_list, " "),
     _list_target("segments", "train.csv", read_segments),
     _list_target("frames", "case.csv", lambda path: read_frame_list(path, "", 4), " "),
