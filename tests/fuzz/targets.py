@@ -336,9 +336,10 @@ def _odd_configs() -> st.SearchStrategy[bytes]:
     write = _plainly(lambda value, stream: stream.write(yaml.safe_dump(value).encode("utf-8", "surrogatepass")))
     bombs = st.sampled_from([
         "&a [*a]", "A: &a {B: *a}", "<<: [1]", "? [1]\n: 2", "_BASE_: case.yaml", "_BASE_: [case.yaml, case.yaml]",
-        "_BASE_: .", "_BASE_: /dev/zero", "PROJECTS: [os]", "PROJECTS: [.]", "PROJECTS: ['']", "!!python/name:os.system",
-        "\tA: 1", "MODEL:\n\tNUM_CLASSES: 3", "MODEL: [1]", "MODEL.NUM_CLASSES: 3", "MODEL: {NUM_CLASSES: 1e400}", "---\n---",
-        "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nd: &d [*c,*c]", "2001-01-01: 1", "%TAG ! x\n---\na: 1", "\ufeffA: 1",
+        "_BASE_: .", "_BASE_: /dev/zero", "PROJECTS: [os]", "PROJECTS: [.]", "PROJECTS: ['']", "!!python/name:os.open",
+        "\tA: 1", "MODEL:\n\tNUM_CLASSES: 3", "MODEL: [1]", "MODEL.NUM_CLASSES: 3", "MODEL: {NUM_CLASSES: 1e400}",
+        "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\nd: &d [*c,*c]", "2001-01-01: 1", "%TAG ! x\n---\na: 1",
+        "---\n---", "\ufeffA: 1",
     ]).map(str.encode)  # fmt: skip
     deep = DEEP.map(lambda depth: b"A: " + b"[" * depth)
     return sections.map(write) | bombs | deep
@@ -348,9 +349,10 @@ def _odd_configs() -> st.SearchStrategy[bytes]:
 
 _LISTS = {
     "list": "folder/a.mp4 0\nfolder/b c.mp4 3\n/x/d.mp4 1\n",
-    "segments": "label,youtube_id,time_start,time_end,split\nrun,abcdefghijk,1,11,train\n\"a, b\",zzzzzzzzzzz,0,10,val\n",
+    "segments": "label,youtube_id,time_start,time_end,split\nrun,abcdefghijk,1,11,train\n\"a, b\",zzzzz,0,10,val\n",
     "frames": "original_vido_id video_id frame_id path labels\n" + "".join(
-        f'V{video} {video} {frame} V{video}/V{video}-{frame + 1:06d}.jpg "0,3"\n' for video in range(2) for frame in range(4)
+        f'V{video} {video} {frame} V{video}/V{video}-{frame + 1:06d}.jpg "0,3"\n'
+        for video in range(2) for frame in range(4)
     ),
     "charades": "id,subject,actions,length\nA1,S,c002 1.0 4.5;c000 0 3,10.5\nB2,S,,7.25\n",
     "boxes": "v,0902,0.1,0.2,0.5,0.9,3,1\nv,0902,0.1,0.2,0.5,0.9,2,1\nw,903.5,0,0,1,1,1,2\nw,0904\n",
