@@ -324,6 +324,8 @@ def _class_table(
 
     numbers = list(numbers)
     names = [str(number) for number in numbers] if names is None else names
+    # As objects: names may hold bytes that are no text, which the text columns of pandas refuse.
+    names = pandas.Series(names, dtype=object)
     return pandas.DataFrame({"number": numbers, "class": names, "samples": samples, "value": values})
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from slowfast.apps.predict.session import StreamSession
 from slowfast.checkpoint.io import list_class_names, load_checkpoint
 from slowfast.checkpoint.weights import load_weights
 from slowfast.datasets.build import DATASET_REGISTRY
@@ -24,6 +25,7 @@ from slowfast.datasets.clips.temporal_sampling import SpanSampling, TemporalSamp
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.video.cache import ArrayVideo
 from slowfast.datasets.video.find import VideoOpener
+from slowfast.datasets.video.open import video_opener
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.datasets.video.timing import Timeline
 from slowfast.datasets.video_dataset import VideoDataset
@@ -114,14 +116,18 @@ class Predictor:
     Attributes:
         model, cfg, device, class_names: see above.
         settings: how clips are made of a video; `settings.facts()` describes it for other programs.
+        stream_settings: the same for streams, which have one crop, the center.
+        step_positions: steps of a stream, see `Task.stream_steps`; None for a model that reads clips.
     """
 
     def __init__(self, model: nn.Module, cfg: Any, device: torch.device, class_names: Sequence[str]) -> None:
         self.model, self.cfg, self.device, self.class_names = model, cfg, device, list(class_names)
         self.settings = ClipSettings.from_config(cfg, "test")
         self._task, self._dtype = build_task(cfg), autocast_dtype(cfg)
+        self.step_positions = None if self._task.stream_steps(1) is None else self._task.stream_steps
         self._sampling = _sampling(cfg)
-        self._stream_settings = ClipSettings.from_config(_one_crop(cfg), "test")
+        self.stream_settings = ClipSettings.from_config(_one_crop(cfg), "test")
+        self._maker = ClipMaker(self.stream_settings, video_opener(cfg), SpanSampling())
 
     @torch.no_grad()
     def __call__(self, video: Video, top: int = 5, fps: float | None = None) -> Answer:
@@ -143,16 +149,16 @@ class Predictor:
         joined = scores.amax(dim=0) if self.cfg.DATA.ENSEMBLE_METHOD == "max" else scores.mean(dim=0)
         with open_video("") as reader:
             ((start, end),) = Timeline.of(reader).spans(np.array([0]), np.array([reader.num_frames - 1])).tolist()
-        return self._answer(start, end, joined, top)
+        return self.answer(start, end, joined, top)
 
     def clips(self, video: Video, top: int = 5, fps: float | None = None) -> list[Answer]:
         """Answer for each of the consecutive clips that cover a video, each on its own; arguments as of a call.
 
         The last clip is moved back to end with the video.
         """
-        windows = ClipWindows(self._stream_settings)
+        windows = ClipWindows(self.stream_settings)
         return [
-            self._answer(*chunk.times[0], self._clip_scores(chunk.inputs)[0], top)
+            self.answer(*chunk.times[0], self._clip_scores(chunk.inputs)[0], top)
             for chunk in self._chunks(video, fps, windows)
         ]
 
@@ -162,13 +168,16 @@ class Predictor:
         A model that reads in steps answers after each step, with the memory of all steps before. A clip model answers
         for each clip, as `clips`. Memory does not grow with the video.
         """
-        steps = self._task.stream_steps(1) is not None
-        settings = self._stream_settings
-        windows = StepWindows(settings, self._task.stream_steps) if steps else ClipWindows(settings)
+        settings, steps = self.stream_settings, self.step_positions
+        windows = StepWindows(settings, steps) if steps else ClipWindows(settings)
         memory = None
         for chunk in self._chunks(video, fps, windows):
-            scores, memory = self._step_scores(chunk.inputs, memory)
-            yield self._answer(*chunk.times[0], scores[0], top)
+            scores, memory = self.step_scores(chunk.inputs, memory)
+            yield self.answer(*chunk.times[0], scores[0], top)
+
+    def session(self, fps: float | None = None, stride: float = 0.0, top: int = 5) -> StreamSession:
+        """Start a stream whose frames are pushed as they come; see `StreamSession`. `fps`: as of a call."""
+        return StreamSession(self, fps or self.settings.target_fps, stride, top)
 
     def _chunks(
         self, video: Video, fps: float | None, windows: Callable[[int, float], list[FrameIndices]]
@@ -179,8 +188,7 @@ class Predictor:
             VideoError: the video cannot be read; of a damaged one the windows before the fault come first.
         """
         open_video = self._opener(video, fps)
-        clips = ClipMaker(self._stream_settings, open_video, SpanSampling())
-        for chunk in StreamingDataset([""], [0], open_video, windows, clips, windows_per_chunk=1):
+        for chunk in StreamingDataset([""], [0], open_video, windows, self._maker, windows_per_chunk=1):
             if chunk.cause:
                 raise VideoError(_name(video), chunk.cause)
             yield chunk
@@ -196,12 +204,24 @@ class Predictor:
         return _finite(prediction.on_cpu().scores / prediction.summed)
 
     @torch.no_grad()
-    def _step_scores(self, inputs: list[Tensor], memory: Any) -> tuple[Tensor, Any]:
+    def step_scores(self, inputs: list[Tensor], memory: Any) -> tuple[Tensor, Any]:
+        """Return the scores (B, classes) of a window of streams, on the CPU, and the memory after it.
+
+        Args:
+            inputs: (B, 3, T, H, W), one per pathway.
+            memory: result of the call for the window before; None for the first.
+        """
         with autocast(self.device, self._dtype):
             scores, memory = self._task.predict_step(self.model, [x.to(self.device) for x in inputs], memory)
         return _finite(scores.float().cpu()), memory
 
-    def _answer(self, start: float, end: float, scores: Tensor, top: int) -> Answer:
+    def prepare(self, frames: np.ndarray) -> Tensor:
+        """Return frames (T, H, W, 3) uint8 as the model reads them, resized, cropped and normalized: (3, T, H', W')."""
+        ((clip,),) = self._maker.window_crops(ArrayVideo(frames, self.settings.target_fps), [range(len(frames))])
+        return clip
+
+    def answer(self, start: float, end: float, scores: Tensor, top: int) -> Answer:
+        """Make the answer of scores (classes,) for a span of seconds."""
         values = scores.numpy()
         best = np.argsort(-values, kind="stable")[: max(top, 0)]
         return Answer(start, end, values[best], [self.class_names[number] for number in best], values)
