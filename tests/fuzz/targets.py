@@ -247,7 +247,7 @@ def _resumed(path: str) -> None:
 
 
 def _changed_runs() -> st.SearchStrategy[bytes]:
-    odd = ODD | _odd_tensors()
+    odd = st.deferred(lambda: ODD | _odd_tensors())
     return st.deferred(lambda: changed(_training().capture(), odd)).map(_plainly(torch.save))
 
 
