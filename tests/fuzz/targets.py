@@ -261,7 +261,8 @@ def _pictures(count: int = 24) -> np.ndarray:
 
 
 def _video(path: Path, codec: str) -> bytes:
-    options = {"libx264": {"g": "12", "bf": "2", "x264-params": "threads=1:cpu-independent=1"}, "libvpx-vp9": {"cpu-used": "8"}}
+    x264 = {"g": "12", "bf": "2", "x264-params": "threads=1:cpu-independent=1"}
+    options = {"libx264": x264, "libvpx-vp9": {"cpu-used": "8"}}
     # The same bytes everywhere and each time, so that a seed gives the same cases.
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as output:
         stream = output.add_stream(codec, rate=30, options={"flags": "+bitexact", **options.get(codec, {"g": "12"})})
