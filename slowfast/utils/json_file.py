@@ -1,4 +1,4 @@
-"""Read JSON files of other programs: every mistake in one is a ValueError with file and line."""
+"""Read JSON: every mistake is a ValueError, in files of other programs with file and line."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ def read_json(path: str | os.PathLike, kind: type | tuple[type, ...], form: str)
     if not isinstance(value, kind):
         raise ValueError(f"{path}, line 1: the file is not like {form}")
     return value
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON of our own; raise ValueError if it is none, or is nested deeper than Python follows."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 class _RepeatedName(Exception):
