@@ -114,7 +114,7 @@ def exit_status(
     work: Callable[[], int | None],
     debug: bool | None = None,
     resumes: str = "",
-    mistakes: tuple[type[Exception], ...] = (ValueError, OSError),
+    mistakes: tuple[type[Exception], ...] = (ValueError, OSError, FloatingPointError),
 ) -> int:
     """Run a tool and return its exit status: that of `work` (None: 0), 2 for a user's mistake, 130 for Ctrl-C.
 
