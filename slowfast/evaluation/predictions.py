@@ -325,6 +325,8 @@ def _class_table(
 
     numbers = list(numbers)
     names = [str(number) for number in numbers] if names is None else names
+    # As objects: names may hold bytes that are no text, which the text columns of pandas refuse.
+    names = pandas.Series(names, dtype=object)
     return pandas.DataFrame({"number": numbers, "class": names, "samples": samples, "value": values})
 
 
@@ -447,7 +449,7 @@ def _fill_parquet(stream: Any, tables: Mapping[str, _Table], about: dict[str, An
     parts = [arrow_table({"table": _names(table, columns), **columns}) for table, columns in tables.items()]
     whole = pyarrow.concat_tables(parts, promote_options="default")
     metadata = {_ABOUT: json.dumps(about), "shapes": json.dumps(shapes)}
-    pyarrow.parquet.write_table(whole.replace_schema_metadata(metadata), stream)
+    pyarrow.parquet.write_table(whole.replace_schema_metadata(metadata), stream, write_page_checksum=True)
 
 
 def _names(table: str, columns: _Table) -> np.ndarray:
