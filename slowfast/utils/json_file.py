@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from typing import Any
 
 _SHOWN = 200
@@ -60,8 +61,8 @@ class _RepeatedName(Exception):
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _RepeatedName(next(name for number, name in enumerate(names) if name in names[:number]))
+        counts = Counter(name for name, _ in pairs)
+        raise _RepeatedName(next(name for name, count in counts.items() if count > 1))
     return values
 
 

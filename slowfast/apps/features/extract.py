@@ -181,10 +181,11 @@ def _one_label_each(
     videos: dict[str, tuple[str, int, str]] = {}
     changed = []
     for path, label, place in zip(paths, labels, places, strict=True):
-        former = videos.get(folder.path_of(path))
+        file = folder.path_of(path)
+        former = videos.get(file)
         if former is not None and former[1] != label:
             changed.append((path, former[1], former[2], label, place))
-        videos[folder.path_of(path)] = (path, label, place)
+        videos[file] = (path, label, place)
     if changed:
         logger.warning(
             "%s has label %d (%s), and label %d (%s): the last one is written; %d lines give a video another label",
