@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from slowfast.utils.files import regular_file
+
 Columns = Mapping[str, np.ndarray]
 
 
@@ -79,7 +81,8 @@ def read_parquet(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
     require_parquet()
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(path)
+    with open(path, "rb", opener=regular_file) as stream:
+        table = pyarrow.parquet.read_table(stream)
     return table, _texts(table.schema.metadata)
 
 
@@ -88,7 +91,8 @@ def read_parquet_metadata(path: str | os.PathLike) -> dict[str, str]:
     require_parquet()
     import pyarrow.parquet
 
-    return _texts(pyarrow.parquet.read_schema(path).metadata)
+    with open(path, "rb", opener=regular_file) as stream:
+        return _texts(pyarrow.parquet.read_schema(stream).metadata)
 
 
 def numpy_column(column: Any, shape: Iterable[int] = ()) -> np.ndarray:

@@ -18,7 +18,7 @@ from slowfast.datasets.ava.footage import find_clips
 from slowfast.datasets.charades import FRAME_RATE, read_annotations
 from slowfast.datasets.video.find import by_name, only_file, video_files
 from slowfast.evaluation.ava_files import read_boxes
-from slowfast.utils.files import atomic_write_local
+from slowfast.utils.files import atomic_write_local, regular_file
 
 _ANY_CLASS = 10**6
 _HOURS = 3600.0
@@ -68,7 +68,7 @@ def _read_ava(path: str) -> list[_ListedVideo]:
 
 def _read_ssv2(path: str) -> list[_ListedVideo]:
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8", opener=regular_file) as stream:
             names = [str(entry["id"]) for entry in json.load(stream)]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(
