@@ -105,6 +105,30 @@ def tiny_cfg(tiny_file):
 
 
 @pytest.fixture
+def one_overflows(tiny_cfg, tiny_data, tmp_path) -> list:
+    """Overrides that test three dark videos and a bright one, `test 1.mp4`, with weights under which that overflows.
+
+    All weights are finite. The stem sums its pixels, which are below zero in dark videos and become 0 in the ReLU.
+    """
+    from slowfast.checkpoint.io import save_checkpoint
+    from slowfast.models import build_model
+
+    weights = build_model(tiny_cfg()).state_dict()
+    weights["s1.pathway0_stem.conv.weight"].fill_(1.0)
+    weights["s1.pathway0_stem.bn.weight"].fill_(1e37)
+    save_checkpoint({"model_state": weights}, str(tmp_path / "overflow.pyth"))
+    (tmp_path / "lists").mkdir()
+    names = ("test 0", "test 1", "test 2", "train 0")
+    for split in ("train", "val", "test"):
+        lines = "".join(f"{tiny_data / name}.mp4 {number % 2}\n" for number, name in enumerate(names))
+        (tmp_path / "lists" / f"{split}.csv").write_text(lines)
+    return [
+        *("DATA.PATH_TO_DATA_DIR", str(tmp_path / "lists")),
+        *("TEST.CHECKPOINT_FILE_PATH", str(tmp_path / "overflow.pyth")),
+    ]
+
+
+@pytest.fixture
 def tool(hears_ctrl_c):
     """Function: start `tools/NAME.py ARGUMENTS` as a process of its own, with its output in pipes."""
 

@@ -130,6 +130,13 @@ def load_checkpoint(path: str, kind: str = "", key: str = "CHECKPOINT_TYPE") -> 
     return state
 
 
+def list_class_names(saved: dict[str, Any], num_classes: int) -> list[str]:
+    """Return a name for each class of a checkpoint's content: its number where the checkpoint has none."""
+    names = saved.get("class_names")
+    names = names if isinstance(names, dict) else {}
+    return [str(names.get(number, number)) for number in range(num_classes)]
+
+
 def load_last_checkpoint(output_dir: str, epoch: int = -1) -> tuple[dict[str, Any], str] | None:
     """Read the last checkpoint of a run that can be read; return it and its path, or None if there is none.
 

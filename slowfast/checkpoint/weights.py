@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -109,8 +110,9 @@ def load_weights(
         _check_shapes(report, source, drop_classifier, training=allow_missing)
     if report.missing and not (drop_mismatch or allow_missing):
         raise ValueError(f"{source} does not hold all weights of the model\n  {report.describe()}")
-    own = model.state_dict().keys()
+    own = model.state_dict()
     kept = {key: weights[key] for key in report.matched}
+    _say_dtypes(kept, own, source)
     kept |= {key: value for key, value in weights.items() if key.endswith(_OPTIONAL) and key in own}
     model.load_state_dict(kept, strict=False)
     level = logger.info if report.is_exact else logger.warning
@@ -118,6 +120,13 @@ def load_weights(
     note = f"\n  {fresh} keys, missing or of another shape, keep the model's initialization" if fresh else ""
     level("weights of %s: %s%s", source, report.describe(), note)
     return report
+
+
+def _say_dtypes(given: dict[str, torch.Tensor], own: dict[str, torch.Tensor], source: str) -> None:
+    """Warn of weights that become another dtype, that of the model."""
+    pairs = Counter((given[key].dtype, own[key].dtype) for key in given if given[key].dtype != own[key].dtype)
+    for (before, now), count in pairs.items():
+        logger.warning("%s: %d weights are converted from %s to %s, the model's dtype", source, count, before, now)
 
 
 def _is_class_count(key: str, given: tuple[int, ...], own: tuple[int, ...]) -> bool:
@@ -155,6 +164,7 @@ def replace_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     report = compare_weights(model, weights)
     if not report.is_exact:
         raise ValueError(f"weights do not fit the model\n  {report.describe()}")
+    _say_dtypes({key: weights[key] for key in report.matched}, model.state_dict(), "averaged weights (EMA)")
     model.load_state_dict(weights, strict=False)
 
 

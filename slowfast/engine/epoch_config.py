@@ -74,6 +74,7 @@ def enter_epoch(state: TrainState, epoch: int) -> None:
     logger.info("from epoch %d on: %s", epoch + 1, describe_change(state.cfg, cfg))
     carried = state.capture()
     fresh = build_state(state.run_cfg, epoch, state.loader.dataset)
+    fresh.data_facts = state.data_facts
     fresh.restore(carried, "the phase before")
     vars(state).update(vars(fresh))
 

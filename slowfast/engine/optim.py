@@ -105,7 +105,6 @@ def _add_lars(optimizer: torch.optim.Optimizer) -> None:
 
     Source: "Large Batch Training of Convolutional Networks" (arXiv 1708.03888); details as published in PySlowFast.
     """
-    # A state of another program may lack the names of the groups.
     norms = [group["name"] == "norm" for group in optimizer.param_groups]
     decays: list[float] = []
 
@@ -187,6 +186,69 @@ def _with_moments(
 ) -> torch.optim.Optimizer:
     with naming_keys(cfg, "SOLVER.BETAS"):
         return kind(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), **kernel)
+
+
+# Entries of a parameter group that the settings decide. A project's optimizer may keep state of its own in others.
+_SETTINGS_OF_GROUP = (
+    *("name", "weight_decay", "lr_scale", "momentum", "dampening", "nesterov", "betas"),
+    *("fused", "foreach", "decoupled_weight_decay"),
+)
+# State of PyTorch's optimizers that has the shape of the parameter.
+_MOMENTS = ("momentum_buffer", "exp_avg", "exp_avg_sq")
+
+
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer, model: VideoModel, saved: dict[str, Any], before: dict[str, Any], cfg: Any
+) -> None:
+    """Load the state that `optimizer.state_dict()` returned, parameter by parameter.
+
+    Weight decay, momentum and other settings stay those of `optimizer`, also where they put parameters in other groups.
+
+    Args:
+        optimizer: `build_optimizer(model, cfg)`.
+        saved: the state.
+        before: settings under which it was saved, by full key; {} if they are not known.
+
+    Raises:
+        ValueError: the state is of other groups, or of parameters of other shapes.
+        KeyError, TypeError, AttributeError, IndexError: it is not such a state.
+    """
+    solver, own = cfg.SOLVER, optimizer.state_dict()["param_groups"]
+    former = {name: before.get(f"SOLVER.{name}", solver[name]) for name in ("ZERO_WD_1D_PARAM", "LAYER_DECAY")}
+    same_groups = all(value == solver[name] for name, value in former.items())
+    then = (
+        optimizer.param_groups
+        if same_groups
+        else parameter_groups(model, 0.0, 0.0, former["ZERO_WD_1D_PARAM"], former["LAYER_DECAY"])
+    )
+    found, wanted = ([len(group["params"]) for group in groups] for groups in (saved["param_groups"], then))
+    if found != wanted:
+        raise ValueError(f"its groups have {found} parameters, and those of the model {wanted}")
+    numbers = {
+        id(parameter): number
+        for group, plain in zip(optimizer.param_groups, own, strict=True)
+        for parameter, number in zip(group["params"], plain["params"], strict=True)
+    }
+    state = {}
+    for group, parameters in zip(saved["param_groups"], then, strict=True):
+        for number, parameter in zip(group["params"], parameters["params"], strict=True):
+            if number in saved["state"]:
+                state[numbers[id(parameter)]] = _of_shape(saved["state"][number], parameter)
+    if same_groups:
+        own = [
+            {**group, **{name: now[name] for name in _SETTINGS_OF_GROUP if name in now}, "params": now["params"]}
+            for group, now in zip(saved["param_groups"], own, strict=True)
+        ]
+    optimizer.load_state_dict({**saved, "state": state, "param_groups": own})
+
+
+def _of_shape(entry: dict[str, Any], parameter: nn.Parameter) -> dict[str, Any]:
+    """Return the state of a parameter; ValueError if its momentum or moments are of a parameter of another shape."""
+    for name in _MOMENTS:
+        value = entry.get(name)
+        if value is not None and value.shape != parameter.shape:
+            raise ValueError(f"{name} of a parameter of shape {tuple(parameter.shape)} has {tuple(value.shape)}")
+    return entry
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

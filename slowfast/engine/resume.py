@@ -15,10 +15,11 @@ from slowfast.checkpoint.weights import LoadReport, load_weights
 from slowfast.checkpoint.zoo.entries import PREFIX, find_entry
 from slowfast.config import cfg_from_yaml, get_cfg, load_config
 from slowfast.config.sources import override_layer, text_layer
+from slowfast.engine.changed_settings import saved_settings
 from slowfast.engine.ema import weights_to_test
 from slowfast.engine.epoch_config import enter_epoch
 from slowfast.engine.model_setup import unwrap
-from slowfast.engine.state import TrainState, next_epoch, saved_settings
+from slowfast.engine.state import TrainState, next_epoch
 from slowfast.runtime.device import device_count
 from slowfast.runtime.logging import get_logger
 
@@ -197,7 +198,12 @@ def load_checkpoint_config(path: str, overrides: Sequence[Any] = ()) -> CfgNode:
         FileNotFoundError: the file does not exist.
         ValueError: the file holds no config, or one that cannot be used.
     """
-    text, origin = load_checkpoint(path).get("cfg"), f"the config in {path}"
+    return checkpoint_config(load_checkpoint(path), path, overrides)
+
+
+def checkpoint_config(saved: dict[str, Any], path: str, overrides: Sequence[Any] = ()) -> CfgNode:
+    """Return the config of a checkpoint that was read from `path`, see `load_checkpoint_config`."""
+    text, origin = saved.get("cfg"), f"the config in {path}"
     if isinstance(text, str) and text.strip():
         logger.info("config: stored in %s", path)
         asked = text_layer(text, origin).values.get("NUM_GPUS")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import torch
@@ -12,14 +13,15 @@ from torch.utils.data import DataLoader
 
 from slowfast.checkpoint.weights import compare_weights, load_weights, rename_keys
 from slowfast.config import cfg_to_yaml
-from slowfast.config.merge import get_key
-from slowfast.config.sources import text_layer
+from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.engine.changed_settings import check_optimizer_goes_on, describe_changes, saved_settings
 from slowfast.engine.ema import WeightAverage
 from slowfast.engine.model_setup import unwrap
-from slowfast.engine.optim import get_lr, lr_scale
+from slowfast.engine.optim import get_lr, load_optimizer_state, lr_scale
 from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.task import Task
 from slowfast.evaluation.classification import TOP5_CLASSES, topk_hits
+from slowfast.runtime.consistency import data_facts
 from slowfast.runtime.distributed import all_gather_object, get_rank, get_world_size, is_distributed, is_main_process
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import rng_state, set_rng_state
@@ -100,6 +102,11 @@ class TrainState:
     def __post_init__(self) -> None:
         self.run_cfg = self.run_cfg or self.cfg
 
+    @functools.cached_property
+    def data_facts(self) -> dict[str, str]:
+        """Number of the training samples, and a digest of their names and labels in order."""
+        return {name: str(fact) for name, fact in data_facts("train", self.loader.dataset).items()}
+
     @property
     def epoch_length(self) -> int:
         """Number of batches of an epoch, a multiple of TRAIN.ACCUM_STEPS: no gradient is left at its end."""
@@ -146,9 +153,12 @@ class TrainState:
             "step": self.step,
             "epoch_length": self.epoch_length,
             "layout": dataclasses.asdict(Layout.of(self.run_cfg, self.loader)),
+            "data": self.data_facts,
             "averages": self.averages.state_dict(),
             "rng_state": all_gather_object(rng_state(self.device)),
             "cfg": cfg_to_yaml(self.run_cfg),
+            "preprocessing": ClipSettings.from_config(self.run_cfg, "test").facts(),
+            "class_names": dict(self.loader.dataset.info.class_names or {}),
         }
 
     def restore(self, saved: dict[str, Any], source: str) -> None:
@@ -184,16 +194,16 @@ class TrainState:
         """Restore all but the weights: optimizer, scaler, averaged weights, random states, place in the epoch."""
         before = saved_settings(saved)
         try:
-            _check_method(before.get("SOLVER.OPTIMIZING_METHOD"), self.run_cfg)
-            self.optimizer.load_state_dict(saved["optimizer_state"])
-        except (ValueError, KeyError, TypeError) as error:
+            check_optimizer_goes_on(before, self.run_cfg)
+            load_optimizer_state(self.optimizer, unwrap(self.model), saved["optimizer_state"], before, self.cfg)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(
                 f"the optimizer in {source} does not fit this config ({error}). Undo the change of the trained "
-                "parameters or of the optimizer (MODEL.FREEZE_STAGES, SOLVER.LAYER_DECAY, SOLVER.OPTIMIZING_METHOD "
-                f"...), or start another run from its weights: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} "
-                "and TRAIN.CHECKPOINT_EPOCH_RESET True"
+                "parameters or of the optimizer (MODEL.FREEZE_STAGES, SOLVER.OPTIMIZING_METHOD ...), or start "
+                f"another run from its weights: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} and "
+                "TRAIN.CHECKPOINT_EPOCH_RESET True"
             ) from error
-        change = _describe_solver_change(before, self.run_cfg)
+        change = describe_changes(before, self.run_cfg)
         if change and is_main_process():
             logger.warning("resuming %s with other settings; %s", source, change)
         if saved.get("scaler_state") and self.optim_step.scaler.is_enabled():
@@ -215,10 +225,15 @@ class TrainState:
         now = Layout.of(self.run_cfg, self.loader)
         before = Layout(**saved["layout"]) if "layout" in saved else now
         change = before.describe_change(now)
+        same_data = saved.get("data", self.data_facts) == self.data_facts
+        if not same_data and before.samples == now.samples:
+            other = f"the {now.samples} training samples have other names, labels or another order"
+            change = f"{change}; {other}" if change else other
         if change and is_main_process():
             logger.warning("resuming %s with another layout: %s", source, change)
         iteration = int(saved.get("iteration", 0))
-        if not iteration or (saved["epoch_length"] == self.epoch_length and before.same_batches(now)):
+        same_batches = saved["epoch_length"] == self.epoch_length and before.same_batches(now) and same_data
+        if not iteration or same_batches:
             return iteration
         if is_main_process():
             logger.warning(
@@ -240,68 +255,6 @@ class TrainState:
 def next_epoch(saved: dict[str, Any]) -> int:
     """Return the epoch, counted from 0, at which a checkpoint is resumed; 0 if it holds only weights."""
     return int(saved.get("epoch", -1)) + 1 if "optimizer_state" in saved else 0
-
-
-def saved_settings(saved: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings in a checkpoint by full key ("TRAIN.DATASET"); {} if it holds none that can be read."""
-    try:
-        sections = [("", text_layer(saved.get("cfg") or "", "the checkpoint's cfg").values)]
-    except ValueError:
-        return {}
-    found: dict[str, Any] = {}
-    for prefix, values in sections:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                sections.append((f"{prefix}{name}.", value))
-            else:
-                found[prefix + name] = value
-    return found
-
-
-def _check_method(before: str | None, cfg: Any) -> None:
-    """Check that the optimizer can go on from a checkpoint's; None for a checkpoint that does not tell.
-
-    PyTorch loads the state of any other one, but then fails in the first step (sgd and adam), or keeps the
-    checkpoint's rule of weight decay (from adamw to adam). From adam to adamw the state fits.
-
-    Raises:
-        ValueError: it cannot. mt_adamw is adamw, with the same state.
-    """
-    now = cfg.SOLVER.OPTIMIZING_METHOD
-    former, later = (before or now).removeprefix("mt_"), now.removeprefix("mt_")
-    if former != later and (former, later) != ("adam", "adamw"):
-        raise ValueError(f"SOLVER.OPTIMIZING_METHOD is {now}, and was {before}")
-
-
-# Settings that an optimizer's state holds: a resumed run keeps the values of the checkpoint.
-_IN_OPTIMIZER_STATE = (
-    "SOLVER.MOMENTUM",
-    "SOLVER.DAMPENING",
-    "SOLVER.NESTEROV",
-    "SOLVER.BETAS",
-    "SOLVER.WEIGHT_DECAY",
-    "SOLVER.ZERO_WD_1D_PARAM",
-    "SOLVER.LAYER_DECAY",
-    "BN.WEIGHT_DECAY",
-)
-
-
-def _describe_solver_change(before: dict[str, Any], cfg: Any) -> str:
-    """Describe which SOLVER settings differ from those of a checkpoint, and which value is used; "" if none does.
-
-    Args:
-        before: settings of the checkpoint, see `saved_settings`.
-        cfg: settings of the resumed run.
-    """
-    keys = [*(f"SOLVER.{name}" for name in cfg.SOLVER), "BN.WEIGHT_DECAY"]
-    changed = {
-        key: (before[key], get_key(cfg, key)) for key in keys if before.get(key, get_key(cfg, key)) != get_key(cfg, key)
-    }
-    applied = [f"{key} {new} (was {old})" for key, (old, new) in changed.items() if key not in _IN_OPTIMIZER_STATE]
-    kept = [f"{key} {old} (not {new})" for key, (old, new) in changed.items() if key in _IN_OPTIMIZER_STATE]
-    parts = [f"these apply from now on: {', '.join(applied)}"] if applied else []
-    parts += [f"these stay as in the checkpoint's optimizer: {', '.join(kept)}"] if kept else []
-    return "; ".join(parts)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import simplejson
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from slowfast.datasets.base import ClipDataset
 from slowfast.datasets.build import build_loader
 from slowfast.engine.epoch_config import evaluation_parts
 from slowfast.engine.hooks import Recorder, memory_stats
@@ -23,6 +25,7 @@ from slowfast.engine.resume import load_test_weights
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task, build_task
 from slowfast.evaluation.evaluators import Evaluator
+from slowfast.evaluation.finite import refusal
 from slowfast.models import build_model
 from slowfast.runtime.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.runtime.device import device_of
@@ -58,8 +61,9 @@ def test(cfg: Any) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: there is no checkpoint, or it does not fit; a view is missing; another job runs in `OUTPUT_DIR`; or
-            the processes differ in config, code, data or weights.
+        ValueError: there is no checkpoint, or it does not fit; a view is missing; scores are NaN or infinite (the
+            predictions are saved); another job runs in `OUTPUT_DIR`; or the processes differ in config, code, data or
+            weights.
         OSError: results cannot be written, or a loader worker died.
         RuntimeError: too many files cannot be read.
     """
@@ -86,7 +90,7 @@ def test(cfg: Any) -> dict[str, Any]:
         results = {**list(by_clips.values())[-1], "by_temporal_clips": by_clips}
     else:
         results = _test_views(cfg, model, checkpoint, device)
-    text = json.dumps(results, indent=2, sort_keys=True) + "\n"
+    text = simplejson.dumps(results, indent=2, sort_keys=True, ignore_nan=True) + "\n"
     atomic_write(os.path.join(cfg.OUTPUT_DIR, _RESULTS_NAME), text)
     barrier()
     return results
@@ -119,7 +123,7 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
         cfg.DATA.ENSEMBLE_METHOD,
     )
     with worker_deaths_explained():
-        evaluator = _run_evaluator(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
+        evaluator, broken = _run_evaluator(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
     about = {
         "checkpoint": checkpoint,
         **evaluator.counts(),
@@ -132,6 +136,7 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
     written = evaluator.save(f"{stem}{suffix}{ending}", cfg.OUTPUT_DIR, about)
     if written and is_main_process():
         logger.info("the predictions are in %s; tools/evaluate.py measures them again", written[0])
+    _check_predictions(dataset, broken)
     results = {**evaluator.evaluate(), **about}
     log_json_stats({"_type": "test_final", **results})
     return results
@@ -153,14 +158,15 @@ def evaluate(
 
     Raises:
         RuntimeError: too many files cannot be read.
-        ValueError: no clip could be read.
+        ValueError: no clip could be read, or scores are NaN or infinite.
     """
     started = time.perf_counter()
     dtype = state.optim_step.autocast_dtype
     task, model = evaluation_parts(state)
-    evaluator = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop)
+    evaluator, broken = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop)
     if any_process(should_stop(), state.device):
         return {}
+    _check_predictions(loader.dataset, broken)
     metrics = {name: value for name, value in evaluator.evaluate().items() if "/" not in name}
     stats = {
         "_type": "val_epoch",
@@ -173,7 +179,8 @@ def evaluate(
         **metrics,
     }
     recorder.record(stats, "Val", state.epoch)
-    text = json.dumps({"epoch": state.epoch, **metrics, **evaluator.protocol()}, indent=2, sort_keys=True) + "\n"
+    results = {"epoch": state.epoch, **metrics, **evaluator.protocol()}
+    text = simplejson.dumps(results, indent=2, sort_keys=True, ignore_nan=True) + "\n"
     atomic_write(os.path.join(state.cfg.OUTPUT_DIR, _VAL_RESULTS_NAME), text)
     return metrics
 
@@ -186,32 +193,46 @@ def _run_evaluator(
     device: torch.device,
     dtype: torch.dtype | None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Evaluator:
-    """Predict all batches of `loader` and return the data set's evaluator, gathered over the processes.
+) -> tuple[Evaluator, set[int]]:
+    """Predict all batches of `loader`.
 
     Args:
         dtype: of autocast; None for full precision.
         should_stop: asked after each batch; True ends the pass early.
+
+    Returns:
+        The data set's evaluator, and the videos (or key frames) with scores that are NaN or infinite; both gathered
+        over the processes.
 
     Raises:
         RuntimeError: more files cannot be read than `DATA.MAX_UNREADABLE_FRACTION` allows.
     """
     dataset = loader.dataset
     evaluator, files = dataset.make_evaluator(cfg), dataset.unreadable
+    broken: set[int] = set()
     for batch, prediction in predict_batches(task, model, loader, cfg, device, dtype):
         for sample in batch.missing:
             evaluator.skip(sample.video)
         files.update_from(batch.unreadable)
         files.check()
         if prediction is not None:
+            broken |= prediction.broken(batch.video)
             evaluator.process(batch, prediction)
         if should_stop():
             break
-    for files_of_rank in all_gather_object(dict(files)):
+    for files_of_rank, broken_of_rank in all_gather_object((dict(files), broken)):
         files.update_from(files_of_rank.items())
+        broken |= broken_of_rank
     evaluator.gather()
     files.check()
-    return evaluator
+    return evaluator, broken
+
+
+def _check_predictions(dataset: ClipDataset, broken: set[int]) -> None:
+    """Raise ValueError if scores are NaN or infinite, whatever the data set's evaluator would make of them."""
+    if broken:
+        names = (dataset.names[number] for number in sorted(broken))
+        raise refusal(len(broken), dataset.num_videos, dataset.info.unit, names)
 
 
 def last_evaluation(output_dir: str) -> int:
@@ -221,6 +242,6 @@ def last_evaluation(output_dir: str) -> int:
         try:
             with open(os.path.join(output_dir, _VAL_RESULTS_NAME), encoding="utf-8") as stream:
                 found = int(json.load(stream)["epoch"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             found = 0  # no file, or one of another program
     return all_gather_object(found)[0]

@@ -31,6 +31,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from slowfast.evaluation.finite import check_finite
 from slowfast.utils.registry import Registry
 
 # A function `(groundtruth, detections) -> detections` by name: it returns the detections that count, in the order in
@@ -197,16 +198,19 @@ def _check(groundtruth: BoxRows, detections: BoxRows) -> None:
         wrong = np.count_nonzero(~np.isfinite(rows.boxes).all(axis=1))
         if wrong:
             raise ValueError(f"{wrong} boxes of the {name} are not four finite numbers")
-    if np.isnan(detections.scores).any():
-        raise ValueError(f"{np.count_nonzero(np.isnan(detections.scores))} scores of detections are not numbers")
+    check_finite(detections.scores, "rows of detections", lambda row: _place(detections, row))
     x1, y1, x2, y2 = groundtruth.boxes.T
     wrong = np.flatnonzero((x1 > x2) | (y1 > y2))
     if len(wrong):
-        video, second = groundtruth.key_frames[groundtruth.key_frame[wrong[0]]]
         raise ValueError(
-            f"{len(wrong)} ground truth boxes have x1 > x2 or y1 > y2, the first on {video}, second {second}: "
+            f"{len(wrong)} ground truth boxes have x1 > x2 or y1 > y2, the first on {_place(groundtruth, wrong[0])}: "
             f"{groundtruth.boxes[wrong[0]].tolist()}"
         )
+
+
+def _place(rows: BoxRows, row: int) -> str:
+    video, second = rows.key_frames[rows.key_frame[row]]
+    return f"{video}, second {second}"
 
 
 def _class_ids(groundtruth: BoxRows, detections: BoxRows, class_ids: Iterable[int] | None) -> np.ndarray:

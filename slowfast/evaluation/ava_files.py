@@ -232,7 +232,7 @@ class _Rules:
 
     Attributes:
         num_classes: class ids are 1 to this, and boxes lie in the picture and have area. None for evaluation, which
-            takes any integer and any finite box.
+            takes any class from 1 on and any finite box.
         least_score: None for annotations, whose last column is ignored.
     """
 
@@ -247,12 +247,15 @@ class _Rules:
     def label(self, text: str) -> int:
         """Parse a class id; ValueError with the cause."""
         if self.num_classes is None:
-            return _integer(text, "class")
+            label = _integer(text, "class")
+            if label < 1:
+                raise ValueError(f"class {label}: classes are counted from 1")
+            return label
         if self.least_score is not None and text.strip() in ("", "-1"):
             return NO_LABEL
         label = _integer(text, "action_id")
         if not 1 <= label <= self.num_classes:
-            raise ValueError(f"action_id {label} is outside 1 to {self.num_classes} (MODEL.NUM_CLASSES)")
+            raise ValueError(f"action_id {label} is outside 1 to {self.num_classes}")
         return label
 
     def score(self, text: str) -> float:

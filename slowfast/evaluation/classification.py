@@ -11,29 +11,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slowfast.evaluation.finite import check_finite
+
 # With 5 classes or fewer every label is among the 5 best scores.
 TOP5_CLASSES = 6
 
 
 def topk_hits(scores: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> Tensor:
-    """Return (len(ks), N) booleans: True if the label is among the k best scores; k is clamped to the class count."""
+    """Return (len(ks), N) booleans: True if the label is among the k best scores; k is clamped to the class count.
+
+    Scores are not checked, because training calls it for every batch, and checks the loss.
+    """
     classes = scores.shape[1]
     best = scores.topk(min(max(ks), classes), dim=1).indices
     hits = best == labels.view(-1, 1)
     return torch.stack([hits[:, : min(k, classes)].any(dim=1) for k in ks])
 
 
-def classification_metrics(scores: Tensor, labels: Tensor) -> dict[str, float]:
+def classification_metrics(scores: Tensor, labels: Tensor, names: Sequence[str] | None = None) -> dict[str, float]:
     """Return `map` (0 to 1) for (N, classes) labels; else, in percent, the metrics of single labels.
 
     These are `top1_err`, `top1_acc`, `macro_acc` (mean accuracy of the classes that have samples), and with more than 5
     classes `top5_err` and `top5_acc`.
 
+    Args:
+        names: of the samples, for messages; None names them by their number.
+
     Raises:
-        ValueError: no samples, no class with a positive sample, or labels outside the classes.
+        ValueError: no samples, no class with a positive sample, labels outside the classes, or scores that are NaN or
+            infinite.
     """
     if labels.dim() == 2:
-        return {"map": _multilabel_map(scores, labels)}
+        return {"map": _multilabel_map(scores, labels, names)}
     if len(scores) == 0:
         raise ValueError("there are no samples to measure accuracy on")
     ks = (1, 5) if scores.shape[1] >= TOP5_CLASSES else (1,)
@@ -41,18 +50,23 @@ def classification_metrics(scores: Tensor, labels: Tensor) -> dict[str, float]:
     for k, hits in zip(ks, topk_hits(scores, labels, ks), strict=True):
         error = 100.0 * (1.0 - hits.double().mean().item())
         values |= {f"top{k}_err": error, f"top{k}_acc": 100.0 - error}
-    samples, accuracies = class_values(scores, labels)
+    samples, accuracies = class_values(scores, labels, names)
     present = accuracies[samples > 0].tolist()
     return {**values, "macro_acc": sum(present) / len(present)}
 
 
-def _multilabel_map(scores: Tensor, labels: Tensor) -> float:
+def _check_finite(scores: Tensor, names: Sequence[str] | None) -> None:
+    numbers = scores.detach().double().cpu().numpy()
+    check_finite(numbers, "samples" if names is None else "videos", str if names is None else names.__getitem__)
+
+
+def _multilabel_map(scores: Tensor, labels: Tensor, names: Sequence[str] | None) -> float:
     """Return the mean average precision (0 to 1) of the classes that have a positive sample.
 
     Raises:
         ValueError: no class has a positive sample.
     """
-    samples, values = class_values(scores, labels)
+    samples, values = class_values(scores, labels, names)
     if not samples.any():
         raise ValueError("no class has a positive sample, so there is no mean average precision")
     return float(np.mean(values[samples > 0]))
@@ -74,18 +88,22 @@ def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(np.sum(recall_gain * hits / found))
 
 
-def class_values(scores: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def class_values(scores: Tensor, labels: Tensor, names: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the samples and the measure of each class, (classes,): nan without samples.
 
     The measure is accuracy in percent, or average precision (0 to 1) for several labels a sample.
 
+    Args:
+        names: see `classification_metrics`.
+
     Raises:
-        ValueError: a label outside the classes.
+        ValueError: a label outside the classes, or scores that are NaN or infinite.
     """
     if labels.dim() == 1:
-        matrix = confusion_matrix(scores, labels)
+        matrix = confusion_matrix(scores, labels, names)
         samples = matrix.sum(dim=1)
         return samples.numpy(), (100.0 * matrix.diag().double() / samples).numpy()
+    _check_finite(scores, names)
     positive = labels.cpu().numpy() > 0.5
     columns = scores.float().cpu().numpy().astype(np.float64)
     samples = positive.sum(axis=0)
@@ -93,12 +111,16 @@ def class_values(scores: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray
     return samples, np.array(values)
 
 
-def confusion_matrix(scores: Tensor, labels: Tensor) -> Tensor:
+def confusion_matrix(scores: Tensor, labels: Tensor, names: Sequence[str] | None = None) -> Tensor:
     """Return (classes, classes) counts: samples of the row's label whose best score is the column's class.
 
+    Args:
+        names: see `classification_metrics`.
+
     Raises:
-        ValueError: several labels a sample, or a label outside the classes.
+        ValueError: several labels a sample, a label outside the classes, or scores that are NaN or infinite.
     """
+    _check_finite(scores, names)
     if labels.dim() != 1:
         raise ValueError(f"a confusion matrix needs one label a sample; labels are {tuple(labels.shape)}")
     classes = scores.shape[1]

@@ -43,12 +43,14 @@ class Prediction:
         boxes: the boxes that are scored; None where clips are.
         steps: (B, S, classes) scores of each step, for clips that are read in S steps.
         variants: scores of other ways of joining the steps, shaped as `scores`, by name.
+        summed: number of scores of which `scores` is the sum.
     """
 
     scores: Tensor
     boxes: Boxes | None = None
     steps: Tensor | None = None
     variants: dict[str, Tensor] = field(default_factory=dict)
+    summed: int = 1
 
     def on_cpu(self) -> Prediction:
         """Return a copy on the CPU, with scores in float32."""
@@ -57,7 +59,15 @@ class Prediction:
             None if self.boxes is None else self.boxes.map(Tensor.cpu),
             None if self.steps is None else self.steps.float().cpu(),
             {name: scores.float().cpu() for name, scores in self.variants.items()},
+            self.summed,
         )
+
+    def broken(self, video: Tensor) -> set[int]:
+        """Return the videos, or key frames, with a score that is NaN or infinite; `video` (B,) is that of each clip."""
+        parts = [self.scores, *self.variants.values(), *([] if self.steps is None else [self.steps])]
+        rows = torch.stack([~part.isfinite().flatten(1).all(dim=1) for part in parts]).any(dim=0)
+        number = video if self.boxes is None else self.boxes.key_frame
+        return set(number[rows].tolist()) - {-1}  # key frame -1 is not of the split
 
 
 class Evaluator(abc.ABC):
@@ -100,7 +110,7 @@ class Evaluator(abc.ABC):
         Those whose name holds a "/" (of single steps, or of other ensembles) are reported by a test only.
 
         Raises:
-            ValueError: predictions are missing, or there are none.
+            ValueError: predictions are missing, there are none, or they are NaN or infinite.
         """
 
     def counts(self) -> dict[str, int]:
@@ -338,7 +348,8 @@ class _JoinedScores:
     """Named scores (rows, ...), joined row by row by their sum or their maximum, in any order.
 
     Attributes:
-        values: the joined scores by name; a row without scores is 0 ("sum") or minus infinity ("max").
+        values: the joined scores by name; a row without scores is 0 ("sum") or minus infinity ("max"), and a score
+            that was NaN or infinite once is NaN.
     """
 
     def __init__(self, rows: int, method: str) -> None:
@@ -356,7 +367,8 @@ class _JoinedScores:
         if self.values and set(scores) != set(self.values):
             raise ValueError(f"scores {sorted(scores)} came after scores {sorted(self.values)}")
         for name, part in scores.items():
-            part = part.float()
+            # A NaN stays in sums and maxima, an infinity does not: neither may vanish behind the other scores.
+            part = part.float().where(part.isfinite(), torch.nan)
             joined = self._named(name, part)
             if self.method == "sum":
                 joined.index_add_(0, row, part)

@@ -12,7 +12,6 @@ import dataclasses
 import itertools
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ import torch
 from slowfast.evaluation.ava import AVA_EVALUATIONS, DEFAULT_EVALUATION, BoxRows, evaluate_ava
 from slowfast.evaluation.ava_files import second_column
 from slowfast.evaluation.classification import class_values, classification_metrics, confusion_matrix
+from slowfast.utils.errors import first_line
 from slowfast.utils.files import atomic_write
 from slowfast.utils.tables import arrow_table, numpy_column, read_parquet, require_parquet
 
@@ -49,7 +49,7 @@ class ClassificationPredictions:
         meta: JSON values to keep with them: checkpoint, number of views, ...
 
     Raises:
-        ValueError: shapes do not fit each other.
+        ValueError: types that are no numbers or names, or shapes that do not fit each other.
     """
 
     scores: np.ndarray
@@ -61,7 +61,12 @@ class ClassificationPredictions:
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.scores, self.labels = _real("scores", self.scores, 2), _labels(self.labels)
+        self.variants = {name: _real(f"variant {name}", values, 2) for name, values in self.variants.items()}
+        self.steps = None if self.steps is None else _real("steps", self.steps, 3)
         videos, classes = self.scores.shape
+        if not classes:
+            raise ValueError("scores have no column; they need one for each class")
         shapes = {"labels": (videos,) if self.labels.ndim == 1 else (videos, classes)}
         shapes.update({f"variant {name}": (videos, classes) for name in self.variants})
         given = {"labels": self.labels, **{f"variant {name}": values for name, values in self.variants.items()}}
@@ -69,8 +74,8 @@ class ClassificationPredictions:
             given["steps"] = self.steps
             shapes["steps"] = (videos, *self.steps.shape[1:2], classes)
         _check_shapes(given, shapes, self.scores)
-        _check_length("videos", self.videos, videos)
-        _check_length("class_names", self.class_names, classes)
+        _check_names("videos", self.videos, videos)
+        _check_names("class_names", self.class_names, classes)
 
     def metrics(self) -> dict[str, float]:
         """Return all metrics by name.
@@ -79,12 +84,13 @@ class ClassificationPredictions:
         is `NAME/top1_acc`; of the steps, counted from 1, `step1/top1_acc` or `step1/map`.
 
         Raises:
-            ValueError: no videos, or no class with a video.
+            ValueError: no videos, no class with a video, a label outside the classes, or scores that are NaN or
+                infinite, with the videos named.
         """
         labels = torch.as_tensor(self.labels)
-        values = classification_metrics(torch.as_tensor(self.scores), labels)
+        values = classification_metrics(torch.as_tensor(self.scores), labels, self.videos)
         for name, scores in self.variants.items():
-            metrics = classification_metrics(torch.as_tensor(scores), labels)
+            metrics = classification_metrics(torch.as_tensor(scores), labels, self.videos)
             values |= {f"{name}/{key}": value for key, value in metrics.items()}
         key = self.main_metric
         return values | {f"step{step}/{key}": value for step, value in enumerate(self.step_values(), start=1)}
@@ -100,18 +106,18 @@ class ClassificationPredictions:
             return []
         labels = torch.as_tensor(self.labels)
         steps = (torch.as_tensor(self.steps[:, step]) for step in range(self.steps.shape[1]))
-        return [classification_metrics(scores, labels)[self.main_metric] for scores in steps]
+        return [classification_metrics(scores, labels, self.videos)[self.main_metric] for scores in steps]
 
     def class_table(self) -> pandas.DataFrame:
         """Return a row for each class: number, class (its name), samples and value (accuracy in percent, or AP)."""
-        samples, values = class_values(torch.as_tensor(self.scores), torch.as_tensor(self.labels))
+        samples, values = class_values(torch.as_tensor(self.scores), torch.as_tensor(self.labels), self.videos)
         return _class_table(range(len(values)), self.class_names, samples, values)
 
     def confusion(self) -> np.ndarray | None:
         """Return (classes, classes) videos by label (row) and best score (column); None for several labels a video."""
         if self.labels.ndim == 2:
             return None
-        return confusion_matrix(torch.as_tensor(self.scores), torch.as_tensor(self.labels)).numpy()
+        return confusion_matrix(torch.as_tensor(self.scores), torch.as_tensor(self.labels), self.videos).numpy()
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a .npz or .parquet file atomically, in the main process; `load` reads it.
@@ -146,7 +152,7 @@ class BoxPredictions:
         evaluation: name of the evaluation that measures them, see `slowfast.evaluation.ava`.
 
     Raises:
-        ValueError: shapes do not fit each other.
+        ValueError: types that are no numbers or names, shapes that do not fit each other, or an unknown evaluation.
     """
 
     key_frames: list[tuple[str, float]]
@@ -162,15 +168,19 @@ class BoxPredictions:
     evaluation: str = DEFAULT_EVALUATION
 
     def __post_init__(self) -> None:
-        self.key_frame, self.class_ids = np.asarray(self.key_frame, np.int64), np.asarray(self.class_ids, np.int64)
-        self.boxes = np.asarray(self.boxes, np.float64)
+        AVA_EVALUATIONS.check(self.evaluation)
+        self.key_frame = _whole("key_frame", self.key_frame)
+        self.class_ids = _whole("class_ids", self.class_ids)
+        self.boxes = _real("boxes", self.boxes, 2).astype(np.float64, copy=False)
+        self.scores = _real("scores", self.scores, 2)
+        self.variants = {name: _real(f"variant {name}", values, 2) for name, values in self.variants.items()}
         boxes, classes = self.scores.shape
         given = {"key_frame": self.key_frame, "boxes": self.boxes, "class_ids": self.class_ids}
         shapes = {"key_frame": (boxes,), "boxes": (boxes, 4), "class_ids": (classes,)}
         for name, values in self.variants.items():
             given[f"variant {name}"], shapes[f"variant {name}"] = values, (boxes, classes)
         _check_shapes(given, shapes, self.scores)
-        _check_length("class_names", self.class_names, classes)
+        _check_names("class_names", self.class_names, classes)
 
     def detections(self, variant: str | None = None) -> BoxRows:
         """Return a row for each box and class, N x classes in all, as in AVA's files.
@@ -205,7 +215,7 @@ class BoxPredictions:
         """Return `ava_map` (frame mAP at IoU 0.5, 0 to 1), `ava_classes` (number of its classes) and `NAME/ava_map`.
 
         Raises:
-            ValueError: no class has ground truth.
+            ValueError: no class has ground truth, or scores are NaN or infinite, with the key frames named.
         """
         counted = self._samples() > 0
         if not counted.any():
@@ -258,27 +268,49 @@ def load(path: str | os.PathLike) -> ClassificationPredictions | BoxPredictions:
         FileNotFoundError: no such file.
         ValueError: the file is of another kind or not whole, or Parquet without pyarrow.
     """
-    tables, about = _read_tables(path)
-    if about.get("version") != FORMAT_VERSION:
-        raise ValueError(f"{path} has predictions of version {about.get('version')}; this program reads 1")
-    main = tables[""]
+    check_format(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no file of predictions {path}")
+    read = _read_parquet if os.fspath(path).endswith(".parquet") else _read_npz
+    try:
+        return _from_tables(*read(os.fspath(path)))
+    except PermissionError:
+        raise
+    except Exception as error:  # NumPy, zipfile, zlib and pyarrow raise many types for damaged and foreign files
+        cause = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ValueError(f"{path} is not a whole file of predictions: {cause}") from error
+
+
+def _from_tables(tables: dict[str, dict[str, np.ndarray]], about: Any) -> ClassificationPredictions | BoxPredictions:
+    """Build predictions from the tables of a file; KeyError for what is missing, ValueError for what is wrong."""
+    if not isinstance(about, dict) or about.get("version") != FORMAT_VERSION:
+        version = about.get("version") if isinstance(about, dict) else None
+        raise ValueError(f"it has predictions of version {version!r:.40}; this program reads {FORMAT_VERSION}")
+    main, kind = tables[""], about["kind"]
     common = {
         "variants": {name.removeprefix(_VARIANT): main[name] for name in main if name.startswith(_VARIANT)},
         "class_names": about["class_names"],
         "meta": about["meta"],
     }
-    if about["kind"] == "classification":
+    if not isinstance(about["meta"], dict):
+        raise ValueError(f"meta is {about['meta']!r:.40}, not JSON values by name")
+    if kind == "classification":
         return ClassificationPredictions(
-            main["scores"], main["labels"], main["paths"].tolist(), main.get("steps"), **common
+            main["scores"], main["labels"], _texts("paths", main["paths"]), main.get("steps"), **common
         )
+    if kind != "boxes":
+        raise ValueError(f"predictions of kind {kind!r:.40} are neither classification nor boxes")
     truth = tables["groundtruth"]
+    truth_boxes = _real("boxes of the ground truth", truth["boxes"], 2)
+    truth_places = (_whole(f"{name} of the ground truth", truth[name]) for name in ("key_frame", "class"))
+    truth_key_frame, truth_class = truth_places
     return BoxPredictions(
         _keys(tables["key_frames"]),
         main["key_frame"],
         main["boxes"],
         main["scores"],
-        np.array(about["class_ids"], dtype=np.int64),
-        BoxRows(_keys(tables["groundtruth_key_frames"]), truth["key_frame"], truth["boxes"], truth["class"]),
+        about["class_ids"],
+        BoxRows(_keys(tables["groundtruth_key_frames"]), truth_key_frame, truth_boxes, truth_class),
         _keys(tables["excluded"]),
         **common,
         evaluation=about.get("evaluation", DEFAULT_EVALUATION),  # files of earlier versions do not say
@@ -292,6 +324,8 @@ def _class_table(
 
     numbers = list(numbers)
     names = [str(number) for number in numbers] if names is None else names
+    # As objects: names may hold bytes that are no text, which the text columns of pandas refuse.
+    names = pandas.Series(names, dtype=object)
     return pandas.DataFrame({"number": numbers, "class": names, "samples": samples, "value": values})
 
 
@@ -305,7 +339,45 @@ def _key_frame_table(keys: list[tuple[str, float]], dtype: np.dtype) -> _Table:
 
 
 def _keys(table: Mapping[str, np.ndarray]) -> list[tuple[str, float]]:
-    return list(zip(table["video"].tolist(), table["second"].tolist(), strict=True))
+    return list(zip(_texts("video", table["video"]), _real("second", table["second"], 1).tolist(), strict=True))
+
+
+def _real(name: str, values: Any, dims: int) -> np.ndarray:
+    """Return an array of real numbers, in the byte order of this machine; ValueError for another type or shape."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iuf" or array.ndim != dims:
+        raise ValueError(
+            f"{name} are {array.dtype} of shape {array.shape}; they must be real numbers in {dims} dimension(s)"
+        )
+    native = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 and array.dtype.kind == "f" else None
+    return array.astype(native or (np.float64 if array.dtype.kind == "f" else np.int64), copy=False)
+
+
+def _whole(name: str, values: Any) -> np.ndarray:
+    """Return (N,) int64; ValueError for another type or shape."""
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"{name} are {array.dtype} of shape {array.shape}; they must be a row of whole numbers")
+    return array.astype(np.int64, copy=False)
+
+
+def _labels(values: Any) -> np.ndarray:
+    """Return class numbers (V,), or (V, classes) of 0 and 1; ValueError for another type or shape, or other values."""
+    array = np.asarray(values)
+    if array.ndim == 1:
+        return _whole("labels", array)
+    if array.ndim != 2 or array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise ValueError(
+            f"labels are {array.dtype} of shape {array.shape}; they must be a class number for each video, or 0 and 1 "
+            "for each video and class"
+        )
+    return array
+
+
+def _texts(name: str, column: np.ndarray) -> list[str]:
+    if column.ndim != 1 or (column.size and column.dtype.kind != "U"):
+        raise ValueError(f"{name} are {column.dtype} of shape {column.shape}; they must be a row of texts")
+    return column.tolist()
 
 
 def _check_shapes(given: Mapping[str, np.ndarray], shapes: Mapping[str, tuple], scores: np.ndarray) -> None:
@@ -314,8 +386,12 @@ def _check_shapes(given: Mapping[str, np.ndarray], shapes: Mapping[str, tuple], 
         raise ValueError(f"scores {scores.shape} do not go with {', '.join(wrong)}")
 
 
-def _check_length(name: str, values: list | None, length: int) -> None:
-    if values is not None and len(values) != length:
+def _check_names(name: str, values: Any, length: int) -> None:
+    if values is None:
+        return
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{name} are {values!r:.40}, not a list of texts")
+    if len(values) != length:
         raise ValueError(f"there are {len(values)} {name} for {length}")
 
 
@@ -345,23 +421,6 @@ def _write_tables(path: str | os.PathLike, main: _Table, others: Mapping[str, _T
     atomic_write(os.path.abspath(path), lambda stream: fill(stream, {"": main, **others}, about))
 
 
-def _read_tables(path: str | os.PathLike) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """Read the tables of a file by name ("" is the main one), and the JSON values beside them.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is of another kind or not whole; see also `check_format`.
-    """
-    check_format(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"there is no file of predictions {path}")
-    read = _read_parquet if os.fspath(path).endswith(".parquet") else _read_npz
-    try:
-        return read(os.fspath(path))
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole file of predictions: {error}") from error
-
-
 def _fill_npz(stream: Any, tables: Mapping[str, _Table], about: dict[str, Any]) -> None:
     arrays = {
         f"{table}.{name}" if table else name: column
@@ -371,7 +430,8 @@ def _fill_npz(stream: Any, tables: Mapping[str, _Table], about: dict[str, Any]) 
     np.savez(stream, **arrays, **{_ABOUT: json.dumps(about)})
 
 
-def _read_npz(path: str) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+def _read_npz(path: str) -> tuple[dict[str, dict[str, np.ndarray]], Any]:
+    """Read the tables of a file by name ("" is the main one), and the JSON values beside them."""
     tables: dict[str, dict[str, np.ndarray]] = {}
     with np.load(path) as arrays:
         about = json.loads(arrays[_ABOUT].item())
@@ -389,14 +449,15 @@ def _fill_parquet(stream: Any, tables: Mapping[str, _Table], about: dict[str, An
     parts = [arrow_table({"table": _names(table, columns), **columns}) for table, columns in tables.items()]
     whole = pyarrow.concat_tables(parts, promote_options="default")
     metadata = {_ABOUT: json.dumps(about), "shapes": json.dumps(shapes)}
-    pyarrow.parquet.write_table(whole.replace_schema_metadata(metadata), stream)
+    pyarrow.parquet.write_table(whole.replace_schema_metadata(metadata), stream, write_page_checksum=True)
 
 
 def _names(table: str, columns: _Table) -> np.ndarray:
     return np.full(len(next(iter(columns.values()))), table, dtype=f"U{max(len(table), 1)}")
 
 
-def _read_parquet(path: str) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+def _read_parquet(path: str) -> tuple[dict[str, dict[str, np.ndarray]], Any]:
+    """See `_read_npz`."""
     import pyarrow
 
     whole, metadata = read_parquet(path)

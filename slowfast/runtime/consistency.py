@@ -92,8 +92,9 @@ def data_facts(split: str, dataset: Any) -> dict[str, Any]:
     """
     facts = {f"{split} samples": len(dataset)}
     if len(dataset.names):
-        top = os.path.commonpath([os.path.dirname(os.path.abspath(name)) for name in dataset.names])
-        names = [os.path.relpath(os.path.abspath(name), top) for name in dataset.names]
+        whole = [os.path.abspath(name) for name in dataset.names]
+        top = os.path.commonpath([os.path.dirname(name) for name in whole])
+        names = [name[len(top) :].lstrip(os.sep) for name in whole]
         labels = [_plain(label) for label in dataset.labels]
         listed = json.dumps([names, labels])
         facts[f"{split} list of files and labels"] = _digest(listed.encode())

@@ -66,7 +66,7 @@ def write_parquet(stream: BinaryIO, tables: Iterable[Columns], metadata: Mapping
     writer = None
     for columns in tables:
         table = arrow_table(columns).replace_schema_metadata(dict(metadata))
-        writer = writer or pyarrow.parquet.ParquetWriter(stream, table.schema)
+        writer = writer or pyarrow.parquet.ParquetWriter(stream, table.schema, write_page_checksum=True)
         writer.write_table(table)
     if writer is not None:
         writer.close()
@@ -76,13 +76,14 @@ def read_parquet(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
     """Read a pyarrow table and the metadata of the file.
 
     Raises:
-        ValueError: pyarrow is not installed, or the file is damaged.
+        ValueError: pyarrow is not installed.
+        OSError: the file is damaged; files that are written here have a checksum for each page.
     """
     require_parquet()
     import pyarrow.parquet
 
     with open(path, "rb", opener=regular_file) as stream:
-        table = pyarrow.parquet.read_table(stream)
+        table = pyarrow.parquet.read_table(stream, page_checksum_verification=True)
     return table, _texts(table.schema.metadata)
 
 

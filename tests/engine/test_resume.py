@@ -8,38 +8,18 @@ import torch
 from slowfast.checkpoint import load_checkpoint, write_tensor_file
 from slowfast.checkpoint.io import checkpoint_path, save_checkpoint
 from slowfast.engine.epoch_config import build_state
-from slowfast.engine.resume import load_test_weights, start_training_from, take_weights
+from slowfast.engine.resume import load_test_weights, take_weights
 from slowfast.models import build_model
 
 
-def started(cfg):
-    state = build_state(cfg)
-    start_training_from(state)
-    return state
-
-
-@pytest.fixture
-def run_of(tiny_cfg, tmp_path):
-    """`run_of(*settings)`: save a checkpoint of a run after three epochs; return its path."""
-
-    def save(*settings):
-        state = build_state(tiny_cfg(*settings))
-        state.epoch = 3
-        path = str(tmp_path / "given.pyth")
-        save_checkpoint(state.capture(), path)
-        return path
-
-    return save
-
-
-def test_a_file_of_the_same_training_is_continued(run_of, tiny_cfg):
+def test_a_file_of_the_same_training_is_continued(run_of, tiny_cfg, started):
     given = ["TRAIN.CHECKPOINT_FILE_PATH", run_of(), "SOLVER.MAX_EPOCH", 5]
     assert started(tiny_cfg(*given)).epoch == 3
     assert started(tiny_cfg(*given, "TRAIN.CHECKPOINT_EPOCH_RESET", True)).epoch == 0
 
 
 @pytest.mark.parametrize("setting", [("TRAIN.DATASET", "charades"), ("TASK", "another")])
-def test_weights_alone_are_taken_from_another_training(run_of, tiny_cfg, setting):
+def test_weights_alone_are_taken_from_another_training(run_of, tiny_cfg, setting, started):
     path = run_of()
     saved = load_checkpoint(path)
     before = {"TRAIN.DATASET": "DATASET: kinetics", "TASK": "TASK: ''"}[setting[0]]
@@ -51,13 +31,13 @@ def test_weights_alone_are_taken_from_another_training(run_of, tiny_cfg, setting
     assert started(tiny_cfg(*given, "TRAIN.TRANSFER_WEIGHT", False)).epoch == 3
 
 
-def test_settings_in_the_file_that_cannot_be_read_change_nothing(run_of, tiny_cfg):
+def test_settings_in_the_file_that_cannot_be_read_change_nothing(run_of, tiny_cfg, started):
     path = run_of()
     save_checkpoint(load_checkpoint(path) | {"cfg": "TRAIN: !!python/object:os.system {}"}, path)
     assert started(tiny_cfg("TRAIN.CHECKPOINT_FILE_PATH", path, "SOLVER.MAX_EPOCH", 5)).epoch == 3
 
 
-def test_a_named_epoch_of_the_run(tiny_cfg, caplog):
+def test_a_named_epoch_of_the_run(tiny_cfg, caplog, started):
     cfg = tiny_cfg("SOLVER.MAX_EPOCH", 9)
     state = build_state(cfg)
     for epoch in (2, 4, 6):
@@ -110,43 +90,8 @@ def test_a_test_with_another_class_count_is_told_the_count(run_of, tiny_cfg):
         load_test_weights(build_model(cfg), cfg)
 
 
-def test_resuming_with_other_solver_settings_says_which_value_is_used(run_of, tiny_cfg, caplog):
-    given = ["TRAIN.CHECKPOINT_FILE_PATH", run_of(), "SOLVER.MAX_EPOCH", 5]
-    before = started(tiny_cfg(*given)).optimizer.param_groups[0]
-    caplog.clear()
-    changed = ["SOLVER.BASE_LR", 0.02, "SOLVER.WEIGHT_DECAY", 0.5, "SOLVER.MOMENTUM", 0.8]
-    now = started(tiny_cfg(*given, *changed)).optimizer.param_groups[0]
-    assert (now["weight_decay"], now["momentum"]) == (before["weight_decay"], before["momentum"]) == (0.0, 0.9)
-    applied, kept = caplog.text.split("these stay as in the checkpoint's optimizer: ")
-    assert "SOLVER.BASE_LR 0.02 (was 0.01)" in applied and "SOLVER.MAX_EPOCH 5 (was 2)" in applied
-    assert "SOLVER.MOMENTUM 0.9 (not 0.8), SOLVER.WEIGHT_DECAY 0.0001 (not 0.5)" in kept
-
-
-@pytest.mark.parametrize(("before", "now"), [("sgd", "adamw"), ("mt_adamw", "sgd"), ("adam", "sgd"), ("adamw", "adam")])
-def test_resuming_with_another_optimizer_is_an_error(run_of, tiny_cfg, caplog, before, now):
-    """PyTorch would take the state, and fail in the first step, or keep the other rule of weight decay."""
-    path = run_of("SOLVER.OPTIMIZING_METHOD", before)
-    with pytest.raises(ValueError, match=f"OPTIMIZING_METHOD is {now}, and was {before}.*CHECKPOINT_EPOCH_RESET True"):
-        started(tiny_cfg("TRAIN.CHECKPOINT_FILE_PATH", path, "SOLVER.MAX_EPOCH", 5, "SOLVER.OPTIMIZING_METHOD", now))
-    assert "from now on" not in caplog.text
-
-
-@pytest.mark.parametrize(("before", "now"), [("adamw", "mt_adamw"), ("mt_adamw", "adamw"), ("adam", "adamw")])
-def test_resuming_with_another_form_of_the_optimizer(run_of, tiny_cfg, before, now):
-    path = run_of("SOLVER.OPTIMIZING_METHOD", before)
-    given = ["TRAIN.CHECKPOINT_FILE_PATH", path, "SOLVER.MAX_EPOCH", 5, "SOLVER.OPTIMIZING_METHOD", now]
-    state = started(tiny_cfg(*given))
-    assert state.epoch == 3
-    assert all(group.get("decoupled_weight_decay", True) for group in state.optimizer.param_groups)
-
-
-def test_resuming_with_the_same_settings_is_silent(run_of, tiny_cfg, caplog):
-    started(tiny_cfg("TRAIN.CHECKPOINT_FILE_PATH", run_of("SOLVER.MAX_EPOCH", 5), "SOLVER.MAX_EPOCH", 5))
-    assert "other settings" not in caplog.text
-
-
 @pytest.mark.parametrize("section", ["TRAIN", "TEST"])
-def test_caffe2_and_safetensors(tiny_cfg, tmp_path, section):
+def test_caffe2_and_safetensors(tiny_cfg, tmp_path, section, started):
     model = build_model(tiny_cfg())
     blobs, tensors = str(tmp_path / "some.pkl"), str(tmp_path / "some.safetensors")
     with open(blobs, "wb") as stream:
@@ -154,13 +99,13 @@ def test_caffe2_and_safetensors(tiny_cfg, tmp_path, section):
     write_tensor_file(model.state_dict() | {"head.projection.bias": torch.full((2,), 7.0)}, tensors)
     key = f"{section}.CHECKPOINT_FILE_PATH"
     with pytest.raises(ValueError, match=f"some.pkl is a pickle of Caffe2.*set {section}.CHECKPOINT_TYPE caffe2"):
-        load(tiny_cfg(key, blobs), section)
+        load(tiny_cfg(key, blobs), section, started)
     type_and_drop = [f"{section}.CHECKPOINT_TYPE", "caffe2", f"{section}.CHECKPOINT_DROP_MISMATCH", True]
     for cfg in (tiny_cfg(key, blobs, *type_and_drop), tiny_cfg(key, tensors)):
-        assert load(cfg, section).head.projection.bias.tolist() == [7, 7]
+        assert load(cfg, section, started).head.projection.bias.tolist() == [7, 7]
 
 
-def load(cfg, section):
+def load(cfg, section, started):
     if section == "TRAIN":
         return started(cfg).model
     model = build_model(cfg)
@@ -169,7 +114,7 @@ def load(cfg, section):
 
 
 @pytest.mark.parametrize("task", ["ssl_eval", "ssl_eval_ucf"])
-def test_an_evaluation_of_pretraining_starts_from_it(tiny_cfg, task):
+def test_an_evaluation_of_pretraining_starts_from_it(tiny_cfg, task, started):
     """Prefer the newest file of the pretraining to TRAIN.CHECKPOINT_FILE_PATH, but to nothing of the run's own."""
     settings = ["TASK", task, "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN", '("backbone.",)', "MODEL.NUM_CLASSES", 2]
     cfg = tiny_cfg(*settings, "TRAIN.CHECKPOINT_FILE_PATH", "another.pyth")

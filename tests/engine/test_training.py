@@ -16,6 +16,7 @@ from slowfast.engine.model_setup import move_model
 from slowfast.engine.optim_step import NonFiniteError
 from slowfast.engine.state import batch_means
 from slowfast.engine.task import TASK_REGISTRY, ClipTask
+from slowfast.engine.test import last_evaluation
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
 from slowfast.evaluation.predictions import ClassificationPredictions
@@ -243,6 +244,55 @@ def test_scores_are_saved_before_metrics_are_computed(tiny_cfg, monkeypatch):
     with pytest.raises(RuntimeError, match="metrics failed"):
         run_test(cfg)
     assert np.load(Path(cfg.OUTPUT_DIR) / "scores.npz")["scores"].shape == (4, 2)
+
+
+@pytest.mark.parametrize("method", ["sum", "max"])
+def test_one_video_that_overflows_is_named_and_nothing_is_measured(tiny_cfg, one_overflows, method):
+    cfg = tiny_cfg(*one_overflows, "DATA.ENSEMBLE_METHOD", method)
+    with pytest.raises(ValueError, match="scores of 1 of 4 videos are NaN or infinite") as error:
+        run_test(cfg)
+    assert "test 1.mp4" in str(error.value) and "test 0.mp4" not in str(error.value)
+    out = Path(cfg.OUTPUT_DIR)
+    saved = np.load(out / "test_predictions.npz")
+    assert np.isfinite(saved["scores"]).all(axis=1).tolist() == [True, False, True, True]
+    assert not (out / "test_results.json").exists()
+
+
+def test_validation_with_scores_that_are_no_numbers_ends_the_run(tiny_cfg, monkeypatch):
+    """The epoch's checkpoint is saved before."""
+    predict = ClipTask.predict
+
+    def poisoned(task, model, batch):
+        prediction = predict(task, model, batch)
+        prediction.scores[batch.video == 2] = torch.inf
+        return prediction
+
+    monkeypatch.setattr(ClipTask, "predict", poisoned)
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1)
+    with pytest.raises(ValueError, match=r"scores of 1 of 4 videos .*val 2\.mp4"):
+        train(cfg)
+    assert [path.name for path in Path(cfg.OUTPUT_DIR).rglob("*.pyth")] == ["checkpoint_epoch_00001.pyth"]
+    assert not (Path(cfg.OUTPUT_DIR) / "val_results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "epoch"),
+    [
+        ('{"epoch": 3, "top1_acc": 50.0}', 3),
+        ('{"epoch": 1e400}', 0),
+        ('{"epoch": NaN}', 0),
+        ('{"epoch": null}', 0),
+        ('{"epoch": ' + "9" * 5000 + "}", 0),
+        ('{"epoch": ' + "[" * 10_000, 0),
+        ("[3]", 0),
+        ("\udcff", 0),
+        (None, 0),
+    ],
+)
+def test_results_of_another_program_say_nothing(tmp_path, text, epoch):
+    if text is not None:
+        (tmp_path / "val_results.json").write_bytes(text.encode(errors="surrogateescape"))
+    assert last_evaluation(str(tmp_path)) == epoch
 
 
 def test_a_name_that_predictions_cannot_have_stops_before_training(tiny_cfg):

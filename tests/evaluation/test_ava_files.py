@@ -107,6 +107,8 @@ def test_key_frames_without_a_box(written, tmp_path):
         (",902", "names no video"),
         ("a,902,1", "3 columns"),
         ("a,902,0,0,1,1,1.0,1", "class '1.0' is not a whole number"),
+        ("a,902,0,0,1,1,0,1", "class 0: classes are counted from 1"),
+        ("a,902,0,0,1,1,-1,1", "class -1: classes are counted from 1"),
         ("a,902,0,0,1,1,,1", "class '' is not a whole number"),
         ("a,902,0,0,1,1,1,", "score '' is not a number"),
         ("a,902,0,0,1,True,1,1", "edge 'True' is not a number"),

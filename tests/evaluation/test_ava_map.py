@@ -269,7 +269,8 @@ def test_nothing_to_measure_is_nan():
     "change, message",
     [
         ({"detections": one([UNIT])}, "need a score"),
-        ({"detections": one([UNIT], [np.nan])}, "1 scores of detections"),
+        ({"detections": one([UNIT], [np.nan])}, "1 of 1 rows of detections .* v, second 902"),
+        ({"detections": one([UNIT], [-np.inf])}, "1 of 1 rows of detections"),
         ({"detections": one([[0, 0, np.inf, 1]], [0.5])}, "1 boxes of the detections"),
         ({"groundtruth": one([[0, 0, np.nan, 1]])}, "1 boxes of the ground truth"),
         ({"groundtruth": one([UNIT, [0.5, 0, 0.2, 1]], second=7)}, r"1 ground truth boxes .* on v, second 7"),

@@ -131,3 +131,22 @@ def test_labels_that_do_not_fit():
         confusion_matrix(scores, torch.tensor([0, 3]))
     with pytest.raises(ValueError, match="no samples"):
         classification_metrics(torch.rand(0, 3), torch.zeros(0, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("several", [False, True])
+def test_scores_that_are_no_numbers_are_not_measured(value, several):
+    scores = torch.rand(4, 6, generator=torch.Generator().manual_seed(0))
+    labels = torch.eye(6)[:4] if several else torch.arange(4)
+    assert classification_metrics(scores, labels)
+    scores[2, 5] = value
+    for measure in (classification_metrics, class_values):
+        with pytest.raises(ValueError, match=r"1 of 4 samples are NaN or infinite.*: 2\. "):
+            measure(scores, labels)
+        with pytest.raises(ValueError, match=r"1 of 4 videos are NaN or infinite.*: c\. "):
+            measure(scores, labels, "abcd")
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        confusion_matrix(scores, torch.arange(4))
+    scores[:] = value
+    with pytest.raises(ValueError, match=r"4 of 4 samples are NaN or infinite.*: 0, 1, 2, 3\. "):
+        classification_metrics(scores, labels)

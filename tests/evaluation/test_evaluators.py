@@ -66,6 +66,36 @@ def test_views_are_joined_in_any_order_over_processes(method, gather):
     assert (found.labels.tolist(), found.videos, parts[0].counts()) == ([4, 2], ["a", "c"], {"videos": 2})
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("method", ["sum", "max"])
+@pytest.mark.parametrize("where", ["scores", "steps", "variants"])
+def test_a_single_score_of_a_single_view_that_is_no_number_is_found(where, method, value, gather):
+    """It is in one class of one of four views, in the process that comes last, and in one kind of score."""
+    scores, video, view = views()
+    parts = [VideoEvaluator(["a.mp4", "b.mp4", "c.mp4"], 4, method) for _ in range(2)]
+    for part, piece in zip(parts, (slice(0, 5), slice(5, 12)), strict=True):
+        v, w = video[piece], view[piece]
+        given = {name: scores[v, w].clone() for name in ("scores", "steps", "variants")}
+        bad = ((v == 1) & (w == view[video == 1][-1])).nonzero().flatten()
+        given[where][bad, 3] = value
+        others = {"steps": given["steps"][:, None], "variants": {"last": given["variants"]}}
+        add_views(part, given["scores"], torch.tensor([4, 0, 2])[v], v, w, **others)
+    gather(parts)
+    with pytest.raises(ValueError, match=r"1 of 3 videos are NaN or infinite.*: b\.mp4\. "):
+        parts[0].evaluate()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("method", ["sum", "max"])
+def test_a_single_score_of_a_box_that_is_no_number_is_found(method, value):
+    key_frame, number, scores, drawn = entries()
+    scores[(drawn == 3).nonzero().flatten()[-1], 2] = value
+    evaluator = boxes(method)
+    add_boxes(evaluator, key_frame, number, scores)
+    with pytest.raises(ValueError, match=r"are NaN or infinite.*: b, second 903\. "):
+        evaluator.evaluate()
+
+
 def test_missing_view_names_the_video():
     scores, video, view = views()
     evaluator = VideoEvaluator(["a.mp4", "b.mp4", "c.mp4"], 4)

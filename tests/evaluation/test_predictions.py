@@ -10,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from slowfast.evaluation import evaluate_ava_files
 from slowfast.evaluation.ava import BoxRows
@@ -188,6 +190,126 @@ def test_files_that_are_not_ours(one_label, tmp_path, name):
         np.savez(path, scores=np.zeros(3))
     with pytest.raises(ValueError, match=f"{name} is not a whole file of predictions"):
         load(path)
+
+
+def complaint(path):
+    """Measure a file of predictions as tools/evaluate.py does; return the message of the ValueError, "" without."""
+    try:
+        predictions = load(path)
+        predictions.metrics()
+        predictions.class_table()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+TYPES = ["f2", "f4", "f8", ">f4", "g", "i1", ">i8", "u8", "?", "c16", "U5", "S3", "M8[s]", "V4", [("a", "f4")]]
+TEXTS = ["", "null", "[]", "3", '"text"', "{}", "[" * 10_000, '{"a":' * 10_000, "9" * 5000, "1e400", "NaN", "\udcff"]
+# Other columns of the file: (name, type, shape), filled with one number; and other JSON: a key's value, or all of it.
+COLUMNS = st.tuples(
+    st.sampled_from(["scores", "labels", "paths", "steps", "variants/last", "boxes", "key_frame", "groundtruth.class"]),
+    st.sampled_from(TYPES),
+    st.lists(st.sampled_from([0, 1, 3, 6, 10, 40]), max_size=3).map(tuple),
+    st.sampled_from([0, 1, -1, 7, float("nan"), float("inf")]),
+)
+VALUES = st.sampled_from([None, True, -1, 1e400, "x", "9" * 50, [], {}, [None], [[1]], ["a"] * 6, {"a": 1}, 2**70])
+KEYS = st.sampled_from(["version", "kind", "class_names", "meta", "class_ids", "evaluation"])
+
+
+def filled(type_name, shape, value):
+    with np.errstate(invalid="ignore"):
+        return np.full(shape, value).astype(np.dtype(type_name))
+
+
+@pytest.mark.parametrize("kind", ["one_label", "several_labels", "box_predictions"])
+def test_odd_content_is_measured_or_refused_in_one_line(kind, request, tmp_path):
+    path = tmp_path / "p.npz"
+    request.getfixturevalue(kind).save(path)
+    with np.load(path) as arrays:
+        sound = dict(arrays)
+    about = json.loads(sound["about"].item())
+    outcomes = []
+
+    @settings(
+        derandomize=True,
+        database=None,
+        deadline=None,
+        max_examples=120,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(
+        st.lists(COLUMNS, max_size=1), st.lists(st.tuples(KEYS, VALUES), max_size=1), st.none() | st.sampled_from(TEXTS)
+    )
+    def measure(columns, changes, text):
+        odd = dict(sound)
+        try:
+            odd.update({name: filled(type_name, shape, value) for name, type_name, shape, value in columns})
+        except (ValueError, TypeError, OverflowError):
+            return  # NumPy has no such array
+        text = json.dumps({**about, **dict(changes)}) if text is None else text
+        np.savez(path, **{**odd, "about": text})
+        outcomes.append(complaint(path))
+        assert len(outcomes[-1].splitlines()) <= 1
+
+    measure()
+    assert "" in outcomes and len(set(outcomes)) > 20
+
+
+@pytest.mark.parametrize("name", ["scores", "labels", "paths", "about"])
+def test_a_file_that_lacks_something(one_label, tmp_path, name):
+    one_label.save(tmp_path / "p.npz")
+    with np.load(tmp_path / "p.npz") as arrays:
+        rest = {key: arrays[key] for key in arrays.files if key != name}
+    np.savez(tmp_path / "p.npz", **rest)
+    with pytest.raises(ValueError, match=f"p.npz is not a whole file of predictions: .*{name}"):
+        load(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+@pytest.mark.parametrize("bit", range(8))
+def test_a_flipped_bit_of_a_score_is_found(one_label, tmp_path, suffix, bit):
+    one_label.scores = np.random.default_rng(3).random((40, 6)).astype(np.float32)
+    path = tmp_path / f"p{suffix}"
+    one_label.save(path)
+    data = bytearray(path.read_bytes())
+    data[data.index(one_label.scores[20:22].tobytes()) + bit] ^= 1 << bit
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="is not a whole file of predictions"):
+        load(path)
+
+
+def test_arrays_in_the_byte_order_of_another_machine(one_label, tmp_path):
+    one_label.save(tmp_path / "p.npz")
+    with np.load(tmp_path / "p.npz") as arrays:
+        other = {key: a.astype(a.dtype.newbyteorder()) if a.dtype.kind in "fi" else a for key, a in arrays.items()}
+    np.savez(tmp_path / "p.npz", **other)
+    assert_same(load(tmp_path / "p.npz"), one_label)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["scores", "steps", "variants"])
+def test_scores_that_are_no_numbers_are_saved_but_not_measured(one_label, tmp_path, where, value):
+    array = {"scores": one_label.scores, "steps": one_label.steps[:, 1], "variants": one_label.variants["last"]}[where]
+    array[7, 2] = value
+    one_label.save(tmp_path / "p.npz")
+    with pytest.raises(ValueError, match="1 of 40 videos are NaN or infinite.*: folder/video 7, ü.mp4"):
+        load(tmp_path / "p.npz").metrics()
+    if where == "scores":
+        for measure in (one_label.class_table, one_label.confusion):
+            with pytest.raises(ValueError, match="video 7"):
+                measure()
+    if where == "steps":
+        with pytest.raises(ValueError, match="video 7"):
+            one_label.step_values()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("variant", [False, True])
+def test_scores_of_boxes_that_are_no_numbers(box_predictions, tmp_path, variant, value):
+    (box_predictions.variants["last"] if variant else box_predictions.scores)[5, 1] = value
+    box_predictions.save(tmp_path / "p.npz")
+    with pytest.raises(ValueError, match="1 of 30 rows of detections are NaN or infinite.*: v, second 904"):
+        load(tmp_path / "p.npz").metrics()
 
 
 def test_other_mistakes_with_files(one_label, tmp_path):

@@ -50,6 +50,13 @@ def test_a_run_that_would_do_nothing_is_refused(command, more):
     assert ("DEMO.ENABLE" in stderr) == bool(more)
 
 
+def test_scores_that_are_no_numbers_are_not_measured(command, tiny_cfg, one_overflows):
+    status, stderr = command("TRAIN.ENABLE", False, *one_overflows)
+    assert status == 2 and len(stderr.splitlines()) == 1
+    assert "1 of 4 videos" in stderr and "test 1.mp4" in stderr
+    assert not (Path(tiny_cfg().OUTPUT_DIR) / "test_results.json").exists()
+
+
 @pytest.fixture
 def files(tiny_file, tmp_path):
     """Two files with folders of their own; the second is of another learning rate."""

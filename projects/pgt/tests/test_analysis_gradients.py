@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from pgt import StepPlan
-from pgt.analysis.truncation import GradientOnly, add_gradient, measure_gap
+from pgt.analysis.truncation import Gap, GradientOnly, add_gradient, measure_gap
 from pgt.task import ProgressiveTask
 from slowfast.datasets.loading.batch import Batch
 from slowfast.models import build_model
@@ -142,3 +142,13 @@ def test_layers_behind_the_last_operator_have_no_gap_without_memory_in_the_head(
     assert set(stages) == {"all", "s1", "s2", "s3", "s4", "s5", "head"}
     assert sum(row.parameters for name, row in stages.items() if name != "all") == stages["all"].parameters
     assert stages["all"].parameters == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("truncated", [True, False])
+def test_a_gradient_that_is_no_number_is_named(truncated):
+    """In either of the two gradients, and in the second batch alone."""
+    gap, sound = Gap(["a.weight", "b.weight"]), [torch.ones(2), torch.ones(3)]
+    gap.add(sound, sound)
+    broken = [torch.ones(2), torch.tensor([1.0, torch.inf, 1.0])]
+    with pytest.raises(ValueError, match=r"gradient of b\.weight on batch 1 is NaN or infinite"):
+        gap.add(*((broken, sound) if truncated else (sound, broken)))

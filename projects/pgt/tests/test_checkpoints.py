@@ -42,3 +42,16 @@ def test_training_in_steps_starts_anew_from_a_clip_models_file(run_cfg, tmp_path
     start_training_from(steps)
     assert steps.epoch == 0
     assert all(torch.equal(v, steps.model.state_dict()[k]) for k, v in clip.model.state_dict().items())
+
+
+def test_a_run_resumed_with_other_steps_and_memory_says_so(run_cfg, tmp_path, caplog):
+    before = build_state(run_cfg("SOLVER.MAX_EPOCH", 5))
+    before.epoch = 2
+    path = str(tmp_path / "steps.pyth")
+    save_checkpoint(before.capture(), path)
+    changed = ["PGT.CACHE", "avg", "PGT.CACHE_MOMENTUM", 0.5, "PGT.TRAIN_TOGETHER", not before.cfg.PGT.TRAIN_TOGETHER]
+    state = build_state(run_cfg("SOLVER.MAX_EPOCH", 5, "TRAIN.CHECKPOINT_FILE_PATH", path, *changed))
+    start_training_from(state)
+    assert state.epoch == 2
+    for key, value in zip(changed[::2], changed[1::2], strict=True):
+        assert f"{key} {value} (was {before.cfg.PGT[key.removeprefix('PGT.')]})" in caplog.text

@@ -16,14 +16,16 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from slowfast.checkpoint.io import list_class_names, load_checkpoint
 from slowfast.config import cfg_to_yaml
+from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.task import Graph, build_task, dummy_inputs
@@ -75,13 +77,18 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
     # Our memory formats and planar convolutions are of no use to other programs.
     how = ModelSetup(memory_format="contiguous", fold_norms=cfg.TEST.FOLD_NORMS)
     model = setup_model(model, torch.device("cpu"), how, training=False).requires_grad_(False)
+    # For programs without this one: `export.json` has them, and every file.
+    facts = {
+        "preprocessing": ClipSettings.from_config(cfg, "test").facts(),
+        "class_names": list_class_names(load_checkpoint(checkpoint) if checkpoint else {}, cfg.MODEL.NUM_CLASSES),
+    }
     make_graphs = build_task(cfg).export_graphs
     graphs = make_graphs(model, example_inputs(cfg, batch or _TRACED_BATCH))
     others = make_graphs(model, example_inputs(cfg, batch or _OTHER_BATCH))
     os.makedirs(output, exist_ok=True)
     with _scratch(output) as folder:
         described = [
-            _write_graph(model, graph, other, batch is None, writers, folder, opset)
+            _write_graph(model, graph, other, batch is None, writers, folder, opset, facts)
             for graph, other in zip(graphs, others, strict=True)
         ]
         about = {
@@ -91,6 +98,7 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
             "torch": torch.__version__,
             "mean": list(cfg.DATA.MEAN),
             "std": list(cfg.DATA.STD),
+            **facts,
             "config": cfg_to_yaml(cfg),
         }
         with open(os.path.join(folder, ABOUT_NAME), "w", encoding="utf-8") as stream:
@@ -108,19 +116,22 @@ def _write_graph(
     writers: Sequence[_Writer],
     folder: str,
     opset: int | None,
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write and check the files of a graph; return its entry of `export.json`.
 
     Args:
         other: the same graph with arguments of another batch size.
+        facts: values that go into every file, as JSON.
     """
+    texts = {name: json.dumps(value) for name, value in facts.items()}
     program, dynamic = trace(model, graph, any_batch)
     checked = other if dynamic else graph
     wanted = outputs_of(model, checked)
     errors = {}
     for writer in writers:
         path = os.path.join(folder, f"{graph.name}.{writer.ending}")
-        writer.write(program, graph, path, opset)
+        writer.write(program, graph, path, opset, texts)
         errors[writer.ending] = compare(wanted, checked, writer.run(path, checked))
         logger.info("%s.%s: differs by %.1e from the model", graph.name, writer.ending, errors[writer.ending])
     return _describe(wanted, graph, dynamic, errors)
@@ -182,12 +193,17 @@ def compare(wanted: Sequence[Tensor], graph: Graph, found: Sequence[Tensor]) -> 
         wanted, found: outputs of the model and of a file.
 
     Raises:
-        ValueError: the difference is over `_TOLERANCE`, or shapes differ.
+        ValueError: the difference is over `_TOLERANCE`, shapes differ, or the model gives NaN or infinity.
     """
     worst = 0.0
     for name, a, b in zip(graph.outputs, found, wanted, strict=True):
         if a.shape != b.shape:
             raise ValueError(f"{graph.name}: the file gives {name} as {tuple(a.shape)}, the model {tuple(b.shape)}")
+        if not b.isfinite().all():
+            raise ValueError(
+                f"{graph.name}: the model gives NaN or infinity for clips of noise ({name}), so its files cannot be "
+                "compared with it; check the weights"
+            )
         error = float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
         if not error <= _TOLERANCE:
             raise ValueError(f"{graph.name}: {name} of the file differs by {error:.1e} of the model's largest number")
@@ -214,7 +230,7 @@ class _Writer:
     """File format of an export: ending, writing a file, and running it."""
 
     ending: str
-    write: Callable[[torch.export.ExportedProgram, Graph, str, int | None], None]
+    write: Callable[[torch.export.ExportedProgram, Graph, str, int | None, dict[str, str]], None]
     run: Callable[[str, Graph], list[Tensor]]
 
 
@@ -227,8 +243,10 @@ def _writer(name: str) -> _Writer:
     raise ValueError(f"the format of an export is {name!r}; it must be onnx or pt2")
 
 
-def _write_pt2(program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None) -> None:
-    torch.export.save(program, path)
+def _write_pt2(
+    program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None, facts: dict[str, str]
+) -> None:
+    torch.export.save(program, path, extra_files=facts)
 
 
 def _run_pt2(path: str, graph: Graph) -> list[Tensor]:
@@ -254,7 +272,9 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def _write_onnx(program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None) -> None:
+def _write_onnx(
+    program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None, facts: dict[str, str]
+) -> None:
     """Write a traced graph with the names in `graph`, and check the file by the rules of ONNX.
 
     Above 2 GB the weights go to a file of their own, `PATH.data`.
@@ -275,6 +295,7 @@ def _write_onnx(program: torch.export.ExportedProgram, graph: Graph, path: str, 
                 verbose=False,
             )
         _name_batch(exported)
+        exported.model.metadata_props.update(facts)
         exported.save(path)
         onnx.checker.check_model(path)
     except Exception as error:  # the exporter raises many types

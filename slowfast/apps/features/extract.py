@@ -50,11 +50,13 @@ from slowfast.runtime.run_lock import run_lock
 from slowfast.runtime.seed import seed_all
 from slowfast.utils.errors import check_choice
 from slowfast.utils.files import atomic_write
+from slowfast.utils.json_file import read_json
 
 logger = get_logger(__name__)
 
 KINDS = ("pooled", "spatial")
 ABOUT_NAME = "features.json"
+_NAMED = 5  # videos that a message names
 _LAYER = "forward_features"  # method of the model
 # Settings that do not change the features of a video.
 _INDIFFERENT_SECTIONS = {"TRAIN", "SOLVER", "DATA_LOADER", "TENSORBOARD", "LOGS", "DIST", "MULTIGRID", "EMA"}
@@ -103,16 +105,15 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError, ValueError: a list or checkpoint is missing or does not fit, the model defines no
-            `forward_features`, or the folder holds features made with other settings.
+            `forward_features`, or the folder holds features made with other settings. ValueError also if features of
+            some videos are NaN or infinite; these have no file, the others are written.
         OSError: a file cannot be written.
         UnreadableError: more videos than `DATA.MAX_UNREADABLE_FRACTION` cannot be read; the others are written.
     """
-    paths, labels, open_video = _list_videos(cfg, options)
+    paths, labels, places, open_video = _list_videos(cfg, options)
     task = build_task(cfg)
     folder = FeatureFolder(options.output, options.file_format)
-    # A file that is listed twice, under whatever paths, is one video.
-    videos = {folder.path_of(path): (path, label) for path, label in zip(paths, labels, strict=True)}
-    label_of = dict(videos.values())
+    label_of = _one_label_each(paths, labels, places, folder)
     with run_lock(options.output):
         seed_all(cfg.RNG_SEED)
         device = device_of(cfg)
@@ -123,28 +124,37 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         _keep_together(options.output, about)
         setup_model(model, device, ModelSetup.from_config(cfg), training=False).eval()
         extraction = _Extraction(cfg, options, task, model, device)
-        there, unreadable = extraction.run(label_of, open_video, folder, about)
-        summary = _summary(len(label_of), there, unreadable)
+        there, unreadable, broken = extraction.run(label_of, open_video, folder, about)
+        summary = _summary(len(label_of), there, unreadable, broken)
         _save_about(options.output, {**about, "result": summary})
-        readable = [path for path in label_of if path not in unreadable]
+        readable = [path for path in label_of if path not in unreadable and path not in broken]
         if options.one_file and is_main_process() and readable:
             logger.info("all of them in %s", folder.join(readable, about))
         barrier()
     unreadable.check()
+    if broken:
+        raise ValueError(
+            f"features of {len(broken)} of {len(label_of)} videos are NaN or infinite, and have no file; the others "
+            f"have one. The first: {', '.join(sorted(broken)[:_NAMED])}. Check the weights and these videos, or write "
+            "float32 (no --half) computed in full precision (TRAIN.MIXED_PRECISION False)"
+        )
     return summary
 
 
-def _list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int], Callable[[str], VideoReader]]:
+def _list_videos(
+    cfg: Any, options: FeatureOptions
+) -> tuple[list[str], list[int], list[str], Callable[[str], VideoReader]]:
     """List the videos to read: those of the options, else those of the test split of `TEST.DATASET`.
 
     Returns:
-        Paths, labels (-1 for none, or for several), and the function that opens a path.
+        Paths, labels (-1 for none, or for several), the place of each for messages, and the function that opens a path.
 
     Raises:
         FileNotFoundError, ValueError: the list is missing or empty.
     """
     if options.videos:
-        return list(options.videos), [-1] * len(options.videos), video_opener(cfg)
+        count = len(options.videos)
+        return list(options.videos), [-1] * count, ["--videos"] * count, video_opener(cfg)
     data = cfg.DATA
     if options.csv or cfg.TEST.DATASET.lower() == "kinetics":
         # Lines without a label are fine here, and the data set would refuse them.
@@ -153,11 +163,35 @@ def _list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int
             raise FileNotFoundError(
                 f"there is no list of videos {csv}; give --csv FILE or --videos FILE ..., or set DATA.PATH_TO_DATA_DIR"
             )
-        paths, labels = read_paths(csv, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS)
-        return paths, [-1 if label is None else label for label in labels], video_opener(cfg)
+        paths, labels, lines = read_paths(csv, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS)
+        labels, places = [-1 if label is None else label for label in labels], [f"{csv}, line {n}" for n in lines]
+        return paths, labels, places, video_opener(cfg)
     dataset = build_dataset(cfg, "test")
     labels = list(dataset.labels) if dataset.label_kind == "single" else [-1] * len(dataset.videos)
-    return list(dataset.videos), labels, dataset.open_video
+    places = [f"video {number} of {dataset.info.source}" for number in range(len(labels))]
+    return list(dataset.videos), labels, places, dataset.open_video
+
+
+def _one_label_each(
+    paths: Sequence[str], labels: Sequence[int], places: Sequence[str], folder: FeatureFolder
+) -> dict[str, int]:
+    """Return path -> label of the different videos; one that is listed twice, under whatever paths, is one video.
+
+    A warning names a video with several labels, of which the last one counts.
+    """
+    videos: dict[str, tuple[str, int, str]] = {}
+    changed = []
+    for path, label, place in zip(paths, labels, places, strict=True):
+        former = videos.get(folder.path_of(path))
+        if former is not None and former[1] != label:
+            changed.append((path, former[1], former[2], label, place))
+        videos[folder.path_of(path)] = (path, label, place)
+    if changed:
+        logger.warning(
+            "%s has label %d (%s), and label %d (%s): the last one is written; %d lines give a video another label",
+            *changed[0], len(changed),
+        )  # fmt: skip
+    return {path: label for path, label, _ in videos.values()}
 
 
 def _describe(cfg: Any, options: FeatureOptions, model: nn.Module, checkpoint: str, in_steps: bool) -> dict[str, Any]:
@@ -189,8 +223,7 @@ def _keep_together(output: str, about: dict[str, Any]) -> None:
     """
     path = os.path.join(output, ABOUT_NAME)
     if os.path.isfile(path):
-        with open(path, encoding="utf-8") as stream:
-            found = _flat(json.load(stream))
+        found = _flat(read_json(path, dict, "the description that an extraction writes; name another folder"))
         wanted = _flat(json.loads(json.dumps(about)))
         names = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
         if names:
@@ -205,17 +238,19 @@ def _keep_together(output: str, about: dict[str, Any]) -> None:
 def _flat(about: dict[str, Any]) -> dict[str, Any]:
     """Return what has to agree: the weights count, not the file they came from."""
     rest = {key: about.get(key) for key in about if key not in ("settings", "config", "checkpoint", "result")}
-    return {**rest, **about.get("settings", {})}
+    settings = about.get("settings")
+    return {**rest, **(settings if isinstance(settings, dict) else {})}
 
 
 def _save_about(output: str, about: dict[str, Any]) -> None:
     atomic_write(os.path.join(output, ABOUT_NAME), json.dumps(about, indent=2) + "\n")
 
 
-def _summary(videos: int, there: set[str], unreadable: UnreadableFiles) -> dict[str, Any]:
-    written = videos - len(there) - len(unreadable)
+def _summary(videos: int, there: set[str], unreadable: UnreadableFiles, broken: set[str]) -> dict[str, Any]:
+    written = videos - len(there) - len(unreadable) - len(broken)
     logger.info("%d videos: %d written, %d were there, %d unreadable", videos, written, len(there), len(unreadable))
-    return {"videos": videos, "written": written, "already_there": len(there), "unreadable": dict(unreadable)}
+    summary = {"videos": videos, "written": written, "already_there": len(there), "unreadable": dict(unreadable)}
+    return {**summary, "not_finite": sorted(broken)} if broken else summary
 
 
 class _Extraction:
@@ -237,7 +272,7 @@ class _Extraction:
         open_video: Callable[[str], VideoReader],
         folder: FeatureFolder,
         about: dict[str, Any],
-    ) -> tuple[set[str], UnreadableFiles]:
+    ) -> tuple[set[str], UnreadableFiles, set[str]]:
         """Write the missing files; each process takes its share.
 
         Args:
@@ -246,7 +281,8 @@ class _Extraction:
             folder, about: folder of the files, and what to write of how they are made.
 
         Returns:
-            The videos that had files, and the unreadable videos of all processes.
+            The videos that had files, the unreadable videos of all processes, and those with features that are NaN or
+            infinite, which get no file.
         """
         unique = list(label_of)
         there = {path for path in unique if folder.has(path)}
@@ -257,6 +293,7 @@ class _Extraction:
             total=len(unique), initial=len(there), unit="video", disable=not is_main_process(), dynamic_ncols=True
         )
         begun: dict[int, _Video] = {}
+        broken: set[str] = set()
         with bar, worker_deaths_explained():
             for chunk in self._loader(unique, todo[get_rank() :: get_world_size()], open_video):
                 path = unique[chunk.video]
@@ -267,13 +304,18 @@ class _Extraction:
                     video = begun.setdefault(chunk.video, _Video())
                     video.add(chunk, *self._features(chunk, video.memory))
                 if chunk.is_last and not chunk.cause:
-                    folder.write(begun.pop(chunk.video).record(path, label_of[path], self.settings), about)
+                    record = begun.pop(chunk.video).record(path, label_of[path], self.settings)
+                    if np.isfinite(record.features).all():
+                        folder.write(record, about)
+                    else:
+                        broken.add(path)
                 if chunk.is_last:
                     # Other processes have about as many videos, and are about as far.
                     bar.update(min(get_world_size(), bar.total - bar.n))
-        for others in all_gather_object(dict(unreadable)):
+        for others, broken_there in all_gather_object((dict(unreadable), broken)):
             unreadable.update_from(others.items())
-        return there, unreadable
+            broken |= broken_there
+        return there, unreadable, broken
 
     def _loader(
         self, paths: Sequence[str], numbers: Sequence[int], open_video: Callable[[str], VideoReader]

@@ -17,6 +17,7 @@ from slowfast.datasets.video.in_order import OrderedFrame, frames_in_order
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.timing import image_at
 from slowfast.utils.files import regular_file
+from slowfast.utils.json_file import parse_json
 
 _STAMP = ".prepared.json"  # file in a folder of frames: video and options they were made from
 
@@ -109,9 +110,10 @@ def _read_stamp(folder: str) -> dict | None:
     """Read the stamp that `extract` wrote in a folder; None if there is none."""
     try:
         with open(os.path.join(folder, _STAMP), encoding="utf-8", opener=regular_file) as stream:
-            return json.load(stream)
+            stamp = parse_json(stream.read())
     except (OSError, ValueError):
         return None
+    return stamp if isinstance(stamp, dict) and stamp.keys() == {"made_from", "images"} else None
 
 
 def count_images(folder: str) -> int:

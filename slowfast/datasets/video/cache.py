@@ -1,11 +1,12 @@
-"""Cache of decoded videos in memory (`DATA.CACHE_VIDEOS`), for small data sets; and an LRU cache of bounded size."""
+"""Videos in memory: arrays as videos, the cache of small data sets (`DATA.CACHE_VIDEOS`), and an LRU cache of bounded
+size.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -16,37 +17,46 @@ from slowfast.runtime.logging import get_logger
 logger = get_logger(__name__)
 
 
-@dataclass
-class _Decoded:
-    pixels: np.ndarray  # (T, H, W, 3) uint8
-    fps: float
-    times: np.ndarray  # (T,) seconds
+class ArrayVideo(VideoReader):
+    """`VideoReader` of frames in memory; closing it keeps them.
 
+    Args:
+        pixels: (T, H, W, 3) uint8, RGB.
+        fps: mean frame rate.
+        times: (T,) seconds of the frames; None for a constant rate.
+        path: name of the video, for messages.
 
-class _CachedReader(VideoReader):
-    """`VideoReader` of cached frames; closing it keeps the cache."""
+    Raises:
+        ValueError: an array of another shape or type, without frames, or a rate that is not over 0.
+    """
 
-    def __init__(self, path: str, video: _Decoded) -> None:
-        self.path = path
-        self._video = video
+    def __init__(self, pixels: np.ndarray, fps: float, times: np.ndarray | None = None, path: str = "array") -> None:
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or not pixels.size:
+            raise ValueError(
+                f"an array {pixels.shape} of {pixels.dtype} is no video; give (frames, height, width, 3) uint8, RGB"
+            )
+        if not fps > 0:
+            raise ValueError(f"a video of {fps} frames a second is impossible; give a rate over 0")
+        self.path, self.pixels, self._fps = path, pixels, float(fps)
+        self._times = np.arange(len(pixels)) / fps if times is None else times
 
     @property
     def num_frames(self) -> int:
-        return len(self._video.pixels)
+        return len(self.pixels)
 
     @property
     def fps(self) -> float:
-        return self._video.fps
+        return self._fps
 
     @property
     def times(self) -> np.ndarray:
-        return self._video.times
+        return self._times
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         outside = [i for i in indices if not 0 <= i < self.num_frames]
         if outside:
             raise IndexError(f"{self.path}: frames {outside} asked of a video of {self.num_frames}")
-        return self._video.pixels[list(indices)]
+        return self.pixels[list(indices)]
 
     def close(self) -> None:
         pass
@@ -65,22 +75,22 @@ class VideoCache:
 
     def __init__(self, paths: Sequence[str], open_video: Callable[[str], VideoReader]) -> None:
         self.unreadable: dict[str, str] = {}
-        self._videos: dict[str, _Decoded] = {}
+        self._videos: dict[str, ArrayVideo] = {}
         for path in dict.fromkeys(paths):
             try:
                 with open_video(path) as video:
                     pixels = video.frames(range(video.num_frames))
-                    self._videos[path] = _Decoded(pixels, video.fps, video.times)
+                    self._videos[path] = ArrayVideo(pixels, video.fps, video.times, path)
             except VideoError as error:
                 self.unreadable[path] = error.cause
         size = sum(video.pixels.nbytes for video in self._videos.values())
         logger.info("decoded %d videos into %.1f MiB of memory", len(self._videos), size / 2**20)
 
-    def open(self, path: str) -> _CachedReader:
+    def open(self, path: str) -> ArrayVideo:
         """Open a cached video; VideoError with the first cause if it could not be decoded."""
         if path in self.unreadable:
             raise VideoError(path, self.unreadable[path])
-        return _CachedReader(path, self._videos[path])
+        return self._videos[path]
 
 
 Value = TypeVar("Value")

@@ -96,6 +96,10 @@ def test_what_depends_on_the_batch_is_exported_for_one_batch(one_block_model):
     program, any_number = trace(Particular(), graph, any_batch=True)
     assert not any_number
     assert compare(outputs_of(Particular(), graph), graph, [program.module()(*graph.args)]) == 0
+    for value in (torch.nan, torch.inf):
+        outputs = [torch.full_like(output, value) for output in outputs_of(Particular(), graph)]
+        with pytest.raises(ValueError, match="gives NaN or infinity"):
+            compare(outputs, graph, outputs)
     program, any_number = trace(one_block_model().eval(), graph, any_batch=True)
     assert any_number
 

@@ -108,7 +108,17 @@ class Gap:
         self._sums: list[tuple[torch.Tensor, torch.Tensor]] = []  # of every parameter: f and t - f, over batches
 
     def add(self, truncated: Sequence[torch.Tensor], full: Sequence[torch.Tensor]) -> None:
-        """Add the gradients of one batch, a tensor a parameter."""
+        """Add the gradients of one batch, a tensor a parameter.
+
+        Raises:
+            ValueError: a gradient is NaN or infinite; with its parameter and the number of the batch.
+        """
+        for name, t, f in zip(self.names, truncated, full, strict=True):
+            if not (t.isfinite().all() and f.isfinite().all()):
+                raise ValueError(
+                    f"the gradient of {name} on batch {len(self._products)} is NaN or infinite, so there is nothing to "
+                    "compare; check the weights and the videos"
+                )
         triples = [(t, f, t - f) for t, f in zip(truncated, full, strict=True)]
         self._products.append(torch.stack([_products(triple) for triple in triples], dim=-1))
         sums = self._sums or [(0, 0)] * len(triples)
@@ -184,6 +194,9 @@ def measure_gap(
 
     The model is put into train mode. Both gradients come of the same forward pass, so dropout masks and norm statistics
     are the same.
+
+    Raises:
+        ValueError: a gradient is NaN or infinite.
     """
     model.train()
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -232,7 +245,8 @@ def gap_of_weights(
         Each of `weights` with the gaps, one a number of steps.
 
     Raises:
-        ValueError: a checkpoint that does not fit, or fewer batches in the training set.
+        ValueError: a checkpoint that does not fit, fewer batches in the training set, or a gradient that is NaN or
+            infinite.
         FileNotFoundError: no such file.
     """
     task, steps = step_task(cfg, steps)
