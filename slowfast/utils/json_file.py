@@ -7,12 +7,14 @@ import os
 from collections import Counter
 from typing import Any
 
+from slowfast.utils.files import regular_file
+
 _SHOWN = 200
 
 
 def read_text(path: str | os.PathLike) -> str:
     """Read a text file (UTF-8; other bytes are kept as surrogates)."""
-    with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", opener=regular_file) as stream:
         return stream.read()
 
 
