@@ -183,7 +183,7 @@ def _check_size(text: str) -> None:
         problem = ""
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in [anchor for anchor, _ in pending]:
-                problem = f"*{short(event.anchor)} is a list or section that contains itself"
+                problem = f"*{short(event.anchor)} leads to a value that contains itself"
             count += sizes.get(event.anchor, 0)
         elif isinstance(event, yaml.ScalarEvent):
             count += 1

@@ -62,6 +62,13 @@ class Prediction:
             self.summed,
         )
 
+    def broken(self, video: Tensor) -> set[int]:
+        """Return the videos, or key frames, with a score that is NaN or infinite; `video` (B,) is that of each clip."""
+        parts = [self.scores, *self.variants.values(), *([] if self.steps is None else [self.steps])]
+        rows = torch.stack([~part.isfinite().flatten(1).all(dim=1) for part in parts]).any(dim=0)
+        number = video if self.boxes is None else self.boxes.key_frame
+        return set(number[rows].tolist()) - {-1}  # key frame -1 is not of the split
+
 
 class Evaluator(abc.ABC):
     """Base class of evaluators. A subclass defines `process`, `gather` and `evaluate`.

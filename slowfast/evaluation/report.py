@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredic
 from slowfast.utils.files import atomic_write
 from slowfast.utils.json_file import read_json, read_text
 from slowfast.utils.label_map import read_label_map
+from slowfast.utils.text import one_line, plot_label, spreadsheet_cell
 
 # Up to so many classes are named at the axes, of the confusion matrix and beside bars.
 _NAMED_CLASSES = 40
@@ -62,7 +63,9 @@ class Report:
         """
         metrics, classes = predictions.metrics(), predictions.class_table()
         if names is not None:
-            classes["class"] = _renamed(classes["number"].tolist(), names, isinstance(predictions, BoxPredictions))
+            classes["class"] = _objects(
+                _renamed(classes["number"].tolist(), names, isinstance(predictions, BoxPredictions))
+            )
         if isinstance(predictions, BoxPredictions):
             return cls({**metrics, "ava_evaluation": predictions.evaluation}, classes)
         one_label, key = predictions.labels.ndim == 1, predictions.main_metric
@@ -104,7 +107,7 @@ class Report:
             raise ValueError("no class has a ground truth box on a key frame that counts, so there is no frame mAP")
         table = {
             "number": ids,
-            "class": [names[i] if names else str(i) for i in ids],
+            "class": _objects([names[i] if names else str(i) for i in ids]),
             "samples": samples,
             "value": list(result["AP"].values()),
         }
@@ -117,13 +120,14 @@ class Report:
         lines = [f"{name:<{width}}  {_text(value):>9}" for name, value in self.metrics.items()]
         if per_class:
             table = self.classes.rename(columns={"value": self.measure})
+            table["class"] = [one_line(name) for name in table["class"]]
             lines += ["", table.to_string(index=False, float_format="{:.4f}".format, na_rep="nan")]
         return "\n".join(lines)
 
     def write(self, folder: str) -> list[str]:
         """Write `metrics.json`, `classes.csv` and, with one label a video, `confusion.csv`; return their paths.
 
-        A row of `confusion.csv` is a label, a column the class of the best score.
+        A row of `confusion.csv` is a label, a column the class of the best score. Class names pass `spreadsheet_cell`.
 
         Raises:
             NotADirectoryError: `folder` is a file.
@@ -132,6 +136,7 @@ class Report:
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise NotADirectoryError(f"{folder} is a file; --output takes a folder")
         classes = self.classes.rename(columns={"value": self.measure})
+        classes["class"] = _objects(map(spreadsheet_cell, classes["class"]))
         files = {
             "metrics.json": json.dumps(self.metrics, indent=2) + "\n",
             "classes.csv": classes.to_csv(index=False, na_rep="nan", lineterminator="\n"),
@@ -171,6 +176,11 @@ class Report:
             draw(panel, self)
         atomic_write(path, lambda stream: figure.savefig(stream, format="png", dpi=100))
         plt.close(figure)
+
+
+def _objects(names: Iterable[str]) -> pandas.Series:
+    """Return a column that keeps any text; text columns of pandas refuse bytes that are no text."""
+    return pandas.Series(list(names), dtype=object)
 
 
 def _renamed(numbers: list[int], names: Mapping[int, str], some: bool) -> list[str]:
@@ -254,7 +264,7 @@ def _plot_confusion(panel: Any, report: Report) -> None:
     panel.set_ylabel("label")
     classes = len(report.classes)
     if classes <= _NAMED_CLASSES:
-        names = report.classes["class"]
+        names = [plot_label(name) for name in report.classes["class"]]
         panel.set_xticks(range(classes), names, rotation=90, fontsize=7)
         panel.set_yticks(range(classes), names, fontsize=7)
     if classes <= _WRITTEN_CLASSES:
@@ -275,7 +285,7 @@ def _plot_classes(panel: Any, report: Report) -> None:
     if named:
         panel.set_yticks(
             range(len(rows)),
-            [f"{name} ({n})" for name, n in zip(rows["class"], rows["samples"], strict=True)],
+            [f"{plot_label(name)} ({n})" for name, n in zip(rows["class"], rows["samples"], strict=True)],
             fontsize=7,
         )
     else:

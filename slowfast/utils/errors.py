@@ -17,6 +17,14 @@ from functools import reduce
 from operator import getitem
 from typing import Any
 
+from slowfast.utils.text import PrintableStream, printable
+
+# What is wrong with a path that is to be written.
+_IN_THE_WAY = {
+    FileExistsError: "is a file, and a folder is needed",
+    NotADirectoryError: "has a file where a folder is needed",
+    IsADirectoryError: "is a folder, and a file is needed",
+}
 _LONGEST_NAME = 200  # characters that are compared with others, which takes time by the square
 _collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("collected", default=None)
 
@@ -116,13 +124,29 @@ def _plain(name: str) -> str:
     return name.upper().strip("_")
 
 
+def print_error(error: Exception | str, hint: str = "") -> None:
+    """Print an error's message to standard error, as text that cannot act on a terminal.
+
+    Args:
+        error: the error, or its message.
+        hint: words behind the message.
+    """
+    message = str(error)
+    for kind, found in _IN_THE_WAY.items():
+        if isinstance(error, kind) and error.filename is not None:
+            message = f"{error.filename} {found}; name another, or move what is there"
+    print(printable(f"error: {message} {hint}".rstrip()), file=sys.stderr)
+
+
 def exit_status(
     work: Callable[[], int | None],
     debug: bool | None = None,
     resumes: str = "",
-    mistakes: tuple[type[Exception], ...] = (ValueError, OSError),
+    mistakes: tuple[type[Exception], ...] = (ValueError, OSError, FloatingPointError),
 ) -> int:
     """Run a tool and return its exit status: that of `work` (None: 0), 2 for a user's mistake, 130 for Ctrl-C.
+
+    What the work prints passes `printable`, because names of files and classes may hold escape sequences.
 
     Args:
         work: function that does the work.
@@ -131,11 +155,12 @@ def exit_status(
         mistakes: errors of `work` that are a user's mistakes, printed in one line.
     """
     try:
-        return work() or 0
+        with contextlib.redirect_stdout(PrintableStream(sys.stdout)):
+            return work() or 0
     except mistakes as error:
         if debug:
             raise
-        print(f"error: {error}{'' if debug is None else ' (--debug shows the traceback)'}", file=sys.stderr)
+        print_error(error, "" if debug is None else "(--debug shows the traceback)")
         return 2
     except KeyboardInterrupt:
         if not resumes:

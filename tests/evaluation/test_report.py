@@ -70,6 +70,30 @@ def test_class_names(tmp_path, name, text, expected):
     assert read_class_names(str(tmp_path / name)) == expected
 
 
+def test_class_names_are_no_formulas_in_files_for_people(tmp_path):
+    """A program that drops one leading apostrophe has the names as they were."""
+    names = dict(enumerate(["=cmd|' /C calc'!A0", "@SUM(1)", "-1.5", "'quoted", 'two\nlines, "quoted" \x1b\udcff']))
+    report = Report.from_predictions(predictions(), names)
+    report.write(str(tmp_path))
+    with open(tmp_path / "classes.csv", newline="", errors="surrogateescape") as stream:
+        cells = [row["class"] for row in csv.DictReader(stream)]
+    with open(tmp_path / "confusion.csv", newline="", errors="surrogateescape") as stream:
+        head, *lines = csv.reader(stream)
+    assert head[1:] == [line[0] for line in lines] == cells
+    assert cells == ["'=cmd|' /C calc'!A0", "'@SUM(1)", "-1.5", "''quoted", names[4]]
+    assert [cell.removeprefix("'") for cell in cells] == list(names.values())
+    printed = report.format(per_class=True)
+    assert "\x1b" not in printed and r"two\nlines" in printed
+
+
+def test_dollar_signs_are_no_formulas_in_pictures(tmp_path):
+    pytest.importorskip("matplotlib")
+    Report.from_predictions(predictions(), dict(enumerate(["a$\\frac$b", "$", "$x$", "b", "c"]))).plot(
+        str(tmp_path / "p.png")
+    )
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("names", [{0: "zero"}, dict(enumerate("abcdef")), dict(enumerate("abcde", start=1))])
 def test_class_names_of_another_number_are_refused(names):
     with pytest.raises(ValueError, match=f"{len(names)} class names for 5 classes"):

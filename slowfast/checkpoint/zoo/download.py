@@ -24,6 +24,7 @@ from tqdm import tqdm
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import short
 from slowfast.utils.files import atomic_write_local, file_lock
+from slowfast.utils.json_file import parse_json
 
 logger = get_logger(__name__)
 
@@ -96,8 +97,8 @@ def _beside(path: Path, ending: str) -> Path:
 def _read_json(path: Path) -> Any:
     """Return the content of a small JSON file; None if there is none or it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return None
 
 
