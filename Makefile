@@ -2,6 +2,7 @@
 # make demo      the whole path on a small data set: data, clip model, PGT, test, table, plot
 # make demo-data the same on small sets in the formats of Kinetics, Charades, AVA and Something-Something V2
 # make test      every test; make lint: style and format
+# make fuzz      damaged and odd files to every reader for SECONDS=60; status 2 and the files of findings if there are any
 # make test-torchcodec  the tests of the second video decoder, an extra, which it installs
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,11 +10,14 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 # Extras of pyproject.toml to install with it.
 EXTRAS ?= test,plot,dev
+# Time of make fuzz, and the seed of its cases.
+SECONDS ?= 60
+SEED ?= 0
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo demo-full demo-data test test-torchcodec lint format clean distclean
+.PHONY: install demo demo-full demo-data test fuzz test-torchcodec lint format clean distclean
 
 install: $(STAMP)
 
@@ -40,6 +44,9 @@ demo-data: install
 
 test: install
 	$(BIN)/python -m pytest --durations=15
+
+fuzz: install
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 # Checked first, since tests of a decoder that does not load are skipped.
 test-torchcodec: install

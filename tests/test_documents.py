@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     *(path for pattern in ("*.md", "docs/*.md", "projects/*/*.md", "examples/*/*.md") for path in ROOT.glob(pattern)),
@@ -71,8 +73,15 @@ def test_model_zoo_lists_every_file_with_the_figure_of_its_header(path):
     assert cells[4] == (figure.group(1) if figure else "")
 
 
-def test_python_of_the_readme_runs():
-    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+def test_python_of_the_readme_runs(tmp_path):
+    predict, code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    make_sweep(tmp_path, SweepSpec(train=1, val=1, test=1))
+    videos = "runs/demo/data_1200"
+    assert f"{videos}/videos/test/test_000000.mp4" in predict
+    predict = predict.replace(videos, str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", predict], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 + 5  # the whole video, then 5 steps
     small = '"NUM_GPUS", 0, "DATA.TRAIN_CROP_SIZE", 64, "DATA.TEST_CROP_SIZE", 64'
     assert '"NUM_GPUS", 0' in code
     assert "224, 224" in code

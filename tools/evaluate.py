@@ -7,6 +7,9 @@ PREDICTIONS is a file that a test wrote, .npz or .parquet. The metrics are print
 classes.csv and, for single-label data sets, confusion.csv. --plot draws the confusion matrix or the average precision
 of classes, and for a model that reads in steps the accuracy after each step (needs matplotlib, the extra `plot`).
 
+In the CSV files a class name that a spreadsheet would take for a formula has an apostrophe in front, and so has one
+that begins with an apostrophe. Programs drop one leading apostrophe.
+
 With --label-map only its classes are measured, as in the published tools; without it all classes of the two files. The
 mean is over the classes with ground truth.
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slowfast.apps.slurm import JobOptions, submit, wait_for
+from slowfast.utils.errors import print_error
+from slowfast.utils.text import printable
 
 TOOL = Path(__file__).resolve().with_name("run_net.py")
 SLURM_OPTIONS = ("partition", "qos", "account", "constraint", "exclude", "comment")
@@ -54,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         job = submit(options, TOOL)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     print(f"job {job.job_id}; its log is {job.paths.stdout}", flush=True)
     if options.cluster == "slurm":
         return 0
     failure = wait_for(job)
-    print(failure, file=sys.stderr, end="\n" if failure else "")
+    print(printable(failure), file=sys.stderr, end="\n" if failure else "")
     return 1 if failure else 0
 
 

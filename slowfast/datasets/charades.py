@@ -24,17 +24,19 @@ from slowfast.datasets.clips.temporal_sampling import StrideSampling
 from slowfast.datasets.loading.batch import Sample
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video.reader import VideoReader
-from slowfast.datasets.video_dataset import VideoDataset, list_path
+from slowfast.datasets.video_dataset import VideoDataset, list_path, read_class_list
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.errors import line_of, record
+from slowfast.utils.errors import line_of, naming_keys, record
 
 logger = get_logger(__name__)
 
 FRAME_RATE = 24  # of the images that the authors publish
 # Files of each split: a list of frames, or else the authors' annotations.
 _LISTS = {"train": "train.csv", "val": "val.csv", "test": "val.csv"}
+_CLASSES = "Charades_v1_classes.txt"
 _ANNOTATIONS = {split: f"Charades_v1_{'train' if split == 'train' else 'test'}.csv" for split in _LISTS}
 
+_LONGEST = 86_400  # seconds; labels are made for every frame
 _COLUMNS = ("id", "actions", "length")
 _ACTION = re.compile(r"c([0-9]{1,6}) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?)")
 
@@ -135,8 +137,8 @@ def _parse(row: list[str], columns: dict[str, int], num_classes: int, where: str
     if not name or "/" in name or "\0" in name:
         raise ValueError(f"{where} has id {name!r}, which names no video")
     seconds = _number(length)
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"{where} has length {length!r}, which is not a number of seconds over 0")
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError(f"{where} has length {length!r}, which is not a number of seconds over 0, up to {_LONGEST}")
     table = [_parse_action(text.strip(), num_classes, where) for text in actions.split(";") if text.strip()]
     return AnnotatedVideo(name, np.array(table, np.float64).reshape(-1, 3), seconds)
 
@@ -147,7 +149,7 @@ def _parse_action(text: str, num_classes: int, where: str) -> tuple[int, float, 
         raise ValueError(f"{where} has action {text!r}, which is not like 'c092 11.90 21.20'")
     number, start, end = int(match[1]), float(match[2]), float(match[3])
     if number >= num_classes:
-        raise ValueError(f"{where} has class {number}, outside 0 to {num_classes - 1} (MODEL.NUM_CLASSES)")
+        raise ValueError(f"{where} has class {number}, outside 0 to {num_classes - 1}")
     if end < start:
         raise ValueError(f"{where} has action {text!r}, which ends before it starts")
     return number, start, end
@@ -170,6 +172,8 @@ class Charades(VideoDataset):
     The label of a training clip is the union over all frames from its first to its last, including skipped ones. In val
     and test it is the union over the whole video. Training samples have `frame_labels`.
 
+    `Charades_v1_classes.txt` in `DATA.PATH_TO_DATA_DIR`, lines `c000 name`, names the classes if it is there.
+
     Attributes:
         annotated_seconds: length of each video by the list or the annotations.
 
@@ -180,6 +184,7 @@ class Charades(VideoDataset):
     """
 
     label_kind = "multi"
+    sampling = StrideSampling(FRAME_RATE)
 
     def __init__(self, cfg: Any, split: str) -> None:
         frames_list = list_path(cfg, _LISTS[check_split(split)])
@@ -191,8 +196,8 @@ class Charades(VideoDataset):
             for video, length in enumerate(source.lengths)
         ]
         labels = torch.stack(labels).float()
-        times = StrideSampling(FRAME_RATE)
-        super().__init__(cfg, split, source.paths, labels, source.open_video, times, source=source.name)
+        names = read_class_list(list_path(cfg, _CLASSES), cfg.MODEL.NUM_CLASSES, numbered=True)
+        super().__init__(cfg, split, source.paths, labels, source.open_video, class_names=names, source=source.name)
 
     def sample_of(self, video: int, view: int, clip: Clip) -> Sample:
         spans = self._spans(video, clip.times)
@@ -239,7 +244,8 @@ class _AnnotatedSpans:
 
 
 def _listed(cfg: Any, path: str) -> _Source:
-    frames = read_frame_list(path, cfg.DATA.PATH_PREFIX, cfg.MODEL.NUM_CLASSES)
+    with naming_keys(cfg, "MODEL.NUM_CLASSES"):
+        frames = read_frame_list(path, cfg.DATA.PATH_PREFIX, cfg.MODEL.NUM_CLASSES)
     broken = [name for video, name in enumerate(frames.videos) if frames.gaps(video)]
     if broken:
         logger.warning("%s lacks frames of %d videos, such as %s", path, len(broken), broken[0])
@@ -255,7 +261,8 @@ def _annotated(cfg: Any, split: str) -> _Source:
             f"DATA.PATH_TO_DATA_DIR {cfg.DATA.PATH_TO_DATA_DIR!r} must be the folder that holds {_LISTS[split]} (a "
             f"list of frames) or {_ANNOTATIONS[split]} (the annotations of Charades' authors), but it holds neither"
         )
-    videos = read_annotations(path, cfg.MODEL.NUM_CLASSES)
+    with naming_keys(cfg, "MODEL.NUM_CLASSES"):
+        videos = read_annotations(path, cfg.MODEL.NUM_CLASSES)
     paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])
     opener = VideoOpener.from_config(cfg, FRAME_RATE)
     lengths = [max(1, round(video.length * FRAME_RATE)) for video in videos]

@@ -15,7 +15,8 @@ from slowfast.datasets.clips.temporal_sampling import SegmentSampling
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video_dataset import VideoDataset, list_path
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.errors import record
+from slowfast.utils.errors import naming_keys, record
+from slowfast.utils.json_file import read_json, read_text
 
 logger = get_logger(__name__)
 
@@ -28,6 +29,8 @@ _VIDEOS = {
 }
 _LISTS = {"train": "train.csv", "val": "val.csv"}
 
+_MAX_DIGITS = 18
+_SHOWN = 500  # characters of an entry in a message
 # Text between two entries of a JSON list.
 _BETWEEN = re.compile(r"[\s,]*")
 
@@ -47,14 +50,15 @@ def read_labels(path: str, num_classes: int) -> dict[str, int]:
         FileNotFoundError: no such file.
         ValueError: the file does not parse, or a class is not an integer from 0 to `num_classes` - 1.
     """
-    templates = _read(path, dict, '{"template": "class", ...}')
+    templates = _annotations(path, dict, '{"template": "class", ...}')
     labels = {}
     for template, label in templates.items():
         digits = str(label)
-        if isinstance(label, bool) or not (digits.isascii() and digits.isdigit()) or int(digits) >= num_classes:
+        whole = digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS and not isinstance(label, bool)
+        if not whole or int(digits) >= num_classes:
             raise ValueError(
-                f"{path}, {_line_with(path, json.dumps(template))}: {template!r} has class {label!r}, which is not a "
-                f"whole number from 0 to {num_classes - 1} (MODEL.NUM_CLASSES)"
+                f"{path}, {_line_with(path, json.dumps(template))}: {template!r} has class {digits[:40]!r}, which is "
+                f"not a whole number from 0 to {num_classes - 1}"
             )
         labels[template] = int(digits)
     return labels
@@ -75,7 +79,7 @@ def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = No
         ValueError: an entry is wrong, has an unknown template or comes twice (with file, line number and entry), the
             file does not parse, or it has no entry.
     """
-    entries = _read(path, list, '[{"id": ..., "template": ...}, ...]')
+    entries = _annotations(path, list, '[{"id": ..., "template": ...}, ...]')
     videos: dict[str, _LabeledVideo] = {}
     lines: list[int] = []
     for number, entry in enumerate(entries):
@@ -86,7 +90,7 @@ def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = No
             videos[video.name] = video
         except ValueError as error:
             lines = lines or _lines_of_entries(path)
-            where = f"{path}, line {lines[number]}: {json.dumps(entry)}"
+            where = f"{path}, line {lines[number]}: {json.dumps(entry)[:_SHOWN]}"
             record(ValueError(f"{where} {error}"), errors)
     if not videos:
         raise ValueError(f"{path} lists no video")
@@ -108,34 +112,20 @@ def _video(entry: Any, labels: dict[str, int]) -> _LabeledVideo:
     return _LabeledVideo(name, labels[plain])
 
 
-def _read(path: str, kind: type, form: str) -> Any:
+def _annotations(path: str, kind: type, form: str) -> Any:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no annotation file {path}")
-    text = _text(path)
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
-        line, cause = (error.lineno, error.msg) if isinstance(error, json.JSONDecodeError) else (1, error)
-        shown = text.splitlines()[line - 1 : line] or [""]
-        raise ValueError(f"{path}, line {line}: {shown[0][:200]!r} does not parse: {cause}") from None
-    if not isinstance(value, kind):
-        raise ValueError(f"{path}, line 1: the file is not like {form}")
-    return value
-
-
-def _text(path: str) -> str:
-    with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
-        return stream.read()
+    return read_json(path, kind, form)
 
 
 def _line_with(path: str, text: str) -> str:
-    head, found, _ = _text(path).partition(text)
+    head, found, _ = read_text(path).partition(text)
     return f"line {head.count(chr(10)) + 1}" if found else "line 1"
 
 
 def _lines_of_entries(path: str) -> list[int]:
     """Return the line number at which each entry of a list begins."""
-    text = _text(path)
+    text = read_text(path)
     decoder, lines = json.JSONDecoder(), []
     line, counted, position = 1, 0, _BETWEEN.match(text, text.index("[") + 1).end()
     while text[position] != "]":
@@ -163,9 +153,12 @@ class SSv2(VideoDataset):
         UnreadableError: as `VideoDataset`.
     """
 
+    sampling = SegmentSampling()
+
     def __init__(self, cfg: Any, split: str) -> None:
         part = "train" if check_split(split) == "train" else "val"
-        templates = read_labels(_annotation_path(cfg, _LABELS), cfg.MODEL.NUM_CLASSES)
+        with naming_keys(cfg, "MODEL.NUM_CLASSES"):
+            templates = read_labels(_annotation_path(cfg, _LABELS), cfg.MODEL.NUM_CLASSES)
         annotations = _annotation_path(cfg, _VIDEOS[part])
         videos = read_videos(annotations, templates)
         frames_list = list_path(cfg, _LISTS[part])
@@ -175,7 +168,8 @@ class SSv2(VideoDataset):
             paths = find_videos(cfg.DATA.PATH_PREFIX, [video.name for video in videos])
             open_video = VideoOpener.from_config(cfg, _FRAME_RATE)
         labels = [video.label for video in videos]
-        super().__init__(cfg, split, paths, labels, open_video, SegmentSampling(), source=annotations)
+        names = {label: template for template, label in templates.items()}
+        super().__init__(cfg, split, paths, labels, open_video, class_names=names, source=annotations)
         if self.clips.settings.cyclic:
             raise ValueError(
                 "TEST.CYCLIC_LOAD True loops videos that are shorter than a clip, but here every clip shows a whole "

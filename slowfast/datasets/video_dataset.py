@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Generator, Tensor
 
@@ -17,7 +18,10 @@ from slowfast.datasets.loading.batch import Sample
 from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.open import VideoReader, video_opener
+from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import record
+
+logger = get_logger(__name__)
 
 
 class VideoDataset(ClipDataset):
@@ -35,9 +39,10 @@ class VideoDataset(ClipDataset):
         paths: path of each video, as `open_video` takes it; also its name in messages and results.
         labels: label of each video, a class number or a tensor (classes,) of 0 and 1.
         open_video: path -> `VideoReader`; by default as `DATA.DECODING_BACKEND` says.
-        sampling: temporal sampling; by default frames spread evenly over a span of time, as published for Kinetics.
 
     Attributes:
+        sampling: which frames of a video make a clip; of the class, since it does not depend on the lists. By default
+            frames are spread evenly over a span of time, as published for Kinetics.
         paths: see above.
         clips: maker of the clips.
 
@@ -47,6 +52,8 @@ class VideoDataset(ClipDataset):
             allows.
     """
 
+    sampling: ClassVar[TemporalSampling] = SpanSampling()
+
     def __init__(
         self,
         cfg: Any,
@@ -54,7 +61,6 @@ class VideoDataset(ClipDataset):
         paths: Sequence[str],
         labels: Sequence[int | Tensor],
         open_video: Callable[[str], VideoReader] | None = None,
-        sampling: TemporalSampling | None = None,
         *,
         class_names: Mapping[int, str] | None = None,
         source: str = "",
@@ -70,7 +76,7 @@ class VideoDataset(ClipDataset):
             self.unreadable.update_from(cache.unreadable.items())
             self.unreadable.check()
             self.open_video = cache.open
-        self.clips = ClipMaker(settings, self.open_video, sampling or SpanSampling())
+        self.clips = ClipMaker(settings, self.open_video, self.sampling)
 
     def reshaped(self, cfg: Any) -> VideoDataset:
         """Return the same videos, and the same count of unreadable ones, as clips of another shape."""
@@ -122,9 +128,9 @@ def read_video_list(
     Args:
         csv_path: the list (UTF-8; other bytes in paths are kept as they are).
         num_classes: labels are 0 to this, exclusive.
-        separator: `DATA.PATH_LABEL_SEPARATOR`.
-        prefix: folder that relative paths start from (`DATA.PATH_PREFIX`).
-        skip_rows: number of header lines to skip (`DATA.SKIP_ROWS`).
+        separator: text between path and label.
+        prefix: folder that relative paths start from.
+        skip_rows: number of header lines to skip.
         errors: takes the messages about wrong lines, which are then skipped; None raises the first.
 
     Raises:
@@ -145,12 +151,41 @@ def read_video_list(
     return paths, labels
 
 
+def read_class_list(path: str, num_classes: int, numbered: bool = False) -> dict[int, str] | None:
+    """Read class names from a text file, the name of class i in line i, from 0.
+
+    Args:
+        path: the file (UTF-8).
+        num_classes: outputs of the model.
+        numbered: a line is `c012 name` and names class 12, as in the authors' file of Charades.
+
+    Returns:
+        Class number -> name. None if there is no such file, or if it names other classes, which is logged.
+    """
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
+        lines = [line.strip() for line in stream.read().rstrip().split("\n")]
+    if numbered:
+        named = (line.partition(" ") for line in lines)
+        names = {int(number[1:]): name for number, _, name in named if re.fullmatch(r"c[0-9]{1,6}", number)}
+    else:
+        names = dict(enumerate(lines))
+    if names.keys() != set(range(num_classes)):
+        logger.warning(
+            "%s is not used: it names %d classes, and MODEL.NUM_CLASSES is %d", path, len(names), num_classes
+        )
+        return None
+    return names
+
+
 def read_paths(
     csv_path: str, separator: str = " ", prefix: str = "", skip_rows: int = 0
-) -> tuple[list[str], list[int | None]]:
-    """Read paths, and labels if there are any, from a list of videos.
+) -> tuple[list[str], list[int | None], list[int]]:
+    """Read paths, and labels if there are any, from a list of videos; also return the line number of each.
 
-    If every line ends in a separator and an integer, these are the labels. Otherwise every line is a path.
+    If every line ends in a separator and a whole number of at most 18 digits, these are the labels. Otherwise every
+    line is a path.
 
     Raises:
         FileNotFoundError: no such list.
@@ -158,11 +193,14 @@ def read_paths(
     """
     if not os.path.isfile(csv_path):
         raise FileNotFoundError(f"there is no list of videos {csv_path}")
-    lines = [line.strip() for _, line in _lines(csv_path, skip_rows)]
+    numbers, lines = zip(*_lines(csv_path, skip_rows), strict=True)
+    lines = [line.strip() for line in lines]
     parts = [line.rpartition(separator) for line in lines]
-    if all(path.strip() and label.strip().isdecimal() for path, _, label in parts):
-        return [os.path.join(prefix, path.strip()) for path, _, _ in parts], [int(label) for _, _, label in parts]
-    return [os.path.join(prefix, line) for line in lines], [None] * len(lines)
+    if all(path.strip() and re.fullmatch(r"\d{1,18}", label.strip()) for path, _, label in parts):
+        paths, labels = [path.strip() for path, _, _ in parts], [int(label) for _, _, label in parts]
+    else:
+        paths, labels = lines, [None] * len(lines)
+    return [os.path.join(prefix, path) for path in paths], labels, list(numbers)
 
 
 def _lines(csv_path: str, skip_rows: int) -> list[tuple[int, str]]:
@@ -178,14 +216,14 @@ def _lines(csv_path: str, skip_rows: int) -> list[tuple[int, str]]:
 def _parse(line: str, place: str, num_classes: int, separator: str) -> tuple[str, int]:
     path, found, text = line.strip().rpartition(separator)
     if not found or not path.strip():
-        raise ValueError(f"{place}: {line!r} is not 'path{separator}label'; DATA.PATH_LABEL_SEPARATOR is {separator!r}")
+        raise ValueError(f"{place}: {line!r} is not 'path{separator}label'")
     try:
         label = int(text)
     except ValueError:
         raise ValueError(
-            f"{place}: {line!r} ends in {text!r}, which is not a whole number for a label; "
-            f"DATA.PATH_LABEL_SEPARATOR is {separator!r}, and DATA.SKIP_ROWS skips header lines"
+            f"{place}: {line!r} ends in {text!r} after the separator {separator!r}, which is not a whole number for a "
+            "label; header lines can be skipped"
         ) from None
     if not 0 <= label < num_classes:
-        raise ValueError(f"{place}: {line!r} has label {label}, outside 0 to {num_classes - 1} (MODEL.NUM_CLASSES)")
+        raise ValueError(f"{place}: {line!r} has label {label}, outside 0 to {num_classes - 1}")
     return path.strip(), label

@@ -27,6 +27,7 @@ from slowfast.runtime.launch import launch
 from slowfast.runtime.logging import get_logger, setup_logging
 from slowfast.runtime.run_lock import alone_in_output_dir
 from slowfast.runtime.signals import TrainingInterrupted
+from slowfast.utils.errors import print_error
 
 logger = get_logger(__name__)
 
@@ -84,12 +85,12 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
     except (ProcessFailedError, LostContactError, CompileError) as error:
         if arguments.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return _USER_ERROR if isinstance(error, ProcessFailedError) and error.exitcode == _USER_ERROR else _FAILURE
     except (ValueError, OSError, FloatingPointError, UnreadableError) as error:
         if arguments.debug:
             raise
-        print(f"error: {_message(error)} (--debug shows the traceback)", file=sys.stderr)
+        print_error(_without_traceback(error), "(--debug shows the traceback)")
         return _USER_ERROR
     return 0
 
@@ -153,11 +154,11 @@ def _show_stack_on_request() -> None:
         faulthandler.register(signal.SIGUSR1, file=sys.__stderr__)
 
 
-def _message(error: Exception) -> str:
-    """Return the message of an error, without the traceback that DataLoader adds to errors of workers."""
+def _without_traceback(error: Exception) -> Exception | str:
+    """Return the error, or its message without the traceback that DataLoader adds to errors of workers."""
     text = str(error)
     if not text.startswith("Caught "):
-        return text
+        return error
     return re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1].strip()
 
 

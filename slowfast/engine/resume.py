@@ -198,7 +198,12 @@ def load_checkpoint_config(path: str, overrides: Sequence[Any] = ()) -> CfgNode:
         FileNotFoundError: the file does not exist.
         ValueError: the file holds no config, or one that cannot be used.
     """
-    text, origin = load_checkpoint(path).get("cfg"), f"the config in {path}"
+    return checkpoint_config(load_checkpoint(path), path, overrides)
+
+
+def checkpoint_config(saved: dict[str, Any], path: str, overrides: Sequence[Any] = ()) -> CfgNode:
+    """Return the config of a checkpoint that was read from `path`, see `load_checkpoint_config`."""
+    text, origin = saved.get("cfg"), f"the config in {path}"
     if isinstance(text, str) and text.strip():
         logger.info("config: stored in %s", path)
         asked = text_layer(text, origin).values.get("NUM_GPUS")

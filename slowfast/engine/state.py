@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from slowfast.checkpoint.weights import compare_weights, load_weights, rename_keys
 from slowfast.config import cfg_to_yaml
+from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.engine.changed_settings import check_optimizer_goes_on, describe_changes, saved_settings
 from slowfast.engine.ema import WeightAverage
 from slowfast.engine.model_setup import unwrap
@@ -156,6 +157,8 @@ class TrainState:
             "averages": self.averages.state_dict(),
             "rng_state": all_gather_object(rng_state(self.device)),
             "cfg": cfg_to_yaml(self.run_cfg),
+            "preprocessing": ClipSettings.from_config(self.run_cfg, "test").facts(),
+            "class_names": dict(self.loader.dataset.info.class_names or {}),
         }
 
     def restore(self, saved: dict[str, Any], source: str) -> None:

@@ -89,6 +89,14 @@ class Task(abc.ABC):
         """
         return model.forward_features(inputs), None
 
+    def predict_step(self, model: nn.Module, inputs: list[Tensor], memory: Any) -> tuple[Tensor, Any]:
+        """Return class scores (B, classes) of one window of a stream, and the memory for the next call.
+
+        Args:
+            memory: result of the last call for the same videos; None for their first window.
+        """
+        return model(inputs), None
+
     def stream_steps(self, num_frames: int) -> list[list[list[int]]] | None:
         """Return the frame indices of each step, per pathway, of a video of `num_frames` sampled frames.
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from slowfast.datasets.base import ClipDataset
 from slowfast.datasets.build import build_loader
 from slowfast.engine.epoch_config import evaluation_parts
 from slowfast.engine.hooks import Recorder, memory_stats
@@ -24,6 +25,7 @@ from slowfast.engine.resume import load_test_weights
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task, build_task
 from slowfast.evaluation.evaluators import Evaluator
+from slowfast.evaluation.finite import refusal
 from slowfast.models import build_model
 from slowfast.runtime.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.runtime.device import device_of
@@ -119,7 +121,7 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
         cfg.DATA.ENSEMBLE_METHOD,
     )
     with worker_deaths_explained():
-        evaluator = _run_evaluator(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
+        evaluator, broken = _run_evaluator(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
     about = {
         "checkpoint": checkpoint,
         **evaluator.counts(),
@@ -132,6 +134,7 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
     written = evaluator.save(f"{stem}{suffix}{ending}", cfg.OUTPUT_DIR, about)
     if written and is_main_process():
         logger.info("the predictions are in %s; tools/evaluate.py measures them again", written[0])
+    _check_predictions(dataset, broken)
     results = {**evaluator.evaluate(), **about}
     log_json_stats({"_type": "test_final", **results})
     return results
@@ -158,9 +161,10 @@ def evaluate(
     started = time.perf_counter()
     dtype = state.optim_step.autocast_dtype
     task, model = evaluation_parts(state)
-    evaluator = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop)
+    evaluator, broken = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop)
     if any_process(should_stop(), state.device):
         return {}
+    _check_predictions(loader.dataset, broken)
     metrics = {name: value for name, value in evaluator.evaluate().items() if "/" not in name}
     stats = {
         "_type": "val_epoch",
@@ -187,32 +191,46 @@ def _run_evaluator(
     device: torch.device,
     dtype: torch.dtype | None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Evaluator:
-    """Predict all batches of `loader` and return the data set's evaluator, gathered over the processes.
+) -> tuple[Evaluator, set[int]]:
+    """Predict all batches of `loader`.
 
     Args:
         dtype: of autocast; None for full precision.
         should_stop: asked after each batch; True ends the pass early.
+
+    Returns:
+        The data set's evaluator, and the videos (or key frames) with scores that are NaN or infinite; both gathered
+        over the processes.
 
     Raises:
         RuntimeError: more files cannot be read than `DATA.MAX_UNREADABLE_FRACTION` allows.
     """
     dataset = loader.dataset
     evaluator, files = dataset.make_evaluator(cfg), dataset.unreadable
+    broken: set[int] = set()
     for batch, prediction in predict_batches(task, model, loader, cfg, device, dtype):
         for sample in batch.missing:
             evaluator.skip(sample.video)
         files.update_from(batch.unreadable)
         files.check()
         if prediction is not None:
+            broken |= prediction.broken(batch.video)
             evaluator.process(batch, prediction)
         if should_stop():
             break
-    for files_of_rank in all_gather_object(dict(files)):
+    for files_of_rank, broken_of_rank in all_gather_object((dict(files), broken)):
         files.update_from(files_of_rank.items())
+        broken |= broken_of_rank
     evaluator.gather()
     files.check()
-    return evaluator
+    return evaluator, broken
+
+
+def _check_predictions(dataset: ClipDataset, broken: set[int]) -> None:
+    """Raise ValueError if scores are NaN or infinite, whatever the data set's evaluator would make of them."""
+    if broken:
+        names = (dataset.names[number] for number in sorted(broken))
+        raise refusal(len(broken), dataset.num_videos, dataset.info.unit, names)
 
 
 def last_evaluation(output_dir: str) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -18,15 +19,25 @@ def check_finite(scores: np.ndarray, unit: str, name: Callable[[int], str]) -> N
         name: row -> name of its sample.
 
     Raises:
-        ValueError: scores are NaN or infinite; with the number of such rows and the names of the first samples.
+        ValueError: scores are NaN or infinite; see `refusal`.
     """
     finite = np.isfinite(scores).all(axis=tuple(range(1, np.ndim(scores))))
-    if finite.all():
-        return
-    rows = np.flatnonzero(~finite)
-    named = list(dict.fromkeys(map(name, rows[: 100 * _NAMED].tolist())))[:_NAMED]
-    raise ValueError(
-        f"scores of {len(rows)} of {len(scores)} {unit} are NaN or infinite, so nothing is measured; the first: "
+    if not finite.all():
+        rows = np.flatnonzero(~finite).tolist()
+        raise refusal(len(rows), len(scores), unit, map(name, rows))
+
+
+def refusal(count: int, total: int, unit: str, names: Iterable[str]) -> ValueError:
+    """Return the error about samples whose scores are NaN or infinite: their number, and the names of the first.
+
+    Args:
+        count, total: number of such samples, and of all.
+        unit: what a sample is, in the plural.
+        names: of such samples; one may come several times.
+    """
+    named = list(dict.fromkeys(itertools.islice(names, 100 * _NAMED)))[:_NAMED]
+    return ValueError(
+        f"scores of {count} of {total} {unit} are NaN or infinite, so nothing is measured; the first: "
         f"{', '.join(named)}. Check the weights and these samples, or compute in full precision (TRAIN.MIXED_PRECISION "
         "False)"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ import pandas
 from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows, evaluate_ava
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.utils.files import atomic_write
+from slowfast.utils.json_file import read_json, read_text
 from slowfast.utils.label_map import read_label_map
+from slowfast.utils.text import one_line, plot_label, spreadsheet_cell
 
 # Up to so many classes are named at the axes, of the confusion matrix and beside bars.
 _NAMED_CLASSES = 40
@@ -60,7 +63,9 @@ class Report:
         """
         metrics, classes = predictions.metrics(), predictions.class_table()
         if names is not None:
-            classes["class"] = _renamed(classes["number"].tolist(), names, isinstance(predictions, BoxPredictions))
+            classes["class"] = _objects(
+                _renamed(classes["number"].tolist(), names, isinstance(predictions, BoxPredictions))
+            )
         if isinstance(predictions, BoxPredictions):
             return cls({**metrics, "ava_evaluation": predictions.evaluation}, classes)
         one_label, key = predictions.labels.ndim == 1, predictions.main_metric
@@ -102,7 +107,7 @@ class Report:
             raise ValueError("no class has a ground truth box on a key frame that counts, so there is no frame mAP")
         table = {
             "number": ids,
-            "class": [names[i] if names else str(i) for i in ids],
+            "class": _objects([names[i] if names else str(i) for i in ids]),
             "samples": samples,
             "value": list(result["AP"].values()),
         }
@@ -115,13 +120,14 @@ class Report:
         lines = [f"{name:<{width}}  {_text(value):>9}" for name, value in self.metrics.items()]
         if per_class:
             table = self.classes.rename(columns={"value": self.measure})
+            table["class"] = [one_line(name) for name in table["class"]]
             lines += ["", table.to_string(index=False, float_format="{:.4f}".format, na_rep="nan")]
         return "\n".join(lines)
 
     def write(self, folder: str) -> list[str]:
         """Write `metrics.json`, `classes.csv` and, with one label a video, `confusion.csv`; return their paths.
 
-        A row of `confusion.csv` is a label, a column the class of the best score.
+        A row of `confusion.csv` is a label, a column the class of the best score. Class names pass `spreadsheet_cell`.
 
         Raises:
             NotADirectoryError: `folder` is a file.
@@ -130,6 +136,7 @@ class Report:
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise NotADirectoryError(f"{folder} is a file; --output takes a folder")
         classes = self.classes.rename(columns={"value": self.measure})
+        classes["class"] = _objects(map(spreadsheet_cell, classes["class"]))
         files = {
             "metrics.json": json.dumps(self.metrics, indent=2) + "\n",
             "classes.csv": classes.to_csv(index=False, na_rep="nan", lineterminator="\n"),
@@ -171,6 +178,11 @@ class Report:
         plt.close(figure)
 
 
+def _objects(names: Iterable[str]) -> pandas.Series:
+    """Return a column that keeps any text; text columns of pandas refuse bytes that are no text."""
+    return pandas.Series(list(names), dtype=object)
+
+
 def _renamed(numbers: list[int], names: Mapping[int, str], some: bool) -> list[str]:
     """Return the name of each class; `some`: there may be names of classes that are not measured."""
     missing = [number for number in numbers if number not in names]
@@ -195,17 +207,20 @@ def read_class_names(path: str) -> dict[int, str]:
         raise FileNotFoundError(f"there is no file of class names {path}")
     if path.endswith((".pbtxt", ".prototxt")):
         return read_label_map(path)
-    with open(path, encoding="utf-8-sig") as stream:
-        text = stream.read()
     if not path.endswith(".json"):
-        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
-    try:
-        values = json.loads(text)
-        if isinstance(values, dict):
-            return {int(number): name for name, number in values.items()}
-        return dict(enumerate(map(str, values)))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f'{path} is neither {{"name": number, ...}} nor a list of names: {error}') from None
+        return dict(enumerate(line.strip() for line in read_text(path).split("\n") if line.strip()))
+    form = '{"name": number, ...} or a list of names'
+    values = read_json(path, (dict, list), form)
+    pairs = enumerate(values) if isinstance(values, list) else ((number, name) for name, number in values.items())
+    names: dict[int, str] = {}
+    for number, name in pairs:
+        digits = str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
+        if not re.fullmatch("[0-9]{1,9}", digits) or not isinstance(name, str | int | float):
+            raise ValueError(f"{path} is not like {form}: it has {number!r:.40} for the number of {name!r:.40}")
+        if int(digits) in names:
+            raise ValueError(f"{path} gives the number {digits} to {names[int(digits)]!r} and to {name!r}")
+        names[int(digits)] = str(name)
+    return names
 
 
 def _text(value: float | str) -> str:
@@ -249,7 +264,7 @@ def _plot_confusion(panel: Any, report: Report) -> None:
     panel.set_ylabel("label")
     classes = len(report.classes)
     if classes <= _NAMED_CLASSES:
-        names = report.classes["class"]
+        names = [plot_label(name) for name in report.classes["class"]]
         panel.set_xticks(range(classes), names, rotation=90, fontsize=7)
         panel.set_yticks(range(classes), names, fontsize=7)
     if classes <= _WRITTEN_CLASSES:
@@ -270,7 +285,7 @@ def _plot_classes(panel: Any, report: Report) -> None:
     if named:
         panel.set_yticks(
             range(len(rows)),
-            [f"{name} ({n})" for name, n in zip(rows["class"], rows["samples"], strict=True)],
+            [f"{plot_label(name)} ({n})" for name, n in zip(rows["class"], rows["samples"], strict=True)],
             fontsize=7,
         )
     else:

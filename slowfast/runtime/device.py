@@ -56,6 +56,21 @@ def device_of(cfg: Any) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def find_device(name: str | torch.device | None) -> torch.device:
+    """Return the device of a name such as "cpu" or "cuda:1"; of None, the GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: there is no such device on this host.
+    """
+    try:
+        device = torch.device(name or ("cuda" if device_count() else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r} is unknown; give cpu, cuda or cuda:NUMBER") from error
+    if device.type != "cpu" and (device.index or 0) >= device_count():
+        raise ValueError(f"device is {str(device)!r}, and this host has {device_count()} GPUs; give another, or cpu")
+    return device
+
+
 def device_name(device: torch.device) -> str:
     """Return the name of the GPU; "cpu" for the CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -17,10 +17,21 @@ from tqdm import tqdm
 
 from slowfast.runtime.distributed import is_main_process
 from slowfast.utils.files import append_line, check_regular
+from slowfast.utils.text import printable
 
 _FORMAT = "[%(asctime)s][%(levelname)s] %(name)s: %(message)s"
 _stats_path: str | None = None
 _handlers: list[logging.Handler] = []  # those of `setup_logging`
+
+
+class _Formatter(logging.Formatter):
+    """Formatter of records that cannot act on a terminal, nor pass for several records.
+
+    Lines after the first are indented, so a line that begins with "[" begins a record, whatever a file's name holds.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record)).replace("\n", "\n  ")
 
 
 class _ConsoleHandler(logging.Handler):
@@ -83,7 +94,7 @@ def setup_logging(output_dir: str | None = None) -> None:
     for handler in handlers:
         _handlers.append(handler)
         handler.setLevel(logging.INFO if is_main_process() else logging.WARNING)
-        handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%m/%d %H:%M:%S"))
+        handler.setFormatter(_Formatter(_FORMAT, datefmt="%m/%d %H:%M:%S"))
         root.addHandler(handler)
     logging.captureWarnings(True)
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from slowfast.runtime.distributed import all_gather_object, is_main_process
 from slowfast.utils.files import FileLockedError, file_lock
+from slowfast.utils.json_file import parse_json
 
 LOCK_NAME = ".run.lock"
 
@@ -93,8 +94,8 @@ def _signature() -> str:
 def _refusal(output_dir: str, note: bytes) -> str:
     # A job that has only just taken the lock has not written its note yet.
     try:
-        job = "the job with pid {pid} on host {host}, started {started}".format(**json.loads(note))
-    except (ValueError, KeyError):
+        job = "the job with pid {pid} on host {host}, started {started}".format(**parse_json(note))
+    except (ValueError, KeyError, TypeError):
         job = "another job"
     return (
         f"OUTPUT_DIR {output_dir} is in use by {job}. Let it finish or stop it (`kill PID` saves its state), or set "

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import contextvars
 import itertools
+import reprlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
@@ -16,12 +17,46 @@ from functools import reduce
 from operator import getitem
 from typing import Any
 
+from slowfast.utils.text import PrintableStream, printable
+
+# What is wrong with a path that is to be written.
+_IN_THE_WAY = {
+    FileExistsError: "is a file, and a folder is needed",
+    NotADirectoryError: "has a file where a folder is needed",
+    IsADirectoryError: "is a folder, and a file is needed",
+}
 _collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("collected", default=None)
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class _Brief(reprlib.Repr):
+    """Writes values out in part."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return a number; Python refuses to write out very long ones."""
+        return f"a number of {x.bit_length()} bits" if x.bit_length() > 1000 else super().repr_int(x, level)
+
+
+def short(value: Any, longest: int = 100) -> str:
+    """Return a value as one line of at most `longest` characters, for a message about a foreign file.
+
+    Text and messages of errors are shown as they are, other values by `repr`. Large or deep ones are not written out
+    whole before they are cut.
+    """
+    if isinstance(value, BaseException):
+        text = first_line(value)
+    elif isinstance(value, str):
+        text = value[: 2 * longest]
+    else:
+        brief = _Brief()
+        brief.maxlevel, brief.maxlong, brief.maxstring, brief.maxother = 3, longest, longest, longest
+        text = brief.repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
@@ -88,13 +123,29 @@ def _plain(name: str) -> str:
     return name.upper().strip("_")
 
 
+def print_error(error: Exception | str, hint: str = "") -> None:
+    """Print an error's message to standard error, as text that cannot act on a terminal.
+
+    Args:
+        error: the error, or its message.
+        hint: words behind the message.
+    """
+    message = str(error)
+    for kind, found in _IN_THE_WAY.items():
+        if isinstance(error, kind) and error.filename is not None:
+            message = f"{error.filename} {found}; name another, or move what is there"
+    print(printable(f"error: {message} {hint}".rstrip()), file=sys.stderr)
+
+
 def exit_status(
     work: Callable[[], int | None],
     debug: bool | None = None,
     resumes: str = "",
-    mistakes: tuple[type[Exception], ...] = (ValueError, OSError),
+    mistakes: tuple[type[Exception], ...] = (ValueError, OSError, FloatingPointError),
 ) -> int:
     """Run a tool and return its exit status: that of `work` (None: 0), 2 for a user's mistake, 130 for Ctrl-C.
+
+    What the work prints passes `printable`, because names of files and classes may hold escape sequences.
 
     Args:
         work: function that does the work.
@@ -103,11 +154,12 @@ def exit_status(
         mistakes: errors of `work` that are a user's mistakes, printed in one line.
     """
     try:
-        return work() or 0
+        with contextlib.redirect_stdout(PrintableStream(sys.stdout)):
+            return work() or 0
     except mistakes as error:
         if debug:
             raise
-        print(f"error: {error}{'' if debug is None else ' (--debug shows the traceback)'}", file=sys.stderr)
+        print_error(error, "" if debug is None else "(--debug shows the traceback)")
         return 2
     except KeyboardInterrupt:
         if not resumes:

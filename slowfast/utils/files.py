@@ -1,4 +1,4 @@
-"""Files of this program: atomic writing, appending, and locks between processes and hosts.
+"""Files: opening of regular ones only, atomic writing, appending, and locks between processes and hosts.
 
 A name where this program writes may hold something that is not its own: a link, a folder, a named pipe. The rule: a
 folder that it is given may be a link, and is followed. A file of its own is not.
@@ -28,11 +28,28 @@ logger = logging.getLogger(__name__)
 Content = str | bytes | Callable[[BinaryIO], object]
 TEMPORARY = ".tmp"  # ending of files that are not complete
 _LONGEST_NAME = 255  # bytes of a file name on most file systems
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFDIR: "a folder"}
 # Errors of file systems without locks: NFS without its lock service, Lustre mounted without locks, FUSE.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 # Errors of a write that finds no room: a full disk, a quota, a limit on the size of files.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ERROR_NUMBER = re.compile(r"\bos error (\d+)\b")
+
+
+def regular_file(path: str | bytes | os.PathLike, flags: int) -> int:
+    """Open a regular file and return its descriptor: `open(path, opener=regular_file)`.
+
+    A pipe would wait for a writer, and a device such as /dev/zero may never end.
+
+    Raises:
+        OSError: no such file, or what is there is no regular file.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"not a regular file but {_KINDS.get(stat.S_IFMT(mode), 'something else')}", path)
+    return descriptor
 
 
 def atomic_write(path: str | os.PathLike, content: Content) -> None:

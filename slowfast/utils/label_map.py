@@ -9,12 +9,13 @@ import re
 _TOKEN = re.compile(
     r"""\s*(?:
         (?P<field>\w+)\s*:\s*(?P<value>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s{}"'#,;]+)\s*[,;]?
-        |(?P<block>\w+)\s*:?\s*\{
+        |(?P<block>\w+)\s*(?::\s*)?\{
         |(?P<end>\})\s*[,;]?
         |(?P<comment>\#[^\n]*)
     )""",
     re.VERBOSE,
 )
+_REST = re.compile(r"\s*\S")  # from a position on there is more than blanks
 _ID_FIELDS, _NAME_FIELDS = ("id", "label_id"), ("name", "label_name")
 
 
@@ -50,11 +51,11 @@ def read_label_map(path: str) -> dict[int, str]:
 def _blocks(text: str, path: str) -> list[tuple[dict[str, str], int, int]]:
     """Parse the fields of each block, with the positions of its start and end."""
     blocks, fields, start, at = [], None, 0, 0
-    while text[at:].strip():
+    while _REST.match(text, at):
         token = _TOKEN.match(text, at)
         kind = token.lastgroup if token else None
         if kind in (None, "block" if fields is not None else "end") or (kind == "value" and fields is None):
-            at += len(text[at:]) - len(text[at:].lstrip())
+            at = _REST.match(text, at).end() - 1
             raise ValueError(f"{_place(path, text, at)}: {_line(text, at)!r} is no part of a label map")
         if kind == "block":
             fields, start = {}, token.start("block")

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from slowfast.utils.files import regular_file
+
 Columns = Mapping[str, np.ndarray]
 
 
@@ -64,7 +66,7 @@ def write_parquet(stream: BinaryIO, tables: Iterable[Columns], metadata: Mapping
     writer = None
     for columns in tables:
         table = arrow_table(columns).replace_schema_metadata(dict(metadata))
-        writer = writer or pyarrow.parquet.ParquetWriter(stream, table.schema)
+        writer = writer or pyarrow.parquet.ParquetWriter(stream, table.schema, write_page_checksum=True)
         writer.write_table(table)
     if writer is not None:
         writer.close()
@@ -74,12 +76,14 @@ def read_parquet(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
     """Read a pyarrow table and the metadata of the file.
 
     Raises:
-        ValueError: pyarrow is not installed, or the file is damaged.
+        ValueError: pyarrow is not installed.
+        OSError: the file is damaged; files that are written here have a checksum for each page.
     """
     require_parquet()
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(path)
+    with open(path, "rb", opener=regular_file) as stream:
+        table = pyarrow.parquet.read_table(stream, page_checksum_verification=True)
     return table, _texts(table.schema.metadata)
 
 
@@ -88,7 +92,8 @@ def read_parquet_metadata(path: str | os.PathLike) -> dict[str, str]:
     require_parquet()
     import pyarrow.parquet
 
-    return _texts(pyarrow.parquet.read_schema(path).metadata)
+    with open(path, "rb", opener=regular_file) as stream:
+        return _texts(pyarrow.parquet.read_schema(stream).metadata)
 
 
 def numpy_column(column: Any, shape: Iterable[int] = ()) -> np.ndarray:

@@ -59,6 +59,8 @@ def test_frames_whose_time_an_action_holds(fps):
         ("X,,,,,,,,,c092 0 1,long\n", "length 'long'"),
         ("X,,,,,,,,,c092 0 1,0\n", "length '0'"),
         ("X,,,,,,,,,c092 0 1,inf\n", "length 'inf'"),
+        ("X,,,,,,,,,c092 0 1,1e15\n", "length '1e15'.* up to 86400"),
+        ("X,,,,,,,,,c092 0 1,1e308\n", "length '1e308'"),
         ("X,,,,,,,,,c092 0 1\n", "10 fields"),
         (",,,,,,,,,c092 0 1,5\n", "names no video"),
         ("../X,,,,,,,,,c092 0 1,5\n", "names no video"),

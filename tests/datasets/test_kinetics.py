@@ -290,3 +290,8 @@ def test_a_decoding_backend_is_chosen_by_name_and_others_can_be_added(cfg):
     assert len(opened) == 1
     with pytest.raises(ValueError, match="DECODING_BACKEND is 'pyva'.*nearest is pyav"):
         build_dataset(cfg("DATA.DECODING_BACKEND", "pyva"), "val")
+
+
+def test_a_label_outside_the_classes_is_answered_with_the_keys(cfg):
+    with pytest.raises(ValueError, match=r"MODEL.NUM_CLASSES 2, DATA.PATH_LABEL_SEPARATOR ' '.*train.csv, line 3: "):
+        build_dataset(cfg("MODEL.NUM_CLASSES", 2), "train")

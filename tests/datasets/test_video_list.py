@@ -43,12 +43,12 @@ def test_byte_order_mark_and_other_encodings(listed):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("a.mp4", "is not 'path label'.*SEPARATOR"),
+        ("a.mp4", "is not 'path label'"),
         ("a.mp4,3", "is not 'path label'"),
         (" 3", "is not 'path label'"),
         ("a.mp4 three", "'three'.*whole number"),
         ("a.mp4 1.5", "'1.5'.*whole number"),
-        ("a.mp4 10", "label 10, outside 0 to 9.*NUM_CLASSES"),
+        ("a.mp4 10", "label 10, outside 0 to 9$"),
         ("a.mp4 -1", "label -1, outside 0 to 9"),
     ],
 )

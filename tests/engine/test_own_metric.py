@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from slowfast.datasets.build import DATASET_REGISTRY
 from slowfast.datasets.kinetics import Kinetics
+from slowfast.engine.task import ClipTask
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
 from slowfast.evaluation.evaluators import Evaluator, VideoEvaluator
@@ -82,3 +84,34 @@ def test_one_more_metric_of_the_usual_predictions(cfg_with):
     assert train(cfg)["videos_seen"] == 4
     assert run_test(cfg)["videos_seen"] == 4 and results_of(cfg, "test_results.json")["top1_acc"] >= 0
     assert (Path(cfg.OUTPUT_DIR) / "test_predictions.npz").is_file()
+
+
+def test_scores_that_are_no_numbers_reach_no_metric(cfg_with, monkeypatch):
+    """Not one that would leave them out, either; the run stops with the videos named."""
+
+    class Tolerant(Evaluator):
+        def process(self, batch, prediction):
+            pass
+
+        def gather(self):
+            super().gather()
+
+        def evaluate(self):
+            return {"own": 1.0}
+
+    class Data(Kinetics):
+        def make_evaluator(self, cfg):
+            return Tolerant(self.num_videos)
+
+    predict = ClipTask.predict
+
+    def poisoned(task, model, batch):
+        prediction = predict(task, model, batch)
+        prediction.scores[(batch.video == 1) & (batch.view == 1)] = torch.nan
+        return prediction
+
+    cfg = cfg_with(Data)
+    train(cfg)
+    monkeypatch.setattr(ClipTask, "predict", poisoned)
+    with pytest.raises(ValueError, match=r"scores of 1 of 4 videos are NaN or infinite.*test 1\.mp4"):
+        run_test(cfg)

@@ -265,6 +265,19 @@ def test_a_file_that_lacks_something(one_label, tmp_path, name):
         load(tmp_path / "p.npz")
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+@pytest.mark.parametrize("bit", range(8))
+def test_a_flipped_bit_of_a_score_is_found(one_label, tmp_path, suffix, bit):
+    one_label.scores = np.random.default_rng(3).random((40, 6)).astype(np.float32)
+    path = tmp_path / f"p{suffix}"
+    one_label.save(path)
+    data = bytearray(path.read_bytes())
+    data[data.index(one_label.scores[20:22].tobytes()) + bit] ^= 1 << bit
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="is not a whole file of predictions"):
+        load(path)
+
+
 def test_arrays_in_the_byte_order_of_another_machine(one_label, tmp_path):
     one_label.save(tmp_path / "p.npz")
     with np.load(tmp_path / "p.npz") as arrays:

@@ -27,6 +27,19 @@ def test_setting_up_again_replaces_the_former_folder(tmp_path, capsys):
     assert "hello" in (tmp_path / "two" / "stdout.log").read_text()
 
 
+def test_names_of_files_cannot_act_nor_forge_records(tmp_path, capsys):
+    """Neither escape sequences nor bytes that are no text; a line that begins with "[" is the start of a record."""
+    setup_logging(str(tmp_path))
+    name = os.fsdecode(b"a\x1b[2J\r\xff\n[01/01 00:00:00][ERROR] forged.mp4")
+    get_logger("slowfast.part").warning("unreadable video %s: %s", name, "\u202eabc")
+    get_logger("slowfast.part").warning("next")
+    for text in (capsys.readouterr().out, (tmp_path / "stdout.log").read_text(encoding="utf-8")):
+        first, second, last = text.splitlines()
+        assert first.endswith(r"unreadable video a\x1b[2J\r\udcff")
+        assert second == r"  [01/01 00:00:00][ERROR] forged.mp4: \u202eabc"
+        assert last.endswith("next")
+
+
 @pytest.mark.parametrize("name", ["json_stats.jsonl", "stdout.log"])
 def test_half_a_line_of_a_run_that_was_cut_off_is_ended(tmp_path, name):
     (tmp_path / name).write_text('{"_type": "train_iter", "lo')

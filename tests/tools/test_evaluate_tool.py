@@ -94,3 +94,30 @@ def test_without_matplotlib_the_message_says_what_to_do(run_tool, tmp_path, monk
     status, output = run_tool("evaluate", tmp_path / "p.npz", "--plot", tmp_path / "p.png")
     assert status == 2 and "top1_acc" in output
     assert "pip install matplotlib" in output
+
+
+def test_names_that_act_reach_neither_output_nor_messages(tool, finish, tmp_path):
+    """Names of a video and of a class: an escape sequence, a byte that is no text."""
+    made = predictions()
+    made.videos[3] = "\x1b]0;title\x07\udcff.mp4"
+    made.class_names = ["\x1b[31mred", *"bcd\udcff"]
+    made.save(tmp_path / "p.npz")
+    status, output = finish(tool("evaluate", tmp_path / "p.npz", "--per-class"))
+    assert status == 0 and r"\x1b[31mred" in output and r"\udcff" in output
+    made.scores[3] = np.nan
+    made.save(tmp_path / "p.npz")
+    status, message = finish(tool("evaluate", tmp_path / "p.npz"))
+    assert status == 2 and "1 of 60 videos" in message and r"\x1b]0;title\x07\udcff.mp4" in message
+    assert not set(output + message) & set("\x1b\x07\udcff")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("file", "file is a file"), ("file/out", "file/out has a file where a folder is needed")]
+)
+def test_a_file_in_the_place_of_a_folder(run_tool, tiny_file, tmp_path, name, found):
+    (tmp_path / "file").write_text("")
+    random = ("TEST.ALLOW_RANDOM_WEIGHTS", True)
+    for command in (("extract_features", "--cfg", tiny_file, *random), ("export", "--cfg", tiny_file, *random)):
+        status, output = run_tool(*command, "--output", tmp_path / name)
+        assert status == 2 and found in output.split("error: ")[-1] and "Errno" not in output
+    assert (tmp_path / "file").read_text() == ""

@@ -74,6 +74,26 @@ def test_mistakes_are_one_clear_message(run_tool, tiny_file, tmp_path, arguments
     assert fact in output.split("error: ")[-1]
 
 
+def test_a_file_that_is_listed_with_two_labels_is_said(run_tool, tiny_file, tiny_data, tmp_path):
+    listed, out = tmp_path / "list.csv", tmp_path / "f"
+    (tmp_path / "link").symlink_to(tiny_data)
+    listed.write_text(f"{tiny_data}/test 0.mp4 4\n\n{tiny_data}/test 1.mp4 1\n{tmp_path}/link/test 0.mp4 5\n")
+    status, output = run_tool("extract_features", "--cfg", tiny_file, "--csv", listed, "--output", out, *RANDOM)
+    assert status == 0, output
+    assert f"label 4 ({listed}, line 1), and label 5 ({listed}, line 4)" in output
+    labels = {path.name: int(np.load(path)["label"]) for path in out.rglob("*.npz")}
+    assert labels == {"test 0.mp4.npz": 5, "test 1.mp4.npz": 1}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 10_000, '{"settings": 3}'])
+def test_a_folder_with_another_description_is_left_alone(run_tool, tiny_file, tmp_path, text):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "features.json").write_text(text)
+    status, output = run_tool("extract_features", "--cfg", tiny_file, "--output", tmp_path / "f", *RANDOM)
+    assert status == 2 and "name another folder" in output and "Traceback" not in output
+    assert (tmp_path / "f" / "features.json").read_text() == text
+
+
 def test_features_that_are_no_numbers_have_no_file(run_tool, tiny_file, tmp_path, one_overflows):
     out = tmp_path / "f"
     status, output = run_tool("extract_features", "--cfg", tiny_file, "--output", out, "--one-file", *one_overflows)

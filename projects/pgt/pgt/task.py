@@ -113,13 +113,20 @@ class ProgressiveTask(Task):
             return _join_predictions(predictions) if self.all_steps else predictions[-1]
         steps = step_scores(model, batch.inputs, plan)
         variants = {method: ensemble(steps, method) for method in ENSEMBLES}
-        return Prediction(variants[self.ensemble_method], steps=steps.transpose(0, 1), variants=variants)
+        summed = len(steps) if self.ensemble_method == "sum" else 1
+        return Prediction(variants[self.ensemble_method], steps=steps.transpose(0, 1), variants=variants, summed=summed)
 
     def features(
         self, model: ProgressiveModel, inputs: list[torch.Tensor], memory: Memory | None
     ) -> tuple[list[torch.Tensor], Memory]:
         """Return the features of a step, (B, C, T', H', W') per pathway, and the memory for the next."""
         return model.step_features(inputs, memory)
+
+    def predict_step(
+        self, model: ProgressiveModel, inputs: list[torch.Tensor], memory: Memory | None
+    ) -> tuple[torch.Tensor, Memory]:
+        """Return the scores of a step, (B, classes), and the memory for the next."""
+        return model(inputs, memory)
 
     def stream_steps(self, num_frames: int) -> list[list[list[int]]]:
         """Return the frame indices of each step, per pathway, of a video of `num_frames` sampled frames.

@@ -16,14 +16,16 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from slowfast.checkpoint.io import list_class_names, load_checkpoint
 from slowfast.config import cfg_to_yaml
+from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.task import Graph, build_task, dummy_inputs
@@ -76,13 +78,18 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
     # Our memory formats and planar convolutions are of no use to other programs.
     how = ModelSetup(memory_format="contiguous", fold_norms=cfg.TEST.FOLD_NORMS)
     model = setup_model(model, torch.device("cpu"), how, training=False).requires_grad_(False)
+    # For programs without this one: `export.json` has them, and every file.
+    facts = {
+        "preprocessing": ClipSettings.from_config(cfg, "test").facts(),
+        "class_names": list_class_names(load_checkpoint(checkpoint) if checkpoint else {}, cfg.MODEL.NUM_CLASSES),
+    }
     make_graphs = build_task(cfg).export_graphs
     graphs = make_graphs(model, example_inputs(cfg, batch or _TRACED_BATCH))
     others = make_graphs(model, example_inputs(cfg, batch or _OTHER_BATCH))
     os.makedirs(output, exist_ok=True)
     with no_room_explained(output), _scratch(output) as folder:
         described = [
-            _write_graph(model, graph, other, batch is None, writers, folder, opset)
+            _write_graph(model, graph, other, batch is None, writers, folder, opset, facts)
             for graph, other in zip(graphs, others, strict=True)
         ]
         about = {
@@ -92,6 +99,7 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
             "torch": torch.__version__,
             "mean": list(cfg.DATA.MEAN),
             "std": list(cfg.DATA.STD),
+            **facts,
             "config": cfg_to_yaml(cfg),
         }
         atomic_write_local(os.path.join(folder, ABOUT_NAME), json.dumps(about, indent=2))
@@ -108,19 +116,22 @@ def _write_graph(
     writers: Sequence[_Writer],
     folder: str,
     opset: int | None,
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write and check the files of a graph; return its entry of `export.json`.
 
     Args:
         other: the same graph with arguments of another batch size.
+        facts: values that go into every file, as JSON.
     """
+    texts = {name: json.dumps(value) for name, value in facts.items()}
     program, dynamic = trace(model, graph, any_batch)
     checked = other if dynamic else graph
     wanted = outputs_of(model, checked)
     errors = {}
     for writer in writers:
         path = os.path.join(folder, f"{graph.name}.{writer.ending}")
-        writer.write(program, graph, path, opset)
+        writer.write(program, graph, path, opset, texts)
         errors[writer.ending] = compare(wanted, checked, writer.run(path, checked))
         logger.info("%s.%s: differs by %.1e from the model", graph.name, writer.ending, errors[writer.ending])
     return _describe(wanted, graph, dynamic, errors)
@@ -219,7 +230,7 @@ class _Writer:
     """File format of an export: ending, writing a file, and running it."""
 
     ending: str
-    write: Callable[[torch.export.ExportedProgram, Graph, str, int | None], None]
+    write: Callable[[torch.export.ExportedProgram, Graph, str, int | None, dict[str, str]], None]
     run: Callable[[str, Graph], list[Tensor]]
 
 
@@ -232,10 +243,12 @@ def _writer(name: str) -> _Writer:
     raise ValueError(f"the format of an export is {name!r}; it must be onnx or pt2")
 
 
-def _write_pt2(program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None) -> None:
+def _write_pt2(
+    program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None, facts: dict[str, str]
+) -> None:
     # In memory first: a file that cannot be written would end the process, in the destructor of PyTorch's writer.
     content = io.BytesIO()
-    torch.export.save(program, content)
+    torch.export.save(program, content, extra_files=facts)
     atomic_write_local(path, content.getvalue())
 
 
@@ -262,7 +275,9 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def _write_onnx(program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None) -> None:
+def _write_onnx(
+    program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None, facts: dict[str, str]
+) -> None:
     """Write a traced graph with the names in `graph`, and check the file by the rules of ONNX.
 
     Above 2 GB the weights go to a file of their own, `PATH.data`.
@@ -283,6 +298,7 @@ def _write_onnx(program: torch.export.ExportedProgram, graph: Graph, path: str, 
                 verbose=False,
             )
         _name_batch(exported)
+        exported.model.metadata_props.update(facts)
         exported.save(path)
         onnx.checker.check_model(path)
     except Exception as error:  # the exporter raises many types

@@ -51,6 +51,7 @@ from slowfast.runtime.run_lock import run_lock
 from slowfast.runtime.seed import seed_all
 from slowfast.utils.errors import check_choice
 from slowfast.utils.files import atomic_write
+from slowfast.utils.json_file import read_json
 
 logger = get_logger(__name__)
 
@@ -62,7 +63,8 @@ _LAYER = "forward_features"  # method of the model
 _INDIFFERENT_SECTIONS = {"TRAIN", "SOLVER", "DATA_LOADER", "TENSORBOARD", "LOGS", "DIST", "MULTIGRID", "EMA"}
 _INDIFFERENT_KEYS = {"OUTPUT_DIR", "NUM_GPUS", "NUM_SHARDS", "SHARD_ID", "LOG_PERIOD", "LOG_MODEL_INFO", "DIST_BACKEND"}
 _INDIFFERENT_KEYS |= {"DATA.PATH_TO_DATA_DIR", "DATA.PATH_PREFIX", "DATA.PATH_LABEL_SEPARATOR", "DATA.SKIP_ROWS"}
-_INDIFFERENT_KEYS |= {"DATA.CACHE_VIDEOS", "DATA.MAX_UNREADABLE_FRACTION", "RNG_SEED"}
+_INDIFFERENT_KEYS |= {"DATA.CACHE_VIDEOS", "DATA.MAX_UNREADABLE_FRACTION", "DATA.MAX_FRAME_PIXELS", "RNG_SEED"}
+_INDIFFERENT_KEYS |= {"DATA.MEDIA_FORMATS_EXTRA"}
 _INDIFFERENT_KEYS |= {"TEST.CHECKPOINT_FILE_PATH", "TEST.ENABLE", "TEST.DATASET", "TEST.SAVE_RESULTS_PATH"}
 
 
@@ -109,12 +111,10 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
         OSError: a file cannot be written.
         UnreadableError: more videos than `DATA.MAX_UNREADABLE_FRACTION` cannot be read; the others are written.
     """
-    paths, labels, open_video = _list_videos(cfg, options)
+    paths, labels, places, open_video = _list_videos(cfg, options)
     task = build_task(cfg)
     folder = FeatureFolder(options.output, options.file_format)
-    # A file that is listed twice, under whatever paths, is one video.
-    videos = {folder.path_of(path): (path, label) for path, label in zip(paths, labels, strict=True)}
-    label_of = dict(videos.values())
+    label_of = _one_label_each(paths, labels, places, folder)
     with run_lock(options.output):
         seed_all(cfg.RNG_SEED)
         device = device_of(cfg)
@@ -142,17 +142,20 @@ def extract(cfg: Any, options: FeatureOptions) -> dict[str, Any]:
     return summary
 
 
-def _list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int], Callable[[str], VideoReader]]:
+def _list_videos(
+    cfg: Any, options: FeatureOptions
+) -> tuple[list[str], list[int], list[str], Callable[[str], VideoReader]]:
     """List the videos to read: those of the options, else those of the test split of `TEST.DATASET`.
 
     Returns:
-        Paths, labels (-1 for none, or for several), and the function that opens a path.
+        Paths, labels (-1 for none, or for several), the place of each for messages, and the function that opens a path.
 
     Raises:
         FileNotFoundError, ValueError: the list is missing or empty.
     """
     if options.videos:
-        return list(options.videos), [-1] * len(options.videos), video_opener(cfg)
+        count = len(options.videos)
+        return list(options.videos), [-1] * count, ["--videos"] * count, video_opener(cfg)
     data = cfg.DATA
     if options.csv or cfg.TEST.DATASET.lower() == "kinetics":
         # Lines without a label are fine here, and the data set would refuse them.
@@ -161,11 +164,36 @@ def _list_videos(cfg: Any, options: FeatureOptions) -> tuple[list[str], list[int
             raise FileNotFoundError(
                 f"there is no list of videos {csv}; give --csv FILE or --videos FILE ..., or set DATA.PATH_TO_DATA_DIR"
             )
-        paths, labels = read_paths(csv, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS)
-        return paths, [-1 if label is None else label for label in labels], video_opener(cfg)
+        paths, labels, lines = read_paths(csv, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS)
+        labels, places = [-1 if label is None else label for label in labels], [f"{csv}, line {n}" for n in lines]
+        return paths, labels, places, video_opener(cfg)
     dataset = build_dataset(cfg, "test")
     labels = list(dataset.labels) if dataset.label_kind == "single" else [-1] * len(dataset.videos)
-    return list(dataset.videos), labels, dataset.open_video
+    places = [f"video {number} of {dataset.info.source}" for number in range(len(labels))]
+    return list(dataset.videos), labels, places, dataset.open_video
+
+
+def _one_label_each(
+    paths: Sequence[str], labels: Sequence[int], places: Sequence[str], folder: FeatureFolder
+) -> dict[str, int]:
+    """Return path -> label of the different videos; one that is listed twice, under whatever paths, is one video.
+
+    A warning names a video with several labels, of which the last one counts.
+    """
+    videos: dict[str, tuple[str, int, str]] = {}
+    changed = []
+    for path, label, place in zip(paths, labels, places, strict=True):
+        file = folder.path_of(path)
+        former = videos.get(file)
+        if former is not None and former[1] != label:
+            changed.append((path, former[1], former[2], label, place))
+        videos[file] = (path, label, place)
+    if changed:
+        logger.warning(
+            "%s has label %d (%s), and label %d (%s): the last one is written; %d lines give a video another label",
+            *changed[0], len(changed),
+        )  # fmt: skip
+    return {path: label for path, label, _ in videos.values()}
 
 
 def _describe(cfg: Any, options: FeatureOptions, model: nn.Module, checkpoint: str, in_steps: bool) -> dict[str, Any]:
@@ -197,8 +225,7 @@ def _keep_together(output: str, about: dict[str, Any]) -> None:
     """
     path = os.path.join(output, ABOUT_NAME)
     if os.path.isfile(path):
-        with open(path, encoding="utf-8") as stream:
-            found = _flat(json.load(stream))
+        found = _flat(read_json(path, dict, "the description that an extraction writes; name another folder"))
         wanted = _flat(json.loads(json.dumps(about)))
         names = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
         if names:
@@ -213,7 +240,8 @@ def _keep_together(output: str, about: dict[str, Any]) -> None:
 def _flat(about: dict[str, Any]) -> dict[str, Any]:
     """Return what has to agree: the weights count, not the file they came from."""
     rest = {key: about.get(key) for key in about if key not in ("settings", "config", "checkpoint", "result")}
-    return {**rest, **about.get("settings", {})}
+    settings = about.get("settings")
+    return {**rest, **(settings if isinstance(settings, dict) else {})}
 
 
 def _save_about(output: str, about: dict[str, Any]) -> None:

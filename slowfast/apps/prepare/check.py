@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -127,7 +128,7 @@ def _sort_wrong(wrong: LineErrors, split: str, report: Report) -> None:
     """Report wrong lines by kind."""
     kinds: dict[str, list[str]] = {"wrong-line": [], "label-range": [], "box-outside": []}
     for message in wrong:
-        outside = "outside" in message and "MODEL.NUM_CLASSES" in message
+        outside = re.search(r"outside [01] to \d+$", message)
         kinds["label-range" if outside else "box-outside" if "out of the picture" in message else "wrong-line"].append(
             message
         )

@@ -19,6 +19,7 @@ from typing import Any, TextIO, TypeVar
 from tqdm import tqdm
 
 from slowfast.utils.files import no_room_explained, open_own
+from slowfast.utils.json_file import parse_json
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -206,7 +207,7 @@ class WorkLog:
         for line in self._file:
             end = line[-1]
             with contextlib.suppress(ValueError):
-                value = json.loads(line)
+                value = parse_json(line)
                 if isinstance(value, list):
                     self.former.append(value)
         if end != "\n":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from slowfast.datasets.charades import FRAME_RATE, read_annotations
 from slowfast.datasets.video.find import by_name, only_file, video_files
 from slowfast.evaluation.ava_files import read_boxes
 from slowfast.utils.files import atomic_write_local
+from slowfast.utils.json_file import read_json
 
 _ANY_CLASS = 10**6
 _HOURS = 3600.0
@@ -67,10 +67,10 @@ def _read_ava(path: str) -> list[_ListedVideo]:
 
 
 def _read_ssv2(path: str) -> list[_ListedVideo]:
+    entries = read_json(path, list, '[{"id": ...}, ...]')
     try:
-        with open(path, encoding="utf-8") as stream:
-            names = [str(entry["id"]) for entry in json.load(stream)]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        names = [str(entry["id"]) for entry in entries]
+    except (TypeError, KeyError) as error:
         raise ValueError(
             f"{path} is not a list of videos with an id each ({type(error).__name__}: {error}), as in "
             "something-something-v2-train.json"

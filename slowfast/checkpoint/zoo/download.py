@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.files import atomic_write_local, file_lock
+from slowfast.utils.json_file import parse_json
 
 logger = get_logger(__name__)
 
@@ -55,9 +56,10 @@ class FileDigest:
     def recorded(cls, path: Path) -> FileDigest:
         """Return the digest recorded beside a file; an unknown one if there is none or it cannot be read."""
         try:
-            return cls(**json.loads(_beside(path, ".json").read_text(encoding="utf-8")))
+            known = cls(**parse_json(_beside(path, ".json").read_bytes()))
         except (OSError, ValueError, TypeError):
             return cls()
+        return known if isinstance(known.size, int) and isinstance(known.sha256, str) else cls()
 
     def record(self, path: Path) -> None:
         """Record this digest beside a file."""
@@ -233,9 +235,10 @@ def _validator(response: http.client.HTTPResponse) -> str:
 def _note(part: Path) -> dict:
     """Return the note on the first response for `part`; {} without one."""
     try:
-        return json.loads(_beside(part, ".json").read_text())
+        note = parse_json(_beside(part, ".json").read_bytes())
     except (OSError, ValueError):
         return {}
+    return note if isinstance(note, dict) else {}
 
 
 def _size(path: Path) -> int:

@@ -203,7 +203,7 @@ def _parse_labels(labels: str, num_classes: int, where: str) -> tuple[int, ...]:
         if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
             raise ValueError(f"{where} has labels {labels}, which are not whole numbers from 0 on, apart by commas")
         if int(digits) >= num_classes:
-            raise ValueError(f"{where} has label {int(digits)}, outside 0 to {num_classes - 1} (MODEL.NUM_CLASSES)")
+            raise ValueError(f"{where} has label {int(digits)}, outside 0 to {num_classes - 1}")
         classes.append(int(digits))
     return tuple(classes)
 

@@ -52,7 +52,10 @@ def read_segments(path: str, split: str = "", errors: list[str] | None = None) -
     segments = []
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
         lines = stream.read().split("\n")  # a row is a line: a stray quote must not swallow the rows below
-    header = [cell.strip().lower() for cell in _cells(lines[0])]
+    try:
+        header = [cell.strip().lower() for cell in _cells(lines[0])]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line 1: {lines[0]!r} is no line of a CSV file ({error})") from None
     lacking = [name for name in _NEEDED if name not in header]
     if lacking:
         raise ValueError(

@@ -12,7 +12,7 @@ import numpy as np
 from slowfast.datasets.ava.key_frames import KeyFrameFilter
 from slowfast.evaluation.ava_files import BoxTable, read_boxes, read_excluded
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.errors import LineErrors
+from slowfast.utils.errors import LineErrors, naming_keys
 from slowfast.utils.label_map import read_label_map
 
 logger = get_logger(__name__)
@@ -49,16 +49,19 @@ class Annotations:
             truth, predicted = (_files(cfg, key) for key in ("TRAIN_GT_BOX_LISTS", "TRAIN_PREDICT_BOX_LISTS"))
             if not truth and not predicted:
                 raise ValueError("AVA.TRAIN_GT_BOX_LISTS is empty, as is TRAIN_PREDICT_BOX_LISTS; name files of boxes")
-            return Annotations(_training_boxes(truth, predicted, classes, least))
+            with naming_keys(cfg, "MODEL.NUM_CLASSES"):
+                return Annotations(_training_boxes(truth, predicted, classes, least))
         if not ava.GROUNDTRUTH_FILE:
             raise ValueError(f"AVA.GROUNDTRUTH_FILE is empty; {split} needs the annotated boxes to score against")
         (truth_path,) = _files(cfg, "GROUNDTRUTH_FILE")
-        truth = read_boxes(truth_path, classes)
+        with naming_keys(cfg, "MODEL.NUM_CLASSES"):
+            truth = read_boxes(truth_path, classes)
         predicted = [] if ava.TEST_ON_GROUND_TRUTH else _files(cfg, "TEST_PREDICT_BOX_LISTS")
         if ava.TEST_ON_GROUND_TRUTH:
             tables, annotated = [truth], [truth_path]
         elif predicted:
-            tables, annotated = _evaluation_boxes(predicted, truth_path, truth, classes, least)
+            with naming_keys(cfg, "MODEL.NUM_CLASSES"):
+                tables, annotated = _evaluation_boxes(predicted, truth_path, truth, classes, least)
         else:
             raise ValueError(
                 f"AVA.TEST_PREDICT_BOX_LISTS is empty; {split} scores the boxes that a detector of persons found: name "

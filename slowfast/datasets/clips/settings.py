@@ -84,6 +84,27 @@ class ClipSettings:
             short_sides=(least, self.short_sides[1]),
         )
 
+    def facts(self) -> dict[str, Any]:
+        """Return how test clips are made, as plain values for programs that make them without this one.
+
+        Frames are scaled to [0, 1], resized bilinearly (no antialiasing) to `short_side` and cropped at the center to
+        `crop` (0: not cropped). Then `mean` is subtracted and the result divided by `std`, both of R, G, B, and
+        channels are put in `channel_order`. A clip of `frames` spans `frames` x `sampling_rate` / `target_fps`
+        seconds. With two pathways, every `alpha`-th of them goes to the slow one (0: one pathway).
+        """
+        order = "BGR" if self.reverse_channels else "RGB"
+        return {
+            "frames": self.num_frames,
+            "sampling_rate": self.sampling_rate,
+            "target_fps": self.target_fps,
+            "short_side": self.short_sides[0],
+            "crop": self.crop,
+            "channel_order": order,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "alpha": self.alpha,
+        }
+
     @property
     def num_views(self) -> int:
         """Number of views per video; view = temporal * `spatial_views` + spatial."""

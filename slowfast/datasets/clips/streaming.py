@@ -147,13 +147,14 @@ class ClipWindows:
         else:
             views = s.temporal_views
             spans = [view_span(video_frames, span, view, views, s.use_offset) for view in range(views)]
-        return [self._pathways(span_indices(each, s.num_frames, video_frames, s.cyclic)) for each in spans]
+        return [pathways_of(span_indices(each, s.num_frames, video_frames, s.cyclic), s) for each in spans]
 
-    def _pathways(self, frames: list[int]) -> FrameIndices:
-        s = self.settings
-        if not s.alpha:
-            return [frames]
-        return [[frames[i] for i in slow_indices(len(frames), s.alpha, s.slow_indices)], frames]
+
+def pathways_of(frames: list[int], settings: ClipSettings) -> FrameIndices:
+    """Return the frames of each pathway of a clip, given those of the fast or only one."""
+    if not settings.alpha:
+        return [frames]
+    return [[frames[i] for i in slow_indices(len(frames), settings.alpha, settings.slow_indices)], frames]
 
 
 @dataclass(frozen=True)
@@ -168,16 +169,21 @@ class StepWindows:
 
     def __call__(self, video_frames: int, fps: float) -> list[FrameIndices]:
         """Return the windows of a video, at least one."""
-        spacing = self._spacing(fps)
-        sampled = int((video_frames - 1) / spacing + _EPSILON) + 1
-        last = video_frames - 1
+        spacing, last = self.spacing(fps), video_frames - 1
+        steps = (self.frames_at(step, spacing) for step in self.steps(self.num_positions(video_frames, spacing)))
+        return [[[min(frame, last) for frame in pathway] for pathway in step] for step in steps]
 
-        def frame(position: int) -> int:
-            return min(int(position * spacing + _EPSILON), last)
+    @staticmethod
+    def num_positions(video_frames: int, spacing: float) -> int:
+        """Return the number of frames that are sampled of a video."""
+        return int((video_frames - 1) / spacing + _EPSILON) + 1
 
-        return [[[frame(p) for p in pathway] for pathway in step] for step in self.steps(sampled)]
+    @staticmethod
+    def frames_at(step: Sequence[Sequence[int]], spacing: float) -> FrameIndices:
+        """Return the frames of a step, given the positions of its frames among those that are sampled."""
+        return [[int(position * spacing + _EPSILON) for position in pathway] for pathway in step]
 
-    def _spacing(self, fps: float) -> float:
+    def spacing(self, fps: float) -> float:
         """Return the distance of a clip's frames in the video, as `span_indices` spreads them."""
         s = self.settings
         span = clip_span(s.num_frames, s.sampling_rate, fps, s.target_fps)

@@ -150,6 +150,20 @@ def test_any_bytes_are_read_or_refused(name, tmp_path):
     read_any()
 
 
+def test_a_header_that_is_no_csv(tmp_path):
+    """A field has at most 131,072 characters in Python's module."""
+    (tmp_path / "train.csv").write_text("youtube_id" * 20_000 + ",time_start,time_end\n")
+    with pytest.raises(ValueError, match=r"train\.csv, line 1: .* is no line of a CSV file"):
+        read_segments(str(tmp_path / "train.csv"))
+
+
+def test_a_label_map_of_many_classes_is_read_in_one_pass(tmp_path):
+    """Copying the rest of the text for each token would take minutes for this file."""
+    text = "".join(f'item {{\n  name: "class {number}"\n  id: {number}\n}}\n' for number in range(1, 40_001))
+    (tmp_path / "map.pbtxt").write_text(text)
+    assert read_label_map(str(tmp_path / "map.pbtxt"))[40_000] == "class 40000"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["video list", "frame list", "charades", "ava boxes", "ava predictions", "kinetics"])
 def test_a_wrong_line_costs_a_checker_nothing_but_that_line(name, tmp_path):

@@ -83,11 +83,12 @@ def test_the_last_frame_repeats_behind_the_end(settings):
 def test_labels_of_a_list_are_optional(tmp_path):
     file = tmp_path / "list.csv"
     file.write_text("a b.mp4 3\n\nc.mp4 0\n")
-    assert read_paths(str(file), prefix="/data") == (["/data/a b.mp4", "/data/c.mp4"], [3, 0])
+    assert read_paths(str(file), prefix="/data") == (["/data/a b.mp4", "/data/c.mp4"], [3, 0], [1, 3])
     file.write_text("path\nmy video 1.mp4\n/other/c.mp4\n")
-    assert read_paths(str(file), prefix="/data", skip_rows=1) == (["/data/my video 1.mp4", "/other/c.mp4"], [None] * 2)
+    found = read_paths(str(file), prefix="/data", skip_rows=1)
+    assert found == (["/data/my video 1.mp4", "/other/c.mp4"], [None] * 2, [2, 3])
     file.write_text("a.mp4,1\n")
-    assert read_paths(str(file), ",") == (["a.mp4"], [1])
+    assert read_paths(str(file), ",") == (["a.mp4"], [1], [1])
     with pytest.raises(ValueError, match="lists no video"):
         read_paths(str(file), skip_rows=1)
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from pgt.analysis.truncation import ALL, RANDOM, Gap, gap_of_weights, gradient_memory, step_task
 from slowfast.apps.benchmark.run import ConfigSource, in_fresh_process, medians
+from slowfast.utils.text import plot_label
 
 # Parts of a parameter's name (s3.pathway0_res1.branch2.a.weight) that make a row.
 DEPTHS = {"stage": 1, "block": 2, "parameter": None}
@@ -122,7 +123,7 @@ def _plot_gap(path: Path, results: list[dict[str, Any]], memory: list[dict[str, 
     for panels, key, label in zip(axes, ("cosine", "norm_ratio"), ("cosine", "norm ratio |t| / |f|"), strict=True):
         for panel, result in zip(panels, results, strict=False):
             _plot_layers(panel, result["rows"], key)
-            panel.set_title(f"{label}, {Path(result['weights']).stem}", fontsize=8)
+            panel.set_title(f"{label}, {plot_label(Path(result['weights']).stem)}", fontsize=8)
         lowest = min(panel.get_ylim()[0] for panel in panels[:-1])
         for panel in panels[:-1]:
             panel.set_ylim(lowest, 1.05)

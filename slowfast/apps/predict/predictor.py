@@ -1,0 +1,289 @@
+"""A trained model to call: `load(checkpoint)` returns a `Predictor`, which answers for videos, clips and streams.
+
+A video is the path of a file or of a folder of images, or an array or tensor (T, H, W, 3) uint8, RGB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slowfast.apps.predict.session import StreamSession
+from slowfast.checkpoint.io import list_class_names, load_checkpoint
+from slowfast.checkpoint.weights import load_weights
+from slowfast.datasets.build import DATASET_REGISTRY
+from slowfast.datasets.clips.clip_maker import ClipMaker
+from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.clips.streaming import Chunk, ClipWindows, FrameIndices, StepWindows, StreamingDataset
+from slowfast.datasets.clips.temporal_sampling import SpanSampling, TemporalSampling
+from slowfast.datasets.loading.batch import Batch
+from slowfast.datasets.video.cache import ArrayVideo
+from slowfast.datasets.video.find import VideoOpener
+from slowfast.datasets.video.open import video_opener
+from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.datasets.video.timing import Timeline
+from slowfast.datasets.video_dataset import VideoDataset
+from slowfast.engine.ema import weights_to_test
+from slowfast.engine.model_setup import ModelSetup, setup_model
+from slowfast.engine.optim_step import autocast, autocast_dtype
+from slowfast.engine.resume import checkpoint_config
+from slowfast.engine.task import build_task
+from slowfast.evaluation.finite import check_finite
+from slowfast.evaluation.report import read_class_names
+from slowfast.models import build_model
+from slowfast.runtime.device import find_device
+from slowfast.utils.errors import check_choice
+
+Video = str | os.PathLike | np.ndarray | Tensor
+
+_FULL_PRECISION = "fp32"
+_DTYPES = {torch.float32: _FULL_PRECISION, torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Scores of a span of a video.
+
+    Attributes:
+        start_s, end_s: start of its first frame and end of its last, in seconds of the video.
+        scores: (n,) float32, best first; probabilities where the model's activation gives them.
+        names: n class names, in the same order; a class without a name is named by its number.
+        all_scores: (classes,) float32, in the order of the model's outputs.
+    """
+
+    start_s: float
+    end_s: float
+    scores: np.ndarray
+    names: list[str]
+    all_scores: np.ndarray = field(repr=False)
+
+    def __str__(self) -> str:
+        best = ", ".join(f"{name} {score:.3f}" for name, score in zip(self.names, self.scores, strict=True))
+        return f"{self.start_s:.2f} to {self.end_s:.2f} s: {best}"
+
+
+def load(
+    path: str | os.PathLike,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    classes: str | os.PathLike | Sequence[str] | None = None,
+    overrides: Sequence[Any] = (),
+) -> Predictor:
+    """Load a trained model, with its config, projects and class names, from one file.
+
+    Args:
+        path: checkpoint file, or `zoo://NAME`. It must hold its config, as files that are written here do.
+        device: such as "cpu" or "cuda:1"; None for the GPU if there is one.
+        dtype: "fp32", "bf16" or "fp16", or PyTorch's dtype, of the model's calls; None for that of its training.
+        classes: class names, or a file of them (see `read_class_names`), in place of those in the checkpoint.
+        overrides: KEY, VALUE, ... of the config, such as `["TEST.NUM_ENSEMBLE_VIEWS", 1]`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, holds no config, or the model scores boxes; class names do not fit; no such
+            device or dtype.
+        DownloadError: a file of the zoo cannot be downloaded.
+    """
+    path = os.fspath(path)
+    saved = load_checkpoint(path)
+    cfg = checkpoint_config(saved, path, [*_dtype_overrides(dtype), *overrides])
+    if cfg.DETECTION.ENABLE:
+        raise ValueError(
+            f"{path} is a model that scores boxes (DETECTION.ENABLE True); load takes models of whole clips"
+        )
+    place = find_device(device)
+    model = build_model(cfg)
+    load_weights(model, weights_to_test(saved, cfg.EMA.ENABLE), path, strict=cfg.TEST.CHECKPOINT_STRICT)
+    setup_model(model, place, ModelSetup.from_config(cfg), training=False).eval().requires_grad_(False)
+    return Predictor(model, cfg, place, _class_names(classes, saved, cfg.MODEL.NUM_CLASSES))
+
+
+class Predictor:
+    """A model that answers for videos. Nothing of one call is remembered in the next.
+
+    Args:
+        model: set up and in eval mode, on `device`.
+        cfg: its config.
+        device: of the model.
+        class_names: one name per output of the model.
+
+    Attributes:
+        model, cfg, device, class_names: see above.
+        settings: how clips are made of a video; `settings.facts()` describes it for other programs.
+        stream_settings: the same for streams, which have one crop, the center.
+        step_positions: steps of a stream, see `Task.stream_steps`; None for a model that reads clips.
+    """
+
+    def __init__(self, model: nn.Module, cfg: Any, device: torch.device, class_names: Sequence[str]) -> None:
+        self.model, self.cfg, self.device, self.class_names = model, cfg, device, list(class_names)
+        self.settings = ClipSettings.from_config(cfg, "test")
+        self._task, self._dtype = build_task(cfg), autocast_dtype(cfg)
+        self.step_positions = None if self._task.stream_steps(1) is None else self._task.stream_steps
+        self._sampling = _sampling(cfg)
+        self.stream_settings = ClipSettings.from_config(_one_crop(cfg), "test")
+        self._maker = ClipMaker(self.stream_settings, video_opener(cfg), SpanSampling())
+
+    @torch.no_grad()
+    def __call__(self, video: Video, top: int = 5, fps: float | None = None) -> Answer:
+        """Answer for a whole video, as a test does: the mean (or, by `DATA.ENSEMBLE_METHOD`, the maximum) of its views.
+
+        Args:
+            video: see the module; of an array and of a folder of images `fps` is the rate.
+            top: number of best classes in the answer.
+            fps: frames a second; None for `DATA.TARGET_FPS`.
+
+        Raises:
+            VideoError: the video cannot be read.
+            ValueError: an array of another shape or type, or scores that are NaN or infinite.
+        """
+        open_video = self._opener(video, fps)
+        clips = ClipMaker(self.settings, open_video, self._sampling)
+        views = range(self.settings.num_views)
+        scores = torch.cat([self._clip_scores([x[None] for x in clips.view_clip("", view).inputs]) for view in views])
+        joined = scores.amax(dim=0) if self.cfg.DATA.ENSEMBLE_METHOD == "max" else scores.mean(dim=0)
+        with open_video("") as reader:
+            ((start, end),) = Timeline.of(reader).spans(np.array([0]), np.array([reader.num_frames - 1])).tolist()
+        return self.answer(start, end, joined, top)
+
+    def clips(self, video: Video, top: int = 5, fps: float | None = None) -> list[Answer]:
+        """Answer for each of the consecutive clips that cover a video, each on its own; arguments as of a call.
+
+        The last clip is moved back to end with the video.
+        """
+        windows = ClipWindows(self.stream_settings)
+        return [
+            self.answer(*chunk.times[0], self._clip_scores(chunk.inputs)[0], top)
+            for chunk in self._chunks(video, fps, windows)
+        ]
+
+    def stream(self, video: Video, top: int = 5, fps: float | None = None) -> Iterator[Answer]:
+        """Yield the answers over a video from its start, as it is read; arguments as of a call.
+
+        A model that reads in steps answers after each step, with the memory of all steps before. A clip model answers
+        for each clip, as `clips`. Memory does not grow with the video.
+        """
+        settings, steps = self.stream_settings, self.step_positions
+        windows = StepWindows(settings, steps) if steps else ClipWindows(settings)
+        memory = None
+        for chunk in self._chunks(video, fps, windows):
+            scores, memory = self.step_scores(chunk.inputs, memory)
+            yield self.answer(*chunk.times[0], scores[0], top)
+
+    def session(self, fps: float | None = None, stride: float = 0.0, top: int = 5) -> StreamSession:
+        """Start a stream whose frames are pushed as they come; see `StreamSession`. `fps`: as of a call."""
+        return StreamSession(self, fps or self.settings.target_fps, stride, top)
+
+    def _chunks(
+        self, video: Video, fps: float | None, windows: Callable[[int, float], list[FrameIndices]]
+    ) -> Iterator[Chunk]:
+        """Yield the windows of a video one by one.
+
+        Raises:
+            VideoError: the video cannot be read; of a damaged one the windows before the fault come first.
+        """
+        open_video = self._opener(video, fps)
+        for chunk in StreamingDataset([""], [0], open_video, windows, self._maker, windows_per_chunk=1):
+            if chunk.cause:
+                raise VideoError(_name(video), chunk.cause)
+            yield chunk
+
+    @torch.no_grad()
+    def _clip_scores(self, inputs: list[Tensor]) -> Tensor:
+        """Return the scores (B, classes) of clips, on the CPU; ValueError if they are NaN or infinite."""
+        count = len(inputs[0])
+        numbers = torch.arange(count)
+        batch = Batch(inputs, torch.zeros_like(numbers), numbers, torch.zeros_like(numbers))
+        with autocast(self.device, self._dtype):
+            prediction = self._task.predict(self.model, batch.to(self.device))
+        return _finite(prediction.on_cpu().scores / prediction.summed)
+
+    @torch.no_grad()
+    def step_scores(self, inputs: list[Tensor], memory: Any) -> tuple[Tensor, Any]:
+        """Return the scores (B, classes) of a window of streams, on the CPU, and the memory after it.
+
+        Args:
+            inputs: (B, 3, T, H, W), one per pathway.
+            memory: result of the call for the window before; None for the first.
+        """
+        with autocast(self.device, self._dtype):
+            scores, memory = self._task.predict_step(self.model, [x.to(self.device) for x in inputs], memory)
+        return _finite(scores.float().cpu()), memory
+
+    def prepare(self, frames: np.ndarray) -> Tensor:
+        """Return frames (T, H, W, 3) uint8 as the model reads them, resized, cropped and normalized: (3, T, H', W')."""
+        ((clip,),) = self._maker.window_crops(ArrayVideo(frames, self.settings.target_fps), [range(len(frames))])
+        return clip
+
+    def answer(self, start: float, end: float, scores: Tensor, top: int) -> Answer:
+        """Make the answer of scores (classes,) for a span of seconds."""
+        values = scores.numpy()
+        best = np.argsort(-values, kind="stable")[: max(top, 0)]
+        return Answer(start, end, values[best], [self.class_names[number] for number in best], values)
+
+    def _opener(self, video: Video, fps: float | None) -> Callable[[str], VideoReader]:
+        """Return a function that opens the video, whatever path it is given."""
+        rate = fps or self.settings.target_fps
+        if isinstance(video, (str, os.PathLike)):
+            open_path = VideoOpener.from_config(self.cfg, rate)
+            return lambda _: open_path(os.fspath(video))
+        array = ArrayVideo(np.asarray(video), rate)
+        return lambda _: array
+
+
+def _finite(scores: Tensor) -> Tensor:
+    check_finite(scores.numpy(), "clips", lambda number: f"clip {number}")
+    return scores
+
+
+def _dtype_overrides(dtype: str | torch.dtype | None) -> list[Any]:
+    if dtype is None:
+        return []
+    name = _DTYPES.get(dtype, str(dtype))
+    check_choice("dtype", name, list(_DTYPES.values()))
+    if name == _FULL_PRECISION:
+        return ["TRAIN.MIXED_PRECISION", False]
+    return ["TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", name]
+
+
+def _sampling(cfg: Any) -> TemporalSampling:
+    """Return how the data set of the config samples its videos."""
+    dataset = DATASET_REGISTRY.get(cfg.TEST.DATASET)
+    return dataset.sampling if issubclass(dataset, VideoDataset) else SpanSampling()
+
+
+def _one_crop(cfg: Any) -> Any:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TEST.NUM_SPATIAL_CROPS = 1
+    cfg.freeze()
+    return cfg
+
+
+def _class_names(
+    classes: str | os.PathLike | Sequence[str] | None, saved: Mapping[str, Any], num_classes: int
+) -> list[str]:
+    """Return one name per class: the ones given, else those in the checkpoint, else the numbers.
+
+    Raises:
+        ValueError: another number of names is given.
+    """
+    if classes is None:
+        return list_class_names(saved, num_classes)
+    given = (
+        read_class_names(os.fspath(classes)) if isinstance(classes, (str, os.PathLike)) else dict(enumerate(classes))
+    )
+    if given.keys() != set(range(num_classes)):
+        raise ValueError(
+            f"{len(given)} class names are given, and the model has {num_classes} classes; give one for each"
+        )
+    return [given[number] for number in range(num_classes)]
+
+
+def _name(video: Video) -> str:
+    return os.fspath(video) if isinstance(video, (str, os.PathLike)) else "array"
