@@ -28,6 +28,7 @@ IGNORED_KEYS = {
     "MASK.*": _MAE,
     "VIS_MASK.*": _MAE,
     "CONTRASTIVE.*": _SSL,
+    "DATA.SSL_COLOR_*": "color jitter of self-supervised views; supervised training has AUG.COLOR_JITTER",
     "DATA.SSL_*": _SSL,
     "DATA.TIME_DIFF_PROB": _SSL,
     "DATA.TRAIN_CROP_NUM_*": "several clips of a training video",
@@ -38,7 +39,7 @@ IGNORED_KEYS = {
     "DATA.IN22k_VAL_IN1K": _IMAGES,
     "DATA.PATH_TO_PRELOAD_IMDB": _IMAGES,
     "MVIT.PATCH_2D": _IMAGES,
-    "DATA.DECODING_SHORT_SIZE": "scaling inside the decoder",
+    "DATA.DECODING_SHORT_SIZE": "scaling inside the decoder; tools/prepare_kinetics.py --resize scales the files once",
     "RESNET.STEM_FUNC": "other stems",
     "MVIT.REV.*": "reversible blocks",
     "AVA.IMG_PROC_BACKEND": "choice of the image library",
@@ -97,8 +98,8 @@ def warn_of_ignored(cfg: CfgNode, defaults: CfgNode) -> None:
         if get_key(cfg, key) != get_key(defaults, key) and (feature := ignored_feature(key)):
             features.setdefault(feature, []).append(key)
     if features:
-        listed = "; ".join(f"{feature} ({', '.join(keys)})" for feature, keys in features.items())
-        logger.warning("Ignored: not implemented here: %s.", listed)
+        listed = "; ".join(f"{', '.join(keys)} ({feature})" for feature, keys in features.items())
+        logger.warning("Ignored: not implemented here: %s. The run goes without; remove these keys.", listed)
     for key in UNBUILDABLE_VALUES:
         if feature := unbuildable_feature(cfg, key):
             logger.warning(

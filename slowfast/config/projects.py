@@ -131,8 +131,8 @@ def set_task(cfg: CfgNode, name: str, owner: str) -> None:
     """
     if cfg.TASK not in ("", name):
         raise ValueError(
-            f"TASK is {cfg.TASK!r}, but {owner} sets it to {name!r}, and a run has one task. Leave TASK out, or switch "
-            "off one of the two projects."
+            f"TASK is {cfg.TASK!r}, but {owner} sets it to {name!r}, and a run has one task. Leave TASK out, or do "
+            f"without {owner}."
         )
     cfg.TASK = name
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from slowfast.config.rules.run import share_of_batch
 from slowfast.datasets.ava.dataset import AVA
 from slowfast.datasets.base import ClipDataset, check_split
 from slowfast.datasets.charades import Charades
@@ -19,7 +20,7 @@ from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import get_local_world_size, get_rank, get_world_size
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import seed_all
-from slowfast.utils.errors import naming_keys, nearest_multiples
+from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import REGISTRIES, Registry
 
 logger = get_logger(__name__)
@@ -79,7 +80,7 @@ def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
             f"MODEL.LOSS_FUNC is {cfg.MODEL.LOSS_FUNC}, but with DATA.MULTI_LABEL True a video has any number of "
             "labels; set bce_logit, or MULTI_LABEL False."
         )
-    if multi_label and cfg.MODEL.HEAD_ACT == "softmax":
+    if multi_label and cfg.MODEL.HEAD_ACT == "softmax" and cfg.MODEL.MODEL_NAME != "RegNet":  # whose head ignores it
         raise ValueError(
             "MODEL.HEAD_ACT is softmax, under which classes compete, but with DATA.MULTI_LABEL True a video has any "
             "number of labels; set sigmoid, or MULTI_LABEL False."
@@ -107,13 +108,7 @@ def train_sampler(cfg: Any, num_samples: int) -> EpochBatchSampler:
 
 def _share_of(cfg: Any, section: str) -> int:
     """Return the clips of a batch for each process of this host."""
-    size, processes = cfg[section].BATCH_SIZE, get_local_world_size()
-    if size % processes:
-        raise ValueError(
-            f"{section}.BATCH_SIZE {size} cannot be shared evenly by the {processes} processes of a host, which share "
-            f"it; set it to {nearest_multiples(size, processes)}"
-        )
-    return size // processes
+    return share_of_batch(section, cfg[section].BATCH_SIZE, get_local_world_size())
 
 
 def build_loader(cfg: Any, split: str, former: ClipDataset | None = None) -> DataLoader:

@@ -189,9 +189,11 @@ def freeze_features(model: nn.Module) -> None:
     heads = [module for module in model.modules() if isinstance(module, Classifier)]
     kept = {id(p) for head in heads for p in head.projection.parameters() if p.requires_grad}
     if not kept:
+        parts = ", ".join(key for key, _ in model.named_children())
+        found = "a frozen one (MODEL.FREEZE_STAGES)" if heads else "no slowfast.models.heads.Classifier"
         raise ValueError(
-            f"MODEL.DETACH_FINAL_FC True trains the classifier alone, but {type(model).__name__} has "
-            f"{'a frozen one (MODEL.FREEZE_STAGES)' if heads else 'no slowfast.models.heads.Classifier'}; set it False"
+            f"MODEL.DETACH_FINAL_FC True trains the classifier alone, but {type(model).__name__} has {found}; "
+            f"set it False, and in MODEL.FREEZE_STAGES name what is not trained of {parts or 'the model'}"
         )
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in kept)

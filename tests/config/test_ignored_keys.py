@@ -92,3 +92,8 @@ def test_every_key_is_read_somewhere_or_listed():
         if key.rpartition(".")[2] not in words and not any(fnmatchcase(key, pattern) for pattern in listed)
     ]
     assert idle == []
+
+
+def test_the_warning_says_what_does_the_same(caplog):
+    (message,) = warnings_of(caplog, ["DATA.SSL_COLOR_JITTER", True, "DATA.DECODING_SHORT_SIZE", 320])
+    assert "AUG.COLOR_JITTER" in message and "prepare_kinetics.py --resize" in message

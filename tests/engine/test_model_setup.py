@@ -187,6 +187,9 @@ def test_linear_probe(tiny_cfg, settings):
 def test_a_linear_probe_needs_a_classifier(tiny_cfg):
     with pytest.raises(ValueError, match="Linear has no slowfast.models.heads.Classifier"):
         freeze_features(nn.Linear(2, 2))
+    regnet = build_model(tiny_cfg("MODEL.MODEL_NAME", "RegNet", "MODEL.ARCH", "regnet"))
+    with pytest.raises(ValueError, match="MODEL.FREEZE_STAGES name what is not trained of .*fc"):
+        freeze_features(regnet)
     model = build_model(tiny_cfg())
     freeze_stages(model, ["head"])
     with pytest.raises(ValueError, match="a frozen one .MODEL.FREEZE_STAGES"):

@@ -235,7 +235,7 @@ def _slow_frames(cfg: CfgNode) -> None:
                     f"whole number of frames. Let it be {nearest_multiples(frames, alpha)}, or set another ALPHA."
                 )
             within = sum(0 <= i < frames for i in slow)
-            if slow and (within == 0 or (by_ratio and within != frames // alpha)):
+            if slow and by_ratio and within != frames // alpha:
                 raise ValueError(
                     f"SLOWFAST.SLOW_INDICES is {slow}; it needs {frames // alpha} frames from 0 to {frames - 1} ({key} "
                     f"{frames} / ALPHA {alpha}), or [] for evenly spaced ones."

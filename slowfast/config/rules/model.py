@@ -93,6 +93,11 @@ def _regnet(cfg: CfgNode) -> None:
             "averages and, in evaluation, applies softmax.",
             ", ".join(unused),
         )
+    if cfg.DATA.MULTI_LABEL:
+        logger.warning(
+            "DATA.MULTI_LABEL True on RegNet: its scores are those of a softmax, under which classes compete, whatever "
+            "MODEL.HEAD_ACT says. For independent scores take another MODEL.MODEL_NAME."
+        )
 
 
 def _stage_tables(cfg: CfgNode) -> None:

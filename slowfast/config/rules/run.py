@@ -82,13 +82,11 @@ def _check_batches(cfg: CfgNode) -> None:
     gpus = cfg.NUM_GPUS
     for split in ("TRAIN", "TEST"):
         size = cfg[split].BATCH_SIZE
-        if gpus < 2 or not cfg[split].ENABLE or size % gpus == 0:
+        if gpus < 2 or not cfg[split].ENABLE:
             continue
-        if size > gpus:
-            raise ValueError(
-                f"{split}.BATCH_SIZE {size} cannot be shared evenly by NUM_GPUS {gpus}. Set it to "
-                f"{nearest_multiples(size, gpus)}; it is the total over the GPUs of this host."
-            )
+        if size >= gpus:
+            share_of_batch(split, size, gpus)
+            continue
         logger.warning(
             "%s.BATCH_SIZE %d is less than NUM_GPUS %d: it is the total over the GPUs of this host, so set "
             "at least %d.",
@@ -97,6 +95,20 @@ def _check_batches(cfg: CfgNode) -> None:
             gpus,
             gpus,
         )
+
+
+def share_of_batch(section: str, size: int, processes: int) -> int:
+    """Return the clips of a batch for each process of a host.
+
+    Raises:
+        ValueError: the processes cannot share the batch evenly.
+    """
+    if size % processes:
+        raise ValueError(
+            f"{section}.BATCH_SIZE {size} cannot be shared evenly by the {processes} processes of a host (one for "
+            f"each GPU); set it to {nearest_multiples(size, processes)}"
+        )
+    return size // processes
 
 
 def _check_hosts(cfg: CfgNode) -> None:
