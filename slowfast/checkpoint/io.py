@@ -158,7 +158,8 @@ def list_class_names(saved: dict[str, Any], num_classes: int) -> list[str]:
     """Return a name for each class of a checkpoint's content: its number where the checkpoint has none."""
     names = saved.get("class_names")
     names = names if isinstance(names, dict) else {}
-    return [str(names.get(number, number)) for number in range(num_classes)]
+    texts = {number: name for number, name in names.items() if isinstance(name, str)}
+    return [texts.get(number, str(number)) for number in range(num_classes)]
 
 
 def load_last_checkpoint(output_dir: str, epoch: int = -1) -> tuple[dict[str, Any], str] | None:
@@ -303,7 +304,7 @@ def _with_weights(state: Any, path: str) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"{path} is no checkpoint: it holds a {type(state).__name__}")
     for name in _CONTAINERS:
-        if state.get(name) and is_weights(state[name]):
+        if is_weights(state.get(name)) and state[name]:
             rest = {key: value for key, value in state.items() if key != name}
             return {**rest, "model_state": dict(state[name])}
     if "model_state" in state and is_weights(state["model_state"]):
