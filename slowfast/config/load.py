@@ -18,6 +18,8 @@ from slowfast.config.resolve import resolve
 from slowfast.config.rules import validate
 from slowfast.config.sources import Layer, file_layers, override_layer, text_layer
 
+_LONGEST_MESSAGE = 1000  # characters
+
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
     """Writes a list that two settings share twice."""
@@ -93,10 +95,17 @@ def _build(layers: list[Layer], foreign: Sequence[Layer] = ()) -> tuple[CfgNode,
         leave_out_unknown(layer, defaults)
     given = set().union(*(merge_layer(cfg, layer, defaults) for layer in layers))
     cfg.PROJECTS = [project.__name__ for project in projects]
-    resolve(cfg, given)
-    _call(projects, "resolve", cfg)
-    validate(cfg)
-    _call(projects, "validate", cfg)
+    try:
+        resolve(cfg, given)
+        _call(projects, "resolve", cfg)
+        validate(cfg)
+        _call(projects, "validate", cfg)
+    except ValueError as error:
+        text = str(error)
+        if len(text) <= _LONGEST_MESSAGE:
+            raise
+        # A message begins with key and value, and ends with the remedy.
+        raise ValueError(f"{text[: _LONGEST_MESSAGE // 2]} ... {text[-_LONGEST_MESSAGE // 2 :]}") from error
     cfg.freeze()
     return cfg, defaults
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from slowfast.utils.errors import short
+from slowfast.utils.files import regular_file
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _BLOCK = 2**20
@@ -64,7 +65,7 @@ def read_npz(path: str | os.PathLike, names: Collection[str] | None = None) -> d
         OSError: the file cannot be opened.
         DamagedArchiveError: it is damaged, lacks one of `names`, or holds Python objects.
     """
-    with open(path, "rb") as stream:
+    with open(path, "rb", opener=regular_file) as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
                 _check_structure(archive, stream)

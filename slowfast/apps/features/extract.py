@@ -7,6 +7,7 @@ video from the first frame to the last, carries its memory all the way, and give
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +63,8 @@ _LAYER = "forward_features"  # method of the model
 _INDIFFERENT_SECTIONS = {"TRAIN", "SOLVER", "DATA_LOADER", "TENSORBOARD", "LOGS", "DIST", "MULTIGRID", "EMA"}
 _INDIFFERENT_KEYS = {"OUTPUT_DIR", "NUM_GPUS", "NUM_SHARDS", "SHARD_ID", "LOG_PERIOD", "LOG_MODEL_INFO", "DIST_BACKEND"}
 _INDIFFERENT_KEYS |= {"DATA.PATH_TO_DATA_DIR", "DATA.PATH_PREFIX", "DATA.PATH_LABEL_SEPARATOR", "DATA.SKIP_ROWS"}
-_INDIFFERENT_KEYS |= {"DATA.CACHE_VIDEOS", "DATA.MAX_UNREADABLE_FRACTION", "RNG_SEED"}
+_INDIFFERENT_KEYS |= {"DATA.CACHE_VIDEOS", "DATA.MAX_UNREADABLE_FRACTION", "DATA.MAX_FRAME_PIXELS", "RNG_SEED"}
+_INDIFFERENT_KEYS |= {"DATA.MEDIA_FORMATS_EXTRA"}
 _INDIFFERENT_KEYS |= {"TEST.CHECKPOINT_FILE_PATH", "TEST.ENABLE", "TEST.DATASET", "TEST.SAVE_RESULTS_PATH"}
 
 
@@ -181,10 +183,11 @@ def _one_label_each(
     videos: dict[str, tuple[str, int, str]] = {}
     changed = []
     for path, label, place in zip(paths, labels, places, strict=True):
-        former = videos.get(folder.path_of(path))
+        file = folder.path_of(path)
+        former = videos.get(file)
         if former is not None and former[1] != label:
             changed.append((path, former[1], former[2], label, place))
-        videos[folder.path_of(path)] = (path, label, place)
+        videos[file] = (path, label, place)
     if changed:
         logger.warning(
             "%s has label %d (%s), and label %d (%s): the last one is written; %d lines give a video another label",
@@ -304,10 +307,10 @@ class _Extraction:
                     video.add(chunk, *self._features(chunk, video.memory))
                 if chunk.is_last and not chunk.cause:
                     record = begun.pop(chunk.video).record(path, label_of[path], self.settings)
-                    if np.isfinite(record.features).all():
-                        folder.write(record, about)
-                    else:
+                    if not np.isfinite(record.features).all():
                         broken.add(path)
+                    elif cause := _write(folder, record, about):
+                        unreadable.add(path, cause)
                 if chunk.is_last:
                     # Other processes have about as many videos, and are about as far.
                     bar.update(min(get_world_size(), bar.total - bar.n))
@@ -358,6 +361,17 @@ def _reduce_features(features: Sequence[torch.Tensor], kind: str) -> torch.Tenso
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)  # parallelism comes from the workers
+
+
+def _write(folder: FeatureFolder, record: VideoFeatures, about: dict[str, Any]) -> str:
+    """Write a video's file; return why it cannot have one, or ""."""
+    try:
+        folder.write(record, about)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return f"its features cannot be written: {error.strerror}: {folder.path_of(record.path)}"
+    return ""
 
 
 class _Video:
