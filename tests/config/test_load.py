@@ -272,16 +272,6 @@ def test_the_published_name_of_a_network_without_pooling(arch):
         load_config(None, ["MODEL.MODEL_NAME", "ResNet_nopool", "MODEL.ARCH", "slow"])
 
 
-def test_aliases_that_multiply_are_refused(write):
-    """520 characters for 10 billion values, which a reader would go through one by one."""
-    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    with pytest.raises(ValueError, match=r"aliases repeat \d+ values, more than 10000"):
-        load_config(write("\n".join(lines)))
-    cfg = load_config(write("DATA: {MEAN: &same [0.4, 0.5, 0.6], STD: *same}\n"))
-    assert cfg.DATA.STD == [0.4, 0.5, 0.6]
-
-
 def test_a_list_that_two_settings_share_is_written_twice():
     cfg = get_cfg()
     cfg.DATA.MEAN = cfg.DATA.STD = [0.1, 0.2, 0.3]
