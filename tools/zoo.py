@@ -4,10 +4,10 @@ python tools/zoo.py list [WORD]                  one line an entry; with WORD th
 python tools/zoo.py show NAME                    everything known about an entry
 python tools/zoo.py download NAME [NAME ...]     into the cache folder (SLOWFAST_CACHE, else XDG_CACHE_HOME, ~/.cache)
 python tools/zoo.py verify [NAME ...]            size and SHA-256 of the files that are here
-python tools/zoo.py pack FILE OUT.safetensors [--cfg FILE] [--ema] [KEY VALUE ...]
+python tools/zoo.py pack FILE OUT.safetensors [--cfg FILE] [--classes FILE] [--ema] [KEY VALUE ...]
 python tools/zoo.py page                         write the tables of MODEL_ZOO.md anew
 
-pack writes the weights of a checkpoint, and its config with the overrides KEY VALUE, as a safetensors file.
+pack writes a safetensors file: weights of a checkpoint, its config with the overrides KEY VALUE, and class names.
 """
 
 import argparse
@@ -36,6 +36,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     pack.add_argument("target", metavar="OUT.safetensors", help="file to write")
     pack.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the checkpoint's own")
     pack.add_argument("--cfg", default="", metavar="FILE", help="YAML file, for a checkpoint without a config")
+    pack.add_argument("--classes", default="", metavar="FILE", help="class names, for a checkpoint without them")
     pack.add_argument("--ema", action="store_true", help="write the averaged weights")
     return parser.parse_args(argv)
 
@@ -51,7 +52,7 @@ def _run(args: argparse.Namespace) -> int:
     elif args.command == "verify":
         return 1 if zoo.verify_entries(args.names) else 0
     elif args.command == "pack":
-        zoo.pack(args.source, args.target, args.cfg, args.overrides, args.ema)
+        zoo.pack(args.source, args.target, args.cfg, args.overrides, args.ema, args.classes)
     else:
         zoo.write_page(ROOT)
     return 0

@@ -11,6 +11,7 @@ from slowfast.checkpoint.io import load_checkpoint, write_tensor_file
 from slowfast.checkpoint.zoo.download import FileDigest
 from slowfast.checkpoint.zoo.entries import Entry, all_entries, cache_folder, find_entry
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
+from slowfast.evaluation.report import read_class_names
 
 _UNITS = {
     "top1": "top-1",
@@ -88,8 +89,10 @@ def verify_entries(names: Sequence[str] = ()) -> int:
     return wrong
 
 
-def pack(source: str, target: str, cfg_file: str = "", overrides: Sequence[str] = (), ema: bool = False) -> None:
-    """Write the weights and the config of a checkpoint as a safetensors file; print its size and SHA-256.
+def pack(
+    source: str, target: str, cfg_file: str = "", overrides: Sequence[str] = (), ema: bool = False, classes: str = ""
+) -> None:
+    """Write weights, config and class names of a checkpoint as a safetensors file; print its size and SHA-256.
 
     Args:
         source: checkpoint file, or zoo://NAME.
@@ -97,9 +100,10 @@ def pack(source: str, target: str, cfg_file: str = "", overrides: Sequence[str] 
         cfg_file: YAML file, for a checkpoint without a config.
         overrides: settings that differ from the checkpoint's own.
         ema: write the averaged weights.
+        classes: file of class names, see `read_class_names`; "" for those of the checkpoint.
 
     Raises:
-        ValueError: there is no config or no averaged weights, or an override is wrong.
+        ValueError: there is no config or no averaged weights, an override is wrong, or class names do not fit.
     """
     saved = load_checkpoint(source)
     if ema and "ema_state" not in saved:
@@ -111,7 +115,10 @@ def pack(source: str, target: str, cfg_file: str = "", overrides: Sequence[str] 
     else:
         raise ValueError(f"{source} holds no config; give the one it was trained with: --cfg FILE")
     weights = saved["ema_state"]["model_state"] if ema else saved["model_state"]
-    write_tensor_file(weights, target, cfg_to_yaml(cfg), int(saved.get("epoch", -1)))
+    names = read_class_names(classes) if classes else saved.get("class_names") or {}
+    if classes and names.keys() != set(range(cfg.MODEL.NUM_CLASSES)):
+        raise ValueError(f"{classes} names {len(names)} classes, and the model has {cfg.MODEL.NUM_CLASSES}")
+    write_tensor_file(weights, target, cfg_to_yaml(cfg), int(saved.get("epoch", -1)), names)
     facts = FileDigest.of(Path(target))
     print(f'{target}: "size": {facts.size}, "sha256": "{facts.sha256}"')
 

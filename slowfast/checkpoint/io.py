@@ -15,6 +15,7 @@ import os
 import pickle
 import re
 import warnings
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -42,7 +43,7 @@ _CONTAINERS = ("model_state", "state_dict", "model")
 _OLD_TORCH = (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",)
 _PICKLES = (b"\x80", b"(", b"}")
 # Keys of the metadata of a safetensors file.
-_EPOCH, _CFG, _CHECKSUM = "epoch", "cfg", "sha256"
+_EPOCH, _CFG, _CLASSES, _CHECKSUM = "epoch", "cfg", "class_names", "sha256"
 
 
 class _CheckpointFile(NamedTuple):
@@ -112,18 +113,27 @@ def _move_aside(folder: str) -> None:
     logger.warning("%s was a folder in the place of a checkpoint; it is %s now", folder, aside)
 
 
-def write_tensor_file(weights: dict[str, torch.Tensor], path: str, cfg: str = "", epoch: int = -1) -> None:
+def write_tensor_file(
+    weights: dict[str, torch.Tensor],
+    path: str,
+    cfg: str = "",
+    epoch: int = -1,
+    class_names: Mapping[int, str] | None = None,
+) -> None:
     """Write weights, through a temporary file, so that no half-written one is left.
 
     Args:
         weights: state-dict key -> tensor.
         cfg: config of the model as YAML text; "" for none.
         epoch: the last completed epoch, from 0; -1 for none.
+        class_names: class number, from 0, -> name; None for none.
 
     Raises:
         OSError: the file cannot be written; what was there before is as it was.
     """
     metadata = {"format": "pt", **({_CFG: cfg} if cfg else {}), **({_EPOCH: str(epoch)} if epoch >= 0 else {})}
+    if class_names:
+        metadata[_CLASSES] = json.dumps({str(number): name for number, name in class_names.items()})
     # The format stores each tensor separately; those that share memory or are not contiguous are copied.
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     metadata[_CHECKSUM] = _checksum(whole, metadata)
@@ -177,9 +187,10 @@ def load_checkpoint(path: str, kind: str = "", key: str = "CHECKPOINT_TYPE") -> 
 
 def list_class_names(saved: dict[str, Any], num_classes: int) -> list[str]:
     """Return a name for each class of a checkpoint's content: its number where the checkpoint has none."""
-    names = saved.get("class_names")
+    names = saved.get(_CLASSES)
     names = names if isinstance(names, dict) else {}
-    return [str(names.get(number, number)) for number in range(num_classes)]
+    texts = {number: name for number, name in names.items() if isinstance(name, str)}
+    return [texts.get(number, str(number)) for number in range(num_classes)]
 
 
 def load_last_checkpoint(output_dir: str, epoch: int = -1) -> tuple[dict[str, Any], str] | None:
@@ -328,7 +339,7 @@ def _with_weights(state: Any, path: str) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"{path} is no checkpoint: it holds a {type(state).__name__}")
     for name in _CONTAINERS:
-        if state.get(name) and is_weights(state[name]):
+        if is_weights(state.get(name)) and state[name]:
             rest = {key: value for key, value in state.items() if key != name}
             return {**rest, "model_state": dict(state[name])}
     if "model_state" in state and is_weights(state["model_state"]):
@@ -350,7 +361,7 @@ def _is_tensor_file(path: str, start: bytes) -> bool:
 
 
 def _read_tensor_file(path: str) -> dict[str, Any]:
-    """Read `model_state` and, if present, `epoch` (the last completed one, from 0) and `cfg` (YAML text).
+    """Read `model_state` and, if present, `epoch` (the last completed one, from 0), `cfg` (YAML text), `class_names`.
 
     Files of other programs, and our older ones, have no checksum.
 
@@ -368,6 +379,8 @@ def _read_tensor_file(path: str) -> dict[str, Any]:
             state[_EPOCH] = int(metadata[_EPOCH])
         if _CFG in metadata:
             state[_CFG] = metadata[_CFG]
+        if _CLASSES in metadata:
+            state[_CLASSES] = {int(number): str(name) for number, name in json.loads(metadata[_CLASSES]).items()}
         return state
     except PermissionError:
         raise

@@ -158,13 +158,21 @@ def load_weights(
     own = model.state_dict()
     kept = {key: weights[key] for key in report.matched}
     _say_dtypes(kept, own, source)
-    kept |= {key: value for key, value in weights.items() if key.endswith(_OPTIONAL) and key in own}
-    model.load_state_dict(kept, strict=False)
+    model.load_state_dict(kept | _optional(weights, own), strict=False)
     level = logger.info if report.is_exact else logger.warning
     fresh = len(report.missing) + len(report.mismatched)
     note = f"\n  {fresh} keys, missing or of another shape, keep the model's initialization" if fresh else ""
     level("weights of %s: %s%s", source, report.describe(), note)
     return report
+
+
+def _optional(weights: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the optional buffers among `weights` that the model with the state dict `own` has in the same shape."""
+    return {
+        key: value
+        for key, value in weights.items()
+        if key.endswith(_OPTIONAL) and key in own and value.shape == own[key].shape
+    }
 
 
 def _say_dtypes(given: dict[str, torch.Tensor], own: dict[str, torch.Tensor], source: str) -> None:
@@ -209,8 +217,9 @@ def replace_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     report = compare_weights(model, weights)
     if not report.is_exact:
         raise ValueError(f"weights do not fit the model\n  {report.describe()}")
-    _say_dtypes({key: weights[key] for key in report.matched}, model.state_dict(), "averaged weights (EMA)")
-    model.load_state_dict(weights, strict=False)
+    own, kept = model.state_dict(), {key: weights[key] for key in report.matched}
+    _say_dtypes(kept, own, "averaged weights (EMA)")
+    model.load_state_dict(kept | _optional(weights, own), strict=False)
 
 
 def rename_keys(weights: dict[str, torch.Tensor], clear_patterns: Sequence[str] = ()) -> dict[str, torch.Tensor]:

@@ -21,6 +21,13 @@ from slowfast.config.sources import Layer, file_layers, override_layer, text_lay
 _LONGEST_MESSAGE = 1000  # characters
 
 
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):
+    """Writes a list that two settings share twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[Any] = ()) -> CfgNode:
     """Load a YAML file and `KEY VALUE` overrides; return a checked, frozen configuration.
 
@@ -44,9 +51,8 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[Any] = 
 
 
 def cfg_to_yaml(cfg: CfgNode) -> str:
-    """Return all settings as YAML text, for a checkpoint."""
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    return yaml.dump(_plain(cfg), Dumper=dumper, sort_keys=True, allow_unicode=True, width=120)
+    """Return all settings as YAML text without aliases, for a checkpoint."""
+    return yaml.dump(_plain(cfg), Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=120)
 
 
 def cfg_from_yaml(

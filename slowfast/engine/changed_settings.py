@@ -31,8 +31,9 @@ _LONGEST_SHOWN = 60
 
 def saved_settings(saved: dict[str, Any]) -> dict[str, Any]:
     """Return the settings in a checkpoint by full key ("TRAIN.DATASET"); {} if it holds none that can be read."""
+    text = saved.get("cfg")
     try:
-        sections = [("", text_layer(saved.get("cfg") or "", "the checkpoint's cfg").values)]
+        sections = [("", text_layer(text if isinstance(text, str) else "", "the checkpoint's cfg").values)]
     except ValueError:
         return {}
     found: dict[str, Any] = {}

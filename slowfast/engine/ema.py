@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from slowfast.checkpoint.weights import replace_weights
+from slowfast.checkpoint.weights import plain_weights, replace_weights
 from slowfast.engine.model_setup import compile_model
 from slowfast.runtime.logging import get_logger
 
@@ -77,11 +77,18 @@ def build_average(
     return average
 
 
-def weights_to_test(saved: dict[str, Any], averaged: bool) -> dict[str, torch.Tensor]:
-    """Return the weights of a checkpoint to test: the averaged ones if asked for (`EMA.ENABLE`) and present."""
+def weights_to_test(saved: dict[str, Any], averaged: bool, source: str) -> dict[str, torch.Tensor]:
+    """Return the weights of a checkpoint to test: the averaged ones if asked for (`EMA.ENABLE`) and present.
+
+    Raises:
+        ValueError: the averaged ones are not such weights; with `source`, the file.
+    """
     if averaged and "ema_state" in saved:
         logger.info("EMA.ENABLE True: testing the averaged weights")
-        return saved["ema_state"]["model_state"]
+        average = saved["ema_state"]
+        return plain_weights(
+            average.get("model_state") if isinstance(average, dict) else None, f"ema_state in {source}"
+        )
     if averaged:
         logger.warning("EMA.ENABLE True, but the checkpoint has no averaged weights; testing the plain ones")
     elif "ema_state" in saved:

@@ -82,7 +82,8 @@ class Recorder:
     def close(self) -> None:
         """Flush and close TensorBoard's file."""
         if self._writer is not None:
-            self._writer.close()
+            with no_room_explained(self._folder):
+                self._writer.close()
 
 
 class _UnreadableCount(Hook):

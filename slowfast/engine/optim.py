@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import nn
 
+from slowfast.checkpoint.weights import plain_weights
 from slowfast.models.base import VideoModel
-from slowfast.utils.errors import naming_keys
+from slowfast.utils.errors import naming_keys, short
 from slowfast.utils.registry import Registry
 
 # Optimizers: builder(parameter groups, cfg) -> optimizer.
@@ -194,7 +196,7 @@ _SETTINGS_OF_GROUP = (
     *("fused", "foreach", "decoupled_weight_decay"),
 )
 # State of PyTorch's optimizers that has the shape of the parameter.
-_MOMENTS = ("momentum_buffer", "exp_avg", "exp_avg_sq")
+_MOMENTS = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
 
 def load_optimizer_state(
@@ -221,6 +223,8 @@ def load_optimizer_state(
         if same_groups
         else parameter_groups(model, 0.0, 0.0, former["ZERO_WD_1D_PARAM"], former["LAYER_DECAY"])
     )
+    if not isinstance(saved["state"], dict):
+        raise TypeError(f"its state is {short(saved['state'])}")
     found, wanted = ([len(group["params"]) for group in groups] for groups in (saved["param_groups"], then))
     if found != wanted:
         raise ValueError(f"its groups have {found} parameters, and those of the model {wanted}")
@@ -229,11 +233,14 @@ def load_optimizer_state(
         for group, plain in zip(optimizer.param_groups, own, strict=True)
         for parameter, number in zip(group["params"], plain["params"], strict=True)
     }
+    needed = ("step", "exp_avg", "exp_avg_sq") if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) else ()
     state = {}
     for group, parameters in zip(saved["param_groups"], then, strict=True):
         for number, parameter in zip(group["params"], parameters["params"], strict=True):
             if number in saved["state"]:
-                state[numbers[id(parameter)]] = _of_shape(saved["state"][number], parameter)
+                state[numbers[id(parameter)]] = _of_shape(saved["state"][number], parameter, group, needed)
+    for group, now in zip(saved["param_groups"], own, strict=False):
+        _check_group(group, now)
     if same_groups:
         own = [
             {**group, **{name: now[name] for name in _SETTINGS_OF_GROUP if name in now}, "params": now["params"]}
@@ -242,13 +249,36 @@ def load_optimizer_state(
     optimizer.load_state_dict({**saved, "state": state, "param_groups": own})
 
 
-def _of_shape(entry: dict[str, Any], parameter: nn.Parameter) -> dict[str, Any]:
-    """Return the state of a parameter; ValueError if its momentum or moments are of a parameter of another shape."""
-    for name in _MOMENTS:
-        value = entry.get(name)
-        if value is not None and value.shape != parameter.shape:
-            raise ValueError(f"{name} of a parameter of shape {tuple(parameter.shape)} has {tuple(value.shape)}")
+def _of_shape(
+    entry: dict[str, Any], parameter: nn.Parameter, group: dict[str, Any], needed: Collection[str]
+) -> dict[str, Any]:
+    """Return the state of a parameter of a saved group.
+
+    Raises:
+        ValueError: it lacks some of `needed`, its momentum or moments are of a parameter of another shape, or its
+            values are no numbers.
+    """
+    needed = {*needed, *(["max_exp_avg_sq"] if needed and group.get("amsgrad") else [])}
+    missing = sorted(needed - entry.keys())
+    if entry and missing:
+        raise ValueError(f"the state of a parameter has no {', '.join(missing)}")
+    for name in {"step", *_MOMENTS} & entry.keys():
+        value, is_step = entry[name], name == "step"
+        if isinstance(value, torch.Tensor):
+            plain_weights({name: value}, "the state of a parameter")
+            if value.numel() != 1 if is_step else value.shape != parameter.shape:
+                raise ValueError(f"{name} of a parameter of shape {tuple(parameter.shape)} has {tuple(value.shape)}")
+        elif not isinstance(value, (int, float) if is_step else type(None)):
+            raise ValueError(f"{name} of a parameter is {short(value)}")
     return entry
+
+
+def _check_group(found: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raise ValueError if a setting of a parameter group has another type than the optimizer's own."""
+    for name in own.keys() & found.keys() - {"params", *_SETTINGS_OF_GROUP}:
+        kinds = [float if type(value) is int else type(value) for value in (found[name], own[name])]
+        if kinds[0] is not kinds[1] and type(None) not in kinds:
+            raise ValueError(f"{name} of its parameter groups is {short(found[name])}, and here {short(own[name])}")
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

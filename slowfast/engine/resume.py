@@ -19,6 +19,7 @@ from slowfast.engine.changed_settings import saved_settings
 from slowfast.engine.ema import weights_to_test
 from slowfast.engine.epoch_config import enter_epoch
 from slowfast.engine.model_setup import unwrap
+from slowfast.engine.saved_state import check_epoch, naming_source
 from slowfast.engine.state import TrainState, next_epoch
 from slowfast.runtime.device import device_count
 from slowfast.runtime.logging import get_logger
@@ -51,6 +52,8 @@ def start_training_from(state: TrainState) -> None:
     last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TRAIN.CHECKPOINT_FILE_EPOCH) if cfg.TRAIN.AUTO_RESUME else None
     if last is not None:
         saved, path = last
+        with naming_source(path):
+            check_epoch(saved)
         enter_epoch(state, next_epoch(saved))
         state.restore(saved, path)
         logger.info("resumed from %s: epoch %d, iteration %d", path, state.epoch + 1, state.iteration + 1)
@@ -73,6 +76,8 @@ def start_training_from(state: TrainState) -> None:
     if pretrained or _only_weights(saved, cfg) or not report.is_exact or report.transformed:
         logger.info("took the weights of %s; training starts at epoch 1", path)
         return
+    with naming_source(path):
+        check_epoch(saved)
     enter_epoch(state, next_epoch(saved))
     state.restore_progress(saved, path)
     logger.info("resuming %s after epoch %d; TRAIN.CHECKPOINT_EPOCH_RESET True takes only weights", path, state.epoch)
@@ -109,7 +114,7 @@ def load_test_weights(model: nn.Module, cfg: Any) -> str:
 
 
 def _load_to_test(model: nn.Module, saved: dict[str, Any], path: str, cfg: Any) -> None:
-    weights = weights_to_test(saved, cfg.EMA.ENABLE)
+    weights = weights_to_test(saved, cfg.EMA.ENABLE, path)
     load_weights(model, weights, path, cfg.TEST.CHECKPOINT_DROP_MISMATCH, strict=cfg.TEST.CHECKPOINT_STRICT)
 
 

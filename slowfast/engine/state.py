@@ -11,20 +11,23 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader
 
-from slowfast.checkpoint.weights import compare_weights, load_weights, rename_keys
+from slowfast.checkpoint.weights import compare_weights, load_weights, plain_weights, rename_keys
 from slowfast.config import cfg_to_yaml
+from slowfast.config.merge import leaf_keys
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.engine.changed_settings import check_optimizer_goes_on, describe_changes, saved_settings
 from slowfast.engine.ema import WeightAverage
 from slowfast.engine.model_setup import unwrap
 from slowfast.engine.optim import get_lr, load_optimizer_state, lr_scale
 from slowfast.engine.optim_step import OptimStep
+from slowfast.engine.saved_state import check_saved, describe_unknown, naming_source
 from slowfast.engine.task import Task
 from slowfast.evaluation.classification import TOP5_CLASSES, topk_hits
 from slowfast.runtime.consistency import data_facts
 from slowfast.runtime.distributed import all_gather_object, get_rank, get_world_size, is_distributed, is_main_process
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import rng_state, set_rng_state
+from slowfast.utils.errors import short
 
 logger = get_logger(__name__)
 
@@ -192,13 +195,20 @@ class TrainState:
 
     def restore_progress(self, saved: dict[str, Any], source: str) -> None:
         """Restore all but the weights: optimizer, scaler, averaged weights, random states, place in the epoch."""
+        scaler = self.optim_step.scaler
+        layout = dataclasses.asdict(Layout.of(self.run_cfg, self.loader))
+        check_saved(saved, source, layout, scaler.state_dict())
         before = saved_settings(saved)
+        unknown = describe_unknown(saved, before.keys() - set(leaf_keys(self.run_cfg)))
+        if unknown and is_main_process():
+            logger.warning("%s holds what this version does not know, and leaves out: %s", source, unknown)
         try:
             check_optimizer_goes_on(before, self.run_cfg)
             load_optimizer_state(self.optimizer, unwrap(self.model), saved["optimizer_state"], before, self.cfg)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+            cause = short(error, 300) if isinstance(error, ValueError) else f"{type(error).__name__}: {short(error)}"
             raise ValueError(
-                f"the optimizer in {source} does not fit this config ({error}). Undo the change of the trained "
+                f"the optimizer in {source} does not fit this config ({cause}). Undo the change of the trained "
                 "parameters or of the optimizer (MODEL.FREEZE_STAGES, SOLVER.OPTIMIZING_METHOD ...), or start "
                 f"another run from its weights: another OUTPUT_DIR, TRAIN.CHECKPOINT_FILE_PATH {source} and "
                 "TRAIN.CHECKPOINT_EPOCH_RESET True"
@@ -206,19 +216,20 @@ class TrainState:
         change = describe_changes(before, self.run_cfg)
         if change and is_main_process():
             logger.warning("resuming %s with other settings; %s", source, change)
-        if saved.get("scaler_state") and self.optim_step.scaler.is_enabled():
-            self.optim_step.scaler.load_state_dict(saved["scaler_state"])
-        self._restore_average(saved, source)
-        self.epoch = next_epoch(saved)
-        random_states = saved.get("rng_state", [])
-        if len(random_states) == get_world_size():
-            set_rng_state(random_states[get_rank()], self.device)
-        iteration = self._place_in_epoch(saved, source)
-        done = int(saved.get("step", self.epoch * self.epoch_length + int(saved.get("iteration", 0))))
-        self.iteration, self.step = iteration, done - int(saved.get("iteration", 0)) + iteration
-        # The saved sums are over all processes, so only one process restores them.
-        if iteration and get_rank() == 0:
-            self.averages.load_state_dict(saved["averages"])
+        with naming_source(source):
+            if saved.get("scaler_state") and scaler.is_enabled():
+                scaler.load_state_dict(saved["scaler_state"])
+            self._restore_average(saved, source)
+            self.epoch = next_epoch(saved)
+            random_states = saved.get("rng_state", [])
+            if len(random_states) == get_world_size():
+                set_rng_state(random_states[get_rank()], self.device)
+            iteration = self._place_in_epoch(saved, source)
+            done = saved.get("step", self.epoch * self.epoch_length + saved.get("iteration", 0))
+            self.iteration, self.step = iteration, done - saved.get("iteration", 0) + iteration
+            # The saved sums are over all processes, so only one process restores them.
+            if iteration and get_rank() == 0:
+                self.averages.load_state_dict(saved["averages"])
 
     def _place_in_epoch(self, saved: dict[str, Any], source: str) -> int:
         """Return how many batches of the current epoch need not be repeated; log what differs from the saved run."""
@@ -231,9 +242,10 @@ class TrainState:
             change = f"{change}; {other}" if change else other
         if change and is_main_process():
             logger.warning("resuming %s with another layout: %s", source, change)
-        iteration = int(saved.get("iteration", 0))
-        same_batches = saved["epoch_length"] == self.epoch_length and before.same_batches(now) and same_data
-        if not iteration or same_batches:
+        iteration = saved.get("iteration", 0)
+        if not iteration:
+            return 0
+        if saved["epoch_length"] == self.epoch_length and before.same_batches(now) and same_data:
             return iteration
         if is_main_process():
             logger.warning(
@@ -246,7 +258,8 @@ class TrainState:
             if "ema_state" in saved:
                 logger.warning("%s holds averaged weights (EMA); with EMA.ENABLE False they are not used", source)
         elif "ema_state" in saved:
-            self.ema.restore(saved["ema_state"])
+            weights = plain_weights(saved["ema_state"]["model_state"], f"ema_state in {source}")
+            self.ema.restore(saved["ema_state"] | {"model_state": weights})
         else:
             self.ema.restart(unwrap(self.model))
             logger.info("%s holds no averaged weights (EMA); the average starts from the weights", source)
@@ -254,7 +267,7 @@ class TrainState:
 
 def next_epoch(saved: dict[str, Any]) -> int:
     """Return the epoch, counted from 0, at which a checkpoint is resumed; 0 if it holds only weights."""
-    return int(saved.get("epoch", -1)) + 1 if "optimizer_state" in saved else 0
+    return saved.get("epoch", -1) + 1 if "optimizer_state" in saved else 0
 
 
 @dataclasses.dataclass(frozen=True)

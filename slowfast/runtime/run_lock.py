@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from slowfast.runtime.distributed import all_gather_object, is_main_process
-from slowfast.utils.files import FileLockedError, file_lock
+from slowfast.utils.files import FileLockedError, file_lock, no_room_explained
 from slowfast.utils.json_file import parse_json
 
 LOCK_NAME = ".run.lock"
@@ -111,7 +111,7 @@ def _check_output_dir(output_dir: str) -> None:
     """
     try:
         os.makedirs(output_dir, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output_dir) as probe:
+        with no_room_explained(output_dir), tempfile.TemporaryFile(dir=output_dir) as probe:
             probe.write(b"\0")
             probe.flush()
     except OSError as error:

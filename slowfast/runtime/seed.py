@@ -10,6 +10,9 @@ import torch
 from torch import Generator
 
 from slowfast.runtime.device import device_rng_state, set_device_rng_state
+from slowfast.utils.errors import short
+
+_WORDS = 624  # of a Mersenne Twister
 
 
 def seed_all(seed: int, rank: int = 0) -> None:
@@ -33,10 +36,17 @@ def rng_state(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any], device: torch.device | None = None) -> None:
-    """Restore a state of `rng_state`."""
+    """Restore a state of `rng_state`.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError, RuntimeError: it is no such state.
+    """
     version, python_words, python_gauss = state["python"]
     random.setstate((version, tuple(python_words), python_gauss))
     kind, words, position, has_gauss, gauss = state["numpy"]
+    if words.shape != (_WORDS,) or not 0 <= position <= _WORDS:
+        # NumPy would read beyond the words.
+        raise ValueError(f"NumPy's random state has {tuple(words.shape)} words and the position {short(position)}")
     np.random.set_state((kind, words.numpy().astype(np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"].cpu())
     if device is not None:

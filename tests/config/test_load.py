@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slowfast.config import cfg_from_yaml, load_config, nearest_keys
+from slowfast.config import cfg_from_yaml, cfg_to_yaml, get_cfg, load_config, nearest_keys
 
 
 @pytest.fixture
@@ -270,3 +270,12 @@ def test_the_published_name_of_a_network_without_pooling(arch):
     assert (model.MODEL_NAME, model.ARCH) == ("ResNet", "c2d_nopool")
     with pytest.raises(ValueError, match="slow_nopool"):
         load_config(None, ["MODEL.MODEL_NAME", "ResNet_nopool", "MODEL.ARCH", "slow"])
+
+
+def test_a_list_that_two_settings_share_is_written_twice():
+    cfg = get_cfg()
+    cfg.DATA.MEAN = cfg.DATA.STD = [0.1, 0.2, 0.3]
+    text = cfg_to_yaml(cfg)
+    assert "*" not in text
+    assert "&" not in text
+    assert cfg_from_yaml(text).DATA.STD == [0.1, 0.2, 0.3]

@@ -1,3 +1,4 @@
+import re
 import sys
 from types import SimpleNamespace
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from slowfast.checkpoint.io import find_checkpoints
-from slowfast.engine.hooks import Hook, ProgressBar
+from slowfast.engine.hooks import Hook, ProgressBar, Recorder
 from slowfast.engine.optim_step import NonFiniteError
 from slowfast.engine.state import Averages
 from slowfast.engine.task import TASK_REGISTRY, ClipTask, build_task
@@ -130,3 +131,19 @@ def test_an_exploded_loss_stops_the_run(tiny_cfg, monkeypatch, last, stops):
     else:
         train(cfg)
     assert len(list(losses)) == (17 if stops else 0)
+
+
+def test_a_full_disk_for_tensorboard_is_told_with_its_folder(tiny_cfg, told_of_limit):
+    """TensorBoard writes in a thread, and raises the error at a later call."""
+    cfg = tiny_cfg("TENSORBOARD.ENABLE", True)
+
+    def work():
+        recorder = Recorder(cfg)
+        try:
+            for step in range(100):
+                recorder.record({"loss": 0.5}, "Train", step)
+        finally:
+            recorder.close()
+
+    told = told_of_limit(1000, work)
+    assert re.search(rf"bytes are free: '{cfg.OUTPUT_DIR}/runs-kinetics'", told), told

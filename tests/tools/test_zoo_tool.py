@@ -52,6 +52,14 @@ def test_packing_a_checkpoint(zoo, tmp_path, tiny_cfg):
     saved = load_checkpoint(target)
     assert all(torch.equal(value, averaged[key]) for key, value in saved["model_state"].items())
     assert saved["epoch"] == 4 and "PATH_TO_DATA_DIR: data\n" in saved["cfg"]
+    assert "class_names" not in saved
+    names = tmp_path / "names.txt"
+    names.write_text("dark\nbright\n")
+    assert zoo("pack", source, target, "--classes", names)[0] == 0
+    assert load_checkpoint(target)["class_names"] == {0: "dark", 1: "bright"}
+    names.write_text("dark\n")
+    status, output = zoo("pack", source, target, "--classes", names)
+    assert status == 2 and "names 1 classes, and the model has 2" in output
     save_checkpoint({"model_state": weights}, source)
     status, output = zoo("pack", source, target)
     assert status == 2 and "holds no config" in output

@@ -42,6 +42,11 @@ def stepped(predictor, frames):
     return scores
 
 
+def test_the_shipped_models_know_the_names_of_their_classes(predictor, sweep_data):
+    names = (sweep_data / "classes.txt").read_text().splitlines()
+    assert predictor.class_names == slowfast.load("zoo://sweep_slow_8x1").class_names == names
+
+
 def test_a_stream_is_the_model_step_by_step(predictor, videos):
     for path, frames in videos.items():
         streamed = list(predictor.stream(path))

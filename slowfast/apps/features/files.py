@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from slowfast.datasets.video.find import place_of
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.archives import read_npz
 from slowfast.utils.errors import check_choice, first_line
@@ -74,13 +75,9 @@ class FeatureFolder:
     def path_of(self, video: str) -> str:
         """Return the path of a video's file.
 
-        It depends on the video's real path alone: one file has one, however it is spelled or linked, and two files have
-        two. A relative path where no file is counts as the name of a video in a list, and is kept.
+        See `place_of`: one video has one file, and two videos have two.
         """
-        place = os.path.normpath(video)
-        if os.path.isabs(video) or os.path.exists(video) or place.startswith(os.pardir):
-            place = os.path.realpath(video)
-        return os.path.join(self.folder, "videos", f"{place.lstrip(os.sep)}.{self.format}")
+        return os.path.join(self.folder, "videos", f"{place_of(video)}.{self.format}")
 
     @property
     def whole_path(self) -> str:

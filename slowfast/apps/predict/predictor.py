@@ -99,7 +99,7 @@ def load(
         )
     place = find_device(device)
     model = build_model(cfg)
-    load_weights(model, weights_to_test(saved, cfg.EMA.ENABLE), path, strict=cfg.TEST.CHECKPOINT_STRICT)
+    load_weights(model, weights_to_test(saved, cfg.EMA.ENABLE, path), path, strict=cfg.TEST.CHECKPOINT_STRICT)
     setup_model(model, place, ModelSetup.from_config(cfg), training=False).eval().requires_grad_(False)
     return Predictor(model, cfg, place, _class_names(classes, saved, cfg.MODEL.NUM_CLASSES))
 
