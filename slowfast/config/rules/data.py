@@ -142,8 +142,8 @@ def _mixing(cfg: CfgNode) -> None:
 
 def _key_frames(cfg: CfgNode) -> None:
     ava, frames = cfg.AVA, cfg.DATA.NUM_FRAMES
-    if not 0 < ava.FPS < float("inf"):
-        raise ValueError(f"AVA.FPS is {ava.FPS}; frames per second, over 0 and finite.")
+    if not ava.FPS > 0:
+        raise ValueError(f"AVA.FPS is {ava.FPS}; frames per second, over 0.")
     if ava.KEY_SECONDS and (len(ava.KEY_SECONDS) != 2 or ava.KEY_SECONDS[0] > ava.KEY_SECONDS[1]):
         raise ValueError(f"AVA.KEY_SECONDS is {ava.KEY_SECONDS}; it is [first, last], or [] for all with a frame.")
     if not -1 <= ava.FRAMES_AFTER_KEY <= frames:
