@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
+import multiprocessing.queues
 import os
 import re
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +22,13 @@ from slowfast.runtime.distributed import get_rank
 # PyTorch's messages about a dead worker.
 _KILLED = re.compile(r"DataLoader worker \(pid (\d+)\) is killed by signal: (.+?)\.(?:\s|$)")
 _GONE = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) exited unexpectedly(?: with exit code (\d+))?")
-# Remedies by signal; "" for other causes.
+# Errors of PyTorch and Python when a batch cannot be passed on, and exit codes of a worker that met them.
+_NO_MEMORY = re.compile(
+    r"shared memory.*No space left|unable to (?:resize|allocate|write).*</?torch_|No space left on dev"
+)
+_NO_DESCRIPTORS = re.compile(r"Too many open files|received 0 items of ancdata")
+_EXIT_CODES = {"Bus error": 71, "descriptors": 72}
+# Remedies by signal or error; "" for other causes.
 _ADVICE = {
     "Killed": (
         "Memory probably ran out: lower DATA_LOADER.NUM_WORKERS, DATA_LOADER.PREFETCH_FACTOR or TRAIN.BATCH_SIZE, or "
@@ -28,6 +37,9 @@ _ADVICE = {
     "Bus error": (
         "Shared memory (/dev/shm) is full: enlarge it (docker run --shm-size), or lower DATA_LOADER.NUM_WORKERS or "
         "DATA_LOADER.PREFETCH_FACTOR"
+    ),
+    "descriptors": (
+        "There are no more file descriptors: raise their number (ulimit -n), or lower DATA_LOADER.NUM_WORKERS"
     ),
     "": "With DATA_LOADER.NUM_WORKERS 0 the main process reads the data and shows the cause",
 }
@@ -54,11 +66,26 @@ class _Shielded:
 
     def __call__(self, worker_id: int) -> None:
         os.setpgid(0, 0)
+        # Python drops a batch that cannot be passed on, and the main process would wait for it for ever.
+        multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)
         # SIGTERM is blocked, so it stays pending until the thread takes it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey_parent_alone, daemon=True).start()
         if self.inner is not None:
             self.inner(worker_id)
+
+
+def _end_worker(error: Exception, _: Any) -> None:
+    """End this worker, which cannot pass on a batch; the exit code tells the main process why."""
+    cause = _cause(str(error))
+    if not cause:
+        traceback.print_exception(error)
+    os._exit(_EXIT_CODES.get(cause, 1))
+
+
+def _cause(text: str) -> str:
+    """Return the key of the remedy for an error of PyTorch or Python; "" if it is another error."""
+    return "descriptors" if _NO_DESCRIPTORS.search(text) else "Bus error" if _NO_MEMORY.search(text) else ""
 
 
 def _obey_parent_alone() -> None:
@@ -74,7 +101,10 @@ def worker_deaths_explained() -> Iterator[None]:
     """Turn PyTorch's error about a dead worker, which may come at any moment, into a LoaderWorkerError."""
     try:
         yield
-    except (RuntimeError, ConnectionError, EOFError) as error:
+    except (RuntimeError, OSError, EOFError) as error:
+        if not isinstance(error, LoaderWorkerError) and (cause := _passing_failed(error)):
+            what = str(error) if isinstance(error, OSError) else "a batch of a loader worker cannot be passed on"
+            raise LoaderWorkerError(f"{what}. {_ADVICE[cause]}") from error
         # There may be two errors in either order: of the broken queue, and of the SIGCHLD handler.
         told = f"{_all_messages(error)}\n{_late_error()}"
         if not (_KILLED.search(told) or _GONE.search(told)):
@@ -97,6 +127,14 @@ def _all_messages(error: BaseException | None) -> str:
     return "\n".join(told)
 
 
+def _passing_failed(error: Exception) -> str:
+    """Return the cause if a batch could not be passed on, in a worker's own words or in this process."""
+    text = str(error)
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+        return "descriptors" if error.errno == errno.EMFILE else ""
+    return _cause(text) if "DataLoader worker" in text or "torch_" in text or "ancdata" in text else ""
+
+
 def _late_error() -> str:
     """Return the message of PyTorch's SIGCHLD handler, if it comes now."""
     try:
@@ -114,7 +152,9 @@ def _explain(text: str) -> str:
         how, advice = f"was killed by signal: {signal_name}", _ADVICE.get(signal_name, _ADVICE[""])
     else:
         pid, code = gone.groups()
-        how, advice = "ended" + (f" with exit code {code}" if code else " by itself"), _ADVICE[""]
+        known = {str(number): name for name, number in _EXIT_CODES.items()}
+        how = "ended" + (f" with exit code {code}" if code else " by itself")
+        advice = _ADVICE[known.get(code, "")]
     return (
         f"a loader worker of process {get_rank()} (pid {pid}) {how}. {advice}. The same command continues from the "
         "last checkpoint"

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -124,3 +125,35 @@ def test_death_of_a_worker_during_a_save_is_no_failed_checkpoint(worker, tmp_pat
         save_checkpoint({"model_state": {}, "epoch": 1}, path)
     assert load_checkpoint(path)["epoch"] == 0
     assert os.listdir(tmp_path / "checkpoints") == [os.path.basename(path)]
+
+
+class Tensors(Dataset):
+    """Large samples, of a worker whose shared memory or descriptors run out: limits stand in for a full disk."""
+
+    def __init__(self, limit, number):
+        self.limit, self.number = limit, number
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        resource.setrlimit(self.limit, (self.number, self.number))
+        return torch.ones(100_000)
+
+
+@pytest.mark.parametrize("collate", [None, torch.stack])
+@pytest.mark.parametrize(
+    "limit, number, told", [(resource.RLIMIT_FSIZE, 10_000, "--shm-size"), (resource.RLIMIT_NOFILE, 8, "ulimit -n")]
+)
+def test_a_batch_that_cannot_be_passed_on_is_one_line_and_no_hang(limit, number, told, collate):
+    loader = DataLoader(Tensors(limit, number), batch_size=2, num_workers=1, collate_fn=collate, timeout=60)
+    shield_workers(loader)
+    with pytest.raises(LoaderWorkerError) as caught, worker_deaths_explained():
+        list(loader)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_message_of_pytorch_about_full_shared_memory():
+    words = "unable to allocate shared memory(shm) for file </torch_7_1_0>: No space left on device (28)"
+    with pytest.raises(LoaderWorkerError, match="--shm-size"), worker_deaths_explained():
+        raise RuntimeError(f"Caught RuntimeError in DataLoader worker process 0.\nTraceback\nRuntimeError: {words}")

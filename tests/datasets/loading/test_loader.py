@@ -1,5 +1,7 @@
 """Order of batches: seeds, workers, resuming, ranks."""
 
+import resource
+
 import numpy as np
 import pytest
 import torch
@@ -231,3 +233,14 @@ def test_streams_of_random_numbers_differ():
                 for index in range(3):
                     seen.add(torch.rand((), generator=seeded_generator(seed, split, epoch, index)).item())
     assert len(seen) == 54
+
+
+def test_too_few_descriptors_for_workers_are_told_at_once(tiny_cfg):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, hard))
+    try:
+        with pytest.raises(ValueError, match=r"may open 32 files .*NUM_WORKERS 2 it needs 80"):
+            build_loader(tiny_cfg("DATA_LOADER.NUM_WORKERS", 2), "train")
+        build_loader(tiny_cfg("DATA_LOADER.NUM_WORKERS", 0), "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
