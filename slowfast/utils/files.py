@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -18,6 +19,11 @@ Content = str | bytes | Callable[[BinaryIO], object]
 TEMPORARY = ".tmp"  # ending of files that are not complete
 # Errors of file systems without locks: NFS without its lock service, Lustre mounted without locks, FUSE.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
+# Errors of file systems that cannot flush a folder, some network ones and FUSE.
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
+# Errors of a rename that may pass.
+_PASSING = {errno.ESTALE, errno.EBUSY, errno.EINTR}
 
 
 def atomic_write(path: str | os.PathLike, content: Content) -> None:
@@ -46,11 +52,7 @@ def atomic_write_local(path: str | os.PathLike, content: Content, durable: bool 
             stream.flush()
             os.fsync(stream.fileno())
     if durable:
-        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(os.path.dirname(os.path.abspath(path)))
 
 
 @contextlib.contextmanager
@@ -59,11 +61,41 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
     temporary = os.fspath(path) + TEMPORARY
     try:
         yield temporary
-        os.replace(temporary, path)
+        _rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
+
+
+def _rename(source: str, target: str | os.PathLike) -> None:
+    """Rename a file, and try again where a network file system is at fault for a moment.
+
+    NFS gives ESTALE after its server moved. It asks again when an answer was lost, and then no longer finds the source.
+    """
+    identity = os.stat(source).st_ino
+    for pause_s in (0.1, 1.0, None):
+        try:
+            os.replace(source, target)
+            return
+        except OSError as error:
+            if error.errno == errno.ENOENT and os.path.exists(target) and os.stat(target).st_ino == identity:
+                return
+            if error.errno not in _PASSING or pause_s is None:
+                raise
+            time.sleep(pause_s)
+
+
+def _sync_folder(folder: str) -> None:
+    """Flush a folder to disk, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 class FileLockedError(OSError):
