@@ -7,6 +7,10 @@ A file is `OUTPUT_DIR/checkpoints/checkpoint_epoch_00005.pyth` after five epochs
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
+import itertools
+import json
 import os
 import pickle
 import re
@@ -19,9 +23,11 @@ from safetensors.torch import save_file
 
 from slowfast.checkpoint.formats.foreign_names import rename_foreign, weights_of_blobs
 from slowfast.checkpoint.formats.plain_pickle import RefusedPickleError, read_plain_pickle
+from slowfast.checkpoint.formats.torch_file import check_torch_file
+from slowfast.checkpoint.weights import is_weights, plain_weights
 from slowfast.checkpoint.zoo.entries import PREFIX, local_path
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.errors import first_line
+from slowfast.utils.errors import first_line, short
 from slowfast.utils.files import TEMPORARY, atomic_write_local, replacing
 
 logger = get_logger(__name__)
@@ -35,7 +41,7 @@ _CONTAINERS = ("model_state", "state_dict", "model")
 _OLD_TORCH = (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",)
 _PICKLES = (b"\x80", b"(", b"}")
 # Keys of the metadata of a safetensors file.
-_EPOCH, _CFG = "epoch", "cfg"
+_EPOCH, _CFG, _CHECKSUM = "epoch", "cfg", "sha256"
 
 
 class _CheckpointFile(NamedTuple):
@@ -99,12 +105,30 @@ def write_tensor_file(weights: dict[str, torch.Tensor], path: str, cfg: str = ""
     metadata = {"format": "pt", **({_CFG: cfg} if cfg else {}), **({_EPOCH: str(epoch)} if epoch >= 0 else {})}
     # The format stores each tensor separately; those that share memory or are not contiguous are copied.
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    metadata[_CHECKSUM] = _checksum(whole, metadata)
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     try:
         with replacing(path) as temporary:
             save_file(whole, temporary, metadata)
     except SafetensorError as error:
         raise OSError(0, f"the file could not be written ({error})", path) from error
+
+
+def _checksum(weights: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """Return the SHA-256, in hex digits, of the content of a safetensors file.
+
+    The bytes are a line of JSON, the metadata without this checksum and [name, dtype, shape] of each tensor in the
+    order of names, and then the values of the tensors in that order.
+    """
+    tensors = sorted(weights.items())
+    head = [
+        {key: text for key, text in metadata.items() if key != _CHECKSUM},
+        [[name, str(value.dtype), list(value.shape)] for name, value in tensors],
+    ]
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode() + b"\n")
+    for _, value in tensors:
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_checkpoint(path: str, kind: str = "", key: str = "CHECKPOINT_TYPE") -> dict[str, Any]:
@@ -210,7 +234,7 @@ def _read_checkpoint(path: str) -> tuple[dict[str, Any], str]:
         return _read_blobs(path), "caffe2"
     else:
         state = _with_weights(_read_torch(path), path)
-    weights, kind = rename_foreign(state["model_state"])
+    weights, kind = rename_foreign(plain_weights(state["model_state"], path))
     return {**state, "model_state": weights}, kind
 
 
@@ -231,24 +255,34 @@ def _check_kind(path: str, found: str, wanted: str, key: str) -> None:
 
 
 def _read_torch(path: str) -> Any:
+    size = os.path.getsize(path)
     try:
-        with warnings.catch_warnings():
+        with open(path, "rb") as stream, warnings.catch_warnings():
+            check_torch_file(stream)
+            stream.seek(0)
             # PyTorch warns of the pickle protocol of foreign files; the errors below are clearer.
             warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except PermissionError:
         raise  # the file may be complete, so it must not be skipped as damaged
+    except MemoryError as error:
+        raise _too_large(path) from error
     except pickle.UnpicklingError as error:
         # PyTorch's message advises to allow code execution, so it is not shown.
         raise ValueError(
             f"{path} is no checkpoint of weights: it is damaged, or holds pickled code, of which nothing was executed. "
             "Give a file of tensors and plain values only"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+    except Exception as error:  # PyTorch raises many types for damaged and crafted files
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ValueError(
-            f"{path}, {os.path.getsize(path)} bytes, is truncated or is no checkpoint "
-            f"({type(error).__name__}: {first_line(error)})"
+            f"{path}, {size} bytes, is damaged, cut off or no checkpoint ({kind}{short(error)})"
         ) from error
+
+
+def _too_large(path: str) -> OSError:
+    """Return the error for a file that may be whole, and so must not be skipped as damaged."""
+    return OSError(errno.ENOMEM, f"its {os.path.getsize(path)} bytes need more memory than there is", path)
 
 
 def _read_blobs(path: str) -> dict[str, Any]:
@@ -269,23 +303,16 @@ def _with_weights(state: Any, path: str) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"{path} is no checkpoint: it holds a {type(state).__name__}")
     for name in _CONTAINERS:
-        if state.get(name) and _is_weights(state[name]):
+        if state.get(name) and is_weights(state[name]):
             rest = {key: value for key, value in state.items() if key != name}
             return {**rest, "model_state": dict(state[name])}
-    if "model_state" in state and _is_weights(state["model_state"]):
+    if "model_state" in state and is_weights(state["model_state"]):
         return state
-    if state and _is_weights(state):
+    if state and is_weights(state):
         return {"model_state": dict(state)}
     raise ValueError(
         f"{path} has no model_state of names and tensors, and is no such dict itself; it holds "
-        f"{sorted(map(str, state))[:10]}"
-    )
-
-
-def _is_weights(item: Any) -> bool:
-    """Return True for a dict of names and tensors."""
-    return isinstance(item, dict) and all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in item.items()
+        f"{', '.join(sorted(map(short, itertools.islice(state, 10))))}"
     )
 
 
@@ -300,6 +327,8 @@ def _is_tensor_file(path: str, start: bytes) -> bool:
 def _read_tensor_file(path: str) -> dict[str, Any]:
     """Read `model_state` and, if present, `epoch` (the last completed one, from 0) and `cfg` (YAML text).
 
+    Files of other programs, and our older ones, have no checksum.
+
     Raises:
         ValueError: the file is damaged.
     """
@@ -307,11 +336,19 @@ def _read_tensor_file(path: str) -> dict[str, Any]:
         with safe_open(path, framework="pt", device="cpu") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             metadata = file.metadata() or {}
+        if _CHECKSUM in metadata and metadata[_CHECKSUM] != _checksum(weights, metadata):
+            raise ValueError("its content does not have the checksum that it names")
         state: dict[str, Any] = {"model_state": weights}
         if _EPOCH in metadata:
             state[_EPOCH] = int(metadata[_EPOCH])
         if _CFG in metadata:
             state[_CFG] = metadata[_CFG]
         return state
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path}, {os.path.getsize(path)} bytes, is a damaged safetensors file ({error})") from error
+    except PermissionError:
+        raise
+    except MemoryError as error:
+        raise _too_large(path) from error
+    except Exception as error:  # the reader raises many types for damaged files and dtypes that PyTorch lacks
+        raise ValueError(
+            f"{path}, {os.path.getsize(path)} bytes, is a damaged safetensors file ({short(error)})"
+        ) from error

@@ -6,12 +6,14 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from slowfast.models.tokens import adapt_positions
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.errors import short
 
 logger = get_logger(__name__)
 
@@ -20,6 +22,11 @@ logger = get_logger(__name__)
 _OPTIONAL = ("num_batches_tracked", "split_mean", "split_var")
 # Last linear layer of every model, whose rows are classes; `fc` is that of RegNet.
 _CLASSIFIERS = ("head.projection.", "fc.")
+# Types that the weights of a model can be copied from.
+_NUMBERS = re.compile(r"torch\.(bool|u?int(8|16|32|64)|bfloat16|float(16|32|64)|float8_\w+)")
+# Views may repeat the content of their storages this many times, and 1 MiB in any case.
+_MOST_REPEATED, _SMALL = 16, 2**20
+_MOST_LISTED = 1000  # keys of a kind that a report lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +60,47 @@ class LoadReport:
             keys = [key for key, done in self.transformed.items() if done == what]
             lines.append(f"{len(keys)} of them transformed, {what}: {', '.join(keys)}")
         lines += [f"missing in the checkpoint: {key}" for key in self.missing]
-        lines += [f"not in the model: {key}" for key in self.unexpected]
-        lines += [f"other shape: {key}, checkpoint {a}, model {b}" for key, (a, b) in self.mismatched.items()]
+        lines += [f"not in the model: {short(key, 300)}" for key in self.unexpected[:_MOST_LISTED]]
+        if len(self.unexpected) > _MOST_LISTED:
+            lines.append(f"not in the model: {len(self.unexpected) - _MOST_LISTED} more")
+        lines += [f"other shape: {key}, checkpoint {short(a)}, model {b}" for key, (a, b) in self.mismatched.items()]
         return "\n  ".join(lines)
+
+
+def plain_weights(weights: Any, source: str) -> dict[str, torch.Tensor]:
+    """Return weights of a file as tensors on the CPU without gradient or attributes, which share its memory.
+
+    Raises:
+        ValueError: they are no dict of names and tensors, or one is sparse, quantized, complex, without data (meta) or
+            of another type that a model has no use for, or they are far larger than what the file holds.
+    """
+    if not is_weights(weights):
+        raise ValueError(f"the weights in {source} are no names with tensors")
+    for name, value in weights.items():
+        found = (
+            f"a {type(value).__name__}"
+            if type(value) not in (torch.Tensor, nn.Parameter)
+            else "nested"
+            if value.is_nested
+            else f"{value.layout}, {value.device}, {value.dtype}"
+        )
+        if not (found.startswith("torch.strided, cpu, ") and _NUMBERS.fullmatch(str(value.dtype))):
+            raise ValueError(
+                f"{source}: the weight {short(name)} is {found.removeprefix('torch.strided, ')}; weights are dense "
+                "tensors of real numbers with their data"
+            )
+    storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in weights.values()}
+    held, shown = sum(storages.values()), sum(value.nbytes for value in weights.values())
+    if shown > max(_MOST_REPEATED * held, _SMALL):
+        raise ValueError(f"{source}: its weights have {shown} bytes, made of {held} bytes again and again")
+    return {name: torch.Tensor.detach(value) for name, value in weights.items()}
+
+
+def is_weights(item: Any) -> bool:
+    """Return True for a dict of names and tensors."""
+    return isinstance(item, dict) and all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in item.items()
+    )
 
 
 def compare_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> LoadReport:

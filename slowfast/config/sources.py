@@ -18,6 +18,7 @@ BASE_KEY = "_BASE_"
 COMMAND_LINE = "the overrides"
 # The loader in C, if PyYAML was built with it, is ten times faster.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MOST_REPEATED = 10_000  # values that the aliases of a text may repeat
 logger = get_logger(__name__)
 
 
@@ -90,7 +91,7 @@ def text_layer(text: str, origin: str) -> Layer:
     """
     try:
         root, values = _parse(text)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         # PyYAML raises ValueError for a date that does not exist.
         problem = _problem(error)
         if "tag" in problem:
@@ -112,9 +113,35 @@ def _parse(text: str) -> tuple[yaml.Node | None, Any]:
     loader = _LOADER(text)
     try:
         root = loader.get_single_node()
+        if root is not None:
+            _check_aliases(root)
         return root, None if root is None else loader.construct_document(root)
     finally:
         loader.dispose()
+
+
+def _check_aliases(root: yaml.Node) -> None:
+    """Check how much aliases repeat: ten in each of ten lists make 500 characters into 10 billion values.
+
+    Raises:
+        ValueError: they make more than `_MOST_REPEATED` values, or a value that contains itself.
+    """
+    sizes: dict[int, int | None] = {}  # of nodes with all that is below; None while a node is being measured
+
+    def measure(node: yaml.Node) -> int:
+        key = id(node)
+        if key not in sizes:
+            sizes[key] = None
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            parts = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+            sizes[key] = 1 + sum(map(measure, parts))
+        if sizes[key] is None:
+            raise ValueError(f"the alias on line {node.start_mark.line + 1} leads to a value that contains itself")
+        return sizes[key]
+
+    repeated = measure(root) - len(sizes)
+    if repeated > _MOST_REPEATED:
+        raise ValueError(f"its aliases repeat {repeated} values, more than {_MOST_REPEATED}; write the values out")
 
 
 def override_layer(overrides: Sequence[Any]) -> Layer:

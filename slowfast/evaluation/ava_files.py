@@ -134,7 +134,7 @@ def read_boxes(
 def read_detections(path: str | os.PathLike) -> BoxRows:
     """Read the boxes of a file of detections for evaluation, in its order; scores are 1 if it has none.
 
-    Boxes and scores may be any numbers, as in the published evaluation.
+    Boxes and scores may be any finite numbers, as in the published evaluation.
 
     Raises:
         FileNotFoundError: no such file.
@@ -266,8 +266,8 @@ class _Rules:
                 "annotated boxes, whose last column is a person, belong to AVA.TRAIN_GT_BOX_LISTS or GROUNDTRUTH_FILE"
             )
             raise ValueError(f"score {text.strip()} is not from 0 to 1 ({hint})")
-        if math.isnan(score):
-            raise ValueError("score nan is not a number")
+        if not math.isfinite(score):
+            raise ValueError(f"score {text.strip()} is not finite")
         return score
 
     def check_boxes(self, boxes: np.ndarray) -> None:
@@ -357,6 +357,9 @@ def _read_at_once(source: str | io.StringIO, first: str, rules: _Rules) -> _Colu
     # From version 3.1 on the default is exact, and the argument deprecated.
     exact = {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
     try:
+        fields = first.split(",")
+        for text in (*fields[2:6], *(fields[7:] if rules.least_score is not None else ())):
+            float(text)  # pandas takes a column of True for numbers
         table = pd.read_csv(
             source,
             header=None,
@@ -364,13 +367,16 @@ def _read_at_once(source: str | io.StringIO, first: str, rules: _Rules) -> _Colu
             dtype=types,
             keep_default_na=False,
             skip_blank_lines=False,
+            quoting=csv.QUOTE_NONE,  # a stray quote must not swallow the lines below
             encoding="utf-8-sig",
             encoding_errors="surrogateescape",
             **exact,
         )
         lines = np.arange(1, len(table) + 1)
         scores = np.ones(len(table)) if rules.least_score is None or width == 7 else table["last"].to_numpy()
-        if np.isnan(scores).any() or (rules.num_classes is not None and not ((scores >= 0) & (scores <= 1)).all()):
+        if not np.isfinite(scores).all() or (
+            rules.num_classes is not None and not ((scores >= 0) & (scores <= 1)).all()
+        ):
             return None
         seconds = _mapped(table["second"], _second)
         labels = _mapped(table["class"], rules.label)
@@ -383,7 +389,7 @@ def _read_at_once(source: str | io.StringIO, first: str, rules: _Rules) -> _Colu
     except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError):
         return None
     names = [name.strip() for name in names]
-    if len(set(names)) < len(names) or any(not name or "\n" in name or "\r" in name for name in names):
+    if len(set(names)) < len(names) or any(not name or '"' in name for name in names):
         return None
     return _Columns(names, videos, seconds, boxes, labels, lines, scores, [])
 

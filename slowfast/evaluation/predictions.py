@@ -21,6 +21,7 @@ import torch
 from slowfast.evaluation.ava import AVA_EVALUATIONS, DEFAULT_EVALUATION, BoxRows, evaluate_ava
 from slowfast.evaluation.ava_files import second_column
 from slowfast.evaluation.classification import class_values, classification_metrics, confusion_matrix
+from slowfast.utils.archives import read_npz
 from slowfast.utils.errors import first_line
 from slowfast.utils.files import atomic_write
 from slowfast.utils.tables import arrow_table, numpy_column, read_parquet, require_parquet
@@ -433,12 +434,11 @@ def _fill_npz(stream: Any, tables: Mapping[str, _Table], about: dict[str, Any]) 
 def _read_npz(path: str) -> tuple[dict[str, dict[str, np.ndarray]], Any]:
     """Read the tables of a file by name ("" is the main one), and the JSON values beside them."""
     tables: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(path) as arrays:
-        about = json.loads(arrays[_ABOUT].item())
-        for key in arrays.files:
-            table, _, name = key.rpartition(".")
-            if key != _ABOUT:
-                tables.setdefault(table, {})[name] = arrays[key]
+    arrays = read_npz(path)
+    about = json.loads(arrays.pop(_ABOUT).item())
+    for key, column in arrays.items():
+        table, _, name = key.rpartition(".")
+        tables.setdefault(table, {})[name] = column
     return tables, about
 
 

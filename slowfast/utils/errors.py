@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import contextvars
 import itertools
+import reprlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
@@ -30,6 +31,32 @@ _collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("c
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class _Brief(reprlib.Repr):
+    """Writes values out in part."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return a number; Python refuses to write out very long ones."""
+        return f"a number of {x.bit_length()} bits" if x.bit_length() > 1000 else super().repr_int(x, level)
+
+
+def short(value: Any, longest: int = 100) -> str:
+    """Return a value as one line of at most `longest` characters, for a message about a foreign file.
+
+    Text and messages of errors are shown as they are, other values by `repr`. Large or deep ones are not written out
+    whole before they are cut.
+    """
+    if isinstance(value, BaseException):
+        text = first_line(value)
+    elif isinstance(value, str):
+        text = value[: 2 * longest]
+    else:
+        brief = _Brief()
+        brief.maxlevel, brief.maxlong, brief.maxstring, brief.maxother = 3, longest, longest, longest
+        text = brief.repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
@@ -114,7 +141,7 @@ def exit_status(
     work: Callable[[], int | None],
     debug: bool | None = None,
     resumes: str = "",
-    mistakes: tuple[type[Exception], ...] = (ValueError, OSError),
+    mistakes: tuple[type[Exception], ...] = (ValueError, OSError, FloatingPointError),
 ) -> int:
     """Run a tool and return its exit status: that of `work` (None: 0), 2 for a user's mistake, 130 for Ctrl-C.
 

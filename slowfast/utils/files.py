@@ -1,4 +1,4 @@
-"""Atomic file writing, and locks on files between processes and hosts."""
+"""Opening of regular files only, atomic file writing, and locks on files between processes and hosts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
@@ -17,13 +18,29 @@ logger = get_logger(__name__)
 
 Content = str | bytes | Callable[[BinaryIO], object]
 TEMPORARY = ".tmp"  # ending of files that are not complete
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFDIR: "a folder"}
 # Errors of file systems without locks: NFS without its lock service, Lustre mounted without locks, FUSE.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
-
 # Errors of file systems that cannot flush a folder, some network ones and FUSE.
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 # Errors of a rename that may pass.
 _PASSING = {errno.ESTALE, errno.EBUSY, errno.EINTR}
+
+
+def regular_file(path: str | bytes | os.PathLike, flags: int) -> int:
+    """Open a regular file and return its descriptor: `open(path, opener=regular_file)`.
+
+    A pipe would wait for a writer, and a device such as /dev/zero may never end.
+
+    Raises:
+        OSError: no such file, or what is there is no regular file.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"not a regular file but {_KINDS.get(stat.S_IFMT(mode), 'something else')}", path)
+    return descriptor
 
 
 def atomic_write(path: str | os.PathLike, content: Content) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from typing import Any
+
+from slowfast.utils.files import regular_file
 
 _SHOWN = 200
 
 
 def read_text(path: str | os.PathLike) -> str:
     """Read a text file (UTF-8; other bytes are kept as surrogates)."""
-    with open(path, encoding="utf-8-sig", errors="surrogateescape") as stream:
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", opener=regular_file) as stream:
         return stream.read()
 
 
@@ -60,8 +63,8 @@ class _RepeatedName(Exception):
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _RepeatedName(next(name for number, name in enumerate(names) if name in names[:number]))
+        counts = Counter(name for name, _ in pairs)
+        raise _RepeatedName(next(name for name, count in counts.items() if count > 1))
     return values
 
 

@@ -9,7 +9,7 @@ import re
 _TOKEN = re.compile(
     r"""\s*(?:
         (?P<field>\w+)\s*:\s*(?P<value>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s{}"'#,;]+)\s*[,;]?
-        |(?P<block>\w+)\s*:?\s*\{
+        |(?P<block>\w+)\s*(?::\s*)?\{
         |(?P<end>\})\s*[,;]?
         |(?P<comment>\#[^\n]*)
     )""",

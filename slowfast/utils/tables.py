@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from slowfast.utils.files import regular_file
+
 Columns = Mapping[str, np.ndarray]
 
 
@@ -80,7 +82,8 @@ def read_parquet(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
     require_parquet()
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
+    with open(path, "rb", opener=regular_file) as stream:
+        table = pyarrow.parquet.read_table(stream, page_checksum_verification=True)
     return table, _texts(table.schema.metadata)
 
 
@@ -89,7 +92,8 @@ def read_parquet_metadata(path: str | os.PathLike) -> dict[str, str]:
     require_parquet()
     import pyarrow.parquet
 
-    return _texts(pyarrow.parquet.read_schema(path).metadata)
+    with open(path, "rb", opener=regular_file) as stream:
+        return _texts(pyarrow.parquet.read_schema(stream).metadata)
 
 
 def numpy_column(column: Any, shape: Iterable[int] = ()) -> np.ndarray:

@@ -10,6 +10,9 @@ import pytest
 from slowfast.evaluation import evaluate_ava, evaluate_ava_files
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import (
+    _read_at_once,
+    _read_by_line,
+    _Rules,
     read_detections,
     read_excluded,
     read_groundtruth,
@@ -116,7 +119,9 @@ def test_key_frames_without_a_box(written, tmp_path):
         ("a,902,0,0,1,1,9999999999,1", "beyond 2147483647"),
         ("a,902,0,nan,1,1,1,1", "finite"),
         ("a,902,0,0,1,inf,1,1", "finite"),
-        ("a,902,0,0,1,1,1,nan", "score nan is not a number"),
+        ("a,902,0,0,1,1,1,nan", "score nan is not finite"),
+        ("a,902,0,0,1,1,1,-inf", "score -inf is not finite"),
+        ("a,902,0,0,1,1,1,1e999", "score 1e999 is not finite"),
     ],
 )
 def test_a_wrong_line_is_named(written, line, message):
@@ -124,6 +129,55 @@ def test_a_wrong_line_is_named(written, line, message):
     with pytest.raises(ValueError, match=message) as error:
         read_detections(path)
     assert f"{path}, line 3: {line!r}" in str(error.value)
+
+
+ODD_CELLS = [
+    "",
+    '"',
+    '"1"',
+    '"q,1"',
+    '"x""y"',
+    "True",
+    "1_0",
+    "٣",
+    "\x1c1",
+    "\0",
+    "inf",
+    "nan",
+    "1e-400",
+    "0x1",
+    "NA",
+    " 1 ",
+]
+
+
+def test_a_file_reads_the_same_at_once_and_line_by_line(tmp_path):
+    """pandas takes a column of True for numbers, and lets a stray quote swallow the lines below."""
+    generator = np.random.default_rng(0)
+    path, read_at_once = str(tmp_path / "boxes.csv"), 0
+    for rules in (_Rules(9, None), _Rules(9, 0.5), _Rules(None, None), _Rules(None, -np.inf)) * 80:
+        rows = [["ab"[n % 2], "0902", "0.1", "0.2", "0.5", "0.9", str(n + 1), "0.75"] for n in range(3)]
+        # The last column of annotations is a person, and ignored.
+        columns = 7 if rules.least_score is None else 8
+        for _ in range(generator.integers(0, 3)):
+            row, column = generator.integers(3), generator.integers(columns)
+            rows[row][column] = ODD_CELLS[generator.integers(len(ODD_CELLS))]
+        lines = [",".join(row) + "\n" for row in rows]
+        (tmp_path / "boxes.csv").write_text("".join(lines))
+        found = _read_at_once(path, lines[0], rules)
+        if found is not None:
+            read_at_once += 1
+            expected = _read_by_line(path, rules, None)
+            assert found.names == expected.names
+            for one, other in zip(found[1:7], expected[1:7], strict=True):
+                assert np.array_equal(one, other)
+    assert read_at_once > 80
+    for column in (2, 7):
+        cells = LINES[0].split(",")
+        cells[column] = "True"
+        (tmp_path / "boxes.csv").write_text(",".join(cells) + "\n")
+        with pytest.raises(ValueError, match=r"line 1: .*'True' is not a number"):
+            read_detections(path)
 
 
 def test_other_wrong_lines(written):

@@ -57,6 +57,15 @@ def test_scores_that_are_no_numbers_are_not_measured(command, tiny_cfg, one_over
     assert not (Path(tiny_cfg().OUTPUT_DIR) / "test_results.json").exists()
 
 
+@pytest.mark.slow
+def test_scores_that_are_no_numbers_in_one_of_two_processes(tool, finish, tiny_file, tiny_cfg, one_overflows):
+    command = ("test_net", "--cfg", tiny_file, "TRAIN.ENABLE", False, *one_overflows)
+    status, output = finish(tool(*command, "--num_procs", 2))
+    message = output.split("error: ")[-1]
+    assert status == 2 and "1 of 4 videos" in message and "test 1.mp4" in message and "Traceback" not in output
+    assert not (Path(tiny_cfg().OUTPUT_DIR) / "test_results.json").exists()
+
+
 @pytest.fixture
 def files(tiny_file, tmp_path):
     """Two files with folders of their own; the second is of another learning rate."""

@@ -63,3 +63,12 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, text, message):
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.pbtxt"):
         read_label_map(str(tmp_path / "nowhere.pbtxt"))
+
+
+@pytest.mark.parametrize(
+    "text", ["item" + " " * 300_000 + "x", "item :" + "\n" * 300_000 + "x", "item {" + "a " * 100_000]
+)
+def test_long_texts_that_are_no_label_map(tmp_path, text):
+    """A search that goes back and forth over the blanks would take an hour."""
+    with pytest.raises(ValueError, match=r"line 1: "):
+        read_label_map(written(tmp_path, text))

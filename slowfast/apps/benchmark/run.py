@@ -216,7 +216,7 @@ def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
             and its result have to be picklable.
 
     Raises:
-        ValueError, OSError: raised by the function.
+        ValueError, OSError, FloatingPointError: raised by the function.
         ChildProcessError: the process ended without a result.
     """
     context = multiprocessing.get_context("spawn")
@@ -248,5 +248,5 @@ def _call(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...
         sender.send((function(*args), None))
     except torch.OutOfMemoryError:
         sender.send((None, None))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sender.send((None, error))

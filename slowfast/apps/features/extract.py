@@ -62,7 +62,8 @@ _LAYER = "forward_features"  # method of the model
 _INDIFFERENT_SECTIONS = {"TRAIN", "SOLVER", "DATA_LOADER", "TENSORBOARD", "LOGS", "DIST", "MULTIGRID", "EMA"}
 _INDIFFERENT_KEYS = {"OUTPUT_DIR", "NUM_GPUS", "NUM_SHARDS", "SHARD_ID", "LOG_PERIOD", "LOG_MODEL_INFO", "DIST_BACKEND"}
 _INDIFFERENT_KEYS |= {"DATA.PATH_TO_DATA_DIR", "DATA.PATH_PREFIX", "DATA.PATH_LABEL_SEPARATOR", "DATA.SKIP_ROWS"}
-_INDIFFERENT_KEYS |= {"DATA.CACHE_VIDEOS", "DATA.MAX_UNREADABLE_FRACTION", "RNG_SEED"}
+_INDIFFERENT_KEYS |= {"DATA.CACHE_VIDEOS", "DATA.MAX_UNREADABLE_FRACTION", "DATA.MAX_FRAME_PIXELS", "RNG_SEED"}
+_INDIFFERENT_KEYS |= {"DATA.MEDIA_FORMATS_EXTRA"}
 _INDIFFERENT_KEYS |= {"TEST.CHECKPOINT_FILE_PATH", "TEST.ENABLE", "TEST.DATASET", "TEST.SAVE_RESULTS_PATH"}
 
 
@@ -181,10 +182,11 @@ def _one_label_each(
     videos: dict[str, tuple[str, int, str]] = {}
     changed = []
     for path, label, place in zip(paths, labels, places, strict=True):
-        former = videos.get(folder.path_of(path))
+        file = folder.path_of(path)
+        former = videos.get(file)
         if former is not None and former[1] != label:
             changed.append((path, former[1], former[2], label, place))
-        videos[folder.path_of(path)] = (path, label, place)
+        videos[file] = (path, label, place)
     if changed:
         logger.warning(
             "%s has label %d (%s), and label %d (%s): the last one is written; %d lines give a video another label",

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from slowfast.utils.archives import read_npz
 from slowfast.utils.errors import check_choice
 from slowfast.utils.files import atomic_write_local
 from slowfast.utils.tables import numpy_column, read_parquet, read_parquet_metadata, require_parquet, write_parquet
@@ -120,8 +121,7 @@ def load_features(path: str) -> VideoFeatures:
     """Read the features of one video from an npz or Parquet file; `about_features` tells how they were made."""
     if path.endswith(".parquet"):
         return _read_parquet(path)
-    with np.load(path) as arrays:
-        values = {field.name: arrays[field.name] for field in dataclasses.fields(VideoFeatures)}
+    values = read_npz(path, [field.name for field in dataclasses.fields(VideoFeatures)])
     scalars = {name: value.item() for name, value in values.items() if value.ndim == 0}
     return VideoFeatures(**{**values, **scalars})
 
@@ -130,8 +130,7 @@ def about_features(path: str) -> dict[str, Any]:
     """Read how the features in a file were made: kind, model, weights, checkpoint, config."""
     if path.endswith(".parquet"):
         return json.loads(read_parquet_metadata(path)["about"])
-    with np.load(path) as arrays:
-        return json.loads(arrays["about"].item())
+    return json.loads(read_npz(path, ["about"])["about"].item())
 
 
 def _joined(records: list[VideoFeatures]) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from av.video.reformatter import VideoReformatter
 from slowfast.datasets.video.in_order import OrderedFrame, frames_in_order
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.timing import image_at
+from slowfast.utils.files import regular_file
 from slowfast.utils.json_file import parse_json
 
 _STAMP = ".prepared.json"  # file in a folder of frames: video and options they were made from
@@ -108,7 +109,7 @@ def extract(options: ExtractOptions, output: str, task: tuple[str, str]) -> Extr
 def _read_stamp(folder: str) -> dict | None:
     """Read the stamp that `extract` wrote in a folder; None if there is none."""
     try:
-        with open(os.path.join(folder, _STAMP), encoding="utf-8") as stream:
+        with open(os.path.join(folder, _STAMP), encoding="utf-8", opener=regular_file) as stream:
             stamp = parse_json(stream.read())
     except (OSError, ValueError):
         return None

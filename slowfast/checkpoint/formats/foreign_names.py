@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from slowfast.utils.errors import short
+
 _PATHWAYS = {"slow": 0, "fast": 1}
 _TENSOR = r"(?P<tensor>\w+)"
 _AIA_PREFIX = re.compile(r"(module\.)?(backbone\.)?")
@@ -131,11 +133,17 @@ def weights_of_blobs(blobs: dict[str, Any]) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: a blob is no array.
     """
-    kept = {name: blob for name, blob in blobs.items() if not is_training_state(name)}
-    wrong = {name: type(blob).__name__ for name, blob in kept.items() if not isinstance(blob, (np.ndarray, int, float))}
+    arrays = {name: np.array(blob) for name, blob in blobs.items() if not is_training_state(name) and _is_array(blob)}
+    wrong = [name for name in blobs if name not in arrays and not is_training_state(name)]
+    wrong += [name for name, array in arrays.items() if array.dtype == object]  # a number of more than 64 bits
     if wrong:
-        raise ValueError(f"blobs that are no arrays: {', '.join(f'{name} ({kind})' for name, kind in wrong.items())}")
-    return {state_dict_key(name) or name: torch.from_numpy(np.array(blob)) for name, blob in kept.items()}
+        shown = ", ".join(f"{short(name)} ({type(blobs[name]).__name__})" for name in wrong[:10])
+        raise ValueError(f"{len(wrong)} blobs are no arrays of numbers: {shown}")
+    return {state_dict_key(name) or name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _is_array(blob: Any) -> bool:
+    return isinstance(blob, (np.ndarray, int, float))
 
 
 def _groups(match: re.Match[str]) -> list[tuple[str | None, str | None]]:

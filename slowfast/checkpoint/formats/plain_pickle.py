@@ -7,12 +7,15 @@ state can make them read foreign memory.
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from slowfast.utils.errors import short
 
 # Booleans, integers and floats of a fixed size in numpy's notation: "f4", "<f4", "|b1".
 _NUMBERS = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
@@ -33,8 +36,10 @@ _REFUSED = (
     pickle.NEXT_BUFFER,
     pickle.READONLY_BUFFER,
 )
-_DEEPEST = 20  # levels of containers
 _NUMPY_CORES = ("numpy.core", "numpy._core")  # before and since numpy 2
+_DEEPEST = 20  # levels of containers
+# Arguments of all calls together may be this many times as long as the pickle, and 1 MiB in any case.
+_ROOM, _SMALL = 16, 2**20
 
 
 class RefusedPickleError(ValueError):
@@ -48,15 +53,13 @@ def read_plain_pickle(stream: BinaryIO) -> Any:
         RefusedPickleError: it names a function or class that arrays do not need (the message says which), or is
             damaged.
     """
-    allowed, array_type = _stand_ins()
     try:
-        return _arrays_of(_Unpickler(stream, allowed).load(), array_type)
+        return _arrays_of(_Unpickler(stream).load())
     except RefusedPickleError:
         raise
     except Exception as error:
         # A damaged or crafted pickle can raise any exception, in the unpickler and in the stand-ins.
-        reason = (str(error).splitlines() or [""])[0]
-        raise RefusedPickleError(f"it cannot be read ({type(error).__name__}: {reason[:200]})") from error
+        raise RefusedPickleError(f"it cannot be read ({type(error).__name__}: {short(error)})") from error
 
 
 class _Unpickler(pickle._Unpickler):
@@ -65,18 +68,37 @@ class _Unpickler(pickle._Unpickler):
     The one in C hashes each key of a dict, and a deeply nested key crashes the process.
     """
 
-    def __init__(self, stream: BinaryIO, allowed: dict[tuple[str, str], Any]):
+    def __init__(self, stream: BinaryIO):
         super().__init__(stream, encoding="latin1")
-        self._allowed = allowed
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        self._room = max(_ROOM * size, _SMALL)
 
     def find_class(self, module: str, name: str) -> Any:
-        found = self._allowed.get((module, name))
+        found = _STAND_INS.get((module, name))
         if found is None:
             raise RefusedPickleError(
-                f"it names {module}.{name}, but a file of weights holds only numpy arrays and plain containers; "
-                "nothing was executed. It may be an attack: get the file from its source again"
+                f"it names {short(f'{module}.{name}')}, but a file of weights holds only numpy arrays and plain "
+                "containers; nothing was executed. It may be an attack: get the file from its source again"
             )
         return found
+
+    def load_reduce(self) -> None:
+        self._use(self.stack[-1])
+        super().load_reduce()
+
+    def load_build(self) -> None:
+        """Set the state of an array or dtype. Attributes of anything else would outlive the pickle."""
+        if not isinstance(self.stack[-2], (_Array, _Kind)):
+            self.refuse()
+        self._use(self.stack[-1])
+        super().load_build()
+
+    def _use(self, parts: tuple) -> None:
+        """Count content that a call copies: a pickle can name the same content again and again."""
+        self._room -= sum(len(part) for part in parts if isinstance(part, (str, bytes, list, tuple)))
+        if self._room < 0:
+            raise RefusedPickleError("it uses the same content too often")
 
     def load_setitem(self) -> None:
         _check_keys(self.stack[-2:-1])
@@ -95,6 +117,8 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch = {
         **pickle._Unpickler.dispatch,
+        pickle.REDUCE[0]: load_reduce,
+        pickle.BUILD[0]: load_build,
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
         pickle.DICT[0]: load_dict,
@@ -102,56 +126,41 @@ class _Unpickler(pickle._Unpickler):
     }
 
 
-def _stand_ins() -> tuple[dict[tuple[str, str], Any], type]:
-    """Return the names that a pickle may use, and the type of an array in it.
+class _Kind:
+    """Stand-in for `numpy.dtype`."""
 
-    They are made for each pickle, since a pickle can change them.
-    """
+    def __init__(self, text: str, *_: Any):
+        if not isinstance(text, str) or not _NUMBERS.fullmatch(text):
+            raise ValueError(f"an array of {str(text)[:40]!r}, which are no plain numbers")
+        self.numpy = np.dtype(text)
 
-    class Kind:
-        """Stand-in for `numpy.dtype`."""
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] in ("<", ">"):
+            self.numpy = self.numpy.newbyteorder(state[1])
 
-        def __init__(self, text: str, *_: Any):
-            if not isinstance(text, str) or not _NUMBERS.fullmatch(text):
-                raise ValueError(f"an array of {str(text)[:40]!r}, which are no plain numbers")
-            self.numpy = np.dtype(text)
 
-        def __setstate__(self, state: tuple) -> None:
-            if state[1] in ("<", ">"):
-                self.numpy = self.numpy.newbyteorder(state[1])
+class _Array:
+    """Stand-in for `numpy.ndarray`; `numpy` is set when its state is read."""
 
-    class Array:
-        """Stand-in for `numpy.ndarray`; `numpy` is set when its state is read."""
+    numpy: np.ndarray
 
-        numpy: np.ndarray
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, by_columns, content = state
+        self.numpy = _array(shape, kind.numpy, bool(by_columns), content)
 
-        def __setstate__(self, state: tuple) -> None:
-            _, shape, kind, by_columns, content = state
-            self.numpy = _array(shape, kind.numpy, bool(by_columns), content)
 
-    def reconstruct(*_: Any) -> Array:
-        return Array()
+def _reconstruct(*_: Any) -> _Array:
+    return _Array()
 
-    def scalar(kind: Kind, content: str | bytes) -> Array:
-        return from_buffer(content, kind, (), "C")
 
-    def from_buffer(content: str | bytes, kind: Kind, shape: tuple, order: str) -> Array:
-        array = Array()
-        array.numpy = _array(shape, kind.numpy, order == "F", content)
-        return array
+def _scalar(kind: _Kind, content: str | bytes) -> _Array:
+    return _from_buffer(content, kind, (), "C")
 
-    allowed = {
-        ("numpy", "ndarray"): Array,
-        ("numpy", "dtype"): Kind,
-        ("_codecs", "encode"): _encode,
-        ("__builtin__", "bytes"): _no_bytes,
-        ("collections", "OrderedDict"): _ordered_dict,
-    }
-    for core in _NUMPY_CORES:
-        allowed[f"{core}.multiarray", "_reconstruct"] = reconstruct
-        allowed[f"{core}.multiarray", "scalar"] = scalar
-        allowed[f"{core}.numeric", "_frombuffer"] = from_buffer
-    return allowed, Array
+
+def _from_buffer(content: str | bytes, kind: _Kind, shape: tuple, order: str) -> _Array:
+    array = _Array()
+    array.numpy = _array(shape, kind.numpy, order == "F", content)
+    return array
 
 
 def _array(shape: Any, kind: np.dtype, by_columns: bool, content: str | bytes) -> np.ndarray:
@@ -187,7 +196,20 @@ def _no_bytes() -> bytes:
     return b""
 
 
-def _arrays_of(item: Any, array_type: type) -> Any:
+# Names that a pickle may use. It cannot change the stand-ins: attributes are set on arrays and dtypes alone.
+_STAND_INS = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Kind,
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("collections", "OrderedDict"): _ordered_dict,
+    **{(f"{core}.multiarray", "_reconstruct"): _reconstruct for core in _NUMPY_CORES},
+    **{(f"{core}.multiarray", "scalar"): _scalar for core in _NUMPY_CORES},
+    **{(f"{core}.numeric", "_frombuffer"): _from_buffer for core in _NUMPY_CORES},
+}
+
+
+def _arrays_of(item: Any) -> Any:
     """Return `item` with stand-ins replaced by arrays, in dicts, lists and tuples (which become lists).
 
     A container that occurs several times is converted once.
@@ -197,7 +219,7 @@ def _arrays_of(item: Any, array_type: type) -> Any:
     def convert(item: Any, depth: int) -> Any:
         if depth > _DEEPEST:
             raise ValueError(f"containers nested more than {_DEEPEST} deep")
-        if isinstance(item, array_type):
+        if isinstance(item, _Array):
             return item.numpy
         if isinstance(item, (str, bytes, int, float, complex, type(None))):
             return item

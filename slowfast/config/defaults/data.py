@@ -65,6 +65,12 @@ DATA = {
     "CACHE_VIDEOS": False,
     # Fraction of unreadable files in a split above which the run stops, 0 to 1.
     "MAX_UNREADABLE_FRACTION": 0.05,
+    # Greatest number of pixels of a frame; a file of larger ones is unreadable. The default allows 8K (8192 x 4320). 0
+    # for no limit.
+    "MAX_FRAME_PIXELS": 36_000_000,
+    # Container formats to read besides the usual ones, by FFmpeg's names. A file of hls, concat, dash, sdp or image2
+    # makes FFmpeg open others that it names, so allow those for data that you trust only.
+    "MEDIA_FORMATS_EXTRA": [],
     # Load blank clips and read no file, for timing.
     "DUMMY_LOAD": False,
     # Lines of a list read at a time; 0 for the whole list.

@@ -1,4 +1,6 @@
-"""Videos in memory: arrays as videos, the cache of small data sets (`DATA.CACHE_VIDEOS`), and an LRU cache of facts."""
+"""Videos in memory: arrays as videos, the cache of small data sets (`DATA.CACHE_VIDEOS`), and an LRU cache of bounded
+size.
+"""
 
 from __future__ import annotations
 
@@ -95,27 +97,35 @@ Value = TypeVar("Value")
 
 
 class LRUCache(Generic[Value]):
-    """Cache of at most `size` values by key, which drops the least recently used one; threads may share it."""
+    """Cache of values by key that drops the least recently used ones; threads may share it.
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+    Args:
+        limit: greatest sum of the sizes of the values. A single larger value is kept, alone.
+
+    Attributes:
+        total: sum of the sizes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.total = limit, 0
+        self._values: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> Value | None:
         """Return the value of `key`, or None."""
         with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def keep(self, key: Hashable, value: Value) -> None:
-        """Store `value` under `key`."""
-        with self._lock:
-            self._values[key] = value
+            if key not in self._values:
+                return None
             self._values.move_to_end(key)
-            if len(self._values) > self.size:
-                self._values.popitem(last=False)
+            return self._values[key][0]
+
+    def keep(self, key: Hashable, value: Value, size: int = 1) -> None:
+        """Store `value` of `size` under `key`."""
+        with self._lock:
+            self.total += size - self._values.pop(key, (None, 0))[1]
+            self._values[key] = value, size
+            while self.total > self.limit and len(self._values) > 1:
+                self.total -= self._values.popitem(last=False)[1][1]
 
     def __len__(self) -> int:
         return len(self._values)

@@ -10,6 +10,7 @@ from typing import Any
 
 from slowfast.datasets.annotations.frame_list import FrameList
 from slowfast.datasets.video.frame_folder import FrameFolder, image_threads
+from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
 from slowfast.datasets.video.open import video_opener
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.runtime.logging import get_logger
@@ -139,21 +140,23 @@ class VideoOpener:
         open_file: path of a video file -> `VideoReader`.
         image_fps: frame rate of a folder of images.
         threads: threads that decode the images of a clip.
+        limits: on the images.
     """
 
     open_file: Callable[[str], VideoReader]
     image_fps: float
     threads: int
+    limits: MediaLimits = USUAL_LIMITS
 
     @staticmethod
     def from_config(cfg: Any, image_fps: float) -> VideoOpener:
         """Build from a configuration; ValueError for an unknown `DATA.DECODING_BACKEND`."""
-        return VideoOpener(video_opener(cfg), image_fps, image_threads(cfg))
+        return VideoOpener(video_opener(cfg), image_fps, image_threads(cfg), MediaLimits.from_config(cfg))
 
     def __call__(self, path: str) -> VideoReader:
         """Open a video; VideoError if it cannot be read."""
         if os.path.isdir(path):
-            return FrameFolder(_images_of(path), self.image_fps, self.threads, path)
+            return FrameFolder(_images_of(path), self.image_fps, self.threads, path, self.limits)
         return self.open_file(path)
 
 
@@ -193,18 +196,20 @@ class ListedFrames:
         paths: frame paths of each video by its name.
         fps: frame rate.
         threads: threads that decode the images of a clip.
+        limits: on the images.
     """
 
     paths: Mapping[str, Sequence[str]]
     fps: float
     threads: int
+    limits: MediaLimits = USUAL_LIMITS
 
     @staticmethod
     def from_config(cfg: Any, frames: FrameList, fps: float) -> ListedFrames:
         """Build from a list of frames and a configuration."""
         paths = {name: frames.paths(video) for video, name in enumerate(frames.videos)}
-        return ListedFrames(paths, fps, image_threads(cfg))
+        return ListedFrames(paths, fps, image_threads(cfg), MediaLimits.from_config(cfg))
 
     def __call__(self, name: str) -> VideoReader:
         """Open a video; its images are read, and errors raised, when frames are asked for."""
-        return FrameFolder(self.paths[name], self.fps, self.threads, name)
+        return FrameFolder(self.paths[name], self.fps, self.threads, name, self.limits)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 
-from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
+from slowfast.datasets.video.picture_size import picture_size
+from slowfast.datasets.video.reader import Pictures, VideoError, VideoReader, cause_of
 from slowfast.runtime.device import available_cores
 from slowfast.runtime.distributed import get_local_world_size
+from slowfast.utils.files import regular_file
 
 MAX_THREADS = 4
+# Most bytes of an uncompressed pixel (four channels of 16 bits), and of what else a file of a picture holds.
+_PIXEL_BYTES, _HEADER_BYTES = 8, 2**24
+_FORMATS = "JPEG, PNG, BMP, WebP, TIFF and PNM"
 # Start and end of a JPEG file; some versions of OpenCV fill up a truncated file with gray.
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 class FrameFolder(VideoReader):
-    """`VideoReader` of image files (JPEG or any format of OpenCV), in order.
+    """`VideoReader` of image files (JPEG, PNG, BMP, WebP, TIFF or PNM), in order.
 
     A file is opened when its frame is asked for. Pictures are as `cv2.imread` returns them (8 bits, rotated by EXIF),
     but RGB, which the decoder writes directly.
@@ -31,6 +37,7 @@ class FrameFolder(VideoReader):
         fps: frame rate.
         threads: threads that decode the images of one call; see `image_threads`.
         name: name of the video for messages; "" for the folder of the first image.
+        limits: on the size of an image.
 
     Raises:
         VideoError: no images.
@@ -38,14 +45,19 @@ class FrameFolder(VideoReader):
     """
 
     def __init__(
-        self, paths: Sequence[str | bytes | os.PathLike], fps: float, threads: int = 1, name: str = ""
+        self,
+        paths: Sequence[str | bytes | os.PathLike],
+        fps: float,
+        threads: int = 1,
+        name: str = "",
+        limits: MediaLimits = USUAL_LIMITS,
     ) -> None:
         if fps <= 0 or threads < 1:
             raise ValueError(f"{fps} frames a second and {threads} threads: both must be positive")
         self.path = name or (os.path.dirname(_printable(paths[0])) if paths else "")
         if not paths:
             raise VideoError(self.path, "no images")
-        self._paths, self._fps, self._threads = paths, float(fps), threads
+        self._paths, self._fps, self._threads, self._limits = paths, float(fps), threads, limits
 
     @property
     def paths(self) -> Sequence[str | bytes | os.PathLike]:
@@ -66,44 +78,61 @@ class FrameFolder(VideoReader):
         outside = [i for i in wanted if not 0 <= i < self.num_frames]
         if outside or not wanted:
             raise IndexError(f"{self.path}: frames {outside or wanted} asked of a video of {self.num_frames}")
-        pictures = self._read([self._paths[i] for i in dict.fromkeys(wanted)])
-        place = {index: i for i, index in enumerate(dict.fromkeys(wanted))}
-        return np.stack([pictures[place[i]] for i in wanted])
+        pictures, indices = Pictures(wanted), list(dict.fromkeys(wanted))
+        paths = [self._paths[index] for index in indices]
+        for index, path, picture in zip(indices, paths, self._decode(paths), strict=True):
+            if pictures.array is not None and picture.shape != pictures.array.shape[1:]:
+                sizes = [f"{height}x{width}" for height, width, _ in (picture.shape, pictures.array.shape[1:])]
+                first = os.path.basename(_printable(paths[0]))
+                raise self._error(path, f"{sizes[0]} pixels (height x width) where {first} has {sizes[1]}")
+            pictures.put(index, picture)
+        return pictures.array
 
     def close(self) -> None:
         pass
 
-    def _read(self, paths: list[str | bytes | os.PathLike]) -> list[np.ndarray]:
+    def _decode(self, paths: list[str | bytes | os.PathLike]) -> Iterator[np.ndarray]:
+        """Yield the pictures in order; with threads, few of them wait in memory."""
         if self._threads == 1 or len(paths) == 1:
-            pictures = [self._picture(path) for path in paths]
-        else:
-            # The pool ends with the call: threads of a lasting pool would be missing in a forked loader worker.
-            with ThreadPoolExecutor(min(self._threads, len(paths))) as pool:
-                pictures = list(pool.map(self._picture, paths))
-        size = pictures[0].shape
-        for path, picture in zip(paths, pictures, strict=True):
-            if picture.shape != size:
-                sizes = [f"{height}x{width}" for height, width, _ in (picture.shape, size)]
-                first = os.path.basename(_printable(paths[0]))
-                raise self._error(path, f"{sizes[0]} pixels (height x width) where {first} has {sizes[1]}")
-        return pictures
+            yield from map(self._picture, paths)
+            return
+        # The pool ends with the call: threads of a lasting pool would be missing in a forked loader worker.
+        with ThreadPoolExecutor(min(self._threads, len(paths))) as pool:
+            ahead: deque[Future[np.ndarray]] = deque()
+            for path in paths:
+                ahead.append(pool.submit(self._picture, path))
+                if len(ahead) > 2 * self._threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     def _picture(self, path: str | bytes | os.PathLike) -> np.ndarray:
         # OpenCV itself reads only UTF-8 paths and gives no cause of a failure.
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            with open(path, "rb", opener=regular_file) as file:
+                data = self._bytes(path, file)
         except OSError as error:
-            raise self._error(path, "no such file" if error.errno == errno.ENOENT else str(error.strerror)) from error
+            raise self._error(path, cause_of(error)) from error
         if data.startswith(JPEG_START) and JPEG_END not in data:
             raise self._error(path, f"a JPEG file cut off after {len(data)} bytes")
+        # The size comes first: OpenCV makes room for the whole picture before it reads the pixels.
+        size = picture_size(data)
+        if size is not None and (oversized := self._limits.oversized(*size)):
+            raise self._error(path, oversized)
         try:
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if size else None
         except cv2.error as error:
             raise self._error(path, f"no image that OpenCV can decode ({error.err})") from error
         if picture is None:
-            raise self._error(path, f"no image that OpenCV can decode ({len(data)} bytes)")
+            raise self._error(path, f"no image that OpenCV can decode ({len(data)} bytes; {_FORMATS} are read)")
         return picture
+
+    def _bytes(self, path: str | bytes | os.PathLike, file: BinaryIO) -> bytes:
+        """Read the file, unless it is larger than an uncompressed picture of the greatest size."""
+        size = os.fstat(file.fileno()).st_size
+        if self._limits.frame_pixels and size > _PIXEL_BYTES * self._limits.frame_pixels + _HEADER_BYTES:
+            raise self._error(path, f"{size / 2**20:,.0f} MiB are too much for a picture; see DATA.MAX_FRAME_PIXELS")
+        return file.read()
 
     def _error(self, path: str | bytes | os.PathLike, cause: str) -> VideoError:
         return VideoError(self.path, f"{_printable(path)}: {cause}")

@@ -2,7 +2,8 @@
 
 Readers number frames in presentation order, as decoding the whole file would yield them. A new backend is a function
 `(path, threads) -> VideoReader`, registered in `DECODING_BACKENDS` under a name for `DATA.DECODING_BACKEND`. It takes
-`stream` by name too if it can choose between the video streams of a file.
+`stream` by name too if it can choose between the video streams of a file, and `limits` if it keeps those of the
+settings. Files come from anywhere, so it must not open what a file names.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.utils.registry import Registry
 
@@ -32,8 +34,10 @@ class _Backend:
         reader.require()
         return reader
 
-    def __call__(self, path: str, threads: int, stream: int | None = None) -> VideoReader:
-        return self.load()(path, threads, stream)
+    def __call__(
+        self, path: str, threads: int, stream: int | None = None, limits: MediaLimits = USUAL_LIMITS
+    ) -> VideoReader:
+        return self.load()(path, threads, stream, limits)
 
 
 DECODING_BACKENDS.register("pyav")(_Backend("slowfast.datasets.video.pyav", "PyAVReader"))
@@ -63,8 +67,10 @@ def video_opener(cfg: Any) -> Callable[[str], VideoReader]:
     """Build the picklable opener of a configuration, path -> `VideoReader`.
 
     Raises:
-        ValueError: `DATA.DECODING_BACKEND` is not known, not installed, or lacks a library; the message says which.
+        ValueError: `DATA.DECODING_BACKEND` is not known, not installed, or lacks a library; or FFmpeg knows none of
+            `DATA.MEDIA_FORMATS_EXTRA`. The message says which.
     """
+    limits = MediaLimits.from_config(cfg)
     backend = DECODING_BACKENDS.get(cfg.DATA.DECODING_BACKEND)
     if isinstance(backend, _Backend):
         try:
@@ -72,4 +78,5 @@ def video_opener(cfg: Any) -> Callable[[str], VideoReader]:
         except ImportError as error:
             raise ValueError(str(error)) from error
     threads = 0 if cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE else 1
-    return functools.partial(backend, threads=threads)
+    # A backend of another project need not take limits that nobody set.
+    return functools.partial(backend, threads=threads, **({} if limits == USUAL_LIMITS else {"limits": limits}))

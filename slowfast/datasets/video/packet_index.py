@@ -8,7 +8,7 @@ file ends in a packet that does not decode. Then `PacketIndex.doubt` is set, and
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -24,33 +24,28 @@ if TYPE_CHECKING:
 ONE_FRAME_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d"}
 # One packet, one frame shown, in any container, as long as no frame is reordered (unlike VP8 and Theora).
 UNORDERED_CODECS = {"mpeg4", "msmpeg4v3", "mjpeg", "cinepak", "prores"}
+# Stands for a missing time stamp, as in FFmpeg (AV_NOPTS_VALUE).
+NO_STAMP = -(2**63)
 # An MPEG-4 packet under this many bytes may be a mere header, "not coded", which shows nothing.
 SMALLEST_MPEG4_FRAME = 12
 
 
-@dataclass(frozen=True, slots=True)
-class _KeyPacket:
-    """A packet at which decoding can start. `order` is its position among the packets of the file."""
-
-    pts: int
-    dts: int | None
-    order: int
-
-
 @dataclass(slots=True)
 class PacketIndex:
-    """Time stamps and key packets of a stream; 8 bytes per frame, since many indices are kept.
+    """Time stamps and key packets of a stream, in arrays, since many indices are kept.
 
     Attributes:
         pts: time stamp of every frame shown, sorted; empty if packets carry none.
-        keys: key packets in file order.
+        key_pts: time stamps of the packets at which decoding can start, in file order.
+        key_dts: times of decoding of these packets; `NO_STAMP` for none.
         last_duration: of the last packet, and so of the last frame; 0 if unknown. (Durations of other packets may be
             differences of decode times.)
         doubt: why packets may not be frames; "" if they are.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
-    keys: list[_KeyPacket] = field(default_factory=list)
+    key_pts: array[int] = field(default_factory=lambda: array("q"))
+    key_dts: array[int] = field(default_factory=lambda: array("q"))
     last_duration: int = 0
     doubt: str = ""
 
@@ -60,11 +55,20 @@ class PacketIndex:
         Frames that follow a key packet in the file but precede it on screen (open GOP) belong to the key
         before.
         """
-        return max(bisect_right(self.keys, pts, key=lambda key: key.pts) - 1, 0)
+        return max(bisect_right(self.key_pts, pts) - 1, 0)
 
     def starts_by(self, pts: int | None, key: int) -> bool:
         """Return True if the key packet with time stamp `pts` is at or before key packet number `key`."""
-        return any(packet.pts == pts for packet in self.keys[: key + 1])
+        if pts is None:
+            return False
+        place = bisect_left(self.key_pts, pts, hi=key + 1)
+        return place <= key and self.key_pts[place] == pts
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays; 8 for each frame and 16 for each key packet, 8 in all if every frame is a key frame."""
+        arrays = {id(stamps): stamps for stamps in (self.pts, self.key_pts, self.key_dts)}
+        return sum(stamps.itemsize * len(stamps) for stamps in arrays.values())
 
 
 def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str) -> PacketIndex:
@@ -79,7 +83,8 @@ def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str
     smallest, count, decoded = 1 << 62, 0, None
     stamped = container in STAMPED_CONTAINERS
     seen: set[int] = set()
-    shown: list[int] = []
+    shown, starts_with_key = array("q"), False
+    key_pts, key_dts = array("q"), array("q")
     for packet in packets:
         if packet.size == 0:
             continue
@@ -94,14 +99,21 @@ def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str
                 index.doubt = index.doubt or "time stamps step back"
             decoded = packet.dts
         if packet.is_keyframe:
-            index.keys.append(_KeyPacket(packet.pts, packet.dts, count))
+            key_pts.append(packet.pts)
+            key_dts.append(NO_STAMP if packet.dts is None else packet.dts)
+            starts_with_key = starts_with_key or count == 0
         if not packet.is_discard:
             index.last_duration = packet.duration or 0
             shown.append(packet.pts)
         smallest = min(smallest, packet.size)
         count += 1
     index.pts = array("q", sorted(shown))
+    # Where all frames are key frames, one array is enough. A slice has no room for more, as an array that grew has.
+    index.key_pts = index.pts if key_pts == index.pts else key_pts[:]
+    index.key_dts = index.key_pts if key_dts == index.key_pts else key_dts[:]
     index.doubt = index.doubt or _doubt(index, stream, container, count, smallest)
+    if not index.doubt and not (starts_with_key and index.pts[0] >= index.key_pts[0]):
+        index.doubt = "the file does not start with a key frame"
     return index
 
 
@@ -109,7 +121,6 @@ def _doubt(index: PacketIndex, stream: VideoStream, container: str, count: int, 
     """Return why packets may not be frames; "" if they are."""
     codec = stream.codec_context
     stamped = container in STAMPED_CONTAINERS
-    key_pts = [key.pts for key in index.keys]
     if not index.pts:
         return "no packets"
     if codec.name in ONE_FRAME_CODECS:
@@ -121,9 +132,7 @@ def _doubt(index: PacketIndex, stream: VideoStream, container: str, count: int, 
         return "packets too small to hold a frame"
     if stamped and stream.frames and stream.frames != count:
         return f"{count} packets where the header says {stream.frames}"
-    if not index.keys or index.keys[0].order != 0 or index.pts[0] < key_pts[0]:
-        return "the file does not start with a key frame"
-    if key_pts != sorted(key_pts):
+    if any(after < before for before, after in pairwise(index.key_pts)):
         return "key frames out of order"
     span = float((index.pts[-1] - index.pts[0]) * stream.time_base)
     if len(index.pts) - 1 > MAX_FPS * span:

@@ -15,17 +15,18 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from slowfast.datasets.video.cache import LRUCache
-from slowfast.datasets.video.packet_index import PacketIndex, index_packets
-from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
+from slowfast.datasets.video.packet_index import NO_STAMP, PacketIndex, index_packets
+from slowfast.datasets.video.reader import Pictures, VideoError, VideoReader, cause_of
 from slowfast.datasets.video.stamps import rate_of_packets, time_frames
-from slowfast.datasets.video.streams import choose_stream, notes_of_streams, refuse_other_files
+from slowfast.datasets.video.streams import choose_stream, notes_of_streams, refuse_stills
+from slowfast.utils.files import regular_file
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 # Options to reopen an indexed file of a container whose header has all that a decoder needs: FFmpeg then does not read
 # and decode the first frames to probe it.
 HEADED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2"}
-KNOWN = {"options": {"probesize": "32"}, "stream_options": [{"skip_frame": "all"}] * 8}
+KNOWN = {"probesize": "32"}, [{"skip_frame": "all"}] * 8
+# Bytes of cached facts in a process, and of the facts of a file without its frames.
+FACTS_BYTES, _FIXED_BYTES = 2**25, 2**11
 
 
 class _Local(threading.local):
@@ -68,11 +71,17 @@ class _Facts:
     headed: bool  # the header suffices to reopen it
     notes: dict[str, str]  # kind -> text
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the facts take in memory, about."""
+        counted = 0 if self.counted is None else self.counted.itemsize * len(self.counted)
+        return _FIXED_BYTES + self.index.nbytes + counted
+
 
 # Kinds of notes of which this process logged a file.
 _logged: set[str] = set()
-# (path, inode, size, time of modification, choice of the stream) -> facts; 3 KB for ten seconds of video.
-_known: LRUCache[_Facts] = LRUCache(4096)
+# (path, inode, size, time of modification, choice of the stream) -> facts; 5 KB for ten seconds of video.
+_known: LRUCache[_Facts] = LRUCache(FACTS_BYTES)
 
 
 class MissingFrames(Exception):
@@ -90,27 +99,37 @@ class PyAVReader(VideoReader):
         path: the file.
         threads: decoder threads; 0 lets the decoder choose.
         stream: which of the video streams of the file, from 0, without attached pictures; None for FFmpeg's best.
+        limits: on the format of the file and the size of its frames.
     """
 
-    def __init__(self, path: str, threads: int = 1, stream: int | None = None) -> None:
+    def __init__(
+        self, path: str, threads: int = 1, stream: int | None = None, limits: MediaLimits = USUAL_LIMITS
+    ) -> None:
         self.path = os.fspath(path)
         self.frames_decoded = 0
-        self._threads, self._choice = threads, stream
+        self._threads, self._choice, self._limits = threads, stream, limits
+        # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
+        self._url = f"file:{self.path}"
         self._stream_index: int | None = None
         self._container: av.container.InputContainer | None = None
-        if not os.path.isfile(self.path):
-            raise VideoError(self.path, "no such file")
         try:
-            status = os.stat(self.path)
+            with open(self.path, "rb", opener=regular_file) as file:
+                status = os.fstat(file.fileno())
+        except OSError as error:
+            raise VideoError(self.path, cause_of(error)) from error
+        try:
             self.version = self.path, status.st_ino, status.st_size, status.st_mtime_ns, stream
             facts = _known.get(self.version)
             if facts is None:
                 facts = self._index_file()
-                _known.keep(self.version, facts)
+                _known.keep(self.version, facts, facts.nbytes + len(self.path))
                 self._log(facts.notes)
             else:
+                # Other limits may have held before.
+                if oversized := limits.oversized(*facts.size):
+                    raise VideoError(self.path, oversized)
                 self._stream_index = facts.stream
-                self._reopen(**KNOWN if facts.headed else {})
+                self._reopen(facts.headed)
         except VideoError:
             self.close()
             raise
@@ -124,6 +143,8 @@ class PyAVReader(VideoReader):
         self._reopen()
         codec = self._stream.codec_context
         size = codec.width, codec.height  # before decoding: in mid-stream it may change
+        if 0 in size and (refused := self._limits.why_refused(self._url)):
+            raise VideoError(self.path, refused)
         notes = notes_of_streams(self._container, self._stream)
         packets = self._container.demux(self._stream)
         index = index_packets(_until_error(packets), self._stream, self._container.format.name)
@@ -132,7 +153,7 @@ class PyAVReader(VideoReader):
         else:
             counted, (fps, more) = None, rate_of_packets(index.pts, index.last_duration, self._stream)
         count = len(index.pts if counted is None else counted)
-        refuse_other_files(self._container, self._stream, count, self.path)
+        refuse_stills(self._container, self._stream, count, self.path)
         headed = counted is None and self._container.format.name in HEADED_CONTAINERS
         unit = float(self._stream.time_base)
         return _Facts(self._stream.index, index, counted, unit, fps, size, headed, notes | more)
@@ -174,41 +195,40 @@ class PyAVReader(VideoReader):
         outside = [i for i in wanted if not 0 <= i < max(self.num_frames, len(self._index.pts))]
         if outside or not wanted:
             raise IndexError(f"{self.path}: frames {outside or wanted} asked of a video of {self.num_frames}")
+        pictures = Pictures(wanted)
         try:
-            found = self._collect(sorted(set(wanted)))
+            self._collect(pictures)
         except DECODE_ERRORS as error:
             raise VideoError(self.path, _describe(error)) from error
-        # Counting may have found the file shorter than its packets said: the last frame stands in for more.
-        last = max(found)
-        return np.stack([found[min(i, last)] for i in wanted])
+        return pictures.array
 
-    def _collect(self, wanted: list[int]) -> dict[int, np.ndarray]:
-        """Decode positions -> pictures, in the cheapest way that yields all."""
+    def _collect(self, pictures: Pictures) -> None:
+        """Decode what is wanted, in the cheapest way that yields all."""
         if self._counted is None:
             for skip in (True, False) if self._stream.codec_context.name in SKIPPING_CODECS else (False,):
                 try:
-                    return self._by_stamp(wanted, skip)
+                    self._by_stamp(pictures, skip)
+                    return
                 except (MissingFrames, *DECODE_ERRORS) as error:
                     logger.debug("%s: %s", self.path, error)
             stamps = self._decode_stamps("a frame its packets promise does not decode")
             self._counted, _, _ = time_frames(stamps, self._stream)
-        return self._by_count({min(i, len(self._counted) - 1) for i in wanted})
+        # Counting may have found the file shorter than its packets said: the last frame stands in for more.
+        self._by_count(pictures, len(self._counted) - 1)
 
-    def _by_stamp(self, wanted: list[int], skip: bool) -> dict[int, np.ndarray]:
-        found: dict[int, np.ndarray] = {}
-        for key, positions in _runs(self._index, wanted):
+    def _by_stamp(self, pictures: Pictures, skip: bool) -> None:
+        for key, positions in _runs(self._index, pictures.wanted):
             missing = {self._index.pts[i]: i for i in positions}
             last = max(missing)
             for frame in self._decode_from(key, set(missing), skip):
                 if frame.is_corrupt:
                     raise MissingFrames(f"damaged frame at {frame.pts}")
                 if frame.pts in missing:
-                    found[missing.pop(frame.pts)] = self._picture(frame)
+                    pictures.put(missing.pop(frame.pts), self._picture(frame))
                 if not missing or (frame.pts is not None and frame.pts > last):
                     break
             if missing:
                 raise MissingFrames(f"no frames at time stamps {sorted(missing)}")
-        return found
 
     def _decode_from(self, key: int, needed: set[int], skip: bool) -> Iterator[av.VideoFrame]:
         """Decode from key packet `key` until all time stamps `needed` are out.
@@ -232,8 +252,8 @@ class PyAVReader(VideoReader):
     def _packets_from(self, key: int) -> Iterator[av.Packet]:
         """Yield packets from key packet `key` or an earlier one on, however the container seeks."""
         index = self._index
-        goals = [index.keys[key].pts, index.keys[key].dts, index.keys[max(key - 1, 0)].dts, index.keys[0].dts]
-        for goal in (goal for goal in goals if goal is not None):
+        goals = [index.key_pts[key], index.key_dts[key], index.key_dts[max(key - 1, 0)], index.key_dts[0]]
+        for goal in (goal for goal in goals if goal != NO_STAMP):
             self._container.seek(goal, stream=self._stream, backward=True)
             packets = self._container.demux(self._stream)
             first = next(packets, None)
@@ -241,7 +261,7 @@ class PyAVReader(VideoReader):
                 yield first
                 yield from packets
                 return
-        raise MissingFrames(f"cannot seek to the key frame at {index.keys[key].pts}")
+        raise MissingFrames(f"cannot seek to the key frame at {index.key_pts[key]}")
 
     def in_order(self, start_s: float = 0.0) -> Iterator[tuple[av.VideoFrame, float]]:
         """Decode every frame in order, passing over packets that do not decode.
@@ -280,16 +300,23 @@ class PyAVReader(VideoReader):
             key, back = max(key - back, 0), 2 * back
         return self._decode_all()
 
-    def _by_count(self, wanted: set[int]) -> dict[int, np.ndarray]:
-        found: dict[int, np.ndarray] = {}
+    def _by_count(self, pictures: Pictures, last: int) -> None:
+        """Decode from the start; frame `last`, or the last one that still decodes, stands in for later ones."""
+        indices: dict[int, list[int]] = {}
+        for index in pictures.wanted:
+            indices.setdefault(min(index, last), []).append(index)
+        picture = None
         for position, frame in enumerate(self._decode_all()):
-            if position in wanted:
-                found[position] = self._picture(frame)
-            if len(found) == len(wanted):
-                break
-        if not found:
-            raise VideoError(self.path, f"frames {sorted(wanted)} no longer decode")
-        return found
+            if position in indices:
+                picture = self._picture(frame)
+                for index in indices.pop(position):
+                    pictures.put(index, picture)
+            if not indices:
+                return
+        if picture is None:
+            raise VideoError(self.path, f"frames {sorted(indices)} no longer decode")
+        for index in itertools.chain.from_iterable(indices.values()):
+            pictures.put(index, picture)
 
     def _decode_stamps(self, doubt: str) -> list[int | None]:
         """Decode the whole file; return the time stamps of its frames, None for a frame without one."""
@@ -298,6 +325,9 @@ class PyAVReader(VideoReader):
         by_decoding = self._container.format.name in DECODE_STAMPED
         stamps = [frame.dts if by_decoding else frame.pts for frame in self._decode_all(causes.append)]
         if not stamps:
+            refused = self._limits.why_refused(self._url) if causes else ""
+            if refused:
+                raise VideoError(self.path, refused)
             cause = _describe(causes[0]) if causes else "the file ends before the first frame"
             raise VideoError(self.path, f"no frame of it decodes ({cause})")
         return stamps
@@ -328,16 +358,26 @@ class PyAVReader(VideoReader):
         pixels = _local.reformatter.reformat(frame, *self._size, format="rgb24", **ONE_THREAD).to_ndarray()
         return upright(pixels, frame)
 
-    def _reopen(self, **arguments: Any) -> None:
+    def _reopen(self, headed: bool = False) -> None:
         self.close()
-        # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
-        self._container = av.open(f"file:{self.path}", metadata_errors="replace", **arguments)
+        known, stream_options = KNOWN if headed else ({}, [])
+        options = known | self._limits.options
+        try:
+            self._container = av.open(
+                self._url, options=options, stream_options=stream_options, metadata_errors="replace"
+            )
+        except av.ArgumentError as error:
+            raise VideoError(self.path, self._limits.why_refused(self._url) or _describe(error)) from error
         if self._stream_index is None:
             self._stream_index = choose_stream(self._container, self._choice, self.path)
         self._stream = self._container.streams[self._stream_index]
         codec = self._stream.codec_context
         if codec is None:
             raise VideoError(self.path, "FFmpeg has no decoder for its codec")
+        if oversized := self._limits.oversized(codec.width, codec.height):
+            raise VideoError(self.path, oversized)
+        if self._limits.frame_pixels:
+            codec.options = {"max_pixels": str(self._limits.frame_pixels)}
         codec.thread_count = self._threads
         codec.thread_type = "NONE" if self._threads == 1 else "AUTO"
 
@@ -366,7 +406,7 @@ def _runs(index: PacketIndex, positions: list[int]) -> list[tuple[int, list[int]
         key = index.key_of(index.pts[position])
         if runs:
             last = runs[-1][1][-1]
-            if _frames_between(index, last, index.keys[key].pts) <= SEEK_COST:
+            if _frames_between(index, last, index.key_pts[key]) <= SEEK_COST:
                 runs[-1][1].append(position)
                 continue
         runs.append((key, [position]))

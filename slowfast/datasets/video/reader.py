@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import errno
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,46 @@ class VideoError(Exception):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.cause}"
+
+
+def cause_of(error: OSError) -> str:
+    """Return why a file cannot be opened.
+
+    Raises:
+        OSError: the error is none of the file: this process, or the machine, has no more descriptors or memory.
+    """
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        raise error
+    return "no such file" if error.errno == errno.ENOENT else str(error.strerror)
+
+
+class Pictures:
+    """The frames of one call of `VideoReader.frames`, each written into its rows of one array.
+
+    Args:
+        indices: positions as asked for; any order, with repeats.
+
+    Attributes:
+        wanted: these positions, sorted and without repeats.
+        array: (T, H, W, 3) uint8; None before the first picture, which sets H and W.
+    """
+
+    def __init__(self, indices: Sequence[int]) -> None:
+        self._rows: dict[int, list[int]] = {}
+        for row, index in enumerate(indices):
+            self._rows.setdefault(index, []).append(row)
+        self.wanted = sorted(self._rows)
+        self.array: np.ndarray | None = None
+        self._count = len(indices)
+
+    def put(self, index: int, picture: np.ndarray) -> None:
+        """Write a picture (H, W, 3); ValueError if the first one had another size."""
+        if self.array is None:
+            self.array = np.empty((self._count, *picture.shape), np.uint8)
+        if picture.shape != self.array.shape[1:]:
+            raise ValueError(f"frame {index} has {picture.shape[:2]} pixels, the first one {self.array.shape[1:3]}")
+        for row in self._rows[index]:
+            self.array[row] = picture
 
 
 class VideoReader(abc.ABC):

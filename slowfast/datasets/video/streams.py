@@ -9,7 +9,7 @@ from av.video.stream import VideoStream
 from slowfast.datasets.video.reader import VideoError
 
 # Containers and codecs of a picture. A file of them is a video if it holds several.
-_PICTURE_CONTAINERS = {"image2", "gif", "apng", "ico"}
+_PICTURE_CONTAINERS = {"gif", "apng", "ico"}
 _PICTURE_CODECS = {"mjpeg", "png", "apng", "gif", "bmp", "webp", "tiff", "jpeg2000", "jpegls"}
 # Brands of a still picture (AVIF, HEIF) in a container of the mp4 family.
 _PICTURE_BRANDS = {"avif", "heic", "heix", "heim", "heis", "mif1", "miaf"}
@@ -46,14 +46,12 @@ def _video_streams(container: InputContainer) -> list[VideoStream]:
     return [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
 
 
-def refuse_other_files(container: InputContainer, stream: VideoStream, count: int, path: str) -> None:
-    """Raise VideoError if the file, of `count` frames, is a still picture or a text."""
+def refuse_stills(container: InputContainer, stream: VideoStream, count: int, path: str) -> None:
+    """Raise VideoError if the file, of `count` frames, is a still picture."""
     name, codec = container.format.name, stream.codec_context.name
     picture = name in _PICTURE_CONTAINERS or name.endswith("_pipe") or codec in _PICTURE_CODECS
     if count == 1 and (picture or container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS):
         raise VideoError(path, f"a still picture ({codec}) and no video")
-    if name == "tty":
-        raise VideoError(path, "a text and no video")
 
 
 def notes_of_streams(container: InputContainer, stream: VideoStream) -> dict[str, str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from slowfast.datasets.video.cache import LRUCache
 from slowfast.datasets.video.pyav import MissingFrames, PyAVReader, display_matrix
+from slowfast.datasets.video.reader import Pictures
 
 # Shared libraries that the system must have in one version, 4 to 8.
 LIBRARIES = "libavcodec, libavdevice, libavfilter, libavformat, libavutil, libswresample and libswscale"
@@ -42,6 +43,8 @@ def _decoder_class() -> type:
     return VideoDecoder
 
 
+# Decoded frames of a clip that are held besides the clip itself.
+_FRAMES_AT_ONCE = 16
 # Version of a file -> True if TorchCodec decodes the same frames as PyAV.
 _alike: LRUCache[bool] = LRUCache(4096)
 
@@ -54,23 +57,27 @@ class TorchCodecReader(PyAVReader):
         """See `VideoReader`."""
         _decoder_class()
 
-    def _by_stamp(self, wanted: list[int], skip: bool) -> dict[int, np.ndarray]:
+    def _by_stamp(self, pictures: Pictures, skip: bool) -> None:
         if not self._decodes_alike():
-            return super()._by_stamp(wanted, skip)
-        # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
+            super()._by_stamp(pictures, skip)
+            return
+        # PyAV has opened the file before, and checked its format and the size of its frames.
         decoder = _decoder_class()(
-            f"file:{self.path}",
+            self._url,
             stream_index=self._stream.index,
             dimension_order="NHWC",
             num_ffmpeg_threads=self._threads,
         )
         if len(decoder) != self.num_frames:
             raise MissingFrames(f"torchcodec sees {len(decoder)} frames, not {self.num_frames}")
-        batch = decoder.get_frames_at(wanted)
-        stamps = [self._index.pts[i] * float(self._stream.time_base) for i in wanted]
-        if not np.allclose(batch.pts_seconds.numpy(), stamps, rtol=0, atol=1e-4):
-            raise MissingFrames("torchcodec gives frames of other times")
-        return dict(zip(wanted, batch.data.numpy(), strict=True))
+        for start in range(0, len(pictures.wanted), _FRAMES_AT_ONCE):
+            wanted = pictures.wanted[start : start + _FRAMES_AT_ONCE]
+            batch = decoder.get_frames_at(wanted)
+            stamps = [self._index.pts[i] * float(self._stream.time_base) for i in wanted]
+            if not np.allclose(batch.pts_seconds.numpy(), stamps, rtol=0, atol=1e-4):
+                raise MissingFrames("torchcodec gives frames of other times")
+            for index, picture in zip(wanted, batch.data.numpy(), strict=True):
+                pictures.put(index, picture)
 
     def _decodes_alike(self) -> bool:
         alike = _alike.get(self.version)

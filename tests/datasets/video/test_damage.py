@@ -109,8 +109,8 @@ def test_no_video(name, content, cause, tmp_path):
 
 
 def test_missing_file_and_folder(tmp_path):
-    for path in (tmp_path / "none.mp4", tmp_path):
-        with pytest.raises(VideoError, match="no such file"):
+    for path, cause in (tmp_path / "none.mp4", "no such file"), (tmp_path, "not a regular file but a folder"):
+        with pytest.raises(VideoError, match=cause):
             decode.open(str(path))
 
 

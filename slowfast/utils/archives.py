@@ -1,0 +1,112 @@
+"""ZIP archives, which PyTorch files and .npz files are: checks that find damage before the content is used.
+
+PyTorch does not compare the CRC of a record, and NumPy does so only for a record that it reads to its end.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zipfile
+from collections.abc import Collection
+from typing import BinaryIO
+
+import numpy as np
+
+from slowfast.utils.errors import short
+from slowfast.utils.files import regular_file
+
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_BLOCK = 2**20
+# Compressed records may unpack to 100 times the file's size; those of small files to 64 MiB.
+_MOST_UNPACKED, _SMALL = 100, 2**26
+
+
+class DamagedArchiveError(ValueError):
+    """The archive is damaged, or made to exhaust its reader."""
+
+
+def check_archive(stream: BinaryIO) -> dict[str, int]:
+    """Check the structure of an archive, and the CRC of every record; all records must be stored without compression.
+
+    All readers then see the same content. They use no byte outside of records and directory, so damage there is
+    harmless.
+
+    Returns:
+        The sizes of the records in bytes by name, in the order of the directory.
+
+    Raises:
+        DamagedArchiveError: the archive is damaged, or has a record that is compressed.
+    """
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            _check_structure(archive, stream)
+            packed = [record.filename for record in archive.infolist() if record.compress_size != record.file_size]
+            if packed:
+                raise DamagedArchiveError(f"its record {short(packed[0])} is compressed")
+            for record in archive.infolist():
+                with archive.open(record) as content:
+                    while content.read(_BLOCK):
+                        pass
+            return {record.filename: record.file_size for record in archive.infolist()}
+    except DamagedArchiveError:
+        raise
+    except Exception as error:  # zipfile raises many types for damaged files
+        raise DamagedArchiveError(f"{type(error).__name__}: {short(error)}") from error
+
+
+def read_npz(path: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz file by name, and check the CRC of each one.
+
+    Args:
+        names: arrays to read; None for all.
+
+    Raises:
+        OSError: the file cannot be opened.
+        DamagedArchiveError: it is damaged, lacks one of `names`, or holds Python objects.
+    """
+    with open(path, "rb", opener=regular_file) as stream:
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                _check_structure(archive, stream)
+                found = {record.filename.removesuffix(".npy"): record for record in archive.infolist()}
+                return {name: _read_array(archive, found[name]) for name in (found if names is None else names)}
+        except DamagedArchiveError:
+            raise
+        except KeyError as error:
+            raise DamagedArchiveError(f"{os.fspath(path)} has no array {error}") from error
+        except Exception as error:  # zipfile, zlib and NumPy raise many types for damaged files
+            raise DamagedArchiveError(
+                f"{os.fspath(path)}, {os.path.getsize(path)} bytes, is a damaged npz file "
+                f"({type(error).__name__}: {short(error)})"
+            ) from error
+
+
+def _read_array(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(record) as content:
+        array = np.lib.format.read_array(content, allow_pickle=False)
+        # At the end of a record zipfile compares its CRC. A damaged header may name fewer values than there are.
+        if content.read(1):
+            raise ValueError(f"{record.filename} has more bytes than its header tells")
+    return array
+
+
+def _check_structure(archive: zipfile.ZipFile, stream: BinaryIO) -> None:
+    """Check that records have names of their own, do not overlap, and do not unpack to far more than the file."""
+    records = sorted(archive.infolist(), key=lambda record: record.header_offset)
+    if len({record.filename for record in records}) < len(records):
+        raise DamagedArchiveError("two of its records have the same name")
+    if archive.comment:
+        raise DamagedArchiveError("something follows its directory")
+    end = 0
+    for record in records:
+        if record.header_offset < end or (not end and record.header_offset):
+            raise DamagedArchiveError(f"its record {short(record.filename)} is not where it should be")
+        stream.seek(record.header_offset)
+        _, name, extra = _LOCAL_HEADER.unpack(stream.read(_LOCAL_HEADER.size))
+        end = record.header_offset + _LOCAL_HEADER.size + name + extra + record.compress_size
+    if end > archive.start_dir:
+        raise DamagedArchiveError("its records overlap its directory")
+    size, unpacked = os.fstat(stream.fileno()).st_size, sum(record.file_size for record in records)
+    if unpacked > max(_MOST_UNPACKED * size, _SMALL):
+        raise DamagedArchiveError(f"its {size} bytes unpack to {unpacked} bytes")
