@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -175,6 +177,32 @@ def wait_for():
             time.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture
+def told_of_limit():
+    """Function: run `work()` in a child whose files may have so many bytes, as on a full disk; return its error."""
+
+    def run(most: int, work: Callable[[], object]) -> str:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+            try:
+                work()
+                told = "no error"
+            except BaseException as error:
+                told = f"{type(error).__name__} {error}"
+            os.write(write, told.encode())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as stream:
+            told = stream.read()
+        os.waitpid(child, 0)
+        return told
+
+    return run
 
 
 @pytest.fixture

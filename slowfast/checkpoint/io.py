@@ -19,16 +19,17 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from slowfast.checkpoint.formats.foreign_names import rename_foreign, weights_of_blobs
 from slowfast.checkpoint.formats.plain_pickle import RefusedPickleError, read_plain_pickle
 from slowfast.checkpoint.formats.torch_file import check_torch_file
 from slowfast.checkpoint.weights import is_weights, plain_weights
 from slowfast.checkpoint.zoo.entries import PREFIX, local_path
+from slowfast.runtime.loader_workers import tells_of_dead_worker
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import first_line, short
-from slowfast.utils.files import TEMPORARY, atomic_write_local, replacing
+from slowfast.utils.files import TEMPORARY, atomic_write_local, no_room_explained, replacing
 
 logger = get_logger(__name__)
 
@@ -64,7 +65,14 @@ def checkpoint_path(output_dir: str, epoch: int, iteration: int = 0) -> str:
 
 
 def find_checkpoints(output_dir: str) -> list[_CheckpointFile]:
-    """Return the checkpoints of a run, least progress first; incomplete files are left out."""
+    """Return the checkpoints of a run, least progress first.
+
+    Incomplete files are left out, and so is what is no file: folders, named pipes, links to nothing.
+    """
+    return [file for file in _named_as_checkpoints(output_dir) if os.path.isfile(file.path)]
+
+
+def _named_as_checkpoints(output_dir: str) -> list[_CheckpointFile]:
     folder = checkpoint_dir(output_dir)
     names = os.listdir(folder) if os.path.isdir(folder) else []
     matches = [(_NAME.fullmatch(name), name) for name in names]
@@ -75,20 +83,33 @@ def find_pretraining(output_dir: str) -> str:
     """Return PySlowFast's newest checkpoint of self-supervised pretraining (TASK ssl) in a folder; "" for none."""
     folder = checkpoint_dir(output_dir)
     names = sorted(filter(_PRETRAINING.fullmatch, os.listdir(folder) if os.path.isdir(folder) else []))
-    return os.path.join(folder, names[-1]) if names else ""
+    files = [path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path)]
+    return files[-1] if files else ""
 
 
 def save_checkpoint(state: dict[str, Any], path: str) -> None:
     """Write a checkpoint atomically: `path` holds the new or the former file, even after a power cut.
 
+    A folder with the name of the checkpoint is renamed first, since it is nothing of this program's.
+
     Raises:
         OSError: the disk is full or cannot be written; `path` and all other checkpoints are as before.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.isdir(path) and not os.path.islink(path):
+        _move_aside(path)
     try:
         atomic_write_local(path, lambda stream: _write(state, stream), durable=True)
     except OSError as error:
         raise OSError(error.errno, f"the checkpoint could not be written ({error.strerror or error})", path) from error
+
+
+def _move_aside(folder: str) -> None:
+    """Rename a folder to its name with `.moved` and, if that is taken, a number."""
+    numbers = itertools.chain([""], itertools.count(2))
+    aside = next(name for name in (f"{folder}.moved{number}" for number in numbers) if not os.path.lexists(name))
+    os.rename(folder, aside)
+    logger.warning("%s was a folder in the place of a checkpoint; it is %s now", folder, aside)
 
 
 def write_tensor_file(weights: dict[str, torch.Tensor], path: str, cfg: str = "", epoch: int = -1) -> None:
@@ -108,7 +129,7 @@ def write_tensor_file(weights: dict[str, torch.Tensor], path: str, cfg: str = ""
     metadata[_CHECKSUM] = _checksum(whole, metadata)
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     try:
-        with replacing(path) as temporary:
+        with no_room_explained(path, lambda stream: stream.write(save(whole, metadata))), replacing(path) as temporary:
             save_file(whole, temporary, metadata)
     except SafetensorError as error:
         raise OSError(0, f"the file could not be written ({error})", path) from error
@@ -171,6 +192,8 @@ def load_last_checkpoint(output_dir: str, epoch: int = -1) -> tuple[dict[str, An
         ValueError: there are checkpoints, but none can be read or none is of `epoch`.
     """
     files = find_checkpoints(output_dir)
+    for other in set(_named_as_checkpoints(output_dir)).difference(files):
+        logger.warning("skipping %s: it has the name of a checkpoint, and is no file", other.path)
     if epoch >= 0 and files:
         path = checkpoint_path(output_dir, epoch + 1)
         if not os.path.isfile(path):
@@ -208,7 +231,9 @@ def _write(state: dict[str, Any], stream: Any) -> None:
     try:
         torch.save(state, stream)
     except RuntimeError as error:
-        # PyTorch raises a RuntimeError if writing to the stream fails.
+        # PyTorch raises it if writing to the stream fails, and also, at any moment, if a loader worker dies.
+        if tells_of_dead_worker(error):
+            raise
         cause = error.__context__
         raise cause if isinstance(cause, OSError) else OSError(0, first_line(error)) from error
 

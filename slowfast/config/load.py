@@ -18,6 +18,8 @@ from slowfast.config.resolve import resolve
 from slowfast.config.rules import validate
 from slowfast.config.sources import Layer, file_layers, override_layer, text_layer
 
+_LONGEST_MESSAGE = 1000  # characters
+
 
 def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[Any] = ()) -> CfgNode:
     """Load a YAML file and `KEY VALUE` overrides; return a checked, frozen configuration.
@@ -87,10 +89,17 @@ def _build(layers: list[Layer], foreign: Sequence[Layer] = ()) -> tuple[CfgNode,
         leave_out_unknown(layer, defaults)
     given = set().union(*(merge_layer(cfg, layer, defaults) for layer in layers))
     cfg.PROJECTS = [project.__name__ for project in projects]
-    resolve(cfg, given)
-    _call(projects, "resolve", cfg)
-    validate(cfg)
-    _call(projects, "validate", cfg)
+    try:
+        resolve(cfg, given)
+        _call(projects, "resolve", cfg)
+        validate(cfg)
+        _call(projects, "validate", cfg)
+    except ValueError as error:
+        text = str(error)
+        if len(text) <= _LONGEST_MESSAGE:
+            raise
+        # A message begins with key and value, and ends with the remedy.
+        raise ValueError(f"{text[: _LONGEST_MESSAGE // 2]} ... {text[-_LONGEST_MESSAGE // 2 :]}") from error
     cfg.freeze()
     return cfg, defaults
 

@@ -1,6 +1,7 @@
 """Merge settings into the key tree; errors name the key, its place and the nearest known key."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fvcore.common.config import CfgNode
@@ -9,7 +10,7 @@ from slowfast.config.projects import section_owners
 from slowfast.config.sources import BASE_KEY, Layer
 from slowfast.config.values import WrongType, read_value
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.errors import nearest_keys
+from slowfast.utils.errors import nearest_keys, short
 
 logger = get_logger(__name__)
 
@@ -24,10 +25,13 @@ NULLABLE = {
 }
 # Example of the items of lists whose default is empty.
 ITEMS = {
+    "AVA.BOX_FRAMES": [1],
     "AVA.TRAIN_PREDICT_BOX_LISTS": [""],
     "DATA.TRAIN_JITTER_ASPECT_RELATIVE": [1.0],
     "DATA.TRAIN_JITTER_SCALES_RELATIVE": [1.0],
     "DATA.TRAIN_NUM_FRAMES": [1],
+    "MODEL.FREEZE_STAGES": [""],
+    "MODEL.POSITIONS_FOR": [1],
     "PROJECTS": [""],
     "SLOWFAST.SLOW_INDICES": [0],
     "SOLVER.LRS": [1.0],
@@ -35,6 +39,9 @@ ITEMS = {
     "TEST.NUM_TEMPORAL_CLIPS": [1],
     "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN": [""],
 }
+# Keys that may be infinite though their default is not: limits that are never reached, and steps that never begin.
+_ENDLESS = ("SOLVER.CLIP_GRAD_L2NORM", "SOLVER.CLIP_GRAD_VAL", "SOLVER.STEPS", "TRAIN.KILL_LOSS_EXPLOSION_FACTOR")
+_SHOWN = 5  # of many unknown keys, in messages
 
 
 def merge_layer(cfg: CfgNode, layer: Layer, defaults: CfgNode) -> set[str]:
@@ -45,6 +52,9 @@ def merge_layer(cfg: CfgNode, layer: Layer, defaults: CfgNode) -> set[str]:
     Raises:
         ValueError: an unknown key, a value of another type, a section in place of a value or the reverse.
     """
+    unknown = list(_unknown(layer.values, defaults))
+    if unknown:
+        raise _unknown_keys(unknown, layer, defaults)
     changed = {key: _read(key, value, layer, defaults) for key, value in _leaves(layer, defaults)}
     for key, value in changed.items():
         set_key(cfg, key, value)
@@ -56,18 +66,13 @@ def leave_out_unknown(layer: Layer, defaults: CfgNode) -> None:
 
     An unknown section stays and is an error later, since it may define the model.
     """
-    unknown = []
-    pending = [((str(name),), value, defaults[name]) for name, value in layer.values.items() if name in defaults]
-    while pending:
-        path, values, node = pending.pop()
-        if not isinstance(node, CfgNode) or not isinstance(values, dict):
-            continue
-        unknown += [".".join((*path, str(name))) for name in values if name not in node]
-        for name in [name for name in values if name not in node]:
-            del values[name]
-        pending += [((*path, str(name)), value, node[name]) for name, value in values.items()]
+    unknown = [(path, holder) for path, holder in _unknown(layer.values, defaults) if len(path) > 1]
+    for path, holder in unknown:
+        holder.pop(path[-1], None)  # two sections of a file may share a mapping, by an alias
     if unknown:
-        logger.warning("%s has unknown settings, which are ignored: %s", layer.origin, ", ".join(unknown))
+        listed = ", ".join(_in_words(path) for path, _ in unknown[:_SHOWN])
+        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        logger.warning("%s has unknown settings, which are ignored: %s%s", layer.origin, listed, more)
 
 
 def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
@@ -92,26 +97,57 @@ def set_key(cfg: CfgNode, key: str, value: Any) -> None:
     (get_key(cfg, section) if section else cfg)[leaf] = value
 
 
-def _unknown_key(path: tuple[str, ...], value: Any, layer: Layer, defaults: CfgNode) -> ValueError:
-    """Return the error for an unknown key, with the nearest known one."""
+def _unknown(
+    values: dict[Any, Any], node: CfgNode, above: tuple[Any, ...] = ()
+) -> Iterator[tuple[tuple[Any, ...], dict[Any, Any]]]:
+    """Yield the path of every key that is not in the tree, and the mapping that holds it."""
+    for name, value in values.items():
+        path = (*above, name)
+        if name not in node:
+            yield path, values
+        elif isinstance(node[name], CfgNode) and isinstance(value, dict):
+            yield from _unknown(value, node[name], path)
+
+
+def _in_words(path: Sequence[Any]) -> str:
+    """Return the name of a key in one short line, whatever it is made of."""
+    names = [str(name) for name in path]
+    return ".".join(short(name if name.isprintable() else repr(name)) for name in names)
+
+
+def _unknown_keys(
+    unknown: Sequence[tuple[tuple[Any, ...], dict[Any, Any]]], layer: Layer, defaults: CfgNode
+) -> ValueError:
+    """Return the error for unknown keys: the first with the nearest known one, the names of some others."""
+    (path, holder), *others = unknown
+    message = _unknown_key(path, holder[path[-1]], layer, defaults)
+    if others:
+        names = ", ".join(_in_words(other) for other, _ in others[:_SHOWN])
+        message += f" {len(others)} more unknown: {names}{', ...' if len(others) > _SHOWN else '.'}"
+    return ValueError(message)
+
+
+def _unknown_key(path: tuple[Any, ...], value: Any, layer: Layer, defaults: CfgNode) -> str:
+    """Return the message for an unknown key, with the nearest known one."""
     if len(path) == 1 and isinstance(value, dict):
         return _unknown_section(path[0], value, layer, defaults)
-    key = ".".join(path)
     known = set(leaf_keys(defaults)) if len(path) > 1 else {*leaf_keys(defaults), *defaults, BASE_KEY}
-    nearest = nearest_keys(key, known)[0]
-    return ValueError(f"Unknown config key {key} in {layer.where(path)}. The nearest known key is {nearest}.")
+    key = _in_words(path)
+    where = layer.where([str(name) for name in path])
+    return f"Unknown config key {key} in {where}. The nearest known key is {nearest_keys(key, known)[0]}."
 
 
-def _unknown_section(name: str, values: dict[Any, Any], layer: Layer, defaults: CfgNode) -> ValueError:
-    """Return the error for an unknown section, with the first key set in it."""
-    key = next((f"{name}.{inner}" for inner in values), name)
+def _unknown_section(section: Any, values: dict[Any, Any], layer: Layer, defaults: CfgNode) -> str:
+    """Return the message for an unknown section, with the first key set in it."""
+    name = _in_words([section])
+    key = next((f"{name}.{_in_words([inner])}" for inner in values), name)
     sections = {section for section, node in defaults.items() if isinstance(node, CfgNode)}
-    section = nearest_keys(name, {*sections, *section_owners()})[0]
-    same = key.replace(name, section, 1)
-    nearest = f"key is {same}" if same in leaf_keys(defaults) else f"section is {section}"
-    return ValueError(
-        f"Unknown config key {key} in {layer.where((name,))}: there is no section {name}. The nearest known {nearest}. "
-        f"If {name} is a project's section, install the project, or name its module in PROJECTS."
+    nearest = nearest_keys(name, {*sections, *section_owners()})[0]
+    same = key.replace(name, nearest, 1)
+    near = f"key is {same}" if same in leaf_keys(defaults) else f"section is {nearest}"
+    return (
+        f"Unknown config key {key} in {layer.where([str(section)])}: there is no section {name}. The nearest known "
+        f"{near}. If {name} is a project's section, install the project, or name its module in PROJECTS."
     )
 
 
@@ -123,8 +159,6 @@ def _leaves(
     for name, value in (layer.values if values is None else values).items():
         here = (*path, str(name))
         key = ".".join(here)
-        if name not in node:
-            raise _unknown_key(here, value, layer, defaults)
         if not isinstance(node[name], CfgNode):
             yield key, value
         elif isinstance(value, dict):
@@ -132,7 +166,8 @@ def _leaves(
         elif value is not None:
             keys = ", ".join(list(node[name])[:3])
             raise ValueError(
-                f"{key} in {layer.where(here)} is a section with keys such as {keys}; it cannot be set to {value!r}."
+                f"{key} in {layer.where(here)} is a section with keys such as {keys}; it cannot be set to "
+                f"{_shown(value)}."
             )
 
 
@@ -143,14 +178,27 @@ def _read(key: str, value: Any, layer: Layer, defaults: CfgNode) -> Any:
     if isinstance(value, dict):
         raise ValueError(
             f"{key} in {layer.where(path)} holds one value (default {default!r}) and is not a section, got keys "
-            f"{', '.join(map(str, value))}."
+            f"{short(', '.join(map(str, list(value)[:100])))}."
         )
+    endless = key in _ENDLESS or (isinstance(default, float) and math.isinf(default))
     try:
-        return read_value(value, kind, ITEMS.get(key, default), nullable=key in NULLABLE)
+        read = read_value(value, kind, ITEMS.get(key, default), nullable=key in NULLABLE)
+        if not endless and not _is_finite(read):
+            raise WrongType("finite")
+        return read
     except WrongType as error:
         raise ValueError(
-            f"{key} in {layer.where(path)} is {value!r} ({type(value).__name__}), but it must be "
+            f"{key} in {layer.where(path)} is {_shown(value)} ({type(value).__name__}), but it must be "
             f"{error.args[0]}, such as its default {default!r}."
         ) from None
-    except RecursionError:
-        raise ValueError(f"{key} in {layer.where(path)} is a list that contains itself.") from None
+
+
+def _shown(value: Any) -> str:
+    return short(repr(value[:300]) if isinstance(value, str) else value)
+
+
+def _is_finite(value: Any) -> bool:
+    """Return False for a number, also in lists, that is infinite or not a number."""
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

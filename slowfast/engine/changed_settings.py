@@ -13,6 +13,7 @@ from typing import Any
 from slowfast.config.ignored_keys import ignored_feature
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.sources import text_layer
+from slowfast.utils.errors import short
 
 # Patterns of the settings that change neither weights nor optimizer, statistics or random numbers of a resumed run:
 # places, logging, tests, how data is loaded, initial weights.
@@ -58,7 +59,9 @@ def describe_changes(before: dict[str, Any], cfg: Any) -> str:
     """
     changed = [key for key in leaf_keys(cfg) if before.get(key, get_key(cfg, key)) != get_key(cfg, key)]
     told = [
-        f"{key} {_short(get_key(cfg, key))} (was {_short(before[key])})" for key in changed if not is_indifferent(key)
+        f"{key} {short(get_key(cfg, key), _LONGEST_SHOWN)} (was {short(before[key], _LONGEST_SHOWN)})"
+        for key in changed
+        if not is_indifferent(key)
     ]
     return f"these apply from now on: {', '.join(told)}" if told else ""
 
@@ -80,9 +83,4 @@ def check_optimizer_goes_on(before: dict[str, Any], cfg: Any) -> None:
     for key in _TRAINED:
         now = get_key(cfg, key)
         if before.get(key, now) != now:
-            raise ValueError(f"{key} is {_short(now)}, and was {_short(before[key])}")
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
+            raise ValueError(f"{key} is {short(now, _LONGEST_SHOWN)}, and was {short(before[key], _LONGEST_SHOWN)}")

@@ -22,6 +22,7 @@ from slowfast.engine.state import Averages, TrainState, batch_means
 from slowfast.runtime.device import peak_memory
 from slowfast.runtime.distributed import all_gather_object, is_main_process, reduce_mean
 from slowfast.runtime.logging import log_json_stats
+from slowfast.utils.files import no_room_explained
 
 
 class Hook:
@@ -66,16 +67,17 @@ class Recorder:
             # Imported here because it takes seconds.
             from torch.utils.tensorboard import SummaryWriter
 
-            folder = os.path.join(cfg.OUTPUT_DIR, cfg.TENSORBOARD.LOG_DIR or f"runs-{cfg.TRAIN.DATASET}")
-            self._writer = SummaryWriter(folder, purge_step=first_step)
+            self._folder = os.path.join(cfg.OUTPUT_DIR, cfg.TENSORBOARD.LOG_DIR or f"runs-{cfg.TRAIN.DATASET}")
+            self._writer = SummaryWriter(self._folder, purge_step=first_step)
 
     def record(self, stats: dict[str, Any], tag: str, step: int) -> None:
         """Write one JSON object of statistics; its floats become the TensorBoard scalars `tag/name` at `step`."""
         log_json_stats(stats)
         if self._writer is not None:
-            for name, value in stats.items():
-                if isinstance(value, float):
-                    self._writer.add_scalar(f"{tag}/{name}", value, step)
+            with no_room_explained(self._folder):
+                for name, value in stats.items():
+                    if isinstance(value, float):
+                        self._writer.add_scalar(f"{tag}/{name}", value, step)
 
     def close(self) -> None:
         """Flush and close TensorBoard's file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ logger = get_logger(__name__)
 
 _SMALL_NORM_BATCH = 4
 _PREDICTIONS_NAME = "test_predictions.npz"
+RESULTS_NAME, VAL_RESULTS_NAME = "test_results.json", "val_results.json"
 
 
 def check_and_announce(state: TrainState) -> None:
@@ -33,6 +35,7 @@ def check_and_announce(state: TrainState) -> None:
     cfg, model = state.cfg, unwrap(state.model)
     saves = -(-(state.max_epoch - state.epoch) // max(1, cfg.TRAIN.CHECKPOINT_PERIOD))
     if is_main_process():
+        _check_places(cfg.OUTPUT_DIR)
         _check_disk_space(cfg.OUTPUT_DIR, state.models, state.optimizer, saves)
         warn_small_norm_batch(model, cfg)
     if cfg.TEST.ENABLE:
@@ -69,6 +72,22 @@ def predictions_path(cfg: Any) -> str:
     except ValueError as error:
         raise ValueError(f"TEST.SAVE_RESULTS_PATH {error}") from error
     return os.path.join(cfg.OUTPUT_DIR, cfg.TEST.SAVE_RESULTS_PATH or _PREDICTIONS_NAME)
+
+
+def _check_places(output_dir: str) -> None:
+    """Check that nothing in the output folder keeps this run from writing checkpoints and results there.
+
+    Raises:
+        OSError: the checkpoints' place is no folder, such as a link to a disk that is not mounted, or a folder has the
+            name of a file of results.
+    """
+    folder = checkpoint_dir(output_dir)
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise OSError(errno.ENOTDIR, "it is no folder, or a link to a folder that is missing; move it away", folder)
+    for name in (RESULTS_NAME, VAL_RESULTS_NAME):
+        path = os.path.join(output_dir, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            raise OSError(errno.EISDIR, "a folder has the name of a file of this program; move it away", path)
 
 
 def _check_disk_space(

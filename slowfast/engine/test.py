@@ -20,7 +20,7 @@ from slowfast.engine.hooks import Recorder, memory_stats
 from slowfast.engine.loop import predict_batches
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast_dtype
-from slowfast.engine.preflight import describe_model, predictions_path
+from slowfast.engine.preflight import RESULTS_NAME, VAL_RESULTS_NAME, describe_model, predictions_path
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task, build_task
@@ -34,11 +34,9 @@ from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explai
 from slowfast.runtime.logging import get_logger, log_json_stats
 from slowfast.runtime.run_lock import alone_in_output_dir
 from slowfast.runtime.seed import seed_all
-from slowfast.utils.files import atomic_write
+from slowfast.utils.files import atomic_write, check_regular
 
 logger = get_logger(__name__)
-
-_RESULTS_NAME, _VAL_RESULTS_NAME = "test_results.json", "val_results.json"
 
 
 @alone_in_output_dir
@@ -91,7 +89,7 @@ def test(cfg: Any) -> dict[str, Any]:
     else:
         results = _test_views(cfg, model, checkpoint, device)
     text = simplejson.dumps(results, indent=2, sort_keys=True, ignore_nan=True) + "\n"
-    atomic_write(os.path.join(cfg.OUTPUT_DIR, _RESULTS_NAME), text)
+    atomic_write(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), text)
     barrier()
     return results
 
@@ -181,7 +179,7 @@ def evaluate(
     recorder.record(stats, "Val", state.epoch)
     results = {"epoch": state.epoch, **metrics, **evaluator.protocol()}
     text = simplejson.dumps(results, indent=2, sort_keys=True, ignore_nan=True) + "\n"
-    atomic_write(os.path.join(state.cfg.OUTPUT_DIR, _VAL_RESULTS_NAME), text)
+    atomic_write(os.path.join(state.cfg.OUTPUT_DIR, VAL_RESULTS_NAME), text)
     return metrics
 
 
@@ -239,8 +237,10 @@ def last_evaluation(output_dir: str) -> int:
     """Return the number of epochs before the run's last validation, 0 without one; every process calls it."""
     found = 0
     if is_main_process():
+        path = os.path.join(output_dir, VAL_RESULTS_NAME)
         try:
-            with open(os.path.join(output_dir, _VAL_RESULTS_NAME), encoding="utf-8") as stream:
+            check_regular(path)  # opening a named pipe would wait for ever
+            with open(path, encoding="utf-8") as stream:
                 found = int(json.load(stream)["epoch"])
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             found = 0  # no file, or one of another program

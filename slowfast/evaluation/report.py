@@ -158,7 +158,7 @@ class Report:
         """
         if not path.endswith(".png"):
             raise ValueError(f"{path}: pictures are written to files that end in .png")
-        plt = _pyplot()
+        plt = pyplot()
         panels = [_plot_steps] if self.steps else []
         panels.append(_plot_classes if self.confusion is None else _plot_confusion)
         widths = [*([6.0] if self.steps else []), 8.0]
@@ -227,7 +227,8 @@ def _text(value: float | str) -> str:
     return str(value) if isinstance(value, int | str) else f"{value:.4f}"
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Return matplotlib's pyplot, set up to draw without a display; ValueError if it is not installed."""
     try:
         import matplotlib
     except ImportError as error:

@@ -76,10 +76,25 @@ def worker_deaths_explained() -> Iterator[None]:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
         # There may be two errors in either order: of the broken queue, and of the SIGCHLD handler.
-        told = f"{error.__context__}\n{error}\n{_late_error()}"
+        told = f"{_all_messages(error)}\n{_late_error()}"
         if not (_KILLED.search(told) or _GONE.search(told)):
             raise
         raise LoaderWorkerError(_explain(told)) from error
+
+
+def tells_of_dead_worker(error: BaseException) -> bool:
+    """Return True if an error, or what it came from, is PyTorch's about a dead loader worker."""
+    told = _all_messages(error)
+    return bool(_KILLED.search(told) or _GONE.search(told))
+
+
+def _all_messages(error: BaseException | None) -> str:
+    """Return the messages of an error and of what it came from, the first cause first."""
+    told: list[str] = []
+    while error is not None:
+        told.insert(0, str(error))
+        error = error.__cause__ or error.__context__
+    return "\n".join(told)
 
 
 def _late_error() -> str:

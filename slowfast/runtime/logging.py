@@ -16,6 +16,7 @@ import simplejson
 from tqdm import tqdm
 
 from slowfast.runtime.distributed import is_main_process
+from slowfast.utils.files import append_line, check_regular
 from slowfast.utils.text import printable
 
 _FORMAT = "[%(asctime)s][%(levelname)s] %(name)s: %(message)s"
@@ -44,6 +45,24 @@ class _ConsoleHandler(logging.Handler):
             self.handleError(record)
 
 
+class _FileHandler(logging.Handler):
+    """Handler that appends to a file of this program, line by line; the first failure is told, and the run goes on."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path, self._told = path, False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            append_line(self._path, self.format(record))
+        except OSError as error:
+            if not self._told:
+                print(f"warning: log lines are missing in {self._path} ({error.strerror})", file=sys.stderr)
+            self._told = True
+        except Exception:
+            self.handleError(record)
+
+
 def get_logger(name: str) -> logging.Logger:
     """Return the logger of a module; set the log level of its package to INFO."""
     logging.getLogger(name.split(".")[0]).setLevel(logging.INFO)
@@ -56,7 +75,7 @@ def setup_logging(output_dir: str | None = None) -> None:
     Ranks other than 0 log warnings only, to standard output. A second call replaces the destinations.
 
     Raises:
-        OSError: the folder cannot be created or written.
+        OSError: the folder cannot be created or written, or what has the name of a log file is no regular file.
     """
     global _stats_path
     root = logging.getLogger()
@@ -68,8 +87,10 @@ def setup_logging(output_dir: str | None = None) -> None:
     _stats_path = None
     if output_dir and is_main_process():
         os.makedirs(output_dir, exist_ok=True)
-        handlers.append(logging.FileHandler(os.path.join(output_dir, "stdout.log"), delay=True, encoding="utf-8"))
-        _stats_path = os.path.join(output_dir, "json_stats.jsonl")
+        log, _stats_path = (os.path.join(output_dir, name) for name in ("stdout.log", "json_stats.jsonl"))
+        for path in (log, _stats_path):
+            check_regular(path)
+        handlers.append(_FileHandler(log))
     for handler in handlers:
         _handlers.append(handler)
         handler.setLevel(logging.INFO if is_main_process() else logging.WARNING)
@@ -85,8 +106,7 @@ def log_json_stats(stats: dict[str, Any]) -> None:
     line = simplejson.dumps({key: _rounded(value) for key, value in stats.items()}, sort_keys=True)
     get_logger(__name__).info("json_stats: %s", line)
     if _stats_path is not None:
-        with open(_stats_path, "a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        append_line(_stats_path, line)
 
 
 def _rounded(value: Any) -> Any:

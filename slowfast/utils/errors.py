@@ -25,6 +25,7 @@ _IN_THE_WAY = {
     NotADirectoryError: "has a file where a folder is needed",
     IsADirectoryError: "is a folder, and a file is needed",
 }
+_LONGEST_NAME = 200  # characters that are compared with others, which takes time by the square
 _collected: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("collected", default=None)
 
 
@@ -65,7 +66,7 @@ def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     Case and surrounding underscores do not count. A key with the same last part in another section (`TRAIN.BASE_LR` for
     `SOLVER.BASE_LR`) comes before keys that are merely similar.
     """
-    wanted = _plain(name)
+    wanted = _plain(name[:_LONGEST_NAME])
     leaf = wanted.rpartition(".")[2]
 
     def likeness(candidate: str) -> tuple[bool, float]:
@@ -84,7 +85,7 @@ def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     """
     if value not in choices:
         nearest = "".join(f" The nearest is {near}." for near in nearest_keys(value, choices))
-        raise ValueError(f"{key} is {value!r}; it can be {', '.join(choices) or 'nothing yet'}.{nearest}")
+        raise ValueError(f"{key} is {short(value)!r}; it can be {', '.join(choices) or 'nothing yet'}.{nearest}")
 
 
 @contextlib.contextmanager

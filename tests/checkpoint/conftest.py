@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class FileServer(ThreadingHTTPServer):
         etag: of the file.
         kind: Content-Type.
         delay: seconds before a body.
+        answers: for the coming requests, functions that answer in place of the server.
         seen: the Range header of every request, "" for none.
     """
 
@@ -35,6 +36,7 @@ class FileServer(ThreadingHTTPServer):
         self.cuts: list[int | None] = []
         self.ranges, self.status, self.delay = True, 0, threading.Event()
         self.delay.set()
+        self.answers: list[Callable[[BaseHTTPRequestHandler], None]] = []
         self.seen: list[str] = []
 
     @property
@@ -48,6 +50,9 @@ class _Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server, asked = self.server, self.headers.get("Range", "")
         server.seen.append(asked)
+        if server.answers:
+            server.answers.pop(0)(self)
+            return
         cut = server.cuts.pop(0) if server.cuts else None
         if server.status:
             self.send_error(server.status)

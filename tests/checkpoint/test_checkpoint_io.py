@@ -1,5 +1,6 @@
 import os
 import pickle
+import re
 import resource
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from slowfast.checkpoint.io import (
     checkpoint_path,
     find_checkpoints,
+    find_pretraining,
     load_checkpoint,
     load_last_checkpoint,
     remove_superseded,
@@ -142,6 +144,41 @@ def test_full_disk_keeps_the_former_file(saved, tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["checkpoint_epoch_00001.pyth"]
 
 
+def _folder(path):
+    path.mkdir()
+    (path / "theirs").write_text("precious")
+
+
+OTHERS = {"folder": _folder, "pipe": os.mkfifo, "dangling": lambda path: path.symlink_to("/nowhere/checkpoint")}
+
+
+@pytest.mark.parametrize("put", OTHERS.values(), ids=OTHERS)
+def test_what_is_no_file_is_skipped_and_not_opened(saved, tmp_path, caplog, put):
+    """Opening a named pipe would wait for ever."""
+    good = saved(1)
+    put(tmp_path / "checkpoints" / "checkpoint_epoch_00002.pyth")
+    put(tmp_path / "checkpoints" / "ssl_checkpoint_epoch_00007.pyth")
+    assert [file.path for file in find_checkpoints(str(tmp_path))] == [good]
+    assert find_pretraining(str(tmp_path)) == ""
+    assert load_last_checkpoint(str(tmp_path))[1] == good
+    assert "skipping" in caplog.text and "checkpoint_epoch_00002.pyth" in caplog.text
+    newer = saved(2)
+    assert load_last_checkpoint(str(tmp_path))[1] == newer and not os.path.islink(newer)
+    if put is _folder:
+        assert Path(f"{newer}.moved", "theirs").read_text() == "precious"
+
+
+def test_checkpoints_may_be_links_to_another_disk(saved, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "checkpoints").symlink_to(tmp_path / "disk")
+    path = saved(1)
+    (tmp_path / "disk" / "checkpoint_epoch_00001.pyth").rename(tmp_path / "kept.pyth")
+    os.symlink(tmp_path / "kept.pyth", path)
+    assert load_last_checkpoint(str(tmp_path))[1] == path
+    saved(2)
+    assert (tmp_path / "disk" / "checkpoint_epoch_00002.pyth").is_file()
+
+
 LIMITED = """
 import resource, signal, sys, torch
 from slowfast.checkpoint.io import save_checkpoint
@@ -161,6 +198,8 @@ def test_write_that_fails_half_way_keeps_the_former_file(saved, tmp_path):
     content = Path(path).read_bytes()
     done = subprocess.run([sys.executable, "-c", LIMITED, path], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "refused:" in done.stdout and "could not be written" in done.stdout
+    assert "refused:" in done.stdout and "could not be written" in done.stdout and path in done.stdout
+    # 100,000 numbers of 4 bytes, and some hundred bytes of names.
+    assert re.search(r"needs 40\d,\d{3} bytes, and [\d,]+ bytes are free", done.stdout)
     assert Path(path).read_bytes() == content
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["checkpoint_epoch_00001.pyth"]

@@ -1,6 +1,7 @@
 """Training and testing in this process, on real videos, checked by what they leave behind."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -203,6 +204,36 @@ def test_no_room_for_a_checkpoint(tiny_cfg, monkeypatch, caplog):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10 * size, 9 * size, int(1.5 * size)))
     train(tiny_cfg())
     assert "2 checkpoints of about" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "val_results.json", "test_results.json"])
+def test_what_would_stop_the_run_later_stops_it_before_the_first_batch(tiny_cfg, monkeypatch, name):
+    """A link to a disk that is not there, and a folder in the place of a file."""
+    cfg = tiny_cfg()
+    path = Path(cfg.OUTPUT_DIR, name)
+    path.parent.mkdir()
+    if name == "checkpoints":
+        path.symlink_to("/nowhere/disk")
+    else:
+        path.mkdir()
+    monkeypatch.setattr(ClipTask, "train_step", None)
+    with pytest.raises(OSError, match=f"move it away.*{name}"):
+        train(cfg)
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: os.symlink("/nowhere/x", path)], ids=["pipe", "dangling"])
+def test_things_under_the_names_of_a_run_do_not_stop_it(tiny_cfg, put):
+    """Results and temporary files are replaced; what has the name of the newest checkpoint is skipped."""
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1, "TRAIN.EVAL_PERIOD", 1)
+    out = Path(cfg.OUTPUT_DIR)
+    (out / "checkpoints").mkdir(parents=True)
+    for name in ("checkpoint_epoch_00001.pyth", "checkpoint_epoch_00001.pyth.tmp", "checkpoint_epoch_00009.pyth"):
+        put(out / "checkpoints" / name)
+    for name in ("val_results.json", "val_results.json.tmp"):
+        put(out / name)
+    train(cfg)
+    assert [Path(file.path).name for file in find_checkpoints(cfg.OUTPUT_DIR)] == ["checkpoint_epoch_00001.pyth"]
+    assert json.loads((out / "val_results.json").read_text())["epoch"] == 1
 
 
 def test_output_folder_that_cannot_be(tiny_cfg, tmp_path):

@@ -1,11 +1,15 @@
+import contextlib
+import io
 import os
 import signal
 import subprocess
 import time
 
 import pytest
+import torch
 from torch.utils.data import DataLoader, Dataset
 
+from slowfast.checkpoint.io import checkpoint_path, load_checkpoint, save_checkpoint
 from slowfast.runtime.loader_workers import LoaderWorkerError, shield_workers, worker_deaths_explained
 
 
@@ -92,3 +96,31 @@ def test_other_errors_pass(words):
     with pytest.raises(RuntimeError) as caught, worker_deaths_explained():
         raise RuntimeError(words)
     assert str(caught.value) == words
+
+
+def test_death_of_a_worker_during_a_save_is_no_failed_checkpoint(worker, tmp_path, monkeypatch):
+    """PyTorch raises its error at any moment, here while it writes the checkpoint."""
+    _, pid = worker
+    path = checkpoint_path(str(tmp_path), 1)
+    save_checkpoint({"model_state": {}, "epoch": 0}, path)
+    save = torch.save
+
+    class Deadly(io.FileIO):
+        def write(self, data):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.3)
+            return super().write(data)
+
+    def deadly_save(state, stream):
+        with Deadly(stream.name, "w") as other:
+            save(state, other)
+
+    monkeypatch.setattr(torch, "save", deadly_save)
+    with (
+        pytest.raises(LoaderWorkerError, match=rf"pid {pid}\) was killed by signal: Killed"),
+        worker_deaths_explained(),
+    ):
+        save_checkpoint({"model_state": {}, "epoch": 1}, path)
+    assert load_checkpoint(path)["epoch"] == 0
+    assert os.listdir(tmp_path / "checkpoints") == [os.path.basename(path)]

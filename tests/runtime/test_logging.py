@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 
@@ -37,3 +38,42 @@ def test_names_of_files_cannot_act_nor_forge_records(tmp_path, capsys):
         assert first.endswith(r"unreadable video a\x1b[2J\r\udcff")
         assert second == r"  [01/01 00:00:00][ERROR] forged.mp4: \u202eabc"
         assert last.endswith("next")
+
+
+@pytest.mark.parametrize("name", ["json_stats.jsonl", "stdout.log"])
+def test_half_a_line_of_a_run_that_was_cut_off_is_ended(tmp_path, name):
+    (tmp_path / name).write_text('{"_type": "train_iter", "lo')
+    setup_logging(str(tmp_path))
+    log_json_stats({"loss": 0.5})
+    log_json_stats({"loss": 0.25})
+    lines = (tmp_path / name).read_text().splitlines()
+    assert len(lines) == 3 and lines[0] == '{"_type": "train_iter", "lo'
+    assert [json.loads(line.split("json_stats: ")[-1])["loss"] for line in lines[1:]] == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("name", ["json_stats.jsonl", "stdout.log"])
+@pytest.mark.parametrize("put", [lambda path: path.symlink_to("/nowhere/x"), os.mkfifo, os.mkdir], ids=str)
+def test_what_is_no_file_of_ours_is_refused_at_the_start(tmp_path, name, put):
+    put(tmp_path / name)
+    with pytest.raises(OSError, match=f"move it away.*{name}"):
+        setup_logging(str(tmp_path))
+
+
+def test_a_log_that_cannot_be_written_is_told_once_and_lost_statistics_are_an_error(tmp_path, capsys, monkeypatch):
+    setup_logging(str(tmp_path))
+    get_logger("slowfast").info("first")
+    before = (tmp_path / "stdout.log").read_text()
+
+    def full(descriptor, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    get_logger("slowfast").info("second")
+    with pytest.raises(OSError, match=r"it needs \d+ bytes, and [\d,]+ bytes are free.*json_stats.jsonl"):
+        log_json_stats({"loss": 0.5})
+    monkeypatch.undo()
+    written = capsys.readouterr()
+    assert written.err.count("\n") == 1 and "stdout.log (No space left" in written.err
+    assert "second" in written.out and "loss" in written.out
+    assert (tmp_path / "stdout.log").read_text() == before
+    assert (tmp_path / "json_stats.jsonl").read_text() == ""

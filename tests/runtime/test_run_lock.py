@@ -112,3 +112,13 @@ def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="OUTPUT_DIR cannot be written"), run_lock(str(Path(tmp_path / "file" / "out"))):
         pass
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_linked_lock_does_not_empty_its_target(tmp_path, link):
+    (tmp_path / "theirs").write_text("precious")
+    (tmp_path / "out").mkdir()
+    link(tmp_path / "theirs", tmp_path / "out" / LOCK_NAME)
+    with pytest.raises(OSError, match=f"move it away.*{LOCK_NAME}"), run_lock(str(tmp_path / "out")):
+        pass
+    assert (tmp_path / "theirs").read_text() == "precious"

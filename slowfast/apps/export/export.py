@@ -33,6 +33,7 @@ from slowfast.models import build_model
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import seed_all
 from slowfast.utils.errors import first_line
+from slowfast.utils.files import atomic_write_local, no_room_explained
 
 logger = get_logger(__name__)
 
@@ -86,7 +87,7 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
     graphs = make_graphs(model, example_inputs(cfg, batch or _TRACED_BATCH))
     others = make_graphs(model, example_inputs(cfg, batch or _OTHER_BATCH))
     os.makedirs(output, exist_ok=True)
-    with _scratch(output) as folder:
+    with no_room_explained(output), _scratch(output) as folder:
         described = [
             _write_graph(model, graph, other, batch is None, writers, folder, opset, facts)
             for graph, other in zip(graphs, others, strict=True)
@@ -101,8 +102,7 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
             **facts,
             "config": cfg_to_yaml(cfg),
         }
-        with open(os.path.join(folder, ABOUT_NAME), "w", encoding="utf-8") as stream:
-            json.dump(about, stream, indent=2)
+        atomic_write_local(os.path.join(folder, ABOUT_NAME), json.dumps(about, indent=2))
         for name in sorted(os.listdir(folder), key=ABOUT_NAME.__eq__):  # the description comes last
             os.replace(os.path.join(folder, name), os.path.join(output, name))
     return about
@@ -246,7 +246,10 @@ def _writer(name: str) -> _Writer:
 def _write_pt2(
     program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None, facts: dict[str, str]
 ) -> None:
-    torch.export.save(program, path, extra_files=facts)
+    # In memory first: a file that cannot be written would end the process, in the destructor of PyTorch's writer.
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files=facts)
+    atomic_write_local(path, content.getvalue())
 
 
 def _run_pt2(path: str, graph: Graph) -> list[Tensor]:

@@ -7,6 +7,7 @@ video from the first frame to the last, carries its memory all the way, and give
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -306,10 +307,10 @@ class _Extraction:
                     video.add(chunk, *self._features(chunk, video.memory))
                 if chunk.is_last and not chunk.cause:
                     record = begun.pop(chunk.video).record(path, label_of[path], self.settings)
-                    if np.isfinite(record.features).all():
-                        folder.write(record, about)
-                    else:
+                    if not np.isfinite(record.features).all():
                         broken.add(path)
+                    elif cause := _write(folder, record, about):
+                        unreadable.add(path, cause)
                 if chunk.is_last:
                     # Other processes have about as many videos, and are about as far.
                     bar.update(min(get_world_size(), bar.total - bar.n))
@@ -360,6 +361,17 @@ def _reduce_features(features: Sequence[torch.Tensor], kind: str) -> torch.Tenso
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)  # parallelism comes from the workers
+
+
+def _write(folder: FeatureFolder, record: VideoFeatures, about: dict[str, Any]) -> str:
+    """Write a video's file; return why it cannot have one, or ""."""
+    try:
+        folder.write(record, about)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return f"its features cannot be written: {error.strerror}: {folder.path_of(record.path)}"
+    return ""
 
 
 class _Video:

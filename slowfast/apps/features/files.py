@@ -10,15 +10,19 @@ import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from slowfast.datasets.video.find import place_of
+from slowfast.runtime.logging import get_logger
 from slowfast.utils.archives import read_npz
-from slowfast.utils.errors import check_choice
+from slowfast.utils.errors import check_choice, first_line
 from slowfast.utils.files import atomic_write_local
 from slowfast.utils.tables import numpy_column, read_parquet, read_parquet_metadata, require_parquet, write_parquet
+
+logger = get_logger(__name__)
 
 FORMATS = ("npz", "parquet")
 FORMAT_VERSION = 1
@@ -71,13 +75,9 @@ class FeatureFolder:
     def path_of(self, video: str) -> str:
         """Return the path of a video's file.
 
-        It depends on the video's real path alone: one file has one, however it is spelled or linked, and two files have
-        two. A relative path where no file is counts as the name of a video in a list, and is kept.
+        See `place_of`: one video has one file, and two videos have two.
         """
-        place = os.path.normpath(video)
-        if os.path.isabs(video) or os.path.exists(video) or place.startswith(os.pardir):
-            place = os.path.realpath(video)
-        return os.path.join(self.folder, "videos", f"{place.lstrip(os.sep)}.{self.format}")
+        return os.path.join(self.folder, "videos", f"{place_of(video)}.{self.format}")
 
     @property
     def whole_path(self) -> str:
@@ -85,22 +85,38 @@ class FeatureFolder:
         return os.path.join(self.folder, f"features.{self.format}")
 
     def has(self, video: str) -> bool:
-        """Return True if the video's file exists; it is then complete."""
-        return os.path.isfile(self.path_of(video))
+        """Return True if the video's file exists and is whole, as its directory at the end of the file tells."""
+        path = self.path_of(video)
+        if not os.path.isfile(path):
+            return False
+        try:
+            about_features(path)
+        except Exception as error:  # libraries raise many types
+            logger.warning("%s is not whole (%s), and is made anew", path, first_line(error))
+            return False
+        return True
 
     def write(self, record: VideoFeatures, about: dict[str, Any]) -> None:
-        """Write a video's file atomically."""
+        """Write a video's file atomically, so that it also survives a power cut.
+
+        Raises:
+            OSError: the file cannot be written; ENAMETOOLONG if the file system has no room for its name.
+        """
         path = self.path_of(record.path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if self.format == "npz":
             arrays = {**dataclasses.asdict(record), "about": json.dumps(about)}
-            atomic_write_local(path, lambda stream: np.savez(stream, **arrays))
+            atomic_write_local(path, lambda stream: np.savez(stream, **arrays), durable=True)
         else:
-            _write_parquet(path, [record], about)
+            _write_parquet(path, lambda: [record], about, durable=True)
 
     def read(self, video: str) -> VideoFeatures:
-        """Read the features of a video."""
-        return load_features(self.path_of(video))
+        """Read the features of a video; ValueError if its file is damaged."""
+        path = self.path_of(video)
+        try:
+            return load_features(path)
+        except Exception as error:  # libraries raise many types
+            raise ValueError(f"{path} is damaged ({first_line(error)}); remove it, and extract again") from error
 
     def join(self, videos: Sequence[str], about: dict[str, Any]) -> str:
         """Write the file of all these videos in their order; return its path.
@@ -108,12 +124,11 @@ class FeatureFolder:
         In npz, `video` (N,) is the index of a row's video in `path`, `label`, `fps` and `num_frames`. Parquet has these
         values in every row.
         """
-        records = map(self.read, videos)
         if self.format == "npz":
-            arrays = {**_joined(list(records)), "about": json.dumps(about)}
+            arrays = {**_joined(list(map(self.read, videos))), "about": json.dumps(about)}
             atomic_write_local(self.whole_path, lambda stream: np.savez(stream, **arrays))
         else:
-            _write_parquet(self.whole_path, records, about)
+            _write_parquet(self.whole_path, lambda: map(self.read, videos), about)
         return self.whole_path
 
 
@@ -140,13 +155,18 @@ def _joined(records: list[VideoFeatures]) -> dict[str, np.ndarray]:
     return {**rows, **each}
 
 
-def _write_parquet(path: str, records: Iterable[VideoFeatures], about: dict[str, Any]) -> None:
+def _write_parquet(
+    path: str, records: Callable[[], Iterable[VideoFeatures]], about: dict[str, Any], durable: bool = False
+) -> None:
     """Write a row group a video. The shape of a row's features stands in the file's `about`."""
-    records = iter(records)
-    first = next(records)
-    metadata = {"about": json.dumps({**about, "shape": list(first.features.shape[1:])})}
-    tables = map(_columns, itertools.chain([first], records))
-    atomic_write_local(path, lambda stream: write_parquet(stream, tables, metadata))
+
+    def fill(stream: BinaryIO) -> None:
+        each = iter(records())
+        first = next(each)
+        metadata = {"about": json.dumps({**about, "shape": list(first.features.shape[1:])})}
+        write_parquet(stream, map(_columns, itertools.chain([first], each)), metadata)
+
+    atomic_write_local(path, fill, durable)
 
 
 def _columns(record: VideoFeatures) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from slowfast.datasets.video.in_order import OrderedFrame, frames_in_order
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.timing import image_at
-from slowfast.utils.files import regular_file
+from slowfast.utils.files import atomic_write_local, no_room_explained, regular_file
 from slowfast.utils.json_file import parse_json
 
 _STAMP = ".prepared.json"  # file in a folder of frames: video and options they were made from
@@ -94,8 +94,7 @@ def extract(options: ExtractOptions, output: str, task: tuple[str, str]) -> Extr
     try:
         os.makedirs(unfinished)
         count = _write_images(options, name, path, unfinished)
-        with open(os.path.join(unfinished, _STAMP), "w", encoding="utf-8") as stream:
-            json.dump({"made_from": stamp, "images": count}, stream)
+        atomic_write_local(os.path.join(unfinished, _STAMP), json.dumps({"made_from": stamp, "images": count}))
         if os.path.isdir(folder):
             shutil.rmtree(folder)
         os.rename(unfinished, folder)
@@ -136,8 +135,9 @@ def _write_images(options: ExtractOptions, name: str, path: str, folder: str) ->
             if not done:
                 raise VideoError(path, f"image {number + 1} of it cannot be written as JPEG")
             last = frame
-        with open(os.path.join(folder, os.path.basename(options.image(name, number))), "wb") as image:
-            image.write(data)
+        image = os.path.join(folder, os.path.basename(options.image(name, number)))
+        with no_room_explained(image, lambda stream, data=data: stream.write(data)), open(image, "wb") as stream:
+            stream.write(data)
     if number < 0:
         raise VideoError(path, f"it has no frame from second {options.start:g} on")
     return number + 1

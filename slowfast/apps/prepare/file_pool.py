@@ -18,6 +18,7 @@ from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
+from slowfast.utils.files import no_room_explained, open_own
 from slowfast.utils.json_file import parse_json
 
 Task = TypeVar("Task")
@@ -189,17 +190,19 @@ class WorkLog:
         path: file to append to; "" keeps nothing.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, or is a link or no regular file.
     """
 
     def __init__(self, path: str) -> None:
         self.former: list[list] = []
+        self._path = path
         self._file: TextIO | None = None
         if not path:
             return
         os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
         end = "\n"
-        self._file = open(path, "a+", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 (`close` closes it)
+        # `close` closes it.
+        self._file = open(open_own(path), "a+", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
         self._file.seek(0)
         for line in self._file:
             end = line[-1]
@@ -213,8 +216,9 @@ class WorkLog:
     def add(self, value: list[Any]) -> None:
         """Append a value, and flush it."""
         if self._file is not None:
-            self._file.write(json.dumps(value) + "\n")
-            self._file.flush()
+            with no_room_explained(self._path):
+                self._file.write(json.dumps(value) + "\n")
+                self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

@@ -165,8 +165,8 @@ def prepare_frames(
     os.makedirs(lists, exist_ok=True)
     for split, listed in splits.items():
         there = [video for video in listed if video.name in report.images]
-        lines = _lines(there, options, report.images)
-        atomic_write_local(os.path.join(lists, f"{split}.csv"), lambda stream, lines=lines: stream.writelines(lines))
+        lines = functools.partial(_lines, there, options, report.images)
+        atomic_write_local(os.path.join(lists, f"{split}.csv"), lambda stream, lines=lines: stream.writelines(lines()))
         report.lists[split] = len(there)
         report.odd |= _odd(there, least_seconds, options, report.images, output)
     return report

@@ -80,7 +80,8 @@ class ProbeCache:
     """
 
     def __init__(self, path: str, how: str) -> None:
-        self._how, self._log = how, WorkLog(path)
+        # The user names this file, so it may be a link.
+        self._how, self._log = how, WorkLog(os.path.realpath(path) if path else "")
         self._known = _known_facts(self._log.former)
 
     def get(self, path: str, images: Sequence[str] = ()) -> Facts | None:

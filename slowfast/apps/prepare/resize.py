@@ -19,7 +19,7 @@ from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.in_order import frames_in_order
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.timing import ROUNDING_S, fitting_rate
-from slowfast.utils.files import TEMPORARY, replacing
+from slowfast.utils.files import no_room_explained, replacing, temporary_path
 
 MANIFEST = "resized.jsonl"
 _MAX_DENOMINATOR = 30_000  # of a frame rate in H.264
@@ -95,7 +95,7 @@ def resize_set(
             if not isinstance(cause, str):
                 cause = cause.cause
                 with contextlib.suppress(FileNotFoundError):
-                    os.remove(task.target + TEMPORARY)  # left by a process that was killed
+                    os.remove(temporary_path(task.target))  # left by a process that was killed
             if not cause:
                 log.add([task.target, stamps[task.source]])
             yield task.source, task.target, cause
@@ -129,7 +129,7 @@ def resize(source: str, target: str, options: ResizeOptions) -> None:
             time_base = 1 / rate
         end = video.duration
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    with replacing(target) as temporary:
+    with no_room_explained(target), replacing(target) as temporary:
         _encode(source, temporary, rate, time_base, end, options)
 
 

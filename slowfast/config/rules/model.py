@@ -27,6 +27,7 @@ _STAGE_TABLES = (
     "NONLOCAL.GROUP",
     "NONLOCAL.POOL",
 )
+_WIDEST_STRIDE = 1024  # positions: more than any frame has behind the stem
 
 
 def validate(cfg: CfgNode) -> None:
@@ -107,8 +108,9 @@ def _stage_tables(cfg: CfgNode) -> None:
                 f"{cfg.MODEL.MODEL_NAME} (one entry serves all)."
             )
     for key in ("RESNET.SPATIAL_STRIDES", "RESNET.SPATIAL_DILATIONS"):
-        if min(map(min, get_key(cfg, key))) < 1:
-            raise ValueError(f"{key} is {get_key(cfg, key)}; every entry must be at least 1.")
+        entries = [entry for row in get_key(cfg, key) for entry in row]
+        if min(entries) < 1 or max(entries) > _WIDEST_STRIDE:
+            raise ValueError(f"{key} is {get_key(cfg, key)}; every entry must be 1 to {_WIDEST_STRIDE}.")
 
 
 def _detection(cfg: CfgNode) -> None:
@@ -189,7 +191,8 @@ def _row(key: str, values: Sequence[int], axes: int, least: int) -> None:
 
 def _of_block(cfg: CfgNode, key: str, row: Sequence[float], form: str, length: int) -> None:
     depth = cfg.MVIT.DEPTH
-    if not isinstance(row, (list, tuple)) or len(row) != length or not 0 <= row[0] < depth:
+    numbers = isinstance(row, list) and all(isinstance(entry, (int, float)) for entry in row)
+    if not numbers or len(row) != length or not 0 <= row[0] < depth:
         raise ValueError(
             f"MVIT.{key} has {row}; its entries are {form}, blocks from 0 to {depth - 1} (MVIT.DEPTH {depth})."
         )

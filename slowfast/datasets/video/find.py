@@ -73,6 +73,18 @@ def stem(path: str) -> str:
     return name
 
 
+def place_of(video: str) -> str:
+    """Return a relative path for what is made of a video.
+
+    It depends on the video's real path alone: one file has one, however it is spelled or linked, and two files have
+    two. A relative path where no file is counts as the name of a video in a list, and is kept.
+    """
+    place = os.path.normpath(video)
+    if os.path.isabs(video) or os.path.exists(video) or place.startswith(os.pardir):
+        place = os.path.realpath(video)
+    return place.lstrip(os.sep)
+
+
 def by_name(paths: Sequence[str]) -> dict[str, list[str]]:
     """Group video files by `stem`; several paths to one file, by links, count once, as the first of them."""
     groups: dict[str, list[str]] = {}
@@ -158,6 +170,11 @@ class VideoOpener:
         if os.path.isdir(path):
             return FrameFolder(_images_of(path), self.image_fps, self.threads, path, self.limits)
         return self.open_file(path)
+
+
+def has_images(folder: str) -> bool:
+    """Return True if a folder holds images of frames."""
+    return any(name.lower().endswith(_IMAGE_SUFFIXES) for name in os.listdir(folder))
 
 
 def _images_of(folder: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Exported files compute what the model does, in other programs; nothing half done replaces a file."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -122,3 +123,15 @@ def test_what_cannot_be_is_said(filled, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="pip install onnxscript"):
         export(cfg, str(tmp_path / "e"), ["onnx"])
     assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("name", ["pt2", "onnx"])
+def test_a_full_disk_is_told_and_leaves_the_former_files(filled, tmp_path, told_of_limit, name):
+    cfg, _ = filled("ResNet")
+    folder = tmp_path / "e"
+    folder.mkdir()
+    (folder / f"model.{name}").write_text("former")
+    told = told_of_limit(20_000, lambda: export(cfg, str(folder), [name]))
+    assert re.search(rf"File too large;.* [\d,]+ bytes are free: '{folder}", told), told
+    assert [path.name for path in folder.iterdir()] == [f"model.{name}"]
+    assert (folder / f"model.{name}").read_text() == "former"

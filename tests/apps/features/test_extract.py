@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,3 +215,51 @@ def test_a_file_that_is_listed_twice_is_one_video(filled, tmp_path, tiny_data):
     assert extract(cfg, options)["written"] == 2
     with np.load(tmp_path / "f" / "features.npz") as joined:
         assert [os.path.realpath(path) for path in joined["path"]] == [os.path.realpath(path) for path in spelled[:2]]
+
+
+@pytest.mark.parametrize("file_format", ["npz", "parquet"])
+@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
+def test_a_file_that_is_not_whole_is_made_anew(filled, tmp_path, tiny_data, caplog, file_format, keep):
+    """As a power cut or a full disk leaves it: empty, or cut off."""
+    if file_format == "parquet":
+        pytest.importorskip("pyarrow")
+    cfg, _ = filled()
+    videos = tuple(str(tiny_data / f"test {n}.mp4") for n in (0, 1))
+    options = FeatureOptions(str(tmp_path / "f"), file_format=file_format, videos=videos)
+    extract(cfg, options)
+    before = contents(tmp_path / "f")
+    path = FeatureFolder(options.output, file_format).path_of(videos[0])
+    with open(path, "r+b") as stream:
+        stream.truncate(int(os.path.getsize(path) * keep))
+    caplog.clear()
+    summary = extract(cfg, options)
+    assert (summary["written"], summary["already_there"]) == (1, 1)
+    assert f"{path} is not whole" in caplog.text
+    assert contents(tmp_path / "f") == before
+
+
+def test_damage_inside_a_file_is_told_with_its_name(filled, tmp_path, tiny_data):
+    cfg, _ = filled()
+    video = str(tiny_data / "test 0.mp4")
+    extract(cfg, FeatureOptions(str(tmp_path / "f"), videos=(video,)))
+    folder = FeatureFolder(str(tmp_path / "f"))
+    path = folder.path_of(video)
+    content = bytearray(Path(path).read_bytes())
+    place = content.index(folder.read(video).features.tobytes()[:64])
+    content[place] ^= 1
+    Path(path).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} is damaged.*remove it"):
+        folder.read(video)
+
+
+def test_long_names_are_written_or_left_out_with_the_reason(filled, tmp_path, tiny_data):
+    """File systems allow names of 255 bytes, and a feature file has the video's and an ending."""
+    cfg, _ = filled("DATA.MAX_UNREADABLE_FRACTION", 0.6)
+    videos = [tmp_path / f"{'v' * (length - 4)}.mp4" for length in (247, 251, 252, 255)]
+    for video in videos:
+        os.link(tiny_data / "test 0.mp4", video)
+    summary = extract(cfg, FeatureOptions(str(tmp_path / "f"), videos=tuple(map(str, videos))))
+    assert summary["written"] == 2
+    assert sorted(summary["unreadable"]) == sorted(map(str, videos[2:]))
+    assert all("name too long" in cause for cause in summary["unreadable"].values())
+    assert len(contents(tmp_path / "f")) == 2

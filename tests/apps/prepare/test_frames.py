@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from fractions import Fraction
 
@@ -316,3 +317,13 @@ def test_all_images_of_a_video_have_the_size_of_the_first(tmp_path, encode, pict
         truth = video.frames([9])[0]
     if not short_side:
         assert np.abs(images[9][..., ::-1].astype(int) - truth).mean() < 4
+
+
+def test_a_full_disk_is_told_with_the_image(tmp_path, encode, pictures, told_of_limit):
+    source = encode(tmp_path / "a.mp4", pictures(3))
+    whole = extract(ExtractOptions(30), str(tmp_path / "whole"), ("a", str(source)))
+    sizes = [(tmp_path / "whole" / "a" / f"a_{number:06d}.jpg").stat().st_size for number in (1, 2, 3)]
+    assert whole.images == 3 and min(sizes) > 100
+    told = told_of_limit(100, lambda: extract(ExtractOptions(30), str(tmp_path / "out"), ("a", str(source))))
+    assert re.search(rf"it needs {sizes[0]:,} bytes, and [\d,]+ bytes are free: '.*a_000001.jpg'", told), told
+    assert os.listdir(tmp_path / "out") == []

@@ -1,6 +1,7 @@
 """Copies of videos at another size."""
 
 import os
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -125,3 +126,10 @@ def test_real_footage_keeps_frames_and_colors(name, tmp_path):
         middle = before.num_frames // 2
         means = [video.frames([middle])[0].mean(axis=(0, 1)) for video in (before, after)]
         np.testing.assert_allclose(*means, atol=2)
+
+
+def test_a_full_disk_is_told_with_the_copy(tmp_path, encode, pictures, told_of_limit):
+    source = encode(tmp_path / "a.mp4", pictures(60))
+    told = told_of_limit(4096, lambda: resize(str(source), str(tmp_path / "out" / "a.mp4"), ResizeOptions(48)))
+    assert re.search(r"bytes are free: '.*out/a.mp4'", told), told
+    assert os.listdir(tmp_path / "out") == []

@@ -1,0 +1,264 @@
+"""Answer for many videos: files of each video, then tables of all.
+
+`OUTPUT/videos/PATH.jsonl` holds the answers for a video. It gets its name when the video is done, so a run that was
+stopped goes on, and several machines may fill one folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from slowfast.apps.predict.events import Event, EventFinder, EventRule
+from slowfast.apps.predict.predictor import Answer, Predictor
+from slowfast.apps.predict.timeline import Timeline
+from slowfast.datasets.video.find import has_images, place_of, video_files
+from slowfast.datasets.video.reader import VideoError
+from slowfast.datasets.video_dataset import read_paths
+from slowfast.runtime.consistency import weight_facts
+from slowfast.runtime.logging import get_logger
+from slowfast.utils.errors import check_choice
+from slowfast.utils.files import atomic_write_local, replacing
+from slowfast.utils.json_file import read_json
+from slowfast.utils.text import one_line, printable, spreadsheet_cell
+
+logger = get_logger(__name__)
+
+MODES = ("stream", "clips", "video")
+_ABOUT = "predict.json"
+_COLUMNS = {
+    "answers": ("video", "start_s", "end_s", "rank", "name", "score"),
+    "events": ("video", "start_s", "end_s", "name", "score"),
+}
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of a run over videos.
+
+    Attributes:
+        output: folder of the files.
+        mode: "stream", "clips" or "video", see `Predictor`.
+        top: number of best classes in an answer.
+        rule: rule that makes events of the answers; None for no events.
+        shard, num_shards: this run takes every `num_shards`-th video, from number `shard` (from 0) on.
+        pictures: draw the answers over time (needs matplotlib).
+        fps: rate of folders of images; None for `DATA.TARGET_FPS`.
+
+    Raises:
+        ValueError: an unknown mode, or numbers out of range.
+    """
+
+    output: str
+    mode: str = "stream"
+    top: int = 5
+    rule: EventRule | None = None
+    shard: int = 0
+    num_shards: int = 1
+    pictures: bool = True
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("the mode", self.mode, MODES)
+        if self.top < 1:
+            raise ValueError(f"an answer of the {self.top} best classes is empty; ask for 1 or more")
+        if not 0 <= self.shard < self.num_shards:
+            raise ValueError(f"shard {self.shard} of {self.num_shards} does not exist; the first is 0")
+
+
+def find_sources(places: Sequence[str]) -> list[str]:
+    """Return the videos at some places, each once: a file, a folder of images, a folder of videos, or a list of paths.
+
+    A list is a file that ends in .txt or .csv, lines `path` or `path label`.
+
+    Raises:
+        FileNotFoundError: no such place, or a folder without videos and images.
+        ValueError: a list without videos.
+    """
+    found: list[str] = []
+    for place in places:
+        if os.path.isdir(place):
+            videos = [place] if has_images(place) else video_files(place)
+            if not videos:
+                raise FileNotFoundError(f"the folder {place} holds neither videos nor images")
+            found += videos
+        elif place.lower().endswith((".txt", ".csv")):
+            found += read_paths(place)[0]
+        elif os.path.exists(place):
+            found.append(place)
+        else:
+            raise FileNotFoundError(f"there is no video {place}")
+    return list({os.path.realpath(path): path for path in found}.values())
+
+
+def predict_videos(predictor: Predictor, videos: Sequence[str], options: PredictOptions) -> dict[str, Any]:
+    """Answer for videos; those that have a file are skipped.
+
+    Writes for each video its answers (`videos/PATH.jsonl`), subtitles (`.vtt`), a picture (`.png`) and, with a rule,
+    its events (`.events.jsonl`). When all videos are done: `answers.jsonl` and `answers.csv`, `events.jsonl` and
+    `events.csv`.
+
+    Returns:
+        `videos`, `answered`, `already_there`, `unreadable` (path -> cause), `complete` (the tables are written),
+        `video_seconds` and `seconds`.
+
+    Raises:
+        ValueError: the folder holds answers made in another way; or scores are NaN or infinite.
+        OSError: a file cannot be written.
+    """
+    _keep_together(predictor, options)
+    started, seconds, unreadable = time.monotonic(), 0.0, {}
+    share = [video for number, video in enumerate(videos) if number % options.num_shards == options.shard]
+    todo = [video for video in share if not os.path.isfile(_path_of(options.output, video))]
+    with tqdm(total=len(share), initial=len(share) - len(todo), unit="video", disable=None, dynamic_ncols=True) as bar:
+        for video in todo:
+            try:
+                seconds += _answer_video(predictor, video, options)
+                bar.set_postfix_str(f"{seconds / (time.monotonic() - started):.1f} x real time")
+            except VideoError as error:
+                unreadable[video] = error.cause
+                logger.warning("unreadable video %s: %s (left out)", video, error.cause)
+            bar.update()
+    complete = all(os.path.isfile(_path_of(options.output, video)) for video in videos if video not in unreadable)
+    if complete and len(unreadable) < len(videos):
+        _join(videos, options)
+    return {
+        "videos": len(share),
+        "answered": len(todo) - len(unreadable),
+        "already_there": len(share) - len(todo),
+        "unreadable": unreadable,
+        "complete": complete,
+        "video_seconds": round(seconds, 3),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def answers_about(predictor: Predictor, video: str, options: PredictOptions) -> Iterator[Answer]:
+    """Return the answers about a video, in the mode of the options; VideoError if it cannot be read."""
+    if options.mode == "video":
+        return iter([predictor(video, options.top, options.fps)])
+    ask = predictor.stream if options.mode == "stream" else predictor.clips
+    return iter(ask(video, options.top, options.fps))
+
+
+def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> float:
+    """Write the files of a video; return its length in seconds.
+
+    Raises:
+        VideoError: it cannot be read; the cause says to which second it could be. It has no files.
+    """
+    path = _path_of(options.output, video)
+    stem = path.removesuffix(".jsonl")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    timeline, end = Timeline(), 0.0
+    finder = EventFinder(options.rule, predictor.class_names) if options.rule else None
+    cues: list[tuple[float, float, str]] = []
+    events: list[Event] = []
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        try:
+            for answer in answers_about(predictor, video, options):
+                end = max(end, answer.end_s)
+                timeline.add(answer)
+                cues.append((answer.start_s, answer.end_s, f"{answer.names[0]} {answer.scores[0]:.2f}"))
+                events += finder.push(answer) if finder else []
+                line = {
+                    "video": video,
+                    "start_s": round(answer.start_s, 6),
+                    "end_s": round(answer.end_s, 6),
+                    "names": answer.names,
+                    "scores": [float(score) for score in answer.scores],
+                }
+                stream.write(json.dumps(line) + "\n")
+        except VideoError as error:
+            raise VideoError(error.path, f"{error.cause} (after {end:.2f} s)" if end else error.cause) from error
+        if finder:
+            events += finder.finish()
+            events.sort(key=lambda event: (event.start_s, event.end_s))
+            lines = "".join(json.dumps({"video": video, **asdict(event)}) + "\n" for event in events)
+            atomic_write_local(f"{stem}.events.jsonl", lines)
+            cues = [(event.start_s, event.end_s, event.name) for event in events]
+        atomic_write_local(f"{stem}.vtt", _subtitles(cues))
+        if options.pictures:
+            timeline.draw(f"{stem}.png", os.path.basename(video), predictor.class_names)
+    return end
+
+
+def _path_of(output: str, video: str) -> str:
+    """Return the path of a video's answers."""
+    return os.path.join(output, "videos", f"{place_of(video)}.jsonl")
+
+
+def _subtitles(cues: Sequence[tuple[float, float, str]]) -> str:
+    """Return WebVTT text of (start, end, text)."""
+    texts = (one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for _, _, text in cues)
+    blocks = [f"{_clock(start)} --> {_clock(end)}\n{text}" for (start, end, _), text in zip(cues, texts, strict=True)]
+    return "\n\n".join(["WEBVTT", *blocks]) + "\n"
+
+
+def _clock(seconds: float) -> str:
+    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}"
+
+
+def _keep_together(predictor: Predictor, options: PredictOptions) -> None:
+    """Write into the folder how its answers are made.
+
+    Raises:
+        ValueError: it holds answers made in another way; the message says what differs.
+    """
+    path = os.path.join(options.output, _ABOUT)
+    wanted = {
+        "weights": weight_facts(predictor.model)["weights to start from"],
+        "mode": options.mode,
+        "top": options.top,
+        "events": None if options.rule is None else asdict(options.rule),
+        "fps": options.fps,
+        "class_names": predictor.class_names,
+        "preprocessing": predictor.settings.facts(),
+    }
+    os.makedirs(options.output, exist_ok=True)
+    if os.path.isfile(path):
+        found = read_json(path, dict, "the description that a run writes; name another folder")
+        other = [name for name in wanted if found.get(name) != wanted[name]]
+        if other:
+            raise ValueError(
+                f"{options.output} holds answers made with another {', '.join(other)}; name another folder"
+            )
+    atomic_write_local(path, json.dumps(wanted, indent=2) + "\n")
+
+
+def _join(videos: Sequence[str], options: PredictOptions) -> None:
+    """Write the tables of all videos that have answers, in their order."""
+    for kind, ending in (("answers", ".jsonl"), ("events", ".events.jsonl"))[: 2 if options.rule else 1]:
+        paths = [_path_of(options.output, video).removesuffix(".jsonl") + ending for video in videos]
+        target = os.path.join(options.output, kind)
+        with (
+            replacing(f"{target}.jsonl") as lines,
+            replacing(f"{target}.csv") as table,
+            open(lines, "w", encoding="utf-8") as line_stream,
+            open(table, "w", encoding="utf-8", newline="") as table_stream,
+        ):
+            writer = csv.writer(table_stream, lineterminator="\n")
+            writer.writerow(_COLUMNS[kind])
+            for path in filter(os.path.isfile, paths):
+                with open(path, encoding="utf-8") as stream:
+                    for line in stream:
+                        line_stream.write(line)
+                        writer.writerows(_rows(json.loads(line)))
+
+
+def _rows(value: dict[str, Any]) -> Iterator[list[Any]]:
+    """Yield the rows of the table for an answer or an event."""
+    span = [spreadsheet_cell(printable(value["video"])), value["start_s"], value["end_s"]]
+    if "names" not in value:
+        yield [*span, spreadsheet_cell(printable(value["name"])), value["score"]]
+        return
+    for rank, (name, score) in enumerate(zip(value["names"], value["scores"], strict=True), start=1):
+        yield [*span, rank, spreadsheet_cell(printable(name)), score]

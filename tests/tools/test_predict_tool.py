@@ -1,0 +1,134 @@
+"""The command line: printed answers, the files of a run, stops, shares, and mistakes."""
+
+import csv
+import json
+
+import pytest
+
+import slowfast
+from slowfast.checkpoint.io import find_checkpoints
+from slowfast.engine.train import train
+
+
+@pytest.fixture
+def checkpoint(tiny_data, tiny_cfg):
+    """Checkpoint of a model of two classes; one name is a formula, and would act in a spreadsheet."""
+    names = tiny_data / "classes.txt"
+    names.write_text("dark\n=bright\n")
+    try:
+        cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1)
+        train(cfg)
+    finally:
+        names.unlink()
+    return find_checkpoints(cfg.OUTPUT_DIR)[-1].path
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_answers_are_printed(run_tool, checkpoint, tiny_data):
+    video = tiny_data / "test 0.mp4"
+    status, output = run_tool("predict", "--checkpoint", checkpoint, "--source", video, "--top", 1)
+    assert status == 0, output
+    lines = output.splitlines()
+    answers = list(slowfast.load(checkpoint).stream(str(video), top=1))
+    assert lines[lines.index(str(video)) + 1 :][: len(answers)] == [f"  {answer}" for answer in answers]
+
+
+def test_a_folder_becomes_tables(run_tool, checkpoint, tiny_data, tmp_path):
+    pytest.importorskip("matplotlib")
+    out, listed = tmp_path / "out", tmp_path / "list.txt"
+    listed.write_text("".join(f"{tiny_data}/test {number}.mp4\n" for number in range(4)))
+    command = ("predict", "--checkpoint", checkpoint, "--source", listed, tiny_data / "test 0.mp4", "--output", out)
+    settings = ("--events", "--on", 0.4, "--off", 0.4)
+    status, output = run_tool(*command, *settings)
+    assert status == 0, output
+    summary = json.loads(output.splitlines()[-1])
+    assert {name: summary[name] for name in ("videos", "answered", "already_there", "unreadable", "complete")} == {
+        "videos": 4,  # one of them was named twice
+        "answered": 4,
+        "already_there": 0,
+        "unreadable": {},
+        "complete": True,
+    }
+    predictor = slowfast.load(checkpoint)
+    lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    wanted = [
+        (video, answer)
+        for video in (f"{tiny_data}/test {number}.mp4" for number in range(4))
+        for answer in predictor.stream(video)
+    ]
+    for line, (video, answer) in zip(lines, wanted, strict=True):
+        assert (line["video"], line["names"]) == (video, answer.names)
+        assert line["scores"] == pytest.approx(answer.scores.tolist())
+        assert (line["start_s"], line["end_s"]) == pytest.approx((answer.start_s, answer.end_s), abs=1e-5)
+    rows = list(csv.DictReader((out / "answers.csv").read_text().splitlines()))
+    assert len(rows) == 2 * len(lines)
+    assert {row["name"] for row in rows} == {"dark", "'=bright"}
+    assert [float(row["score"]) for row in rows] == pytest.approx([s for line in lines for s in line["scores"]])
+    # Of two classes one always has 0.4 or more, so events cover every video.
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    for number in range(4):
+        spans = [(e["start_s"], e["end_s"]) for e in events if e["video"].endswith(f"test {number}.mp4")]
+        assert min(spans)[0] == 0
+        assert max(end for _, end in spans) == pytest.approx(16 / 30)
+    (vtt, *_) = sorted(out.rglob("*.vtt"))
+    assert vtt.read_text().startswith("WEBVTT\n\n00:00:00.000 --> 00:00:00.")
+    assert len(list(out.rglob("*.png"))) == 4
+
+    before = {name: path.read_bytes() for name, path in files_of(out).items()}
+    status, output = run_tool(*command, *settings)
+    assert status == 0
+    assert json.loads(output.splitlines()[-1])["already_there"] == 4
+    assert {name: path.read_bytes() for name, path in files_of(out).items()} == before
+    status, output = run_tool(*command, "--mode", "clips")
+    assert status == 2
+    assert "mode, events" in output
+
+
+def test_shares_and_unreadable_videos(run_tool, checkpoint, tiny_data, tmp_path):
+    out = tmp_path / "out"
+    sources = [tiny_data / "test 0.mp4", tmp_path / "broken.mp4", tiny_data / "test 1.mp4"]
+    sources[1].write_text("no video")
+    command = ("predict", "--checkpoint", checkpoint, "--source", *sources, "--output", out, "--no-pictures")
+    status, output = run_tool(*command, "--shard", "1/2")
+    assert status == 1, output
+    assert list(json.loads(output.splitlines()[-1])["unreadable"]) == [str(sources[1])]
+    assert not (out / "answers.jsonl").exists()
+    status, output = run_tool(*command, "--shard", "0/2")
+    assert status == 0, output
+    # The broken video has no answers, and no other process knows why: the tables wait for a run that does.
+    assert not json.loads(output.splitlines()[-1])["complete"]
+    status, output = run_tool(*command)
+    assert status == 1
+    summary = json.loads(output.splitlines()[-1])
+    assert (summary["answered"], summary["already_there"], summary["complete"]) == (0, 2, True)
+    videos = {json.loads(line)["video"] for line in (out / "answers.jsonl").read_text().splitlines()}
+    assert videos == {str(sources[0]), str(sources[2])}
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--source", "no such.mp4"), "no such.mp4"),
+        (("--shard", "2/2"), "shard 2 of 2"),
+        (("--shard", "two"), "like 0/4"),
+        (("--top", "0"), "1 or more"),
+        (("--events", "--off", "0.9"), "off <= on"),
+        (("--dtype", "int8"), "fp32, bf16, fp16"),
+    ],
+)
+def test_mistakes_are_one_line(run_tool, checkpoint, tiny_data, words, reason):
+    video = () if "--source" in words else ("--source", tiny_data / "test 0.mp4")
+    status, output = run_tool("predict", "--checkpoint", checkpoint, *video, *words)
+    assert status == 2
+    assert reason in output
+    assert "Traceback" not in output
+
+
+def test_an_empty_folder_is_a_mistake(run_tool, checkpoint, tmp_path):
+    (tmp_path / "empty").mkdir()
+    status, output = run_tool("predict", "--checkpoint", checkpoint, "--source", tmp_path / "empty")
+    assert status == 2
+    assert "neither videos nor images" in output

@@ -1,0 +1,109 @@
+"""Answer with a trained model about videos: which classes, when.
+
+python tools/predict.py --checkpoint FILE|zoo://NAME --source PATH ... [--output DIR] [--mode stream|clips|video]
+                        [--events [--on S] [--off S] [--smooth W]] [--classes FILE] [--top N] [--shard I/N]
+                        [--device NAME] [--dtype fp32|bf16|fp16] [KEY VALUE ...]
+
+A source is a video file, a folder of images (one video), a folder of videos, or a list of paths (.txt, .csv). Without
+--output the answers are printed. With it, each video gets its answers (JSON Lines), subtitles (WebVTT) and a picture in
+DIR/videos; when all are done, DIR gets answers.jsonl and answers.csv, and with --events events.jsonl and events.csv.
+The same command goes on after a stop. Under torchrun, or with --shard I/N on several machines, each process takes its
+share, and the last one to finish writes the tables. See docs/predict.md.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from slowfast.apps.predict.events import EventFinder, EventRule
+from slowfast.apps.predict.predictor import Predictor, load
+from slowfast.apps.predict.run import MODES, PredictOptions, answers_about, find_sources, predict_videos
+from slowfast.datasets.video.reader import VideoError
+from slowfast.runtime.logging import setup_logging
+from slowfast.utils.errors import exit_status
+
+
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; None reads that of this process."""
+    rule = EventRule()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="checkpoint, or zoo://NAME")
+    parser.add_argument("--source", required=True, nargs="+", metavar="PATH", help="videos, folders, or lists")
+    parser.add_argument("--output", default="", metavar="DIR", help="folder for the files; default: print the answers")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="stream",
+        help="stream: from start to end, with memory; clips: each on its own; video: one answer",
+    )
+    parser.add_argument("--classes", metavar="FILE", help="class names, for checkpoints that hold none")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="best classes of an answer (default: 5)")
+    parser.add_argument("--events", action="store_true", help="find the spans in which a class is there")
+    parser.add_argument("--on", type=float, default=rule.on, metavar="S", help=f"score to begin (default: {rule.on})")
+    parser.add_argument("--off", type=float, default=rule.off, metavar="S", help=f"score to end (default: {rule.off})")
+    parser.add_argument("--smooth", type=float, default=rule.smooth, metavar="W", help="weight of the past, 0 to < 1")
+    parser.add_argument("--fps", type=float, metavar="N", help="rate of folders of images (default: DATA.TARGET_FPS)")
+    parser.add_argument("--no-pictures", action="store_true", help="draw no pictures")
+    parser.add_argument("--shard", default="", metavar="I/N", help="share of this process, from 0/N to N-1/N")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
+    parser.add_argument("--dtype", metavar="NAME", help="fp32, bf16 or fp16 (default: as in training)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the checkpoint's")
+    return parser.parse_intermixed_args(argv)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Return (number, count) of this process's share: of --shard, else of torchrun, else (0, 1)."""
+    if not text:
+        return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if not match:
+        raise ValueError(f"--shard is {text!r}; it must be like 0/4, the first of four shares")
+    return int(match[1]), int(match[2])
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Answer, and return the exit status: 1 if a video cannot be read."""
+    setup_logging()
+    rule = EventRule(args.on, args.off, args.smooth) if args.events else None
+    options = PredictOptions(
+        args.output, args.mode, args.top, rule, *_shard(args.shard), not args.no_pictures, args.fps
+    )
+    videos = find_sources(args.source)
+    predictor = load(args.checkpoint, args.device, args.dtype, args.classes, args.overrides)
+    if not args.output:
+        return _print(predictor, videos[options.shard :: options.num_shards], options)
+    summary = predict_videos(predictor, videos, options)
+    print(json.dumps(summary))
+    return 1 if summary["unreadable"] else 0
+
+
+def _print(predictor: Predictor, videos: Sequence[str], options: PredictOptions) -> int:
+    """Print answers, or events, as they come; return the exit status."""
+    status = 0
+    for video in videos:
+        print(video, flush=True)
+        finder = EventFinder(options.rule, predictor.class_names) if options.rule else None
+        try:
+            for answer in answers_about(predictor, video, options):
+                for found in finder.push(answer) if finder else [answer]:
+                    print(f"  {found}", flush=True)
+            for found in finder.finish() if finder else []:
+                print(f"  {found}", flush=True)
+        except VideoError as error:
+            print(f"  unreadable: {error.cause}", flush=True)
+            status = 1
+    return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    args = _parse_args(argv)
+    return exit_status(lambda: _run(args), args.debug, "the same command goes on with the remaining videos")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
