@@ -68,9 +68,14 @@ def test_a_file_system_like_nfs_and_an_odd_clock(faults, job, tiny_cfg, tmp_path
     assert_ends_like_a_good_machine(job, tmp_path / "quiet", tmp_path / "odd", environment, *settings)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (folder,) = (tmp_path / "odd").glob("runs-*")
-    events = EventAccumulator(str(folder)).Reload()
-    assert [event.step for event in events.Scalars("TrainEpoch/loss")] == [1, 2, 3]
+    # The killed run may have written nothing; TensorBoard orders the files by the clock in their names.
+    files = (tmp_path / "odd").glob("runs-*/events*")
+    steps = {event.step for file in files for event in scalars(EventAccumulator(str(file)).Reload())}
+    assert steps in ({2, 3}, {1, 2, 3})
+
+
+def scalars(events):
+    return events.Scalars("TrainEpoch/loss") if "TrainEpoch/loss" in events.Tags()["scalars"] else []
 
 
 @pytest.mark.slow
