@@ -13,8 +13,8 @@ import os
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from typing import Any, TypeVar
 
 from slowfast.runtime.distributed import all_gather_object, is_main_process
@@ -85,7 +85,7 @@ def _signature() -> str:
         {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "started": f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}",
+            "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
             "command": " ".join(sys.argv),
         }
     )

@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -31,6 +32,10 @@ _LONGEST_NAME = 255  # bytes of a file name on most file systems
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFDIR: "a folder"}
 # Errors of file systems without locks: NFS without its lock service, Lustre mounted without locks, FUSE.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+# Errors of file systems that cannot flush a folder, some network ones and FUSE.
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
+# Errors of a rename that may pass.
+_PASSING = {errno.ESTALE, errno.EBUSY, errno.EINTR}
 # Errors of a write that finds no room: a full disk, a quota, a limit on the size of files.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ERROR_NUMBER = re.compile(r"\bos error (\d+)\b")
@@ -78,11 +83,7 @@ def atomic_write_local(path: str | os.PathLike, content: Content, durable: bool 
             stream.flush()
             os.fsync(stream.fileno())
     if durable:
-        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(os.path.dirname(os.path.abspath(path)))
 
 
 @contextlib.contextmanager
@@ -100,11 +101,41 @@ def replacing(path: str | os.PathLike) -> Iterator[str]:
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield temporary
-        os.replace(temporary, path)
+        _rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
+
+
+def _rename(source: str, target: str | os.PathLike) -> None:
+    """Rename a file, and try again where a network file system is at fault for a moment.
+
+    NFS gives ESTALE after its server moved. It asks again when an answer was lost, and then no longer finds the source.
+    """
+    identity = os.stat(source).st_ino
+    for pause_s in (0.1, 1.0, None):
+        try:
+            os.replace(source, target)
+            return
+        except OSError as error:
+            if error.errno == errno.ENOENT and os.path.exists(target) and os.stat(target).st_ino == identity:
+                return
+            if error.errno not in _PASSING or pause_s is None:
+                raise
+            time.sleep(pause_s)
+
+
+def _sync_folder(folder: str) -> None:
+    """Flush a folder to disk, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def temporary_path(path: str | os.PathLike) -> str:
