@@ -71,7 +71,17 @@ def fill_the_disk(*_):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
-WHEN = {"step": (ClipTask, "train_step"), "predict": (ClipTask, "predict"), "save": (checkpoint_io, "_write")}
+def find_damage(path, *_):
+    """As a process reads the file on a host whose disk has damaged it."""
+    raise ValueError(f"{path} is damaged")
+
+
+WHEN = {
+    "step": (ClipTask, "train_step"),
+    "predict": (ClipTask, "predict"),
+    "save": (checkpoint_io, "_write"),
+    "load": (checkpoint_io, "load_checkpoint"),
+}
 
 
 def break_at(when, number, how):

@@ -1,8 +1,15 @@
 """Faults of a job in one process."""
 
+import gc
+import os
 import re
+import threading
+from pathlib import Path
 
 import pytest
+
+import slowfast.engine.train as train_module
+from slowfast.checkpoint.io import find_checkpoints
 
 TINY = ["SOLVER.MAX_EPOCH", 3, "TEST.ENABLE", False]
 WORKERS = ["DATA_LOADER.NUM_WORKERS", 2]
@@ -41,3 +48,26 @@ def test_ctrl_c_where_nothing_is_to_be_saved(job, tiny_cfg):
     assert run.end() == 130, run.output
     assert re.search(r"stopped; the same command continues from \S+_00001\.pyth$", run.last_words)
     assert "Traceback" not in run.output
+
+
+@pytest.mark.slow
+def test_many_saves_leave_memory_descriptors_threads_and_files_as_they_were(tiny_cfg, monkeypatch):
+    """Save 90 times, as in an hour and a half with a save each minute; the user removes old checkpoints."""
+    original, seen = train_module.save_checkpoint, []
+
+    def save(state, path):
+        original(state, path)
+        for old in find_checkpoints(cfg.OUTPUT_DIR)[:-2]:
+            os.remove(old.path)
+        gc.collect()
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        descriptors, files = os.listdir("/proc/self/fd"), list(Path(cfg.OUTPUT_DIR).rglob("*"))
+        seen.append((len(descriptors), threading.active_count(), len(files), resident / 2**20))
+
+    monkeypatch.setattr(train_module, "save_checkpoint", save)
+    small = ["RESNET.WIDTH_PER_GROUP", 1, "DATA.CACHE_VIDEOS", True, "TENSORBOARD.ENABLE", True]
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 90, "TRAIN.EVAL_PERIOD", 10, *small)
+    train_module.train(cfg)
+    assert len(seen) == 90
+    assert len({counts[:3] for counts in seen[30:]}) == 1
+    assert seen[-1][3] - seen[30][3] < 16  # MiB

@@ -59,6 +59,20 @@ def test_loader_worker_of_a_rank_killed(job, checkpoints, tiny_cfg):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_whose_newest_checkpoint_is_damaged(rank, job, checkpoints, tiny_cfg):
+    """It would resume from the one before, and the other rank would not."""
+    before = job(*TINY, "SOLVER.MAX_EPOCH", 2)
+    assert before.end() == 0, before.output
+    assert checkpoints(tiny_cfg(*TINY)) == [(1, 0), (2, 0)]
+    run = job(*TINY, faults=[{"rank": rank, "when": "load", "number": 1, "how": "find_damage"}])
+    assert run.end() == 2, run.output
+    assert "checkpoint_epoch_00002.pyth is damaged" in run.output
+    assert re.search(r"weights to start from: rank 0: \w+; rank 1: \w+$", run.last_words)
+    assert checkpoints(tiny_cfg(*TINY)) == [(1, 0), (2, 0)]
+
+
+@pytest.mark.slow
 def test_launcher_killed(job, checkpoints, tiny_cfg):
     """Kill the launcher: the kernel tells the processes that it started, which save and end."""
     run = job(*LONG)
