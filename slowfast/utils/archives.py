@@ -16,6 +16,7 @@ import numpy as np
 from slowfast.utils.errors import short
 from slowfast.utils.files import regular_file
 
+_FOLDER = 0x10  # external attribute of a folder, in DOS
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _BLOCK = 2**20
 # Compressed records may unpack to 100 times the file's size; those of small files to 64 MiB.
@@ -44,6 +45,10 @@ def check_archive(stream: BinaryIO) -> dict[str, int]:
             packed = [record.filename for record in archive.infolist() if record.compress_size != record.file_size]
             if packed:
                 raise DamagedArchiveError(f"its record {short(packed[0])} is compressed")
+            # PyTorch reads nothing of a folder, and would return memory that nobody has written.
+            folders = [record.filename for record in archive.infolist() if record.external_attr & _FOLDER]
+            if folders:
+                raise DamagedArchiveError(f"its record {short(folders[0])} is marked as a folder")
             for record in archive.infolist():
                 with archive.open(record) as content:
                     while content.read(_BLOCK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import random
@@ -119,6 +120,21 @@ def test_damage_is_refused_or_changes_nothing(tmp_path, name):
             assert found == expected
             same += 1
     assert refused > MUTATIONS / 2 and refused + same == MUTATIONS
+
+
+@pytest.mark.slow
+def test_no_bit_of_an_archives_directory_changes_what_is_read(tmp_path):
+    """One of them marks a record as a folder: PyTorch then returns memory that nobody has written."""
+    path = tmp_path / "checkpoint.pyth"
+    save_checkpoint({"model_state": {"weight": torch.arange(40.0)}}, str(path))
+    whole, expected = path.read_bytes(), plain(load_checkpoint(str(path)))
+    for place in range(whole.index(b"PK\x01\x02"), len(whole)):
+        for bit in range(8):
+            bad = bytearray(whole)
+            bad[place] ^= 1 << bit
+            path.write_bytes(bad)
+            with contextlib.suppress(ValueError):
+                assert plain(load_checkpoint(str(path))) == expected, (place, bit)
 
 
 def test_a_damaged_checkpoint_is_passed_over_with_a_word(tmp_path, caplog):

@@ -218,7 +218,7 @@ def _nested(depth: int) -> bytes:
 def _training() -> Any:
     """Build the state of a tiny run of two videos."""
     folder = Path("run")
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "video.mp4").write_bytes(_video(folder / "video.mp4", "libx264"))
     for split in ("train", "val", "test"):
         (folder / f"{split}.csv").write_text(f"{folder.resolve() / 'video.mp4'} 0\n" * 4)
