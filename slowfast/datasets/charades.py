@@ -26,7 +26,7 @@ from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video.reader import VideoReader
 from slowfast.datasets.video_dataset import VideoDataset, list_path, read_class_list
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.errors import line_of, naming_keys, record
+from slowfast.utils.errors import line_of, naming_keys, quote, record
 
 logger = get_logger(__name__)
 
@@ -91,7 +91,7 @@ def read_annotations(path: str, num_classes: int, errors: list[str] | None = Non
         rows = csv.reader(stream, strict=True)
         columns = _columns(path, rows)
         for line, row in _numbered(path, rows, errors):
-            where = f"{path}, line {line}: {','.join(row)!r}"
+            where = f"{path}, line {line}: {quote(','.join(row))}"
             try:
                 video = _parse(row, columns, num_classes, where)
                 if video.name in videos:
@@ -146,12 +146,12 @@ def _parse(row: list[str], columns: dict[str, int], num_classes: int, where: str
 def _parse_action(text: str, num_classes: int, where: str) -> tuple[int, float, float]:
     match = _ACTION.fullmatch(text)
     if match is None:
-        raise ValueError(f"{where} has action {text!r}, which is not like 'c092 11.90 21.20'")
+        raise ValueError(f"{where} has action {quote(text)}, which is not like 'c092 11.90 21.20'")
     number, start, end = int(match[1]), float(match[2]), float(match[3])
     if number >= num_classes:
         raise ValueError(f"{where} has class {number}, outside 0 to {num_classes - 1}")
     if end < start:
-        raise ValueError(f"{where} has action {text!r}, which ends before it starts")
+        raise ValueError(f"{where} has action {quote(text)}, which ends before it starts")
     return number, start, end
 
 

@@ -15,7 +15,7 @@ from slowfast.datasets.clips.temporal_sampling import SegmentSampling
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video_dataset import VideoDataset, list_path
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.errors import naming_keys, record
+from slowfast.utils.errors import naming_keys, quote, record
 from slowfast.utils.json_file import read_json, read_text
 
 logger = get_logger(__name__)
@@ -57,8 +57,8 @@ def read_labels(path: str, num_classes: int) -> dict[str, int]:
         whole = digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS and not isinstance(label, bool)
         if not whole or int(digits) >= num_classes:
             raise ValueError(
-                f"{path}, {_line_with(path, json.dumps(template))}: {template!r} has class {digits[:40]!r}, which is "
-                f"not a whole number from 0 to {num_classes - 1}"
+                f"{path}, {_line_with(path, json.dumps(template))}: {quote(template)} has class {digits[:40]!r}, which "
+                f"is not a whole number from 0 to {num_classes - 1}"
             )
         labels[template] = int(digits)
     return labels
@@ -108,7 +108,7 @@ def _video(entry: Any, labels: dict[str, int]) -> _LabeledVideo:
         raise ValueError("has no template")
     plain = template.replace("[", "").replace("]", "")
     if plain not in labels:
-        raise ValueError(f"has template {plain!r}, which is none of the {len(labels)} of the labels")
+        raise ValueError(f"has template {quote(plain)}, which is none of the {len(labels)} of the labels")
     return _LabeledVideo(name, labels[plain])
 
 

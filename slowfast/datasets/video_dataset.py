@@ -19,7 +19,7 @@ from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.open import VideoReader, video_opener
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.errors import record
+from slowfast.utils.errors import quote, record
 
 logger = get_logger(__name__)
 
@@ -216,14 +216,14 @@ def _lines(csv_path: str, skip_rows: int) -> list[tuple[int, str]]:
 def _parse(line: str, place: str, num_classes: int, separator: str) -> tuple[str, int]:
     path, found, text = line.strip().rpartition(separator)
     if not found or not path.strip():
-        raise ValueError(f"{place}: {line!r} is not 'path{separator}label'")
+        raise ValueError(f"{place}: {quote(line)} is not 'path{separator}label'")
     try:
         label = int(text)
     except ValueError:
         raise ValueError(
-            f"{place}: {line!r} ends in {text!r} after the separator {separator!r}, which is not a whole number for a "
-            "label; header lines can be skipped"
+            f"{place}: {quote(line)} ends in {quote(text)} after the separator {separator!r}, which is not a whole "
+            "number for a label; header lines can be skipped"
         ) from None
     if not 0 <= label < num_classes:
-        raise ValueError(f"{place}: {line!r} has label {label}, outside 0 to {num_classes - 1}")
+        raise ValueError(f"{place}: {quote(line)} has label {label}, outside 0 to {num_classes - 1}")
     return path.strip(), label

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows, evaluate_ava
-from slowfast.utils.errors import record
+from slowfast.utils.errors import quote, record
 from slowfast.utils.files import atomic_write
 
 # Coordinates may exceed 0 to 1 by this much: published detections do by 0.004, less than a pixel or two.
@@ -90,7 +90,7 @@ class BoxTable:
             for number, line in enumerate(stream, start=1):
                 if number in wanted:
                     lines[number] = line.rstrip()
-        return [f"{self.path}, line {number}: {lines[number]!r}" for number in numbers]
+        return [f"{self.path}, line {number}: {quote(lines[number])}" for number in numbers]
 
     def box_rows(self) -> BoxRows:
         """Return the rows as the evaluation takes them."""
@@ -172,7 +172,7 @@ def read_excluded(path: str | os.PathLike, errors: list[str] | None = None) -> l
                 raise ValueError("it is not video,second")
             excluded.append(_key(fields))
         except ValueError as error:
-            record(ValueError(f"{path}, line {number}: {line.rstrip()!r}: {error}"), errors)
+            record(ValueError(f"{path}, line {number}: {quote(line.rstrip())}: {error}"), errors)
     return excluded
 
 
@@ -414,7 +414,7 @@ def _read_by_line(path: str, rules: _Rules, errors: list[str] | None) -> _Column
                 continue
             row = rules.parse(fields)
         except ValueError as error:
-            record(ValueError(f"{path}, line {number}: {line.rstrip()!r}: {error}"), errors)
+            record(ValueError(f"{path}, line {number}: {quote(line.rstrip())}: {error}"), errors)
             continue
         if row is not None:
             rows.append((*row, number))
@@ -472,7 +472,7 @@ def _integer(text: str, what: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        raise ValueError(f"{what} {text.strip()!r} is not a whole number") from None
+        raise ValueError(f"{what} {quote(text.strip())} is not a whole number") from None
     if abs(number) > _LARGEST:
         raise ValueError(f"{what} {number} is beyond {_LARGEST}")
     return number
@@ -482,7 +482,7 @@ def _float(text: str, what: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{what} {text.strip()!r} is not a number") from None
+        raise ValueError(f"{what} {quote(text.strip())} is not a number") from None
 
 
 def _write_rows(

@@ -76,10 +76,10 @@ def read_npz(path: str | os.PathLike, names: Collection[str] | None = None) -> d
                 _check_structure(archive, stream)
                 found = {record.filename.removesuffix(".npy"): record for record in archive.infolist()}
                 return {name: _read_array(archive, found[name]) for name in (found if names is None else names)}
-        except DamagedArchiveError:
-            raise
         except KeyError as error:
             raise DamagedArchiveError(f"{os.fspath(path)} has no array {error}") from error
+        except DamagedArchiveError as error:
+            raise DamagedArchiveError(f"{os.fspath(path)} is a damaged npz file: {error}") from error
         except Exception as error:  # zipfile, zlib and NumPy raise many types for damaged files
             raise DamagedArchiveError(
                 f"{os.fspath(path)}, {os.path.getsize(path)} bytes, is a damaged npz file "

@@ -60,6 +60,11 @@ def short(value: Any, longest: int = 100) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
+def quote(text: str, longest: int = 200) -> str:
+    """Return the text in quotes, cut after `longest` characters, for a message about a line of a file."""
+    return repr(text if len(text) <= longest else f"{text[:longest]}...")
+
+
 def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     """Return the `count` entries of `known` that are most similar to `name`, best first.
 

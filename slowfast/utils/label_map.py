@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from slowfast.utils.errors import quote
+
 # A field, the head of a block, its end, or a comment.
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -39,9 +41,9 @@ def read_label_map(path: str) -> dict[int, str]:
         try:
             number, name = _class_of(block)
             if number in names:
-                raise ValueError(f"id {number} comes twice ({names[number]!r} and {name!r})")
+                raise ValueError(f"id {number} comes twice ({quote(names[number])} and {quote(name)})")
         except ValueError as error:
-            raise ValueError(f"{_place(path, text, start)}: {error} (block {text[start:end].strip()!r})") from None
+            raise ValueError(f"{_place(path, text, start)}: {error} (block {quote(text[start:end].strip())})") from None
         names[number] = name
     if not names:
         raise ValueError(f'{path} names no class; it needs blocks like item {{ name: "stand" id: 1 }}')
@@ -56,7 +58,7 @@ def _blocks(text: str, path: str) -> list[tuple[dict[str, str], int, int]]:
         kind = token.lastgroup if token else None
         if kind in (None, "block" if fields is not None else "end") or (kind == "value" and fields is None):
             at = _REST.match(text, at).end() - 1
-            raise ValueError(f"{_place(path, text, at)}: {_line(text, at)!r} is no part of a label map")
+            raise ValueError(f"{_place(path, text, at)}: {quote(_line(text, at))} is no part of a label map")
         if kind == "block":
             fields, start = {}, token.start("block")
         elif kind == "value":
@@ -66,7 +68,7 @@ def _blocks(text: str, path: str) -> list[tuple[dict[str, str], int, int]]:
             fields = None
         at = token.end()
     if fields is not None:
-        raise ValueError(f"{_place(path, text, start)}: {_line(text, start)!r} opens a block that does not end")
+        raise ValueError(f"{_place(path, text, start)}: {quote(_line(text, start))} opens a block that does not end")
     return blocks
 
 

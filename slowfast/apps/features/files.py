@@ -6,18 +6,19 @@ A row is (C,) for pooled and (C, H, W) for spatial features.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from slowfast.datasets.video.find import place_of
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.archives import read_npz
+from slowfast.utils.archives import DamagedArchiveError, read_npz
 from slowfast.utils.errors import check_choice, first_line
 from slowfast.utils.files import atomic_write_local
 from slowfast.utils.tables import numpy_column, read_parquet, read_parquet_metadata, require_parquet, write_parquet
@@ -112,11 +113,10 @@ class FeatureFolder:
 
     def read(self, video: str) -> VideoFeatures:
         """Read the features of a video; ValueError if its file is damaged."""
-        path = self.path_of(video)
         try:
-            return load_features(path)
-        except Exception as error:  # libraries raise many types
-            raise ValueError(f"{path} is damaged ({first_line(error)}); remove it, and extract again") from error
+            return load_features(self.path_of(video))
+        except ValueError as error:
+            raise ValueError(f"{error}; remove it, and extract again") from error
 
     def join(self, videos: Sequence[str], about: dict[str, Any]) -> str:
         """Write the file of all these videos in their order; return its path.
@@ -133,19 +133,37 @@ class FeatureFolder:
 
 
 def load_features(path: str) -> VideoFeatures:
-    """Read the features of one video from an npz or Parquet file; `about_features` tells how they were made."""
-    if path.endswith(".parquet"):
-        return _read_parquet(path)
-    values = read_npz(path, [field.name for field in dataclasses.fields(VideoFeatures)])
-    scalars = {name: value.item() for name, value in values.items() if value.ndim == 0}
-    return VideoFeatures(**{**values, **scalars})
+    """Read the features of one video from an npz or Parquet file; `about_features` tells how they were made.
+
+    Raises:
+        FileNotFoundError, PermissionError: the file cannot be opened.
+        ValueError: it is damaged, or no file of features.
+    """
+    with _naming(path):
+        if path.endswith(".parquet"):
+            return _read_parquet(path)
+        values = read_npz(path, [field.name for field in dataclasses.fields(VideoFeatures)])
+        scalars = {name: value.item() for name, value in values.items() if value.ndim == 0}
+        return VideoFeatures(**{**values, **scalars})
 
 
 def about_features(path: str) -> dict[str, Any]:
     """Read how the features in a file were made: kind, model, weights, checkpoint, config."""
-    if path.endswith(".parquet"):
-        return json.loads(read_parquet_metadata(path)["about"])
-    return json.loads(read_npz(path, ["about"])["about"].item())
+    with _naming(path):
+        if path.endswith(".parquet"):
+            return json.loads(read_parquet_metadata(path)["about"])
+        return json.loads(read_npz(path, ["about"])["about"].item())
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Turn every error of reading a file, of which libraries raise many types, into a ValueError that names it."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, DamagedArchiveError):
+        raise  # these name it
+    except Exception as error:
+        raise ValueError(f"{path} is no whole file of features ({first_line(error)})") from error
 
 
 def _joined(records: list[VideoFeatures]) -> dict[str, np.ndarray]:

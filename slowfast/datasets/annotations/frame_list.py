@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slowfast.utils.errors import record
+from slowfast.utils.errors import quote, record
 
 COLUMNS = ["original_vido_id", "video_id", "frame_id", "path", "labels"]
 _MAX_DIGITS = 18  # longer digit strings are part of a name
@@ -138,7 +138,9 @@ class _Reader:
         with open(self._file, encoding="utf-8-sig", errors="surrogateescape") as stream:
             header = stream.readline()
             if header.split() != COLUMNS:
-                raise ValueError(f"{self._file}, line 1: {header.rstrip()!r} is not the header {' '.join(COLUMNS)!r}")
+                raise ValueError(
+                    f"{self._file}, line 1: {quote(header.rstrip())} is not the header {' '.join(COLUMNS)!r}"
+                )
             frames = self._digits[1]
             # Parts of the line that would continue the run: front, frame, middle, number, back.
             run, frame, number, numbers, (front, middle, back) = None, 0, 0, frames, (_NOWHERE, "", "")
@@ -161,7 +163,7 @@ class _Reader:
 
     def _parse(self, line: str, place: int) -> tuple[str, _Run, tuple[str, str, str]]:
         """Parse a line to its video, its run, and the text around the two numbers that count up."""
-        where = f"{self._file}, line {place}: {line.rstrip()!r}"
+        where = f"{self._file}, line {place}: {quote(line.rstrip())}"
         fields = line.rstrip("\r\n").split(" ")
         plain = len(fields) == 5 and '"' not in "".join(fields[:4])
         if not plain:
@@ -170,7 +172,7 @@ class _Reader:
         if not video or not path or "\0" in path:
             raise ValueError(f"{where} names no video or no path")
         if not (frame.isascii() and frame.isdigit() and len(frame) <= _MAX_DIGITS):
-            raise ValueError(f"{where} has frame_id {frame!r}, which is not a whole number from 0 on")
+            raise ValueError(f"{where} has frame_id {quote(frame)}, which is not a whole number from 0 on")
         run = _Run(where, int(frame), _path_run(path), self._classes(labels, where))
         if not plain or frame != str(run.frame) or not run.path.width:
             return video, run, (_NOWHERE, "", "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from slowfast.datasets.video.find import stem, video_files
 from slowfast.runtime.seed import SPLITS
-from slowfast.utils.errors import record
+from slowfast.utils.errors import quote, record
 
 # Names of the splits in the column `split`, and of the files, as they occur over the releases.
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "validate": "val", "validation": "val"}
@@ -55,11 +55,12 @@ def read_segments(path: str, split: str = "", errors: list[str] | None = None) -
     try:
         header = [cell.strip().lower() for cell in _cells(lines[0])]
     except csv.Error as error:
-        raise ValueError(f"{path}, line 1: {lines[0]!r} is no line of a CSV file ({error})") from None
+        raise ValueError(f"{path}, line 1: {quote(lines[0])} is no line of a CSV file ({error})") from None
     lacking = [name for name in _NEEDED if name not in header]
     if lacking:
         raise ValueError(
-            f"{path}, line 1: {lines[0]!r} is no header of a Kinetics annotation file; it lacks {', '.join(lacking)}"
+            f"{path}, line 1: {quote(lines[0])} is no header of a Kinetics annotation file; it lacks "
+            f"{', '.join(lacking)}"
         )
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
@@ -67,7 +68,7 @@ def read_segments(path: str, split: str = "", errors: list[str] | None = None) -
         try:
             segments.append(_parse(line, header, split))
         except ValueError as error:
-            record(ValueError(f"{path}, line {number}: {line!r} {error}"), errors)
+            record(ValueError(f"{path}, line {number}: {quote(line)} {error}"), errors)
     if not segments:
         raise ValueError(f"{path} lists no video")
     return segments
@@ -93,10 +94,10 @@ def _parse(line: str, header: list[str], split: str) -> Segment:
         raise ValueError(f"has {len(cells)} columns, where the header has {len(header)}: {', '.join(header)}")
     row = dict(zip(header, cells, strict=True))
     if not row["youtube_id"] or "/" in row["youtube_id"]:
-        raise ValueError(f"has {row['youtube_id']!r} for a youtube_id")
+        raise ValueError(f"has {quote(row['youtube_id'])} for a youtube_id")
     named = row.get("split", "")
     if named and named.lower() not in _SPLIT_NAMES:
-        raise ValueError(f"has split {named!r}, which is not one of {', '.join(_SPLIT_NAMES)}")
+        raise ValueError(f"has split {quote(named)}, which is not one of {', '.join(_SPLIT_NAMES)}")
     split = _SPLIT_NAMES[named.lower()] if named else split
     if not split:
         raise ValueError(
@@ -117,7 +118,7 @@ def _seconds(row: dict[str, str], name: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1e7:
-        raise ValueError(f"has {row[name]!r} for {name}, which is not a number of seconds")
+        raise ValueError(f"has {quote(row[name])} for {name}, which is not a number of seconds")
     return value
 
 
@@ -180,9 +181,11 @@ def chosen_classes(path: str, known: Sequence[str]) -> list[str]:
     for number, line in lines:
         name = by_name.get(line) or by_name.get(_normal_class(line))
         if name is None:
-            raise ValueError(f"{path}, line {number}: {line!r} is none of the {len(known)} classes of the annotations")
+            raise ValueError(
+                f"{path}, line {number}: {quote(line)} is none of the {len(known)} classes of the annotations"
+            )
         if name in chosen:
-            raise ValueError(f"{path}, line {number}: {line!r} is the class of line {chosen[name]} again")
+            raise ValueError(f"{path}, line {number}: {quote(line)} is the class of line {chosen[name]} again")
         chosen[name] = number
     if not chosen:
         raise ValueError(f"{path} names no class")

@@ -248,7 +248,7 @@ def test_damage_inside_a_file_is_told_with_its_name(filled, tmp_path, tiny_data)
     place = content.index(folder.read(video).features.tobytes()[:64])
     content[place] ^= 1
     Path(path).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{path} is damaged.*remove it"):
+    with pytest.raises(ValueError, match=f"{path}.*damaged.*remove it"):
         folder.read(video)
 
 
