@@ -108,10 +108,10 @@ def _columns(path: str, rows: Iterator[list[str]]) -> dict[str, int]:
     try:
         header = next(rows, [])
     except csv.Error as error:
-        raise ValueError(f"{path}, line 1: {line_of(path, 1)!r} does not parse: {error}") from None
+        raise ValueError(f"{path}, line 1: {quote(line_of(path, 1))} does not parse: {error}") from None
     missing = [name for name in _COLUMNS if name not in header]
     if missing:
-        raise ValueError(f"{path}, line 1: {','.join(header)!r} names no column {', '.join(missing)}")
+        raise ValueError(f"{path}, line 1: {quote(','.join(header))} names no column {', '.join(missing)}")
     return {name: header.index(name) for name in _COLUMNS}
 
 
