@@ -267,7 +267,7 @@ class _Rules:
             )
             raise ValueError(f"score {text.strip()} is not from 0 to 1 ({hint})")
         if not math.isfinite(score):
-            raise ValueError(f"score {quote(text.strip())} is not finite")
+            raise ValueError(f"score {short(text.strip())} is not finite")
         return score
 
     def check_boxes(self, boxes: np.ndarray) -> None:
