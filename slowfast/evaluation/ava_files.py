@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows, evaluate_ava
-from slowfast.utils.errors import quote, record
+from slowfast.utils.errors import quote, record, short
 from slowfast.utils.files import atomic_write
 
 # Coordinates may exceed 0 to 1 by this much: published detections do by 0.004, less than a pixel or two.
@@ -265,7 +265,7 @@ class _Rules:
             hint = (
                 "annotated boxes, whose last column is a person, belong to AVA.TRAIN_GT_BOX_LISTS or GROUNDTRUTH_FILE"
             )
-            raise ValueError(f"score {text.strip()} is not from 0 to 1 ({hint})")
+            raise ValueError(f"score {short(text.strip())} is not from 0 to 1 ({hint})")
         if not math.isfinite(score):
             raise ValueError(f"score {short(text.strip())} is not finite")
         return score
