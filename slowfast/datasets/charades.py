@@ -135,10 +135,12 @@ def _parse(row: list[str], columns: dict[str, int], num_classes: int, where: str
         raise ValueError(f"{where} has {len(row)} fields, too few for the columns of line 1")
     name, actions, length = (row[columns[column]].strip() for column in _COLUMNS)
     if not name or "/" in name or "\0" in name:
-        raise ValueError(f"{where} has id {name!r}, which names no video")
+        raise ValueError(f"{where} has id {quote(name)}, which names no video")
     seconds = _number(length)
     if not 0 < seconds <= _LONGEST:
-        raise ValueError(f"{where} has length {length!r}, which is not a number of seconds over 0, up to {_LONGEST}")
+        raise ValueError(
+            f"{where} has length {quote(length)}, which is not a number of seconds over 0, up to {_LONGEST}"
+        )
     table = [_parse_action(text.strip(), num_classes, where) for text in actions.split(";") if text.strip()]
     return AnnotatedVideo(name, np.array(table, np.float64).reshape(-1, 3), seconds)
 

@@ -463,7 +463,7 @@ def _second(text: str) -> float:
     if math.isnan(second):
         raise ValueError("second nan is not a number")
     if abs(second) > _LARGEST:
-        raise ValueError(f"second {text.strip()} is beyond {_LARGEST}")
+        raise ValueError(f"second {short(text.strip())} is beyond {_LARGEST}")
     second = round(second, 6)
     return int(second) if second.is_integer() else second
 
@@ -474,7 +474,7 @@ def _integer(text: str, what: str) -> int:
     except ValueError:
         raise ValueError(f"{what} {quote(text.strip())} is not a whole number") from None
     if abs(number) > _LARGEST:
-        raise ValueError(f"{what} {number} is beyond {_LARGEST}")
+        raise ValueError(f"{what} {short(text.strip())} is beyond {_LARGEST}")
     return number
 
 

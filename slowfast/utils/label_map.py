@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from slowfast.utils.errors import quote
+from slowfast.utils.errors import quote, short
 
 # A field, the head of a block, its end, or a comment.
 _TOKEN = re.compile(
@@ -78,7 +78,7 @@ def _class_of(fields: dict[str, str]) -> tuple[int, str]:
     if number is None or name is None:
         raise ValueError(f"a class needs an id ({' or '.join(_ID_FIELDS)}) and a name")
     if not number.isdecimal() or int(number) < 1:
-        raise ValueError(f"id {number} is not a whole number from 1")
+        raise ValueError(f"id {short(number)} is not a whole number from 1")
     return int(number), re.sub(r"\\(.)", r"\1", name[1:-1]) if name[0] in "\"'" else name
 
 

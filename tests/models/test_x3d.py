@@ -124,7 +124,7 @@ def test_layers_by_depth():
         (["X3D.CHANNELWISE_3x3x3", False, "RESNET.NUM_GROUPS", 5], "NUM_GROUPS 5 does not divide the 36 channels"),
         (["RESNET.TRANS_FUNC", "basic_transform"], "the blocks of X3D are x3d_transform"),
         (["MODEL.HEAD_ACT", "none", "MODEL.DROPCONNECT_RATE", 1.0], r"MODEL\.DROPCONNECT_RATE 1\.0, .*under 1"),
-        (["RESNET.SPATIAL_DILATIONS", [[1], [1], [1], [0]]], "SPATIAL_DILATIONS .* at least 1"),
+        (["RESNET.SPATIAL_DILATIONS", [[1], [1], [1], [0]]], "SPATIAL_DILATIONS .* must be 1 to"),
         (
             ["NONLOCAL.LOCATION", [[[]], [[1]], [[]], [[]]]],
             r"NONLOCAL\.LOCATION .*block\(s\) \[1\] of a stage with 1 blocks",

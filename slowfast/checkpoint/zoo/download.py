@@ -104,7 +104,7 @@ def _read_json(path: Path) -> Any:
 
 def _has(noted: Any, **kinds: type) -> bool:
     """Return True if `noted` is a dict with values of these types."""
-    return isinstance(noted, dict) and all(isinstance(noted.get(key), kind) for key, kind in kinds.items())
+    return isinstance(noted, dict) and all(type(noted.get(key)) is kind for key, kind in kinds.items())
 
 
 def download(url: str, target: Path, known: FileDigest, name: str) -> None:

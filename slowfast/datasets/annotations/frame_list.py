@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slowfast.utils.errors import quote, record
+from slowfast.utils.errors import quote, record, short
 
 COLUMNS = ["original_vido_id", "video_id", "frame_id", "path", "labels"]
 _MAX_DIGITS = 18  # longer digit strings are part of a name
@@ -203,7 +203,9 @@ def _parse_labels(labels: str, num_classes: int, where: str) -> tuple[int, ...]:
     for part in text.split(",") if text.strip() else []:
         digits = part.strip()
         if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
-            raise ValueError(f"{where} has labels {labels}, which are not whole numbers from 0 on, apart by commas")
+            raise ValueError(
+                f"{where} has labels {short(labels)}, which are not whole numbers from 0 on, apart by commas"
+            )
         if int(digits) >= num_classes:
             raise ValueError(f"{where} has label {int(digits)}, outside 0 to {num_classes - 1}")
         classes.append(int(digits))
