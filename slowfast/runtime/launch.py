@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ _PR_SET_PDEATHSIG = 1  # of prctl(2)
 _BACKEND = re.compile(r"gloo|nccl|TCPStore|pair closure", re.IGNORECASE)
 # Raised by PyTorch, also inside a backward pass, whose pending collectives would keep the end of the group waiting.
 _AMID_COLLECTIVES = (RuntimeError, torch.OutOfMemoryError)
+_HEAD_START_S = 1.0
 _SILENCE = re.compile(r"timed? ?out|application timeout", re.IGNORECASE)
 
 
@@ -101,6 +103,9 @@ def _in_group(main: Callable[[Any], Any], cfg: Any, backend: str) -> Any:
     except Exception as error:
         reason = _lost_contact(error, cfg.DIST.TIMEOUT) if isinstance(error, RuntimeError) else None
         if reason is not None:
+            # The cause is in the process that ended first, and the agent takes the first end that it sees. A process
+            # closes its connections a moment before its end.
+            time.sleep(_HEAD_START_S)
             raise LostContactError(reason) from error
         if dist.is_initialized() and type(error) not in _AMID_COLLECTIVES:
             # Threads of gloo that live on while the interpreter is taken down abort about one process in forty. Closed
