@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from slowfast.checkpoint.zoo import download
+
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "parity"
 
 
@@ -91,6 +93,19 @@ def file_server(monkeypatch) -> Iterator[FileServer]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def hurry(monkeypatch) -> None:
+    """Make downloads try again at once, and wait for 5 s at most."""
+    monkeypatch.setattr(download, "PAUSE_S", 0.01)
+    monkeypatch.setattr(download, "TIMEOUT_S", 5)
+
+
+@pytest.fixture
+def target(tmp_path) -> Path:
+    """Return the place of a downloaded file, in a folder that is not there yet."""
+    return tmp_path / "cache" / "some.pyth"
 
 
 @pytest.fixture(scope="session")

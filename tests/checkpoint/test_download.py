@@ -14,15 +14,7 @@ from slowfast.checkpoint.zoo.download import DownloadError, FileDigest, download
 NOTHING = FileDigest()
 
 
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch):
-    monkeypatch.setattr(module, "PAUSE_S", 0.01)
-    monkeypatch.setattr(module, "TIMEOUT_S", 5)
-
-
-@pytest.fixture
-def target(tmp_path):
-    return tmp_path / "cache" / "some.pyth"
+pytestmark = pytest.mark.usefixtures("hurry")
 
 
 def facts(content):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import struct
 import zipfile
 from collections import OrderedDict
@@ -114,13 +115,17 @@ TORCH: dict[str, Callable[[], bytes]] = {
 }  # fmt: skip
 
 
+def assert_refused_in_one_line(path) -> None:
+    with pytest.raises(ValueError, match=re.escape(path.name)) as caught:
+        load_checkpoint(str(path))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize("name", sorted(TORCH))
 def test_pytorch_files(tmp_path, name):
     path = tmp_path / "x.pyth"
     path.write_bytes(TORCH[name]())
-    with pytest.raises(ValueError, match="x.pyth") as caught:
-        load_checkpoint(str(path))
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    assert_refused_in_one_line(path)
 
 
 def test_the_same_kinds_without_the_attack_are_read(tmp_path):
@@ -180,9 +185,7 @@ def safe_file(header: dict, size: int = 4) -> bytes:
 def test_safetensors_files(tmp_path, name):
     path = tmp_path / "x.safetensors"
     path.write_bytes(SAFE[name]())
-    with pytest.raises(ValueError, match="x.safetensors") as caught:
-        load_checkpoint(str(path))
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    assert_refused_in_one_line(path)
 
 
 def blobs(*entries: bytes) -> bytes:
@@ -207,9 +210,7 @@ CAFFE2 = {
 def test_caffe2_files(tmp_path, name):
     path = tmp_path / "x.pkl"
     path.write_bytes(CAFFE2[name]())
-    with pytest.raises(ValueError, match="x.pkl") as caught:
-        load_checkpoint(str(path))
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    assert_refused_in_one_line(path)
 
 
 STAND_INS = {

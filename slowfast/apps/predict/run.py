@@ -115,7 +115,7 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
     """
     _keep_together(predictor, options)
     started, seconds, unreadable = time.monotonic(), 0.0, {}
-    share = [video for number, video in enumerate(videos) if number % options.num_shards == options.shard]
+    share = videos[options.shard :: options.num_shards]
     todo = [video for video in share if not os.path.isfile(_path_of(options.output, video))]
     with tqdm(total=len(share), initial=len(share) - len(todo), unit="video", disable=None, dynamic_ncols=True) as bar:
         for video in todo:
