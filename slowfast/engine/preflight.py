@@ -13,6 +13,7 @@ from torch import nn
 
 from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.config import cfg_to_yaml
+from slowfast.config.merge import get_key, leaf_keys
 from slowfast.datasets.build import build_dataset
 from slowfast.engine import multigrid
 from slowfast.engine.model_setup import unwrap
@@ -52,16 +53,20 @@ def check_and_announce(state: TrainState) -> None:
     logger.info("%s; %d iterations an epoch", describe_schedule(cfg), state.epoch_length)
 
 
-def record_config(cfg: Any) -> None:
+def record_config(cfg: Any, log: bool = True) -> None:
     """Write all settings of a run to `OUTPUT_DIR/config.yaml`, which `--cfg` reads, and to the log, in rank 0.
+
+    Args:
+        log: False leaves out the log, where a run of the same settings has just told them.
 
     Raises:
         OSError: the file cannot be written; a former one is unchanged.
     """
-    path, text = os.path.join(cfg.OUTPUT_DIR, CONFIG_NAME), cfg_to_yaml(cfg)
-    atomic_write(path, text)
-    if is_main_process():
-        logger.info("all settings, also in %s:\n%s", path, text.rstrip())
+    path = os.path.join(cfg.OUTPUT_DIR, CONFIG_NAME)
+    atomic_write(path, cfg_to_yaml(cfg))
+    if log and is_main_process():
+        lines = [f"{key} {get_key(cfg, key)!r}" for key in leaf_keys(cfg)]
+        logger.info("all settings, also in %s:\n%s", path, "\n".join(lines))
 
 
 def _check_test_list(cfg: Any) -> None:

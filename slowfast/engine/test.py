@@ -74,7 +74,7 @@ def test(cfg: Any) -> dict[str, Any]:
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg)
     checkpoint = load_test_weights(model, cfg)
-    record_config(cfg)
+    record_config(cfg, log=not cfg.TRAIN.ENABLE)
     if cfg.LOG_MODEL_INFO and is_main_process():
         logger.info("%s", describe_model(model, cfg))
     setup_model(model, device, ModelSetup.from_config(cfg), training=False)

@@ -83,11 +83,11 @@ def test_settings_are_in_the_folder_and_in_the_log(tiny_cfg, caplog):
     first = tiny_cfg("SOLVER.MAX_EPOCH", 1, "SOLVER.BASE_LR", 0.0625)
     train(first)
     assert load_config(path) == first
-    assert "BASE_LR: 0.0625" in caplog.text
+    assert "SOLVER.BASE_LR 0.0625\n" in caplog.text
     tested = tiny_cfg("TRAIN.ENABLE", False, "TEST.BATCH_SIZE", 3, "MODEL.DROPOUT_RATE", 0.4375)
     run_test(tested)
     assert load_config(path) == tested
-    assert "DROPOUT_RATE: 0.4375" in caplog.text
+    assert "MODEL.DROPOUT_RATE 0.4375\n" in caplog.text
 
 
 def test_settings_of_a_refused_run_replace_nothing(tiny_cfg):
