@@ -154,7 +154,14 @@ class PersonDetector:
         Returns:
             Boxes (n, 4) float32, x1, y1, x2, y2 in pixels of the frame, which may reach out of it; and scores (n,)
             float32. Best score first.
+
+        Raises:
+            ValueError: a frame of another shape or type.
         """
+        if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size or frame.dtype != np.uint8:
+            raise ValueError(
+                f"a frame is {frame.dtype} of shape {frame.shape}; it must be uint8 (height, width, 3), RGB"
+            )
         image, scale = self._prepared(frame)
         outputs = self._run(image)
         scores, sides = _scores_and_sides(self._family, outputs)

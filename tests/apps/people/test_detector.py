@@ -181,6 +181,12 @@ def test_the_rest_of_the_input_has_the_published_shade(tmp_path, family, fill):
     np.testing.assert_allclose([scores.max(), scores.min()], [1.0, fill / 255], atol=1e-5)
 
 
+@pytest.mark.parametrize("frame", [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32)])
+def test_frames_of_another_kind_are_refused(tmp_path, frame):
+    with pytest.raises(ValueError, match=f"{frame.dtype} of shape"):
+        PersonDetector(network(tmp_path / "d.onnx", "NanoDet"))(frame)
+
+
 def test_files_that_are_no_such_detector_are_refused(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
         PersonDetector(str(tmp_path / "none.onnx"))
