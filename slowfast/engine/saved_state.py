@@ -17,7 +17,7 @@ _LARGEST = 2**53  # of counts
 # Entries of a checkpoint, see `TrainState.capture`.
 _ENTRIES = {
     *("ema_state", "model_state", "optimizer_state", "scaler_state", "epoch", "iteration", "step", "epoch_length"),
-    *("layout", "data", "averages", "rng_state", "cfg", "preprocessing", "class_names"),
+    *("layout", "data", "averages", "rng_state", "cfg", "preprocessing", "class_names", "best"),
 }
 _MOST_LISTED = 10
 

@@ -149,12 +149,21 @@ test.__test__ = False
 
 
 def evaluate(
-    state: TrainState, loader: DataLoader, recorder: Recorder, should_stop: Callable[[], bool]
+    state: TrainState,
+    loader: DataLoader,
+    recorder: Recorder,
+    should_stop: Callable[[], bool],
+    keep: Callable[[dict[str, float]], None] = lambda metrics: None,
 ) -> dict[str, float]:
     """Measure the model on the validation split, log the metrics as `val_epoch` and write `val_results.json`.
 
     Metrics of single steps and other ensembles ("step1/...", "max/...") are left to a test. `loss` is one of the
     metrics, see `ValidationLoss`, unless the evaluator has one of that name.
+
+    Args:
+        should_stop: True ends the pass early.
+        keep: called with the metrics before `val_results.json` says that the evaluation is done: a run that is
+            interrupted in between evaluates again.
 
     Returns:
         The metrics; empty if `should_stop` returned True.
@@ -186,6 +195,7 @@ def evaluate(
         **metrics,
     }
     recorder.record(stats, "Val", state.epoch)
+    keep(metrics)
     results = {"epoch": state.epoch, **metrics, **evaluator.protocol()}
     text = simplejson.dumps(results, indent=2, sort_keys=True, ignore_nan=True) + "\n"
     atomic_write(os.path.join(state.cfg.OUTPUT_DIR, VAL_RESULTS_NAME), text)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from slowfast.checkpoint.io import checkpoint_path, remove_superseded, save_checkpoint
 from slowfast.datasets.build import build_loader
 from slowfast.engine import preflight
+from slowfast.engine.best import BestCheckpoint
 from slowfast.engine.epoch_config import build_state, check_phases, enter_epoch
 from slowfast.engine.hooks import Recorder, build_hooks
 from slowfast.engine.loop import epoch_batches, train_epoch
@@ -92,10 +93,10 @@ def _start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
 
 def _run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest) -> dict[str, float]:
     """Train epoch by epoch until the last one or a stop request; return the metrics of the last evaluation."""
-    hooks = build_hooks(state, recorder)
+    hooks, best = build_hooks(state, recorder), BestCheckpoint(state)
 
     def measure() -> dict[str, float]:
-        metrics = evaluate(state, val_loader, recorder, lambda: stop.requested)
+        metrics = evaluate(state, val_loader, recorder, lambda: stop.requested, lambda found: best.update(state, found))
         for hook in hooks if metrics else ():
             hook.after_evaluation(state, metrics)
         return metrics

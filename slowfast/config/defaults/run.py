@@ -66,6 +66,9 @@ TRAIN = {
     "EVAL_PERIOD": 10,
     # Epochs between two checkpoints.
     "CHECKPOINT_PERIOD": 10,
+    # Metric of the validation by which checkpoint_best.pyth is kept, such as top1_acc, map or loss; "" for none. Of
+    # loss and of what ends in _err less is better, of others more.
+    "BEST_METRIC": "",
     # Resume from the newest checkpoint in OUTPUT_DIR.
     "AUTO_RESUME": True,
     # Initial weights if there is nothing to resume: a file, or zoo://NAME; "" for random ones.
