@@ -172,8 +172,10 @@ MISSPELLED = {
     "TRAIN.DATASET": ("charade", "charades"),
     "TRAIN.MIXED_PRECISION_DTYPE": ("b16", "bf16"),
 }
-# Keys of files and of free text. AUG.AA_TYPE is a recipe with numbers, which the data set reads.
+# Keys of files and of free text. AUG.AA_TYPE is a recipe with numbers, which the data set reads. Metrics are those of
+# the data set's evaluator, and TRAIN.BEST_METRIC is checked by the first validation.
 FREE_TEXT = ("*_DIR", "*.DIR", "*_PATH", "*_LISTS", "*_FILE", "DATA.PATH_*", "AUG.AA_TYPE", "MODEL.MULTI_PATHWAY_ARCH")
+FREE_TEXT += ("TRAIN.BEST_METRIC",)
 
 
 @pytest.mark.parametrize(("key", "names"), MISSPELLED.items(), ids=MISSPELLED)
