@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -96,6 +97,29 @@ class Task(abc.ABC):
             memory: result of the last call for the same videos; None for their first window.
         """
         return model(inputs), None
+
+    def join_memories(self, memories: Sequence[Any]) -> Any:
+        """Return the memory of a batch of streams for `predict_step`; None if all of them are at their start.
+
+        A task whose memory is not None overrides this and `split_memory`. Tensors in a memory, which may lie in dicts
+        and lists, have the batch as their first dimension.
+
+        Args:
+            memories: one memory for each stream, whose tensors agree in all sizes; None for a stream at its start.
+
+        Raises:
+            ValueError: the task has a memory and does not say how to join it.
+        """
+        if any(memory is not None for memory in memories):
+            raise ValueError(f"{type(self).__name__} has a memory: it must define join_memories and split_memory")
+        return None
+
+    def split_memory(self, memory: Any, count: int) -> list[Any]:
+        """Return the memory of each of the `count` streams of a batch, given the result of `predict_step`.
+
+        The memories share no storage.
+        """
+        return [memory] * count
 
     def stream_steps(self, num_frames: int) -> list[list[list[int]]] | None:
         """Return the frame indices of each step, per pathway, of a video of `num_frames` sampled frames.

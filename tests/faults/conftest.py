@@ -70,7 +70,7 @@ class Job:
         end = time.monotonic() + PATIENCE_S
         while self.output.count(text) < times:
             assert self.process.poll() is None, self.output
-            assert time.monotonic() < end, self.output
+            assert time.monotonic() < end, self.stacks()
             time.sleep(0.05)
 
     def signal(self, signum: int, pids: list[int] | None = None) -> None:
@@ -84,12 +84,18 @@ class Job:
         try:
             status = self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
-            pytest.fail(f"still running: {self.output}")
+            pytest.fail(f"still running: {self.stacks()}")
         end = time.monotonic() + 30  # orphaned loader workers look for their parent every few seconds
         while self.pids() and time.monotonic() < end:
             time.sleep(0.2)
         assert self.pids() == [], self.output
         return status
+
+    def stacks(self) -> str:
+        """Return the output with the stacks of all Python threads of a job that hangs, loader workers' included."""
+        self.signal(signal.SIGUSR1, [pid for pid in self.pids() if pid != self.process.pid])
+        time.sleep(2)
+        return self.output
 
     @property
     def last_words(self) -> str:

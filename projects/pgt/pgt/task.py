@@ -11,7 +11,7 @@ from torch import nn
 
 from pgt import mgrid
 from pgt.config import ENSEMBLES, NAME
-from pgt.memory import Memory
+from pgt.memory import Memory, join, select
 from pgt.model import ProgressiveModel
 from pgt.plan import StepPlan
 from slowfast.datasets.loading.batch import Batch, Boxes
@@ -127,6 +127,14 @@ class ProgressiveTask(Task):
     ) -> tuple[torch.Tensor, Memory]:
         """Return the scores of a step, (B, classes), and the memory for the next."""
         return model(inputs, memory)
+
+    def join_memories(self, memories: Sequence[Memory | None]) -> Memory | None:
+        """Return the memory of a batch of streams; None in it stands for a stream at its start."""
+        return join(memories)
+
+    def split_memory(self, memory: Memory, count: int) -> list[Memory]:
+        """Return the memory of each stream of a batch, as copies."""
+        return [select(memory, [number]) for number in range(count)]
 
     def stream_steps(self, num_frames: int) -> list[list[list[int]]]:
         """Return the frame indices of each step, per pathway, of a video of `num_frames` sampled frames.

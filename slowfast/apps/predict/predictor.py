@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from slowfast.apps.predict.pool import StreamPool
 from slowfast.apps.predict.session import StreamSession
 from slowfast.checkpoint.io import list_class_names, load_checkpoint
 from slowfast.checkpoint.weights import load_weights
@@ -179,6 +180,10 @@ class Predictor:
         """Start a stream whose frames are pushed as they come; see `StreamSession`. `fps`: as of a call."""
         return StreamSession(self, fps or self.settings.target_fps, stride, top)
 
+    def pool(self, max_streams: int, max_batch: int = 32, max_waiting: int = 4) -> StreamPool:
+        """Answer about many streams at once; see `StreamPool`."""
+        return StreamPool(self, max_streams, max_batch, max_waiting)
+
     def _chunks(
         self, video: Video, fps: float | None, windows: Callable[[int, float], list[FrameIndices]]
     ) -> Iterator[Chunk]:
@@ -211,9 +216,27 @@ class Predictor:
             inputs: (B, 3, T, H, W), one per pathway.
             memory: result of the call for the window before; None for the first.
         """
+        scores, memory = self._step(inputs, memory)
+        return _finite(scores), memory
+
+    @torch.no_grad()
+    def joined_scores(self, inputs: Sequence[list[Tensor]], memories: Sequence[Any]) -> tuple[Tensor, list[Any]]:
+        """Return the scores (B, classes) of a window of each of B streams, on the CPU, and each one's memory after it.
+
+        One forward computes all. Scores may be NaN or infinite.
+
+        Args:
+            inputs: B times inputs (1, 3, T, H, W), one per pathway.
+            memories: results of the calls for the windows before; None for the first.
+        """
+        joined = [torch.cat(pathway) for pathway in zip(*inputs, strict=True)]
+        scores, memory = self._step(joined, self._task.join_memories(memories))
+        return scores, self._task.split_memory(memory, len(inputs))
+
+    def _step(self, inputs: list[Tensor], memory: Any) -> tuple[Tensor, Any]:
         with autocast(self.device, self._dtype):
             scores, memory = self._task.predict_step(self.model, [x.to(self.device) for x in inputs], memory)
-        return _finite(scores.float().cpu()), memory
+        return scores.float().cpu(), memory
 
     def prepare(self, frames: np.ndarray) -> Tensor:
         """Return frames (T, H, W, 3) uint8 as the model reads them, resized, cropped and normalized: (3, T, H', W')."""

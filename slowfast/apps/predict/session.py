@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,13 +26,17 @@ class StreamSession:
 
     A model that reads in steps answers as soon as a step is complete, with the memory of all steps before. A clip model
     answers for clips that start every `stride` frames. A frame is transformed once, and only if a window reads it.
-    Sessions of one predictor may be interleaved.
+    Sessions of one predictor may be interleaved. A `StreamPool` computes many at once; for it `push` comes in parts:
+    `receive`, and for each window that is `ready`, its `inputs` and what `arrived`.
 
     Args:
         predictor: the model.
         fps: frames a second that are pushed.
         stride: frames from the start of a clip to that of the next, for clip models; 0 for clips without overlap.
         top: number of best classes in an answer.
+
+    Attributes:
+        memory: memory after the windows before; None before the first window, and in clip models.
 
     Raises:
         ValueError: a rate or stride that is impossible, or a stride for a model that reads in steps.
@@ -53,35 +56,15 @@ class StreamSession:
         """Start anew: the next frame is the first of another stream."""
         self._count = 0  # frames so far
         self._number = 0  # of the next window
-        self._memory: Any = None
+        self._ended = False
+        self.memory: Any = None
         self._frames: dict[int, Tensor] = {}  # frame that windows to come read -> (3, 1, H, W)
         self._last: np.ndarray | None = None  # (1, H, W, 3), which fills up an incomplete window at the end
 
     def push(self, frames: np.ndarray | Tensor) -> list[Answer]:
-        """Take in the next frames, and return the answers that they complete.
-
-        Args:
-            frames: (n, H, W, 3) uint8, RGB; or one frame, (H, W, 3).
-
-        Raises:
-            ValueError: another shape or type, or frames of another size than those before.
-        """
-        pixels = np.asarray(frames)
-        pixels = pixels[None] if pixels.ndim == 3 else pixels
-        if self._last is not None and pixels.shape[1:] != self._last.shape[1:]:
-            raise ValueError(
-                f"frames of shape {pixels.shape[1:]} follow frames of shape {self._last.shape[1:]} (H, W, channels); "
-                "a stream has one size: reset the session, or resize the frames"
-            )
-        video = ArrayVideo(pixels, self._fps, path="stream")
-        first, self._count = self._count, self._count + video.num_frames
-        number, wanted = self._number, set()
-        while min(map(min, window := self._windows.frames(number))) < self._count:
-            wanted.update(index for pathway in window for index in pathway if first <= index < self._count)
-            number += 1
-        self._frames.update((index, self._predictor.prepare(pixels[index - first][None])) for index in sorted(wanted))
-        self._last = pixels[-1:].copy()
-        return list(self._answers())
+        """Take in the next frames, and return the answers that they complete; arguments and errors as of `receive`."""
+        self.receive(self.checked(frames))
+        return self._answers()
 
     def finish(self) -> list[Answer]:
         """Return the answer for the end of the stream, if there is one.
@@ -89,11 +72,79 @@ class StreamSession:
         A last step that is not complete repeats the last frame, as at the end of a file. So does the first clip of a
         stream that is shorter than a clip. Other clips that are not complete have no answer. `reset` starts anew.
         """
-        if not self._count or not self._windows.has(self._number, self._count):
-            return []
-        last = self._count - 1
-        self._frames[last] = self._predictor.prepare(self._last)
-        return [self._answer([[min(index, last) for index in row] for row in self._windows.frames(self._number)])]
+        self.end()
+        return self._answers()
+
+    def checked(self, frames: np.ndarray | Tensor) -> np.ndarray:
+        """Return the next frames as (n, H, W, 3); nothing is taken in.
+
+        Args:
+            frames: (n, H, W, 3) uint8, RGB; or one frame, (H, W, 3).
+
+        Raises:
+            ValueError: another shape or type, frames of another size than those before, or frames after the end.
+        """
+        pixels = np.asarray(frames)
+        pixels = pixels[None] if pixels.ndim == 3 else pixels
+        if self._ended:
+            raise ValueError("frames follow the end of the stream: reset the session, or start another")
+        if self._last is not None and pixels.shape[1:] != self._last.shape[1:]:
+            raise ValueError(
+                f"frames of shape {pixels.shape[1:]} follow frames of shape {self._last.shape[1:]} (H, W, channels); "
+                "a stream has one size: reset the session, or resize the frames"
+            )
+        return ArrayVideo(pixels, self._fps, path="stream").pixels
+
+    def receive(self, pixels: np.ndarray) -> None:
+        """Take in the next frames, a result of `checked`, and prepare those that windows read."""
+        first, self._count = self._count, self._count + len(pixels)
+        number, wanted = self._number, set()
+        while min(map(min, window := self._windows.frames(number))) < self._count:
+            wanted.update(index for pathway in window for index in pathway if first <= index < self._count)
+            number += 1
+        self._frames.update((index, self._predictor.prepare(pixels[index - first][None])) for index in sorted(wanted))
+        self._last = pixels[-1:].copy()
+
+    def end(self) -> None:
+        """Take note that no frames follow: the last window need not be complete."""
+        self._ended = True
+        if self._count:
+            self._frames[self._count - 1] = self._predictor.prepare(self._last)
+
+    def ready(self) -> FrameIndices | None:
+        """Return the next window, per pathway, if all that it reads is there."""
+        window, last = self._windows.frames(self._number), self._count - 1
+        if not self._count or not (self._ended or max(map(max, window)) <= last):
+            return None
+        if not self._windows.has(self._number, self._count):
+            return None
+        return [[min(index, last) for index in pathway] for pathway in window]
+
+    def num_ready(self, more: int = 0) -> int:
+        """Return the number of complete windows without an answer, after `more` more frames."""
+        number, count = self._number, self._count + more
+        while max(map(max, self._windows.frames(number))) < count and self._windows.has(number, count):
+            number += 1
+        return number - self._number
+
+    def inputs(self, window: FrameIndices) -> list[Tensor]:
+        """Return the model's inputs for a result of `ready`, (1, 3, T, H, W) per pathway."""
+        return [torch.cat([self._frames[index] for index in pathway], dim=1)[None] for pathway in window]
+
+    def arrived(self, window: FrameIndices, scores: Tensor, memory: Any) -> Answer:
+        """Go on to the next window, and return the answer for this one.
+
+        Args:
+            window: result of `ready`.
+            scores: (classes,), on the CPU.
+            memory: memory after the window.
+        """
+        self.memory = memory
+        self._number += 1
+        needed = min(map(min, self._windows.frames(self._number)))
+        self._frames = {index: frame for index, frame in self._frames.items() if index >= needed}
+        start, end = min(map(min, window)) / self._fps, (max(map(max, window)) + 1) / self._fps
+        return self._predictor.answer(start, end, scores, self._top)
 
     def state(self) -> dict[str, Any]:
         """Return all that the session remembers, as numbers and copies of tensors on the CPU; `torch.save` writes it.
@@ -106,7 +157,7 @@ class StreamSession:
             "stride": self._stride,
             "count": self._count,
             "number": self._number,
-            "memory": _copy(self._memory, "cpu"),
+            "memory": _copy(self.memory, "cpu"),
             "frames": _copy(self._frames, "cpu"),
             "last": None if self._last is None else torch.from_numpy(self._last.copy()),
         }
@@ -122,25 +173,17 @@ class StreamSession:
         if found != wanted:
             raise ValueError(f"the state is of a session with {found}, and this one has {wanted}")
         self._count, self._number = int(state["count"]), int(state["number"])
-        self._memory = _copy(state["memory"], self._predictor.device)
+        self._ended = False
+        self.memory = _copy(state["memory"], self._predictor.device)
         self._frames = _copy(state["frames"], "cpu")
         self._last = None if state["last"] is None else state["last"].numpy().copy()
 
-    def _answers(self) -> Iterator[Answer]:
-        """Yield the answers of the windows whose frames are all there."""
-        while max(map(max, window := self._windows.frames(self._number))) < self._count:
-            if not self._windows.has(self._number, self._count):
-                return
-            yield self._answer(window)
-            self._number += 1
-            needed = min(map(min, self._windows.frames(self._number)))
-            self._frames = {index: frame for index, frame in self._frames.items() if index >= needed}
-
-    def _answer(self, window: FrameIndices) -> Answer:
-        inputs = [torch.cat([self._frames[index] for index in pathway], dim=1)[None] for pathway in window]
-        scores, self._memory = self._predictor.step_scores(inputs, self._memory)
-        start, end = min(map(min, window)) / self._fps, (max(map(max, window)) + 1) / self._fps
-        return self._predictor.answer(start, end, scores[0], self._top)
+    def _answers(self) -> list[Answer]:
+        answers = []
+        while window := self.ready():
+            scores, memory = self._predictor.step_scores(self.inputs(window), self.memory)
+            answers.append(self.arrived(window, scores[0], memory))
+        return answers
 
 
 class _Steps:
