@@ -1,4 +1,4 @@
-"""Checks and log lines before the first batch: lists, disk space, model, schedule, norm batches."""
+"""Checks and log lines before the first batch: config, lists, disk space, model, schedule, norm batches."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from slowfast.checkpoint.io import checkpoint_dir
+from slowfast.config import cfg_to_yaml
+from slowfast.config.merge import get_key, leaf_keys
 from slowfast.datasets.build import build_dataset
 from slowfast.engine import multigrid
 from slowfast.engine.model_setup import unwrap
@@ -22,16 +24,17 @@ from slowfast.layers.norm import SubBatchNorm3d, trainable_batchnorms
 from slowfast.models.complexity import complexity
 from slowfast.runtime.distributed import get_local_world_size, get_world_size, is_main_process
 from slowfast.runtime.logging import get_logger
+from slowfast.utils.files import atomic_write
 
 logger = get_logger(__name__)
 
 _SMALL_NORM_BATCH = 4
 _PREDICTIONS_NAME = "test_predictions.npz"
-RESULTS_NAME, VAL_RESULTS_NAME = "test_results.json", "val_results.json"
+CONFIG_NAME, RESULTS_NAME, VAL_RESULTS_NAME = "config.yaml", "test_results.json", "val_results.json"
 
 
 def check_and_announce(state: TrainState) -> None:
-    """Check the disk and the test list, log model and schedule, warn of small batch norm batches."""
+    """Check the disk and the test list, record the config, log model and schedule, warn of small norm batches."""
     cfg, model = state.cfg, unwrap(state.model)
     saves = -(-(state.max_epoch - state.epoch) // max(1, cfg.TRAIN.CHECKPOINT_PERIOD))
     if is_main_process():
@@ -41,12 +44,29 @@ def check_and_announce(state: TrainState) -> None:
     if cfg.TEST.ENABLE:
         predictions_path(cfg)
         _check_test_list(cfg)
+    record_config(state.run_cfg)
     if cfg.LOG_MODEL_INFO and is_main_process():
         logger.info("%s", describe_model(model, cfg))
     cycles = multigrid.describe(state.run_cfg)
     if cycles:
         logger.info("%s", cycles)
     logger.info("%s; %d iterations an epoch", describe_schedule(cfg), state.epoch_length)
+
+
+def record_config(cfg: Any, log: bool = True) -> None:
+    """Write all settings of a run to `OUTPUT_DIR/config.yaml`, which `--cfg` reads, and to the log, in rank 0.
+
+    Args:
+        log: False leaves out the log, where a run of the same settings has just told them.
+
+    Raises:
+        OSError: the file cannot be written; a former one is unchanged.
+    """
+    path = os.path.join(cfg.OUTPUT_DIR, CONFIG_NAME)
+    atomic_write(path, cfg_to_yaml(cfg))
+    if log and is_main_process():
+        lines = [f"{key} {get_key(cfg, key)!r}" for key in leaf_keys(cfg)]
+        logger.info("all settings, also in %s:\n%s", path, "\n".join(lines))
 
 
 def _check_test_list(cfg: Any) -> None:
@@ -84,7 +104,7 @@ def _check_places(output_dir: str) -> None:
     folder = checkpoint_dir(output_dir)
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise OSError(errno.ENOTDIR, "it is no folder, or a link to a folder that is missing; move it away", folder)
-    for name in (RESULTS_NAME, VAL_RESULTS_NAME):
+    for name in (CONFIG_NAME, RESULTS_NAME, VAL_RESULTS_NAME):
         path = os.path.join(output_dir, name)
         if os.path.isdir(path) and not os.path.islink(path):
             raise OSError(errno.EISDIR, "a folder has the name of a file of this program; move it away", path)

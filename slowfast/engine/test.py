@@ -20,10 +20,11 @@ from slowfast.engine.hooks import Recorder, memory_stats
 from slowfast.engine.loop import predict_batches
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast_dtype
-from slowfast.engine.preflight import RESULTS_NAME, VAL_RESULTS_NAME, describe_model, predictions_path
+from slowfast.engine.preflight import RESULTS_NAME, VAL_RESULTS_NAME, describe_model, predictions_path, record_config
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task, build_task
+from slowfast.engine.validation_loss import ValidationLoss
 from slowfast.evaluation.evaluators import Evaluator
 from slowfast.evaluation.finite import refusal
 from slowfast.models import build_model
@@ -44,8 +45,10 @@ def test(cfg: Any) -> dict[str, Any]:
     """Measure the model of a config on the test split.
 
     The evaluator of the data set saves predictions to `OUTPUT_DIR/test_predictions.npz` (or to the file
-    `TEST.SAVE_RESULTS_PATH` in that folder, .npz or .parquet). Boxes are also saved in AVA's format, as
-    `detections.csv` and `groundtruth.csv`. Results are written to `OUTPUT_DIR/test_results.json`.
+    `TEST.SAVE_RESULTS_PATH` in that folder, .npz or .parquet), and beside it a .csv with the best classes of each video
+    by name. Boxes are also saved in AVA's format, as
+    `detections.csv` and `groundtruth.csv`. Results are written to `OUTPUT_DIR/test_results.json`, all settings to
+    `config.yaml`.
 
     With `TEST.NUM_TEMPORAL_CLIPS` the test runs once for each number N in it. Predictions are saved apart, as
     `test_predictions_N.npz`. The results are those of the last number, with `by_temporal_clips`: N -> its results.
@@ -71,6 +74,7 @@ def test(cfg: Any) -> dict[str, Any]:
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg)
     checkpoint = load_test_weights(model, cfg)
+    record_config(cfg, log=not cfg.TRAIN.ENABLE)
     if cfg.LOG_MODEL_INFO and is_main_process():
         logger.info("%s", describe_model(model, cfg))
     setup_model(model, device, ModelSetup.from_config(cfg), training=False)
@@ -149,7 +153,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Measure the model on the validation split, log the metrics as `val_epoch` and write `val_results.json`.
 
-    Metrics of single steps and other ensembles ("step1/...", "max/...") are left to a test.
+    Metrics of single steps and other ensembles ("step1/...", "max/...") are left to a test. `loss` is one of the
+    metrics, see `ValidationLoss`, unless the evaluator has one of that name.
 
     Returns:
         The metrics; empty if `should_stop` returned True.
@@ -161,11 +166,15 @@ def evaluate(
     started = time.perf_counter()
     dtype = state.optim_step.autocast_dtype
     task, model = evaluation_parts(state)
-    evaluator, broken = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop)
+    loss = ValidationLoss.from_config(state.run_cfg)
+    evaluator, broken = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop, loss)
     if any_process(should_stop(), state.device):
         return {}
     _check_predictions(loader.dataset, broken)
     metrics = {name: value for name, value in evaluator.evaluate().items() if "/" not in name}
+    mean_loss = None if loss is None else loss.read()
+    if mean_loss is not None:
+        metrics = {"loss": mean_loss, **metrics}
     stats = {
         "_type": "val_epoch",
         "epoch": f"{state.epoch}/{state.max_epoch}",
@@ -191,12 +200,14 @@ def _run_evaluator(
     device: torch.device,
     dtype: torch.dtype | None,
     should_stop: Callable[[], bool] = lambda: False,
+    loss: ValidationLoss | None = None,
 ) -> tuple[Evaluator, set[int]]:
     """Predict all batches of `loader`.
 
     Args:
         dtype: of autocast; None for full precision.
         should_stop: asked after each batch; True ends the pass early.
+        loss: takes in every batch.
 
     Returns:
         The data set's evaluator, and the videos (or key frames) with scores that are NaN or infinite; both gathered
@@ -215,6 +226,8 @@ def _run_evaluator(
         files.check()
         if prediction is not None:
             broken |= prediction.broken(batch.video)
+            if loss is not None:
+                loss.add(batch, prediction)
             evaluator.process(batch, prediction)
         if should_stop():
             break

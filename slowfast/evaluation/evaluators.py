@@ -205,8 +205,12 @@ class VideoEvaluator(Evaluator):
         )
 
     def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
-        self.predictions(meta).save(path)
-        return [path]
+        """Write the predictions, and beside them a CSV file for people, with the same name but for its ending."""
+        paths = [path, f"{os.path.splitext(path)[0]}.csv"]
+        predictions = self.predictions(meta)
+        predictions.save(paths[0])
+        predictions.save_table(paths[1])
+        return paths
 
     def _label(self, video: Tensor, labels: Tensor) -> None:
         if self._labels is None:

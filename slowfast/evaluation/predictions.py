@@ -8,7 +8,9 @@ lists.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import itertools
 import json
 import os
@@ -25,6 +27,7 @@ from slowfast.utils.archives import read_npz
 from slowfast.utils.errors import first_line
 from slowfast.utils.files import atomic_write
 from slowfast.utils.tables import arrow_table, numpy_column, read_parquet, require_parquet
+from slowfast.utils.text import printable, spreadsheet_cell
 
 if TYPE_CHECKING:  # imported where it is used: it takes a second
     import pandas
@@ -33,6 +36,8 @@ FORMAT_VERSION = 1
 _VARIANT = "variants/"
 _FORMATS = (".npz", ".parquet")
 _ABOUT = "about"
+# Number of best classes in the table for people.
+_LISTED = 5
 _Table = Mapping[str, np.ndarray]
 
 
@@ -133,6 +138,38 @@ class ClassificationPredictions:
         columns.update({_VARIANT + name: values for name, values in self.variants.items()})
         about = _about("classification", self.class_names, self.meta)
         _write_tables(path, columns, {}, about)
+
+    def save_table(self, path: str | os.PathLike) -> None:
+        """Write a CSV file for people atomically, in the main process: a row for each video, with its best classes.
+
+        Columns: video, label (several are joined by "; "), correct (1 if the best class is a label, else 0), top1,
+        score1, top2, ... up to 5. A video with a score that is NaN or infinite has no best class.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        videos, classes = self.scores.shape
+        names = self.class_names or [str(number) for number in range(classes)]
+        cells = [spreadsheet_cell(printable(name)) for name in names]
+        ranks = range(1, min(_LISTED, classes) + 1)
+        # Of equal scores the same class as in the metrics.
+        values, best = (part.tolist() for part in torch.as_tensor(self.scores).topk(len(ranks), dim=1))
+        finite = np.isfinite(self.scores).all(axis=1)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(
+            ["video", "label", "correct", *(f"{what}{rank}" for rank in ranks for what in ("top", "score"))]
+        )
+        for row in range(videos):
+            labels = np.flatnonzero(self.labels[row]).tolist() if self.labels.ndim == 2 else [int(self.labels[row])]
+            label = spreadsheet_cell(printable("; ".join(_name_of(number, names) for number in labels)))
+            found = [""] * (1 + 2 * len(ranks))
+            if finite[row]:
+                answers = zip(best[row], values[row], strict=True)
+                pairs = [item for number, score in answers for item in (cells[number], f"{score:.6g}")]
+                found = [int(best[row][0] in labels), *pairs]
+            writer.writerow([spreadsheet_cell(printable(self.videos[row])), label, *found])
+        atomic_write(path, text.getvalue())
 
 
 @dataclasses.dataclass
@@ -260,6 +297,11 @@ class BoxPredictions:
         detections, ids = self.detections(variant), self.class_ids.tolist()
         precisions = evaluate_ava(self.groundtruth, detections, self.excluded, ids, self.evaluation)["AP"]
         return np.array([precisions[class_id] for class_id in ids])
+
+
+def _name_of(number: int, names: list[str]) -> str:
+    """Return the name of a class; of one that the model does not have, its number."""
+    return names[number] if 0 <= number < len(names) else str(number)
 
 
 def load(path: str | os.PathLike) -> ClassificationPredictions | BoxPredictions:

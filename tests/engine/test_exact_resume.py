@@ -95,8 +95,11 @@ def uninterrupted(tiny_cfg, tmp_path):
 
 @pytest.mark.slow
 def test_killed_again_and_again(tiny_cfg, tiny_file, uninterrupted, tmp_path):
-    """Killed before any checkpoint, while writing, before the rename, after it, in mid-epoch; then left to finish."""
-    moments = [("iteration", 3), ("writing", 1), ("syncing", 1), ("renaming", 2), ("syncing", 2), ("iteration", 4)]
+    """Killed before any checkpoint, while writing, before the rename, after it, in mid-epoch; then left to finish.
+
+    The first rename of each run is that of `config.yaml`.
+    """
+    moments = [("iteration", 3), ("writing", 1), ("syncing", 1), ("renaming", 3), ("syncing", 2), ("iteration", 4)]
     left = [[], [], [], ["00001.pyth"], ["00001.pyth", "00002.pyth"], ["00001.pyth", "00002.pyth"]]
     overrides = [str(x) for x in (*SETTINGS, *WORKERS)]
     command = [sys.executable, "-c", DIES, json.dumps(moments), str(tiny_file), *overrides]

@@ -1,5 +1,6 @@
 """Training and testing in this process, on real videos, checked by what they leave behind."""
 
+import csv
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
-from slowfast.config import cfg_from_yaml
+from slowfast.config import cfg_from_yaml, load_config
 from slowfast.datasets.build import build_loader
 from slowfast.engine import preflight
 from slowfast.engine.model_setup import move_model
@@ -74,6 +75,28 @@ def test_precise_statistics_are_in_the_checkpoint(tiny_cfg):
     for key, value in model.state_dict().items():
         if "running" in key:
             torch.testing.assert_close(saved[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_settings_are_in_the_folder_and_in_the_log(tiny_cfg, caplog):
+    """The file loads as the config of the run that came last."""
+    path = Path(tiny_cfg().OUTPUT_DIR, "config.yaml")
+    first = tiny_cfg("SOLVER.MAX_EPOCH", 1, "SOLVER.BASE_LR", 0.0625)
+    train(first)
+    assert load_config(path) == first
+    assert "SOLVER.BASE_LR 0.0625\n" in caplog.text
+    tested = tiny_cfg("TRAIN.ENABLE", False, "TEST.BATCH_SIZE", 3, "MODEL.DROPOUT_RATE", 0.4375)
+    run_test(tested)
+    assert load_config(path) == tested
+    assert "MODEL.DROPOUT_RATE 0.4375\n" in caplog.text
+
+
+def test_settings_of_a_refused_run_replace_nothing(tiny_cfg):
+    train(tiny_cfg("SOLVER.MAX_EPOCH", 1))
+    path = Path(tiny_cfg().OUTPUT_DIR, "config.yaml")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="cannot be resumed"):
+        train(tiny_cfg("MODEL.NUM_CLASSES", 3))
+    assert path.read_bytes() == before
 
 
 def test_nothing_left_to_train_is_said(tiny_cfg, caplog):
@@ -206,7 +229,7 @@ def test_no_room_for_a_checkpoint(tiny_cfg, monkeypatch, caplog):
     assert "2 checkpoints of about" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "val_results.json", "test_results.json"])
+@pytest.mark.parametrize("name", ["checkpoints", "config.yaml", "val_results.json", "test_results.json"])
 def test_what_would_stop_the_run_later_stops_it_before_the_first_batch(tiny_cfg, monkeypatch, name):
     """A link to a disk that is not there, and a folder in the place of a file."""
     cfg = tiny_cfg()
@@ -264,6 +287,8 @@ def test_test_joins_views_and_writes_results(tiny_cfg, stats_of):
     torch.testing.assert_close(torch.from_numpy(written["scores"]), expected)
     assert written["paths"].tolist() == dataset.paths
     assert written["labels"].tolist() == [0, 1, 0, 1]
+    with open(Path(cfg.OUTPUT_DIR) / "scores.csv", newline="") as stream:
+        assert [row["video"] for row in csv.DictReader(stream)] == dataset.paths
 
 
 def test_scores_are_saved_before_metrics_are_computed(tiny_cfg, monkeypatch):
@@ -425,4 +450,5 @@ def test_validation_on_the_whole_video(tiny_cfg, tiny_data, tmp_path):
     middle = build_loader(tiny_cfg("DATA.PATH_TO_DATA_DIR", str(tmp_path)), "val").dataset
     assert len(middle) == 4 and not any(torch.equal(middle[0].inputs[0], val[view].inputs[0]) for view in (0, 2))
     metrics = train(cfg)
+    metrics.pop("loss")  # a test has none
     assert metrics == {name: value for name, value in run_test(cfg).items() if name in metrics} != {}

@@ -1,5 +1,6 @@
 """Predictions: what they measure, and their files."""
 
+import csv
 import dataclasses
 import json
 import math
@@ -17,7 +18,7 @@ from slowfast.evaluation import evaluate_ava_files
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import write_detections, write_groundtruth
 from slowfast.evaluation.classification import classification_metrics
-from slowfast.evaluation.predictions import load
+from slowfast.evaluation.predictions import ClassificationPredictions, load
 
 
 def assert_same(one, other):
@@ -338,3 +339,41 @@ def test_without_pyarrow_npz_works_and_parquet_says_what_to_do(one_label, tmp_pa
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "ValueError: Parquet files need pyarrow" in done.stderr and "pip install pyarrow" in done.stderr
     assert not (tmp_path / "p.parquet").exists()
+
+
+def rows_of(predictions, path):
+    predictions.save_table(path)
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_table_for_people_tells_what_the_metrics_count(tmp_path):
+    """Seven classes, of which two share the best score of a video."""
+    scores = np.random.default_rng(0).random((40, 7)).round(1)
+    labels = np.arange(40) % 7
+    names = [*"abcdef", "=g"]
+    videos = [f"folder, with comma/{number}.mp4" for number in range(40)]
+    predictions = ClassificationPredictions(scores, labels, videos, class_names=names)
+    rows = rows_of(predictions, tmp_path / "p.csv")
+    assert [row["video"] for row in rows] == videos
+    assert [row["label"] for row in rows] == [{"=g": "'=g"}.get(names[label], names[label]) for label in labels]
+    correct = np.mean([int(row["correct"]) for row in rows])
+    in_five = np.mean([row["label"] in [row[f"top{rank}"] for rank in range(1, 6)] for row in rows])
+    metrics = predictions.metrics()
+    assert (100 * correct, 100 * in_five) == (pytest.approx(metrics["top1_acc"]), pytest.approx(metrics["top5_acc"]))
+    for row, values in zip(rows, scores, strict=True):
+        found = [float(row[f"score{rank}"]) for rank in range(1, 6)]
+        assert found == sorted(values, reverse=True)[:5]
+        numbers = [names.index(row[f"top{rank}"].removeprefix("'")) for rank in range(1, 6)]
+        assert values[numbers].tolist() == found
+
+
+def test_the_table_of_several_labels_and_of_scores_that_are_no_numbers(tmp_path):
+    scores = np.array([[0.25, 0.5], [0.5, 0.25], [0.5, np.nan]])
+    labels = np.array([[1, 1], [0, 1], [0, 0]])
+    rows = rows_of(ClassificationPredictions(scores, labels, ["x", "y", "z"]), tmp_path / "p.csv")
+    assert [list(row.values()) for row in rows] == [
+        ["x", "0; 1", "1", "1", "0.5", "0", "0.25"],
+        ["y", "1", "0", "0", "0.5", "1", "0.25"],
+        ["z", "", "", "", "", "", ""],
+    ]
