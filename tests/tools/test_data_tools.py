@@ -125,3 +125,33 @@ def test_mistakes_in_preparing_kinetics(arguments, message, run_tool, many_video
     status, output = run_tool("prepare_kinetics", "--videos", many_videos, *arguments)
     assert status == 2, output
     assert message in output
+
+
+@pytest.fixture
+def class_folders(tmp_path, tiny_data):
+    """Write a folder of three classes with four tiny videos each, all of which differ."""
+    root = tmp_path / "own videos"
+    paths = sorted(tiny_data.glob("train *.mp4"))
+    for number, path in enumerate(paths):
+        folder = root / f"class {number % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"{chr(ord('a') + number // 3)}.mp4")
+    return root
+
+
+@pytest.mark.slow
+def test_a_folder_of_classes_trains_as_written(run_tool, class_folders, tmp_path):
+    status, output = run_tool("prepare_folder", class_folders, "--workers", 0)
+    assert status == 0, output
+    lists = tmp_path / "own videos_lists"
+    small = ("SOLVER.MAX_EPOCH", 1, "SOLVER.WARMUP_EPOCHS", 0.0, "X3D.DEPTH_FACTOR", 0.3, "X3D.WIDTH_FACTOR", 1.0,
+             "NUM_GPUS", 0, "DATA_LOADER.NUM_WORKERS", 0)  # fmt: skip
+    for name in ("clip", "pgt"):
+        assert f"--cfg {lists / name}.yaml" in output
+        status, log = run_tool("run_net", "--cfg", lists / f"{name}.yaml", *small)
+        assert status == 0, log
+        results = json.loads((lists / name / "test_results.json").read_text())
+        assert (results["videos"], results["unreadable_files"]) == (3, 0)
+    status, output = run_tool("prepare_folder", class_folders, "--workers", 0)
+    assert status == 2
+    assert "--overwrite" in output

@@ -123,7 +123,7 @@ def test_clips_back_to_back_are_those_of_a_file(clip_predictor):
 def test_a_sliding_clip_transforms_no_frame_twice(clip_predictor, monkeypatch):
     video, prepared = noise(40), []
     original = clip_predictor.prepare
-    monkeypatch.setattr(clip_predictor, "prepare", lambda frames: prepared.append(frames) or original(frames))
+    monkeypatch.setattr(clip_predictor, "prepare", lambda frames: prepared.extend(frames) or original(frames))
     session = clip_predictor.session(8, stride=2)
     found = session.push(video)
     # A clip of 8 frames, 4 a second, spans 16 frames: 0 to 15, 2 to 17, ..., 24 to 39.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # it makes sessions
     from slowfast.apps.predict.predictor import Answer, Predictor
 
 _VERSION = 1  # of the state
+_PREPARED_AT_A_TIME = 8  # frames; as float32 of full size they are large
 
 
 class StreamSession:
@@ -62,7 +63,7 @@ class StreamSession:
         self._last: np.ndarray | None = None  # (1, H, W, 3), which fills up an incomplete window at the end
 
     def push(self, frames: np.ndarray | Tensor) -> list[Answer]:
-        """Take in the next frames, and return the answers that they complete; arguments and errors as of `receive`."""
+        """Take in the next frames, and return the answers that they complete; see `checked`."""
         self.receive(self.checked(frames))
         return self._answers()
 
@@ -102,7 +103,12 @@ class StreamSession:
         while min(map(min, window := self._windows.frames(number))) < self._count:
             wanted.update(index for pathway in window for index in pathway if first <= index < self._count)
             number += 1
-        self._frames.update((index, self._predictor.prepare(pixels[index - first][None])) for index in sorted(wanted))
+        indices = sorted(wanted)
+        for start in range(0, len(indices), _PREPARED_AT_A_TIME):
+            some = indices[start : start + _PREPARED_AT_A_TIME]
+            prepared = self._predictor.prepare(pixels[[index - first for index in some]])
+            # Copies, since one frame that is kept would keep all of them.
+            self._frames.update((index, prepared[:, [number]]) for number, index in enumerate(some))
         self._last = pixels[-1:].copy()
 
     def end(self) -> None:
