@@ -46,9 +46,8 @@ def test(cfg: Any) -> dict[str, Any]:
 
     The evaluator of the data set saves predictions to `OUTPUT_DIR/test_predictions.npz` (or to the file
     `TEST.SAVE_RESULTS_PATH` in that folder, .npz or .parquet), and beside it a .csv with the best classes of each video
-    by name. Boxes are also saved in AVA's format, as
-    `detections.csv` and `groundtruth.csv`. Results are written to `OUTPUT_DIR/test_results.json`, all settings to
-    `config.yaml`.
+    by name. Boxes are also saved in AVA's format, as `detections.csv` and `groundtruth.csv`. Results are written to
+    `OUTPUT_DIR/test_results.json`, all settings to `config.yaml`.
 
     With `TEST.NUM_TEMPORAL_CLIPS` the test runs once for each number N in it. Predictions are saved apart, as
     `test_predictions_N.npz`. The results are those of the last number, with `by_temporal_clips`: N -> its results.

@@ -25,7 +25,7 @@ from slowfast.datasets.video_dataset import read_paths
 from slowfast.runtime.consistency import weight_facts
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import check_choice
-from slowfast.utils.files import atomic_write_local, replacing
+from slowfast.utils.files import atomic_write_local, no_room_explained, replacing
 from slowfast.utils.json_file import read_json
 from slowfast.utils.text import one_line, printable, spreadsheet_cell
 
@@ -161,7 +161,7 @@ def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> 
     finder = EventFinder(options.rule, predictor.class_names) if options.rule else None
     cues: list[tuple[float, float, str]] = []
     events: list[Event] = []
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+    with no_room_explained(path), replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         try:
             for answer in answers_about(predictor, video, options):
                 end = max(end, answer.end_s)
@@ -240,6 +240,7 @@ def _join(videos: Sequence[str], options: PredictOptions) -> None:
         paths = [_path_of(options.output, video).removesuffix(".jsonl") + ending for video in videos]
         target = os.path.join(options.output, kind)
         with (
+            no_room_explained(f"{target}.jsonl"),
             replacing(f"{target}.jsonl") as lines,
             replacing(f"{target}.csv") as table,
             open(lines, "w", encoding="utf-8") as line_stream,

@@ -15,6 +15,7 @@ import torch
 import slowfast
 from slowfast.apps.export.export import export
 from slowfast.apps.predict.predictor import load
+from slowfast.apps.predict.run import PredictOptions, predict_videos
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, save_checkpoint
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.reader import VideoError
@@ -198,3 +199,17 @@ def test_scores_that_are_no_numbers_are_no_answer(trained, named_data):
     for answer in (predictor, predictor.clips, lambda path: list(predictor.stream(path))):
         with pytest.raises(ValueError, match=r"1 of 1 clips are NaN or infinite"):
             answer(video)
+
+
+def test_a_full_disk_is_told_with_the_answers_that_do_not_fit(trained, tmp_path, encode, pictures, told_of_limit):
+    video = encode(tmp_path / "long.mp4", pictures(800, 48, 64))
+    predictor, out = slowfast.load(trained[1], device="cpu"), tmp_path / "out"
+    options = PredictOptions(str(out), pictures=False)
+    predict_videos(predictor, [str(video)], options)
+    (answers,) = out.glob("videos/**/*.jsonl")
+    room = answers.stat().st_size - 1
+    assert max(path.stat().st_size for path in (out / "predict.json", answers.with_suffix(".vtt"))) < room
+    answers.unlink()
+    told = told_of_limit(room, lambda: predict_videos(predictor, [str(video)], options))
+    assert re.search(rf"File too large; [\d,]+ bytes are free: '{re.escape(str(answers))}'", told), told
+    assert not answers.exists()
