@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 
+import slowfast
 from pgt import StepPlan
 from pgt.task import ProgressiveTask
 from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
@@ -228,3 +229,15 @@ def train_once():
         return build_task(cfg).train_step(model, batch, optim_step)
 
     return train_step
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    """Return the shipped PGT model, ready to be called."""
+    return slowfast.load("zoo://sweep_pgt_36x1", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def clip_predictor():
+    """Return the shipped clip model, ready to be called."""
+    return slowfast.load("zoo://sweep_slow_8x1", device="cpu")

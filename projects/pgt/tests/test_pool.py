@@ -6,18 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import slowfast
 from slowfast.apps.predict.predictor import Predictor
-
-
-@pytest.fixture(scope="module")
-def predictor():
-    return slowfast.load("zoo://sweep_pgt_36x1", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def clip_predictor():
-    return slowfast.load("zoo://sweep_slow_8x1", device="cpu")
 
 
 def noise(frames, seed=0, size=(36, 40)):

@@ -10,16 +10,6 @@ import slowfast
 from slowfast.apps.predict.predictor import Predictor
 
 
-@pytest.fixture(scope="module")
-def predictor():
-    return slowfast.load("zoo://sweep_pgt_36x1", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def clip_predictor():
-    return slowfast.load("zoo://sweep_slow_8x1", device="cpu")
-
-
 def noise(frames, seed=0, size=(36, 40)):
     return np.random.default_rng(seed).integers(0, 256, (frames, *size, 3), dtype=np.uint8)
 

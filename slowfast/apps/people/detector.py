@@ -31,7 +31,7 @@ _SIDES = (32, 44, 68)  # four sides of 8, 11 or 17 bins
 
 @dataclass(frozen=True)
 class _Family:
-    """How a family of detectors was published.
+    """Describe how a family of detectors was published.
 
     Attributes:
         name: of the family.

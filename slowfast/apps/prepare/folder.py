@@ -56,7 +56,7 @@ class FolderOptions:
 
 @dataclass
 class Prepared:
-    """What was written, and what was not.
+    """Tell what was written, and what was not.
 
     Attributes:
         classes: names of the classes, sorted.
