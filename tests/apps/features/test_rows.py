@@ -133,7 +133,8 @@ def test_rows_of_two_sizes_have_no_common_file(tmp_path):
     pairs = np.stack([index, index], axis=1)
     for name, width in (("a.mp4", 4), ("b.mp4", 5)):
         features = np.zeros((2, 3, width), np.float32)
-        folder.write(VideoFeatures(name, 0, 25.0, 2, features, index, index * 0, pairs, pairs / 25), {"kind": "spatial"})
+        record = VideoFeatures(name, 0, 25.0, 2, features, index, index * 0, pairs, pairs / 25)
+        folder.write(record, {"kind": "spatial"})
     with pytest.raises(ValueError, match=r"\[3, 5\].*\[3, 4\].*--one-file"):
         folder.join(["a.mp4", "b.mp4"], {})
     assert not os.path.exists(folder.whole_path)
