@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from slowfast.apps.predict.live import LiveSource
+from slowfast.apps.predict.live_answers import LiveAnswers
 from slowfast.apps.predict.pool import StreamPool
 from slowfast.apps.predict.session import StreamSession
 from slowfast.checkpoint.io import list_class_names, load_checkpoint
@@ -26,6 +28,7 @@ from slowfast.datasets.clips.temporal_sampling import SpanSampling, TemporalSamp
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.video.cache import ArrayVideo
 from slowfast.datasets.video.find import VideoOpener
+from slowfast.datasets.video.limits import MediaLimits
 from slowfast.datasets.video.open import video_opener
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.datasets.video.timing import Timeline
@@ -179,6 +182,29 @@ class Predictor:
     def session(self, fps: float | None = None, stride: float = 0.0, top: int = 5) -> StreamSession:
         """Start a stream whose frames are pushed as they come; see `StreamSession`. `fps`: as of a call."""
         return StreamSession(self, fps or self.settings.target_fps, stride, top)
+
+    def live(
+        self, source: str | LiveSource, top: int = 5, fps: float | None = None, stride: float = 0.0
+    ) -> LiveAnswers:
+        """Answer about a camera, an address or standard input, as its frames come; see `LiveAnswers`.
+
+        Args:
+            source: a live source, or the address of one, see `LiveSource`.
+            top: number of best classes in an answer.
+            fps: frames a second for the model; None for the rate that the source claims, or else `DATA.TARGET_FPS`.
+            stride: as of a session.
+
+        Raises:
+            VideoError: the source cannot be opened; or, while answers are taken, it cannot be read any more.
+            ValueError: no such kind of source, or a rate or stride that is impossible.
+        """
+        if isinstance(source, str):
+            source = LiveSource(source, limits=MediaLimits.from_config(self.cfg))
+        try:
+            return LiveAnswers(self, source, fps, stride, top)
+        except ValueError:
+            source.close()
+            raise
 
     def pool(self, max_streams: int, max_batch: int = 32, max_waiting: int = 4) -> StreamPool:
         """Answer about many streams at once; see `StreamPool`."""
