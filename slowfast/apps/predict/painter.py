@@ -24,8 +24,8 @@ _LIGHT, _DARK = (255, 255, 255), (0, 0, 0)
 # How much of the picture they cover.
 _BACK_COVERS, _BAR_COVERS, _LABEL_COVERS = 0.55, 0.8, 0.8
 # ITU-R BT.709 in the limited range: Y, U, V = _YUV @ (red, green, blue) / 255 + _YUV_ZERO
-_YUV = np.array([[46.559, 156.629, 15.812], [-25.664, -86.336, 112.0], [112.0, -101.730, -10.270]])
-_YUV_ZERO = np.array([16, 128, 128])
+_YUV = np.array([[46.559, 156.629, 15.812], [-25.664, -86.336, 112.0], [112.0, -101.730, -10.270]], np.float32)
+_YUV_ZERO = np.array([16, 128, 128], np.float32)
 _GOLDEN = 0.618034  # of a turn: hues of neighboring numbers are far apart, and none comes twice
 
 
@@ -157,6 +157,7 @@ class _Patch:
         self.shape = height, width
         self._colors = np.tile(np.array(color, np.float32), (height, width, 1))
         self._covers = np.full((height, width), covers, np.float32)
+        self._mixed: list[tuple[int, np.ndarray, np.ndarray]] = []  # for each plane, made when it is first blended
 
     def fill(self, top: int, bottom: int, width: int) -> None:
         """Fill rows from the left: a bar."""
@@ -173,13 +174,15 @@ class _Patch:
         self._colors[part] += ink[..., None] * (np.array(color, np.float32) - self._colors[part])
 
     def blend(self, planes: list[np.ndarray], top: int, left: int) -> None:
-        """Blend it into a picture at an even place; what lies outside is cut off."""
-        for plane, half, color in _layers(planes, self._colors):
-            part = plane[top // half :, left // half :]
-            part = part[: self.shape[0] // half, : self.shape[1] // half]
+        """Blend it into a picture at an even place; what lies outside is cut off. Later inks have no effect."""
+        if not self._mixed:
+            for _, half, color in _layers(planes, self._colors):
+                covers = _mean(self._covers, half)
+                self._mixed.append((half, 1 - covers, covers * _mean(color, half)))
+        for plane, (half, keeps, adds) in zip(planes, self._mixed, strict=True):
+            part = plane[top // half :, left // half :][: keeps.shape[0], : keeps.shape[1]]
             height, width = part.shape
-            covers, color = _mean(self._covers, half)[:height, :width], _mean(color, half)[:height, :width]
-            part[...] = np.rint(part + covers * (color - part))
+            part[...] = np.rint(part * keeps[:height, :width] + adds[:height, :width])
 
 
 def _layers(planes: list[np.ndarray], colors: Color | np.ndarray) -> list[tuple[np.ndarray, int, np.ndarray]]:
@@ -191,13 +194,14 @@ def _layers(planes: list[np.ndarray], colors: Color | np.ndarray) -> list[tuple[
 
 def _to_yuv(colors: Color | np.ndarray) -> np.ndarray:
     """Convert colors (..., 3), 0 to 255."""
-    return (np.asarray(colors) @ (_YUV.T / 255) + _YUV_ZERO).astype(np.float32)
+    return np.asarray(colors, np.float32) @ (_YUV.T / 255) + _YUV_ZERO
 
 
 def _mean(values: np.ndarray, side: int) -> np.ndarray:
-    """Return the means of squares of `side` pixels."""
-    height, width = values.shape
-    return values.reshape(height // side, side, width // side, side).mean(axis=(1, 3)) if side > 1 else values
+    """Return the means of squares of `side` pixels, 1 or 2."""
+    if side == 1:
+        return values
+    return (values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]) / 4
 
 
 def _color_of(number: int) -> Color:
