@@ -114,8 +114,8 @@ class Predictor:
 
     Attributes:
         model, cfg, device, class_names: see above.
-        scored: numbers of the outputs among which an answer's best are: of a model of boxes those with a name (AVA names
-            60 of 80), or all if none has one; of other models all.
+        scored: numbers of the outputs among which an answer's best are: all; of a model of boxes those with a name, if
+            any has one (AVA names 60 of 80).
         settings: how clips are made of a video; `settings.facts()` describes it for other programs.
         stream_settings: the same for streams, which have one crop, the center.
         step_positions: steps of a stream, see `Task.stream_steps`; None for a model that reads clips.
