@@ -42,7 +42,7 @@ def maker(tiny_cfg):
 @pytest.mark.parametrize("kind", MAKE)
 @pytest.mark.parametrize("relative", [[], [0.5, 1.0]], ids=["scales", "areas"])
 def test_a_clip_takes_the_memory_of_a_few_frames(kind, relative, large, maker):
-    """16 frames of 320 x 240, and those of 32 x 32 of the clip: what NumPy allocates is less than 5 of the large ones."""
+    """NumPy allocates less than 5 of 16 frames of 320 x 240, including the clip of 32 x 32."""
     clips = maker(kind.split(",")[0], decode.open, "DATA.TRAIN_JITTER_SCALES_RELATIVE", relative)
     with decode.open(str(large)) as video:
         frame = video.frames([0]).nbytes
