@@ -69,6 +69,8 @@ TRAIN = {
     # Metric of the validation by which checkpoint_best.pyth is kept, such as top1_acc, map or loss; "" for none. Of
     # loss and of what ends in _err less is better, of others more.
     "BEST_METRIC": "",
+    # Validations in a row without a better BEST_METRIC after which training ends early; 0 for never.
+    "EARLY_STOP_PATIENCE": 0,
     # Resume from the newest checkpoint in OUTPUT_DIR.
     "AUTO_RESUME": True,
     # Initial weights if there is nothing to resume: a file, or zoo://NAME; "" for random ones.

@@ -17,6 +17,7 @@ def validate(cfg: CfgNode) -> None:
     """
     _check_views(cfg)
     _check_warmup(cfg)
+    _check_early_stop(cfg)
     if cfg.SOLVER.LR_POLICY == "steps_with_relative_lrs":
         _check_steps(cfg)
     _check_optimizer(cfg)
@@ -50,6 +51,14 @@ def _check_warmup(cfg: CfgNode) -> None:
             "below BASE_LR, or WARMUP_EPOCHS 0.",
             solver.WARMUP_START_LR,
             solver.BASE_LR,
+        )
+
+
+def _check_early_stop(cfg: CfgNode) -> None:
+    if cfg.TRAIN.EARLY_STOP_PATIENCE and not cfg.TRAIN.BEST_METRIC:
+        raise ValueError(
+            f"TRAIN.EARLY_STOP_PATIENCE is {cfg.TRAIN.EARLY_STOP_PATIENCE}, but TRAIN.BEST_METRIC names no metric to "
+            "watch; set it to one of the validation, such as top1_acc, map or loss, or the patience to 0."
         )
 
 
