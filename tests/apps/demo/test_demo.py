@@ -170,7 +170,7 @@ def test_reading_in_a_thread_changes_nothing(demo, monkeypatch):
 def test_run_net_runs_it_after_a_test(run_tool, tiny_file, checkpoint, video, tmp_path, decode_all):
     out = tmp_path / "shown" / "out.mkv"
     words = ("TEST.CHECKPOINT_FILE_PATH", checkpoint, "DEMO.INPUT_VIDEO", video, "DEMO.OUTPUT_FILE", out)
-    command = ("run_net", "--cfg", tiny_file, "TRAIN.ENABLE", False, "TEST.NUM_ENSEMBLE_VIEWS", 1, *words)
+    command = ("run_net", "--cfg", tiny_file, "TRAIN.ENABLE", False, "LOG_MODEL_INFO", False, *words)
     assert run_tool(*command, "DEMO.ENABLE", True)[0] == 0
     assert len(decode_all(out)) == FRAMES and (tmp_path / "out" / "test_results.json").exists()
 
