@@ -177,6 +177,14 @@ class _ResampledVideo(VideoReader):
         self._video.close()
 
 
+def at_rate(video: VideoReader, fps: float) -> VideoReader:
+    """Return an open video at another frame rate: frame i is the one shown at i / fps seconds."""
+    timeline = Timeline.of(video)
+    if timeline.is_even and video.fps == fps:
+        return video
+    return _ResampledVideo(video, timeline, fps)
+
+
 @dataclass(frozen=True)
 class _ResampledVideoOpener:
     """Picklable opener of videos by name, at a given frame rate.
@@ -193,11 +201,7 @@ class _ResampledVideoOpener:
 
     def __call__(self, name: str) -> VideoReader:
         """Open a video; VideoError if it cannot be read."""
-        video = self.open_path(self.paths[name])
-        timeline = Timeline.of(video)
-        if timeline.is_even and video.fps == self.fps:
-            return video
-        return _ResampledVideo(video, timeline, self.fps)
+        return at_rate(self.open_path(self.paths[name]), self.fps)
 
 
 def _length(open_video: Callable[[str], VideoReader], name: str) -> int | None:
