@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -336,6 +337,23 @@ def pictures():
 def encode():
     """`encode(path, pictures, codec, options, rate, **extras) -> path`: encode a video, with fields of `Extras`."""
     return _encode
+
+
+@pytest.fixture(scope="session")
+def with_matrix():
+    """`with_matrix(source, target, (a, b, c, d)) -> path`: copy an mp4 with another display matrix in its track."""
+
+    def copy(source: Path, target: Path, matrix: tuple[int, int, int, int]) -> str:
+        content, one = bytearray(source.read_bytes()), 1 << 16
+        matrix_at = content.index(b"tkhd") + 4 + 40
+        identity = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+        assert content[matrix_at : matrix_at + 36] == identity
+        a, b, c, d = (value * one for value in matrix)
+        content[matrix_at : matrix_at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+        target.write_bytes(content)
+        return str(target)
+
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ python tools/benchmark.py --cfg FILE [KEY VALUE ...] [--variants NAME,...] [--me
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --point "KEY VALUE ..." [--point "KEY VALUE ..."]...
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --data [--workers 0,1,2,4] [--clips N]
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --soak N
+python tools/benchmark.py --stream day|pool|speed|persons [--model "FILE|zoo://NAME [KEY VALUE ...]"]...
 
 The first form measures on random clips (TRAIN.BATCH_SIZE of them, DATA.TRAIN_CROP_SIZE pixels):
   size    parameters and multiply-adds
@@ -21,6 +22,13 @@ turns, --repeats times; the table gives medians.
 --data loads clips of the configured data set: training clips and test views per second, by stage in --iterations rounds
 of --clips clips in this process, and from a loader by number of workers. --soak N lets one worker make N training clips
 and tells whether its memory grows. For one core: taskset -c 0 env OMP_NUM_THREADS=1 python tools/benchmark.py ...
+
+--stream measures streams, and prints a table of Markdown. A model is a checkpoint, or a YAML file with random weights:
+  day     memory of the process at each of --hours hours of a looped file in one session, as fast as it goes
+  pool    --streams streams at once beside one after the other, in --iterations rounds; their answers, and their memory
+  speed   time and multiply-adds per second of video, and delay of the answers, of each --model in --variants, beside
+          clips of the same backbone that answer as often, in turn; random weights, the clips of noise
+  persons time of a frame in the detector --detector FILE.onnx, and in the tracker
 """
 
 import argparse
@@ -28,6 +36,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from slowfast.apps.benchmark.compare import WORKS
 from slowfast.apps.benchmark.data import SPLITS
@@ -39,7 +48,11 @@ from slowfast.apps.benchmark.run import (
     measure_model,
     watch_worker,
 )
+from slowfast.apps.benchmark.stream_speed import compare_speed, measure_persons
+from slowfast.apps.benchmark.streams import compare_pool, watch_day
 from slowfast.utils.errors import exit_status, names_among
+
+STREAM_KINDS = ("day", "pool", "speed", "persons")
 
 
 def _worker_counts(text: str) -> list[int]:
@@ -53,7 +66,7 @@ def _worker_counts(text: str) -> list[int]:
 def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cfg", required=True, metavar="FILE", help="YAML file")
+    parser.add_argument("--cfg", metavar="FILE", help="YAML file")
     parser.add_argument("--iterations", type=int, default=5, metavar="N", help="rounds, or timed iterations of a point")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="processes of each measurement of memory")
     parser.add_argument("--output", type=Path, metavar="JSON", help="file to write the results to")
@@ -74,13 +87,37 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     data.add_argument("--workers", type=_worker_counts, default=[0, 1, 2, 4], metavar="N,...", help="default: 0,1,2,4")
     data.add_argument("--clips", type=int, default=60, metavar="N", help="of a round, or of a loader (default: 60)")
     data.add_argument("--soak", type=int, default=0, metavar="N", help="measure a worker's memory over N clips instead")
-    return parser.parse_args(argv)
+    stream = parser.add_argument_group("streams")
+    stream.add_argument("--stream", choices=STREAM_KINDS, help="what to measure")
+    stream.add_argument("--model", action="append", default=[], metavar="'FILE [KEY VALUE ...]'", help="a model")
+    stream.add_argument("--hours", type=int, default=24, metavar="N", help="of the day (default: 24)")
+    stream.add_argument("--streams", type=int, default=64, metavar="N", help="of the pool (default: 64)")
+    stream.add_argument("--detector", default="", metavar="FILE.onnx", help="detector of persons")
+    args = parser.parse_args(argv)
+    if bool(args.cfg) == bool(args.stream):
+        parser.error("give --cfg FILE, or --stream KIND")
+    return args
+
+
+def _measure_stream(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure streams; ValueError if it takes another number of models."""
+    if args.stream == "persons":
+        return measure_persons(args.detector, rounds=args.iterations)
+    if args.stream == "speed":
+        return compare_speed(args.model, args.variants.split(","), args.iterations)
+    if len(args.model) != 1:
+        raise ValueError(f"--stream {args.stream} measures one model, and {len(args.model)} are named with --model")
+    if args.stream == "day":
+        return watch_day(args.model[0], args.hours)
+    return compare_pool(args.model[0], args.streams, args.iterations)
 
 
 def _run(args: argparse.Namespace) -> None:
     """Measure, and write the results as JSON if asked to."""
     source = ConfigSource(args.cfg, args.overrides)
-    if args.soak:
+    if args.stream:
+        measured = _measure_stream(args)
+    elif args.soak:
         measured = watch_worker(source, args.soak)
     elif args.data:
         measured = measure_loading(source, args.splits, args.workers, args.clips, args.iterations)

@@ -1,14 +1,15 @@
 """Answer with a trained model about videos: which classes, when.
 
 python tools/predict.py --checkpoint FILE|zoo://NAME --source PATH ... [--output DIR] [--mode stream|clips|video]
-                        [--events [--on S] [--off S] [--smooth W]] [--classes FILE] [--top N] [--shard I/N]
-                        [--device NAME] [--dtype fp32|bf16|fp16] [KEY VALUE ...]
+                        [--events [--on S] [--off S] [--smooth W]] [--video] [--classes FILE] [--top N]
+                        [--shard I/N] [--device NAME] [--dtype fp32|bf16|fp16] [KEY VALUE ...]
 
 A source is a video file, a folder of images (one video), a folder of videos, or a list of paths (.txt, .csv). Without
 --output the answers are printed. With it, each video gets its answers (JSON Lines), subtitles (WebVTT) and a picture in
-DIR/videos; when all are done, DIR gets answers.jsonl and answers.csv, and with --events events.jsonl and events.csv.
-The same command goes on after a stop. Under torchrun, or with --shard I/N on several machines, each process takes its
-share, and the last one to finish writes the tables. See docs/predict.md.
+DIR/videos, with --video also a copy (mp4) with the answers drawn in; when all are done, DIR gets answers.jsonl and
+answers.csv, and with --events events.jsonl and events.csv. The same command goes on after a stop. Under torchrun, or
+with --shard I/N on several machines, each process takes its share, and the last one to finish writes the tables. See
+docs/predict.md.
 """
 
 import argparse
@@ -47,6 +48,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--smooth", type=float, default=rule.smooth, metavar="W", help="weight of the past, 0 to < 1")
     parser.add_argument("--fps", type=float, metavar="N", help="rate of folders of images (default: DATA.TARGET_FPS)")
     parser.add_argument("--no-pictures", action="store_true", help="draw no pictures")
+    parser.add_argument("--video", action="store_true", help="write videos with the answers drawn in, sound kept")
     parser.add_argument("--shard", default="", metavar="I/N", help="share of this process, from 0/N to N-1/N")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)")
     parser.add_argument("--dtype", metavar="NAME", help="fp32, bf16 or fp16 (default: as in training)")
@@ -70,9 +72,9 @@ def _run(args: argparse.Namespace) -> int:
     setup_logging()
     rule = EventRule(args.on, args.off, args.smooth) if args.events else None
     options = PredictOptions(
-        args.output, args.mode, args.top, rule, *_shard(args.shard), not args.no_pictures, args.fps
+        args.output, args.mode, args.top, rule, *_shard(args.shard), not args.no_pictures, args.fps, args.video
     )
-    videos = find_sources(args.source)
+    videos = find_sources(args.source, args.output)
     predictor = load(args.checkpoint, args.device, args.dtype, args.classes, args.overrides)
     if not args.output:
         return _print(predictor, videos[options.shard :: options.num_shards], options)

@@ -32,6 +32,11 @@ class BestCheckpoint:
         self._path = os.path.join(checkpoint_dir(state.run_cfg.OUTPUT_DIR), _NAME)
         self._best = all_gather_object(self._read() if state.run_cfg.TRAIN.AUTO_RESUME else None)[0]
 
+    @property
+    def found(self) -> dict | None:
+        """What the file holds under `best`: `metric`, `epoch` (completed ones) and `value`; None before a first one."""
+        return self._best
+
     def update(self, state: TrainState, metrics: dict[str, float]) -> None:
         """Write the file if the validation after `state.epoch` epochs is the best; every process calls it.
 
@@ -73,4 +78,5 @@ class BestCheckpoint:
             return None
         of_this = isinstance(best, dict) and best.keys() == {"metric", "epoch", "value"}
         of_this = of_this and best["metric"] == self._metric and isinstance(best["epoch"], int)
+        of_this = of_this and best["epoch"] >= 0
         return best if of_this and isinstance(best["value"], float) and math.isfinite(best["value"]) else None

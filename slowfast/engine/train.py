@@ -36,8 +36,10 @@ logger = get_logger(__name__)
 def train(cfg: Any) -> dict[str, float]:
     """Train to `SOLVER.MAX_EPOCH`, with checkpoints and evaluations; resume the run in `OUTPUT_DIR` if there is one.
 
+    `TRAIN.EARLY_STOP_PATIENCE` may end it earlier, see `_ends_early`.
+
     Returns:
-        Metrics of the last evaluation.
+        Metrics of the last evaluation; empty if there was nothing to train.
 
     Raises:
         TrainingInterrupted: stopped by SIGTERM or Ctrl-C; a checkpoint was saved.
@@ -56,7 +58,11 @@ def train(cfg: Any) -> dict[str, float]:
     shield_workers(val_loader)
     start_training_from(state)
     check_consistency(lambda: _start_facts(state, val_loader))
-    if state.epoch >= state.max_epoch and not _evaluation_is_missing(state):
+    best = BestCheckpoint(state)
+    complete = not _evaluation_is_missing(state)
+    if complete and state.epoch < state.max_epoch and _ends_early(state, best):
+        return {}
+    if complete and state.epoch >= state.max_epoch:
         logger.warning(
             "nothing to train: %d epochs are done and SOLVER.MAX_EPOCH is %d. To train longer raise that; to fine-tune "
             "set TRAIN.CHECKPOINT_FILE_PATH to its file, TRAIN.CHECKPOINT_EPOCH_RESET True and another OUTPUT_DIR",
@@ -68,7 +74,7 @@ def train(cfg: Any) -> dict[str, float]:
     recorder = Recorder(cfg, first_step=state.step)
     try:
         with StopRequest() as stop, worker_deaths_explained(), compile_failures_explained(cfg.MODEL.COMPILE):
-            return _run_epochs(state, val_loader, recorder, stop)
+            return _run_epochs(state, val_loader, recorder, stop, best)
     except CompileError as error:
         if not stop.requested:
             raise
@@ -91,9 +97,15 @@ def _start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
     }
 
 
-def _run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest) -> dict[str, float]:
-    """Train epoch by epoch until the last one or a stop request; return the metrics of the last evaluation."""
-    hooks, best = build_hooks(state, recorder), BestCheckpoint(state)
+def _run_epochs(
+    state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest, best: BestCheckpoint
+) -> dict[str, float]:
+    """Train epoch by epoch until the last one, an early end or a stop request.
+
+    Returns:
+        The metrics of the last evaluation.
+    """
+    hooks = build_hooks(state, recorder)
 
     def measure() -> dict[str, float]:
         metrics = evaluate(state, val_loader, recorder, lambda: stop.requested, lambda found: best.update(state, found))
@@ -111,6 +123,10 @@ def _run_epochs(state: TrainState, val_loader: DataLoader, recorder: Recorder, s
         while not stop.agreed(state.device):
             if state.epoch >= state.max_epoch:
                 return metrics
+            if _ends_early(state, best):
+                if not _is_saved(state):
+                    _save(state)
+                return metrics
             enter_epoch(state, state.epoch)
             if train_epoch(state, hooks, lambda: stop.agreed(state.device)):
                 metrics = _finish_epoch(state, measure) or metrics
@@ -127,8 +143,9 @@ def _finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) ->
         The metrics; empty if no evaluation was due.
     """
     stages = LongCycle.from_config(state.run_cfg).stages
-    save_due = _is_due(state, state.cfg.TRAIN.CHECKPOINT_PERIOD) or any(state.epoch == stage.end for stage in stages)
-    eval_due = _evaluation_is_due(state)
+    period = state.cfg.TRAIN.CHECKPOINT_PERIOD
+    save_due = _is_due(state, state.epoch, period) or any(state.epoch == stage.end for stage in stages)
+    eval_due = _evaluation_is_due(state, state.epoch)
     if save_due or eval_due:
         _settle_norms(state)
     if save_due:
@@ -136,25 +153,50 @@ def _finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) ->
     return measure() if eval_due else {}
 
 
-def _evaluation_is_due(state: TrainState) -> bool:
-    """Return True if an evaluation follows the last completed epoch."""
+def _evaluation_is_due(state: TrainState, epoch: int) -> bool:
+    """Return True if an evaluation follows after `epoch` epochs."""
     cycle = LongCycle.from_config(state.run_cfg)
     if cycle.stages:
-        return cycle.evaluation_due(state.epoch, state.cfg.MULTIGRID.EVAL_FREQ)
-    return _is_due(state, state.cfg.TRAIN.EVAL_PERIOD)
+        return cycle.evaluation_due(epoch, state.cfg.MULTIGRID.EVAL_FREQ)
+    return _is_due(state, epoch, state.cfg.TRAIN.EVAL_PERIOD)
 
 
 def _evaluation_is_missing(state: TrainState) -> bool:
     """Return True if the run was stopped during the evaluation after its last checkpoint; every process calls it."""
     cfg = state.cfg
-    ours = cfg.TRAIN.AUTO_RESUME and os.path.exists(checkpoint_path(cfg.OUTPUT_DIR, state.epoch))
-    at_end = state.epoch > 0 and state.iteration == 0 and _evaluation_is_due(state)
-    return last_evaluation(cfg.OUTPUT_DIR) < state.epoch and all_gather_object(ours)[0] and at_end
+    ours = cfg.TRAIN.AUTO_RESUME and _is_saved(state)
+    at_end = state.epoch > 0 and state.iteration == 0 and _evaluation_is_due(state, state.epoch)
+    return last_evaluation(cfg.OUTPUT_DIR) < state.epoch and ours and at_end
 
 
-def _is_due(state: TrainState, period: int) -> bool:
+def _ends_early(state: TrainState, best: BestCheckpoint) -> bool:
+    """Return True, and say why, if `TRAIN.EARLY_STOP_PATIENCE` ends training after the last completed epoch.
+
+    Evaluations are counted from the epoch of the best checkpoint, not while they are done: a run that was stopped
+    comes to the same count.
+    """
+    patience, found = state.run_cfg.TRAIN.EARLY_STOP_PATIENCE, best.found
+    if not patience or found is None or state.iteration:
+        return False
+    waited = sum(_evaluation_is_due(state, epoch) for epoch in range(found["epoch"] + 1, state.epoch + 1))
+    if waited < patience:
+        return False
+    logger.info(
+        "training ends early, after epoch %d of %d: %s was best after epoch %d (%g), and %d validation(s) since were "
+        "not better. To train longer raise TRAIN.EARLY_STOP_PATIENCE %d, or set it to 0",
+        *(state.epoch, state.max_epoch, found["metric"], found["epoch"], found["value"], waited, patience),
+    )
+    return True
+
+
+def _is_saved(state: TrainState) -> bool:
+    """Return True if there is a checkpoint after the last completed epoch; every process calls it."""
+    return all_gather_object(os.path.exists(checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch)))[0]
+
+
+def _is_due(state: TrainState, epoch: int, period: int) -> bool:
     """Return True if something done every `period` epochs and after the last one is due (0: the last one only)."""
-    return state.epoch == state.max_epoch or (period > 0 and state.epoch % period == 0)
+    return epoch == state.max_epoch or (period > 0 and epoch % period == 0)
 
 
 def _settle_norms(state: TrainState) -> None:

@@ -107,3 +107,27 @@ def test_loading(benchmark, tiny_file):
     lines, measured = benchmark(tiny_file, "--soak", 12)
     assert measured["soak"]["clips"] == 12
     assert "from the second to the last quarter" in lines[-1]
+
+
+def test_a_stream_of_clips_as_markdown_and_json(tiny_file, run_tool, tmp_path):
+    out = tmp_path / "out.json"
+    options = ["--stream", "speed", "--model", tiny_file, "--variants", "fp32", "--iterations", 1, "--output", out]
+    status, text = run_tool("benchmark", *options)
+    assert status == 0, text
+    (row,) = json.loads(out.read_text())["rows"]
+    assert (row["model"], row["reads"], row["answers"]) == ("tiny", "clips of 4", 4)
+    assert f"| tiny | clips of 4 | {row['every_s']:.2f} s |" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "--cfg FILE, or --stream KIND"),
+        (["--stream", "pool"], "0 are named with --model"),
+        (["--stream", "speed", "--model", "zoo://sweep_slow_8x1", "--variants", "fp64"], "fp64"),
+        (["--stream", "persons", "--detector", "none.onnx"], "none.onnx"),
+    ],
+)
+def test_mistakes_about_streams(run_tool, options, message):
+    status, text = run_tool("benchmark", *options)
+    assert status == 2 and message in text

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -108,6 +109,29 @@ def test_shares_and_unreadable_videos(run_tool, checkpoint, tiny_data, tmp_path)
     assert videos == {str(sources[0]), str(sources[2])}
 
 
+def test_videos_are_drawn_beside_answers(run_tool, checkpoint, tiny_data, decode_all, tmp_path):
+    pytest.importorskip("matplotlib")
+    source = tmp_path / "videos"
+    source.mkdir()
+    shutil.copy(tiny_data / "test 0.mp4", source / "a.mp4")
+    # The folder of the answers lies among the videos: what is drawn there is no further source.
+    out = source / "out"
+    command = ("predict", "--checkpoint", checkpoint, "--source", source, "--output", out, "--no-pictures")
+    assert run_tool(*command)[0] == 0
+    before = {name: path.read_bytes() for name, path in files_of(out).items()}
+    status, output = run_tool(*command, "--video")
+    assert status == 0, output
+    assert "x real time" in output
+    (video,) = out.rglob("*.mp4")
+    assert len(decode_all(video)) == len(decode_all(source / "a.mp4"))
+    assert {name: path.read_bytes() for name, path in files_of(out).items() if path != video} == before
+    made = video.stat()
+    status, output = run_tool(*command, "--video")
+    summary = json.loads(output.splitlines()[-1])
+    assert (status, summary["videos"], summary["already_there"]) == (0, 1, 1)
+    assert (video.stat().st_ino, video.stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -117,6 +141,7 @@ def test_shares_and_unreadable_videos(run_tool, checkpoint, tiny_data, tmp_path)
         (("--top", "0"), "1 or more"),
         (("--events", "--off", "0.9"), "off <= on"),
         (("--dtype", "int8"), "fp32, bf16, fp16"),
+        (("--video",), "--output"),
     ],
 )
 def test_mistakes_are_one_line(run_tool, checkpoint, tiny_data, words, reason):

@@ -53,7 +53,7 @@ class Variant:
     plain: bool = False
 
 
-def _variant_settings(name: str) -> tuple[Any, ...]:
+def variant_settings(name: str) -> tuple[Any, ...]:
     """Return the overrides KEY, VALUE, ... of a variant such as bf16+compile; ValueError for an unknown part."""
     parts = name.split("+")
     unknown = [part for part in parts if part not in VARIANTS]
@@ -62,7 +62,7 @@ def _variant_settings(name: str) -> tuple[Any, ...]:
     return sum((VARIANTS[part] for part in parts), ())
 
 
-def _clip_config(cfg: CfgNode) -> CfgNode:
+def clip_config(cfg: CfgNode) -> CfgNode:
     """Return the config with which the same model reads the same clips at once."""
     cfg = cfg.clone()
     cfg.defrost()
@@ -84,11 +84,11 @@ def make_variant(load: Callable[[Sequence[Any]], CfgNode], work: str, name: str,
         ValueError: an unknown variant, a task without steps, or settings that do not fit.
     """
     plain = name == BASELINE
-    cfg = load(_BASELINE_SETTINGS if plain else _variant_settings(name))
+    cfg = load(_BASELINE_SETTINGS if plain else variant_settings(name))
     if steps is not None:
         cfg = task_class(cfg).steps_config(cfg, steps)
     if plain or not work.endswith("_steps"):
-        cfg = _clip_config(cfg)
+        cfg = clip_config(cfg)
     return Variant(name, cfg, plain)
 
 

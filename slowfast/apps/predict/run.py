@@ -16,10 +16,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from slowfast.apps.predict.drawn import check_drawing, draw_video
 from slowfast.apps.predict.events import Event, EventFinder, EventRule
+from slowfast.apps.predict.painter import Caption
 from slowfast.apps.predict.predictor import Answer, Predictor
 from slowfast.apps.predict.timeline import Timeline
-from slowfast.datasets.video.find import has_images, place_of, video_files
+from slowfast.datasets.video.find import VideoOpener, has_images, place_of, video_files
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video_dataset import read_paths
 from slowfast.runtime.consistency import weight_facts
@@ -51,9 +53,10 @@ class PredictOptions:
         shard, num_shards: this run takes every `num_shards`-th video, from number `shard` (from 0) on.
         pictures: draw the answers over time (needs matplotlib).
         fps: rate of folders of images; None for `DATA.TARGET_FPS`.
+        video: write videos with the answers drawn in (needs matplotlib, and an encoder of H.264 in PyAV).
 
     Raises:
-        ValueError: an unknown mode, or numbers out of range.
+        ValueError: an unknown mode, numbers out of range, or videos without a folder for them.
     """
 
     output: str
@@ -64,6 +67,7 @@ class PredictOptions:
     num_shards: int = 1
     pictures: bool = True
     fps: float | None = None
+    video: bool = False
 
     def __post_init__(self) -> None:
         check_choice("the mode", self.mode, MODES)
@@ -71,12 +75,15 @@ class PredictOptions:
             raise ValueError(f"an answer of the {self.top} best classes is empty; ask for 1 or more")
         if not 0 <= self.shard < self.num_shards:
             raise ValueError(f"shard {self.shard} of {self.num_shards} does not exist; the first is 0")
+        if self.video and not self.output:
+            raise ValueError("videos with the answers drawn in (--video) are files; name their folder with --output")
 
 
-def find_sources(places: Sequence[str]) -> list[str]:
+def find_sources(places: Sequence[str], without: str = "") -> list[str]:
     """Return the videos at some places, each once: a file, a folder of images, a folder of videos, or a list of paths.
 
-    A list is a file that ends in .txt or .csv, lines `path` or `path label`.
+    A list is a file that ends in .txt or .csv, lines `path` or `path label`. The folder `without` is left out of the
+    folders: it holds videos that a run wrote.
 
     Raises:
         FileNotFoundError: no such place, or a folder without videos and images.
@@ -85,7 +92,7 @@ def find_sources(places: Sequence[str]) -> list[str]:
     found: list[str] = []
     for place in places:
         if os.path.isdir(place):
-            videos = [place] if has_images(place) else video_files(place)
+            videos = [place] if has_images(place) else video_files(place, without)
             if not videos:
                 raise FileNotFoundError(f"the folder {place} holds neither videos nor images")
             found += videos
@@ -99,28 +106,34 @@ def find_sources(places: Sequence[str]) -> list[str]:
 
 
 def predict_videos(predictor: Predictor, videos: Sequence[str], options: PredictOptions) -> dict[str, Any]:
-    """Answer for videos; those that have a file are skipped.
+    """Answer for videos; those that have their files are skipped.
 
-    Writes for each video its answers (`videos/PATH.jsonl`), subtitles (`.vtt`), a picture (`.png`) and, with a rule,
-    its events (`.events.jsonl`). When all videos are done: `answers.jsonl` and `answers.csv`, `events.jsonl` and
-    `events.csv`.
+    Writes for each video its answers (`videos/PATH.jsonl`), subtitles (`.vtt`), a picture (`.png`), with a rule its
+    events (`.events.jsonl`), and with `video` a copy with the answers drawn in (`.mp4`). When all videos are done:
+    `answers.jsonl` and `answers.csv`, `events.jsonl` and `events.csv`.
 
     Returns:
         `videos`, `answered`, `already_there`, `unreadable` (path -> cause), `complete` (the tables are written),
         `video_seconds` and `seconds`.
 
     Raises:
-        ValueError: the folder holds answers made in another way; or scores are NaN or infinite.
+        ValueError: the folder holds answers made in another way; scores are NaN or infinite; or something is missing
+            that draws.
         OSError: a file cannot be written.
     """
+    if options.video:
+        check_drawing()
     _keep_together(predictor, options)
     started, seconds, unreadable = time.monotonic(), 0.0, {}
     share = videos[options.shard :: options.num_shards]
-    todo = [video for video in share if not os.path.isfile(_path_of(options.output, video))]
+    todo = [video for video in share if not _is_done(video, options)]
     with tqdm(total=len(share), initial=len(share) - len(todo), unit="video", disable=None, dynamic_ncols=True) as bar:
         for video in todo:
+            begun = time.monotonic()
             try:
-                seconds += _answer_video(predictor, video, options)
+                length = _make_files(predictor, video, options)
+                seconds += length
+                logger.info("%s: %s", video, _speed(length, time.monotonic() - begun))
                 bar.set_postfix_str(f"{seconds / (time.monotonic() - started):.1f} x real time")
             except VideoError as error:
                 unreadable[video] = error.cause
@@ -129,6 +142,8 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
     complete = all(os.path.isfile(_path_of(options.output, video)) for video in videos if video not in unreadable)
     if complete and len(unreadable) < len(videos):
         _join(videos, options)
+    if todo:
+        logger.info("all videos: %s", _speed(seconds, time.monotonic() - started))
     return {
         "videos": len(share),
         "answered": len(todo) - len(unreadable),
@@ -146,6 +161,41 @@ def answers_about(predictor: Predictor, video: str, options: PredictOptions) -> 
         return iter([predictor(video, options.top, options.fps)])
     ask = predictor.stream if options.mode == "stream" else predictor.clips
     return iter(ask(video, options.top, options.fps))
+
+
+def _is_done(video: str, options: PredictOptions) -> bool:
+    """Return True if a video has all files that it gets a name for at the end."""
+    path = _path_of(options.output, video)
+    return os.path.isfile(path) and (not options.video or os.path.isfile(_drawn_path(path)))
+
+
+def _make_files(predictor: Predictor, video: str, options: PredictOptions) -> float:
+    """Write the files of a video that are missing; return its length in seconds. Raises as `_answer_video`."""
+    path, end = _path_of(options.output, video), 0.0
+    if not os.path.isfile(path):
+        end = _answer_video(predictor, video, options)
+    if options.video and not os.path.isfile(_drawn_path(path)):
+        opener = VideoOpener.from_config(predictor.cfg, options.fps or predictor.settings.target_fps)
+        end = max(end, draw_video(video, _drawn_path(path), _captions(path), opener))
+    return end
+
+
+def _drawn_path(path: str) -> str:
+    """Return the path of the video with answers drawn in, beside the answers at `path`."""
+    return f"{path.removesuffix('.jsonl')}.mp4"
+
+
+def _captions(path: str) -> Iterator[Caption]:
+    """Yield what is drawn of the answers in a file, line by line."""
+    with open(path, encoding="utf-8") as stream:
+        for line in stream:
+            answer = json.loads(line)
+            yield Caption(answer["start_s"], answer["names"], answer["scores"])
+
+
+def _speed(video_s: float, wall_s: float) -> str:
+    """Return in words how fast a video was answered."""
+    return f"{video_s:.1f} s of video in {wall_s:.1f} s, {video_s / wall_s:.1f} x real time"
 
 
 def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> float:

@@ -9,6 +9,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
 from slowfast.datasets.video.pyav import DECODE_ERRORS, PyAVReader, upright
 from slowfast.datasets.video.reader import VideoError
 
@@ -39,7 +40,9 @@ def _scaled_size(width: int, height: int, short_side: int, multiple: int = 1) ->
     return tuple(sides)
 
 
-def frames_in_order(path: str, start_s: float = 0.0, stream: int | None = None) -> Iterator[OrderedFrame]:
+def frames_in_order(
+    path: str, start_s: float = 0.0, stream: int | None = None, limits: MediaLimits = USUAL_LIMITS
+) -> Iterator[OrderedFrame]:
     """Decode every frame on one thread, skipping packets that do not decode.
 
     Frames and times are those of `PyAVReader`. A file whose packets cannot be trusted is decoded once more to count and
@@ -49,12 +52,13 @@ def frames_in_order(path: str, start_s: float = 0.0, stream: int | None = None) 
         path: the file.
         start_s: begin with the last frame that is not later than this second, or with an earlier one.
         stream: which of the video streams, as in `slowfast.datasets.video.open.open`.
+        limits: on the format of the file and the size of its frames.
 
     Raises:
         VideoError: no such file, no video, or no frame of it decodes.
     """
     count = 0
-    with PyAVReader(path, stream=stream) as video:
+    with PyAVReader(path, stream=stream, limits=limits) as video:
         try:
             for frame, seconds in video.in_order(start_s):
                 count += 1

@@ -9,7 +9,6 @@ import pytest
 
 from slowfast.datasets.video import open as decode
 
-ONE = 1 << 16
 # name -> (a, b, c, d) of the display matrix x' = a x + c y, y' = b x + d y, and what it does to a picture.
 ORIENTATIONS = {
     "upright": ((1, 0, 0, 1), lambda p: p),
@@ -28,20 +27,8 @@ def plain(tmp_path_factory, encode, pictures):
     return encode(path, pictures(30), options={"g": "10", "x264-params": "threads=1"})
 
 
-def with_matrix(source, target, matrix):
-    """Copy an mp4 with another display matrix in its track header."""
-    content = bytearray(source.read_bytes())
-    matrix_at = content.index(b"tkhd") + 4 + 40
-    identity = struct.pack(">9i", ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30)
-    assert content[matrix_at : matrix_at + 36] == identity
-    a, b, c, d = (value * ONE for value in matrix)
-    content[matrix_at : matrix_at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    target.write_bytes(content)
-    return str(target)
-
-
 @pytest.mark.parametrize("name", ORIENTATIONS)
-def test_frames_come_upright(name, plain, tmp_path, decode_all):
+def test_frames_come_upright(name, plain, tmp_path, decode_all, with_matrix):
     matrix, turn = ORIENTATIONS[name]
     path = with_matrix(plain, tmp_path / "turned.mp4", matrix)
     truth = [turn(frame) for frame in decode_all(plain)]
@@ -51,7 +38,7 @@ def test_frames_come_upright(name, plain, tmp_path, decode_all):
 
 
 @pytest.mark.parametrize("name", ["quarter_right", "half", "quarter_left"])
-def test_rotation_as_another_reader_sees_it(name, plain, tmp_path):
+def test_rotation_as_another_reader_sees_it(name, plain, tmp_path, with_matrix):
     """OpenCV turns rotated video upright by itself."""
     path = with_matrix(plain, tmp_path / "turned.mp4", ORIENTATIONS[name][0])
     capture = cv2.VideoCapture(path)
