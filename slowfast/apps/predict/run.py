@@ -35,7 +35,7 @@ logger = get_logger(__name__)
 
 MODES = ("stream", "clips", "video")
 _ABOUT = "predict.json"
-_COLUMNS = {
+COLUMNS = {
     "answers": ("video", "start_s", "end_s", "rank", "name", "score"),
     "events": ("video", "start_s", "end_s", "name", "score"),
 }
@@ -123,7 +123,7 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
     """
     if options.video:
         check_drawing()
-    _keep_together(predictor, options)
+    keep_together(predictor, options)
     started, seconds, unreadable = time.monotonic(), 0.0, {}
     share = videos[options.shard :: options.num_shards]
     todo = [video for video in share if not _is_done(video, options)]
@@ -218,14 +218,7 @@ def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> 
                 timeline.add(answer)
                 cues.append((answer.start_s, answer.end_s, f"{answer.names[0]} {answer.scores[0]:.2f}"))
                 events += finder.push(answer) if finder else []
-                line = {
-                    "video": video,
-                    "start_s": round(answer.start_s, 6),
-                    "end_s": round(answer.end_s, 6),
-                    "names": answer.names,
-                    "scores": [float(score) for score in answer.scores],
-                }
-                stream.write(json.dumps(line) + "\n")
+                stream.write(json.dumps({"video": video, **facts_of(answer)}) + "\n")
         except VideoError as error:
             raise VideoError(error.path, f"{error.cause} (after {end:.2f} s)" if end else error.cause) from error
         if finder:
@@ -238,6 +231,16 @@ def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> 
         if options.pictures:
             timeline.draw(f"{stem}.png", os.path.basename(video), predictor.class_names)
     return end
+
+
+def facts_of(answer: Answer) -> dict[str, Any]:
+    """Return an answer as a line of a file has it."""
+    return {
+        "start_s": round(answer.start_s, 6),
+        "end_s": round(answer.end_s, 6),
+        "names": answer.names,
+        "scores": [float(score) for score in answer.scores],
+    }
 
 
 def _path_of(output: str, video: str) -> str:
@@ -257,8 +260,11 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}"
 
 
-def _keep_together(predictor: Predictor, options: PredictOptions) -> None:
+def keep_together(predictor: Predictor, options: PredictOptions, **more: Any) -> None:
     """Write into the folder how its answers are made.
+
+    Args:
+        more: facts besides those of the options, or in place of them.
 
     Raises:
         ValueError: it holds answers made in another way; the message says what differs.
@@ -272,6 +278,7 @@ def _keep_together(predictor: Predictor, options: PredictOptions) -> None:
         "fps": options.fps,
         "class_names": predictor.class_names,
         "preprocessing": predictor.settings.facts(),
+        **more,
     }
     os.makedirs(options.output, exist_ok=True)
     if os.path.isfile(path):
@@ -297,15 +304,15 @@ def _join(videos: Sequence[str], options: PredictOptions) -> None:
             open(table, "w", encoding="utf-8", newline="") as table_stream,
         ):
             writer = csv.writer(table_stream, lineterminator="\n")
-            writer.writerow(_COLUMNS[kind])
+            writer.writerow(COLUMNS[kind])
             for path in filter(os.path.isfile, paths):
                 with open(path, encoding="utf-8") as stream:
                     for line in stream:
                         line_stream.write(line)
-                        writer.writerows(_rows(json.loads(line)))
+                        writer.writerows(table_rows(json.loads(line)))
 
 
-def _rows(value: dict[str, Any]) -> Iterator[list[Any]]:
+def table_rows(value: dict[str, Any]) -> Iterator[list[Any]]:
     """Yield the rows of the table for an answer or an event."""
     span = [spreadsheet_cell(printable(value["video"])), value["start_s"], value["end_s"]]
     if "names" not in value:
