@@ -16,6 +16,7 @@ from slowfast.datasets.loading.sampler import ClipShape, SampleKey
 from slowfast.datasets.loading.unreadable import UnreadableError, UnreadableFiles
 from slowfast.datasets.video.find import ListedFrames
 from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.evaluation.classification import NO_LABEL
 from slowfast.evaluation.evaluators import Evaluator, VideoEvaluator
 from slowfast.runtime.seed import SPLITS, seeded_generator
 
@@ -69,7 +70,8 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
         num_videos, num_views: the data set has their product as samples; index = video * num_views + view.
         unreadable: files that could not be read so far, as far as this process knows.
         batch_groups: group of each sample; a batch of val or test holds samples of one group. None for no such rule.
-        labels: label of each video, () if it is not known without decoding.
+        labels: label of each video, () if it is not known without decoding. Where no video of a test has a label, each
+            is `NO_LABEL`, or for several labels all 0.
         annotated_seconds: annotated length of each video in seconds; None if not annotated.
 
     Raises:
@@ -159,8 +161,8 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
             return None
         if isinstance(self.labels[0], Tensor) and self.labels[0].dim():
             multi_hot = self.labels if isinstance(self.labels, Tensor) else torch.stack(list(self.labels))
-            return set(multi_hot.any(dim=0).nonzero().flatten().tolist())
-        return {int(label) for label in self.labels}
+            return set(multi_hot.any(dim=0).nonzero().flatten().tolist()) or None
+        return {int(label) for label in self.labels} - {NO_LABEL} or None
 
     def reshaped(self, cfg: Any) -> ClipDataset:
         """Return the same split under settings that make clips of another length, rate or size.

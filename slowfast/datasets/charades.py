@@ -176,6 +176,8 @@ class Charades(VideoDataset):
 
     `Charades_v1_classes.txt` in `DATA.PATH_TO_DATA_DIR`, lines `c000 name`, names the classes if it is there.
 
+    A test whose videos all have no actions measures nothing. An empty `actions` also marks a video without any action.
+
     Attributes:
         annotated_seconds: length of each video by the list or the annotations.
 
@@ -198,6 +200,8 @@ class Charades(VideoDataset):
             for video, length in enumerate(source.lengths)
         ]
         labels = torch.stack(labels).float()
+        if split != "test" and not labels.any():
+            raise ValueError(f"{source.name} names no action of any video; only a test can do without")
         names = read_class_list(list_path(cfg, _CLASSES), cfg.MODEL.NUM_CLASSES, numbered=True)
         super().__init__(cfg, split, source.paths, labels, source.open_video, class_names=names, source=source.name)
 

@@ -10,7 +10,7 @@ from slowfast.utils.errors import naming_keys
 
 
 class Kinetics(VideoDataset):
-    """Clips of the videos in `DATA.PATH_TO_DATA_DIR`/{train,val,test}.csv, with one label each.
+    """Clips of the videos in `DATA.PATH_TO_DATA_DIR`/{train,val,test}.csv, with one label each, or none in test.csv.
 
     `classes.txt` in the same folder, the name of class i in line i, names the classes if it is there.
 
@@ -24,7 +24,12 @@ class Kinetics(VideoDataset):
         data = cfg.DATA
         with naming_keys(cfg, "MODEL.NUM_CLASSES", "DATA.PATH_LABEL_SEPARATOR", "DATA.SKIP_ROWS"):
             paths, labels = read_video_list(
-                csv_path, cfg.MODEL.NUM_CLASSES, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS
+                csv_path,
+                cfg.MODEL.NUM_CLASSES,
+                data.PATH_LABEL_SEPARATOR,
+                data.PATH_PREFIX,
+                data.SKIP_ROWS,
+                labels_optional=split == "test",
             )
         names = read_class_list(list_path(cfg, "classes.txt"), cfg.MODEL.NUM_CLASSES)
         super().__init__(cfg, split, paths, labels, class_names=names, source=csv_path)

@@ -14,6 +14,7 @@ from slowfast.datasets.base import check_split
 from slowfast.datasets.clips.temporal_sampling import SegmentSampling
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos
 from slowfast.datasets.video_dataset import VideoDataset, list_path
+from slowfast.evaluation.classification import NO_LABEL
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import naming_keys, quote, record
 from slowfast.utils.json_file import read_json, read_text
@@ -26,8 +27,8 @@ _LABELS = ("something-something-v2-labels.json", "labels/labels.json", "labels.j
 _VIDEOS = {
     "train": ("something-something-v2-train.json", "labels/train.json", "train.json"),
     "val": ("something-something-v2-validation.json", "labels/validation.json", "validation.json"),
+    "test": ("something-something-v2-test.json", "labels/test.json", "test.json"),
 }
-_LISTS = {"train": "train.csv", "val": "val.csv"}
 
 _MAX_DIGITS = 18
 _SHOWN = 500  # characters of an entry in a message
@@ -37,7 +38,7 @@ _BETWEEN = re.compile(r"[\s,]*")
 
 @dataclass(frozen=True)
 class _LabeledVideo:
-    """A video (its id is the name of its file or folder) and its class."""
+    """A video (its id is the name of its file or folder) and its class, or `NO_LABEL`."""
 
     name: str
     label: int
@@ -64,7 +65,9 @@ def read_labels(path: str, num_classes: int) -> dict[str, int]:
     return labels
 
 
-def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = None) -> list[_LabeledVideo]:
+def read_videos(
+    path: str, labels: dict[str, int], errors: list[str] | None = None, templates_optional: bool = False
+) -> list[_LabeledVideo]:
     """Read the videos of `[{"id": "78687", "template": "Putting [something] on a surface", ...}, ...]`, in order.
 
     The class is that of the template without its brackets.
@@ -73,6 +76,7 @@ def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = No
         path: the file.
         labels: class of each template.
         errors: takes the messages about wrong entries, which are then skipped; None raises the first.
+        templates_optional: the file may also have a template in no entry, as the authors' list of test videos.
 
     Raises:
         FileNotFoundError: no such file.
@@ -82,9 +86,10 @@ def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = No
     entries = _annotations(path, list, '[{"id": ..., "template": ...}, ...]')
     videos: dict[str, _LabeledVideo] = {}
     lines: list[int] = []
+    labeled = not templates_optional or any(isinstance(entry, dict) and "template" in entry for entry in entries)
     for number, entry in enumerate(entries):
         try:
-            video = _video(entry, labels)
+            video = _video(entry, labels if labeled else None)
             if video.name in videos:
                 raise ValueError(f"has id {video.name}, which an earlier entry has too")
             videos[video.name] = video
@@ -97,13 +102,16 @@ def read_videos(path: str, labels: dict[str, int], errors: list[str] | None = No
     return list(videos.values())
 
 
-def _video(entry: Any, labels: dict[str, int]) -> _LabeledVideo:
+def _video(entry: Any, labels: dict[str, int] | None) -> _LabeledVideo:
+    """Parse an entry; `labels` is None where entries have no template."""
     if not isinstance(entry, dict):
         raise ValueError("is not an entry with id and template")
     name, template = entry.get("id"), entry.get("template")
     name = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
     if not isinstance(name, str) or not name or "/" in name or "\0" in name:
         raise ValueError("has no id that names a video")
+    if labels is None:
+        return _LabeledVideo(name, NO_LABEL)
     if not isinstance(template, str):
         raise ValueError("has no template")
     plain = template.replace("[", "").replace("]", "")
@@ -142,7 +150,8 @@ class SSv2(VideoDataset):
     `DATA.PATH_TO_DATA_DIR` holds the authors' JSON files, see `read_labels` and `read_videos`. It may hold lists of
     frames train.csv and val.csv, see `read_frame_list`. Then videos in both the list and the JSON files are used, and
     the log counts the others. Without a list, `DATA.PATH_PREFIX` holds each video as a file (ID.webm, ID.mp4) or a
-    folder of frames. test uses the videos of val.
+    folder of frames. test uses the videos of val; only where there is no file of those, the authors' file of test
+    videos, which has no templates, with the list of frames test.csv.
 
     All temporal views of a video are the same frames, so `TEST.NUM_ENSEMBLE_VIEWS` over 1 only costs time, and there is
     nothing to loop (`TEST.CYCLIC_LOAD`). Left and right are part of the classes, so `DATA.RANDOM_FLIP` should be False.
@@ -157,11 +166,13 @@ class SSv2(VideoDataset):
 
     def __init__(self, cfg: Any, split: str) -> None:
         part = "train" if check_split(split) == "train" else "val"
+        if split == "test" and not _has_annotations(cfg, part) and _has_annotations(cfg, "test"):
+            part = "test"
         with naming_keys(cfg, "MODEL.NUM_CLASSES"):
             templates = read_labels(_annotation_path(cfg, _LABELS), cfg.MODEL.NUM_CLASSES)
         annotations = _annotation_path(cfg, _VIDEOS[part])
-        videos = read_videos(annotations, templates)
-        frames_list = list_path(cfg, _LISTS[part])
+        videos = read_videos(annotations, templates, templates_optional=split == "test")
+        frames_list = list_path(cfg, f"{part}.csv")
         if os.path.isfile(frames_list):
             videos, paths, open_video = _listed(cfg, frames_list, videos, annotations)
         else:
@@ -204,6 +215,10 @@ def _listed(
                 "%d videos of %s are not in %s and left out: %d are in both", len(names), source, other, len(both)
             )
     return both, [video.name for video in both], ListedFrames.from_config(cfg, frames, _FRAME_RATE)
+
+
+def _has_annotations(cfg: Any, part: str) -> bool:
+    return any(os.path.isfile(list_path(cfg, name)) for name in _VIDEOS[part])
 
 
 def _annotation_path(cfg: Any, names: Sequence[str]) -> str:

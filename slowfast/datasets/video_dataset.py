@@ -18,10 +18,14 @@ from slowfast.datasets.loading.batch import Sample
 from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.open import VideoReader, video_opener
+from slowfast.evaluation.classification import NO_LABEL
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import quote, record
 
 logger = get_logger(__name__)
+
+# The end of a line that has a label, though perhaps after another separator than the list's.
+_LABEL_AT_END = re.compile(r"[\s,;|]\d+$")
 
 
 class VideoDataset(ClipDataset):
@@ -37,7 +41,7 @@ class VideoDataset(ClipDataset):
     Args:
         cfg, split, class_names, source: see `ClipDataset`.
         paths: path of each video, as `open_video` takes it; also its name in messages and results.
-        labels: label of each video, a class number or a tensor (classes,) of 0 and 1.
+        labels: label of each video, a class number or a tensor (classes,) of 0 and 1; see `ClipDataset`.
         open_video: path -> `VideoReader`; by default as `DATA.DECODING_BACKEND` says.
 
     Attributes:
@@ -120,6 +124,7 @@ def read_video_list(
     prefix: str = "",
     skip_rows: int = 0,
     errors: list[str] | None = None,
+    labels_optional: bool = False,
 ) -> tuple[list[str], list[int]]:
     """Read paths and labels from a list of videos, one `path<separator>label` per line.
 
@@ -132,6 +137,7 @@ def read_video_list(
         prefix: folder that relative paths start from.
         skip_rows: number of header lines to skip.
         errors: takes the messages about wrong lines, which are then skipped; None raises the first.
+        labels_optional: the list may also have a path alone in every line; each label is then `NO_LABEL`.
 
     Raises:
         FileNotFoundError: no such list.
@@ -139,8 +145,11 @@ def read_video_list(
     """
     if not os.path.isfile(csv_path):
         raise FileNotFoundError(f"{csv_path} does not exist; DATA.PATH_TO_DATA_DIR must be the folder that holds it")
+    lines = _lines(csv_path, skip_rows)
+    if labels_optional and all(_is_path(line.strip(), separator, prefix) for _, line in lines):
+        return [os.path.join(prefix, line.strip()) for _, line in lines], [NO_LABEL] * len(lines)
     paths, labels = [], []
-    for number, line in _lines(csv_path, skip_rows):
+    for number, line in lines:
         try:
             path, label = _parse(line, f"{csv_path}, line {number}", num_classes, separator)
         except ValueError as error:
@@ -213,10 +222,19 @@ def _lines(csv_path: str, skip_rows: int) -> list[tuple[int, str]]:
     return lines
 
 
+def _is_path(line: str, separator: str, prefix: str) -> bool:
+    """Return True for a line without a label: one that names a file, or has neither separator nor number at its end."""
+    bare = separator not in line and not _LABEL_AT_END.search(line)
+    return bare or os.path.exists(os.path.join(prefix, line))
+
+
 def _parse(line: str, place: str, num_classes: int, separator: str) -> tuple[str, int]:
     path, found, text = line.strip().rpartition(separator)
     if not found or not path.strip():
-        raise ValueError(f"{place}: {quote(line)} is not 'path{separator}label'")
+        raise ValueError(
+            f"{place}: {quote(line)} is not 'path{separator}label'; labels may be left out in test.csv alone, and "
+            "there in every line"
+        )
     try:
         label = int(text)
     except ValueError:

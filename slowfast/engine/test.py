@@ -52,6 +52,8 @@ def test(cfg: Any) -> dict[str, Any]:
     With `TEST.NUM_TEMPORAL_CLIPS` the test runs once for each number N in it. Predictions are saved apart, as
     `test_predictions_N.npz`. The results are those of the last number, with `by_temporal_clips`: N -> its results.
 
+    Where no video of the list has a label, predictions are saved and nothing is measured.
+
     Returns:
         The evaluator's metrics, and `checkpoint` (the file, "" for random weights), `views`, `unreadable_files`,
         `videos` and, for boxes, `key_frames` and `ava_evaluation` (`AVA.EVALUATION`). Metrics are `top1_acc`,
@@ -135,10 +137,14 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
     # Saved before metrics are computed: a failure there must not cost the pass.
     stem, ending = os.path.splitext(predictions_path(cfg))
     written = evaluator.save(f"{stem}{suffix}{ending}", cfg.OUTPUT_DIR, about)
+    labeled = evaluator.labeled
     if written and is_main_process():
-        logger.info("the predictions are in %s; tools/evaluate.py measures them again", written[0])
+        after = (
+            "tools/evaluate.py measures them again" if labeled else f"{dataset.info.source} has no labels: no metrics"
+        )
+        logger.info("the predictions are in %s; %s", written[0], after)
     _check_predictions(dataset, broken)
-    results = {**evaluator.evaluate(), **about}
+    results = {**(evaluator.evaluate() if labeled else {}), **about}
     log_json_stats({"_type": "test_final", **results})
     return results
 

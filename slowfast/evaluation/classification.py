@@ -15,6 +15,8 @@ from slowfast.evaluation.finite import check_finite
 
 # With 5 classes or fewer every label is among the 5 best scores.
 TOP5_CLASSES = 6
+# Class number of a video that has no label.
+NO_LABEL = -1
 
 
 def topk_hits(scores: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> Tensor:

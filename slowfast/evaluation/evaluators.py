@@ -80,7 +80,10 @@ class Evaluator(abc.ABC):
 
     Attributes:
         skipped: numbers of the videos, or key frames, that cannot be read and are left out.
+        labeled: False if the split has no labels: a test then saves predictions, and measures nothing.
     """
+
+    labeled = True
 
     def __init__(self, num_videos: int) -> None:
         self.num_videos = num_videos
@@ -175,6 +178,10 @@ class VideoEvaluator(Evaluator):
                 came = seen.any(dim=1)
                 self._label(came, labels[came])
             self._seen = self._seen + seen
+
+    @property
+    def labeled(self) -> bool:
+        return self.predictions().labeled
 
     def evaluate(self) -> dict[str, float]:
         return self.predictions().metrics()

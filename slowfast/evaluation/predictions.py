@@ -22,7 +22,7 @@ import torch
 
 from slowfast.evaluation.ava import AVA_EVALUATIONS, DEFAULT_EVALUATION, BoxRows, evaluate_ava
 from slowfast.evaluation.ava_files import second_column
-from slowfast.evaluation.classification import class_values, classification_metrics, confusion_matrix
+from slowfast.evaluation.classification import NO_LABEL, class_values, classification_metrics, confusion_matrix
 from slowfast.utils.archives import read_npz
 from slowfast.utils.errors import first_line
 from slowfast.utils.files import atomic_write
@@ -47,7 +47,7 @@ class ClassificationPredictions:
 
     Attributes:
         scores: (V, classes).
-        labels: (V,) class numbers, or (V, classes) of 0 and 1.
+        labels: (V,) class numbers, or (V, classes) of 0 and 1; of videos without labels all `NO_LABEL`, or all 0.
         videos: names of the videos, V.
         steps: (V, S, classes) scores after each of S steps through the video, if it was read in steps.
         variants: (V, classes) scores joined in other ways, by name.
@@ -83,6 +83,11 @@ class ClassificationPredictions:
         _check_names("videos", self.videos, videos)
         _check_names("class_names", self.class_names, classes)
 
+    @property
+    def labeled(self) -> bool:
+        """Return False if no video has a label, so that there is nothing to measure."""
+        return not len(self.labels) or bool((self.labels != (NO_LABEL if self.labels.ndim == 1 else 0)).any())
+
     def metrics(self) -> dict[str, float]:
         """Return all metrics by name.
 
@@ -90,9 +95,11 @@ class ClassificationPredictions:
         is `NAME/top1_acc`; of the steps, counted from 1, `step1/top1_acc` or `step1/map`.
 
         Raises:
-            ValueError: no videos, no class with a video, a label outside the classes, or scores that are NaN or
-                infinite, with the videos named.
+            ValueError: no videos, no class with a video, no labels, a label outside the classes, or scores that are NaN
+                or infinite, with the videos named.
         """
+        if self.labels.ndim == 1 and not self.labeled:
+            raise ValueError(f"the {len(self.labels)} videos have no labels, so there is nothing to measure")
         labels = torch.as_tensor(self.labels)
         values = classification_metrics(torch.as_tensor(self.scores), labels, self.videos)
         for name, scores in self.variants.items():
@@ -143,7 +150,8 @@ class ClassificationPredictions:
         """Write a CSV file for people atomically, in the main process: a row for each video, with its best classes.
 
         Columns: video, label (several are joined by "; "), correct (1 if the best class is a label, else 0), top1,
-        score1, top2, ... up to 5. A video with a score that is NaN or infinite has no best class.
+        score1, top2, ... up to 5. A video with a score that is NaN or infinite has no best class. Where no video has a
+        label, `label` and `correct` are empty.
 
         Raises:
             OSError: the file cannot be written.
@@ -162,12 +170,13 @@ class ClassificationPredictions:
         )
         for row in range(videos):
             labels = np.flatnonzero(self.labels[row]).tolist() if self.labels.ndim == 2 else [int(self.labels[row])]
+            labels = labels if self.labeled else []
             label = spreadsheet_cell(printable("; ".join(_name_of(number, names) for number in labels)))
             found = [""] * (1 + 2 * len(ranks))
             if finite[row]:
                 answers = zip(best[row], values[row], strict=True)
                 pairs = [item for number, score in answers for item in (cells[number], f"{score:.6g}")]
-                found = [int(best[row][0] in labels), *pairs]
+                found = [int(best[row][0] in labels) if self.labeled else "", *pairs]
             writer.writerow([spreadsheet_cell(printable(self.videos[row])), label, *found])
         atomic_write(path, text.getvalue())
 

@@ -159,6 +159,17 @@ def clip_of(name, fps, start_in):
     return [min(round(min(start + 5 * i, pictures - 1) * fps / 24), raw - 1) for i in range(4)]
 
 
+@pytest.mark.parametrize("write", [write_lists, write_annotations])
+def test_only_a_test_can_do_without_actions(tmp_path, rgb, config, monkeypatch, write):
+    for name in ACTIONS:
+        monkeypatch.setitem(ACTIONS, name, [])
+    write(tmp_path / "empty")
+    assert build_dataset(config(tmp_path / "empty", rgb), "test").classes_seen is None
+    for split in ("train", "val"):
+        with pytest.raises(ValueError, match=r"\w+\.csv names no action of any video"):
+            build_dataset(config(tmp_path / "empty", rgb), split)
+
+
 def test_lists_and_annotations_give_the_same(tmp_path, rgb, config):
     write_lists(tmp_path / "lists")
     write_annotations(tmp_path / "annotations")

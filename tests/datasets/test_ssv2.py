@@ -127,6 +127,36 @@ def test_batches_through_workers(source, config):
     assert batch.frame_labels is None
 
 
+@pytest.mark.parametrize("source", ["lists", "videos"], indirect=True)
+def test_the_videos_of_the_test_have_no_templates(source, config):
+    """They are taken where there is no file of validation."""
+    folder, _ = source
+    (folder / "something-something-v2-test.json").write_text(json.dumps([{"id": "101"}, {"id": "3"}]))
+    assert build_dataset(config(*source), "test").num_videos == 3
+    (folder / "something-something-v2-validation.json").unlink()
+    if (folder / "val.csv").exists():
+        (folder / "val.csv").rename(folder / "test.csv")
+    dataset = build_dataset(config(*source), "test")
+    assert list(dataset.labels) == [-1, -1] and dataset.classes_seen is None
+    assert frames_of(dataset[0].inputs[0]) == [(start + end) // 2 for start, end in segments(LENGTHS["101"])]
+    assert dataset.info.class_names[1] == "Putting something on a surface"
+    with pytest.raises(FileNotFoundError, match="validation"):
+        build_dataset(config(*source), "val")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_templates_are_in_all_entries_or_in_none(tmp_path, frames, config, split):
+    write_json(tmp_path, entries=[ENTRIES[0], {"id": "3"}], indent=0)
+    with pytest.raises(ValueError, match="line 7: .*has no template"):
+        build_dataset(config(tmp_path, frames), split)
+    write_json(tmp_path, entries=[{"id": "3"}], indent=0)
+    if split == "test":
+        assert build_dataset(config(tmp_path, frames), split).labels == [-1]
+    else:
+        with pytest.raises(ValueError, match="line 2: .*has no template"):
+            build_dataset(config(tmp_path, frames), split)
+
+
 @pytest.mark.parametrize("names", [OLD, NEW, ("labels.json", "{}.json")])
 def test_names_of_the_files(tmp_path, frames, names, config):
     write_json(tmp_path, names, indent=4)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from slowfast.apps.people.sources import Detector, shares
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.find import stem
 from slowfast.datasets.video.timing import Timeline
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import NO_LABEL, write_detections
-
-Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def write_person_boxes(path: str, videos: Sequence[str], detector: Detector, first_second: int = 0) -> int:
@@ -59,8 +58,4 @@ def _persons(path: str, detector: Detector) -> Iterator[tuple[int, np.ndarray, n
         times = Timeline.of(video).times
         for second in range(int(times[-1]) + 1):
             frame = video.frames([int(np.abs(times - second).argmin())])[0]
-            boxes, scores = detector(frame)
-            height, width = frame.shape[:2]
-            shares = (boxes / np.array([width, height, width, height])).clip(0, 1)
-            inside = (shares[:, 2:] > shares[:, :2]).all(1)
-            yield second, shares[inside], scores[inside]
+            yield second, *shares(*detector(frame), frame)

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from slowfast.apps.people.sources import BoxSource, Detector, box_source
+from slowfast.apps.predict.people import PeopleAnswer, people_answers
 from slowfast.apps.predict.pool import StreamPool
 from slowfast.apps.predict.session import StreamSession
 from slowfast.checkpoint.io import list_class_names, load_checkpoint
@@ -35,6 +37,7 @@ from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast, autocast_dtype
 from slowfast.engine.resume import checkpoint_config
 from slowfast.engine.task import build_task
+from slowfast.evaluation.evaluators import Prediction
 from slowfast.evaluation.finite import check_finite
 from slowfast.evaluation.report import read_class_names
 from slowfast.models import build_model
@@ -87,17 +90,12 @@ def load(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, holds no config, or the model scores boxes; class names do not fit; no such
-            device or dtype.
+        ValueError: the file is damaged or holds no config; class names do not fit; no such device or dtype.
         DownloadError: a file of the zoo cannot be downloaded.
     """
     path = os.fspath(path)
     saved = load_checkpoint(path)
     cfg = checkpoint_config(saved, path, [*_dtype_overrides(dtype), *overrides])
-    if cfg.DETECTION.ENABLE:
-        raise ValueError(
-            f"{path} is a model that scores boxes (DETECTION.ENABLE True); load takes models of whole clips"
-        )
     place = find_device(device)
     model = build_model(cfg)
     load_weights(model, weights_to_test(saved, cfg.EMA.ENABLE, path), path, strict=cfg.TEST.CHECKPOINT_STRICT)
@@ -116,6 +114,8 @@ class Predictor:
 
     Attributes:
         model, cfg, device, class_names: see above.
+        scored: numbers of the outputs among which an answer's best are: all; of a model of boxes those with a name, if
+            any has one (AVA names 60 of 80).
         settings: how clips are made of a video; `settings.facts()` describes it for other programs.
         stream_settings: the same for streams, which have one crop, the center.
         step_positions: steps of a stream, see `Task.stream_steps`; None for a model that reads clips.
@@ -123,6 +123,9 @@ class Predictor:
 
     def __init__(self, model: nn.Module, cfg: Any, device: torch.device, class_names: Sequence[str]) -> None:
         self.model, self.cfg, self.device, self.class_names = model, cfg, device, list(class_names)
+        self.scored = list(range(len(self.class_names)))
+        if cfg.DETECTION.ENABLE:
+            self.scored = [number for number in self.scored if self.class_names[number] != str(number)] or self.scored
         self.settings = ClipSettings.from_config(cfg, "test")
         self._task, self._dtype = build_task(cfg), autocast_dtype(cfg)
         self.step_positions = None if self._task.stream_steps(1) is None else self._task.stream_steps
@@ -141,8 +144,9 @@ class Predictor:
 
         Raises:
             VideoError: the video cannot be read.
-            ValueError: an array of another shape or type, or scores that are NaN or infinite.
+            ValueError: an array of another shape or type, scores that are NaN or infinite, or a model of boxes.
         """
+        self._check_kind(boxes=False)
         open_video = self._opener(video, fps)
         clips = ClipMaker(self.settings, open_video, self._sampling)
         views = range(self.settings.num_views)
@@ -157,6 +161,7 @@ class Predictor:
 
         The last clip is moved back to end with the video.
         """
+        self._check_kind(boxes=False)
         windows = ClipWindows(self.stream_settings)
         return [
             self.answer(*chunk.times[0], self._clip_scores(chunk.inputs)[0], top)
@@ -169,6 +174,7 @@ class Predictor:
         A model that reads in steps answers after each step, with the memory of all steps before. A clip model answers
         for each clip, as `clips`. Memory does not grow with the video.
         """
+        self._check_kind(boxes=False)
         settings, steps = self.stream_settings, self.step_positions
         windows = StepWindows(settings, steps) if steps else ClipWindows(settings)
         memory = None
@@ -178,11 +184,52 @@ class Predictor:
 
     def session(self, fps: float | None = None, stride: float = 0.0, top: int = 5) -> StreamSession:
         """Start a stream whose frames are pushed as they come; see `StreamSession`. `fps`: as of a call."""
+        self._check_kind(boxes=False)
         return StreamSession(self, fps or self.settings.target_fps, stride, top)
 
     def pool(self, max_streams: int, max_batch: int = 32, max_waiting: int = 4) -> StreamPool:
         """Answer about many streams at once; see `StreamPool`."""
+        self._check_kind(boxes=False)
         return StreamPool(self, max_streams, max_batch, max_waiting)
+
+    def people(
+        self,
+        video: Video,
+        boxes: str | os.PathLike | Detector | BoxSource,
+        every: float | None = None,
+        top: int = 5,
+        fps: float | None = None,
+        least_score: float | None = None,
+    ) -> Iterator[PeopleAnswer]:
+        """Answer about the persons in a video, moment by moment, as a test on AVA does. For models that score boxes.
+
+        A file of boxes names moments; a detector is asked once a second. A model that reads in steps reads the clip
+        around a moment in steps, with memory. The boxes of a file name the video by its file without the suffix.
+
+        Args:
+            video, top, fps: as of a call.
+            boxes, every, least_score: see `box_source`.
+
+        Raises:
+            VideoError: the video cannot be read.
+            ValueError: see `box_source`; or a model of whole clips.
+        """
+        self._check_kind(boxes=True)
+        source = box_source(boxes, self.cfg, every, least_score)
+        return people_answers(self, _name(video), self._opener(video, fps or self.cfg.AVA.FPS), source, top)
+
+    def _check_kind(self, boxes: bool) -> None:
+        """Raise ValueError if the model scores boxes and a method for clips is called, or the reverse."""
+        if self.cfg.DETECTION.ENABLE and not boxes:
+            raise ValueError(
+                "this model scores boxes of persons (DETECTION.ENABLE True): call people(video, boxes), or "
+                "tools/predict.py with --boxes"
+            )
+        if boxes and not self.cfg.DETECTION.ENABLE:
+            raise ValueError(
+                "this model scores whole clips (DETECTION.ENABLE False): call it without boxes; people takes a model "
+                "that was trained on boxes"
+            )
 
     def _chunks(
         self, video: Video, fps: float | None, windows: Callable[[int, float], list[FrameIndices]]
@@ -198,15 +245,20 @@ class Predictor:
                 raise VideoError(_name(video), chunk.cause)
             yield chunk
 
-    @torch.no_grad()
     def _clip_scores(self, inputs: list[Tensor]) -> Tensor:
         """Return the scores (B, classes) of clips, on the CPU; ValueError if they are NaN or infinite."""
         count = len(inputs[0])
         numbers = torch.arange(count)
-        batch = Batch(inputs, torch.zeros_like(numbers), numbers, torch.zeros_like(numbers))
+        prediction = self.predict(Batch(inputs, torch.zeros_like(numbers), numbers, torch.zeros_like(numbers)))
+        return prediction.scores / prediction.summed
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Prediction:
+        """Return the prediction of a test for a batch, on the CPU; ValueError if scores are NaN or infinite."""
         with autocast(self.device, self._dtype):
-            prediction = self._task.predict(self.model, batch.to(self.device))
-        return _finite(prediction.on_cpu().scores / prediction.summed)
+            prediction = self._task.predict(self.model, batch.to(self.device)).on_cpu()
+        _finite(prediction.scores)
+        return prediction
 
     @torch.no_grad()
     def step_scores(self, inputs: list[Tensor], memory: Any) -> tuple[Tensor, Any]:
@@ -246,7 +298,8 @@ class Predictor:
     def answer(self, start: float, end: float, scores: Tensor, top: int) -> Answer:
         """Make the answer of scores (classes,) for a span of seconds."""
         values = scores.numpy()
-        best = np.argsort(-values, kind="stable")[: max(top, 0)]
+        order = np.argsort(-values, kind="stable")
+        best = order[np.isin(order, self.scored)][: max(top, 0)]
         return Answer(start, end, values[best], [self.class_names[number] for number in best], values)
 
     def _opener(self, video: Video, fps: float | None) -> Callable[[str], VideoReader]:

@@ -168,7 +168,7 @@ def test_precision_and_device(trained, named_data):
         load(path, device="cuda:99")
 
 
-def test_unreadable_videos_and_boxes(trained, tmp_path, tiny_cfg):
+def test_unreadable_videos_and_boxes(trained, tmp_path):
     _, path = trained
     predictor = load(path)
     wrong = tmp_path / "no.mp4"
@@ -176,8 +176,8 @@ def test_unreadable_videos_and_boxes(trained, tmp_path, tiny_cfg):
     for ask in (predictor, predictor.clips, lambda video: list(predictor.stream(video))):
         with pytest.raises(VideoError, match="no.mp4"):
             ask(wrong)
-    with pytest.raises(ValueError, match="boxes"):
-        load(path, overrides=["DETECTION.ENABLE", True, "DETECTION.SPATIAL_SCALE_FACTOR", 32, "TEST.DATASET", "ava"])
+    with pytest.raises(ValueError, match="whole clips"):
+        predictor.people(wrong, "boxes.csv")
 
 
 def test_names_of_another_number_of_classes_are_left(tiny_data, tiny_cfg, caplog):
