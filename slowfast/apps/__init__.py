@@ -1,1 +1,1 @@
-"""Programs built on the framework: prepare, synthetic, features, export, benchmark, SLURM jobs, zoo."""
+"""Programs built on the framework: prepare, synthetic, features, predict, people, demo, export, benchmark, SLURM."""

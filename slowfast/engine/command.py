@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import functools
 import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from slowfast.config import activate_projects
 from slowfast.config.ignored_keys import UNBUILDABLE_VALUES, unbuildable_feature
 from slowfast.config.merge import get_key
 from slowfast.datasets.loading.unreadable import UnreadableError
+from slowfast.datasets.video.reader import VideoError
 from slowfast.engine.model_setup import CompileError
 from slowfast.engine.resume import load_run_config
 from slowfast.engine.test import test
@@ -36,24 +38,37 @@ _USER_ERROR = 2
 _FILE_OPTIONS = ("--cfg", "--cfg_file", "--cfg_files")
 
 
-@alone_in_output_dir
-def _run(cfg: Any) -> None:
-    """Train and test in this process, as `TRAIN.ENABLE` and `TEST.ENABLE` say."""
-    setup_logging(cfg.OUTPUT_DIR)
+Demo = Callable[[Any], object]
+
+
+def _run(cfg: Any, demo: Demo | None) -> None:
+    """Train, test and run the demo in this process, as `TRAIN.ENABLE`, `TEST.ENABLE` and `DEMO.ENABLE` say."""
     activate_projects(cfg)
+    if cfg.TRAIN.ENABLE or cfg.TEST.ENABLE:
+        _train_and_test(cfg)
+    if demo is not None and cfg.DEMO.ENABLE and is_main_process():
+        demo(cfg)
+
+
+@alone_in_output_dir
+def _train_and_test(cfg: Any) -> None:
+    setup_logging(cfg.OUTPUT_DIR)
     if cfg.TRAIN.ENABLE:
         train(cfg)
     if cfg.TEST.ENABLE:
         test(cfg)
 
 
-def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), description: str = "") -> int:
+def main(
+    argv: Sequence[str] | None = None, extra: Sequence[Any] = (), description: str = "", demo: Demo | None = None
+) -> int:
     """Load the config, run it, and turn errors into a message and an exit status.
 
     Args:
         argv: arguments; None for those of this process.
         extra: overrides merged after the user's.
         description: for `--help`.
+        demo: function of the config that runs its demo; None leaves `DEMO.ENABLE` without effect.
 
     Returns:
         0; 2 for a user's mistake, explained in the last line; 1 if a process failed otherwise; 143 after a SIGTERM and
@@ -65,13 +80,15 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
         setup_logging()
         overrides = [*(arguments.opts or []), *arguments.overrides, *_host_overrides(arguments), *extra]
         configs = [load_run_config(file, overrides) for file in arguments.cfg or [None]]
-        _check_configs(configs)
+        _check_configs(configs, demo is not None)
         if len(configs) > 1:
             _set_own_folders(configs, arguments.cfg)
         for number, cfg in enumerate(configs):
             if len(configs) > 1:
                 logger.info("run %d of %d: %s", number + 1, len(configs), arguments.cfg[number])
-            launch(_run, cfg, arguments.num_procs, arguments.init_method)
+            if not cfg.TRAIN.ENABLE and not cfg.TEST.ENABLE:
+                _use_one_process(cfg)
+            launch(functools.partial(_run, demo=demo), cfg, arguments.num_procs, arguments.init_method)
     except TrainingInterrupted as stop:
         logger.info("%s", stop)
         return 128 + stop.signum
@@ -87,7 +104,7 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
             raise
         print_error(error)
         return _USER_ERROR if isinstance(error, ProcessFailedError) and error.exitcode == _USER_ERROR else _FAILURE
-    except (ValueError, OSError, FloatingPointError, UnreadableError) as error:
+    except (ValueError, OSError, FloatingPointError, UnreadableError, VideoError) as error:
         if arguments.debug:
             raise
         print_error(_without_traceback(error), "(--debug shows the traceback)")
@@ -95,23 +112,30 @@ def main(argv: Sequence[str] | None = None, extra: Sequence[Any] = (), descripti
     return 0
 
 
-def _check_configs(configs: Sequence[Any]) -> None:
+def _check_configs(configs: Sequence[Any], with_demo: bool) -> None:
     """Check that every run of a command does something, and needs nothing that is not implemented here.
 
     Raises:
         ValueError: a run neither trains nor tests, or a published value that it needs cannot be built.
     """
     for cfg in configs:
-        if not cfg.TRAIN.ENABLE and not cfg.TEST.ENABLE:
-            demo = " DEMO.ENABLE is not implemented here." if cfg.DEMO.ENABLE else ""
+        if not cfg.TRAIN.ENABLE and not cfg.TEST.ENABLE and not (with_demo and cfg.DEMO.ENABLE):
             raise ValueError(
-                f"TRAIN.ENABLE and TEST.ENABLE are both False, so there is nothing to do.{demo} Set one of them to True"
+                "TRAIN.ENABLE, TEST.ENABLE and DEMO.ENABLE are all False, so there is nothing to do. Set one of them "
+                "to True"
             )
         for key in UNBUILDABLE_VALUES:
             section, _, name = key.partition(".")
             needed = name != "DATASET" or cfg[section].ENABLE
             if needed and (feature := unbuildable_feature(cfg, key)):
                 raise ValueError(f"{key} {get_key(cfg, key)} cannot be run: {feature} is not implemented here")
+
+
+def _use_one_process(cfg: Any) -> None:
+    """Change the config of a demo alone, in place: it has one process."""
+    cfg.defrost()
+    cfg.NUM_GPUS, cfg.NUM_SHARDS = min(cfg.NUM_GPUS, 1), 1
+    cfg.freeze()
 
 
 def _set_own_folders(configs: Sequence[Any], files: Sequence[str]) -> None:

@@ -149,6 +149,8 @@ MISSPELLED = {
     "BN.NORM_TYPE": ("syncbatchnorm", "sync_batchnorm"),
     "DATA.DECODING_BACKEND": ("torchcodek", "torchcodec"),
     "DATA.ENSEMBLE_METHOD": ("maximum", "max"),
+    "DEMO.INPUT_FORMAT": ("GBR", "BGR"),
+    "DEMO.VIS_MODE": ("topk", "top-k"),
     "DIST_BACKEND": ("ncll", "nccl"),
     "MODEL.ARCH": ("slow_ic2d", "slow_c2d"),
     "MODEL.COMPILE_MODE": ("max-autotune", "max-autotune-no-cudagraphs"),
@@ -175,7 +177,7 @@ MISSPELLED = {
 # Keys of files and of free text. AUG.AA_TYPE is a recipe with numbers, which the data set reads. Metrics are those of
 # the data set's evaluator, and TRAIN.BEST_METRIC is checked by the first validation.
 FREE_TEXT = ("*_DIR", "*.DIR", "*_PATH", "*_LISTS", "*_FILE", "DATA.PATH_*", "AUG.AA_TYPE", "MODEL.MULTI_PATHWAY_ARCH")
-FREE_TEXT += ("TRAIN.BEST_METRIC",)
+FREE_TEXT += ("TRAIN.BEST_METRIC", "DEMO.INPUT_VIDEO", "DEMO.*_BOXES", "DEMO.COMMON_CLASS_NAMES", "DEMO.DETECTRON2_*")
 
 
 @pytest.mark.parametrize(("key", "names"), MISSPELLED.items(), ids=MISSPELLED)

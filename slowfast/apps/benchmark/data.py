@@ -66,7 +66,9 @@ class StageClock:
         """Count the functions that do the work of the stages, whichever data set calls them."""
         readers = _kinds_of(VideoReader)
         places = [
-            (kind, name, stage) for kind in readers for name, stage in (("__init__", "open"), ("frames", "decode"))
+            (kind, name, stage)
+            for kind in readers
+            for name, stage in (("__init__", "open"), ("frames", "decode"), ("fitted", "decode"))
         ]
         places += [(transforms, "resize", "resize"), (transforms, "resize_exactly", "resize"), (Crop, "of", "crop")]
         places += [(transforms, "to_clip", "normalize"), (PyAVReader, "_packets_from", "seek")]

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from slowfast.apps.people.sources import BoxSource, Detector, box_source
+from slowfast.apps.predict.live import LiveSource
+from slowfast.apps.predict.live_answers import LiveAnswers
 from slowfast.apps.predict.people import PeopleAnswer, people_answers
 from slowfast.apps.predict.pool import StreamPool
 from slowfast.apps.predict.session import StreamSession
@@ -28,6 +30,7 @@ from slowfast.datasets.clips.temporal_sampling import SpanSampling, TemporalSamp
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.video.cache import ArrayVideo
 from slowfast.datasets.video.find import VideoOpener
+from slowfast.datasets.video.limits import MediaLimits
 from slowfast.datasets.video.open import video_opener
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.datasets.video.timing import Timeline
@@ -186,6 +189,29 @@ class Predictor:
         """Start a stream whose frames are pushed as they come; see `StreamSession`. `fps`: as of a call."""
         self._check_kind(boxes=False)
         return StreamSession(self, fps or self.settings.target_fps, stride, top)
+
+    def live(
+        self, source: str | LiveSource, top: int = 5, fps: float | None = None, stride: float = 0.0
+    ) -> LiveAnswers:
+        """Answer about a camera, an address or standard input, as its frames come; see `LiveAnswers`.
+
+        Args:
+            source: a live source, or the address of one, see `LiveSource`.
+            top: number of best classes in an answer.
+            fps: frames a second for the model; None for the rate that the source claims, or else `DATA.TARGET_FPS`.
+            stride: as of a session.
+
+        Raises:
+            VideoError: the source cannot be opened; or, while answers are taken, it cannot be read any more.
+            ValueError: no such kind of source, or a rate or stride that is impossible.
+        """
+        if isinstance(source, str):
+            source = LiveSource(source, limits=MediaLimits.from_config(self.cfg))
+        try:
+            return LiveAnswers(self, source, fps, stride, top)
+        except ValueError:
+            source.close()
+            raise
 
     def pool(self, max_streams: int, max_batch: int = 32, max_waiting: int = 4) -> StreamPool:
         """Answer about many streams at once; see `StreamPool`."""

@@ -252,7 +252,7 @@ TENSORBOARD = {
         "LAYER_LIST": [],
         # Color map, by matplotlib's name.
         "COLORMAP": "Pastel2",
-        # Number of predictions written on a picture.
+        # Number of classes that the demo shows with DEMO.VIS_MODE top-k.
         "TOPK_PREDS": 1,
         # Grad-CAM.
         "GRAD_CAM": {
@@ -289,49 +289,49 @@ BENCHMARK = {
 
 # PySlowFast's demo on a video or a camera.
 DEMO = {
-    # Run the model on a video or a camera.
+    # Run the demo (run_net, after training and test; demo_net always does).
     "ENABLE": False,
-    # JSON file of class names.
+    # File of class names: JSON {"name": number from 0, ...}, a label map or lines; "" for those in the checkpoint.
     "LABEL_FILE_PATH": "",
     # Index of the camera; -1 for none.
     "WEBCAM": -1,
-    # Video file, if there is no camera.
+    # Video file or folder of images, if WEBCAM is -1.
     "INPUT_VIDEO": "",
-    # Older name of WEBCAM.
+    # Older name of WEBCAM, which counts where neither WEBCAM nor INPUT_VIDEO is set.
     "DATA_SOURCE": 0,
-    # Width of the window, pixels; 0 for that of the source.
+    # Width to which frames are scaled when they are read, pixels; 0 for that of the source, or by DISPLAY_HEIGHT.
     "DISPLAY_WIDTH": 0,
-    # Height of the window, pixels; 0 for that of the source.
+    # Height to which frames are scaled, pixels; 0 for that of the source, or by DISPLAY_WIDTH.
     "DISPLAY_HEIGHT": 0,
-    # Frames per second of the output file; -1 for those of the source.
+    # Frames per second of the output file or window; -1 for those of the source.
     "OUTPUT_FPS": -1,
-    # Output file; "" for a window.
+    # Video file to write (.mp4, .mkv, .mov, .avi); "" for a window, which the key q closes.
     "OUTPUT_FILE": "",
-    # Frames that two neighboring clips share.
+    # Frames that two neighboring clips share, at most half of a clip.
     "BUFFER_SIZE": 0,
-    # Clips skipped between two.
+    # Clips left out, of answers and of the output, between two; -1 for those that come while the model is busy.
     "NUM_CLIPS_SKIP": 0,
-    # Number of drawing processes.
+    # Number of threads that draw.
     "NUM_VIS_INSTANCES": 2,
-    # Read and draw in threads.
+    # Read the source in a thread, ahead of the model.
     "THREAD_ENABLE": False,
-    # Channel order of the source: BGR or RGB.
+    # Channel order of the source: BGR, as usual; RGB for one whose red and blue are swapped, which the model gets back.
     "INPUT_FORMAT": "BGR",
-    # Frames per second of the source.
+    # Frames per second of a folder of images, or of a camera that does not tell.
     "FPS": 30,
-    # Slow-motion factor.
+    # Times that each frame with an answer is shown, for slow motion.
     "SLOWMO": 1,
-    # Second of the video at which stored boxes begin.
+    # Second, in the files of boxes, at which the video begins.
     "STARTING_SECOND": 900,
-    # Frames drawn of a clip.
+    # Frames before and after the middle of a clip that show its answer.
     "CLIP_VIS_SIZE": 10,
-    # Classes shown: the best (top-k), or those over a threshold (thres).
+    # Classes shown: the best TENSORBOARD.MODEL_VIS.TOPK_PREDS (top-k), or those over a threshold (thres).
     "VIS_MODE": "thres",
-    # Threshold of common classes, 0 to 1.
+    # Threshold of common classes, 0 to 1; of all if COMMON_CLASS_NAMES is [].
     "COMMON_CLASS_THRES": 0.7,
     # Threshold of other classes, 0 to 1.
     "UNCOMMON_CLASS_THRES": 0.3,
-    # Common classes.
+    # Common classes, by name.
     "COMMON_CLASS_NAMES": [
         "watch (a person)",
         "talk to (e.g., self, a person, a group)",
@@ -343,19 +343,19 @@ DEMO = {
         "lie/sleep",
         "bend/bow (at the waist)",
     ],
-    # Person detector: its config.
+    # Config of the person detector, by its name in detectron2's model zoo or as a file.
     "DETECTRON2_CFG": "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml",
-    # Person detector: its weights.
+    # Weights of the person detector.
     "DETECTRON2_WEIGHTS": "detectron2://COCO-Detection/faster_rcnn_R_50_FPN_3x/137849458/model_final_280758.pkl",
-    # Person detector: least confidence, 0 to 1.
+    # Least score of a person, 0 to 1.
     "DETECTRON2_THRESH": 0.9,
-    # Older name of DETECTRON2_CFG.
+    # Older name of DETECTRON2_CFG; used if it is set.
     "DETECTRON2_OBJECT_DETECTION_MODEL_CFG": "",
-    # Older name of DETECTRON2_WEIGHTS.
+    # Older name of DETECTRON2_WEIGHTS; used if it is set.
     "DETECTRON2_OBJECT_DETECTION_MODEL_WEIGHTS": "",
-    # File of stored boxes, in place of a detector; "" for none.
+    # CSV file of persons, as AVA's, in place of a detector; each second of it is the middle of a clip. "" for none.
     "PREDS_BOXES": "",
-    # File of ground-truth boxes to draw beside them; "" for none.
+    # CSV file of ground truth, as AVA's annotations, to draw too; "" for none.
     "GT_BOXES": "",
 }
 

@@ -23,6 +23,8 @@ def validate(cfg: CfgNode) -> None:
     _check_optimizer(cfg)
     _check_batches(cfg)
     _check_hosts(cfg)
+    if cfg.DEMO.ENABLE:
+        _check_demo(cfg)
 
 
 def _check_views(cfg: CfgNode) -> None:
@@ -130,3 +132,24 @@ def _check_hosts(cfg: CfgNode) -> None:
         raise ValueError(f"SHARD_ID {cfg.SHARD_ID} is not under NUM_SHARDS {cfg.NUM_SHARDS}; hosts are counted from 0.")
     if not cfg.OUTPUT_DIR:
         raise ValueError("OUTPUT_DIR is empty; name a folder for checkpoints and logs, '.' for this one.")
+
+
+def _check_demo(cfg: CfgNode) -> None:
+    demo, length = cfg.DEMO, cfg.DATA.NUM_FRAMES * cfg.DATA.SAMPLING_RATE
+    if demo.BUFFER_SIZE > length // 2:
+        raise ValueError(
+            f"DEMO.BUFFER_SIZE is {demo.BUFFER_SIZE}; two clips of {length} frames (DATA.NUM_FRAMES x SAMPLING_RATE) "
+            f"can share at most {length // 2}."
+        )
+    if demo.NUM_CLIPS_SKIP == -1 and not demo.THREAD_ENABLE:
+        raise ValueError(
+            "DEMO.NUM_CLIPS_SKIP -1 takes the newest clip that a thread has read; set DEMO.THREAD_ENABLE True, or skip "
+            "0 clips or more."
+        )
+    if demo.OUTPUT_FPS == 0:
+        raise ValueError("DEMO.OUTPUT_FPS is 0; it must be over 0, or -1 for the rate of the source.")
+    if demo.VIS_MODE == "top-k" and cfg.TENSORBOARD.MODEL_VIS.TOPK_PREDS < 1:
+        raise ValueError(
+            f"TENSORBOARD.MODEL_VIS.TOPK_PREDS is {cfg.TENSORBOARD.MODEL_VIS.TOPK_PREDS}; with DEMO.VIS_MODE top-k it "
+            "is the number of classes that are shown, at least 1."
+        )

@@ -12,7 +12,7 @@ import numpy as np
 
 from slowfast.datasets.annotations.frame_list import FrameList, read_frame_list
 from slowfast.datasets.video.find import ListedFrames, VideoOpener, find_videos, stem
-from slowfast.datasets.video.reader import VideoError, VideoReader
+from slowfast.datasets.video.reader import Fit, VideoError, VideoReader
 from slowfast.datasets.video.timing import Timeline
 from slowfast.runtime.logging import get_logger
 
@@ -165,13 +165,21 @@ class _ResampledVideo(VideoReader):
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """See `VideoReader.frames`."""
+        return self._video.frames(self._originals(indices))
+
+    def fitted(self, indices: Sequence[int], fit: Fit) -> np.ndarray:
+        """See `VideoReader.fitted`."""
+        return self._video.fitted(self._originals(indices), fit)
+
+    def _originals(self, indices: Sequence[int]) -> list[int]:
+        """Return the indices of frames of the video itself."""
         outside = [i for i in indices if not 0 <= i < self.num_frames]
         if outside:
             raise IndexError(f"{self.path}: frames {outside} asked of a video of {self.num_frames}")
         if self._images is not None:
-            return self._video.frames(self._images.frames(indices))
+            return self._images.frames(indices)
         last = self._video.num_frames - 1
-        return self._video.frames([min(round(i * self._video.fps / self._fps), last) for i in indices])
+        return [min(round(i * self._video.fps / self._fps), last) for i in indices]
 
     def close(self) -> None:
         self._video.close()

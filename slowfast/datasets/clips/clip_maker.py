@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from slowfast.datasets.transforms.crops import (
     size_by_short_side,
     transform_boxes,
 )
-from slowfast.datasets.video.reader import VideoReader
+from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.datasets.video.timing import Timeline
 from slowfast.runtime.seed import bernoulli
 
@@ -78,8 +79,7 @@ class ClipMaker:
             timeline = Timeline.of(video)
             grid = timeline.grid(self.sampling.grid_fps(s))
             indices = grid.frames(self.sampling.training(grid.num_frames, grid.fps, s, generator))
-            frames = video.frames(indices)
-        clips = [_training_pixels(frames, s, generator, copy=copy)[0] for copy in range(s.augmentation.copies)]
+            clips = [clip for clip, _ in _training_pixels(video, indices, s, generator, copies=s.augmentation.copies)]
         return [Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline.times) for clip in clips]
 
     def training_clip_with_boxes(
@@ -98,17 +98,17 @@ class ClipMaker:
             generator, shape: see `training_clips`.
         """
         with self._open(path) as video:
-            frames = video.frames(indices)
-        clip, moved = _training_pixels(frames, self.settings.shaped(shape), generator, boxes)
+            ((clip, moved),) = _training_pixels(video, indices, self.settings.shaped(shape), generator, boxes)
         return Clip(self._pathways(clip), list(indices), video.num_frames, video.fps, video.times, moved)
 
     def evaluation_clip_with_boxes(self, path: str, indices: Sequence[int], boxes: Sequence[np.ndarray]) -> Clip:
         """Make a clip of given frames for val (center crop) or test (whole frames), with boxes."""
+        resized = self._resizing()
         with self._open(path) as video:
-            frames = video.frames(indices)
-        full, (size, crop) = frames.shape[1:3], self._size_and_crop(frames, CENTER)
-        clip = self._cut(transforms.resize_exactly(frames, *size), crop)
-        moved = [transform_boxes(each, full, size, crop, self.settings.flip) for each in boxes]
+            frames = video.fitted(indices, resized)
+        size, crop = self._size_and_crop(resized.full, CENTER)
+        clip = self._cut(frames, crop)
+        moved = [transform_boxes(each, resized.full, size, crop, self.settings.flip) for each in boxes]
         return Clip(self._pathways(clip), list(indices), video.num_frames, video.fps, video.times, moved)
 
     def center_clip(self, path: str) -> Clip:
@@ -117,9 +117,9 @@ class ClipMaker:
             timeline = Timeline.of(video)
             grid = timeline.grid(self.sampling.grid_fps(self.settings))
             indices = grid.frames(self.sampling.center(grid.num_frames, grid.fps, self.settings))
-            frames = video.frames(indices)
-        size, crop = self._size_and_crop(frames, CENTER)
-        clip = self._cut(transforms.resize_exactly(frames, *size), crop)
+            resized = self._resizing()
+            frames = video.fitted(indices, resized)
+        clip = self._cut(frames, self._size_and_crop(resized.full, CENTER)[1])
         return Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline.times)
 
     def view_clip(self, path: str, view: int) -> Clip:
@@ -130,7 +130,7 @@ class ClipMaker:
         """
         temporal, spatial = divmod(view, self.settings.spatial_views)
         decoded = self._decoder.view(path, temporal)
-        size, crop = self._size_and_crop(decoded.pixels, spatial if self.settings.spatial_views > 1 else CENTER)
+        size, crop = self._size_and_crop(decoded.full, spatial if self.settings.spatial_views > 1 else CENTER)
         if self._resized[0] is not decoded:
             self._resized = decoded, transforms.resize_exactly(decoded.pixels, *size)
         inputs = self._pathways(self._cut(self._resized[1], crop))
@@ -147,15 +147,18 @@ class ClipMaker:
         """
         indices = sorted(set().union(*window))
         rows = {index: row for row, index in enumerate(indices)}
-        frames, views = video.frames(indices), self.settings.spatial_views
-        places = [self._size_and_crop(frames, position) for position in (range(views) if views > 1 else [CENTER])]
-        resized = transforms.resize_exactly(frames, *places[0][0])
-        clips = [self._cut(resized, crop) for _, crop in places]
+        resized, views = self._resizing(), self.settings.spatial_views
+        frames = video.fitted(indices, resized)
+        places = [self._size_and_crop(resized.full, place)[1] for place in (range(views) if views > 1 else [CENTER])]
+        clips = [self._cut(frames, crop) for crop in places]
         return [[clip[:, [rows[index] for index in pathway]] for pathway in window] for clip in clips]
 
-    def _size_and_crop(self, frames: np.ndarray, position: int) -> tuple[tuple[int, int], Crop]:
-        """Return (height, width) to resize val or test frames (T, H, W, 3) to, and the crop at `position`."""
-        size = size_by_short_side(*frames.shape[1:3], self.settings.short_sides[0])
+    def _resizing(self) -> _Resizing:
+        return _Resizing(self.settings.short_sides[0])
+
+    def _size_and_crop(self, full: tuple[int, int], position: int) -> tuple[tuple[int, int], Crop]:
+        """Return (height, width) to resize val or test frames of size `full` to, and the crop at `position`."""
+        size = size_by_short_side(*full, self.settings.short_sides[0])
         crop = self.settings.crop
         return size, Crop.square_at(*size, crop, position) if crop else Crop(0, 0, *size)
 
@@ -171,57 +174,140 @@ class ClipMaker:
         return [clip[:, slow_indices(clip.shape[1], s.alpha, s.slow_indices)], clip]
 
 
-def _training_pixels(
-    frames: np.ndarray, settings: ClipSettings, generator: Generator, boxes: Sequence[np.ndarray] = (), copy: int = 0
-) -> tuple[Tensor, list[np.ndarray]]:
-    """Augment decoded frames into a training clip: RandAugment, resize, crop, flip, color jitter, random erasing.
-
-    Pixels stay uint8 until the one pass that flips, colors and transposes them.
+class _Resizing:
+    """Fit of val and test frames: resize each to a short side of `short` pixels.
 
     Args:
-        frames: (T, H, W, 3) uint8.
+        short: the short side.
+        if_smaller: keep frames as they are that would take more bytes resized, as float32.
+
+    Attributes:
+        full: (height, width) of the frames; None before the first one.
+    """
+
+    def __init__(self, short: int, if_smaller: bool = False) -> None:
+        self._short, self._if_smaller = short, if_smaller
+        self.full: tuple[int, int] | None = None
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        self.full = frames.shape[1:3]
+        height, width = size_by_short_side(*self.full, self._short)
+        if self._if_smaller and np.dtype(np.float32).itemsize * height * width >= math.prod(self.full):
+            return frames
+        return transforms.resize_exactly(frames, height, width)
+
+
+class _Cutting:
+    """Fit of training frames: resize and crop each in the same way, drawn when the first one comes.
+
+    Args:
+        settings: sizes and augmentation.
+        generator: source of all randomness.
+
+    Attributes:
+        full, size, crop: (height, width) of the frames before and after resizing, and the crop of the resized frames,
+            for boxes.
+    """
+
+    def __init__(self, settings: ClipSettings, generator: Generator) -> None:
+        self._settings, self._generator = settings, generator
+        self.full: tuple[int, int] | None = None
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        s, a = self._settings, self._settings.augmentation
+        if self.full is None:
+            self._draw(*frames.shape[1:3])
+        if not a.areas:
+            return self.crop.of(transforms.resize(frames, *self.size))
+        parts = self._areas[0].of(frames)
+        if a.moving:
+            places = self._areas[0].moving_to(self._areas[1], len(frames))
+            parts = [crop.of(frame) for crop, frame in zip(places, frames, strict=True)]
+        return transforms.resize(parts, s.crop, s.crop)
+
+    def _draw(self, height: int, width: int) -> None:
+        s, a, self.full = self._settings, self._settings.augmentation, (height, width)
+        if a.areas:
+            self.size, self.crop = self.full, Crop(0, 0, height, width)
+            areas = range(2 if a.moving else 1)
+            self._areas = [Crop.random_resized(height, width, a.areas, a.aspects, self._generator) for _ in areas]
+        else:
+            self.size = size_by_short_side(
+                height, width, random_short_side(*s.short_sides, s.inverse_uniform, self._generator)
+            )
+            self.crop = Crop.random_square(*self.size, s.crop, self._generator)
+
+
+def _training_pixels(
+    video: VideoReader,
+    indices: Sequence[int],
+    settings: ClipSettings,
+    generator: Generator,
+    boxes: Sequence[np.ndarray] = (),
+    copies: int = 1,
+) -> list[tuple[Tensor, list[np.ndarray]]]:
+    """Decode frames and augment them: RandAugment, resize, crop, flip, color jitter, random erasing.
+
+    Frames are resized as they are decoded, unless all are needed at full size: by RandAugment, by a crop that moves
+    through the clip, and by several clips. Pixels stay uint8 until the one pass that flips, colors and transposes them.
+
+    Args:
+        indices: of the frames, in the video.
         settings: sizes and augmentation.
         generator: source of all randomness.
         boxes: arrays (n, 4) relative to the frame.
-        copy: number of the clip among the copies of the same frames.
+        copies: number of clips, each augmented independently.
 
     Returns:
-        (3, T, H, W) float32, and the boxes in its pixels, clipped to it; a box outside has no area.
+        Of each clip (3, T, H, W) float32, and the boxes in its pixels, clipped to it; a box outside has no area.
     """
+    a = settings.augmentation
+    if a.rand_augment is None and not a.moving and copies == 1:
+        cutting, before = _Cutting(settings, generator), generator.get_state()
+        try:
+            picture = video.fitted(indices, cutting)
+        except VideoError:
+            # The clip of another file, which replaces this one, does not depend on where this one broke off.
+            generator.set_state(before)
+            raise
+        return [_finished(picture, cutting, settings, generator, boxes, 0)]
+    frames, made = video.frames(indices), []
+    for copy in range(copies):
+        altered = frames if a.rand_augment is None else a.rand_augment(frames, generator)
+        cutting = _Cutting(settings, generator)
+        made.append(_finished(cutting(altered), cutting, settings, generator, boxes, copy))
+    return made
+
+
+def _finished(
+    picture: np.ndarray,
+    place: _Cutting,
+    settings: ClipSettings,
+    generator: Generator,
+    boxes: Sequence[np.ndarray],
+    copy: int,
+) -> tuple[Tensor, list[np.ndarray]]:
+    """Flip, color and erase cut frames (T, H, W, 3) uint8 of copy number `copy`, and move the boxes along."""
     s, a = settings, settings.augmentation
-    if a.rand_augment is not None:
-        frames = a.rand_augment(frames, generator)
-    full = frames.shape[1:3]
-    if a.areas:
-        picture, size, crop = _resized_crop(frames, s, generator), full, Crop(0, 0, *full)
-    else:
-        size = size_by_short_side(*full, random_short_side(*s.short_sides, s.inverse_uniform, generator))
-        crop = Crop.random_square(*size, s.crop, generator)
-        picture = crop.of(transforms.resize(frames, *size))
     flip = s.flip and bernoulli(generator, 0.5)
     normalize = transforms.normalization(s.mean, s.std, s.reverse_channels)
     colors = transforms.compose(a.color_jitter.sample(picture, generator), normalize)
     clip = transforms.to_clip(picture, colors, flip)
     if a.erasing is not None and (not a.erase_second_half or copy >= a.copies // 2):
         a.erasing(clip, generator)
-    return clip, [transform_boxes(each, full, size, crop, flip) for each in boxes]
-
-
-def _resized_crop(frames: np.ndarray, settings: ClipSettings, generator: Generator) -> np.ndarray:
-    """Crop a random area (one that moves, if set so) and resize it to the crop size."""
-    a, (height, width) = settings.augmentation, frames.shape[1:3]
-    crops = [Crop.random_resized(height, width, a.areas, a.aspects, generator) for _ in range(2 if a.moving else 1)]
-    parts = crops[0].of(frames)
-    if a.moving:
-        parts = [crop.of(frame) for crop, frame in zip(crops[0].moving_to(crops[1], len(frames)), frames, strict=True)]
-    return transforms.resize(parts, settings.crop, settings.crop)
+    return clip, [transform_boxes(each, place.full, place.size, place.crop, flip) for each in boxes]
 
 
 @dataclass(frozen=True, eq=False)
 class _TemporalView:
-    """A decoded temporal view: `pixels` (T, H, W, 3) uint8 of the frames at indices `frames` of the video."""
+    """A decoded temporal view: the frames at indices `frames` of the video.
+
+    `pixels` are (T, H, W, 3) uint8, or resized to float32 where that takes less memory; `full` is (height, width) of
+    the video.
+    """
 
     pixels: np.ndarray
+    full: tuple[int, int]
     frames: list[int]
     num_frames: int
     fps: float
@@ -266,12 +352,17 @@ class _ViewDecoder:
                 for view in range(first, min(stop, s.temporal_views))
             }
             union = sorted(set().union(*indices.values()))
-            return _Decoded(indices, union, video.frames(union), video.num_frames, video.fps, timeline.times)
+            resized = self._resizing()
+            frames = video.fitted(union, resized)
+            return _Decoded(indices, union, frames, resized.full, video.num_frames, video.fps, timeline.times)
 
     def _views_at_once(self, video: VideoReader) -> int:
         # The first frame is a key frame, so decoding it is cheap.
-        (picture,) = video.frames([0])
+        (picture,) = video.fitted([0], self._resizing())
         return max(1, MAX_VIEW_BYTES // (picture.nbytes * self._settings.num_frames))
+
+    def _resizing(self) -> _Resizing:
+        return _Resizing(self._settings.short_sides[0], if_smaller=True)
 
 
 @dataclass(frozen=True)
@@ -281,6 +372,7 @@ class _Decoded:
     indices: dict[int, list[int]]
     union: list[int]
     frames: np.ndarray
+    full: tuple[int, int]
     num_frames: int
     fps: float
     times: np.ndarray
@@ -289,4 +381,4 @@ class _Decoded:
         """Gather the frames of a view; without a copy if it is the only one."""
         indices = self.indices[temporal]
         pixels = self.frames if indices == self.union else self.frames[np.searchsorted(self.union, indices)]
-        return _TemporalView(pixels, indices, self.num_frames, self.fps, self.times)
+        return _TemporalView(pixels, self.full, indices, self.num_frames, self.fps, self.times)

@@ -13,7 +13,7 @@ import numpy as np
 
 from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
 from slowfast.datasets.video.picture_size import picture_size
-from slowfast.datasets.video.reader import Pictures, VideoError, VideoReader, cause_of
+from slowfast.datasets.video.reader import Fit, Pictures, VideoError, VideoReader, cause_of
 from slowfast.runtime.device import available_cores
 from slowfast.runtime.distributed import get_local_world_size
 from slowfast.utils.files import regular_file
@@ -74,15 +74,22 @@ class FrameFolder(VideoReader):
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """See `VideoReader.frames`; the cause in a `VideoError` names the first image that fails."""
+        return self._put(indices, None)
+
+    def fitted(self, indices: Sequence[int], fit: Fit) -> np.ndarray:
+        """See `VideoReader.fitted`, and `frames` for errors."""
+        return self._put(indices, fit)
+
+    def _put(self, indices: Sequence[int], fit: Fit | None) -> np.ndarray:
         wanted = [int(i) for i in indices]
         outside = [i for i in wanted if not 0 <= i < self.num_frames]
         if outside or not wanted:
             raise IndexError(f"{self.path}: frames {outside or wanted} asked of a video of {self.num_frames}")
-        pictures, indices = Pictures(wanted), list(dict.fromkeys(wanted))
+        pictures, indices = Pictures(wanted, fit), list(dict.fromkeys(wanted))
         paths = [self._paths[index] for index in indices]
         for index, path, picture in zip(indices, paths, self._decode(paths), strict=True):
-            if pictures.array is not None and picture.shape != pictures.array.shape[1:]:
-                sizes = [f"{height}x{width}" for height, width, _ in (picture.shape, pictures.array.shape[1:])]
+            if pictures.shape not in (None, picture.shape):
+                sizes = [f"{height}x{width}" for height, width, _ in (picture.shape, pictures.shape)]
                 first = os.path.basename(_printable(paths[0]))
                 raise self._error(path, f"{sizes[0]} pixels (height x width) where {first} has {sizes[1]}")
             pictures.put(index, picture)

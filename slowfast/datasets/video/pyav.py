@@ -23,7 +23,7 @@ from av.video.reformatter import VideoReformatter
 from slowfast.datasets.video.cache import LRUCache
 from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
 from slowfast.datasets.video.packet_index import NO_STAMP, PacketIndex, index_packets
-from slowfast.datasets.video.reader import Pictures, VideoError, VideoReader, cause_of
+from slowfast.datasets.video.reader import Fit, Pictures, VideoError, VideoReader, cause_of
 from slowfast.datasets.video.stamps import rate_of_packets, time_frames
 from slowfast.datasets.video.streams import choose_stream, notes_of_streams, refuse_stills
 from slowfast.utils.files import regular_file
@@ -191,40 +191,53 @@ class PyAVReader(VideoReader):
             self._container = None
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
+        return self._put(indices, None)
+
+    def fitted(self, indices: Sequence[int], fit: Fit) -> np.ndarray:
+        return self._put(indices, fit)
+
+    def _put(self, indices: Sequence[int], fit: Fit | None) -> np.ndarray:
         wanted = [int(i) for i in indices]
         outside = [i for i in wanted if not 0 <= i < max(self.num_frames, len(self._index.pts))]
         if outside or not wanted:
             raise IndexError(f"{self.path}: frames {outside or wanted} asked of a video of {self.num_frames}")
-        pictures = Pictures(wanted)
-        try:
-            self._collect(pictures)
-        except DECODE_ERRORS as error:
-            raise VideoError(self.path, _describe(error)) from error
+        pictures = Pictures(wanted, fit)
+        for index, picture in self._each(pictures.wanted):
+            if pictures.shape not in (None, picture.shape):  # turned in mid-stream
+                sizes = picture.shape[:2], pictures.shape[:2]
+                raise VideoError(self.path, "frame {} has {} pixels, and the first one {}".format(index, *sizes))
+            pictures.put(index, picture)
         return pictures.array
 
-    def _collect(self, pictures: Pictures) -> None:
-        """Decode what is wanted, in the cheapest way that yields all."""
-        if self._counted is None:
-            for skip in (True, False) if self._stream.codec_context.name in SKIPPING_CODECS else (False,):
-                try:
-                    self._by_stamp(pictures, skip)
-                    return
-                except (MissingFrames, *DECODE_ERRORS) as error:
-                    logger.debug("%s: %s", self.path, error)
-            stamps = self._decode_stamps("a frame its packets promise does not decode")
-            self._counted, _, _ = time_frames(stamps, self._stream)
-        # Counting may have found the file shorter than its packets said: the last frame stands in for more.
-        self._by_count(pictures, len(self._counted) - 1)
+    def _each(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Decode what is wanted, in the cheapest way that yields all; where that fails midway, frames come again.
 
-    def _by_stamp(self, pictures: Pictures, skip: bool) -> None:
-        for key, positions in _runs(self._index, pictures.wanted):
+        Errors of whoever uses the pictures do not get in here, so they are not taken for those of the file.
+        """
+        try:
+            if self._counted is None:
+                for skip in (True, False) if self._stream.codec_context.name in SKIPPING_CODECS else (False,):
+                    try:
+                        yield from self._by_stamp(wanted, skip)
+                        return
+                    except (MissingFrames, *DECODE_ERRORS) as error:
+                        logger.debug("%s: %s", self.path, error)
+                stamps = self._decode_stamps("a frame its packets promise does not decode")
+                self._counted, _, _ = time_frames(stamps, self._stream)
+            # Counting may have found the file shorter than its packets said: the last frame stands in for more.
+            yield from self._by_count(wanted, len(self._counted) - 1)
+        except DECODE_ERRORS as error:
+            raise VideoError(self.path, _describe(error)) from error
+
+    def _by_stamp(self, wanted: list[int], skip: bool) -> Iterator[tuple[int, np.ndarray]]:
+        for key, positions in _runs(self._index, wanted):
             missing = {self._index.pts[i]: i for i in positions}
             last = max(missing)
             for frame in self._decode_from(key, set(missing), skip):
                 if frame.is_corrupt:
                     raise MissingFrames(f"damaged frame at {frame.pts}")
                 if frame.pts in missing:
-                    pictures.put(missing.pop(frame.pts), self._picture(frame))
+                    yield missing.pop(frame.pts), self._picture(frame)
                 if not missing or (frame.pts is not None and frame.pts > last):
                     break
             if missing:
@@ -300,23 +313,23 @@ class PyAVReader(VideoReader):
             key, back = max(key - back, 0), 2 * back
         return self._decode_all()
 
-    def _by_count(self, pictures: Pictures, last: int) -> None:
+    def _by_count(self, wanted: list[int], last: int) -> Iterator[tuple[int, np.ndarray]]:
         """Decode from the start; frame `last`, or the last one that still decodes, stands in for later ones."""
         indices: dict[int, list[int]] = {}
-        for index in pictures.wanted:
+        for index in wanted:
             indices.setdefault(min(index, last), []).append(index)
         picture = None
         for position, frame in enumerate(self._decode_all()):
             if position in indices:
                 picture = self._picture(frame)
                 for index in indices.pop(position):
-                    pictures.put(index, picture)
+                    yield index, picture
             if not indices:
                 return
         if picture is None:
             raise VideoError(self.path, f"frames {sorted(indices)} no longer decode")
         for index in itertools.chain.from_iterable(indices.values()):
-            pictures.put(index, picture)
+            yield index, picture
 
     def _decode_stamps(self, doubt: str) -> list[int | None]:
         """Decode the whole file; return the time stamps of its frames, None for a frame without one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,31 +32,39 @@ def cause_of(error: OSError) -> str:
     return "no such file" if error.errno == errno.ENOENT else str(error.strerror)
 
 
+Fit = Callable[[np.ndarray], np.ndarray]
+"""What is done to each frame once it is decoded: (1, H, W, 3) uint8 -> (1, height, width, 3), such as resizing."""
+
+
 class Pictures:
-    """The frames of one call of `VideoReader.frames`, each written into its rows of one array.
+    """The frames of one call of a `VideoReader`, each written into its rows of one array as soon as it is decoded.
 
     Args:
         indices: positions as asked for; any order, with repeats.
+        fit: called with each picture; None keeps pictures as they are.
 
     Attributes:
         wanted: these positions, sorted and without repeats.
-        array: (T, H, W, 3) uint8; None before the first picture, which sets H and W.
+        shape: (H, W, 3) of the pictures; None before the first one.
+        array: (T, height, width, 3), the fitted pictures; None before the first one.
     """
 
-    def __init__(self, indices: Sequence[int]) -> None:
+    def __init__(self, indices: Sequence[int], fit: Fit | None) -> None:
         self._rows: dict[int, list[int]] = {}
         for row, index in enumerate(indices):
             self._rows.setdefault(index, []).append(row)
         self.wanted = sorted(self._rows)
+        self.shape: tuple[int, ...] | None = None
         self.array: np.ndarray | None = None
-        self._count = len(indices)
+        self._count, self._fit = len(indices), fit
 
     def put(self, index: int, picture: np.ndarray) -> None:
-        """Write a picture (H, W, 3); ValueError if the first one had another size."""
+        """Fit a picture (H, W, 3) and write it; it has the size of the first one."""
+        self.shape = picture.shape
+        if self._fit is not None:
+            picture = self._fit(np.ascontiguousarray(picture)[None])[0]
         if self.array is None:
-            self.array = np.empty((self._count, *picture.shape), np.uint8)
-        if picture.shape != self.array.shape[1:]:
-            raise ValueError(f"frame {index} has {picture.shape[:2]} pixels, the first one {self.array.shape[1:3]}")
+            self.array = np.empty((self._count, *picture.shape), picture.dtype)
         for row in self._rows[index]:
             self.array[row] = picture
 
@@ -119,6 +127,25 @@ class VideoReader(abc.ABC):
             IndexError: an index outside the video.
             VideoError: the frames cannot be decoded.
         """
+
+    def fitted(self, indices: Sequence[int], fit: Fit) -> np.ndarray:
+        """Decode the frames at `indices` and fit each; a reader of large frames overrides it, to hold few unfitted.
+
+        Args:
+            indices: as of `frames`.
+            fit: called once for each frame, in any order; all frames have one size. If decoding has to begin anew, a
+                frame comes again.
+
+        Returns:
+            (T, height, width, 3), in the order of `indices`.
+
+        Raises:
+            IndexError, VideoError: as `frames`; errors of `fit` are passed on.
+        """
+        pictures = Pictures(indices, fit)
+        for index, picture in zip(pictures.wanted, self.frames(pictures.wanted), strict=True):
+            pictures.put(index, picture)
+        return pictures.array
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -9,12 +9,12 @@ and odd heights, which versions of FFmpeg convert differently.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 
 from slowfast.datasets.video.cache import LRUCache
 from slowfast.datasets.video.pyav import MissingFrames, PyAVReader, display_matrix
-from slowfast.datasets.video.reader import Pictures
 
 # Shared libraries that the system must have in one version, 4 to 8.
 LIBRARIES = "libavcodec, libavdevice, libavfilter, libavformat, libavutil, libswresample and libswscale"
@@ -57,9 +57,9 @@ class TorchCodecReader(PyAVReader):
         """See `VideoReader`."""
         _decoder_class()
 
-    def _by_stamp(self, pictures: Pictures, skip: bool) -> None:
+    def _by_stamp(self, wanted: list[int], skip: bool) -> Iterator[tuple[int, np.ndarray]]:
         if not self._decodes_alike():
-            super()._by_stamp(pictures, skip)
+            yield from super()._by_stamp(wanted, skip)
             return
         # PyAV has opened the file before, and checked its format and the size of its frames.
         decoder = _decoder_class()(
@@ -70,14 +70,13 @@ class TorchCodecReader(PyAVReader):
         )
         if len(decoder) != self.num_frames:
             raise MissingFrames(f"torchcodec sees {len(decoder)} frames, not {self.num_frames}")
-        for start in range(0, len(pictures.wanted), _FRAMES_AT_ONCE):
-            wanted = pictures.wanted[start : start + _FRAMES_AT_ONCE]
-            batch = decoder.get_frames_at(wanted)
-            stamps = [self._index.pts[i] * float(self._stream.time_base) for i in wanted]
+        for start in range(0, len(wanted), _FRAMES_AT_ONCE):
+            part = wanted[start : start + _FRAMES_AT_ONCE]
+            batch = decoder.get_frames_at(part)
+            stamps = [self._index.pts[i] * float(self._stream.time_base) for i in part]
             if not np.allclose(batch.pts_seconds.numpy(), stamps, rtol=0, atol=1e-4):
                 raise MissingFrames("torchcodec gives frames of other times")
-            for index, picture in zip(wanted, batch.data.numpy(), strict=True):
-                pictures.put(index, picture)
+            yield from zip(part, batch.data.numpy(), strict=True)
 
     def _decodes_alike(self) -> bool:
         alike = _alike.get(self.version)

@@ -1,0 +1,151 @@
+"""Run PySlowFast's demo: read clips, answer about each, draw the answers, show the frames."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from slowfast.apps.demo.clips import DemoClip, open_source, read_clips
+from slowfast.apps.demo.drawing import Mark, draw_marks
+from slowfast.apps.demo.labels import LabelRule, read_names
+from slowfast.apps.demo.output import Output, open_output
+from slowfast.apps.predict.predictor import Predictor
+from slowfast.checkpoint.io import list_class_names, load_checkpoint
+from slowfast.datasets.video.reader import VideoError
+from slowfast.engine.model_setup import ModelSetup, setup_model
+from slowfast.engine.resume import load_test_weights
+from slowfast.models import build_model
+from slowfast.runtime.device import device_of
+from slowfast.runtime.logging import get_logger
+
+logger = get_logger(__name__)
+
+Answerer = Callable[[DemoClip], list[Mark]]
+
+
+def run_demo(cfg: Any) -> int:
+    """Run the demo of a config, see docs/demo_net.md; return the number of frames that were shown.
+
+    The weights are those that a test would take. A video that breaks off is shown as far as it can be read, and when
+    the user stops with Ctrl-C the file of the frames so far is kept.
+
+    Raises:
+        FileNotFoundError: no such checkpoint or file of names.
+        ValueError: a setting does not fit, there is no checkpoint, or no file or window of the wanted kind.
+        VideoError: the source cannot be read, or breaks off.
+        OSError: the output cannot be written.
+    """
+    shown, start, failure = 0, time.monotonic(), None
+    with open_source(cfg) as source, open_output(cfg, source.fps) as output:
+        predictor = demo_predictor(cfg)
+        answer = _whole_frames(cfg, predictor)
+        with read_clips(cfg, source) as clips, ThreadPoolExecutor(cfg.DEMO.NUM_VIS_INSTANCES, "drawing") as pool:
+            try:
+                for frames in _draw(cfg, clips, answer, pool):
+                    shown += len(frames)
+                    if not _show(output, frames):
+                        break
+            except (KeyboardInterrupt, VideoError) as error:
+                if not shown:
+                    raise
+                failure = error
+    if isinstance(failure, VideoError):
+        raise failure
+    logger.info(
+        "demo: %d frames of %s in %.1f s. %s", shown, source.name, time.monotonic() - start, cfg.DEMO.OUTPUT_FILE
+    )
+    return shown
+
+
+def demo_predictor(cfg: Any) -> Predictor:
+    """Build the model of a config with the weights that a test would take, and its class names.
+
+    Names come from `DEMO.LABEL_FILE_PATH`, else from the checkpoint; a class without one is named by its number.
+
+    Raises:
+        FileNotFoundError: no such checkpoint or file of names.
+        ValueError: there is no checkpoint, it does not fit, or names do not fit.
+    """
+    device, num_classes = device_of(cfg), cfg.MODEL.NUM_CLASSES
+    names = read_names(cfg.DEMO.LABEL_FILE_PATH, num_classes) if cfg.DEMO.LABEL_FILE_PATH else None
+    model = build_model(cfg)
+    path = load_test_weights(model, cfg)
+    if names is None:
+        names = _saved_names(cfg, path, num_classes)
+    setup_model(model, device, ModelSetup.from_config(cfg), training=False).eval().requires_grad_(False)
+    return Predictor(model, cfg, device, names)
+
+
+def _saved_names(cfg: Any, path: str, num_classes: int) -> list[str]:
+    """Return the class names in a checkpoint; files of other programs have none."""
+    kinds = {cfg.TRAIN.CHECKPOINT_FILE_PATH: cfg.TRAIN.CHECKPOINT_TYPE}
+    kinds[cfg.TEST.CHECKPOINT_FILE_PATH] = cfg.TEST.CHECKPOINT_TYPE
+    foreign = not path or kinds.get(path, "pytorch") != "pytorch"
+    names = list_class_names({} if foreign else load_checkpoint(path), num_classes)
+    if names == [str(number) for number in range(num_classes)]:
+        logger.warning("classes are named by their numbers; DEMO.LABEL_FILE_PATH takes a file of their names")
+    return names
+
+
+def _whole_frames(cfg: Any, predictor: Predictor) -> Answerer:
+    """Return a function that answers about the clips of a model of whole frames.
+
+    Raises:
+        ValueError: the model scores boxes.
+    """
+    if cfg.DETECTION.ENABLE:
+        raise ValueError("DETECTION.ENABLE is True; the demo takes models of whole frames")
+    rule, swapped = LabelRule.from_config(cfg, predictor.class_names), cfg.DEMO.INPUT_FORMAT == "RGB"
+
+    def answer(clip: DemoClip) -> list[Mark]:
+        frames = np.stack(clip.frames)
+        # At the model's own rate, the frames of one clip are exactly as many as the clip has.
+        (scores,) = predictor.clips(frames[..., ::-1] if swapped else frames, top=0)
+        return [Mark(rule(scores.all_scores))]
+
+    return answer
+
+
+def _draw(cfg: Any, clips: Iterable[DemoClip], answer: Answerer, pool: Executor) -> Iterator[list[np.ndarray]]:
+    """Yield the new frames of each clip with its answer drawn in, in order; as many clips are drawn as are threads."""
+    demo, waiting, failure = cfg.DEMO, deque[Future[list[np.ndarray]]](), None
+    try:
+        for clip in clips:
+            marks = answer(clip)
+            waiting.append(pool.submit(drawn_frames, clip, marks, demo.CLIP_VIS_SIZE, demo.SLOWMO))
+            while waiting and (len(waiting) > demo.NUM_VIS_INSTANCES or waiting[0].done()):
+                yield waiting.popleft().result()
+    except (KeyboardInterrupt, VideoError) as error:  # what is drawn comes first
+        failure = error
+    for future in waiting:
+        yield future.result()
+    if failure is not None:
+        raise failure
+
+
+def drawn_frames(clip: DemoClip, marks: list[Mark], size: int, slow: int) -> list[np.ndarray]:
+    """Return the frames of a clip that the clip before does not have, with marks around the middle frame.
+
+    Args:
+        clip: the clip.
+        marks: what is drawn.
+        size: number of frames before the middle one, and behind it, that are drawn too.
+        slow: number of times that each drawn frame comes.
+    """
+    frames = []
+    for position in range(clip.num_shared, len(clip.frames)):
+        if abs(position - clip.key) <= size:
+            frames += [draw_marks(clip.frames[position], marks)] * slow
+        else:
+            frames.append(clip.frames[position])
+    return frames
+
+
+def _show(output: Output, frames: list[np.ndarray]) -> bool:
+    """Show frames; return False if the user wants to see no more."""
+    return all(output.show(frame) for frame in frames)
