@@ -37,8 +37,8 @@ def test_a_terminal_shows_the_lines_for_people_alone(tmp_path, capsys, monkeypat
     [
         (
             {"_type": "train_iter", "dt": 0.5234, "dt_data": 0.0156291, "dt_net": 0.5, "epoch": "3/20",
-             "eta": "0:12:01", "grad_norm": 6.95999, "iter": "40/120", "lr": 0.00992404, "gpu_mem_gib": 10.391, "loss": 1.23429,
-             "top1_err": 64.7826},
+             "eta": "0:12:01", "grad_norm": 6.95999, "iter": "40/120", "lr": 0.00992404,
+             "gpu_mem_gib": 10.391, "loss": 1.23429, "top1_err": 64.7826},
             "epoch 3/20, iter 40/120: grad_norm 6.96, loss 1.234, top1_err 64.8 %, lr 0.009924, 0.523 s/iter, "
             "0.0156 s of it for data, eta 0:12:01, gpu_mem 10.39 GiB",
         ),
