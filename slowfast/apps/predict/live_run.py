@@ -51,8 +51,10 @@ def predict_live(predictor: Predictor, address: str, options: PredictOptions, st
         ValueError: options that do not fit a live source; or the folder holds answers made in another way.
         OSError: a file cannot be written.
     """
-    if options.mode != "stream" or options.num_shards > 1 or options.video:
-        raise ValueError("a live source is answered as a stream, by one process, without a drawn video")
+    if options.mode != "stream" or options.num_shards > 1 or options.video or options.boxes:
+        raise ValueError(
+            "a live source is answered as a stream, by one process, without boxes and without a drawn video"
+        )
     with _stopped_by_sigterm(), predictor.live(address, options.top, options.fps, stride) as answers:
         if options.output:
             keep_together(predictor, options, mode="live", stride=stride)
