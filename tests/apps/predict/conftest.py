@@ -52,6 +52,16 @@ class Replies:
 
         return reply
 
+    def late_error(self, status: int, event: threading.Event) -> Reply:
+        """Wait for an event, and send an error."""
+
+        def reply(handler):
+            while not event.wait(0.01) and not self.over.is_set():
+                pass
+            handler.send_error(status)
+
+        return reply
+
     @staticmethod
     def error(status: int) -> Reply:
         """Send an error."""

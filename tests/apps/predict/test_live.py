@@ -157,7 +157,7 @@ def test_a_live_source_that_stalls(serve, replies, source, film, at_once):
             break
     assert (frame.connection, opened.losses) == (0, 0)
 
-    opened = source(serve(replies.live(data[:cut], never), replies.live(data, never)), timeout_s=0.5, max_waiting=200)
+    opened = source(serve(replies.live(data[:cut], never), replies.live(data, never)), timeout_s=2, max_waiting=200)
     for frame in opened:
         if frame.connection:
             break
