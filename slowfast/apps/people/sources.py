@@ -51,7 +51,13 @@ class VideoPersons(abc.ABC):
 
 
 class BoxSource(abc.ABC):
-    """Boxes of persons in videos."""
+    """Boxes of persons in videos.
+
+    Attributes:
+        facts: what the boxes depend on, as plain values.
+    """
+
+    facts: dict[str, Any]
 
     @abc.abstractmethod
     def persons(self, name: str, open_video: Callable[[], VideoReader]) -> VideoPersons:
@@ -82,6 +88,7 @@ class BoxFile(BoxSource):
 
     def __init__(self, path: str, num_classes: int, least_score: float, first_second: int) -> None:
         self.path, self._first_second, self._num_classes = path, first_second, num_classes
+        self.facts = {"boxes": path, "least_score": least_score, "first_second": first_second}
         self._table = read_boxes(path, num_classes, least_score if _has_scores(path) else None)
 
     def persons(self, name: str, open_video: Callable[[], VideoReader]) -> VideoPersons:
@@ -141,15 +148,17 @@ class DetectedBoxes(BoxSource):
         detector: frame (H, W, 3) uint8 RGB -> boxes (n, 4) in pixels and scores (n,), such as a `PersonDetector`.
         every: seconds between moments.
         least_score: of a box that begins a person; one that continues a person may have less.
+        name: of the detector.
 
     Raises:
         ValueError: numbers out of range.
     """
 
-    def __init__(self, detector: Detector, every: float, least_score: float) -> None:
+    def __init__(self, detector: Detector, every: float, least_score: float, name: str = "function") -> None:
         if not every > 0:
             raise ValueError(f"a moment every {every:g} seconds is impossible; give a number over 0, such as 1")
         self._detector, self._every = detector, every
+        self.facts = {"boxes": name, "least_score": least_score, "every": every}
         self._scores = (least_score, min(least_score, _LOW_SCORE))
         PersonTracker(*self._scores)  # checks them
 
@@ -244,16 +253,17 @@ def box_source(
         raise ValueError(f"the least score of a box is {least_score}; it must be 0 to 1")
     if isinstance(boxes, BoxSource):
         return boxes
+    seconds = 1.0 if every is None else every
     if callable(boxes):
-        return DetectedBoxes(boxes, every or 1.0, _LEAST_SCORE if least_score is None else least_score)
+        return DetectedBoxes(boxes, seconds, _LEAST_SCORE if least_score is None else least_score)
     name = os.fspath(boxes)
     if name == DETECTRON2:
         least = cfg.DEMO.DETECTRON2_THRESH if least_score is None else least_score
-        return DetectedBoxes(Detectron2Detector.from_config(cfg, least), every or 1.0, least)
+        return DetectedBoxes(Detectron2Detector.from_config(cfg, least), seconds, least, name)
     path = local_path(name) if name.startswith(PREFIX) else name
     if path.lower().endswith(".onnx"):
         least = _LEAST_SCORE if least_score is None else least_score
-        return DetectedBoxes(PersonDetector(path, min(least, _LOW_SCORE)), every or 1.0, least)
+        return DetectedBoxes(PersonDetector(path, min(least, _LOW_SCORE)), seconds, least, name)
     if not path.lower().endswith(".csv"):
         raise ValueError(
             f"boxes {name!r} are none of: a .csv file in AVA's format, a .onnx file or zoo://NAME of a person "
