@@ -10,8 +10,10 @@ A source is a video file, a folder of images (one video), a folder of videos, or
 DIR/videos, with --video also a copy (mp4) with the answers drawn in; when all are done, DIR gets answers.jsonl and
 answers.csv, and with --events events.jsonl and events.csv. With --boxes, a model that scores boxes answers about each
 person; detections.csv has all scores in AVA's format. The same command goes on after a stop. Under torchrun, or
-with --shard I/N on several machines, each process takes its share, and the last one to finish writes the tables. See
-docs/predict.md.
+with --shard I/N on several machines, each process takes its share, and the last one to finish writes the tables.
+
+A source may also be live, one at a time: standard input (-), a camera (/dev/video0, or 0), or an address (rtsp://...,
+http://...). Its answers are printed, or written, as they come, until it ends or Ctrl-C. See docs/predict.md.
 """
 
 import argparse
@@ -24,6 +26,8 @@ from collections.abc import Sequence
 
 from slowfast.apps.people.sources import box_source
 from slowfast.apps.predict.events import EventRule
+from slowfast.apps.predict.live_address import is_live
+from slowfast.apps.predict.live_run import predict_live
 from slowfast.apps.predict.predictor import Predictor, load
 from slowfast.apps.predict.run import MODES, PredictOptions, answers_about, event_finder, find_sources, predict_videos
 from slowfast.datasets.video.reader import VideoError
@@ -60,7 +64,8 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--every", type=float, metavar="S", help="seconds between answers, with a detector (default: 1)"
     )
     parser.add_argument("--box-score", type=float, metavar="S", help="least score of a box, 0 to 1")
-    parser.add_argument("--fps", type=float, metavar="N", help="rate of folders of images (default: DATA.TARGET_FPS)")
+    parser.add_argument("--fps", type=float, metavar="N", help="rate of folders of images, and for live sources")
+    parser.add_argument("--stride", type=float, default=0.0, metavar="N", help="live clip models: frames to the next")
     parser.add_argument("--no-pictures", action="store_true", help="draw no pictures")
     parser.add_argument("--video", action="store_true", help="write videos with the answers drawn in, sound kept")
     parser.add_argument("--shard", default="", metavar="I/N", help="share of this process, from 0/N to N-1/N")
@@ -88,11 +93,20 @@ def _run(args: argparse.Namespace) -> int:
     options = PredictOptions(
         args.output, args.mode, args.top, rule, *_shard(args.shard), not args.no_pictures, args.fps, args.video
     )
-    videos = find_sources(args.source, args.output)
+    live = [source for source in args.source if is_live(source)]
+    if live and len(args.source) > 1:
+        raise ValueError(f"{len(args.source)} sources are named; a live one, such as {live[0]}, has to be the only one")
+    if args.stride and not live:
+        raise ValueError(f"--stride is {args.stride:g}, and is for live sources of clip models; leave it out")
+    videos = [] if live else find_sources(args.source, args.output)
     predictor = load(args.checkpoint, args.device, args.dtype, args.classes, args.overrides)
     if args.boxes:
         boxes = box_source(args.boxes, predictor.cfg, args.every, args.box_score)
         options = dataclasses.replace(options, boxes=boxes)
+    if live:
+        summary = predict_live(predictor, live[0], options, args.stride)
+        print(json.dumps(summary))
+        return 0
     if not args.output:
         return _print(predictor, videos[options.shard :: options.num_shards], options)
     summary = predict_videos(predictor, videos, options)
@@ -121,7 +135,8 @@ def _print(predictor: Predictor, videos: Sequence[str], options: PredictOptions)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     args = _parse_args(argv)
-    return exit_status(lambda: _run(args), args.debug, "the same command goes on with the remaining videos")
+    resumes = "the same command goes on with the remaining videos"
+    return exit_status(lambda: _run(args), args.debug, resumes, (ValueError, OSError, FloatingPointError, VideoError))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ logger = get_logger(__name__)
 
 MODES = ("stream", "clips", "video")
 _ABOUT = "predict.json"
-_COLUMNS = {
+COLUMNS = {
     "answers": ("video", "start_s", "end_s", "rank", "name", "score"),
     "events": ("video", "start_s", "end_s", "name", "score"),
 }
@@ -137,7 +137,7 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
     predictor.check_kind(options.boxes is not None)
     if options.video:
         check_drawing()
-    _keep_together(predictor, options)
+    keep_together(predictor, options)
     started, seconds, unreadable = time.monotonic(), 0.0, {}
     share = videos[options.shard :: options.num_shards]
     todo = [video for video in share if not _is_done(video, options)]
@@ -255,12 +255,7 @@ def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> 
                     people_files.write_detections(detection_stream, video, answer, predictor)
                 else:
                     cues.append((answer.start_s, answer.end_s, f"{answer.names[0]} {answer.scores[0]:.2f}"))
-                    line = {
-                        "start_s": round(answer.start_s, 6),
-                        "end_s": round(answer.end_s, 6),
-                        "names": answer.names,
-                        "scores": [float(score) for score in answer.scores],
-                    }
+                    line = facts_of(answer)
                 stream.write(json.dumps({"video": video, **line}) + "\n")
         except VideoError as error:
             raise VideoError(error.path, f"{error.cause} (after {end:.2f} s)" if end else error.cause) from error
@@ -277,6 +272,16 @@ def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> 
         if options.pictures and end:
             timeline.draw(f"{stem}.png", os.path.basename(video), predictor.class_names)
     return end
+
+
+def facts_of(answer: Answer) -> dict[str, Any]:
+    """Return an answer as a line of a file has it."""
+    return {
+        "start_s": round(answer.start_s, 6),
+        "end_s": round(answer.end_s, 6),
+        "names": answer.names,
+        "scores": [float(score) for score in answer.scores],
+    }
 
 
 def _cue(event: Event | people_files.PersonEvent) -> str:
@@ -300,8 +305,11 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}"
 
 
-def _keep_together(predictor: Predictor, options: PredictOptions) -> None:
+def keep_together(predictor: Predictor, options: PredictOptions, **more: Any) -> None:
     """Write into the folder how its answers are made.
+
+    Args:
+        more: facts besides those of the options, or in place of them.
 
     Raises:
         ValueError: it holds answers made in another way; the message says what differs.
@@ -316,6 +324,7 @@ def _keep_together(predictor: Predictor, options: PredictOptions) -> None:
         "boxes": options.boxes and options.boxes.facts,
         "class_names": predictor.class_names,
         "preprocessing": predictor.settings.facts(),
+        **more,
     }
     os.makedirs(options.output, exist_ok=True)
     if os.path.isfile(path):
@@ -341,12 +350,12 @@ def _join(videos: Sequence[str], options: PredictOptions) -> None:
             open(table, "w", encoding="utf-8", newline="") as table_stream,
         ):
             writer = csv.writer(table_stream, lineterminator="\n")
-            writer.writerow((_PEOPLE_COLUMNS if options.boxes else _COLUMNS)[kind])
+            writer.writerow((_PEOPLE_COLUMNS if options.boxes else COLUMNS)[kind])
             for path in filter(os.path.isfile, paths):
                 with open(path, encoding="utf-8") as stream:
                     for line in stream:
                         line_stream.write(line)
-                        writer.writerows(_rows(json.loads(line)))
+                        writer.writerows(table_rows(json.loads(line)))
     if options.boxes:
         target = os.path.join(options.output, "detections.csv")
         with no_room_explained(target), replacing(target) as temporary, open(temporary, "wb") as joined:
@@ -357,7 +366,7 @@ def _join(videos: Sequence[str], options: PredictOptions) -> None:
                         shutil.copyfileobj(part, joined)
 
 
-def _rows(value: dict[str, Any]) -> Iterator[list[Any]]:
+def table_rows(value: dict[str, Any]) -> Iterator[list[Any]]:
     """Yield the rows of the table for an answer or an event."""
     if "persons" in value:
         yield from people_files.rows_of(value)
