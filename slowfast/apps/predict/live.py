@@ -102,7 +102,7 @@ class LiveSource:
         self.received = self.dropped = self.damaged = self.losses = 0
         self._size: tuple[int, int] | None = None
         self._clock: StreamClock | None = None  # None before the first opening
-        self._waiting: deque[tuple[float, av.VideoFrame, float, int]] = deque()
+        self._waiting: deque[tuple[float, av.VideoFrame, float, int] | None] = deque()  # None: a loss
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._ended = False
@@ -120,13 +120,21 @@ class LiveSource:
             raise self._error
 
     def __iter__(self) -> Iterator[LiveFrame]:
+        return (frame for frame in self.arrivals() if frame is not None)
+
+    def arrivals(self) -> Iterator[LiveFrame | None]:
+        """Yield the frames, and None where a live source was lost, at once."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._ended or self._closing.is_set())
                 if self._closing.is_set() or not self._waiting:
                     break
-                stamp_s, frame, arrived_s, connection = self._waiting.popleft()
+                arrival = self._waiting.popleft()
                 self._changed.notify_all()
+            if arrival is None:
+                yield None
+                continue
+            stamp_s, frame, arrived_s, connection = arrival
             pixels = self._reformatter.reformat(frame, format="rgb24", **ONE_THREAD).to_ndarray()
             yield LiveFrame(stamp_s, upright(pixels, frame), arrived_s, connection)
         if self._error and not self._closing.is_set():
@@ -192,8 +200,12 @@ class LiveSource:
                 raise VideoError(self.name, f"it broke off after {self._clock.last_s:.2f} s ({cause})")
             if not lost_s:
                 lost_s = time.monotonic()
-                self.losses += 1
                 logger.warning("%s is lost after %.1f s (%s); trying again", self.name, self._clock.last_s, cause)
+                with self._changed:
+                    self.losses += 1
+                    if self.is_live:
+                        self._waiting.append(None)
+                        self._changed.notify_all()
             self._closing.wait(min(_FIRST_WAIT_S * 2**failures, self._longest_wait_s))
         if not self.received and not self._closing.is_set():
             raise VideoError(self.name, "no frame of it decodes")
@@ -272,9 +284,8 @@ class LiveSource:
         with self._changed:
             if not self.is_live:
                 self._changed.wait_for(lambda: len(self._waiting) < self._max_waiting or self._closing.is_set())
-            elif len(self._waiting) == self._max_waiting:
-                self._waiting.popleft()
-                self.dropped += 1
+            while self.is_live and len(self._waiting) >= self._max_waiting:
+                self.dropped += self._waiting.popleft() is not None
             self._waiting.append((seconds, frame, arrived_s, self.losses))
             self.received += 1
             self._changed.notify_all()

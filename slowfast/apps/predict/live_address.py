@@ -7,6 +7,7 @@ scheme may use those that it needs.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import select
@@ -111,7 +112,8 @@ class LiveAddress:
         """Return why opening or reading failed; FFmpeg's own words have no host, or a password in the address."""
         if isinstance(error, av.ExitError):
             return f"no data for {timeout_s:g} s"
-        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        broken = getattr(error, "errno", None) == errno.EIO
+        cause = "the connection broke" if broken else getattr(error, "strerror", None) or str(error)
         if self._host:
             try:
                 socket.getaddrinfo(self._host, 0)

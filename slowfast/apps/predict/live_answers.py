@@ -75,17 +75,23 @@ class LiveAnswers:
 
     def _run(self) -> Iterator[Answer]:
         with self.source:
-            last, resampler = None, Resampler[LiveFrame](self._fps)
-            for frame in self.source:
-                if last is None or self._is_apart(last, frame):
+            last: LiveFrame | None = None
+            resampler: Resampler[LiveFrame] | None = None  # None between stretches
+            for frame in self.source.arrivals():
+                if resampler and (frame is None or self._is_apart(last, frame)):
                     yield from self._finish(resampler)
-                    if last is not None:
+                    resampler = None
+                if frame is None:
+                    continue
+                if resampler is None:
+                    if last:
                         self._tell_reset(last, frame)
                     self._session.reset()
                     self._start_s, resampler = frame.stamp_s, Resampler(self._fps, frame.stamp_s)
                 yield from self._push(resampler.push(frame.stamp_s, frame))
                 last = frame
-            yield from self._finish(resampler)
+            if resampler:
+                yield from self._finish(resampler)
 
     def _is_apart(self, last: LiveFrame, frame: LiveFrame) -> bool:
         lost = self.source.is_live and frame.connection != last.connection

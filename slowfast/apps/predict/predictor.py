@@ -149,7 +149,7 @@ class Predictor:
             VideoError: the video cannot be read.
             ValueError: an array of another shape or type, scores that are NaN or infinite, or a model of boxes.
         """
-        self._check_kind(boxes=False)
+        self.check_kind(boxes=False)
         open_video = self._opener(video, fps)
         clips = ClipMaker(self.settings, open_video, self._sampling)
         views = range(self.settings.num_views)
@@ -164,7 +164,7 @@ class Predictor:
 
         The last clip is moved back to end with the video.
         """
-        self._check_kind(boxes=False)
+        self.check_kind(boxes=False)
         windows = ClipWindows(self.stream_settings)
         return [
             self.answer(*chunk.times[0], self._clip_scores(chunk.inputs)[0], top)
@@ -177,7 +177,7 @@ class Predictor:
         A model that reads in steps answers after each step, with the memory of all steps before. A clip model answers
         for each clip, as `clips`. Memory does not grow with the video.
         """
-        self._check_kind(boxes=False)
+        self.check_kind(boxes=False)
         settings, steps = self.stream_settings, self.step_positions
         windows = StepWindows(settings, steps) if steps else ClipWindows(settings)
         memory = None
@@ -187,7 +187,7 @@ class Predictor:
 
     def session(self, fps: float | None = None, stride: float = 0.0, top: int = 5) -> StreamSession:
         """Start a stream whose frames are pushed as they come; see `StreamSession`. `fps`: as of a call."""
-        self._check_kind(boxes=False)
+        self.check_kind(boxes=False)
         return StreamSession(self, fps or self.settings.target_fps, stride, top)
 
     def live(
@@ -205,6 +205,7 @@ class Predictor:
             VideoError: the source cannot be opened; or, while answers are taken, it cannot be read any more.
             ValueError: no such kind of source, or a rate or stride that is impossible.
         """
+        self.check_kind(boxes=False)
         if isinstance(source, str):
             source = LiveSource(source, limits=MediaLimits.from_config(self.cfg))
         try:
@@ -215,7 +216,7 @@ class Predictor:
 
     def pool(self, max_streams: int, max_batch: int = 32, max_waiting: int = 4) -> StreamPool:
         """Answer about many streams at once; see `StreamPool`."""
-        self._check_kind(boxes=False)
+        self.check_kind(boxes=False)
         return StreamPool(self, max_streams, max_batch, max_waiting)
 
     def people(
@@ -240,11 +241,11 @@ class Predictor:
             VideoError: the video cannot be read.
             ValueError: see `box_source`; or a model of whole clips.
         """
-        self._check_kind(boxes=True)
+        self.check_kind(boxes=True)
         source = box_source(boxes, self.cfg, every, least_score)
         return people_answers(self, _name(video), self._opener(video, fps or self.cfg.AVA.FPS), source, top)
 
-    def _check_kind(self, boxes: bool) -> None:
+    def check_kind(self, boxes: bool) -> None:
         """Raise ValueError if the model scores boxes and a method for clips is called, or the reverse."""
         if self.cfg.DETECTION.ENABLE and not boxes:
             raise ValueError(

@@ -82,16 +82,19 @@ def test_a_long_gap_starts_anew(predictor, tmp_path, serve, replies, encode, pic
 
 
 def test_a_source_that_was_lost_starts_anew(predictor, film, serve, replies, monkeypatch, caplog):
-    """The clip that was not complete is answered by what there was; later ones are those of a new stream."""
+    """What there was before the loss is answered at once; later answers are those of a new stream."""
     monkeypatch.setattr(live, "_FIRST_WAIT_S", 0.01)
     data = film.read_bytes()
-    lost, never = threading.Event(), threading.Event()
-    lost.set()
-    address = serve(replies.live(data, lost), replies.error(503), replies.live(data, never))
+    breaks, back, never = threading.Event(), threading.Event(), threading.Event()
+    address = serve(replies.live(data, breaks), replies.late_error(503, back), replies.live(data, never))
     opened = LiveSource(address, timeout_s=60, max_waiting=200)
     with predictor.live(opened) as answers:
-        found = list(islice(answers, 8 + 4))
-        assert (answers.source.losses, answers.resets) == (1, 1)
+        breaks.set()
+        found = list(islice(answers, 8))
+        assert (answers.source.losses, answers.resets) == (1, 0)
+        back.set()
+        found += islice(answers, 4)
+        assert answers.resets == 1
     wanted = list(predictor.stream(film))
     assert_same(found[:7], wanted[:7])
     assert_same(found[8:], wanted[:4], later=found[8].start_s)
