@@ -117,7 +117,7 @@ def _describe(failure: ProcessFailure) -> str:
     if failure.exitcode < 0:
         reason = _USUAL_REASON.get(-failure.exitcode)
         return f"(pid {failure.pid}) was killed by {failure.signal_name()}" + (f"; {reason}" if reason else "")
-    return f"(pid {failure.pid}) ended with exit status {failure.exitcode}"
+    return f"(pid {failure.pid}) ended with exit status {failure.exitcode}; its message is above"
 
 
 def _consequence(failure: ProcessFailure) -> int:

@@ -67,4 +67,7 @@ def test_an_abort_is_a_crash_or_the_watchdog_that_saw_another_hang(failure):
 
 
 def test_a_process_without_a_word(failure):
-    assert str(first_cause({3: failure(0, exitcode=5)})) == "process 3 (pid 77) ended with exit status 5"
+    assert (
+        str(first_cause({3: failure(0, exitcode=5)}))
+        == "process 3 (pid 77) ended with exit status 5; its message is above"
+    )
