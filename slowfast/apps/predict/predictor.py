@@ -319,7 +319,8 @@ class Predictor:
 
     def prepare(self, frames: np.ndarray) -> Tensor:
         """Return frames (T, H, W, 3) uint8 as the model reads them, resized, cropped and normalized: (3, T, H', W')."""
-        ((clip,),) = self._maker.window_crops(ArrayVideo(frames, self.settings.target_fps), [range(len(frames))])
+        video, window = ArrayVideo(frames, self.settings.target_fps), [range(len(frames))]
+        (((clip,),),) = self._maker.window_crops(video, [window])
         return clip
 
     def answer(self, start: float, end: float, scores: Tensor, top: int) -> Answer:
