@@ -16,11 +16,14 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import onnx
 import torch
 import yaml
 from hypothesis import strategies as st
 
 from slowfast.apps.features.files import FeatureFolder, VideoFeatures, about_features, load_features
+from slowfast.apps.people.detector import PersonDetector
+from slowfast.apps.people.sources import BoxFile
 from slowfast.apps.prepare.file_pool import WorkLog
 from slowfast.apps.prepare.probe import ProbeCache
 from slowfast.checkpoint.io import load_checkpoint, save_checkpoint, write_tensor_file
@@ -314,6 +317,31 @@ def _image_target(name: str) -> Target:
     return Target(name, "images", f"case.{name}", seeds, read, refusals=(VideoError,))
 
 
+# Detectors of persons.
+
+
+def _detectors(_: Path) -> list[bytes]:
+    """Make a NanoDet and a YOLOX of 32 pixels, 16 + 4 + 1 places, whose outputs add the mean of the image to noise."""
+    files, numbers = [], np.random.default_rng(0)
+    for width in (80 + 32, 5 + 80):
+        noise = onnx.numpy_helper.from_array(numbers.random((1, 21, width), np.float32), "noise")
+        nodes = [
+            onnx.helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),
+            onnx.helper.make_node("Add", ["noise", "mean"], ["output"]),
+        ]
+        ends = [("image", [1, 3, 32, 32]), ("output", [1, 21, width])]
+        image, output = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size) for name, size in ends)
+        graph = onnx.helper.make_graph(nodes, "detector", [image], [output], [noise])
+        versions = {"opset_imports": [onnx.helper.make_opsetid("", 17)], "ir_version": 8}
+        files.append(onnx.helper.make_model(graph, **versions).SerializeToString())
+    return files
+
+
+def _read_detector(path: str) -> None:
+    boxes, scores = PersonDetector(path)(_pictures(1)[0])
+    assert boxes.shape == (len(scores), 4), boxes.shape
+
+
 # Configs.
 
 _CONFIG = {
@@ -376,6 +404,7 @@ def _read_list(path: str) -> None:
 def _read_boxes(path: str) -> None:
     errors: list[str] = []
     read_boxes(path, 4, errors=errors)
+    BoxFile(path, 4, 0.5, 900)
     read_groundtruth(path)
     read_detections(path)
 
@@ -541,6 +570,7 @@ TARGETS = [
     *_torchcodec_targets(),
     _image_target("jpg"),
     _image_target("png"),
+    Target("detector", "detectors", "case.onnx", _detectors, _read_detector),
     Target("config", "configs", "case.yaml", _configs, load_config, st.deferred(_odd_configs), named=False),
     Target("stored-config", "configs", "case.yaml", _configs, _read_stored_config, st.deferred(_odd_configs),
            named=False),

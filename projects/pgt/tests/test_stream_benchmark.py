@@ -65,6 +65,7 @@ def test_speed_beside_clips_that_answer_as_often(file, capsys):
     assert 7 / 8 < rows[0]["gflops_per_s"] / rows[1]["gflops_per_s"] < 1
     for row in rows:
         assert row["answers"] == 4 and 0 < row["delay_ms"][0] <= row["delay_ms"][1]
+        assert 0 < row["delay_cpu_ms"][0] <= row["delay_cpu_ms"][1]
         assert row["ms"]["median"] > 0 and row["cpu_ms"]["median"] > 0
     printed = capsys.readouterr().out
     assert format_speed(rows) in printed and len(CELLS.findall(printed)) == 5

@@ -47,7 +47,7 @@ from slowfast.runtime.distributed import (
     get_world_size,
     is_main_process,
 )
-from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
+from slowfast.runtime.loader_workers import check_workers, shield_workers, worker_deaths_explained
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.run_lock import run_lock
 from slowfast.runtime.seed import seed_all
@@ -338,6 +338,7 @@ class _Extraction:
         at_once = 1 if steps else max(1, self.cfg.TEST.BATCH_SIZE // get_local_world_size() // crops)
         clips = ClipMaker(self.settings, open_video, SpanSampling())
         workers = min(self.cfg.DATA_LOADER.NUM_WORKERS, len(numbers))
+        check_workers(workers)
         loader = DataLoader(
             StreamingDataset(paths, numbers, open_video, windows, clips, at_once),
             batch_size=None,

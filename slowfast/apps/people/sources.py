@@ -6,6 +6,7 @@ A second is one of the video, from 0. Boxes are (n, 4): x1, y1, x2, y2 as shares
 from __future__ import annotations
 
 import abc
+import contextlib
 import csv
 import math
 import os
@@ -17,7 +18,7 @@ import numpy as np
 from slowfast.apps.people.detector import PersonDetector
 from slowfast.apps.people.detectron2 import Detectron2Detector
 from slowfast.apps.people.tracker import Person, PersonTracker
-from slowfast.checkpoint.zoo.entries import PREFIX, local_path
+from slowfast.checkpoint.zoo.entries import detector_file
 from slowfast.datasets.ava.key_frames import KeyFrameBoxes
 from slowfast.datasets.video.reader import VideoReader
 from slowfast.evaluation.ava_files import read_boxes
@@ -157,7 +158,7 @@ class DetectedBoxes(BoxSource):
     def __init__(self, detector: Detector, every: float, least_score: float, name: str = "function") -> None:
         if not every > 0:
             raise ValueError(f"a moment every {every:g} seconds is impossible; give a number over 0, such as 1")
-        self._detector, self._every = detector, every
+        self.detector, self._every = detector, every
         self.facts = {"boxes": name, "least_score": least_score, "every": every}
         self._scores = (least_score, min(least_score, _LOW_SCORE))
         PersonTracker(*self._scores)  # checks them
@@ -166,7 +167,7 @@ class DetectedBoxes(BoxSource):
         """See `BoxSource.persons`."""
         parts = math.ceil(self._every * _TRACK_RATE)
         keep = math.ceil(_KEEP_S * parts / self._every)
-        return _DetectedPersons(self._detector, PersonTracker(*self._scores, keep=keep), open_video, self._every, parts)
+        return _DetectedPersons(self.detector, PersonTracker(*self._scores, keep=keep), open_video, self._every, parts)
 
 
 class _DetectedPersons(VideoPersons):
@@ -260,7 +261,7 @@ def box_source(
     if name == DETECTRON2:
         least = cfg.DEMO.DETECTRON2_THRESH if least_score is None else least_score
         return DetectedBoxes(Detectron2Detector.from_config(cfg, least), seconds, least, name)
-    path = local_path(name) if name.startswith(PREFIX) else name
+    path = detector_file(name)
     if path.lower().endswith(".onnx"):
         least = _LEAST_SCORE if least_score is None else least_score
         return DetectedBoxes(PersonDetector(path, min(least, _LOW_SCORE)), seconds, least, name)
@@ -281,7 +282,10 @@ def _has_scores(path: str) -> bool:
     """Return True for a file of detections: a box has no class, or its last column is no whole number."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file of boxes {path}")
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+    with (
+        contextlib.suppress(csv.Error),  # `read_boxes` says what is wrong
+        open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream,
+    ):
         for row in csv.reader(stream):
             if len(row) == 8 and (row[6].strip() in ("", "-1") or not row[7].strip().isdigit()):
                 return True

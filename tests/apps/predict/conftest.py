@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import socket
+import socketserver
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -153,3 +155,52 @@ def over_tcp(free_port, in_background):
         return f"tcp://127.0.0.1:{free_port}?listen=1"
 
     return start
+
+
+class _Camera(socketserver.StreamRequestHandler):
+    """RTSP as cameras speak it: MPEG-TS in RTP packets, through the connection itself; then it hangs up."""
+
+    def handle(self):
+        while words := self.rfile.readline().split():
+            headers = {}
+            while line := self.rfile.readline().strip():
+                name, _, value = line.decode().partition(":")
+                headers[name.lower()] = value.strip()
+            method = words[0].decode()
+            if method == "DESCRIBE":
+                body = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:a\r\n"
+                self._answer(headers, f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n\r\n{body}")
+            elif method == "SETUP":
+                self._answer(headers, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n\r\n")
+            elif method == "PLAY":
+                self._answer(headers, "Session: 1\r\n\r\n")
+                self._play(self.server.data)
+                return
+            else:
+                self._answer(headers, "Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\n\r\n")
+
+    def _answer(self, headers: dict[str, str], rest: str) -> None:
+        self.wfile.write(f"RTSP/1.0 200 OK\r\nCSeq: {headers['cseq']}\r\n{rest}".encode())
+
+    def _play(self, data: bytes) -> None:
+        for number, start in enumerate(range(0, len(data), 7 * 188)):
+            packet = struct.pack(">BBHII", 0x80, 33, number, 0, 1) + data[start : start + 7 * 188]
+            self.wfile.write(b"$" + struct.pack(">BH", 0, len(packet)) + packet)
+
+
+@pytest.fixture
+def rtsp_camera():
+    """`rtsp_camera(data) -> address`: a camera that sends MPEG-TS to whoever connects, from its start, and hangs up."""
+    servers = []
+
+    def start(data: bytes) -> str:
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Camera)
+        server.daemon_threads, server.data = True, data
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        servers.append(server)
+        return f"rtsp://127.0.0.1:{server.server_address[1]}/camera"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

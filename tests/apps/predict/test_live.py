@@ -212,6 +212,25 @@ def test_a_pipe_that_waits_is_closed_at_once(on_stdin, source, film):
         assert not any(thread.name == "reader of standard input" for thread in threading.enumerate())
 
 
+def test_a_camera_that_speaks_rtsp(rtsp_camera, source, film, decode_all, at_once):
+    """Its end is a loss, and it is opened again."""
+    opened = source(rtsp_camera(film.read_bytes()), timeout_s=60, max_waiting=1000)
+    assert opened.is_live
+    found = []
+    for frame in opened:
+        if frame.connection == 2:
+            break
+        found.append(frame)
+    truth = decode_all(film)
+    for connection in (0, 1):
+        # The last packet of a connection may lack its end.
+        of_it = [frame for frame in found if frame.connection == connection]
+        assert len(of_it) >= FRAMES - 2
+        assert_frames(of_it, truth[: len(of_it)])
+    stamps = [frame.stamp_s for frame in found]
+    assert stamps == sorted(stamps)
+
+
 def test_datagrams(source, free_port, film, in_background):
     """As `ffmpeg -f mpegts udp://...` sends them, with pauses."""
     stop = threading.Event()
@@ -256,7 +275,15 @@ def test_a_playlist_leads_to_the_network_alone(serve, replies, source, film, dec
         assert next(container.decode(video=0))  # it could be read
 
 
-def test_sources_that_are_none(serve, replies, source, free_port, on_stdin, tmp_path):
+@pytest.fixture
+def refusing():
+    """Return a port that stays without a server for the test."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+def test_sources_that_are_none(serve, replies, source, refusing, on_stdin):
     sound = io.BytesIO()
     with av.open(sound, "w", format="wav") as output:
         stream = output.add_stream("pcm_s16le", rate=8000, layout="mono")
@@ -274,9 +301,9 @@ def test_sources_that_are_none(serve, replies, source, free_port, on_stdin, tmp_
         f"{address}/none": "404",
         f"{address}/text": "Invalid data",
         f"{address}/sound": "no video stream",
-        f"http://127.0.0.1:{free_port}/": "Connection refused",
-        f"rtsp://127.0.0.1:{free_port}/": "Connection refused",
-        f"udp://127.0.0.1:{free_port}": "no data for 0.3 s",
+        f"http://127.0.0.1:{refusing}/": "Connection refused",
+        f"rtsp://127.0.0.1:{refusing}/": "Connection refused",
+        f"udp://127.0.0.1:{refusing}": "no data for 0.3 s",
         f"http://{'x' * 64}.invalid/": "there is no host xxx",  # no name server is asked about so long a word
         "/dev/video99": "No such file",
         "99": "/dev/video99: No such file",
@@ -289,17 +316,47 @@ def test_sources_that_are_none(serve, replies, source, free_port, on_stdin, tmp_
             LiveSource(name)
     with open(os.devnull, "rb") as empty:
         on_stdin(empty)
-        with pytest.raises(VideoError, match="standard input"):
+        with pytest.raises(VideoError, match="standard input: "):
             LiveSource("-")
 
 
-def test_a_password_is_not_shown(free_port):
+def test_a_password_is_not_shown(refusing):
     with pytest.raises(VideoError) as told:
-        LiveSource(f"rtsp://me:secret@127.0.0.1:{free_port}/cam")
-    assert str(told.value).startswith(f"rtsp://127.0.0.1:{free_port}/cam: ")
+        LiveSource(f"rtsp://me:secret@127.0.0.1:{refusing}/cam")
+    assert str(told.value).startswith(f"rtsp://127.0.0.1:{refusing}/cam: ")
     with pytest.raises(ValueError, match="ftp://host") as told:
         LiveSource("ftp://me:secret@host/a")
     assert "secret" not in str(told.value)
+
+
+def test_frames_that_cannot_be_converted_are_passed_over(serve, replies, source, film, decode_all, monkeypatch):
+    """FFmpeg refuses some colors, which damaged headers claim."""
+    opened = source(serve(replies.whole(film.read_bytes())))
+    convert = opened._reformatter.reformat
+
+    class Reformatter:
+        count = -1
+
+        def reformat(self, frame, **options):
+            self.count += 1
+            if self.count % 10 == 0:
+                raise OSError(95, "Operation not supported")
+            return convert(frame, **options)
+
+    monkeypatch.setattr(opened, "_reformatter", Reformatter())
+    assert_frames(list(opened), [frame for number, frame in enumerate(decode_all(film)) if number % 10])
+    assert opened.damaged == FRAMES // 10
+
+
+def test_damaged_packets_are_passed_over(serve, replies, source, film):
+    data = bytearray(film.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = np.random.default_rng(0).bytes(3000)
+    opened = source(serve(replies.whole(bytes(data))))
+    stamps = [frame.stamp_s for frame in opened]
+    assert FRAMES // 2 < len(stamps) <= FRAMES
+    assert stamps == sorted(stamps)
+    assert stamps[-1] == pytest.approx((FRAMES - 1) / RATE)
 
 
 def test_another_size_in_the_middle(over_tcp, source, film, encode, pictures, tmp_path, decode_all):
