@@ -234,6 +234,8 @@ def test_the_command_writes_persons_events_subtitles_and_detections(trained, tmp
     status, output = run_tool(*command)
     assert (status, "--boxes" in output) == (2, True)
     assert run_tool(*command, *boxes[:2], "--mode", "clips")[0] == 2
+    status, output = run_tool(*command, "--every", 2)
+    assert (status, "name them with --boxes" in output) == (2, True)
 
 
 def test_mistakes(trained, tmp_path):
