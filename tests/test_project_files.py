@@ -16,6 +16,7 @@ DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "fvcore", "yacs": "fvc
 # Imported where they are used, and not needed to train or test; torchvision's operator and a person detector of
 # detectron2 are taken where they are there.
 EXTRAS = {"matplotlib", "submitit", "onnx", "onnxruntime", "pyarrow", "torchvision", "torchcodec", "detectron2"}
+EXTRAS |= {"wandb", "mlflow", "trackio"}
 
 
 def dependencies() -> set[str]:

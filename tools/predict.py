@@ -98,6 +98,8 @@ def _run(args: argparse.Namespace) -> int:
         raise ValueError(f"{len(args.source)} sources are named; a live one, such as {live[0]}, has to be the only one")
     if args.stride and not live:
         raise ValueError(f"--stride is {args.stride:g}, and is for live sources of clip models; leave it out")
+    if not args.boxes and (args.every, args.box_score) != (None, None):
+        raise ValueError("--every and --box-score are for boxes of persons; name them with --boxes, or leave it out")
     videos = [] if live else find_sources(args.source, args.output)
     predictor = load(args.checkpoint, args.device, args.dtype, args.classes, args.overrides)
     if args.boxes:

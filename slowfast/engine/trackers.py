@@ -156,7 +156,7 @@ class _Guarded(Tracker):
 
     def _start(self, run: str) -> None:
         self._tracker = _TRACKERS[self._name](self._cfg, run)
-        runs = _read_runs(self._cfg.OUTPUT_DIR) | {self._name: self._tracker.run}
+        runs = read_runs(self._cfg.OUTPUT_DIR) | {self._name: self._tracker.run}
         atomic_write(os.path.join(self._cfg.OUTPUT_DIR, RUNS_NAME), json.dumps(runs, indent=2) + "\n")
 
     def _guard(self, work: Callable[[], None]) -> None:
@@ -186,12 +186,12 @@ def check_trackers(cfg: Any) -> None:
 
 def build_trackers(cfg: Any, first_step: int) -> list[Tracker]:
     """Return the trackers of a training that begins with step `first_step`; a resumed one continues its runs."""
-    runs = _read_runs(cfg.OUTPUT_DIR) if first_step else {}
+    runs = read_runs(cfg.OUTPUT_DIR) if first_step else {}
     found: list[Tracker] = [_Guarded(name, cfg, runs.get(name, "")) for name in dict.fromkeys(cfg.TRACKER.NAMES)]
     return [*found, *([_TensorBoard(cfg, first_step)] if cfg.TENSORBOARD.ENABLE else [])]
 
 
-def _read_runs(output_dir: str) -> dict[str, str]:
+def read_runs(output_dir: str) -> dict[str, str]:
     """Return what identifies the run, by tracker; {} without a file, or for one that is no such file."""
     path = os.path.join(output_dir, RUNS_NAME)
     try:

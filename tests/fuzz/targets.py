@@ -42,6 +42,7 @@ from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.torchcodec import TorchCodecReader
 from slowfast.engine.epoch_config import build_state
 from slowfast.engine.test import last_evaluation
+from slowfast.engine.trackers import read_runs
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import read_boxes, read_detections, read_excluded, read_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
@@ -526,6 +527,11 @@ def _read_evaluation(path: str) -> None:
     assert type(last_evaluation(os.path.dirname(path))) is int
 
 
+def _read_runs(path: str) -> None:
+    runs = read_runs(os.path.dirname(path))
+    assert all(type(part) is str for entry in runs.items() for part in entry)
+
+
 def _read_probes(path: str) -> None:
     with ProbeCache(path, "how") as cache:
         assert cache.get("/nowhere.mp4") is None
@@ -543,6 +549,7 @@ def _read_digest(path: str) -> None:
 
 
 _EVALUATION = {"epoch": 3, "top1_acc": 50.0, "_type": "val"}
+_RUNS = {"wandb": "b5ialwbv", "mlflow": "0765d65a21034eea9927391048df43ae"}
 _FACTS = ["/a.mp4", ["how", 0, 1, 2], {"cause": "", "frames": 3}]
 _DIGEST = {"size": 5, "sha256": "ab" * 32}
 
@@ -586,6 +593,7 @@ TARGETS = [
     Target("predictions-parquet", "results", "case.parquet", _prediction_files(".parquet"), _read_predictions),
     Target("val-results", "results", "val_results.json", lambda _: [to_json(_EVALUATION)], _read_evaluation,
            json_like(_EVALUATION)),
+    Target("tracker-runs", "results", "tracker_runs.json", lambda _: [to_json(_RUNS)], _read_runs, json_like(_RUNS)),
     Target("features", "features", "case.npz", _feature_files("npz"), _read_features, _odd_npz(_feature_arrays)),
     Target("features-damage", "features", "case.npz", _feature_files("npz"), _read_features, exact=True),
     Target("features-parquet", "features", "case.parquet", _feature_files("parquet"), _read_features),

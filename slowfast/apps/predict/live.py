@@ -76,7 +76,7 @@ class LiveSource:
         is_live: frames are dropped if they are not taken in time.
         fps: frames a second that the source claims; None if it claims none.
         received, dropped: frames that were decoded, and those of them that were dropped.
-        damaged: packets that did not decode.
+        damaged: packets that did not decode, and frames that could not be converted.
         losses: times that the source was lost.
 
     Raises:
@@ -135,7 +135,11 @@ class LiveSource:
                 yield None
                 continue
             stamp_s, frame, arrived_s, connection = arrival
-            pixels = self._reformatter.reformat(frame, format="rgb24", **ONE_THREAD).to_ndarray()
+            try:
+                pixels = self._reformatter.reformat(frame, format="rgb24", **ONE_THREAD).to_ndarray()
+            except DECODE_ERRORS:  # such as for colors that a damaged header claims
+                self.damaged += 1
+                continue
             yield LiveFrame(stamp_s, upright(pixels, frame), arrived_s, connection)
         if self._error and not self._closing.is_set():
             raise self._error

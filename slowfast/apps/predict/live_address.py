@@ -112,16 +112,20 @@ class LiveAddress:
         """Return why opening or reading failed; FFmpeg's own words have no host, or a password in the address."""
         if isinstance(error, av.ExitError):
             return f"no data for {timeout_s:g} s"
-        broken = getattr(error, "errno", None) == errno.EIO
-        cause = "the connection broke" if broken else getattr(error, "strerror", None) or str(error)
         if self._host:
             try:
                 socket.getaddrinfo(self._host, 0)
             except (OSError, UnicodeError):
                 return f"there is no host {self._host}"
-        elif self.is_pipe and isinstance(error, av.InvalidDataError):
-            cause += "; a pipe takes MPEG-TS, Matroska or AVI, and mp4 only if its index comes first"
-        return cause
+        if isinstance(error, EOFError):
+            return "it ends before the first frame"
+        if not isinstance(error, av.FFmpegError):
+            return f"its data are damaged ({error})"
+        if self._scheme and error.errno == errno.EIO:
+            return "the connection broke"
+        if self.is_pipe and isinstance(error, av.InvalidDataError):
+            return f"{error.strerror}; a pipe takes MPEG-TS, Matroska or AVI, and mp4 only if its index comes first"
+        return error.strerror
 
     def tells_end(self, container: InputContainer) -> bool:
         """Return True if the end of a live connection is that of the source."""

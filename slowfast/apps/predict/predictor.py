@@ -103,7 +103,7 @@ def load(
     model = build_model(cfg)
     load_weights(model, weights_to_test(saved, cfg.EMA.ENABLE, path), path, strict=cfg.TEST.CHECKPOINT_STRICT)
     setup_model(model, place, ModelSetup.from_config(cfg), training=False).eval().requires_grad_(False)
-    return Predictor(model, cfg, place, _class_names(classes, saved, cfg.MODEL.NUM_CLASSES))
+    return Predictor(model, cfg, place, _class_names(classes, saved, cfg))
 
 
 class Predictor:
@@ -369,24 +369,27 @@ def _one_crop(cfg: Any) -> Any:
     return cfg
 
 
-def _class_names(
-    classes: str | os.PathLike | Sequence[str] | None, saved: Mapping[str, Any], num_classes: int
-) -> list[str]:
+def _class_names(classes: str | os.PathLike | Sequence[str] | None, saved: Mapping[str, Any], cfg: Any) -> list[str]:
     """Return one name per class: the ones given, else those in the checkpoint, else the numbers.
+
+    Ids of a label map count from 1. A model of boxes may have outputs without a name, as AVA has.
 
     Raises:
         ValueError: another number of names is given.
     """
+    count = cfg.MODEL.NUM_CLASSES
     if classes is None:
-        return list_class_names(saved, num_classes)
-    given = (
-        read_class_names(os.fspath(classes)) if isinstance(classes, (str, os.PathLike)) else dict(enumerate(classes))
-    )
-    if given.keys() != set(range(num_classes)):
-        raise ValueError(
-            f"{len(given)} class names are given, and the model has {num_classes} classes; give one for each"
-        )
-    return [given[number] for number in range(num_classes)]
+        return list_class_names(saved, count)
+    if not isinstance(classes, (str, os.PathLike)):
+        given = dict(enumerate(classes))
+    else:
+        given = read_class_names(os.fspath(classes))
+        if os.fspath(classes).endswith((".pbtxt", ".prototxt")):
+            given = {number - 1: name for number, name in given.items()}
+    unknown = given.keys() ^ set(range(count))
+    if (unknown - set(range(count))) if cfg.DETECTION.ENABLE else unknown:
+        raise ValueError(f"{len(given)} class names are given, and the model has {count} classes; give one for each")
+    return [given.get(number, str(number)) for number in range(count)]
 
 
 def _name(video: Video) -> str:

@@ -316,7 +316,7 @@ def test_sources_that_are_none(serve, replies, source, refusing, on_stdin):
             LiveSource(name)
     with open(os.devnull, "rb") as empty:
         on_stdin(empty)
-        with pytest.raises(VideoError, match="standard input"):
+        with pytest.raises(VideoError, match="standard input: "):
             LiveSource("-")
 
 
@@ -327,6 +327,36 @@ def test_a_password_is_not_shown(refusing):
     with pytest.raises(ValueError, match="ftp://host") as told:
         LiveSource("ftp://me:secret@host/a")
     assert "secret" not in str(told.value)
+
+
+def test_frames_that_cannot_be_converted_are_passed_over(serve, replies, source, film, decode_all, monkeypatch):
+    """FFmpeg refuses some colors, which damaged headers claim."""
+    opened = source(serve(replies.whole(film.read_bytes())))
+    convert = opened._reformatter.reformat
+
+    class Reformatter:
+        count = -1
+
+        def reformat(self, frame, **options):
+            self.count += 1
+            if self.count % 10 == 0:
+                raise OSError(95, "Operation not supported")
+            return convert(frame, **options)
+
+    monkeypatch.setattr(opened, "_reformatter", Reformatter())
+    assert_frames(list(opened), [frame for number, frame in enumerate(decode_all(film)) if number % 10])
+    assert opened.damaged == FRAMES // 10
+
+
+def test_damaged_packets_are_passed_over(serve, replies, source, film):
+    data = bytearray(film.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = np.random.default_rng(0).bytes(3000)
+    opened = source(serve(replies.whole(bytes(data))))
+    stamps = [frame.stamp_s for frame in opened]
+    assert FRAMES // 2 < len(stamps) <= FRAMES
+    assert stamps == sorted(stamps)
+    assert stamps[-1] == pytest.approx((FRAMES - 1) / RATE)
 
 
 def test_another_size_in_the_middle(over_tcp, source, film, encode, pictures, tmp_path, decode_all):

@@ -124,6 +124,16 @@ def test_an_answer_names_persons_moments_and_classes_with_a_name(trained, tmp_pa
         assert person.names[0] in str(answers[1])
 
 
+def test_a_label_map_names_the_classes_by_their_ids(trained, tmp_path):
+    _, path, _ = trained()
+    (tmp_path / "other.pbtxt").write_text('item { name: "lie" id: 2 }\nitem { name: "run" id: 5 }\n')
+    model = slowfast.load(path, device="cpu", classes=tmp_path / "other.pbtxt")
+    assert (model.class_names, model.scored) == (["0", "lie", "2", "3", "run"], [1, 4])
+    (tmp_path / "other.pbtxt").write_text('item { name: "lie" id: 6 }\n')
+    with pytest.raises(ValueError, match="model has 5 classes"):
+        slowfast.load(path, device="cpu", classes=tmp_path / "other.pbtxt")
+
+
 def white_part(frame):
     """Find the white columns as one person."""
     columns = np.flatnonzero(frame[..., 1].mean(0) > 128)
@@ -224,6 +234,8 @@ def test_the_command_writes_persons_events_subtitles_and_detections(trained, tmp
     status, output = run_tool(*command)
     assert (status, "--boxes" in output) == (2, True)
     assert run_tool(*command, *boxes[:2], "--mode", "clips")[0] == 2
+    status, output = run_tool(*command, "--every", 2)
+    assert (status, "name them with --boxes" in output) == (2, True)
 
 
 def test_mistakes(trained, tmp_path):
