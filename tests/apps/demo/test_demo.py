@@ -121,20 +121,21 @@ def test_a_folder_of_images_has_the_rate_of_the_settings(demo, pictures, tmp_pat
             assert made.streams.video[0].average_rate == fps
 
 
-def test_a_source_with_swapped_channels(demo, encode, tmp_path, monkeypatch):
+def test_a_source_with_swapped_channels(demo, encode, checkpoint, tiny_cfg, tmp_path, decode_all):
     red = np.zeros((8, 96, 128, 3), np.uint8)
     red[..., 0] = 200
-    path, seen, plain = encode(tmp_path / "red.mp4", red), [], Predictor.clips
-
-    def note(self, frames, **more):
-        seen.append(frames)
-        return plain(self, frames, **more)
-
-    monkeypatch.setattr(Predictor, "clips", note)
-    for order, channel in (("BGR", 0), ("RGB", 2)):
-        frames, _ = demo("DEMO.INPUT_VIDEO", path, "DEMO.INPUT_FORMAT", order, clean=True)
-        assert seen[-1].mean(axis=(0, 1, 2)).argmax() == channel
+    path = encode(tmp_path / "red.mp4", red)
+    means = ["DATA.MEAN", "[0.4, 0.45, 0.5]", "DATA.STD", "[0.2, 0.225, 0.25]"]
+    predictor = run.demo_predictor(tiny_cfg("TEST.CHECKPOINT_FILE_PATH", str(checkpoint), *means))
+    shown, labels = np.array(decode_all(path)), {}
+    for order, seen in (("BGR", shown), ("RGB", shown[..., ::-1])):
+        settings = ("DEMO.INPUT_VIDEO", path, "DEMO.INPUT_FORMAT", order, "DEMO.UNCOMMON_CLASS_THRES", 0.0)
+        frames, marks = demo(*settings, *means, clean=True)
+        (answer,) = predictor.clips(seen, top=2)
+        labels[order] = marks[0][0].labels
+        assert labels[order] == [f"[{s:.2f}] {name}" for s, name in zip(answer.scores, answer.names, strict=True)]
         assert np.array(frames).mean(axis=(0, 1, 2)).argmax() == 0  # shown as it is
+    assert labels["BGR"] != labels["RGB"]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
