@@ -1,5 +1,6 @@
 """Share published numbers and small configs between the tests of the core and of projects."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -33,6 +34,21 @@ def hears_ctrl_c():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, former)
+
+
+@pytest.fixture
+def odd_host(monkeypatch):
+    """`with odd_host(*faults)`: have faults of a machine in this process; tests/faults/odd_host lists them."""
+
+    @contextlib.contextmanager
+    def faulty(*faults):
+        known = _load_module(ROOT / "tests/faults/odd_host/sitecustomize.py").FAULTS
+        with monkeypatch.context() as patch:
+            for fault in faults:
+                patch.setattr(*known[fault])
+            yield
+
+    return faulty
 
 
 @pytest.fixture(scope="session")

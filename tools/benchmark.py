@@ -4,7 +4,7 @@ python tools/benchmark.py --cfg FILE [KEY VALUE ...] [--variants NAME,...] [--me
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --point "KEY VALUE ..." [--point "KEY VALUE ..."]...
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --data [--workers 0,1,2,4] [--clips N]
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --soak N
-python tools/benchmark.py --stream day|pool|speed|persons [--model "FILE|zoo://NAME [KEY VALUE ...]"]...
+python tools/benchmark.py --stream day|camera|pool|speed|persons [--model "FILE|zoo://NAME [KEY VALUE ...]"]...
 
 The first form measures on random clips (TRAIN.BATCH_SIZE of them, DATA.TRAIN_CROP_SIZE pixels):
   size    parameters and multiply-adds
@@ -25,6 +25,7 @@ and tells whether its memory grows. For one core: taskset -c 0 env OMP_NUM_THREA
 
 --stream measures streams, and prints a table of Markdown. A model is a checkpoint, or a YAML file with random weights:
   day     memory of the process at each of --hours hours of a looped file in one session, as fast as it goes
+  camera  the same of a source like a camera, which stalls, falls silent, hangs up and comes back
   pool    --streams streams at once beside one after the other, in --iterations rounds; their answers, and their memory
   speed   time and multiply-adds per second of video, and delay of the answers, of each --model in --variants, beside
           clips of the same backbone that answer as often, in turn; random weights, the clips of noise
@@ -49,10 +50,10 @@ from slowfast.apps.benchmark.run import (
     watch_worker,
 )
 from slowfast.apps.benchmark.stream_speed import compare_speed, measure_persons
-from slowfast.apps.benchmark.streams import compare_pool, watch_day
+from slowfast.apps.benchmark.streams import compare_pool, watch_camera, watch_day
 from slowfast.utils.errors import exit_status, names_among
 
-STREAM_KINDS = ("day", "pool", "speed", "persons")
+STREAM_KINDS = ("day", "camera", "pool", "speed", "persons")
 
 
 def _worker_counts(text: str) -> list[int]:
@@ -109,6 +110,8 @@ def _measure_stream(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--stream {args.stream} measures one model, and {len(args.model)} are named with --model")
     if args.stream == "day":
         return watch_day(args.model[0], args.hours)
+    if args.stream == "camera":
+        return watch_camera(args.model[0], args.hours)
     return compare_pool(args.model[0], args.streams, args.iterations)
 
 

@@ -21,6 +21,7 @@ from slowfast.runtime.device import available_cores
 from slowfast.runtime.logging import setup_logging
 from slowfast.runtime.seed import SPLITS
 from slowfast.utils.errors import exit_status, names_among
+from slowfast.utils.files import atomic_write
 
 CACHE_NAME = "check_data.jsonl"
 
@@ -70,8 +71,7 @@ def _run(args: argparse.Namespace) -> int:
     report = check(cfg, options)
     print("\n".join(report.lines()))
     if args.report:
-        args.report.parent.mkdir(parents=True, exist_ok=True)
-        args.report.write_text(json.dumps(report.values(), indent=2) + "\n")
+        atomic_write(args.report, json.dumps(report.values(), indent=2) + "\n")
     return 0 if report.passed else 1
 
 

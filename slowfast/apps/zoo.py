@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slowfast.checkpoint.io import load_checkpoint, write_tensor_file
 from slowfast.checkpoint.zoo.download import FileDigest
-from slowfast.checkpoint.zoo.entries import Entry, all_entries, cache_folder, find_entry
+from slowfast.checkpoint.zoo.entries import DETECTOR, Entry, all_entries, cache_folder, find_entry
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 from slowfast.evaluation.report import read_class_names
 
@@ -24,6 +24,7 @@ _UNITS = {
     "top1_ucf101": "top-1 (UCF-101)",
     "top1_ssv2": "top-1 (Something-Something V2)",
     "mAP_ava": "mAP (AVA)",
+    "mAP_coco": "mAP (all classes)",
 }
 _HEADER = re.compile(r"# [^,:]+, (?P<model>[^:]+): (?P<input>.+?)\.(?: Published (?P<figure>.+)\.)?")
 _BLOCK = "<!-- {0}: written by tools/zoo.py page -->\n"
@@ -48,10 +49,11 @@ def show_entry(name: str) -> None:
     recorded = FileDigest.recorded(entry.file)
     for key, value in {
         "path": f"zoo://{entry.name}",
-        "setting": entry.config,
+        "detector" if entry.format == DETECTOR else "setting": entry.config,
         "model": f"{entry.not_built}, not built here" if entry.not_built else "",
         "data": entry.dataset,
-        "format": f"{entry.format} (TRAIN.CHECKPOINT_TYPE, TEST.CHECKPOINT_TYPE)",
+        "format": entry.format + ("" if entry.format == DETECTOR else " (TRAIN.CHECKPOINT_TYPE, TEST.CHECKPOINT_TYPE)"),
+        "license": entry.license and f"{entry.license}, as its publisher states for the whole repository",
         "figures": _figures(entry.metrics),
         "they are": entry.measured or "published: other people's, not measured here",
         "address": entry.url,
@@ -144,10 +146,12 @@ def fill_page(text: str, root: Path) -> str:
     Raises:
         ValueError: a marker line is missing.
     """
-    entries = all_entries()
+    detectors = [entry for entry in all_entries() if entry.format == DETECTOR]
+    entries = [entry for entry in all_entries() if entry.format != DETECTOR]
     tables = {
         "own entries": _own_table([entry for entry in entries if entry.measured], root),
         "published entries": _published_table([entry for entry in entries if not entry.measured], root),
+        "detectors": _detectors_table(detectors),
         "settings": _settings_tables(root),
     }
     for name, table in tables.items():
@@ -175,6 +179,15 @@ def _published_table(entries: Iterable[Entry], root: Path) -> str:
         for entry in entries
     ]
     return _table("name, setting, data, published, format, address", rows)
+
+
+def _detectors_table(entries: Iterable[Entry]) -> str:
+    rows = [
+        f"| `{entry.name}` | {entry.config} | {entry.dataset} | {_figures(entry.metrics)} | {entry.license} "
+        f"| <{entry.url}> |\n"
+        for entry in entries
+    ]
+    return _table("name, detector, data, published, license, address", rows)
 
 
 def _setting(entry: Entry, root: Path) -> str:

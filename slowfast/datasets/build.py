@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from slowfast.datasets.loading.sampler import BatchShapes, EpochBatchSampler
 from slowfast.datasets.ssv2 import SSv2
 from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import get_local_world_size, get_rank, get_world_size
+from slowfast.runtime.loader_workers import check_workers
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import seed_all
 from slowfast.utils.errors import naming_keys
@@ -26,8 +26,6 @@ from slowfast.utils.registry import REGISTRIES, Registry
 
 logger = get_logger(__name__)
 
-# File descriptors of a process without and for each loader worker, with room to spare.
-_DESCRIPTORS, _DESCRIPTORS_PER_WORKER = 64, 8
 # Subclasses of `ClipDataset`, called as class(cfg, split). `bgr` says that the published loader of the data set reads
 # frames as BGR; DATA.REVERSE_INPUT_CHANNEL True makes them RGB.
 DATASET_REGISTRY = Registry("TRAIN.DATASET", "TEST.DATASET", ignore_case=True, facts={"bgr": False})
@@ -130,7 +128,7 @@ def build_loader(cfg: Any, split: str, former: ClipDataset | None = None) -> Dat
     """
     dataset = build_dataset(cfg, split) if former is None else former.reshaped(cfg)
     workers = cfg.DATA_LOADER.NUM_WORKERS
-    _check_descriptors(workers)
+    check_workers(workers)
     if split == "train":
         sampler = train_sampler(cfg, len(dataset))
     else:
@@ -158,21 +156,6 @@ def build_loader(cfg: Any, split: str, former: ClipDataset | None = None) -> Dat
         generator=torch.Generator().manual_seed(cfg.RNG_SEED),
         multiprocessing_context=_context(cfg) if workers else None,
     )
-
-
-def _check_descriptors(workers: int) -> None:
-    """Check that a process with loader workers may open enough files; with too few it would wait for ever.
-
-    Raises:
-        ValueError: with the numbers.
-    """
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = _DESCRIPTORS + _DESCRIPTORS_PER_WORKER * workers
-    if workers and allowed != resource.RLIM_INFINITY and allowed < needed:
-        raise ValueError(
-            f"this process may open {allowed} files (ulimit -n), but with DATA_LOADER.NUM_WORKERS {workers} it needs "
-            f"{needed}: raise the limit, for instance ulimit -n {max(1024, needed)}, or set NUM_WORKERS 0"
-        )
 
 
 def _context(cfg: Any) -> multiprocessing.context.BaseContext | None:

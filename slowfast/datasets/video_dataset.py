@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import Generator, Tensor
@@ -18,6 +19,7 @@ from slowfast.datasets.loading.batch import Sample
 from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.open import VideoReader, video_opener
+from slowfast.datasets.video.timing import Timeline
 from slowfast.evaluation.classification import NO_LABEL
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import quote, record
@@ -110,6 +112,31 @@ class VideoDataset(ClipDataset):
         middle = self.split == "val" and self.num_views == 1
         clip = self.clips.center_clip(path) if middle else self.clips.view_clip(path, view)
         return self.sample_of(video, view, clip)
+
+    def evaluation_steps(
+        self, video: int, views: Sequence[int], steps: Sequence[Sequence[Sequence[int]]], most_bytes: int
+    ) -> Iterator[list[Sample]]:
+        """Yield views of a test video step by step, each with the inputs of a step; VideoError if it cannot be read.
+
+        Args:
+            views: their numbers; they show the same frames in different crops.
+            steps: for each step and pathway, positions among the frames of a clip.
+            most_bytes: of frames that are decoded at a time.
+        """
+        clips, s = self.clips, self.clips.settings
+        with self.open_video(self.paths[video]) as reader:
+            timeline = Timeline.of(reader)
+            grid = timeline.grid(clips.sampling.grid_fps(s))
+            frames = grid.frames(clips.sampling.view(grid.num_frames, grid.fps, s, views[0] // s.spatial_views))
+            clip = Clip([], frames, reader.num_frames, reader.fps, timeline.times)
+            samples = [self.sample_of(video, view, clip) for view in views]
+            step_bytes = 12 * s.short_sides[0] ** 2 * max(len(step[-1]) for step in steps)
+            at_once = max(1, most_bytes // step_bytes)
+            for first in range(0, len(steps), at_once):
+                part = steps[first : first + at_once]
+                windows = [[[frames[i] for i in pathway] for pathway in step] for step in part]
+                for crops in clips.window_crops(reader, windows, [view % s.spatial_views for view in views]):
+                    yield [replace(sample, inputs=inputs) for sample, inputs in zip(samples, crops, strict=True)]
 
 
 def list_path(cfg: Any, name: str) -> str:

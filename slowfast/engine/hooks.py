@@ -1,4 +1,4 @@
-"""Hooks of the training loop: statistics, TensorBoard, the progress bar, unreadable files, and those of projects.
+"""Hooks of the training loop: statistics, the progress bar, unreadable files, and those of projects.
 
 A project adds hooks by a function `hooks(cfg) -> list[Hook]` of its module, a task by its method `hooks()`.
 """
@@ -6,7 +6,6 @@ A project adds hooks by a function `hooks(cfg) -> list[Hook]` of its module, a t
 from __future__ import annotations
 
 import datetime
-import os
 import sys
 import time
 from collections import deque
@@ -19,10 +18,10 @@ from slowfast.config.projects import call_project, import_project
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.engine.state import Averages, TrainState, batch_means
+from slowfast.engine.trackers import build_trackers
 from slowfast.runtime.device import peak_memory
 from slowfast.runtime.distributed import all_gather_object, is_main_process, reduce_mean
 from slowfast.runtime.logging import log_json_stats
-from slowfast.utils.files import no_room_explained
 
 
 class Hook:
@@ -59,31 +58,22 @@ class Hook:
 
 
 class Recorder:
-    """Writer of statistics: to the log, `json_stats.jsonl` and, if enabled, TensorBoard."""
+    """Writer of statistics: to the log, `json_stats.jsonl` and the trackers (`TENSORBOARD`, `TRACKER`)."""
 
     def __init__(self, cfg: Any, first_step: int = 0):
-        self._writer: Any = None
-        if cfg.TENSORBOARD.ENABLE and is_main_process():
-            # Imported here because it takes seconds.
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._folder = os.path.join(cfg.OUTPUT_DIR, cfg.TENSORBOARD.LOG_DIR or f"runs-{cfg.TRAIN.DATASET}")
-            self._writer = SummaryWriter(self._folder, purge_step=first_step)
+        self._trackers = build_trackers(cfg, first_step) if is_main_process() else []
 
     def record(self, stats: dict[str, Any], tag: str, step: int) -> None:
-        """Write one JSON object of statistics; its floats become the TensorBoard scalars `tag/name` at `step`."""
+        """Write one JSON object of statistics; its floats become the scalars `tag/name` of the trackers at `step`."""
         log_json_stats(stats)
-        if self._writer is not None:
-            with no_room_explained(self._folder):
-                for name, value in stats.items():
-                    if isinstance(value, float):
-                        self._writer.add_scalar(f"{tag}/{name}", value, step)
+        values = {name: value for name, value in stats.items() if isinstance(value, float)}
+        for tracker in self._trackers:
+            tracker.record(tag, values, step)
 
     def close(self) -> None:
-        """Flush and close TensorBoard's file."""
-        if self._writer is not None:
-            with no_room_explained(self._folder):
-                self._writer.close()
+        """End the runs in the trackers."""
+        for tracker in self._trackers:
+            tracker.close()
 
 
 class _UnreadableCount(Hook):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from slowfast.datasets.loading.batch import Batch
+from slowfast.datasets.step_batches import StepBatch
 from slowfast.engine.hooks import Hook
 from slowfast.engine.mixing import Mixing
 from slowfast.engine.optim import lr_at, lr_scale, set_lr
@@ -107,3 +108,33 @@ def predict_batches(
         with autocast(device, dtype), naming_keys(cfg, *_shape_keys(cfg), *crops):
             prediction = task.predict(model, batch.to(device))
         yield batch, prediction.on_cpu()
+
+
+@torch.no_grad()
+def predict_steps(
+    task: Task,
+    model: nn.Module,
+    batches: Iterable[StepBatch],
+    cfg: Any,
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> Iterator[tuple[Batch, Prediction | None]]:
+    """Yield each batch, with the inputs of its last step, and its prediction; see `predict_batches`.
+
+    Batches may take turns. Of each one that has begun, the memory and the scores of its steps are kept.
+    """
+    model.eval()
+    begun: dict[int, tuple[list[Tensor], Any]] = {}
+    for batch in batches:
+        scores, memory = begun.pop(batch.number, ([], None)) if batch.step else ([], None)
+        if batch.size == 0:
+            yield batch, None
+            continue
+        crops = ("DATA.TRAIN_CROP_SIZE", "DATA.TEST_CROP_SIZE")
+        with autocast(device, dtype), naming_keys(cfg, *_shape_keys(cfg), *crops):
+            step, memory = task.predict_step(model, batch.to(device).inputs, memory)
+        scores.append(step)
+        if batch.step < batch.last_step:
+            begun[batch.number] = scores, memory
+        else:
+            yield batch, task.join_steps(scores).on_cpu()

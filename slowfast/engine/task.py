@@ -128,6 +128,18 @@ class Task(abc.ABC):
         """
         return None
 
+    def clip_steps(self, num_frames: int) -> list[list[list[int]]] | None:
+        """Return the frames of a clip of `num_frames` that each step of `predict` reads, per pathway.
+
+        A test then reads long clips step by step: `predict_step` for each of them and `join_steps` take the place of
+        `predict`. None: a clip is predicted at once.
+        """
+        return None
+
+    def join_steps(self, scores: Sequence[Tensor]) -> Prediction:
+        """Return the prediction of clips, given the class scores (B, classes) of each step: the last ones."""
+        return Prediction(scores[-1])
+
     def export_graphs(self, model: nn.Module, inputs: list[Tensor]) -> list[Graph]:
         """Return the functions to export; by default one, from clips to class scores.
 

@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader
 
 from slowfast.datasets.base import ClipDataset
 from slowfast.datasets.build import build_loader
+from slowfast.datasets.step_batches import Steps, long_clip_steps, step_loader
 from slowfast.engine.epoch_config import evaluation_parts
 from slowfast.engine.hooks import Recorder, memory_stats
-from slowfast.engine.loop import predict_batches
+from slowfast.engine.loop import predict_batches, predict_steps
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.engine.preflight import RESULTS_NAME, VAL_RESULTS_NAME, describe_model, predictions_path, record_config
@@ -125,8 +126,10 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
         dataset.num_views,
         cfg.DATA.ENSEMBLE_METHOD,
     )
+    task = build_task(cfg)
+    steps = long_clip_steps(task, dataset)
     with worker_deaths_explained():
-        evaluator, broken = _run_evaluator(build_task(cfg), model, loader, cfg, device, autocast_dtype(cfg))
+        evaluator, broken = _run_evaluator(task, model, loader, cfg, device, autocast_dtype(cfg), steps=steps)
     about = {
         "checkpoint": checkpoint,
         **evaluator.counts(),
@@ -216,6 +219,7 @@ def _run_evaluator(
     dtype: torch.dtype | None,
     should_stop: Callable[[], bool] = lambda: False,
     loss: ValidationLoss | None = None,
+    steps: Steps | None = None,
 ) -> tuple[Evaluator, set[int]]:
     """Predict all batches of `loader`.
 
@@ -223,6 +227,7 @@ def _run_evaluator(
         dtype: of autocast; None for full precision.
         should_stop: asked after each batch; True ends the pass early.
         loss: takes in every batch.
+        steps: in which clips are read; None reads each clip at once.
 
     Returns:
         The data set's evaluator, and the videos (or key frames) with scores that are NaN or infinite; both gathered
@@ -234,7 +239,11 @@ def _run_evaluator(
     dataset = loader.dataset
     evaluator, files = dataset.make_evaluator(cfg), dataset.unreadable
     broken: set[int] = set()
-    for batch, prediction in predict_batches(task, model, loader, cfg, device, dtype):
+    if steps is None:
+        predictions = predict_batches(task, model, loader, cfg, device, dtype)
+    else:
+        predictions = predict_steps(task, model, step_loader(loader, steps), cfg, device, dtype)
+    for batch, prediction in predictions:
         for sample in batch.missing:
             evaluator.skip(sample.video)
         files.update_from(batch.unreadable)

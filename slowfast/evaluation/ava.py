@@ -32,6 +32,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from slowfast.evaluation.finite import check_finite
+from slowfast.utils.boxes import iou
 from slowfast.utils.registry import Registry
 
 # A function `(groundtruth, detections) -> detections` by name: it returns the detections that count, in the order in
@@ -283,25 +284,12 @@ def _best(truth: np.ndarray, boxes: np.ndarray, first: np.ndarray, number: np.nd
     starts = np.cumsum(number) - number
     pair_of = np.repeat(np.arange(len(boxes)), number)
     other = np.arange(len(pair_of)) + np.repeat(first - starts, number)
-    overlap = _overlap(boxes[pair_of], truth[other])
+    overlap = iou(boxes[pair_of], truth[other])
     most = np.maximum.reduceat(overlap, starts)
     # First pair of each box that reaches its maximum.
     reached = np.flatnonzero(overlap == most[pair_of])
     pair = reached[np.searchsorted(pair_of[reached], np.arange(len(boxes)))]
     return other[pair], most
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the IoU of N pairs of boxes, in the published order of operations, so that rounding is the same.
-
-    Boxes of `a` have an area, so the union is never 0.
-    """
-    heights = np.maximum(0.0, np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1]))
-    widths = np.maximum(0.0, np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0]))
-    common = heights * widths
-    area_a = (a[:, 3] - a[:, 1]) * (a[:, 2] - a[:, 0])
-    area_b = (b[:, 3] - b[:, 1]) * (b[:, 2] - b[:, 0])
-    return common / (area_a + area_b - common)
 
 
 def _average_precision(scores: np.ndarray, correct: np.ndarray, positives: int) -> float:

@@ -7,10 +7,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas
 
 from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows, evaluate_ava
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
@@ -18,6 +17,9 @@ from slowfast.utils.files import atomic_write
 from slowfast.utils.json_file import read_json, read_text
 from slowfast.utils.label_map import read_label_map
 from slowfast.utils.text import one_line, plot_label, spreadsheet_cell
+
+if TYPE_CHECKING:
+    import pandas  # imported where it is needed: it starts threads, which processes should not have that are forked
 
 # Up to so many classes are named at the axes, of the confusion matrix and beside bars.
 _NAMED_CLASSES = 40
@@ -98,6 +100,8 @@ class Report:
         Raises:
             ValueError: see `evaluate_ava`; or no class has ground truth.
         """
+        import pandas
+
         result = evaluate_ava(groundtruth, detections, excluded, names, evaluation)
         ids = list(result["AP"])
         counts = np.array([key not in excluded for key in groundtruth.key_frames], dtype=bool)[groundtruth.key_frame]
@@ -142,6 +146,8 @@ class Report:
             "classes.csv": classes.to_csv(index=False, na_rep="nan", lineterminator="\n"),
         }
         if self.confusion is not None:
+            import pandas
+
             names = classes["class"]
             matrix = pandas.DataFrame(self.confusion, index=names, columns=names)
             files["confusion.csv"] = matrix.to_csv(index_label="label", lineterminator="\n")
@@ -180,6 +186,8 @@ class Report:
 
 def _objects(names: Iterable[str]) -> pandas.Series:
     """Return a column that keeps any text; text columns of pandas refuse bytes that are no text."""
+    import pandas
+
     return pandas.Series(list(names), dtype=object)
 
 

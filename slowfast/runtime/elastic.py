@@ -71,7 +71,7 @@ def run_agent(cfg: Any, processes: int, endpoint: str) -> None:
     command = _own_command()
     config = _launch_config(cfg, processes, endpoint)
     try:
-        with _thread_share(processes):
+        with _environment(processes, endpoint):
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         if all(failure.exitcode in _TOLD_TO_END for failure in error.failures.values()):
@@ -117,7 +117,7 @@ def _describe(failure: ProcessFailure) -> str:
     if failure.exitcode < 0:
         reason = _USUAL_REASON.get(-failure.exitcode)
         return f"(pid {failure.pid}) was killed by {failure.signal_name()}" + (f"; {reason}" if reason else "")
-    return f"(pid {failure.pid}) ended with exit status {failure.exitcode}"
+    return f"(pid {failure.pid}) ended with exit status {failure.exitcode}; its message is above"
 
 
 def _consequence(failure: ProcessFailure) -> int:
@@ -165,16 +165,21 @@ def _launch_config(cfg: Any, processes: int, endpoint: str) -> LaunchConfig:
 
 
 @contextlib.contextmanager
-def _thread_share(processes: int) -> Iterator[None]:
-    """Set OMP_NUM_THREADS to each process's share of the cores, unless it is set."""
-    if "OMP_NUM_THREADS" in os.environ:
-        yield
-        return
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+def _environment(processes: int, endpoint: str) -> Iterator[None]:
+    """Set what the processes inherit, unless it is set: their share of the cores, and gloo's interface on one host.
+
+    By itself gloo looks up the name of the host, which takes minutes where the name server does not answer.
+    """
+    wanted = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
+    if not endpoint and sys.platform == "linux":
+        wanted["GLOO_SOCKET_IFNAME"] = "lo"
+    added = wanted.keys() - os.environ.keys()
+    os.environ.update({name: wanted[name] for name in added})
     try:
         yield
     finally:
-        del os.environ["OMP_NUM_THREADS"]
+        for name in added:
+            del os.environ[name]
 
 
 def _not_met(cfg: Any, endpoint: str, error: Exception) -> ConnectionError:

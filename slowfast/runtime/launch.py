@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import datetime
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.elastic.multiprocessing.errors import record
+from torch.distributed.elastic.multiprocessing.errors import ErrorHandler, record
 
 from slowfast.runtime.device import check_device_count, select_device
 from slowfast.runtime.elastic import LostContactError, run_agent
@@ -92,8 +93,20 @@ def _join(main: Callable[[Any], Any], cfg: Any, num_procs: int | None) -> Any:
         select_device(int(os.environ["LOCAL_RANK"]))
     _end_with_parent()
     _warn_of_restarts(cfg)
-    # The decorator writes the file from which the agent reads exceptions.
-    return record(_in_group)(main, cfg, backend)
+    return record(_in_group, _Report())(main, cfg, backend)
+
+
+class _Report(ErrorHandler):
+    """Writer of the file from which the agent reads the exception that ends this process."""
+
+    def record_exception(self, e: BaseException) -> None:
+        """Write the file, or none if there is no room; the exception itself is printed by this process."""
+        try:
+            super().record_exception(e)
+        except OSError:
+            # The agent would read half a file as a failure of its own.
+            with contextlib.suppress(OSError):
+                os.remove(os.environ["TORCHELASTIC_ERROR_FILE"])
 
 
 def _in_group(main: Callable[[Any], Any], cfg: Any, backend: str) -> Any:

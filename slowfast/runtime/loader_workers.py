@@ -1,4 +1,4 @@
-"""Worker processes of a data loader: shielding them from signals, and explaining their death."""
+"""Worker processes of a data loader: what they need, shielding them from signals, and explaining their death."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.queues
 import os
 import re
+import resource
 import signal
 import threading
 import time
@@ -43,6 +44,34 @@ _ADVICE = {
     ),
     "": "With DATA_LOADER.NUM_WORKERS 0 the main process reads the data and shows the cause",
 }
+
+
+# File descriptors of a process without and for each loader worker, with room to spare.
+_DESCRIPTORS, _DESCRIPTORS_PER_WORKER = 64, 8
+
+
+def check_workers(workers: int) -> None:
+    """Check that a process can have loader workers: they need descriptors, without which it would wait for ever.
+
+    Raises:
+        ValueError: too few, with the numbers; or the machine has no shared memory.
+    """
+    if not workers:
+        return
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _DESCRIPTORS + _DESCRIPTORS_PER_WORKER * workers
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
+        raise ValueError(
+            f"this process may open {allowed} files (ulimit -n), but with DATA_LOADER.NUM_WORKERS {workers} it needs "
+            f"{needed}: raise the limit, for instance ulimit -n {max(1024, needed)}, or set NUM_WORKERS 0"
+        )
+    try:
+        multiprocessing.Lock()
+    except OSError as error:
+        raise ValueError(
+            f"DATA_LOADER.NUM_WORKERS {workers} takes shared memory, and this machine gives none ({error.strerror}): "
+            "mount /dev/shm so that it can be written, or set NUM_WORKERS 0"
+        ) from error
 
 
 class LoaderWorkerError(ChildProcessError):

@@ -1,6 +1,7 @@
 """Logging, and statistics as JSON.
 
-`json_stats: {...}` lines go to standard output and `OUTPUT_DIR/stdout.log`. The same objects, one a line, go to
+Each object of statistics is logged as a line for people and as a line `json_stats: {...}` for programs, both to
+standard output and `OUTPUT_DIR/stdout.log`; a terminal shows the first alone. The objects, one a line, also go to
 `OUTPUT_DIR/json_stats.jsonl`.
 """
 
@@ -16,9 +17,11 @@ import simplejson
 from tqdm import tqdm
 
 from slowfast.runtime.distributed import is_main_process
+from slowfast.runtime.stats_line import stats_line
 from slowfast.utils.files import append_line, check_regular
 from slowfast.utils.text import printable
 
+_JSON = "json_stats: %s"
 _FORMAT = "[%(asctime)s][%(levelname)s] %(name)s: %(message)s"
 _stats_path: str | None = None
 _handlers: list[logging.Handler] = []  # those of `setup_logging`
@@ -35,10 +38,12 @@ class _Formatter(logging.Formatter):
 
 
 class _ConsoleHandler(logging.Handler):
-    """Handler that writes to the current sys.stdout without breaking progress bars."""
+    """Handler that writes to the current sys.stdout without breaking progress bars; to a terminal no JSON."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            if record.msg == _JSON and sys.stdout.isatty():
+                return
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()
         except Exception:
@@ -100,11 +105,13 @@ def setup_logging(output_dir: str | None = None) -> None:
 
 
 def log_json_stats(stats: dict[str, Any]) -> None:
-    """Log an object of statistics. Floats are rounded to six digits; NaN and infinity become null."""
+    """Log an object of statistics. In JSON floats are rounded to six digits; NaN and infinity become null."""
     if not is_main_process():
         return
     line = simplejson.dumps({key: _rounded(value) for key, value in stats.items()}, sort_keys=True)
-    get_logger(__name__).info("json_stats: %s", line)
+    logger = get_logger(__name__)
+    logger.info("%s", stats_line(stats))
+    logger.info(_JSON, line)
     if _stats_path is not None:
         append_line(_stats_path, line)
 

@@ -7,7 +7,7 @@ dimensions), which the caller keeps in the file's metadata.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -85,6 +85,17 @@ def read_parquet(path: str | os.PathLike) -> tuple[Any, dict[str, str]]:
     with open(path, "rb", opener=regular_file) as stream:
         table = pyarrow.parquet.read_table(stream, page_checksum_verification=True)
     return table, _texts(table.schema.metadata)
+
+
+def read_parquet_groups(path: str | os.PathLike) -> Iterator[Any]:
+    """Yield the row groups of a file as pyarrow tables; raises the errors of `read_parquet`."""
+    require_parquet()
+    import pyarrow.parquet
+
+    with open(path, "rb", opener=regular_file) as stream:
+        file = pyarrow.parquet.ParquetFile(stream, page_checksum_verification=True)
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group)
 
 
 def read_parquet_metadata(path: str | os.PathLike) -> dict[str, str]:

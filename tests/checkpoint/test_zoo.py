@@ -11,11 +11,11 @@ import torch
 import yaml
 from iopath.common.file_io import g_pathmgr
 
-from slowfast.apps.zoo import fill_page
+from slowfast.apps.zoo import fill_page, show_entry
 from slowfast.checkpoint import find_checkpoints, load_checkpoint, local_path, save_checkpoint
 from slowfast.checkpoint.zoo import entries as zoo
 from slowfast.checkpoint.zoo.download import DownloadError
-from slowfast.checkpoint.zoo.entries import Entry, all_entries, find_entry, register_entries
+from slowfast.checkpoint.zoo.entries import Entry, all_entries, detector_file, find_entry, register_entries
 from slowfast.config import load_config
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
@@ -58,7 +58,7 @@ def served(file_server, tmp_path, registered, tiny_cfg):
 
 
 def test_published_entries():
-    entries = [entry for entry in all_entries() if entry.url]
+    entries = [entry for entry in all_entries() if entry.url and entry.format != "onnx"]
     assert len(entries) == len({entry.file for entry in entries}) == 71
     slow = find_entry("zoo://slow_8x8_r50")
     assert (slow.metrics, slow.format, slow.measured) == ({"top1": 74.8, "top5": 91.6}, "caffe2", "")
@@ -70,12 +70,35 @@ def test_published_entries():
 def test_every_published_address_is_an_entry_with_its_figures(repo):
     """`published_checkpoints.json` holds the published tables: address, format, figures."""
     known = json.loads((repo / "tests/fixtures/published_checkpoints.json").read_text())
-    published = [entry for entry in all_entries() if entry.url]
+    published = [entry for entry in all_entries() if entry.url and entry.format != "onnx"]
     assert sorted(entry.url for entry in published) == sorted(row["url"] for row in known)
     by_url = {entry.url: entry for entry in published}
     for row in known:
         entry = by_url[row["url"]]
         assert (entry.format, sorted(entry.metrics.values())) == (row["format"], sorted(row["figures"])), entry.name
+
+
+def test_detectors_are_no_checkpoints_and_state_their_license(capsys):
+    detectors = [entry for entry in all_entries() if entry.format == "onnx"]
+    assert {entry.name for entry in detectors} == {"person_nanodet", "person_yolox_tiny"}
+    for entry in detectors:
+        assert entry.url.startswith("https://github.com/") and entry.url.endswith(".onnx")
+        show_entry(entry.name)
+        assert re.search(r"^license +Apache-2.0", capsys.readouterr().out, re.MULTILINE)
+        with pytest.raises(ValueError, match="no checkpoint"):
+            local_path(f"zoo://{entry.name}")
+    with pytest.raises(ValueError, match=r"slow_8x8_r50 is a checkpoint.*zoo://person_nanodet"):
+        detector_file("zoo://slow_8x8_r50")
+    assert detector_file("mine.onnx") == "mine.onnx"
+
+
+def test_a_detector_of_the_zoo_is_downloaded_once(registered, file_server):
+    file_server.content = b"a detector"
+    registered({"name": "mine", "dataset": "COCO", "format": "onnx", "url": file_server.url})
+    paths = {detector_file("zoo://mine") for _ in range(2)}
+    (path,) = paths
+    assert Path(path).read_bytes() == b"a detector"
+    assert Path(path).name == f"mine{Path(file_server.url).suffix}"
 
 
 # Classes of the data sets. A pre-trained file of AVA is listed with the setting that it starts.
@@ -126,7 +149,7 @@ def test_files_that_ship_are_what_they_say():
         ({"url": ""}, "a path or a url"),
         ({"path": "x.pyth"}, "a path or a url"),
         ({"url": "", "path": "x.pyth"}, "size and sha256"),
-        ({"format": "onnx"}, "none of pytorch"),
+        ({"format": "keras"}, "none of pytorch"),
         ({"color": "red"}, "color"),
         ({"name": "slow_8x8_r50"}, "another zoo entry slow_8x8_r50"),
     ],

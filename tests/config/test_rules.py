@@ -177,6 +177,7 @@ MISSPELLED = {
 # Keys of files and of free text. AUG.AA_TYPE is a recipe with numbers, which the data set reads. Metrics are those of
 # the data set's evaluator, and TRAIN.BEST_METRIC is checked by the first validation.
 FREE_TEXT = ("*_DIR", "*.DIR", "*_PATH", "*_LISTS", "*_FILE", "DATA.PATH_*", "AUG.AA_TYPE", "MODEL.MULTI_PATHWAY_ARCH")
+FREE_TEXT += ("TRACKER.PROJECT", "TRACKER.RUN_NAME")
 FREE_TEXT += ("TRAIN.BEST_METRIC", "DEMO.INPUT_VIDEO", "DEMO.*_BOXES", "DEMO.COMMON_CLASS_NAMES", "DEMO.DETECTRON2_*")
 
 

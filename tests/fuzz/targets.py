@@ -16,11 +16,14 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import onnx
 import torch
 import yaml
 from hypothesis import strategies as st
 
 from slowfast.apps.features.files import FeatureFolder, VideoFeatures, about_features, load_features
+from slowfast.apps.people.detector import PersonDetector
+from slowfast.apps.people.sources import BoxFile
 from slowfast.apps.prepare.file_pool import WorkLog
 from slowfast.apps.prepare.probe import ProbeCache
 from slowfast.checkpoint.io import load_checkpoint, save_checkpoint, write_tensor_file
@@ -39,6 +42,7 @@ from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.torchcodec import TorchCodecReader
 from slowfast.engine.epoch_config import build_state
 from slowfast.engine.test import last_evaluation
+from slowfast.engine.trackers import read_runs
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import read_boxes, read_detections, read_excluded, read_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
@@ -313,6 +317,31 @@ def _image_target(name: str) -> Target:
     return Target(name, "images", f"case.{name}", seeds, read, refusals=(VideoError,))
 
 
+# Detectors of persons.
+
+
+def _detectors(_: Path) -> list[bytes]:
+    """Make a NanoDet and a YOLOX of 32 pixels, 16 + 4 + 1 places, whose outputs add the mean of the image to noise."""
+    files, numbers = [], np.random.default_rng(0)
+    for width in (80 + 32, 5 + 80):
+        noise = onnx.numpy_helper.from_array(numbers.random((1, 21, width), np.float32), "noise")
+        nodes = [
+            onnx.helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),
+            onnx.helper.make_node("Add", ["noise", "mean"], ["output"]),
+        ]
+        ends = [("image", [1, 3, 32, 32]), ("output", [1, 21, width])]
+        image, output = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size) for name, size in ends)
+        graph = onnx.helper.make_graph(nodes, "detector", [image], [output], [noise])
+        versions = {"opset_imports": [onnx.helper.make_opsetid("", 17)], "ir_version": 8}
+        files.append(onnx.helper.make_model(graph, **versions).SerializeToString())
+    return files
+
+
+def _read_detector(path: str) -> None:
+    boxes, scores = PersonDetector(path)(_pictures(1)[0])
+    assert boxes.shape == (len(scores), 4), boxes.shape
+
+
 # Configs.
 
 _CONFIG = {
@@ -375,6 +404,7 @@ def _read_list(path: str) -> None:
 def _read_boxes(path: str) -> None:
     errors: list[str] = []
     read_boxes(path, 4, errors=errors)
+    BoxFile(path, 4, 0.5, 900)
     read_groundtruth(path)
     read_detections(path)
 
@@ -497,6 +527,11 @@ def _read_evaluation(path: str) -> None:
     assert type(last_evaluation(os.path.dirname(path))) is int
 
 
+def _read_runs(path: str) -> None:
+    runs = read_runs(os.path.dirname(path))
+    assert all(type(part) is str for entry in runs.items() for part in entry)
+
+
 def _read_probes(path: str) -> None:
     with ProbeCache(path, "how") as cache:
         assert cache.get("/nowhere.mp4") is None
@@ -514,6 +549,7 @@ def _read_digest(path: str) -> None:
 
 
 _EVALUATION = {"epoch": 3, "top1_acc": 50.0, "_type": "val"}
+_RUNS = {"wandb": "b5ialwbv", "mlflow": "0765d65a21034eea9927391048df43ae"}
 _FACTS = ["/a.mp4", ["how", 0, 1, 2], {"cause": "", "frames": 3}]
 _DIGEST = {"size": 5, "sha256": "ab" * 32}
 
@@ -534,6 +570,7 @@ TARGETS = [
     *_torchcodec_targets(),
     _image_target("jpg"),
     _image_target("png"),
+    Target("detector", "detectors", "case.onnx", _detectors, _read_detector),
     Target("config", "configs", "case.yaml", _configs, load_config, st.deferred(_odd_configs), named=False),
     Target("stored-config", "configs", "case.yaml", _configs, _read_stored_config, st.deferred(_odd_configs),
            named=False),
@@ -556,6 +593,7 @@ TARGETS = [
     Target("predictions-parquet", "results", "case.parquet", _prediction_files(".parquet"), _read_predictions),
     Target("val-results", "results", "val_results.json", lambda _: [to_json(_EVALUATION)], _read_evaluation,
            json_like(_EVALUATION)),
+    Target("tracker-runs", "results", "tracker_runs.json", lambda _: [to_json(_RUNS)], _read_runs, json_like(_RUNS)),
     Target("features", "features", "case.npz", _feature_files("npz"), _read_features, _odd_npz(_feature_arrays)),
     Target("features-damage", "features", "case.npz", _feature_files("npz"), _read_features, exact=True),
     Target("features-parquet", "features", "case.parquet", _feature_files("parquet"), _read_features),

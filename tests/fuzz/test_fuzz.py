@@ -31,7 +31,19 @@ def torchcodec():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "group", ["checkpoints", "features", "videos", "images", "configs", "annotations", "results", "logs", torchcodec()]
+    "group",
+    [
+        "checkpoints",
+        "features",
+        "videos",
+        "images",
+        "detectors",
+        "configs",
+        "annotations",
+        "results",
+        "logs",
+        torchcodec(),
+    ],
 )
 def test_readers_give_a_value_or_refuse(group, tmp_path):
     status, output = python("-m", "tests.fuzz", group, "--cases", 40, "--seed", 1, "--findings", tmp_path)

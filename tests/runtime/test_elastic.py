@@ -1,12 +1,14 @@
 """Test the choice of the failure that caused the others."""
 
 import json
+import os
 import signal
+import sys
 
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from slowfast.runtime.elastic import first_cause
+from slowfast.runtime.elastic import _environment, first_cause
 
 START = 1_700_000_000
 
@@ -67,4 +69,21 @@ def test_an_abort_is_a_crash_or_the_watchdog_that_saw_another_hang(failure):
 
 
 def test_a_process_without_a_word(failure):
-    assert str(first_cause({3: failure(0, exitcode=5)})) == "process 3 (pid 77) ended with exit status 5"
+    assert (
+        str(first_cause({3: failure(0, exitcode=5)}))
+        == "process 3 (pid 77) ended with exit status 5; its message is above"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems name the interface otherwise")
+def test_processes_of_one_host_meet_without_a_look_up_of_its_name(monkeypatch):
+    """Gloo would look it up, and where the name server is silent each look-up takes seconds; users may set another."""
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    with _environment(2, ""):
+        assert os.environ["GLOO_SOCKET_IFNAME"] == "lo"
+    with _environment(2, "host0:29500"):
+        assert "GLOO_SOCKET_IFNAME" not in os.environ
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
+    with _environment(2, ""):
+        assert os.environ["GLOO_SOCKET_IFNAME"] == "eth7"
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "eth7"

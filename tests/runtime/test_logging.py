@@ -1,10 +1,12 @@
 import errno
 import json
 import os
+import sys
 
 import pytest
 
 from slowfast.runtime.logging import get_logger, log_json_stats, setup_logging
+from slowfast.runtime.stats_line import stats_line
 
 pytestmark = pytest.mark.usefixtures("clean_logging")
 
@@ -16,6 +18,50 @@ def test_statistics_are_json_everywhere(tmp_path, capsys):
     assert json.loads((tmp_path / "new" / "json_stats.jsonl").read_text()) == expected
     for text in (capsys.readouterr().out, (tmp_path / "new" / "stdout.log").read_text()):
         assert json.loads(text.split("json_stats: ")[1]) == expected
+        assert text.splitlines()[0].endswith("slowfast.runtime.logging: epoch 1/2: loss nan, count 3, lr 1.235e-07")
+
+
+def test_a_terminal_shows_the_lines_for_people_alone(tmp_path, capsys, monkeypatch):
+    setup_logging(str(tmp_path))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    log_json_stats({"_type": "val_epoch", "epoch": "1/2", "loss": 0.5})
+    assert capsys.readouterr().out.splitlines()[0].endswith("epoch 1/2, validation: loss 0.5")
+    monkeypatch.undo()
+    log_json_stats({"loss": 0.25})
+    assert capsys.readouterr().out.count("json_stats: {") == 1
+    assert (tmp_path / "stdout.log").read_text().count("json_stats: {") == 2
+
+
+@pytest.mark.parametrize(
+    ("stats", "line"),
+    [
+        (
+            {"_type": "train_iter", "dt": 0.5234, "dt_data": 0.0156291, "dt_net": 0.5, "epoch": "3/20",
+             "eta": "0:12:01", "grad_norm": 6.95999, "iter": "40/120", "lr": 0.00992404,
+             "gpu_mem_gib": 10.391, "loss": 1.23429, "top1_err": 64.7826},
+            "epoch 3/20, iter 40/120: grad_norm 6.96, loss 1.234, top1_err 64.8 %, lr 0.009924, 0.523 s/iter, "
+            "0.0156 s of it for data, eta 0:12:01, gpu_mem 10.39 GiB",
+        ),
+        (
+            {"_type": "train_epoch", "epoch": "3/20", "epoch_seconds": 61.05, "loss": 2.0, "replaced_samples": 0,
+             "unreadable_files": 2},
+            "epoch 3/20, trained: loss 2, 61.0 s, 2 unreadable files",
+        ),
+        (
+            {"_type": "val_epoch", "epoch": "3/20", "videos": 40, "loss": 0.25, "top1_err": 25.0, "top1_acc": 75.0,
+             "top5_err": 3.0, "map": 0.12345},
+            "epoch 3/20, validation: loss 0.25, top1_acc 75.0 %, top5_err 3.0 %, map 0.1235, 40 videos",
+        ),
+        (
+            {"_type": "test_final", "top1_acc": 50.0, "step1/top1_acc": 25.0, "checkpoint": "a.pyth", "views": 30},
+            "test: top1_acc 50.0 %, checkpoint a.pyth, 30 views",
+        ),
+        ({"_type": "own", "ratio": 0.5}, "own: ratio 0.5"),
+    ],
+    ids=lambda part: part.get("_type") if isinstance(part, dict) else "",
+)  # fmt: skip
+def test_lines_for_people(stats, line):
+    assert stats_line(stats) == line
 
 
 def test_setting_up_again_replaces_the_former_folder(tmp_path, capsys):
@@ -47,8 +93,9 @@ def test_half_a_line_of_a_run_that_was_cut_off_is_ended(tmp_path, name):
     log_json_stats({"loss": 0.5})
     log_json_stats({"loss": 0.25})
     lines = (tmp_path / name).read_text().splitlines()
-    assert len(lines) == 3 and lines[0] == '{"_type": "train_iter", "lo'
-    assert [json.loads(line.split("json_stats: ")[-1])["loss"] for line in lines[1:]] == [0.5, 0.25]
+    assert lines[0] == '{"_type": "train_iter", "lo'
+    found = [json.loads(line.split("json_stats: ")[-1])["loss"] for line in lines[1:] if line.endswith("}")]
+    assert found == [0.5, 0.25]
 
 
 @pytest.mark.parametrize("name", ["json_stats.jsonl", "stdout.log"])

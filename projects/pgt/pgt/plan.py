@@ -188,8 +188,12 @@ class StepPlan:
         Args:
             inputs: one clip (B, C, T, H, W) per pathway.
         """
+        return self.for_frames(inputs[-1].shape[2])
+
+    def for_frames(self, num_frames: int) -> "StepPlan":
+        """Return the plan for clips of `num_frames` frames, see `for_clips`."""
         length, overlap = self.step_len[-1], self.overlap[-1]
-        later, rest = divmod(inputs[-1].shape[2] - length, length - overlap)
+        later, rest = divmod(num_frames - length, length - overlap)
         return self if rest or later < 0 else replace(self, steps=later + 1)
 
     def split(self, inputs: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:

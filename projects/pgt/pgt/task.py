@@ -111,7 +111,15 @@ class ProgressiveTask(Task):
         if batch.key_frames:
             predictions = _box_scores(model, batch, plan)
             return _join_predictions(predictions) if self.all_steps else predictions[-1]
-        steps = step_scores(model, batch.inputs, plan)
+        return self.join_steps(step_scores(model, batch.inputs, plan))
+
+    def clip_steps(self, num_frames: int) -> list[list[list[int]]] | None:
+        """Return the frames of a clip that each step reads, per pathway; None without PGT.PG_EVAL."""
+        return self.plan.for_frames(num_frames).positions() if self.progressive_eval else None
+
+    def join_steps(self, scores: Sequence[torch.Tensor]) -> Prediction:
+        """Return the ensemble of the steps' scores, S of (B, classes)."""
+        steps = torch.stack(list(scores))
         variants = {method: ensemble(steps, method) for method in ENSEMBLES}
         summed = len(steps) if self.ensemble_method == "sum" else 1
         return Prediction(variants[self.ensemble_method], steps=steps.transpose(0, 1), variants=variants, summed=summed)

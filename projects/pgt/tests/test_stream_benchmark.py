@@ -2,12 +2,17 @@
 
 import re
 
+import av
+import numpy as np
 import pytest
 import torch
 
+from slowfast.apps.benchmark.camera import Camera
 from slowfast.apps.benchmark.stream_report import format_hours, format_pool, format_speed
 from slowfast.apps.benchmark.stream_speed import compare_speed, step_multiply_adds
-from slowfast.apps.benchmark.streams import compare_pool, state_bytes, watch, watch_day
+from slowfast.apps.benchmark.streams import compare_pool, state_bytes, watch
+from slowfast.apps.predict.live import LiveSource
+from slowfast.apps.synthetic.files import encode_video
 from slowfast.config import load_config
 from slowfast.config.load import cfg_to_yaml
 from slowfast.models.complexity import complexity
@@ -60,6 +65,7 @@ def test_speed_beside_clips_that_answer_as_often(file, capsys):
     assert 7 / 8 < rows[0]["gflops_per_s"] / rows[1]["gflops_per_s"] < 1
     for row in rows:
         assert row["answers"] == 4 and 0 < row["delay_ms"][0] <= row["delay_ms"][1]
+        assert 0 < row["delay_cpu_ms"][0] <= row["delay_cpu_ms"][1]
         assert row["ms"]["median"] > 0 and row["cpu_ms"]["median"] > 0
     printed = capsys.readouterr().out
     assert format_speed(rows) in printed and len(CELLS.findall(printed)) == 5
@@ -73,7 +79,27 @@ def test_multiply_adds_of_a_step_are_those_of_its_convolutions(file):
     assert new < step_multiply_adds(cfg) < new * (1 + 1 / 7)
 
 
-@pytest.mark.parametrize("call", [lambda: watch_day(ZOO, 0), lambda: compare_pool(ZOO, 0), lambda: compare_speed([])])
+def test_a_camera_hangs_up_falls_silent_and_comes_back(tmp_path):
+    """The frames of a connection are those of the file, over and over, with times that go on."""
+    path, fps, frames = tmp_path / "loop.ts", 4, 30
+    encode_video(path, np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8), fps)
+    with av.open(str(path)) as file:
+        wanted = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    with Camera(str(path), frames, burst=5, stall_s=0.01) as camera, LiveSource(camera.address, timeout_s=3) as source:
+        found = {}
+        for frame in source:
+            camera.take(source.received)
+            found.setdefault(frame.connection, []).append(frame)
+            if frame.connection == 2:
+                break
+    first = found[0]
+    assert source.losses >= 2 and len(first) > 20
+    assert [frame.stamp_s for frame in first] == pytest.approx([number / fps for number in range(len(first))])
+    for number, frame in enumerate(first):
+        np.testing.assert_array_equal(frame.pixels, wanted[number % 12])
+
+
+@pytest.mark.parametrize("call", [lambda: watch(iter([]), 0), lambda: compare_pool(ZOO, 0), lambda: compare_speed([])])
 def test_what_cannot_be_measured(call):
     with pytest.raises(ValueError, match="0 "):
         call()

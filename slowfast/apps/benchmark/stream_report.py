@@ -57,12 +57,13 @@ def format_pool(result: dict[str, Any]) -> str:
 def format_speed(rows: Sequence[dict[str, Any]]) -> str:
     """Format speed and delay, one line a model, way of reading, and precision."""
     head = ["model", "reads", "answers every", "GFLOPs per s", "", "CPU ms per s", "ms per s"]
-    head += ["x real time", "delay, ms: median, 95 %"]
+    head += ["x real time", "delay, CPU ms: median, 95 %", "delay, ms"]
     lines = []
     for row in rows:
         cells = [row["model"], row["reads"], f"{row['every_s']:.2f} s", f"{row['gflops_per_s']:.3g}", row["variant"]]
         cells += [_range(row[clock], ".0f" if row[clock]["median"] >= 100 else ".1f") for clock in ("cpu_ms", "ms")]
-        lines.append([*cells, f"{1000 / row['ms']['median']:.1f}", ", ".join(f"{x:.0f}" for x in row["delay_ms"])])
+        delays = [", ".join(f"{x:.0f}" for x in row[clock]) for clock in ("delay_cpu_ms", "delay_ms")]
+        lines.append([*cells, f"{1000 / row['ms']['median']:.1f}", *delays])
     return markdown_table(head, lines)
 
 

@@ -43,7 +43,7 @@ class _Way:
         stride: frames of the stream from one answer to the next.
         in_steps: the model reads in steps.
         cpu_ms, ms: per second of video, of each round.
-        delays: milliseconds from the push of the frame that completes a window to the answer.
+        delays, cpu_delays: milliseconds from the push of the frame that completes a window to the answer.
     """
 
     model: str
@@ -55,6 +55,7 @@ class _Way:
     cpu_ms: list[float] = field(default_factory=list)
     ms: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
+    cpu_delays: list[float] = field(default_factory=list)
 
     def start(self) -> None:
         """Build the model, and stream until it has answered twice: then its memory has its size."""
@@ -62,7 +63,7 @@ class _Way:
         self._session = predictor.session(fps=self.cfg.DATA.TARGET_FPS, stride=0.0 if self.in_steps else self.stride)
         self._noise, self._count = noise(predictor), 0
         self._answer(2)
-        self.delays.clear()
+        self.delays, self.cpu_delays = [], []
 
     def measure(self) -> None:
         """Stream for a round."""
@@ -77,8 +78,9 @@ class _Way:
         while found < count:
             frame = self._noise[self._count % len(self._noise)]
             self._count += 1
-            start = time.perf_counter()
+            cpu, start = time.process_time(), time.perf_counter()
             if answers := self._session.push(frame):
+                self.cpu_delays.append(1000 * (time.process_time() - cpu))
                 self.delays.append(1000 * (time.perf_counter() - start))
                 found += len(answers)
         return self._count - first
@@ -97,7 +99,7 @@ def compare_speed(models: Sequence[str], variants: Sequence[str] = ("fp32", "bf1
     Returns:
         `machine`, and `rows`, a dict for each way: `model`, `reads`, `variant`; `every_s`, seconds of video between two
         answers; `gflops_per_s`, multiply-adds per second of video; spreads of `cpu_ms` and `ms` per second of video;
-        `delay_ms`, median and 95th percentile; `answers` measured.
+        `delay_cpu_ms` and `delay_ms`, median and 95th percentile; `answers` measured.
 
     Raises:
         ValueError: no model, no round, an unknown variant, or settings that do not fit.
@@ -203,6 +205,7 @@ def _row(way: _Way) -> dict[str, Any]:
         "gflops_per_s": operations / 1e9 / every_s,
         "cpu_ms": spread(way.cpu_ms),
         "ms": spread(way.ms),
+        "delay_cpu_ms": np.percentile(way.cpu_delays, [50, 95]).tolist(),
         "delay_ms": np.percentile(way.delays, [50, 95]).tolist(),
         "answers": len(way.delays),
     }

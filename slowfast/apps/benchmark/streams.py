@@ -18,9 +18,12 @@ import torch
 from fvcore.common.config import CfgNode
 from torch.utils import _pytree as pytree
 
+from slowfast.apps.benchmark.camera import Camera
 from slowfast.apps.benchmark.data import resident_mib
 from slowfast.apps.benchmark.report import machine, spread
 from slowfast.apps.benchmark.stream_report import format_hours, format_pool
+from slowfast.apps.predict.live import LiveSource
+from slowfast.apps.predict.live_answers import LiveAnswers
 from slowfast.apps.predict.predictor import Answer, Predictor, load
 from slowfast.apps.predict.session import StreamSession
 from slowfast.apps.synthetic.files import encode_video
@@ -35,6 +38,9 @@ from slowfast.runtime.seed import seed_all
 
 _LOOPED_VIDEOS, _LOOPED_SIZE = 20, 64  # videos of `sweep` that follow each other in the looped file; pixels
 _READ_AT_A_TIME = 32  # frames
+# Of the camera: seconds of a stall, seconds of silence after which it counts as lost, frames that come at once after a
+# stall, and frames that wait at most, so that some are dropped then.
+_STALL_S, _SILENCE_S, _BURST, _WAITING = 1.0, 2.0, 256, 128
 _NOISE = 64  # frames of noise that are shown again and again
 _WINDOWS = 10  # answers of each stream in a round of `compare_pool`
 _MAX_BATCH = 32
@@ -79,20 +85,44 @@ def watch_day(model: str, hours: int = 24) -> dict[str, Any]:
         `model`, `machine`, `fps`, and `points`, see `watch`.
 
     Raises:
-        ValueError: no hour passes, or the system does not tell the memory of a process.
+        ValueError: as of `watch`.
     """
-    if hours < 1:
-        raise ValueError(f"a stream of {hours} hours has no memory at hour 1; use 1 hour or more")
     predictor = _predictor(model)
     where, fps = heading(predictor.device), round(predictor.settings.target_fps)
     with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "loop.mp4")
-        videos = [render_video(0, "train", number, _LOOPED_SIZE)[0] for number in range(_LOOPED_VIDEOS)]
-        encode_video(Path(path), np.concatenate(videos), fps)
-        session = predictor.session(fps=fps)
-        points = watch(_pushed(session, _looped(path), fps), hours, session.state)
+        session, frames = predictor.session(fps=fps), _looped(_write_loop(folder, "loop.mp4", fps))
+        points = watch(_pushed(session, frames, fps), hours, session.state)
     result = {"model": model, "machine": where, "fps": fps, "points": points}
     print(format_hours(points), flush=True)
+    return result
+
+
+def watch_camera(model: str, hours: int = 24) -> dict[str, Any]:
+    """Answer about a source like a camera, faster than real time, and read the memory of this process every hour.
+
+    The source stalls, falls silent and hangs up, see `Camera`, each about once an hour.
+
+    Returns:
+        As `watch_day`; and of the source `received`, `dropped`, `losses`, and `resets` of the model's memory.
+
+    Raises:
+        ValueError: as of `watch`.
+    """
+    predictor = _predictor(model)
+    where, fps = heading(predictor.device), round(predictor.settings.target_fps)
+    with tempfile.TemporaryDirectory() as folder:
+        path = _write_loop(folder, "loop.ts", fps)
+        with (
+            Camera(path, 1800 * fps, _BURST, _STALL_S) as camera,
+            predictor.live(LiveSource(camera.address, timeout_s=_SILENCE_S, max_waiting=_WAITING), fps=fps) as answers,
+        ):
+            points = watch(_followed(answers, camera), hours)
+            source = answers.source
+            counts = {name: getattr(source, name) for name in ("received", "dropped", "losses")}
+            counts["resets"] = answers.resets
+    result = {"model": model, "machine": where, "fps": fps, "points": points, **counts}
+    print(format_hours(points))
+    print(", ".join(f"{key} {value}" for key, value in counts.items()), flush=True)
     return result
 
 
@@ -110,8 +140,10 @@ def watch(
         `seconds` so far.
 
     Raises:
-        ValueError: the system does not tell the memory of a process.
+        ValueError: no hour passes, or the system does not tell the memory of a process.
     """
+    if hours < 1:
+        raise ValueError(f"a stream of {hours} hours has no memory at hour 1; use 1 hour or more")
     if not Path("/proc/self/statm").exists():
         raise ValueError("the memory of this process is read from /proc, which this system does not have")
     points: list[dict[str, float]] = []
@@ -192,6 +224,21 @@ def _pushed(session: StreamSession, source: Iterator[np.ndarray], fps: float) ->
         answers = session.push(frames)
         count += len(frames)
         yield count / fps, len(answers)
+
+
+def _followed(answers: LiveAnswers, camera: Camera) -> Iterator[tuple[float, int]]:
+    """Yield the second and the number of each answer; tell the camera what was taken."""
+    for answer in answers:
+        camera.take(answers.source.received - answers.source.num_waiting)
+        yield answer.end_s, 1
+
+
+def _write_loop(folder: str, name: str, fps: int) -> str:
+    """Write a video of about three minutes; return its path."""
+    path = Path(folder) / name
+    videos = [render_video(0, "train", number, _LOOPED_SIZE)[0] for number in range(_LOOPED_VIDEOS)]
+    encode_video(path, np.concatenate(videos), fps)
+    return str(path)
 
 
 def _looped(path: str) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ video from the first frame to the last, carries its memory all the way, and give
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from slowfast.apps.features.files import FORMAT_VERSION, FeatureFolder, VideoFeatures
+from slowfast.apps.features.rows import VideoRows
 from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.datasets.build import build_dataset
@@ -45,7 +47,7 @@ from slowfast.runtime.distributed import (
     get_world_size,
     is_main_process,
 )
-from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
+from slowfast.runtime.loader_workers import check_workers, shield_workers, worker_deaths_explained
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.run_lock import run_lock
 from slowfast.runtime.seed import seed_all
@@ -294,24 +296,27 @@ class _Extraction:
         bar = tqdm(
             total=len(unique), initial=len(there), unit="video", disable=not is_main_process(), dynamic_ncols=True
         )
-        begun: dict[int, _Video] = {}
+        begun: dict[int, VideoRows] = {}
         broken: set[str] = set()
-        with bar, worker_deaths_explained():
+        with bar, worker_deaths_explained(), contextlib.ExitStack() as on_exit:
+            on_exit.callback(lambda: [rows.close() for rows in begun.values()])
             for chunk in self._loader(unique, todo[get_rank() :: get_world_size()], open_video):
                 path = unique[chunk.video]
                 if chunk.cause:
                     unreadable.add(path, chunk.cause)
-                    begun.pop(chunk.video, None)
                 else:
-                    video = begun.setdefault(chunk.video, _Video())
-                    video.add(chunk, *self._features(chunk, video.memory))
-                if chunk.is_last and not chunk.cause:
-                    record = begun.pop(chunk.video).record(path, label_of[path], self.settings)
-                    if not np.isfinite(record.features).all():
+                    if chunk.video not in begun:
+                        begun[chunk.video] = VideoRows(folder.folder)
+                    rows = begun[chunk.video]
+                    features, rows.memory = self._features(chunk, rows.memory)
+                    rows.add(chunk, features)
+                    if chunk.is_last and not rows.is_finite:
                         broken.add(path)
-                    elif cause := _write(folder, record, about):
+                    elif chunk.is_last and (cause := _write(folder, rows.record(path, label_of[path], chunk), about)):
                         unreadable.add(path, cause)
                 if chunk.is_last:
+                    if chunk.video in begun:
+                        begun.pop(chunk.video).close()
                     # Other processes have about as many videos, and are about as far.
                     bar.update(min(get_world_size(), bar.total - bar.n))
         for others, broken_there in all_gather_object((dict(unreadable), broken)):
@@ -333,6 +338,7 @@ class _Extraction:
         at_once = 1 if steps else max(1, self.cfg.TEST.BATCH_SIZE // get_local_world_size() // crops)
         clips = ClipMaker(self.settings, open_video, SpanSampling())
         workers = min(self.cfg.DATA_LOADER.NUM_WORKERS, len(numbers))
+        check_workers(workers)
         loader = DataLoader(
             StreamingDataset(paths, numbers, open_video, windows, clips, at_once),
             batch_size=None,
@@ -372,37 +378,3 @@ def _write(folder: FeatureFolder, record: VideoFeatures, about: dict[str, Any]) 
             raise
         return f"its features cannot be written: {error.strerror}: {folder.path_of(record.path)}"
     return ""
-
-
-class _Video:
-    """Rows of a video so far, and its memory."""
-
-    def __init__(self) -> None:
-        self.memory: Any = None
-        self._rows: list[np.ndarray] = []
-        self._frames: list[tuple[int, int]] = []
-        self._times: list[list[float]] = []
-        self._last: Chunk | None = None
-
-    def add(self, chunk: Chunk, rows: np.ndarray, memory: Any) -> None:
-        self.memory = memory
-        self._rows.append(rows)
-        self._frames += chunk.frames
-        self._times += chunk.times
-        self._last = dataclasses.replace(chunk, inputs=[])
-
-    def record(self, path: str, label: int, settings: ClipSettings) -> VideoFeatures:
-        """Return the features of the complete video."""
-        crops, last = settings.spatial_views, self._last
-        windows = len(self._frames)
-        return VideoFeatures(
-            path=path,
-            label=label,
-            fps=last.fps,
-            num_frames=last.num_frames,
-            features=np.concatenate(self._rows),
-            window=np.arange(windows).repeat(crops),
-            crop=np.tile(np.arange(crops), windows),
-            frames=np.array(self._frames).repeat(crops, axis=0),
-            times=np.array(self._times).repeat(crops, axis=0),
-        )

@@ -11,17 +11,25 @@ import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from slowfast.datasets.video.find import place_of
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.archives import DamagedArchiveError, read_npz
+from slowfast.utils.archives import Blocks, DamagedArchiveError, npz_blocks, read_npz, write_npz
 from slowfast.utils.errors import check_choice, first_line
 from slowfast.utils.files import atomic_write_local
-from slowfast.utils.tables import numpy_column, read_parquet, read_parquet_metadata, require_parquet, write_parquet
+from slowfast.utils.tables import (
+    Columns,
+    numpy_column,
+    read_parquet,
+    read_parquet_groups,
+    read_parquet_metadata,
+    require_parquet,
+    write_parquet,
+)
 
 logger = get_logger(__name__)
 
@@ -38,7 +46,7 @@ class VideoFeatures:
         path: path of the video.
         label: label in the list; -1 for none.
         fps, num_frames: of the video.
-        features: (N, C) or (N, C, H, W).
+        features: (N, C) or (N, C, H, W); `Blocks` where they need not fit into memory.
         window: (N,) index of the clip or step.
         crop: (N,) index of the spatial crop.
         frames: (N, 2) first and last frame that the window reads.
@@ -49,11 +57,14 @@ class VideoFeatures:
     label: int
     fps: float
     num_frames: int
-    features: np.ndarray
+    features: np.ndarray | Blocks
     window: np.ndarray
     crop: np.ndarray
     frames: np.ndarray
     times: np.ndarray
+
+
+_FIELDS = [field.name for field in dataclasses.fields(VideoFeatures)]
 
 
 class FeatureFolder:
@@ -106,29 +117,31 @@ class FeatureFolder:
         path = self.path_of(record.path)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if self.format == "npz":
-            arrays = {**dataclasses.asdict(record), "about": json.dumps(about)}
-            atomic_write_local(path, lambda stream: np.savez(stream, **arrays), durable=True)
+            arrays = {**vars(record), "about": json.dumps(about)}
+            atomic_write_local(path, lambda stream: write_npz(stream, arrays), durable=True)
         else:
-            _write_parquet(path, lambda: [record], about, durable=True)
+            _write_parquet(path, lambda: _groups(record), about, durable=True)
 
     def read(self, video: str) -> VideoFeatures:
         """Read the features of a video; ValueError if its file is damaged."""
-        try:
+        with _remedy():
             return load_features(self.path_of(video))
-        except ValueError as error:
-            raise ValueError(f"{error}; remove it, and extract again") from error
 
     def join(self, videos: Sequence[str], about: dict[str, Any]) -> str:
-        """Write the file of all these videos in their order; return its path.
+        """Write the file of all these videos in their order; return its path. Features pass in blocks.
 
         In npz, `video` (N,) is the index of a row's video in `path`, `label`, `fps` and `num_frames`. Parquet has these
         values in every row.
+
+        Raises:
+            ValueError: the file of a video is damaged, or its rows have another size than those of the first.
         """
+        files = [self.path_of(video) for video in videos]
         if self.format == "npz":
-            arrays = {**_joined(list(map(self.read, videos))), "about": json.dumps(about)}
-            atomic_write_local(self.whole_path, lambda stream: np.savez(stream, **arrays))
+            arrays = {**_joined(files), "about": json.dumps(about)}
+            atomic_write_local(self.whole_path, lambda stream: write_npz(stream, arrays))
         else:
-            _write_parquet(self.whole_path, lambda: map(self.read, videos), about)
+            _write_parquet(self.whole_path, lambda: _joined_groups(files), about)
         return self.whole_path
 
 
@@ -142,9 +155,7 @@ def load_features(path: str) -> VideoFeatures:
     with _naming(path):
         if path.endswith(".parquet"):
             return _read_parquet(path)
-        values = read_npz(path, [field.name for field in dataclasses.fields(VideoFeatures)])
-        scalars = {name: value.item() for name, value in values.items() if value.ndim == 0}
-        return VideoFeatures(**{**values, **scalars})
+        return _record(read_npz(path, _FIELDS))
 
 
 def about_features(path: str) -> dict[str, Any]:
@@ -166,48 +177,105 @@ def _naming(path: str) -> Iterator[None]:
         raise ValueError(f"{path} is no whole file of features ({first_line(error)})") from error
 
 
-def _joined(records: list[VideoFeatures]) -> dict[str, np.ndarray]:
-    rows = {name: np.concatenate([vars(r)[name] for r in records]) for name in ("features", *_ROWS)}
-    rows["video"] = np.repeat(np.arange(len(records)), [len(r.features) for r in records])
+@contextlib.contextmanager
+def _remedy() -> Iterator[None]:
+    """Add what to do to an error about the file of a video."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error}; remove it, and extract again") from error
+
+
+def _record(values: Mapping[str, Any]) -> VideoFeatures:
+    """Build a record of the arrays of an npz file."""
+    return VideoFeatures(**{name: value if value.shape else value.item() for name, value in values.items()})
+
+
+def _joined(files: Sequence[str]) -> dict[str, Any]:
+    """Return the arrays of the npz file of all videos, given those of each; features are `Blocks`."""
+    records = []
+    for path in files:
+        with _remedy(), _naming(path):
+            rest = [name for name in _FIELDS if name != "features"]
+            records.append(_record({**read_npz(path, rest), "features": npz_blocks(path, "features")}))
+        _check_same_rows(path, records[-1].features.shape[1:], files[0], records[0].features.shape[1:])
+
+    def read() -> Iterator[np.ndarray]:
+        for record in records:
+            with _remedy():
+                yield from record.features.read()
+
+    counts, first = [record.features.shape[0] for record in records], records[0].features
+    features = Blocks((sum(counts), *first.shape[1:]), first.dtype, read)
+    rows = {name: np.concatenate([vars(r)[name] for r in records]) for name in _ROWS}
     each = {name: np.array([vars(r)[name] for r in records]) for name in ("path", "label", "fps", "num_frames")}
-    return {**rows, **each}
+    return {"features": features, **rows, "video": np.repeat(np.arange(len(records)), counts), **each}
+
+
+def _joined_groups(files: Sequence[str]) -> Iterator[Columns]:
+    """Yield the row groups of the Parquet files of videos."""
+    first = ()
+    for path in files:
+        with _remedy(), _naming(path):
+            shape = tuple(json.loads(read_parquet_metadata(path)["about"])["shape"])
+        first = first or shape
+        _check_same_rows(path, shape, files[0], first)
+        with _remedy(), _naming(path):
+            for table in read_parquet_groups(path):
+                yield _numpy_columns(table, shape)
+
+
+def _check_same_rows(path: str, shape: tuple[int, ...], other: str, other_shape: tuple[int, ...]) -> None:
+    """Raise ValueError if the rows of two videos have different sizes."""
+    if shape != other_shape:
+        raise ValueError(
+            f"a row of {path} is {list(shape)}, and of {other} {list(other_shape)}: one file cannot hold both; leave "
+            "out --one-file"
+        )
+
+
+def _groups(record: VideoFeatures) -> Iterator[Columns]:
+    """Yield the rows of a video in blocks, each for a row group."""
+    features, start = record.features, 0
+    for rows in features.read() if isinstance(features, Blocks) else [features]:
+        part = slice(start, start := start + len(rows))
+        yield {
+            "path": np.full(len(rows), record.path),
+            "label": np.full(len(rows), record.label),
+            "fps": np.full(len(rows), record.fps),
+            "num_frames": np.full(len(rows), record.num_frames),
+            "window": record.window[part],
+            "crop": record.crop[part],
+            "first_frame": record.frames[part, 0],
+            "last_frame": record.frames[part, 1],
+            "start": record.times[part, 0],
+            "end": record.times[part, 1],
+            "features": rows,
+        }
 
 
 def _write_parquet(
-    path: str, records: Callable[[], Iterable[VideoFeatures]], about: dict[str, Any], durable: bool = False
+    path: str, groups: Callable[[], Iterator[Columns]], about: dict[str, Any], durable: bool = False
 ) -> None:
-    """Write a row group a video. The shape of a row's features stands in the file's `about`."""
+    """Write row groups. The shape of a row's features stands in the file's `about`."""
 
     def fill(stream: BinaryIO) -> None:
-        each = iter(records())
+        each = groups()
         first = next(each)
-        metadata = {"about": json.dumps({**about, "shape": list(first.features.shape[1:])})}
-        write_parquet(stream, map(_columns, itertools.chain([first], each)), metadata)
+        metadata = {"about": json.dumps({**about, "shape": list(first["features"].shape[1:])})}
+        write_parquet(stream, itertools.chain([first], each), metadata)
 
     atomic_write_local(path, fill, durable)
 
 
-def _columns(record: VideoFeatures) -> dict[str, np.ndarray]:
-    count = len(record.features)
-    return {
-        "path": np.full(count, record.path),
-        "label": np.full(count, record.label),
-        "fps": np.full(count, record.fps),
-        "num_frames": np.full(count, record.num_frames),
-        "window": record.window,
-        "crop": record.crop,
-        "first_frame": record.frames[:, 0],
-        "last_frame": record.frames[:, 1],
-        "start": record.times[:, 0],
-        "end": record.times[:, 1],
-        "features": record.features,
-    }
+def _numpy_columns(table: Any, shape: Sequence[int]) -> dict[str, np.ndarray]:
+    """Convert a table; `shape` is that of a row's features."""
+    return {name: numpy_column(table.column(name), shape if name == "features" else ()) for name in table.column_names}
 
 
 def _read_parquet(path: str) -> VideoFeatures:
     table, metadata = read_parquet(path)
-    shapes = {"features": json.loads(metadata["about"])["shape"]}
-    columns = {name: numpy_column(table.column(name), shapes.get(name, ())) for name in table.column_names}
+    columns = _numpy_columns(table, json.loads(metadata["about"])["shape"])
     return VideoFeatures(
         path=str(columns["path"][0]),
         label=int(columns["label"][0]),

@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from slowfast.apps.people.boxes import suppress
+from slowfast.utils.boxes import suppress
 from slowfast.utils.errors import short
 
 PERSON = 0  # class of COCO

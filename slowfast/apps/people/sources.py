@@ -6,6 +6,7 @@ A second is one of the video, from 0. Boxes are (n, 4): x1, y1, x2, y2 as shares
 from __future__ import annotations
 
 import abc
+import contextlib
 import csv
 import math
 import os
@@ -17,7 +18,7 @@ import numpy as np
 from slowfast.apps.people.detector import PersonDetector
 from slowfast.apps.people.detectron2 import Detectron2Detector
 from slowfast.apps.people.tracker import Person, PersonTracker
-from slowfast.checkpoint.zoo.entries import PREFIX, local_path
+from slowfast.checkpoint.zoo.entries import detector_file
 from slowfast.datasets.ava.key_frames import KeyFrameBoxes
 from slowfast.datasets.video.reader import VideoReader
 from slowfast.evaluation.ava_files import read_boxes
@@ -51,7 +52,13 @@ class VideoPersons(abc.ABC):
 
 
 class BoxSource(abc.ABC):
-    """Boxes of persons in videos."""
+    """Boxes of persons in videos.
+
+    Attributes:
+        facts: what the boxes depend on, as plain values.
+    """
+
+    facts: dict[str, Any]
 
     @abc.abstractmethod
     def persons(self, name: str, open_video: Callable[[], VideoReader]) -> VideoPersons:
@@ -82,6 +89,7 @@ class BoxFile(BoxSource):
 
     def __init__(self, path: str, num_classes: int, least_score: float, first_second: int) -> None:
         self.path, self._first_second, self._num_classes = path, first_second, num_classes
+        self.facts = {"boxes": path, "least_score": least_score, "first_second": first_second}
         self._table = read_boxes(path, num_classes, least_score if _has_scores(path) else None)
 
     def persons(self, name: str, open_video: Callable[[], VideoReader]) -> VideoPersons:
@@ -141,15 +149,17 @@ class DetectedBoxes(BoxSource):
         detector: frame (H, W, 3) uint8 RGB -> boxes (n, 4) in pixels and scores (n,), such as a `PersonDetector`.
         every: seconds between moments.
         least_score: of a box that begins a person; one that continues a person may have less.
+        name: of the detector.
 
     Raises:
         ValueError: numbers out of range.
     """
 
-    def __init__(self, detector: Detector, every: float, least_score: float) -> None:
+    def __init__(self, detector: Detector, every: float, least_score: float, name: str = "function") -> None:
         if not every > 0:
             raise ValueError(f"a moment every {every:g} seconds is impossible; give a number over 0, such as 1")
-        self._detector, self._every = detector, every
+        self.detector, self._every = detector, every
+        self.facts = {"boxes": name, "least_score": least_score, "every": every}
         self._scores = (least_score, min(least_score, _LOW_SCORE))
         PersonTracker(*self._scores)  # checks them
 
@@ -157,7 +167,7 @@ class DetectedBoxes(BoxSource):
         """See `BoxSource.persons`."""
         parts = math.ceil(self._every * _TRACK_RATE)
         keep = math.ceil(_KEEP_S * parts / self._every)
-        return _DetectedPersons(self._detector, PersonTracker(*self._scores, keep=keep), open_video, self._every, parts)
+        return _DetectedPersons(self.detector, PersonTracker(*self._scores, keep=keep), open_video, self._every, parts)
 
 
 class _DetectedPersons(VideoPersons):
@@ -244,16 +254,17 @@ def box_source(
         raise ValueError(f"the least score of a box is {least_score}; it must be 0 to 1")
     if isinstance(boxes, BoxSource):
         return boxes
+    seconds = 1.0 if every is None else every
     if callable(boxes):
-        return DetectedBoxes(boxes, every or 1.0, _LEAST_SCORE if least_score is None else least_score)
+        return DetectedBoxes(boxes, seconds, _LEAST_SCORE if least_score is None else least_score)
     name = os.fspath(boxes)
     if name == DETECTRON2:
         least = cfg.DEMO.DETECTRON2_THRESH if least_score is None else least_score
-        return DetectedBoxes(Detectron2Detector.from_config(cfg, least), every or 1.0, least)
-    path = local_path(name) if name.startswith(PREFIX) else name
+        return DetectedBoxes(Detectron2Detector.from_config(cfg, least), seconds, least, name)
+    path = detector_file(name)
     if path.lower().endswith(".onnx"):
         least = _LEAST_SCORE if least_score is None else least_score
-        return DetectedBoxes(PersonDetector(path, min(least, _LOW_SCORE)), every or 1.0, least)
+        return DetectedBoxes(PersonDetector(path, min(least, _LOW_SCORE)), seconds, least, name)
     if not path.lower().endswith(".csv"):
         raise ValueError(
             f"boxes {name!r} are none of: a .csv file in AVA's format, a .onnx file or zoo://NAME of a person "
@@ -271,7 +282,10 @@ def _has_scores(path: str) -> bool:
     """Return True for a file of detections: a box has no class, or its last column is no whole number."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file of boxes {path}")
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+    with (
+        contextlib.suppress(csv.Error),  # `read_boxes` says what is wrong
+        open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream,
+    ):
         for row in csv.reader(stream):
             if len(row) == 8 and (row[6].strip() in ("", "-1") or not row[7].strip().isdigit()):
                 return True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slowfast.apps.people.boxes import iou
+from slowfast.utils.boxes import iou
 
 _NEW_SPEED = 0.5  # share of the newest motion in the speed
 _LOW_IOU = 0.5  # least overlap of a box with a low score, which is less sure to be a person, as published
@@ -108,7 +108,7 @@ class PersonTracker:
 
 def _matches(boxes: np.ndarray, others: np.ndarray, least: float) -> list[tuple[int, int]]:
     """Return pairs of numbers (of a box, of another) by falling IoU down to `least`, each box at most once."""
-    overlaps, pairs = iou(boxes, others), []
+    overlaps, pairs = iou(boxes[:, None], others), []
     while overlaps.size and overlaps.max() >= least:
         row, column = np.unravel_index(overlaps.argmax(), overlaps.shape)
         pairs.append((int(row), int(column)))

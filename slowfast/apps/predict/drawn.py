@@ -53,7 +53,7 @@ def check_drawing() -> None:
 def draw_video(source: str, target: str, captions: Iterable[Caption], opener: VideoOpener) -> float:
     """Write a copy of a video with captions, each held until the next; return the video's length in seconds.
 
-    Memory does not grow with the video. A video of a short side below 200 pixels is enlarged.
+    Memory holds no frames but those being encoded. A video of a short side below 200 pixels is enlarged.
 
     Args:
         source: video file or folder of images.

@@ -82,7 +82,7 @@ class Painter:
         self._margin = 2 * max(1, short // 80)
         self._edge = 2 * max(1, round(short / 500))
         self._panel_width = 2 * (min(width - 2 * self._margin, 20 * self._size) // 2)
-        self._rows = max(1, (height - 2 * self._margin) // self._row)
+        self._rows = max(0, (height - 2 * self._margin) // self._row - 1)  # of classes; the time takes one
         self._font = _Font(self._size)
         self._caption, self._classes, self._labels = _NOTHING, self._panel(_NOTHING), []
 
@@ -96,20 +96,17 @@ class Painter:
         if caption is not self._caption:
             self._caption, self._classes = caption, self._panel(caption)
             self._labels = [self._label(box) for box in caption.boxes]
-        top = self._margin
-        if seconds is not None:
-            text = _clock(seconds)
-            clock = _Patch(self._row, self._panel_width if caption.names else self._width_of([text]))
-            self._font.write(clock, text, self._gap, 0, self._row)
-            clock.blend(planes, top, self._margin)
-            top += self._row
-        self._classes.blend(planes, top, self._margin)
+        self._classes.blend(planes, self._margin, self._margin)
         for box, label in zip(caption.boxes, self._labels, strict=True):
             self._draw_box(planes, box, label)
+        if seconds is not None:
+            # At the bottom, since labels stand at the top of their boxes.
+            clock = self._lines([_clock(seconds)], _BACK, _BACK_COVERS)
+            clock.blend(planes, max(0, 2 * ((self._height - self._margin - self._row) // 2)), self._margin)
 
     def _panel(self, caption: Caption) -> _Patch:
         """Return the rows of the classes: the bar of a class is as long as its score."""
-        shown = list(zip(caption.names, caption.scores, strict=True))[: self._rows - 1]
+        shown = list(zip(caption.names, caption.scores, strict=True))[: self._rows]
         patch = _Patch(self._row * len(shown), self._panel_width)
         for number, (name, score) in enumerate(shown):
             top = number * self._row
@@ -122,19 +119,18 @@ class Painter:
 
     def _label(self, box: Box) -> _Patch:
         """Return the lines of a box, on its color."""
-        color = _color_of(box.color_number)
-        room = self._width - 2 * self._gap
-        lines = [self._font.cut(one_line(line), room) for line in box.lines[: self._height // self._row]]
-        patch = _Patch(self._row * len(lines), self._width_of(lines) if lines else 0, color, _LABEL_COVERS)
+        lines = box.lines[: self._height // self._row]
+        return self._lines([one_line(line) for line in lines], _color_of(box.color_number), _LABEL_COVERS)
+
+    def _lines(self, lines: list[str], color: Color, covers: float) -> _Patch:
+        """Return lines on a color, in a patch as wide as the longest, but not wider than the picture."""
+        lines = [self._font.cut(line, self._width - 2 * self._gap) for line in lines]
+        wanted = max((2 * self._gap + self._font.width(line) for line in lines), default=0)
+        patch = _Patch(self._row * len(lines), 2 * min(-(-wanted // 2), self._width // 2), color, covers)
         text = _DARK if _to_yuv(color)[0] > 140 else _LIGHT
         for number, line in enumerate(lines):
             self._font.write(patch, line, self._gap, number * self._row, self._row, text)
         return patch
-
-    def _width_of(self, lines: list[str]) -> int:
-        """Return the width of a patch for lines, even and not more than the picture's."""
-        wanted = 2 * self._gap + max(self._font.width(line) for line in lines)
-        return 2 * min(-(-wanted // 2), self._width // 2)
 
     def _draw_box(self, planes: list[np.ndarray], box: Box, label: _Patch) -> None:
         """Draw the edges inside a box, and its label above it, or inside where there is no room above."""

@@ -62,12 +62,14 @@ class PeopleAnswer:
         start_s, end_s: start of the first frame of the clip and end of its last, in seconds of the video.
         key_s: the moment, whose frame has the boxes.
         persons: by identity; [] if there is nobody.
+        all_scores: (classes,) float32, the highest score of any person; 0 of nobody, and of classes without a name.
     """
 
     start_s: float
     end_s: float
     key_s: float
     persons: list[PersonAnswer]
+    all_scores: np.ndarray = field(repr=False)
 
     def __str__(self) -> str:
         return f"{self.key_s:.2f} s: " + ("; ".join(map(str, self.persons)) or "nobody")
@@ -177,4 +179,7 @@ def _answer(predictor: Predictor, moment: _Moment, method: str, top: int) -> Peo
         answers.append(
             PersonAnswer(person.identity, person.box, person.score, answer.scores, answer.names, answer.all_scores)
         )
-    return PeopleAnswer(*moment.span, moment.second, answers)
+    highest = np.zeros(len(predictor.class_names), np.float32)
+    for answer in answers:
+        highest[predictor.scored] = np.maximum(highest, answer.all_scores)[predictor.scored]
+    return PeopleAnswer(*moment.span, moment.second, answers, highest)

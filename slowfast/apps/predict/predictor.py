@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from slowfast.apps.people.sources import BoxSource, Detector, box_source
+from slowfast.apps.predict.live import LiveSource
+from slowfast.apps.predict.live_answers import LiveAnswers
 from slowfast.apps.predict.people import PeopleAnswer, people_answers
 from slowfast.apps.predict.pool import StreamPool
 from slowfast.apps.predict.session import StreamSession
@@ -28,6 +30,7 @@ from slowfast.datasets.clips.temporal_sampling import SpanSampling, TemporalSamp
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.video.cache import ArrayVideo
 from slowfast.datasets.video.find import VideoOpener
+from slowfast.datasets.video.limits import MediaLimits
 from slowfast.datasets.video.open import video_opener
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.datasets.video.timing import Timeline
@@ -100,7 +103,7 @@ def load(
     model = build_model(cfg)
     load_weights(model, weights_to_test(saved, cfg.EMA.ENABLE, path), path, strict=cfg.TEST.CHECKPOINT_STRICT)
     setup_model(model, place, ModelSetup.from_config(cfg), training=False).eval().requires_grad_(False)
-    return Predictor(model, cfg, place, _class_names(classes, saved, cfg.MODEL.NUM_CLASSES))
+    return Predictor(model, cfg, place, _class_names(classes, saved, cfg))
 
 
 class Predictor:
@@ -146,7 +149,7 @@ class Predictor:
             VideoError: the video cannot be read.
             ValueError: an array of another shape or type, scores that are NaN or infinite, or a model of boxes.
         """
-        self._check_kind(boxes=False)
+        self.check_kind(boxes=False)
         open_video = self._opener(video, fps)
         clips = ClipMaker(self.settings, open_video, self._sampling)
         views = range(self.settings.num_views)
@@ -161,7 +164,7 @@ class Predictor:
 
         The last clip is moved back to end with the video.
         """
-        self._check_kind(boxes=False)
+        self.check_kind(boxes=False)
         windows = ClipWindows(self.stream_settings)
         return [
             self.answer(*chunk.times[0], self._clip_scores(chunk.inputs)[0], top)
@@ -174,7 +177,7 @@ class Predictor:
         A model that reads in steps answers after each step, with the memory of all steps before. A clip model answers
         for each clip, as `clips`. Memory does not grow with the video.
         """
-        self._check_kind(boxes=False)
+        self.check_kind(boxes=False)
         settings, steps = self.stream_settings, self.step_positions
         windows = StepWindows(settings, steps) if steps else ClipWindows(settings)
         memory = None
@@ -184,12 +187,36 @@ class Predictor:
 
     def session(self, fps: float | None = None, stride: float = 0.0, top: int = 5) -> StreamSession:
         """Start a stream whose frames are pushed as they come; see `StreamSession`. `fps`: as of a call."""
-        self._check_kind(boxes=False)
+        self.check_kind(boxes=False)
         return StreamSession(self, fps or self.settings.target_fps, stride, top)
+
+    def live(
+        self, source: str | LiveSource, top: int = 5, fps: float | None = None, stride: float = 0.0
+    ) -> LiveAnswers:
+        """Answer about a camera, an address or standard input, as its frames come; see `LiveAnswers`.
+
+        Args:
+            source: a live source, or the address of one, see `LiveSource`.
+            top: number of best classes in an answer.
+            fps: frames a second for the model; None for the rate that the source claims, or else `DATA.TARGET_FPS`.
+            stride: as of a session.
+
+        Raises:
+            VideoError: the source cannot be opened; or, while answers are taken, it cannot be read any more.
+            ValueError: no such kind of source, or a rate or stride that is impossible.
+        """
+        self.check_kind(boxes=False)
+        if isinstance(source, str):
+            source = LiveSource(source, limits=MediaLimits.from_config(self.cfg))
+        try:
+            return LiveAnswers(self, source, fps, stride, top)
+        except ValueError:
+            source.close()
+            raise
 
     def pool(self, max_streams: int, max_batch: int = 32, max_waiting: int = 4) -> StreamPool:
         """Answer about many streams at once; see `StreamPool`."""
-        self._check_kind(boxes=False)
+        self.check_kind(boxes=False)
         return StreamPool(self, max_streams, max_batch, max_waiting)
 
     def people(
@@ -214,11 +241,11 @@ class Predictor:
             VideoError: the video cannot be read.
             ValueError: see `box_source`; or a model of whole clips.
         """
-        self._check_kind(boxes=True)
+        self.check_kind(boxes=True)
         source = box_source(boxes, self.cfg, every, least_score)
         return people_answers(self, _name(video), self._opener(video, fps or self.cfg.AVA.FPS), source, top)
 
-    def _check_kind(self, boxes: bool) -> None:
+    def check_kind(self, boxes: bool) -> None:
         """Raise ValueError if the model scores boxes and a method for clips is called, or the reverse."""
         if self.cfg.DETECTION.ENABLE and not boxes:
             raise ValueError(
@@ -292,7 +319,8 @@ class Predictor:
 
     def prepare(self, frames: np.ndarray) -> Tensor:
         """Return frames (T, H, W, 3) uint8 as the model reads them, resized, cropped and normalized: (3, T, H', W')."""
-        ((clip,),) = self._maker.window_crops(ArrayVideo(frames, self.settings.target_fps), [range(len(frames))])
+        video, window = ArrayVideo(frames, self.settings.target_fps), [range(len(frames))]
+        (((clip,),),) = self._maker.window_crops(video, [window])
         return clip
 
     def answer(self, start: float, end: float, scores: Tensor, top: int) -> Answer:
@@ -341,24 +369,27 @@ def _one_crop(cfg: Any) -> Any:
     return cfg
 
 
-def _class_names(
-    classes: str | os.PathLike | Sequence[str] | None, saved: Mapping[str, Any], num_classes: int
-) -> list[str]:
+def _class_names(classes: str | os.PathLike | Sequence[str] | None, saved: Mapping[str, Any], cfg: Any) -> list[str]:
     """Return one name per class: the ones given, else those in the checkpoint, else the numbers.
+
+    Ids of a label map count from 1. A model of boxes may have outputs without a name, as AVA has.
 
     Raises:
         ValueError: another number of names is given.
     """
+    count = cfg.MODEL.NUM_CLASSES
     if classes is None:
-        return list_class_names(saved, num_classes)
-    given = (
-        read_class_names(os.fspath(classes)) if isinstance(classes, (str, os.PathLike)) else dict(enumerate(classes))
-    )
-    if given.keys() != set(range(num_classes)):
-        raise ValueError(
-            f"{len(given)} class names are given, and the model has {num_classes} classes; give one for each"
-        )
-    return [given[number] for number in range(num_classes)]
+        return list_class_names(saved, count)
+    if not isinstance(classes, (str, os.PathLike)):
+        given = dict(enumerate(classes))
+    else:
+        given = read_class_names(os.fspath(classes))
+        if os.fspath(classes).endswith((".pbtxt", ".prototxt")):
+            given = {number - 1: name for number, name in given.items()}
+    unknown = given.keys() ^ set(range(count))
+    if (unknown - set(range(count))) if cfg.DETECTION.ENABLE else unknown:
+        raise ValueError(f"{len(given)} class names are given, and the model has {count} classes; give one for each")
+    return [given.get(number, str(number)) for number in range(count)]
 
 
 def _name(video: Video) -> str:

@@ -6,9 +6,11 @@ stopped goes on, and several machines may fill one folder.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,9 +18,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from slowfast.apps.people.sources import BoxSource
+from slowfast.apps.predict import people_files
 from slowfast.apps.predict.drawn import check_drawing, draw_video
 from slowfast.apps.predict.events import Event, EventFinder, EventRule
 from slowfast.apps.predict.painter import Caption
+from slowfast.apps.predict.people import PeopleAnswer
 from slowfast.apps.predict.predictor import Answer, Predictor
 from slowfast.apps.predict.timeline import Timeline
 from slowfast.datasets.video.find import VideoOpener, has_images, place_of, video_files
@@ -35,10 +40,12 @@ logger = get_logger(__name__)
 
 MODES = ("stream", "clips", "video")
 _ABOUT = "predict.json"
-_COLUMNS = {
+COLUMNS = {
     "answers": ("video", "start_s", "end_s", "rank", "name", "score"),
     "events": ("video", "start_s", "end_s", "name", "score"),
 }
+_PEOPLE_COLUMNS = {"answers": people_files.COLUMNS, "events": people_files.EVENT_COLUMNS}
+_DETECTIONS = ".detections.csv"
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,11 @@ class PredictOptions:
         pictures: draw the answers over time (needs matplotlib).
         fps: rate of folders of images; None for `DATA.TARGET_FPS`.
         video: write videos with the answers drawn in (needs matplotlib, and an encoder of H.264 in PyAV).
+        boxes: where a model that scores boxes finds persons; None for a model of whole clips.
 
     Raises:
-        ValueError: an unknown mode, numbers out of range, or videos without a folder for them.
+        ValueError: an unknown mode, numbers out of range, videos without a folder for them, or boxes in another mode
+            than "stream".
     """
 
     output: str
@@ -68,6 +77,7 @@ class PredictOptions:
     pictures: bool = True
     fps: float | None = None
     video: bool = False
+    boxes: BoxSource | None = None
 
     def __post_init__(self) -> None:
         check_choice("the mode", self.mode, MODES)
@@ -77,6 +87,8 @@ class PredictOptions:
             raise ValueError(f"shard {self.shard} of {self.num_shards} does not exist; the first is 0")
         if self.video and not self.output:
             raise ValueError("videos with the answers drawn in (--video) are files; name their folder with --output")
+        if self.boxes and self.mode != MODES[0]:
+            raise ValueError(f"--mode {self.mode} is for models of whole clips; with boxes leave it out")
 
 
 def find_sources(places: Sequence[str], without: str = "") -> list[str]:
@@ -110,7 +122,8 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
 
     Writes for each video its answers (`videos/PATH.jsonl`), subtitles (`.vtt`), a picture (`.png`), with a rule its
     events (`.events.jsonl`), and with `video` a copy with the answers drawn in (`.mp4`). When all videos are done:
-    `answers.jsonl` and `answers.csv`, `events.jsonl` and `events.csv`.
+    `answers.jsonl` and `answers.csv`, `events.jsonl` and `events.csv`. With boxes also the scores of all persons and
+    classes in AVA's format, `detections.csv`.
 
     Returns:
         `videos`, `answered`, `already_there`, `unreadable` (path -> cause), `complete` (the tables are written),
@@ -121,9 +134,10 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
             that draws.
         OSError: a file cannot be written.
     """
+    predictor.check_kind(options.boxes is not None)
     if options.video:
         check_drawing()
-    _keep_together(predictor, options)
+    keep_together(predictor, options)
     started, seconds, unreadable = time.monotonic(), 0.0, {}
     share = videos[options.shard :: options.num_shards]
     todo = [video for video in share if not _is_done(video, options)]
@@ -155,12 +169,25 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
     }
 
 
-def answers_about(predictor: Predictor, video: str, options: PredictOptions) -> Iterator[Answer]:
+def answers_about(
+    predictor: Predictor, video: str, options: PredictOptions
+) -> Iterator[Answer] | Iterator[PeopleAnswer]:
     """Return the answers about a video, in the mode of the options; VideoError if it cannot be read."""
+    if options.boxes:
+        return predictor.people(video, options.boxes, top=options.top, fps=options.fps)
     if options.mode == "video":
         return iter([predictor(video, options.top, options.fps)])
     ask = predictor.stream if options.mode == "stream" else predictor.clips
     return iter(ask(video, options.top, options.fps))
+
+
+def event_finder(predictor: Predictor, options: PredictOptions) -> EventFinder | people_files.PersonEventFinder | None:
+    """Return what finds the events of a video; None without a rule."""
+    if options.rule is None:
+        return None
+    if options.boxes:
+        return people_files.PersonEventFinder(options.rule, predictor)
+    return EventFinder(options.rule, predictor.class_names)
 
 
 def _is_done(video: str, options: PredictOptions) -> bool:
@@ -175,8 +202,10 @@ def _make_files(predictor: Predictor, video: str, options: PredictOptions) -> fl
     if not os.path.isfile(path):
         end = _answer_video(predictor, video, options)
     if options.video and not os.path.isfile(_drawn_path(path)):
-        opener = VideoOpener.from_config(predictor.cfg, options.fps or predictor.settings.target_fps)
-        end = max(end, draw_video(video, _drawn_path(path), _captions(path), opener))
+        rate = predictor.cfg.AVA.FPS if options.boxes else predictor.settings.target_fps
+        opener = VideoOpener.from_config(predictor.cfg, options.fps or rate)
+        captions = people_files.captions_of(path) if options.boxes else _captions(path)
+        end = max(end, draw_video(video, _drawn_path(path), captions, opener))
     return end
 
 
@@ -208,36 +237,55 @@ def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> 
     stem = path.removesuffix(".jsonl")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     timeline, end = Timeline(), 0.0
-    finder = EventFinder(options.rule, predictor.class_names) if options.rule else None
+    finder = event_finder(predictor, options)
     cues: list[tuple[float, float, str]] = []
-    events: list[Event] = []
-    with no_room_explained(path), replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+    events: list[Event | people_files.PersonEvent] = []
+    with no_room_explained(path), replacing(path) as temporary, contextlib.ExitStack() as files:
+        stream = files.enter_context(open(temporary, "w", encoding="utf-8"))
+        if options.boxes:
+            detections = files.enter_context(replacing(f"{stem}{_DETECTIONS}"))
+            detection_stream = files.enter_context(open(detections, "w", encoding="utf-8"))
         try:
             for answer in answers_about(predictor, video, options):
                 end = max(end, answer.end_s)
                 timeline.add(answer)
-                cues.append((answer.start_s, answer.end_s, f"{answer.names[0]} {answer.scores[0]:.2f}"))
                 events += finder.push(answer) if finder else []
-                line = {
-                    "video": video,
-                    "start_s": round(answer.start_s, 6),
-                    "end_s": round(answer.end_s, 6),
-                    "names": answer.names,
-                    "scores": [float(score) for score in answer.scores],
-                }
-                stream.write(json.dumps(line) + "\n")
+                if options.boxes:
+                    line = people_files.line_of(answer)
+                    people_files.write_detections(detection_stream, video, answer, predictor)
+                else:
+                    cues.append((answer.start_s, answer.end_s, f"{answer.names[0]} {answer.scores[0]:.2f}"))
+                    line = facts_of(answer)
+                stream.write(json.dumps({"video": video, **line}) + "\n")
         except VideoError as error:
             raise VideoError(error.path, f"{error.cause} (after {end:.2f} s)" if end else error.cause) from error
+        if options.boxes:
+            stream.flush()
+            cues = list(people_files.cues_of(temporary))
         if finder:
             events += finder.finish()
             events.sort(key=lambda event: (event.start_s, event.end_s))
             lines = "".join(json.dumps({"video": video, **asdict(event)}) + "\n" for event in events)
             atomic_write_local(f"{stem}.events.jsonl", lines)
-            cues = [(event.start_s, event.end_s, event.name) for event in events]
+            cues = [(event.start_s, event.end_s, _cue(event)) for event in events]
         atomic_write_local(f"{stem}.vtt", _subtitles(cues))
-        if options.pictures:
+        if options.pictures and end:
             timeline.draw(f"{stem}.png", os.path.basename(video), predictor.class_names)
     return end
+
+
+def facts_of(answer: Answer) -> dict[str, Any]:
+    """Return an answer as a line of a file has it."""
+    return {
+        "start_s": round(answer.start_s, 6),
+        "end_s": round(answer.end_s, 6),
+        "names": answer.names,
+        "scores": [float(score) for score in answer.scores],
+    }
+
+
+def _cue(event: Event | people_files.PersonEvent) -> str:
+    return event.name if isinstance(event, Event) else f"{event.person}: {event.name}"
 
 
 def _path_of(output: str, video: str) -> str:
@@ -257,8 +305,11 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}"
 
 
-def _keep_together(predictor: Predictor, options: PredictOptions) -> None:
+def keep_together(predictor: Predictor, options: PredictOptions, **more: Any) -> None:
     """Write into the folder how its answers are made.
+
+    Args:
+        more: facts besides those of the options, or in place of them.
 
     Raises:
         ValueError: it holds answers made in another way; the message says what differs.
@@ -270,8 +321,10 @@ def _keep_together(predictor: Predictor, options: PredictOptions) -> None:
         "top": options.top,
         "events": None if options.rule is None else asdict(options.rule),
         "fps": options.fps,
+        "boxes": options.boxes and options.boxes.facts,
         "class_names": predictor.class_names,
         "preprocessing": predictor.settings.facts(),
+        **more,
     }
     os.makedirs(options.output, exist_ok=True)
     if os.path.isfile(path):
@@ -297,17 +350,29 @@ def _join(videos: Sequence[str], options: PredictOptions) -> None:
             open(table, "w", encoding="utf-8", newline="") as table_stream,
         ):
             writer = csv.writer(table_stream, lineterminator="\n")
-            writer.writerow(_COLUMNS[kind])
+            writer.writerow((_PEOPLE_COLUMNS if options.boxes else COLUMNS)[kind])
             for path in filter(os.path.isfile, paths):
                 with open(path, encoding="utf-8") as stream:
                     for line in stream:
                         line_stream.write(line)
-                        writer.writerows(_rows(json.loads(line)))
+                        writer.writerows(table_rows(json.loads(line)))
+    if options.boxes:
+        target = os.path.join(options.output, "detections.csv")
+        with no_room_explained(target), replacing(target) as temporary, open(temporary, "wb") as joined:
+            for video in videos:
+                path = _path_of(options.output, video).removesuffix(".jsonl") + _DETECTIONS
+                if os.path.isfile(path):
+                    with open(path, "rb") as part:
+                        shutil.copyfileobj(part, joined)
 
 
-def _rows(value: dict[str, Any]) -> Iterator[list[Any]]:
+def table_rows(value: dict[str, Any]) -> Iterator[list[Any]]:
     """Yield the rows of the table for an answer or an event."""
-    span = [spreadsheet_cell(printable(value["video"])), value["start_s"], value["end_s"]]
+    if "persons" in value:
+        yield from people_files.rows_of(value)
+        return
+    person = [value["person"]] if "person" in value else []
+    span = [spreadsheet_cell(printable(value["video"])), *person, value["start_s"], value["end_s"]]
     if "names" not in value:
         yield [*span, spreadsheet_cell(printable(value["name"])), value["score"]]
         return

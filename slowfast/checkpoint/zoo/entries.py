@@ -1,7 +1,7 @@
-"""The zoo: checkpoints by name, shipped with the code or downloaded once.
+"""The zoo: checkpoints by name, and detectors of persons, shipped with the code or downloaded once.
 
-`zoo://NAME` works wherever the path of a checkpoint does. Entries are read from JSON files; a project registers its own
-by `register_entries`.
+`zoo://NAME` works wherever the path of a checkpoint, or of a detector, does. Entries are read from JSON files; a
+project registers its own by `register_entries`.
 """
 
 from __future__ import annotations
@@ -26,24 +26,27 @@ logger = get_logger(__name__)
 
 PREFIX = "zoo://"
 PUBLISHED = Path(__file__).with_name("model_zoo.json")
+DETECTORS = Path(__file__).with_name("detectors.json")
+DETECTOR = "onnx"  # format of a detector of persons, which is no checkpoint
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Checkpoint of the zoo.
+    """Checkpoint of the zoo, or a detector of persons.
 
     Attributes:
         name: name after `zoo://`.
         dataset: data set of its training.
-        format: its CHECKPOINT_TYPE: pytorch (also for safetensors), caffe2 or aia.
-        config: YAML file of its model, relative to the folder configs, without its ending.
+        format: its CHECKPOINT_TYPE: pytorch (also for safetensors), caffe2 or aia; or onnx, a detector.
+        config: YAML file of its model, relative to the folder configs, without its ending; of a detector its kind.
         metrics: metric -> value, or text such as "99.7 ± 0.6" over seeds; top-1, top-5 and mAP in percent.
         path: the file, if it is shipped with the code; else "".
         url: address to download it from; "" if it is shipped.
         size, sha256: size and SHA-256 of the file; 0 and "" if unknown.
         measured: how the metrics were measured here; "" for metrics published by others.
         card: Markdown file that describes it; "" for none.
+        license: of the file, as its publisher states it; "" if unknown.
         not_built: kind of its model, if it is not built here: the file can be downloaded, but `zoo://` refuses it.
     """
 
@@ -58,6 +61,7 @@ class Entry:
     sha256: str = ""
     measured: str = ""
     card: str = ""
+    license: str = ""
     not_built: str = ""
 
     def __post_init__(self) -> None:
@@ -67,8 +71,8 @@ class Entry:
             raise ValueError(f"zoo entry {self.name}: it needs a path or a url, and not both")
         if self.path and not (self.size and self.sha256):
             raise ValueError(f"zoo entry {self.name}: a file that ships needs its size and sha256")
-        if self.format not in ("pytorch", "caffe2", "aia"):
-            raise ValueError(f"zoo entry {self.name}: format {self.format!r} is none of pytorch, caffe2, aia")
+        if self.format not in ("pytorch", "caffe2", "aia", DETECTOR):
+            raise ValueError(f"zoo entry {self.name}: format {self.format!r} is none of pytorch, caffe2, aia, onnx")
 
     @property
     def digest(self) -> FileDigest:
@@ -160,11 +164,27 @@ def find_entry(name: str) -> Entry:
 @functools.cache
 def _collect() -> None:
     register_entries(PUBLISHED)
+    register_entries(DETECTORS)
     for module in sorted(set(section_owners().values())):
         try:
             import_project(module, "an installed project, which may have zoo entries").setup(get_cfg())
         except (ValueError, ImportError) as error:
             logger.warning("the zoo goes without the entries of %s: %s", module, error)
+
+
+def detector_file(path: str) -> str:
+    """Return the file of the detector `zoo://NAME`, downloading it if needed; other paths are returned unchanged.
+
+    Raises:
+        DownloadError, ValueError: see `find_entry` and `Entry.fetch`; ValueError also for a checkpoint.
+    """
+    if not path.startswith(PREFIX):
+        return path
+    entry = find_entry(path)
+    if entry.format != DETECTOR:
+        detectors = ", ".join(PREFIX + other.name for other in all_entries() if other.format == DETECTOR)
+        raise ValueError(f"{path} is a checkpoint, and no detector of persons; these are {detectors}")
+    return str(entry.fetch())
 
 
 def cache_folder() -> Path:
@@ -191,6 +211,8 @@ class _ZooPathHandler(PathHandler):
 
     def _get_local_path(self, path: str, force: bool = False, **_: Any) -> str:
         entry = find_entry(path)
+        if entry.format == DETECTOR:
+            raise ValueError(f"{path} is a detector of persons, and no checkpoint; it finds boxes: --boxes {path}")
         if entry.not_built:
             raise ValueError(
                 f"{path} holds {entry.not_built}, which is not built here, so its weights cannot be loaded. For other "

@@ -206,6 +206,16 @@ EMA = {
     "DECAY": 0.9999,
 }
 
+# Trackers of experiments, which get the statistics of a training as TensorBoard does.
+TRACKER = {
+    # Trackers: wandb, mlflow, trackio. Each has to be installed, and is set up by its own environment variables.
+    "NAMES": [],
+    # Project, or experiment, of the runs.
+    "PROJECT": "slowfast",
+    # Name of the run; "" for that of the folder OUTPUT_DIR.
+    "RUN_NAME": "",
+}
+
 # TensorBoard.
 TENSORBOARD = {
     # Write scalars for TensorBoard.

@@ -24,6 +24,7 @@ _CHOICES = {
     "MODEL.MEMORY_FORMAT": ("auto", "contiguous", "channels_last"),
     "REGNET.DEPTH": ("400M", "400MF", "4G", "4.0G", "4.0GF"),
     "TEST.CHECKPOINT_TYPE": ("pytorch", "caffe2", "aia"),
+    "TRACKER.NAMES": ("wandb", "mlflow", "trackio"),
     "TRAIN.CHECKPOINT_TYPE": ("pytorch", "caffe2", "aia"),
 }
 # Keys by their least value.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Generator, Tensor
 
 from slowfast.datasets.clips.settings import ClipSettings
@@ -26,6 +27,7 @@ from slowfast.runtime.seed import bernoulli
 
 # Memory for the decoded frames of one video, in bytes; of larger videos fewer views are decoded at a time.
 MAX_VIEW_BYTES = 2**28
+_AT_ONCE = 16  # frames that are resized at a time, to float32, which may take more memory than the clip
 
 
 @dataclass
@@ -131,27 +133,33 @@ class ClipMaker:
         temporal, spatial = divmod(view, self.settings.spatial_views)
         decoded = self._decoder.view(path, temporal)
         size, crop = self._size_and_crop(decoded.full, spatial if self.settings.spatial_views > 1 else CENTER)
-        if self._resized[0] is not decoded:
-            self._resized = decoded, transforms.resize_exactly(decoded.pixels, *size)
-        inputs = self._pathways(self._cut(self._resized[1], crop))
-        return Clip(inputs, decoded.frames, decoded.num_frames, decoded.fps, decoded.times)
+        if self.settings.spatial_views == 1:
+            clip = self._resize_and_cut(decoded.pixels, size, crop)
+        else:
+            if self._resized[0] is not decoded:
+                self._resized = decoded, transforms.resize_exactly(decoded.pixels, *size)
+            clip = self._cut(self._resized[1], crop)
+        return Clip(self._pathways(clip), decoded.frames, decoded.num_frames, decoded.fps, decoded.times)
 
-    def window_crops(self, video: VideoReader, window: Sequence[Sequence[int]]) -> list[list[Tensor]]:
-        """Make the spatial views of a streaming window.
+    def window_crops(
+        self, video: VideoReader, windows: Sequence[Sequence[Sequence[int]]], views: Sequence[int] | None = None
+    ) -> Iterator[list[list[Tensor]]]:
+        """Yield for each window, and for each of its spatial views, the clips of the pathways.
 
         Args:
-            window: frame indices of each pathway.
-
-        Returns:
-            For each spatial view the clips of the pathways.
+            windows: of each the frame indices of each pathway; all are decoded together.
+            views: numbers of the spatial views; None for all.
         """
-        indices = sorted(set().union(*window))
-        rows = {index: row for row, index in enumerate(indices)}
-        resized, views = self._resizing(), self.settings.spatial_views
+        indices = sorted({index for window in windows for pathway in window for index in pathway})
+        resized, count = self._resizing(), self.settings.spatial_views
         frames = video.fitted(indices, resized)
-        places = [self._size_and_crop(resized.full, place)[1] for place in (range(views) if views > 1 else [CENTER])]
-        clips = [self._cut(frames, crop) for crop in places]
-        return [[clip[:, [rows[index] for index in pathway]] for pathway in window] for clip in clips]
+        places = [view if count > 1 else CENTER for view in (range(count) if views is None else views)]
+        crops = [self._size_and_crop(resized.full, place)[1] for place in places]
+        for window in windows:
+            own = sorted(set().union(*window))
+            part = frames if len(windows) == 1 else frames[np.searchsorted(indices, own)]
+            clips = [self._cut(part, crop) for crop in crops]
+            yield [[clip[:, np.searchsorted(own, pathway)] for pathway in window] for clip in clips]
 
     def _resizing(self) -> _Resizing:
         return _Resizing(self.settings.short_sides[0])
@@ -161,6 +169,14 @@ class ClipMaker:
         size = size_by_short_side(*full, self.settings.short_sides[0])
         crop = self.settings.crop
         return size, Crop.square_at(*size, crop, position) if crop else Crop(0, 0, *size)
+
+    def _resize_and_cut(self, frames: np.ndarray, size: tuple[int, int], crop: Crop) -> Tensor:
+        """Resize frames some at a time, and make a clip of their crops."""
+        clip = torch.empty(3, len(frames), crop.height, crop.width)
+        for start in range(0, len(frames), _AT_ONCE):
+            part = frames[start : start + _AT_ONCE]
+            clip[:, start : start + len(part)] = self._cut(transforms.resize_exactly(part, *size), crop)
+        return clip
 
     def _cut(self, resized: np.ndarray, crop: Crop) -> Tensor:
         s = self.settings

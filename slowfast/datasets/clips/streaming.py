@@ -106,7 +106,9 @@ class StreamingDataset(IterableDataset[Chunk]):
             ]
             for first in range(0, len(windows), self._windows_per_chunk):
                 part = windows[first : first + self._windows_per_chunk]
-                crops = [crop for window in part for crop in self._clips.window_crops(reader, window)]
+                crops = [
+                    crop for window in part for crops in self._clips.window_crops(reader, [window]) for crop in crops
+                ]
                 frames = [(min(map(min, window)), max(map(max, window))) for window in part]
                 yield Chunk(
                     video,

@@ -8,6 +8,8 @@ import struct
 # Comments end with a line, as in OpenCV.
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\r\n]*[\r\n])+(\d+)(?:\s|#[^\r\n]*[\r\n])+(\d+)\s")
 _PNM_HEADER_BYTES = 1000
+# Chunks of a PNG file; the largest pictures have some ten thousand of 8 KiB.
+_PNG_CHUNKS = 2**18
 # TIFF: tags of width and height, and letters of `struct` for the types of their values.
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_TYPES = 256, 257, {1: "B", 3: "H", 4: "I"}
 
@@ -21,7 +23,7 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
         if data.startswith(b"\xff\xd8"):
             return _jpeg_size(data)
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
-            return struct.unpack_from(">II", data, 16)
+            return _png_size(data)
         if data.startswith(b"BM"):
             (header_bytes,) = struct.unpack_from("<I", data, 14)
             width, height = struct.unpack_from("<HH" if header_bytes == 12 else "<ii", data, 18)
@@ -34,6 +36,18 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
         return None
     header = _PNM.match(data[:_PNM_HEADER_BYTES])
     return (int(header[1]), int(header[2])) if header else None
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """Return the size in the header; None if a chunk claims more than the file holds, for which OpenCV makes room."""
+    place = 8
+    for _ in range(_PNG_CHUNKS):
+        if place + 8 > len(data) or data[place + 4 : place + 8] == b"IEND":
+            return struct.unpack_from(">II", data, 16)
+        place += 12 + struct.unpack_from(">I", data, place)[0]
+        if place > len(data):
+            return None
+    return None
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

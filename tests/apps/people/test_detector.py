@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slowfast.apps.people.boxes import iou, suppress
 from slowfast.apps.people.detector import PersonDetector, decode_nanodet, decode_yolox, grid_cells
 from slowfast.datasets.video import open as decode
+from slowfast.utils.boxes import iou, suppress
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -79,7 +79,7 @@ def test_suppression_equals_a_slow_reference():
     rng = np.random.default_rng(0)
     low = rng.uniform(0, 30, (60, 2))
     boxes, scores = np.concatenate([low, low + rng.uniform(5, 30, (60, 2))], 1), rng.uniform(0, 1, 60)
-    overlaps = iou(boxes, boxes[:20])
+    overlaps = iou(boxes[:, None], boxes[:20])
     assert overlaps.shape == (60, 20)
     np.testing.assert_allclose(overlaps[3, :5], [slow_iou(boxes[3], boxes[n]) for n in range(5)])
     kept = []

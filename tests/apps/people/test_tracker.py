@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from slowfast.apps.people.boxes import iou
 from slowfast.apps.people.tracker import PersonTracker
+from slowfast.utils.boxes import iou
 
 
 def box_at(x, y, width=20, height=50):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from slowfast.checkpoint.io import save_checkpoint
 from slowfast.config import cfg_to_yaml, load_config
 from slowfast.datasets.video import open as decode
 from slowfast.engine.test import test as run_test
+from slowfast.evaluation import evaluate_ava_files
 from slowfast.models import build_model
 
 # Video seconds 900 to 907. A box has two rows, nobody is there in second 906, and a box has too low a score in 904.
@@ -120,6 +124,16 @@ def test_an_answer_names_persons_moments_and_classes_with_a_name(trained, tmp_pa
         assert person.names[0] in str(answers[1])
 
 
+def test_a_label_map_names_the_classes_by_their_ids(trained, tmp_path):
+    _, path, _ = trained()
+    (tmp_path / "other.pbtxt").write_text('item { name: "lie" id: 2 }\nitem { name: "run" id: 5 }\n')
+    model = slowfast.load(path, device="cpu", classes=tmp_path / "other.pbtxt")
+    assert (model.class_names, model.scored) == (["0", "lie", "2", "3", "run"], [1, 4])
+    (tmp_path / "other.pbtxt").write_text('item { name: "lie" id: 6 }\n')
+    with pytest.raises(ValueError, match="model has 5 classes"):
+        slowfast.load(path, device="cpu", classes=tmp_path / "other.pbtxt")
+
+
 def white_part(frame):
     """Find the white columns as one person."""
     columns = np.flatnonzero(frame[..., 1].mean(0) > 128)
@@ -164,6 +178,64 @@ def test_steps_see_the_boxes_of_their_own_seconds(trained, tmp_path):
     for one, other in zip(model.people(video, wandering), model.people(video, tmp_path / "boxes.csv"), strict=True):
         assert one.key_s == other.key_s
         np.testing.assert_allclose(one.persons[0].all_scores, other.persons[0].all_scores, atol=1e-5)
+
+
+def test_the_command_writes_persons_events_subtitles_and_detections(trained, tmp_path, run_tool):
+    pytest.importorskip("matplotlib")
+    cfg, path, video = trained()
+    run_test(cfg)
+    out = tmp_path / "answers"
+    command = ("predict", "--checkpoint", path, "--source", video, "--device", "cpu", "--output", out, "--top", 2)
+    boxes = ("--boxes", tmp_path / "predicted.csv", "--events", "--on", 1e-6, "--off", 1e-6, "--video")
+    status, output = run_tool(*command, *boxes)
+    assert status == 0, output
+    answers = list(slowfast.load(path, device="cpu").people(video, tmp_path / "predicted.csv", top=2))
+    lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    assert [line["key_s"] for line in lines] == [1, 2, 3, 5, 7]
+    rows = list(csv.DictReader((out / "answers.csv").read_text().splitlines()))
+    for line, answer in zip(lines, answers, strict=True):
+        for written, person in zip(line["persons"], answer.persons, strict=True):
+            assert (written["person"], written["names"]) == (person.identity, person.names)
+            assert written["box"] == pytest.approx(person.box.tolist(), abs=1e-6)
+            assert written["scores"] == pytest.approx(person.scores.tolist())
+            own = [r for r in rows if float(r["key_s"]) == answer.key_s and int(r["person"]) == person.identity]
+            assert [(r["rank"], r["name"]) for r in own] == [("1", person.names[0]), ("2", person.names[1])]
+            assert [float(own[0][edge]) for edge in ("x1", "y1", "x2", "y2")] == written["box"]
+    # Every score begins an event. Person 1 is not there at 5 s, person 2 at 1 and 7 s.
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    spans = {(e["person"], e["start_s"], e["end_s"]) for e in events}
+    starts = {answer.key_s: (answer.start_s, answer.end_s) for answer in answers}
+    assert spans == {
+        (1, starts[1][0], starts[3][1]), (2, starts[2][0], starts[5][1]), (1, starts[7][0], starts[7][1]),
+    }  # fmt: skip
+    assert {e["name"] for e in events} == {"stand", "sit", "run"}
+    # The detections are those of the test, and so is their mAP.
+    truth = tmp_path / "out" / "groundtruth.csv"
+    found, wanted = (evaluate_ava_files(truth, folder / "detections.csv") for folder in (out, tmp_path / "out"))
+    assert found["mAP@0.5"] == pytest.approx(wanted["mAP@0.5"], abs=1e-9)
+    assert found["AP"] == pytest.approx(wanted["AP"], nan_ok=True)
+    (copy,) = out.rglob("*.mp4")
+    with decode.open(video) as one, decode.open(str(copy)) as other:
+        assert one.num_frames == other.num_frames
+    assert len(list(out.rglob("*.png"))) == 1
+    # Without events the subtitles show each person from half a second before a moment on.
+    shutil.rmtree(out)
+    assert run_tool(*command, *boxes[:2])[0] == 0
+    (vtt,) = out.rglob("*.vtt")
+    blocks = vtt.read_text().split("\n\n")
+    assert [block.splitlines()[0] for block in blocks[1:3]] == [
+        "00:00:00.500 --> 00:00:01.500", "00:00:01.500 --> 00:00:02.500",
+    ]  # fmt: skip
+    best = [person.names[0] for person in answers[1].persons]
+    assert re.fullmatch(rf"1: {best[0]} [0-9.]+; 2: {best[1]} [0-9.]+", blocks[2].splitlines()[1])
+    # Other boxes, no boxes, and another mode.
+    status, output = run_tool(*command, "--boxes", tmp_path / "truth.csv")
+    assert (status, "another boxes" in output) == (2, True)
+    status, output = run_tool(*command)
+    assert (status, "--boxes" in output) == (2, True)
+    assert run_tool(*command, *boxes[:2], "--mode", "clips")[0] == 2
+    status, output = run_tool(*command, "--every", 2)
+    assert (status, "name them with --boxes" in output) == (2, True)
 
 
 def test_mistakes(trained, tmp_path):

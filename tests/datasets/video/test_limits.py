@@ -290,10 +290,17 @@ def test_size_of_damaged_headers(data, cut, place):
         (b"BM" + bytes(12) + struct.pack("<Iii", 12 + 256, 70_000, 6), (70_000, 6)),
         (b"RIFF1234WEBPVP8X" + bytes(8) + b"\xff\xff\x00\x09\x00\x00", (65536, 10)),
         (b"\x00\x00\x00\x0cjP  ", None),
+        (png(8, 6, 6) + b"more", (8, 6)),
+        # A chunk of the pixels that claims 1.8 GB, for which OpenCV would make room.
+        (png(8, 6, 6)[:33] + b"\x70\x00\x00\x00" + png(8, 6, 6)[37:], None),
     ],
 )
 def test_sizes_of_odd_headers(data, size):
     assert picture_size(data) == size
+
+
+def test_a_picture_of_very_many_empty_chunks_is_not_walked_to_its_end():
+    assert picture_size(png(8, 6, 6)[:33] + bytes(12) * 300_000 + png(8, 6, 6)[33:]) is None
 
 
 def test_files_that_are_no_pictures_are_not_given_to_opencv(tmp_path):

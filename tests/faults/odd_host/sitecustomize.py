@@ -1,11 +1,14 @@
 """Put faults of a machine under every Python process whose PYTHONPATH names this folder; ODD_HOST lists them.
 
-They replace functions of Python, so what C code calls is as it was.
+They replace functions of Python, so what C code calls is as it was. The fixture `odd_host` puts them under a test.
 """
 
 import errno
 import fcntl
+import multiprocessing.synchronize
 import os
+import resource
+import signal
 import stat
 import time
 
@@ -44,7 +47,7 @@ def _replace_answer_lost(source, target):
     _fail(errno.ENOENT)
 
 
-_FAULTS = {
+FAULTS = {
     "clock zero": (time, "time", lambda: 0.0),
     "clock backward": (time, "time", lambda: _start - 3600 * (_real["time"]() - _start)),
     "clock jumps": (time, "time", _jump),
@@ -54,7 +57,13 @@ _FAULTS = {
     "stale rename": (os, "replace", _replace_stale),
     "rename answer lost": (os, "replace", _replace_answer_lost),
     "rename across devices": (os, "replace", lambda *_: _fail(errno.EXDEV)),
+    "no shared memory": (multiprocessing.synchronize.SemLock, "__init__", lambda *_, **__: _fail(errno.ENOSYS)),
 }
+# RANK:BYTES, the process whose host has a full disk, and the bytes of the longest file there.
+_full_rank, _, _room = os.environ.get("FULL_HOST", "").partition(":")
 for _name in filter(None, os.environ.get("ODD_HOST", "").split(",")):
-    _module, _function, _instead = _FAULTS[_name]
+    _module, _function, _instead = FAULTS[_name]
     setattr(_module, _function, _instead)
+if _full_rank and _full_rank == os.environ.get("RANK"):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(_room), int(_room)))

@@ -1,4 +1,4 @@
-"""Overlap of boxes. `boxes` is (n, 4): x1, y1, x2, y2 in any unit."""
+"""Overlap of boxes. A box is x1, y1, x2, y2, in any unit."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import numpy as np
 
 
 def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the intersection over union of each box (n, 4) with each of the others (m, 4): (n, m).
+    """Return the intersection over union of boxes (..., 4) and others (..., 4), whose shapes broadcast: (...).
 
-    It is 0 for boxes without area.
+    It is 0 for boxes without area. The order of operations is that of the published evaluation of AVA, so that rounding
+    is the same.
     """
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = (high - low).clip(0).prod(-1)
-    areas, other_areas = ((each[:, 2:] - each[:, :2]).clip(0).prod(-1) for each in (boxes, others))
-    union = areas[:, None] + other_areas[None] - shared
+    shared = _area(np.maximum(boxes[..., :2], others[..., :2]), np.minimum(boxes[..., 2:], others[..., 2:]))
+    union = _area(boxes[..., :2], boxes[..., 2:]) + _area(others[..., :2], others[..., 2:]) - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _area(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    sides = (high - low).clip(0)
+    return sides[..., 0] * sides[..., 1]
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, most_iou: float) -> np.ndarray:
@@ -32,5 +35,5 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, most_iou: float) -> np.ndarr
     while len(left):
         best, left = left[0], left[1:]
         kept.append(best)
-        left = left[iou(boxes[best : best + 1], boxes[left])[0] <= most_iou]
+        left = left[iou(boxes[best], boxes[left]) <= most_iou]
     return np.array(kept, np.int64)
