@@ -150,8 +150,8 @@ def _boxes_of(
     if not found:
         raise ValueError(
             f"DEMO.{key} {path} has boxes of {name} at seconds {boxes.second.min():g} to {boxes.second.max():g}, and "
-            f"the video shows {start} to {start + seconds:.2f}; set DEMO.STARTING_SECOND (now {start}) to the second of "
-            "the file at which the video starts"
+            f"the video shows {start} to {start + seconds:.2f}; set DEMO.STARTING_SECOND (now {start}) to the second "
+            "of the file at which the video starts"
         )
     if len(found) < len(boxes):
         logger.warning(

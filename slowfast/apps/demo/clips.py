@@ -16,8 +16,11 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from slowfast.apps.predict.live import LiveSource
 from slowfast.datasets.video.find import VideoOpener
 from slowfast.datasets.video.in_order import frames_in_order
+from slowfast.datasets.video.limits import MediaLimits
+from slowfast.datasets.video.reader import VideoError
 
 _MOST_WAITING = 2  # clips that are read ahead
 
@@ -52,7 +55,20 @@ def open_source(cfg: Any) -> Iterator[Source]:
         with _open_video(cfg) as source:
             yield source
         return
-    raise ValueError("DEMO.INPUT_VIDEO is empty; set it to a video file or to a folder of images")
+    number = demo.WEBCAM if demo.WEBCAM >= 0 else demo.DATA_SOURCE
+    if number < 0:
+        raise ValueError("DEMO.INPUT_VIDEO is empty; set it to a video file or a folder of images, or DEMO.WEBCAM to 0")
+    with _open_camera(f"/dev/video{number}", MediaLimits.from_config(cfg)) as camera:
+        frames = of_size((frame.pixels for frame in camera), demo.DISPLAY_WIDTH, demo.DISPLAY_HEIGHT)
+        yield Source(camera.name, camera.fps or demo.FPS, frames)
+
+
+def _open_camera(name: str, limits: MediaLimits) -> LiveSource:
+    """Open a camera; VideoError with what may be set instead if it cannot be opened."""
+    try:
+        return LiveSource(name, limits=limits)
+    except VideoError as error:
+        raise VideoError(name, f"{error.cause}; DEMO.WEBCAM -1 and DEMO.INPUT_VIDEO FILE take a file") from error
 
 
 @contextlib.contextmanager
