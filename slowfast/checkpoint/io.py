@@ -374,6 +374,9 @@ def _read_tensor_file(path: str) -> dict[str, Any]:
             metadata = file.metadata() or {}
         if _CHECKSUM in metadata and metadata[_CHECKSUM] != _checksum(weights, metadata):
             raise ValueError("its content does not have the checksum that it names")
+        strange = metadata.keys() - {"format", _EPOCH, _CFG, _CLASSES, _CHECKSUM}
+        if _CFG in metadata and _CHECKSUM not in metadata and strange:  # damage can hide the checksum's own name
+            raise ValueError(f"it is a file of ours without a checksum, and has the entry {short(min(strange))}")
         state: dict[str, Any] = {"model_state": weights}
         if _EPOCH in metadata:
             state[_EPOCH] = int(metadata[_EPOCH])

@@ -42,6 +42,8 @@ def set_rng_state(state: dict[str, Any], device: torch.device | None = None) -> 
         ValueError, TypeError, KeyError, AttributeError, RuntimeError: it is no such state.
     """
     version, python_words, python_gauss = state["python"]
+    if not isinstance(python_gauss, (float, type(None))):  # Python takes any object, and fails when it is used
+        raise ValueError(f"Python's random state has the next normal number {short(python_gauss)}")
     random.setstate((version, tuple(python_words), python_gauss))
     kind, words, position, has_gauss, gauss = state["numpy"]
     if words.shape != (_WORDS,) or not 0 <= position <= _WORDS:

@@ -175,6 +175,14 @@ def test_tensor_files_without_a_checksum_are_read(tmp_path):
     assert saved["epoch"] == 4 and plain(saved["model_state"]) == plain(weights)
 
 
+def test_damage_in_the_name_of_the_checksum(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_tensor_file({"a": torch.arange(3.0)}, str(path), "TASK: x\n", epoch=2)
+    path.write_bytes(path.read_bytes().replace(b'"sha256"', b'"sha356"'))
+    with pytest.raises(ValueError, match="x.safetensors.*without a checksum.*sha356"):
+        load_checkpoint(str(path))
+
+
 def test_the_checksum_is_of_the_content_and_not_of_its_order(tmp_path):
     """It can be computed from what is documented alone."""
     weights = {"b": torch.arange(3.0), "a": torch.ones((), dtype=torch.bfloat16)}

@@ -70,6 +70,7 @@ ODD = [
     *(("rng_state", value) for value in ({}, 3, "x", [None], [{}], [[1, 2]], torch.ones(3))),
     ("rng_state/0/python", [3, [1, 2], None]),
     ("rng_state/0/python", [3, ["a"] * 625, None]),
+    ("rng_state/0/python", [3, [*range(624), 624], {}]),
     ("rng_state/0/numpy", ["MT19937", torch.zeros(5), 0, 0, 0.0]),
     ("rng_state/0/numpy", ["MT19937", torch.zeros(624), 10**6, 0, 0.0]),
     ("rng_state/0/numpy", ["PCG64", torch.zeros(624), 0, 0, 0.0]),

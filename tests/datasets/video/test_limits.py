@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from slowfast.apps.prepare.extract_frames import ExtractOptions, extract
@@ -275,8 +275,9 @@ def test_size_of_damaged_headers(data, cut, place):
     for start in starts:
         size = picture_size(start + data)
         assert size is None or len(size) == 2
-    # What OpenCV decodes has the size that was read.
+    # What OpenCV decodes has the size that was read. It makes room first, for sizes above its own limit it raises.
     damaged = JPEG[:place] + data[:3] + JPEG[place + 3 :]
+    assume(np.prod(picture_size(damaged) or 0) < 1_000_000)
     picture = cv2.imdecode(np.frombuffer(damaged, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     assert picture is None or picture_size(damaged) == (picture.shape[1], picture.shape[0])
 
