@@ -13,6 +13,7 @@ from slowfast.apps.demo import clips, run
 from slowfast.apps.predict.predictor import Predictor
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.datasets.video.reader import VideoError
+from slowfast.engine.resume import load_checkpoint_config
 from slowfast.engine.train import train
 
 FRAMES, LENGTH = 20, 8  # of the video, and of a clip: 4 frames, every second
@@ -178,12 +179,14 @@ def test_run_net_runs_it_after_a_test(run_tool, tiny_file, checkpoint, video, tm
 
 
 def test_a_checkpoint_with_its_settings_needs_no_other_file(run_tool, tiny_cfg, video, tmp_path, decode_all):
-    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1)
+    # A file that the training named is not written: the checkpoint may be a stranger's.
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1, "DEMO.OUTPUT_FILE", str(tmp_path / "stored.mp4"))
     train(cfg)
     path, out = find_checkpoints(cfg.OUTPUT_DIR)[-1].path, tmp_path / "out.mp4"
     words = ("DEMO.INPUT_VIDEO", video, "DEMO.OUTPUT_FILE", out)
     assert run_tool("demo_net", "TEST.CHECKPOINT_FILE_PATH", path, *words)[0] == 0
     assert len(decode_all(out)) == FRAMES
+    assert load_checkpoint_config(path).DEMO.OUTPUT_FILE == "" and not (tmp_path / "stored.mp4").exists()
 
 
 @pytest.mark.parametrize(
