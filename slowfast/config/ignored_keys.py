@@ -18,7 +18,6 @@ _MAE = "masked autoencoding (MAE)"
 _SSL = "self-supervised learning"
 _IMAGES = "training on images"
 _DRAWING = "TensorBoard pictures"
-_BOXES = "the demo of models that score boxes"
 _OLDER = "older keys that nothing reads"
 
 # Pattern of full key names -> the missing feature. The first pattern that matches counts.
@@ -44,9 +43,6 @@ IGNORED_KEYS = {
     "RESNET.STEM_FUNC": "other stems",
     "MVIT.REV.*": "reversible blocks",
     "AVA.IMG_PROC_BACKEND": "choice of the image library",
-    "DEMO.*_BOXES": _BOXES,
-    "DEMO.DETECTRON2_*": _BOXES,
-    "DEMO.STARTING_SECOND": _BOXES,
     "BENCHMARK.*": "these benchmarks (tools/benchmark.py has its own options)",
     "TENSORBOARD.MODEL_VIS.[!T]*": _DRAWING,  # the demo reads TOPK_PREDS
     "TENSORBOARD.WRONG_PRED_VIS.*": _DRAWING,

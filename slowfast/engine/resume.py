@@ -226,6 +226,6 @@ def _here(num_gpus: Any) -> list[Any]:
     wanted = num_gpus if isinstance(num_gpus, int) else defaults.NUM_GPUS
     return [
         *("TRAIN.ENABLE", False, "TEST.ENABLE", True, "OUTPUT_DIR", defaults.OUTPUT_DIR),
-        *("TEST.SAVE_RESULTS_PATH", defaults.TEST.SAVE_RESULTS_PATH),
+        *("TEST.SAVE_RESULTS_PATH", defaults.TEST.SAVE_RESULTS_PATH, "DEMO.OUTPUT_FILE", defaults.DEMO.OUTPUT_FILE),
         *("NUM_GPUS", min(wanted, device_count()), "NUM_SHARDS", 1, "SHARD_ID", 0),
     ]

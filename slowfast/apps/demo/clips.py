@@ -16,8 +16,11 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from slowfast.apps.predict.live import LiveSource
 from slowfast.datasets.video.find import VideoOpener
 from slowfast.datasets.video.in_order import frames_in_order
+from slowfast.datasets.video.limits import MediaLimits
+from slowfast.datasets.video.reader import VideoError
 
 _MOST_WAITING = 2  # clips that are read ahead
 
@@ -30,13 +33,13 @@ class Source:
         name: of the file, folder or camera, for messages.
         fps: frames a second.
         frames: (H, W, 3) uint8, RGB, all of one size.
-        is_live: frames come at their own time.
+        num_frames: their number; None for a camera.
     """
 
     name: str
     fps: float
     frames: Iterator[np.ndarray]
-    is_live: bool = False
+    num_frames: int | None = None
 
 
 @contextlib.contextmanager
@@ -52,7 +55,20 @@ def open_source(cfg: Any) -> Iterator[Source]:
         with _open_video(cfg) as source:
             yield source
         return
-    raise ValueError("DEMO.INPUT_VIDEO is empty; set it to a video file or to a folder of images")
+    number = demo.WEBCAM if demo.WEBCAM >= 0 else demo.DATA_SOURCE
+    if number < 0:
+        raise ValueError("DEMO.INPUT_VIDEO is empty; set it to a video file or a folder of images, or DEMO.WEBCAM to 0")
+    with _open_camera(f"/dev/video{number}", MediaLimits.from_config(cfg)) as camera:
+        frames = of_size((frame.pixels for frame in camera), demo.DISPLAY_WIDTH, demo.DISPLAY_HEIGHT)
+        yield Source(camera.name, camera.fps or demo.FPS, frames)
+
+
+def _open_camera(name: str, limits: MediaLimits) -> LiveSource:
+    """Open a camera; VideoError with what may be set instead if it cannot be opened."""
+    try:
+        return LiveSource(name, limits=limits)
+    except VideoError as error:
+        raise VideoError(name, f"{error.cause}; DEMO.WEBCAM -1 and DEMO.INPUT_VIDEO FILE take a file") from error
 
 
 @contextlib.contextmanager
@@ -64,7 +80,7 @@ def _open_video(cfg: Any) -> Iterator[Source]:
             frames = (video.frames([number])[0] for number in range(video.num_frames))
         else:
             frames = _pictures_of(path)
-        yield Source(path, video.fps, of_size(frames, demo.DISPLAY_WIDTH, demo.DISPLAY_HEIGHT))
+        yield Source(path, video.fps, of_size(frames, demo.DISPLAY_WIDTH, demo.DISPLAY_HEIGHT), video.num_frames)
 
 
 def _pictures_of(path: str) -> Iterator[np.ndarray]:
@@ -97,32 +113,33 @@ class DemoClip:
     Attributes:
         first: number of the first frame in the source.
         frames: (H, W, 3) uint8, RGB.
+        key: position in the clip of the frame around which its answer is drawn.
         num_shared: frames at the start that the clip before had too; they are shown with that one.
     """
 
     first: int
     frames: list[np.ndarray]
+    key: int
     num_shared: int = 0
 
-    @property
-    def key(self) -> int:
-        """Position of the middle frame in the clip."""
-        return len(self.frames) // 2
 
-
-def cut_clips(frames: Iterable[np.ndarray], length: int, shared: int) -> Iterator[DemoClip]:
+def cut_clips(frames: Iterable[np.ndarray], length: int, shared: int = 0, key: int | None = None) -> Iterator[DemoClip]:
     """Cut a source into clips of `length` frames, of which each has the last `shared` frames of the clip before.
 
-    The rest at the end makes a shorter clip.
+    The rest at the end makes a shorter clip, with a key at the same share of it.
+
+    Args:
+        key: position of the key frame; None for the middle.
     """
+    key = length // 2 if key is None else key
     first, held, num_shared = 0, [], 0
     for frame in frames:
         held.append(frame)
         if len(held) == length:
-            yield DemoClip(first, held, num_shared)
+            yield DemoClip(first, held, key, num_shared)
             first, held, num_shared = first + length - shared, held[length - shared :], shared
     if len(held) > num_shared:
-        yield DemoClip(first, held, num_shared)
+        yield DemoClip(first, held, key * len(held) // length, num_shared)
 
 
 class ReadAhead:
@@ -194,13 +211,17 @@ def at_their_rate(
 
 
 @contextlib.contextmanager
-def read_clips(cfg: Any, source: Source) -> Iterator[Iterable[DemoClip]]:
-    """Yield the clips of a source, by the settings `BUFFER_SIZE`, `NUM_CLIPS_SKIP` and `THREAD_ENABLE`."""
+def read_clips(cfg: Any, source: Source, key: int) -> Iterator[Iterable[DemoClip]]:
+    """Yield the clips of a source, by the settings `BUFFER_SIZE`, `NUM_CLIPS_SKIP` and `THREAD_ENABLE`.
+
+    Args:
+        key: position of a clip's key frame.
+    """
     demo, newest = cfg.DEMO, cfg.DEMO.NUM_CLIPS_SKIP < 0
     frames = source.frames
-    if newest and not source.is_live:
+    if newest and source.num_frames is not None:
         frames = at_their_rate(frames, source.fps)
-    clips = cut_clips(frames, cfg.DATA.NUM_FRAMES * cfg.DATA.SAMPLING_RATE, demo.BUFFER_SIZE)
+    clips = cut_clips(frames, cfg.DATA.NUM_FRAMES * cfg.DATA.SAMPLING_RATE, demo.BUFFER_SIZE, key)
     clips = itertools.islice(clips, 0, None, 1 if newest else demo.NUM_CLIPS_SKIP + 1)
     if not demo.THREAD_ENABLE:
         yield clips

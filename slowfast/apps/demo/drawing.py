@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -20,13 +20,22 @@ class Mark:
 
     Attributes:
         labels: lines of text.
-        box: (4,) x1, y1, x2, y2 in pixels; None for labels about the whole frame.
+        box: (4,) x1, y1, x2, y2 as shares of width and height; None for labels about the whole frame.
         is_truth: of the ground truth, in another color.
     """
 
     labels: Sequence[str] = field(default_factory=list)
     box: np.ndarray | None = None
     is_truth: bool = False
+
+
+Layer = Callable[[int], list[Mark] | None]
+"""Number of a frame in the source -> what is drawn into it; None for a frame that is far from any answer."""
+
+
+def around(key: int, marks: list[Mark], size: int) -> Layer:
+    """Return a layer that has `marks` in frame `key`, in `size` frames before it and in as many behind it."""
+    return lambda number: marks if abs(number - key) <= size else None
 
 
 def draw_marks(frame: np.ndarray, marks: Sequence[Mark]) -> np.ndarray:
@@ -40,7 +49,8 @@ def draw_marks(frame: np.ndarray, marks: Sequence[Mark]) -> np.ndarray:
             _write(drawn, mark.labels, text // 2, text // 2, text, _BACK)
             continue
         color = _TRUTH if mark.is_truth else _FOUND
-        left, top, right, bottom = np.rint(mark.box).astype(int).tolist()
+        height, width = frame.shape[:2]
+        left, top, right, bottom = np.rint(mark.box * (width, height, width, height)).astype(int).tolist()
         cv2.rectangle(drawn, (left, top), (right, bottom), color, 2 * thickness)
         rows = len(mark.labels) * _row(text)
         # Below the upper edge if there is no room above it.

@@ -20,28 +20,30 @@ class LabelRule:
 
     Args:
         names: of the classes.
+        scored: numbers of the classes among which are chosen.
         best: number of best classes to show; None for those whose score reaches their threshold.
         common: names of the common classes; empty if all are.
         common_threshold, threshold: of common classes, and of the others.
     """
 
     names: Sequence[str]
+    scored: Collection[int]
     best: int | None
     common: Collection[str]
     common_threshold: float
     threshold: float
 
     @staticmethod
-    def from_config(cfg: Any, names: Sequence[str]) -> LabelRule:
+    def from_config(cfg: Any, names: Sequence[str], scored: Collection[int]) -> LabelRule:
         """Read VIS_MODE, COMMON_CLASS_* and UNCOMMON_CLASS_THRES, and for top-k TENSORBOARD.MODEL_VIS.TOPK_PREDS."""
         demo = cfg.DEMO
         best = cfg.TENSORBOARD.MODEL_VIS.TOPK_PREDS if demo.VIS_MODE == "top-k" else None
         common = frozenset(demo.COMMON_CLASS_NAMES)
-        return LabelRule(names, best, common, demo.COMMON_CLASS_THRES, demo.UNCOMMON_CLASS_THRES)
+        return LabelRule(names, scored, best, common, demo.COMMON_CLASS_THRES, demo.UNCOMMON_CLASS_THRES)
 
     def __call__(self, scores: np.ndarray) -> list[str]:
         """Return the labels for scores (classes,)."""
-        order = np.argsort(-scores, kind="stable").tolist()
+        order = [number for number in np.argsort(-scores, kind="stable").tolist() if number in self.scored]
         if self.best is not None:
             shown = order[: self.best]
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.apps.demo.clips import DemoClip, open_source, read_clips
-from slowfast.apps.demo.drawing import Mark, draw_marks
+from slowfast.apps.demo.boxes import answers_at_boxes, boxes_answerer, key_position, truth_layer
+from slowfast.apps.demo.clips import DemoClip, Source, open_source, read_clips
+from slowfast.apps.demo.drawing import Layer, Mark, around, draw_marks
 from slowfast.apps.demo.labels import LabelRule, read_names
 from slowfast.apps.demo.output import Output, open_output
 from slowfast.apps.predict.predictor import Predictor
@@ -41,12 +43,11 @@ def run_demo(cfg: Any) -> int:
         OSError: the output cannot be written.
     """
     shown, start, failure = 0, time.monotonic(), None
-    with open_source(cfg) as source, open_output(cfg, source.fps) as output:
-        predictor = demo_predictor(cfg)
-        answer = _whole_frames(cfg, predictor)
-        with read_clips(cfg, source) as clips, ThreadPoolExecutor(cfg.DEMO.NUM_VIS_INSTANCES, "drawing") as pool:
+    with open_source(cfg) as source, open_output(cfg, source.fps) as output, contextlib.ExitStack() as stack:
+        clips = _marked_clips(cfg, demo_predictor(cfg), source, stack)
+        with ThreadPoolExecutor(cfg.DEMO.NUM_VIS_INSTANCES, "drawing") as pool:
             try:
-                for frames in _draw(cfg, clips, answer, pool):
+                for frames in _draw(cfg, clips, pool):
                     shown += len(frames)
                     if not _show(output, frames):
                         break
@@ -78,7 +79,17 @@ def demo_predictor(cfg: Any) -> Predictor:
     if names is None:
         names = _saved_names(cfg, path, num_classes)
     setup_model(model, device, ModelSetup.from_config(cfg), training=False).eval().requires_grad_(False)
-    return Predictor(model, cfg, device, names)
+    return Predictor(model, _reading_swapped(cfg) if cfg.DEMO.INPUT_FORMAT == "RGB" else cfg, device, names)
+
+
+def _reading_swapped(cfg: Any) -> Any:
+    """Return the config with the channels reversed that the model reads, each with its own mean and deviation."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATA.MEAN, cfg.DATA.STD = cfg.DATA.MEAN[::-1], cfg.DATA.STD[::-1]
+    cfg.DATA.REVERSE_INPUT_CHANNEL = not cfg.DATA.REVERSE_INPUT_CHANNEL
+    cfg.freeze()
+    return cfg
 
 
 def _saved_names(cfg: Any, path: str, num_classes: int) -> list[str]:
@@ -92,32 +103,45 @@ def _saved_names(cfg: Any, path: str, num_classes: int) -> list[str]:
     return names
 
 
-def _whole_frames(cfg: Any, predictor: Predictor) -> Answerer:
-    """Return a function that answers about the clips of a model of whole frames.
+def _marked_clips(
+    cfg: Any, predictor: Predictor, source: Source, stack: contextlib.ExitStack
+) -> Iterator[tuple[DemoClip, list[Layer]]]:
+    """Return an iterator over the clips of a source with what is drawn into them.
+
+    Args:
+        stack: what is to be closed at the end is put there.
 
     Raises:
-        ValueError: the model scores boxes.
+        ValueError: a file of boxes does not fit, or a detector cannot be built.
     """
-    if cfg.DETECTION.ENABLE:
-        raise ValueError("DETECTION.ENABLE is True; the demo takes models of whole frames")
-    rule, swapped = LabelRule.from_config(cfg, predictor.class_names), cfg.DEMO.INPUT_FORMAT == "RGB"
+    demo, rule = cfg.DEMO, LabelRule.from_config(cfg, predictor.class_names, predictor.scored)
+    truth = [truth_layer(cfg, source, predictor.class_names)] if demo.GT_BOXES else []
+    if demo.PREDS_BOXES:
+        answered = answers_at_boxes(cfg, predictor, source, rule)
+    else:
+        answer = boxes_answerer(cfg, predictor, rule) if cfg.DETECTION.ENABLE else _answerer(predictor, rule)
+        clips = stack.enter_context(read_clips(cfg, source, key_position(cfg)))
+        answered = ((clip, around(clip.first + clip.key, answer(clip), demo.CLIP_VIS_SIZE)) for clip in clips)
+    return ((clip, [layer, *truth]) for clip, layer in answered)
+
+
+def _answerer(predictor: Predictor, rule: LabelRule) -> Answerer:
+    """Return a function that answers about the clips of a model of whole frames."""
 
     def answer(clip: DemoClip) -> list[Mark]:
-        frames = np.stack(clip.frames)
         # At the model's own rate, the frames of one clip are exactly as many as the clip has.
-        (scores,) = predictor.clips(frames[..., ::-1] if swapped else frames, top=0)
+        (scores,) = predictor.clips(np.stack(clip.frames), top=0)
         return [Mark(rule(scores.all_scores))]
 
     return answer
 
 
-def _draw(cfg: Any, clips: Iterable[DemoClip], answer: Answerer, pool: Executor) -> Iterator[list[np.ndarray]]:
+def _draw(cfg: Any, clips: Iterable[tuple[DemoClip, list[Layer]]], pool: Executor) -> Iterator[list[np.ndarray]]:
     """Yield the new frames of each clip with its answer drawn in, in order; as many clips are drawn as are threads."""
     demo, waiting, failure = cfg.DEMO, deque[Future[list[np.ndarray]]](), None
     try:
-        for clip in clips:
-            marks = answer(clip)
-            waiting.append(pool.submit(drawn_frames, clip, marks, demo.CLIP_VIS_SIZE, demo.SLOWMO))
+        for clip, layers in clips:
+            waiting.append(pool.submit(drawn_frames, clip, layers, demo.SLOWMO))
             while waiting and (len(waiting) > demo.NUM_VIS_INSTANCES or waiting[0].done()):
                 yield waiting.popleft().result()
     except (KeyboardInterrupt, VideoError) as error:  # what is drawn comes first
@@ -128,21 +152,20 @@ def _draw(cfg: Any, clips: Iterable[DemoClip], answer: Answerer, pool: Executor)
         raise failure
 
 
-def drawn_frames(clip: DemoClip, marks: list[Mark], size: int, slow: int) -> list[np.ndarray]:
-    """Return the frames of a clip that the clip before does not have, with marks around the middle frame.
+def drawn_frames(clip: DemoClip, layers: list[Layer], slow: int) -> list[np.ndarray]:
+    """Return the frames of a clip that the clip before does not have, with marks.
 
     Args:
         clip: the clip.
-        marks: what is drawn.
-        size: number of frames before the middle one, and behind it, that are drawn too.
-        slow: number of times that each drawn frame comes.
+        layers: number of a frame in the source -> marks.
+        slow: number of times that each frame with an answer comes.
     """
     frames = []
     for position in range(clip.num_shared, len(clip.frames)):
-        if abs(position - clip.key) <= size:
-            frames += [draw_marks(clip.frames[position], marks)] * slow
-        else:
-            frames.append(clip.frames[position])
+        frame = clip.frames[position]
+        found = [layer(clip.first + position) for layer in layers]
+        shown = [marks for marks in found if marks is not None]
+        frames += [draw_marks(frame, sum(shown, []))] * slow if shown else [frame]
     return frames
 
 

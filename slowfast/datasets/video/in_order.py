@@ -10,7 +10,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
-from slowfast.datasets.video.pyav import DECODE_ERRORS, PyAVReader, upright
+from slowfast.datasets.video.pyav import DECODE_ERRORS, PyAVReader, display_matrix, upright
 from slowfast.datasets.video.reader import VideoError
 
 
@@ -26,7 +26,8 @@ class OrderedFrame:
     ) -> av.VideoFrame:
         """Convert the frame: upright, other pixel format and size; see `_scaled_size`."""
         frame = self.frame
-        if frame.side_data.get("DISPLAYMATRIX") is not None:
+        a, b, _, d = display_matrix(frame)
+        if b or a < 0 or d < 0:
             turned = np.ascontiguousarray(upright(frame.to_ndarray(format="rgb24"), frame))
             frame = av.VideoFrame.from_ndarray(turned, format="rgb24")
         width, height = _scaled_size(frame.width, frame.height, short_side, multiple)

@@ -49,10 +49,10 @@ FACTS_BYTES, _FIXED_BYTES = 2**25, 2**11
 
 
 class _Local(threading.local):
-    """A color converter for each thread; creating one costs several times as much as using it."""
+    """Converters for each thread, one for each kind of result; creating one costs several times as much as using it."""
 
     def __init__(self) -> None:
-        self.reformatter = VideoReformatter()
+        self.reformatter, self.shrinker = VideoReformatter(), VideoReformatter()
 
 
 _local = _Local()
@@ -397,7 +397,10 @@ class PyAVReader(VideoReader):
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """Return a, b, c, d of the display matrix: x' = a x + c y, y' = b x + d y; y points down."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    # PyAV's frames and their side data refer to each other, so that only a full collection of garbage frees the pixels.
+    # A copy has the same side data and few pixels.
+    small = _local.shrinker.reformat(frame, 2, 2, "gray", interpolation="POINT", **ONE_THREAD)
+    matrix = small.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()

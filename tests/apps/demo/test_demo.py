@@ -2,6 +2,7 @@
 
 import json
 import threading
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -12,6 +13,7 @@ from slowfast.apps.demo import clips, run
 from slowfast.apps.predict.predictor import Predictor
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.datasets.video.reader import VideoError
+from slowfast.engine.resume import load_checkpoint_config
 from slowfast.engine.train import train
 
 FRAMES, LENGTH = 20, 8  # of the video, and of a clip: 4 frames, every second
@@ -121,20 +123,21 @@ def test_a_folder_of_images_has_the_rate_of_the_settings(demo, pictures, tmp_pat
             assert made.streams.video[0].average_rate == fps
 
 
-def test_a_source_with_swapped_channels(demo, encode, tmp_path, monkeypatch):
+def test_a_source_with_swapped_channels(demo, encode, checkpoint, tiny_cfg, tmp_path, decode_all):
     red = np.zeros((8, 96, 128, 3), np.uint8)
     red[..., 0] = 200
-    path, seen, plain = encode(tmp_path / "red.mp4", red), [], Predictor.clips
-
-    def note(self, frames, **more):
-        seen.append(frames)
-        return plain(self, frames, **more)
-
-    monkeypatch.setattr(Predictor, "clips", note)
-    for order, channel in (("BGR", 0), ("RGB", 2)):
-        frames, _ = demo("DEMO.INPUT_VIDEO", path, "DEMO.INPUT_FORMAT", order, clean=True)
-        assert seen[-1].mean(axis=(0, 1, 2)).argmax() == channel
+    path = encode(tmp_path / "red.mp4", red)
+    means = ["DATA.MEAN", "[0.4, 0.45, 0.5]", "DATA.STD", "[0.2, 0.225, 0.25]"]
+    predictor = run.demo_predictor(tiny_cfg("TEST.CHECKPOINT_FILE_PATH", str(checkpoint), *means))
+    shown, labels = np.array(decode_all(path)), {}
+    for order, seen in (("BGR", shown), ("RGB", shown[..., ::-1])):
+        settings = ("DEMO.INPUT_VIDEO", path, "DEMO.INPUT_FORMAT", order, "DEMO.UNCOMMON_CLASS_THRES", 0.0)
+        frames, marks = demo(*settings, *means, clean=True)
+        (answer,) = predictor.clips(seen, top=2)
+        labels[order] = marks[0][0].labels
+        assert labels[order] == [f"[{s:.2f}] {name}" for s, name in zip(answer.scores, answer.names, strict=True)]
         assert np.array(frames).mean(axis=(0, 1, 2)).argmax() == 0  # shown as it is
+    assert labels["BGR"] != labels["RGB"]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -176,12 +179,14 @@ def test_run_net_runs_it_after_a_test(run_tool, tiny_file, checkpoint, video, tm
 
 
 def test_a_checkpoint_with_its_settings_needs_no_other_file(run_tool, tiny_cfg, video, tmp_path, decode_all):
-    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1)
+    # A file that the training named is not written: the checkpoint may be a stranger's.
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1, "DEMO.OUTPUT_FILE", str(tmp_path / "stored.mp4"))
     train(cfg)
     path, out = find_checkpoints(cfg.OUTPUT_DIR)[-1].path, tmp_path / "out.mp4"
     words = ("DEMO.INPUT_VIDEO", video, "DEMO.OUTPUT_FILE", out)
     assert run_tool("demo_net", "TEST.CHECKPOINT_FILE_PATH", path, *words)[0] == 0
     assert len(decode_all(out)) == FRAMES
+    assert load_checkpoint_config(path).DEMO.OUTPUT_FILE == "" and not (tmp_path / "stored.mp4").exists()
 
 
 @pytest.mark.parametrize(
@@ -223,3 +228,44 @@ def test_a_stop_or_a_fault_keeps_what_there_is(
         result, output = run_tool("demo_net", "--cfg", tiny_file, *words)
         assert (result, out.exists()) == (expected, frames > 0), output
         assert frames == 0 or len(decode_all(out)) == frames
+
+
+class Camera:
+    """Stands in for a live source: three clips of frames, without a rate."""
+
+    opened = []
+
+    def __init__(self, name, limits):
+        self.name, self.fps = name, None
+        Camera.opened.append(name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        Camera.opened.append("closed")
+
+    def __iter__(self):
+        frame = np.full((96, 128, 3), 200, np.uint8)
+        return (SimpleNamespace(pixels=frame) for _ in range(3 * LENGTH))
+
+
+def test_a_camera_comes_before_a_file(demo, monkeypatch, tmp_path):
+    monkeypatch.setattr(clips, "LiveSource", Camera)
+    Camera.opened.clear()
+    for settings, name in (
+        (["DEMO.WEBCAM", 2], "/dev/video2"),
+        (["DEMO.INPUT_VIDEO", "", "DEMO.DATA_SOURCE", 3], "/dev/video3"),
+    ):
+        frames, _ = demo(*settings, "DEMO.FPS", 12)
+        assert len(frames) == 3 * LENGTH and Camera.opened[-2:] == [name, "closed"]
+        with av.open(str(tmp_path / "out.mp4")) as made:
+            assert made.streams.video[0].average_rate == 12
+
+
+def test_a_camera_that_is_not_there_is_one_line(run_tool, tiny_file, checkpoint, tmp_path):
+    words = ("TEST.CHECKPOINT_FILE_PATH", checkpoint, "DEMO.OUTPUT_FILE", tmp_path / "out.mp4")
+    status, output = run_tool("demo_net", "--cfg", tiny_file, *words, "DEMO.WEBCAM", 97)
+    assert status == 2 and "/dev/video97" in output.splitlines()[-1] and "DEMO.INPUT_VIDEO" in output.splitlines()[-1]
+    status, output = run_tool("demo_net", "--cfg", tiny_file, *words, "DEMO.DATA_SOURCE", -1)
+    assert status == 2 and "DEMO.INPUT_VIDEO is empty" in output.splitlines()[-1]

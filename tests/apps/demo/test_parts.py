@@ -22,12 +22,13 @@ from slowfast.apps.demo.labels import LabelRule, read_names
 def test_clips_cover_a_source(count, length, shared, expected):
     found = list(cut_clips(range(count), length, shared))
     assert [(clip.first, len(clip.frames), clip.num_shared) for clip in found] == expected
+    assert all(clip.key == len(clip.frames) // 2 for clip in found)
     assert [list(clip.frames) for clip in found] == [list(range(first, first + size)) for first, size, _ in expected]
     assert [frame for clip in found for frame in clip.frames[clip.num_shared :]] == list(range(count))
 
 
 def clip(number):
-    return DemoClip(number, [np.zeros((1, 1, 3), np.uint8)])
+    return DemoClip(number, [np.zeros((1, 1, 3), np.uint8)], 0)
 
 
 def test_the_newest_clip_is_taken_and_older_ones_dropped(wait_for):
@@ -95,7 +96,9 @@ NAMES = ["walk", "fly", "sit"]
     ],
 )
 def test_labels(best, common, scores, expected):
-    assert LabelRule(NAMES, best, common, 0.7, 0.3)(np.array(scores)) == expected
+    assert LabelRule(NAMES, range(3), best, common, 0.7, 0.3)(np.array(scores)) == expected
+    without = [label for label in expected if not label.endswith("sit")]
+    assert LabelRule(NAMES, [0, 1], best, common, 0.7, 0.3)(np.array(scores)) == without
 
 
 def test_names_of_a_label_map_count_from_one(tmp_path):
@@ -104,20 +107,23 @@ def test_names_of_a_label_map_count_from_one(tmp_path):
     assert read_names(str(path), 4) == ["bend", "1", "run", "3"]
 
 
+SIDES = np.array([160, 120, 160, 120])
+
+
 def test_a_box_and_its_labels_are_drawn_where_they_belong():
     frame = np.full((120, 160, 3), 200, np.uint8)
-    found = draw_marks(frame, [Mark(["[0.93] walk"], np.array([40.0, 60, 100, 100]))])
+    found = draw_marks(frame, [Mark(["[0.93] walk"], np.array([40.0, 60, 100, 100]) / SIDES)])
     changed = (found != frame).any(-1)
     assert (frame == 200).all() and changed[60, 45:95].all() and changed[100, 45:95].all()
     assert changed[65:95, 40].all() and not changed[66:95, 46:94].any() and not changed[104:].any()
     # The label lies on the box; of a box at the top of the frame, in it.
     assert changed[46:58, 42:].any() and not changed[:42].any() and not changed[:, :38].any()
-    at_top = (draw_marks(frame, [Mark(["[0.93] walk"], np.array([40.0, 2, 100, 100]))]) != frame).any(-1)
+    at_top = (draw_marks(frame, [Mark(["[0.93] walk"], np.array([40.0, 2, 100, 100]) / SIDES)]) != frame).any(-1)
     assert at_top[8:16, 60:90].any()
-    truth = draw_marks(frame, [Mark([], np.array([40.0, 60, 100, 100]), is_truth=True)])
+    truth = draw_marks(frame, [Mark([], np.array([40.0, 60, 100, 100]) / SIDES, is_truth=True)])
     assert (truth[60, 50] != found[60, 50]).any()
     # A mark that lies outside does no harm, and text without ASCII neither.
-    draw_marks(frame, [Mark(["漢字"] * 30, np.array([-900.0, -900, 900, 900])), Mark(["a" * 500])])
+    draw_marks(frame, [Mark(["漢字"] * 30, np.array([-900.0, -900, 900, 900]) / SIDES), Mark(["a" * 500])])
 
 
 @pytest.fixture

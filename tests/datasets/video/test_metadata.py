@@ -1,5 +1,6 @@
 """Rotation, portrait frames and metadata that is not text."""
 
+import gc
 import struct
 
 import av
@@ -35,6 +36,19 @@ def test_frames_come_upright(name, plain, tmp_path, decode_all, with_matrix):
     with decode.open(path) as video:
         frames = video.frames([3, 25, 14])
     np.testing.assert_array_equal(frames, np.stack([truth[i] for i in (3, 25, 14)]))
+
+
+def test_frames_are_freed_when_they_are_read(plain):
+    """Frames in a cycle of references would stay until Python collects its garbage, which it seldom does."""
+    gc.collect()
+    gc.disable()
+    try:
+        with decode.open(plain) as video:
+            video.frames(range(30))
+        large = [item for item in gc.get_objects() if type(item) is av.VideoFrame and item.width > 2]
+    finally:
+        gc.enable()
+    assert not large
 
 
 @pytest.mark.parametrize("name", ["quarter_right", "half", "quarter_left"])
