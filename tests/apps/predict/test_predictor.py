@@ -186,7 +186,7 @@ def test_a_rate_that_is_impossible(trained, fps):
     predictor, frames = load(trained[1]), np.zeros((30, 36, 48, 3), np.uint8)
     calls = [lambda: PredictOptions("", fps=fps)]
     if fps < 1:
-        calls += [lambda: predictor(frames, fps=fps), lambda: predictor.session(fps), lambda: predictor.pool(1).open(fps)]
+        calls += [lambda: predictor(frames, fps=fps), lambda: predictor.pool(1).open(fps)]
     for call in calls:
         with pytest.raises(ValueError, match=f"{fps} frames a second.* impossible"):
             call()
