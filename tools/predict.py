@@ -34,6 +34,8 @@ from slowfast.datasets.video.reader import VideoError
 from slowfast.runtime.logging import setup_logging
 from slowfast.utils.errors import exit_status
 
+_KEY = r"PROJECTS|[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)+"  # of the config
+
 
 def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
@@ -93,6 +95,9 @@ def _run(args: argparse.Namespace) -> int:
     options = PredictOptions(
         args.output, args.mode, args.top, rule, *_shard(args.shard), not args.no_pictures, args.fps, args.video
     )
+    settings = [source for source in args.source if re.fullmatch(_KEY, source) and not os.path.exists(source)]
+    if settings:
+        raise ValueError(f"there is no video {settings[0]}; if it is a setting, write KEY VALUE before --source")
     live = [source for source in args.source if is_live(source)]
     if live and len(args.source) > 1:
         raise ValueError(f"{len(args.source)} sources are named; a live one, such as {live[0]}, has to be the only one")

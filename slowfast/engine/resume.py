@@ -215,7 +215,10 @@ def checkpoint_config(saved: dict[str, Any], path: str, overrides: Sequence[Any]
         return cfg_from_yaml(text, origin, [*_here(asked), *overrides], foreign=True)
     file = _CONFIGS / f"{find_entry(path).config}.yaml" if path.startswith(PREFIX) else None
     if file is None or not file.is_file():
-        raise ValueError(f"{path} holds no config; give the one it was trained with: --cfg FILE")
+        raise ValueError(
+            f"{path} holds no config. Give the one it was trained with, --cfg FILE, where the command has that option; "
+            f"else pack both into one file: python tools/zoo.py pack {path} OUT.safetensors --cfg FILE"
+        )
     logger.info("config: %s", file)
     return load_config(file, [*_here(load_config(file).NUM_GPUS), *overrides])
 

@@ -83,7 +83,7 @@ def test_settings_of_other_code(given, caplog):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "holds no config.*--cfg FILE"),
+        ("", "holds no config.*--cfg FILE, where.*zoo.py pack .*--cfg FILE"),
         ("TRAIN: !!python/object/apply:os.system [true]", "never obeyed"),
         ("MODEL: {NUM_CLASSES: many}", "NUM_CLASSES"),
     ],

@@ -172,6 +172,7 @@ def test_mistakes_are_one_line(run_tool, checkpoint, film, serve, replies, encod
         (address, "--shard", "0/2"): "leave out --shard",
         (address, "--video", "--output", tmp_path / "drawn"): "drawn",
         (film, "--stride", 3): "live sources",
+        (film, "TEST.NUM_ENSEMBLE_VIEWS", 1): "before --source",
         (serve(replies.whole(film.read_bytes() + other.read_bytes())), "--output", tmp_path / "out"): "48 to 40 x 36",
     }
     for words, reason in mistakes.items():
