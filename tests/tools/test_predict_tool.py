@@ -74,6 +74,7 @@ def test_a_folder_becomes_tables(run_tool, checkpoint, tiny_data, tmp_path):
         spans = [(e["start_s"], e["end_s"]) for e in events if e["video"].endswith(f"test {number}.mp4")]
         assert min(spans)[0] == 0
         assert max(end for _, end in spans) == pytest.approx(16 / 30)
+    assert not (out / "subtitles.vtt").exists()
     (vtt, *_) = sorted(out.rglob("*.vtt"))
     assert vtt.read_text().startswith("WEBVTT\n\n00:00:00.000 --> 00:00:00.")
     assert len(list(out.rglob("*.png"))) == 4
@@ -123,6 +124,8 @@ def test_videos_are_drawn_beside_answers(run_tool, checkpoint, tiny_data, decode
     assert status == 0, output
     assert "x real time" in output
     (video,) = out.rglob("*.mp4")
+    for copy, own in (("subtitles.vtt", ".vtt"), ("timeline.png", ".png")):  # there is one video
+        assert (out / copy).read_bytes() == video.with_suffix(own).read_bytes()
     assert len(decode_all(video)) == len(decode_all(source / "a.mp4"))
     assert {name: path.read_bytes() for name, path in files_of(out).items() if path != video} == before
     made = video.stat()
