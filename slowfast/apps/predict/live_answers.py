@@ -43,7 +43,7 @@ class LiveAnswers:
         self, predictor: Predictor, source: LiveSource, fps: float | None = None, stride: float = 0.0, top: int = 5
     ) -> None:
         self.source, self.lag_s, self.resets = source, None, 0
-        self._fps = fps or source.fps or predictor.settings.target_fps
+        self._fps = (source.fps or predictor.settings.target_fps) if fps is None else fps
         self._session = predictor.session(self._fps, stride, top)
         self._longest_gap_s = max(_LIVE_GAP_S if source.is_live else _FILE_GAP_S, _GAP_SLOTS / self._fps)
         self._start_s = 0.0  # of the stretch

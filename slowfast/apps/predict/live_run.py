@@ -51,9 +51,16 @@ def predict_live(predictor: Predictor, address: str, options: PredictOptions, st
         ValueError: options that do not fit a live source; or the folder holds answers made in another way.
         OSError: a file cannot be written.
     """
-    if options.mode != "stream" or options.num_shards > 1 or options.video or options.boxes:
+    given = {
+        f"--mode {options.mode}": options.mode != "stream",
+        "--shard, or torchrun": options.num_shards > 1,
+        "--boxes": options.boxes,
+        "--video": options.video,
+    }
+    if any(given.values()):
         raise ValueError(
-            "a live source is answered as a stream, by one process, without boxes and without a drawn video"
+            "a live source is answered as a stream, by one process, without boxes and without a drawn video; leave out "
+            + " and ".join(name for name, there in given.items() if there)
         )
     with _stopped_by_sigterm(), predictor.live(address, options.top, options.fps, stride) as answers:
         if options.output:

@@ -188,7 +188,7 @@ class Predictor:
     def session(self, fps: float | None = None, stride: float = 0.0, top: int = 5) -> StreamSession:
         """Start a stream whose frames are pushed as they come; see `StreamSession`. `fps`: as of a call."""
         self.check_kind(boxes=False)
-        return StreamSession(self, fps or self.settings.target_fps, stride, top)
+        return StreamSession(self, self.settings.target_fps if fps is None else fps, stride, top)
 
     def live(
         self, source: str | LiveSource, top: int = 5, fps: float | None = None, stride: float = 0.0
@@ -243,7 +243,8 @@ class Predictor:
         """
         self.check_kind(boxes=True)
         source = box_source(boxes, self.cfg, every, least_score)
-        return people_answers(self, _name(video), self._opener(video, fps or self.cfg.AVA.FPS), source, top)
+        opener = self._opener(video, self.cfg.AVA.FPS if fps is None else fps)
+        return people_answers(self, _name(video), opener, source, top)
 
     def check_kind(self, boxes: bool) -> None:
         """Raise ValueError if the model scores boxes and a method for clips is called, or the reverse."""
@@ -332,7 +333,7 @@ class Predictor:
 
     def _opener(self, video: Video, fps: float | None) -> Callable[[str], VideoReader]:
         """Return a function that opens the video, whatever path it is given."""
-        rate = fps or self.settings.target_fps
+        rate = self.settings.target_fps if fps is None else fps
         if isinstance(video, (str, os.PathLike)):
             open_path = VideoOpener.from_config(self.cfg, rate)
             return lambda _: open_path(os.fspath(video))

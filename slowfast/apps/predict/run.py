@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import os
 import shutil
 import time
@@ -85,6 +86,8 @@ class PredictOptions:
             raise ValueError(f"an answer of the {self.top} best classes is empty; ask for 1 or more")
         if not 0 <= self.shard < self.num_shards:
             raise ValueError(f"shard {self.shard} of {self.num_shards} does not exist; the first is 0")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise ValueError(f"{self.fps:g} frames a second are impossible; give a rate over 0, such as 25")
         if self.video and not self.output:
             raise ValueError("videos with the answers drawn in (--video) are files; name their folder with --output")
         if self.boxes and self.mode != MODES[0]:

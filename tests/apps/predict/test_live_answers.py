@@ -128,6 +128,8 @@ def test_mistakes(predictor, film, serve, replies):
     address = serve(replies.whole(film.read_bytes()))
     with pytest.raises(ValueError, match="stride of -1"):
         predictor.live(address, stride=-1)
+    with pytest.raises(ValueError, match="0 frames a second"):  # as OpenCV tells of cameras without a rate
+        predictor.live(address, fps=0)
     with pytest.raises(ValueError, match="no live source"):
         predictor.live("video.mp4")
     assert not any(thread.name == f"reader of {address}" for thread in threading.enumerate())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -178,6 +179,17 @@ def test_unreadable_videos_and_boxes(trained, tmp_path):
             ask(wrong)
     with pytest.raises(ValueError, match="whole clips"):
         predictor.people(wrong, "boxes.csv")
+
+
+@pytest.mark.parametrize("fps", [0, -25, math.inf])
+def test_a_rate_that_is_impossible(trained, fps):
+    predictor, frames = load(trained[1]), np.zeros((30, 36, 48, 3), np.uint8)
+    calls = [lambda: PredictOptions("", fps=fps)]
+    if fps < 1:
+        calls += [lambda: predictor(frames, fps=fps), lambda: predictor.pool(1).open(fps)]
+    for call in calls:
+        with pytest.raises(ValueError, match=f"{fps} frames a second.* impossible"):
+            call()
 
 
 def test_names_of_another_number_of_classes_are_left(tiny_data, tiny_cfg, caplog):
