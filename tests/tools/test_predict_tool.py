@@ -117,7 +117,7 @@ def test_videos_are_drawn_beside_answers(run_tool, checkpoint, tiny_data, decode
     shutil.copy(tiny_data / "test 0.mp4", source / "a.mp4")
     # The folder of the answers lies among the videos: what is drawn there is no further source.
     out = source / "out"
-    command = ("predict", "--checkpoint", checkpoint, "--source", source, "--output", out, "--no-pictures")
+    command = ("predict", "--checkpoint", checkpoint, "--source", source, "--output", out)
     assert run_tool(*command)[0] == 0
     before = {name: path.read_bytes() for name, path in files_of(out).items()}
     status, output = run_tool(*command, "--video")
