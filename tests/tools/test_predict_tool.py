@@ -74,6 +74,7 @@ def test_a_folder_becomes_tables(run_tool, checkpoint, tiny_data, tmp_path):
         spans = [(e["start_s"], e["end_s"]) for e in events if e["video"].endswith(f"test {number}.mp4")]
         assert min(spans)[0] == 0
         assert max(end for _, end in spans) == pytest.approx(16 / 30)
+    assert not (out / "subtitles.vtt").exists()
     (vtt, *_) = sorted(out.rglob("*.vtt"))
     assert vtt.read_text().startswith("WEBVTT\n\n00:00:00.000 --> 00:00:00.")
     assert len(list(out.rglob("*.png"))) == 4
@@ -116,13 +117,15 @@ def test_videos_are_drawn_beside_answers(run_tool, checkpoint, tiny_data, decode
     shutil.copy(tiny_data / "test 0.mp4", source / "a.mp4")
     # The folder of the answers lies among the videos: what is drawn there is no further source.
     out = source / "out"
-    command = ("predict", "--checkpoint", checkpoint, "--source", source, "--output", out, "--no-pictures")
+    command = ("predict", "--checkpoint", checkpoint, "--source", source, "--output", out)
     assert run_tool(*command)[0] == 0
     before = {name: path.read_bytes() for name, path in files_of(out).items()}
     status, output = run_tool(*command, "--video")
     assert status == 0, output
     assert "x real time" in output
     (video,) = out.rglob("*.mp4")
+    for copy, own in (("subtitles.vtt", ".vtt"), ("timeline.png", ".png")):  # there is one video
+        assert (out / copy).read_bytes() == video.with_suffix(own).read_bytes()
     assert len(decode_all(video)) == len(decode_all(source / "a.mp4"))
     assert {name: path.read_bytes() for name, path in files_of(out).items() if path != video} == before
     made = video.stat()

@@ -126,7 +126,7 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
     Writes for each video its answers (`videos/PATH.jsonl`), subtitles (`.vtt`), a picture (`.png`), with a rule its
     events (`.events.jsonl`), and with `video` a copy with the answers drawn in (`.mp4`). When all videos are done:
     `answers.jsonl` and `answers.csv`, `events.jsonl` and `events.csv`. With boxes also the scores of all persons and
-    classes in AVA's format, `detections.csv`.
+    classes in AVA's format, `detections.csv`. Of a single video also copies named `subtitles.vtt` and `timeline.png`.
 
     Returns:
         `videos`, `answered`, `already_there`, `unreadable` (path -> cause), `complete` (the tables are written),
@@ -367,6 +367,12 @@ def _join(videos: Sequence[str], options: PredictOptions) -> None:
                 if os.path.isfile(path):
                     with open(path, "rb") as part:
                         shutil.copyfileobj(part, joined)
+    if len(videos) == 1:
+        stem = _path_of(options.output, videos[0]).removesuffix(".jsonl")
+        for ending, name in ((".vtt", "subtitles.vtt"), (".png", "timeline.png")):
+            if os.path.isfile(stem + ending):
+                with replacing(os.path.join(options.output, name)) as temporary:
+                    shutil.copyfile(stem + ending, temporary)
 
 
 def table_rows(value: dict[str, Any]) -> Iterator[list[Any]]:
