@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from slowfast.apps.predict.events import Event, EventFinder
 from slowfast.apps.predict.live_answers import LiveAnswers
 from slowfast.apps.predict.predictor import Answer, Predictor
-from slowfast.apps.predict.run import COLUMNS, PredictOptions, facts_of, keep_together, table_rows
+from slowfast.apps.predict.run import COLUMNS, PredictOptions, event_facts, facts_of, keep_together, table_rows
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.files import append_line, no_room_explained, replacing
 from slowfast.utils.text import one_line
@@ -129,7 +128,7 @@ class _Report:
     def _add_events(self, events: Sequence[Event]) -> None:
         for event in events:
             if self._output:
-                self._append("events", {**self._about, **asdict(event)})
+                self._append("events", {**self._about, **event_facts(event)})
             else:
                 tqdm.write(str(event), file=sys.stdout)
                 sys.stdout.flush()

@@ -268,7 +268,7 @@ def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> 
         if finder:
             events += finder.finish()
             events.sort(key=lambda event: (event.start_s, event.end_s))
-            lines = "".join(json.dumps({"video": video, **asdict(event)}) + "\n" for event in events)
+            lines = "".join(json.dumps({"video": video, **event_facts(event)}) + "\n" for event in events)
             atomic_write_local(f"{stem}.events.jsonl", lines)
             cues = [(event.start_s, event.end_s, _cue(event)) for event in events]
         atomic_write_local(f"{stem}.vtt", _subtitles(cues))
@@ -285,6 +285,11 @@ def facts_of(answer: Answer) -> dict[str, Any]:
         "names": answer.names,
         "scores": [float(score) for score in answer.scores],
     }
+
+
+def event_facts(event: Event | people_files.PersonEvent) -> dict[str, Any]:
+    """Return an event as a line of a file has it."""
+    return {**asdict(event), "start_s": round(event.start_s, 6), "end_s": round(event.end_s, 6)}
 
 
 def _cue(event: Event | people_files.PersonEvent) -> str:

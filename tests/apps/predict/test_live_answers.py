@@ -107,11 +107,20 @@ def test_a_model_that_is_slower_than_live(
 ):
     """Frames are dropped, the model starts anew, and the log says why."""
     long = encode(tmp_path / "long.ts", pictures(300), options={"g": "8", "bf": "0"}, rate=RATE)
+    pushing, take = threading.Event(), LiveSource._take
+
+    def held(self, frame, stamp):
+        if self.received == 10:  # or the reader could be done before the first frame is taken
+            assert pushing.wait(60)
+        take(self, frame, stamp)
+
+    monkeypatch.setattr(LiveSource, "_take", held)
     opened = LiveSource(over_tcp(long.read_bytes()), timeout_s=60, max_waiting=16)
     answers = predictor.live(opened)
     push = answers._session.push
 
     def slow(frames):
+        pushing.set()
         wait_for(lambda: opened.received >= 299)
         return push(frames)
 
