@@ -204,7 +204,7 @@ def test_the_command_writes_persons_events_subtitles_and_detections(trained, tmp
     # Every score begins an event. Person 1 is not there at 5 s, person 2 at 1 and 7 s.
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     spans = {(e["person"], e["start_s"], e["end_s"]) for e in events}
-    starts = {answer.key_s: (answer.start_s, answer.end_s) for answer in answers}
+    starts = {answer.key_s: (round(answer.start_s, 6), round(answer.end_s, 6)) for answer in answers}
     assert spans == {
         (1, starts[1][0], starts[3][1]), (2, starts[2][0], starts[5][1]), (1, starts[7][0], starts[7][1]),
     }  # fmt: skip
