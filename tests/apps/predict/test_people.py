@@ -217,11 +217,11 @@ def test_the_command_writes_persons_events_subtitles_and_detections(trained, tmp
     (copy,) = out.rglob("*.mp4")
     with decode.open(video) as one, decode.open(str(copy)) as other:
         assert one.num_frames == other.num_frames
-    assert len(list(out.rglob("*.png"))) == 1
+    assert len(list((out / "videos").rglob("*.png"))) == 1
     # Without events the subtitles show each person from half a second before a moment on.
     shutil.rmtree(out)
     assert run_tool(*command, *boxes[:2])[0] == 0
-    (vtt,) = out.rglob("*.vtt")
+    (vtt,) = (out / "videos").rglob("*.vtt")
     blocks = vtt.read_text().split("\n\n")
     assert [block.splitlines()[0] for block in blocks[1:3]] == [
         "00:00:00.500 --> 00:00:01.500", "00:00:01.500 --> 00:00:02.500",
