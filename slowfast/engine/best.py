@@ -34,7 +34,7 @@ class BestCheckpoint:
 
     @property
     def found(self) -> dict | None:
-        """What the file holds under `best`: `metric`, `epoch` (completed ones) and `value`; None before a first one."""
+        """Return `metric`, `epoch` (of completed ones) and `value` of the best checkpoint; None before a first one."""
         return self._best
 
     def update(self, state: TrainState, metrics: dict[str, float]) -> None:

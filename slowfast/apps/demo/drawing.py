@@ -16,7 +16,7 @@ _FOUND, _TRUTH = (255, 140, 0), (60, 200, 60)
 
 @dataclass(frozen=True)
 class Mark:
-    """What is drawn at one place of a frame.
+    """Hold what is drawn at one place of a frame.
 
     Attributes:
         labels: lines of text.

@@ -14,9 +14,9 @@ import av
 import cv2
 import numpy as np
 
+from slowfast.apps.predict.drawn import ENCODER, ENCODER_SETTINGS, check_encoder
 from slowfast.utils.files import no_room_explained, replacing
 
-_ENCODER, _SETTINGS = "libx264", {"crf": "20", "preset": "veryfast"}
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".avi": "avi"}
 _TITLE = "SlowFast"
 _QUIT = ord("q")
@@ -55,13 +55,7 @@ def format_of(path: str) -> str:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in _FORMATS:
         raise ValueError(f"DEMO.OUTPUT_FILE is {path}; its suffix must be one of {' '.join(_FORMATS)}")
-    try:
-        av.codec.Codec(_ENCODER, "w")
-    except av.codec.codec.UnknownCodecError:
-        raise ValueError(
-            f"DEMO.OUTPUT_FILE is written as H.264, and the PyAV installed here has no encoder {_ENCODER}; the wheels "
-            "of the package index have it: pip install --force-reinstall --only-binary av av"
-        ) from None
+    check_encoder("DEMO.OUTPUT_FILE is")
     return _FORMATS[suffix]
 
 
@@ -71,7 +65,7 @@ class _VideoFile:
     def __init__(self, path: str, container_format: str, fps: float) -> None:
         self._container = av.open(f"file:{path}", "w", format=container_format)
         self._stream = self._container.add_stream(
-            _ENCODER, rate=Fraction(fps).limit_denominator(1001), options=_SETTINGS
+            ENCODER, rate=Fraction(fps).limit_denominator(1001), options=ENCODER_SETTINGS
         )
         self._count = 0
 

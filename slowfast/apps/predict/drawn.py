@@ -30,8 +30,8 @@ from slowfast.datasets.video.timing import ROUNDING_S
 from slowfast.evaluation.report import pyplot
 from slowfast.utils.files import no_room_explained, replacing
 
-_ENCODER = "libx264"
-_SETTINGS = {"crf": "20", "preset": "veryfast"}
+ENCODER = "libx264"
+ENCODER_SETTINGS = {"crf": "20", "preset": "veryfast"}
 _FINE = Fraction(1, 90_000)  # time base of pictures whose source has none that mp4 can hold
 _MOST_UNITS = 1_000_000  # a second, of a time base in mp4
 # Smaller videos are enlarged by a whole factor, since text of a few pixels cannot be read.
@@ -41,11 +41,16 @@ _SMALLEST, _LONGEST = 200, 1920
 def check_drawing() -> None:
     """Check that this machine can draw; ValueError with what is missing, and what to do."""
     pyplot()
+    check_encoder("videos are")
+
+
+def check_encoder(subject: str) -> None:
+    """Check that PyAV has the encoder; ValueError that begins with `subject`, such as "videos are", if it has not."""
     try:
-        av.codec.Codec(_ENCODER, "w")
+        av.codec.Codec(ENCODER, "w")
     except av.codec.codec.UnknownCodecError:
         raise ValueError(
-            f"videos are written as H.264, and the PyAV installed here has no encoder {_ENCODER}; the wheels of the "
+            f"{subject} written as H.264, and the PyAV installed here has no encoder {ENCODER}; the wheels of the "
             "package index have it: pip install --force-reinstall --only-binary av av"
         ) from None
 
@@ -93,7 +98,7 @@ def _open(source: str, limits: MediaLimits) -> InputContainer:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What the copy keeps of a video besides its frames.
+    """Hold what the copy keeps of a video besides its frames.
 
     Attributes:
         time_base: of its stamps.
@@ -209,7 +214,7 @@ def _add_stream(
     output: OutputContainer, source: av.VideoFrame, frame: av.VideoFrame, shape: tuple[int, int], facts: _Facts
 ) -> Any:
     """Add the stream of the pictures, of `shape` (height, width)."""
-    stream = output.add_stream(_ENCODER, options=_SETTINGS)
+    stream = output.add_stream(ENCODER, options=ENCODER_SETTINGS)
     stream.height, stream.width, stream.pix_fmt = *shape, "yuv420p"
     codec = stream.codec_context
     codec.time_base = facts.time_base

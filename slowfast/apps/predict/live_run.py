@@ -96,7 +96,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 
 class _Report:
-    """What is written, printed and shown of the answers."""
+    """Write, print and show the answers."""
 
     def __init__(self, answers: LiveAnswers, options: PredictOptions, class_names: Sequence[str]) -> None:
         self._answers, self._output = answers, options.output

@@ -49,7 +49,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Caption:
-    """What is drawn from a second of the video on.
+    """Hold what is drawn from a second of the video on.
 
     Attributes:
         start_s: the second.

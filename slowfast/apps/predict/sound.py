@@ -8,7 +8,7 @@ from typing import Any
 import av
 from av.container import InputContainer, OutputContainer
 
-from slowfast.datasets.video.pyav import DECODE_ERRORS
+from slowfast.datasets.video.pyav import DECODE_ERRORS, until_error
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
@@ -45,17 +45,10 @@ def sound_packets(container: InputContainer, output: OutputContainer, origin_s: 
 
 
 def _packets(container: InputContainer, stream: Any) -> Iterator[av.Packet]:
-    """Yield the packets of a stream up to its end, or to the first error, which is a warning."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except DECODE_ERRORS as error:
-            logger.warning("%s: its sound breaks off: %s", container.name, error)
-            return
-        if packet is None:
-            return
-        yield packet
+    """Return the packets of a stream up to its end, or to the first error, which is a warning."""
+    return until_error(
+        container.demux(stream), lambda error: logger.warning("%s: its sound breaks off: %s", container.name, error)
+    )
 
 
 def _frames(packet: av.Packet) -> list[av.AudioFrame]:

@@ -147,7 +147,7 @@ class PyAVReader(VideoReader):
             raise VideoError(self.path, refused)
         notes = notes_of_streams(self._container, self._stream)
         packets = self._container.demux(self._stream)
-        index = index_packets(_until_error(packets), self._stream, self._container.format.name)
+        index = index_packets(until_error(packets), self._stream, self._container.format.name)
         if index.doubt:
             counted, fps, more = time_frames(self._decode_stamps(index.doubt), self._stream)
         else:
@@ -354,7 +354,7 @@ class PyAVReader(VideoReader):
         self, packets: Iterator[av.Packet], note: Callable[[Exception], None] = lambda error: None
     ) -> Iterator[av.VideoFrame]:
         """Yield the frames of packets; pass errors to `note`."""
-        for packet in _until_error(packets, note):
+        for packet in until_error(packets, note):
             try:
                 yield from self._decode(packet)
             except DECODE_ERRORS as error:
@@ -435,7 +435,7 @@ def _frames_between(index: PacketIndex, position: int, pts: int) -> int:
     return sum(1 for stamp in ahead if stamp < pts)
 
 
-def _until_error(
+def until_error(
     packets: Iterator[av.Packet], note: Callable[[Exception], None] = lambda error: None
 ) -> Iterator[av.Packet]:
     """Yield packets up to the end or the first error of the container, which is passed to `note`."""

@@ -153,7 +153,7 @@ def test_what_cannot_be_read_or_written(draw, encode, pictures, tmp_path, told_o
 
 
 def test_a_missing_encoder_is_one_line(monkeypatch):
-    monkeypatch.setattr(drawn, "_ENCODER", "libx999")
+    monkeypatch.setattr(drawn, "ENCODER", "libx999")
     with pytest.raises(ValueError, match=r"no encoder libx999.*pip install"):
         drawn.check_drawing()
 
