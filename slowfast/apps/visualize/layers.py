@@ -134,7 +134,7 @@ def _side_by_side(squares: Tensor) -> Tensor:
     count, height, width = squares.shape
     if count == 1:
         return squares[0]
-    columns = min(count, max(1, round(math.sqrt(count * (height + 1) / (width + 1)))))
+    columns = min(count, math.ceil(math.sqrt(count * (height + 1) / (width + 1))))
     rows = math.ceil(count / columns)
     grid = torch.full((rows * (height + 1) - 1, columns * (width + 1) - 1), torch.nan)
     for number, square in enumerate(squares):
