@@ -162,6 +162,10 @@ class ProgressiveModel(VideoModel):
         """Return the sizes of the position embeddings, as of the clip model."""
         return self.clip_model.position_grids()
 
+    def token_grids(self, size: tuple[int, int, int]) -> tuple[list[tuple[int, int, int]], int]:
+        """Return the grids of the tokens of a step's clip, as of the clip model."""
+        return self.clip_model.token_grids(size)
+
     def pathways(self) -> list[list[nn.Module]]:
         """Return the modules of each pathway, as of the clip model."""
         return self.clip_model.pathways()

@@ -104,12 +104,14 @@ def _write(data: bytes | memoryview) -> None:
 
 
 def _pictures(video: PyAVReader, indices: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the pictures of a video in order, each once."""
-    last = -1
+    """Yield the pictures at sorted indices in order, each once."""
+    early, place = {}, 0  # of a damaged file some come out of order, or again
     for index, picture in video.each(indices):
-        if index > last:
-            last = index
-            yield index, picture
+        if place < len(indices) and index >= indices[place]:
+            early[index] = picture
+        while place < len(indices) and indices[place] in early:
+            yield indices[place], early.pop(indices[place])
+            place += 1
 
 
 def _send_video(video: PyAVReader, fps: float, start_s: float, longest_s: float, with_frames: bool) -> None:
