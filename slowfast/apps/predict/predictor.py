@@ -165,12 +165,13 @@ class Predictor:
 
         The last clip is moved back to end with the video.
         """
+        return list(self.each_clip(video, top, fps))
+
+    def each_clip(self, video: Video, top: int = 5, fps: float | None = None) -> Iterator[Answer]:
+        """Yield the answers of `clips`, as the video is read; arguments as of a call."""
         self.check_kind(boxes=False)
-        windows = ClipWindows(self.stream_settings)
-        return [
-            self.answer(*chunk.times[0], self._clip_scores(chunk.inputs)[0], top)
-            for chunk in self.chunks(video, fps, windows)
-        ]
+        for chunk in self.chunks(video, fps, ClipWindows(self.stream_settings)):
+            yield self.answer(*chunk.times[0], self._clip_scores(chunk.inputs)[0], top)
 
     def stream(self, video: Video, top: int = 5, fps: float | None = None) -> Iterator[Answer]:
         """Yield the answers over a video from its start, as it is read; arguments as of a call.
