@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from slowfast.evaluation.report import pyplot, read_class_names
+from slowfast.evaluation.report import read_class_names
+from slowfast.utils.errors import require_matplotlib
 from slowfast.utils.json_file import read_json, read_text
 from slowfast.utils.text import one_line, plot_label
 
@@ -65,7 +66,7 @@ class ClassPlots:
                 "TENSORBOARD.CONFUSION_MATRIX and HISTOGRAM compare one label a video with the best class, and "
                 f"{key} is True: set their ENABLE to False"
             )
-        pyplot()
+        require_matplotlib()
         for name in ("CONFUSION_MATRIX", "HISTOGRAM"):
             if len(board[name].FIGSIZE) != 2 or min(board[name].FIGSIZE) < 1:
                 raise ValueError(
@@ -109,7 +110,7 @@ class ClassPlots:
         """Draw percentages of each label's videos, of all its predictions; a label without videos stays blank."""
         counts = confusion.sum(axis=1, keepdims=True)
         shares = np.where(counts > 0, 100.0 * confusion / np.maximum(counts, 1), np.nan)[np.ix_(classes, classes)]
-        figure, panel = pyplot().subplots(figsize=tuple(self.matrix_size), layout="constrained")
+        figure, panel = _new_figure(self.matrix_size)
         image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="equal")
         panel.figure.colorbar(image, ax=panel, shrink=0.7, label="percent of the label's videos")
         panel.set_xlabel("predicted class")
@@ -132,7 +133,7 @@ class ClassPlots:
         counts = confusion[label]
         best = np.argsort(-counts, kind="stable")[: self.most]
         shares = 100.0 * counts[best] / max(counts.sum(), 1)
-        figure, panel = pyplot().subplots(figsize=tuple(self.histogram_size), layout="constrained")
+        figure, panel = _new_figure(self.histogram_size)
         colors = [_BLUE if number == label else _ORANGE for number in best]
         bars = panel.barh(range(len(best)), shares, color=colors)
         panel.bar_label(bars, [f"{count}" for count in counts[best]], padding=3)
@@ -205,8 +206,15 @@ def _brief(name: str) -> str:
     return plot_label(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
 
 
+def _new_figure(size: Sequence[float]) -> tuple[Any, Any]:
+    """Return a figure of [width, height], inches, and its axes."""
+    from matplotlib.figure import Figure  # not pyplot, which keeps figures and looks for a display
+
+    figure = Figure(figsize=tuple(size), layout="constrained")
+    return figure, figure.subplots()
+
+
 def _png(figure: Any) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=100)
-    pyplot().close(figure)
     return stream.getvalue()

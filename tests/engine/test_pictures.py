@@ -46,7 +46,7 @@ def test_after_each_validation_and_the_test(tiny_cfg):
     assert (out / "visualization" / "val" / "top_10_predictions_by_classes" / "1.png").exists()
     run_test(cfg)
     again = images_of(out / "board")
-    assert [step for step, _ in again[TAGS[0]]] == [1, 2, 0]
+    assert [step for step, _ in again[TAGS[0]]] == [1, 2, 2]
     assert (out / "visualization" / "test" / "confusion_matrix.png").read_bytes() == again[TAGS[0]][-1][1]
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from slowfast.apps.demo.drawing import Mark, draw_marks
 from slowfast.apps.predict.drawn import ENCODER, ENCODER_SETTINGS
 from slowfast.apps.visualize.layers import class_colors, color_map
-from slowfast.evaluation.report import pyplot
 from slowfast.utils.files import no_room_explained, replacing
 from slowfast.utils.text import plot_label
 
@@ -75,10 +74,13 @@ def with_classes(
     Raises:
         ValueError: there is no such map.
     """
-    plt, colors = pyplot(), class_colors(colormap, len(names))
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    colors = class_colors(colormap, len(names))
     width, best = frames.shape[2], np.argsort(-scores, kind="stable")[:most]
     lines = [*([(title, None, 0.0)] if title else []), *((names[n], n, float(scores[n])) for n in best)]
-    figure = plt.figure(figsize=(width / 100, _LINE * len(lines) / 100), dpi=100)
+    figure = Figure(figsize=(width / 100, _LINE * len(lines) / 100), dpi=100)
     panel = figure.add_axes((0, 0, 1, 1))
     panel.set_axis_off()
     panel.set_xlim(0, 1)
@@ -90,9 +92,9 @@ def with_classes(
         longest = max(8, width // 8)
         name = name if len(name) <= longest else f"{name[: longest - 1]}…"
         panel.text(0.02, row, plot_label(name), va="center_baseline", fontsize=8)
-    figure.canvas.draw()
-    band = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    plt.close(figure)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    band = np.asarray(canvas.buffer_rgba())[..., :3]
     below = np.full((len(frames), band.shape[0], width, 3), _WHITE, np.uint8)
     below[:, :, : band.shape[1]] = band[:, :width]
     return np.concatenate([frames, below], axis=1)

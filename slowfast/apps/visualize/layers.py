@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slowfast.apps.visualize.gradcam import find_layer
-from slowfast.evaluation.report import pyplot
-from slowfast.utils.errors import nearest_keys
+from slowfast.utils.errors import nearest_keys, require_matplotlib
 
 _COLORMAP = "viridis"
 # Pictures are scaled up by a whole factor while they are smaller, and arrays of more squares are cut off.
@@ -165,8 +164,8 @@ def class_colors(name: str, count: int) -> Callable[[int], np.ndarray]:
 
 
 def _map(name: str) -> Any:
-    plt = pyplot()
-    if name not in plt.colormaps():
-        near = ", ".join(nearest_keys(name, plt.colormaps(), 3))
+    maps = require_matplotlib().colormaps
+    if name not in maps:
+        near = ", ".join(nearest_keys(name, maps, 3))
         raise ValueError(f"there is no color map {name!r} in matplotlib; the nearest are {near}")
-    return plt.get_cmap(name)
+    return maps[name]
