@@ -1,11 +1,12 @@
 """Compute the metrics of saved predictions, or the frame mAP of files in AVA's CSV format.
 
-python tools/evaluate.py PREDICTIONS [--classes FILE] [--evaluation NAME] [--per-class] [--output DIR] [--plot PNG]
+python tools/evaluate.py PREDICTIONS [--classes FILE] [--evaluation NAME] [--per-class] [--output DIR] [--plot FILE]
 python tools/evaluate.py --ava GROUNDTRUTH DETECTIONS [--excluded FILE] [--label-map FILE] [--evaluation NAME] [...]
 
 PREDICTIONS is a file that a test wrote, .npz or .parquet. The metrics are printed. --output writes metrics.json,
 classes.csv and, for single-label data sets, confusion.csv. --plot draws the confusion matrix or the average precision
 of classes, and for a model that reads in steps the accuracy after each step (needs matplotlib, the extra `plot`).
+tools/plot.py draws these and more, for papers.
 
 In the CSV files a class name that a spreadsheet would take for a formula has an apostrophe in front, and so has one
 that begins with an apostrophe. Programs drop one leading apostrophe.
@@ -24,6 +25,8 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
+from slowfast.apps.plot.report import draw_report
+from slowfast.apps.plot.style import check_ending, save
 from slowfast.evaluation.ava import AVA_EVALUATIONS, DEFAULT_EVALUATION
 from slowfast.evaluation.ava_files import read_detections, read_excluded, read_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions, load
@@ -43,7 +46,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--classes", metavar="FILE", help="class names: .pbtxt, .json, or text with one name a line")
     parser.add_argument("--per-class", action="store_true", help="print the table of classes too")
     parser.add_argument("--output", metavar="DIR", help="folder for metrics.json, classes.csv, confusion.csv")
-    parser.add_argument("--plot", metavar="PNG", help="picture to draw")
+    parser.add_argument("--plot", metavar="FILE", help="picture to draw: .png, .svg or .pdf")
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
     args = parser.parse_args(argv)
     if (args.predictions is None) == (args.ava is None):
@@ -76,11 +79,13 @@ def _measure(args: argparse.Namespace) -> Report:
 
 def _run(args: argparse.Namespace) -> None:
     """Measure; print and write the report."""
+    if args.plot:
+        check_ending(args.plot)
     report = _measure(args)
     print(report.format(args.per_class))
     written = report.write(args.output) if args.output else []
     if args.plot:
-        report.plot(args.plot)
+        save(draw_report(report), args.plot)
         written.append(args.plot)
     print("".join(f"wrote {path}\n" for path in written), end="")
 

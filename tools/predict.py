@@ -29,7 +29,16 @@ from slowfast.apps.predict.events import EventRule
 from slowfast.apps.predict.live_address import is_live
 from slowfast.apps.predict.live_run import predict_live
 from slowfast.apps.predict.predictor import Predictor, load
-from slowfast.apps.predict.run import MODES, PredictOptions, answers_about, event_finder, find_sources, predict_videos
+from slowfast.apps.predict.run import (
+    MODES,
+    PredictOptions,
+    answers_about,
+    event_finder,
+    find_sources,
+    opener_of,
+    predict_videos,
+)
+from slowfast.apps.predict.unreadable import unreadable_parts
 from slowfast.datasets.video.reader import VideoError
 from slowfast.runtime.logging import setup_logging
 from slowfast.utils.errors import exit_status
@@ -89,7 +98,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Answer, and return the exit status: 1 if a video cannot be read."""
+    """Answer, and return the exit status: 1 if a video, or a part of one, cannot be read."""
     setup_logging()
     rule = EventRule(args.on, args.off, args.smooth) if args.events else None
     options = PredictOptions(
@@ -118,7 +127,7 @@ def _run(args: argparse.Namespace) -> int:
         return _print(predictor, videos[options.shard :: options.num_shards], options)
     summary = predict_videos(predictor, videos, options)
     print(json.dumps(summary))
-    return 1 if summary["unreadable"] else 0
+    return 1 if summary["unreadable"] or summary["unreadable_parts"] else 0
 
 
 def _print(predictor: Predictor, videos: Sequence[str], options: PredictOptions) -> int:
@@ -126,15 +135,22 @@ def _print(predictor: Predictor, videos: Sequence[str], options: PredictOptions)
     status = 0
     for video in videos:
         print(video, flush=True)
-        finder = event_finder(predictor, options)
+        finder, fault, end = event_finder(predictor, options), None, 0.0
         try:
             for answer in answers_about(predictor, video, options):
+                end = max(end, answer.end_s)
                 for found in finder.push(answer) if finder else [answer]:
                     print(f"  {found}", flush=True)
-            for found in finder.finish() if finder else []:
-                print(f"  {found}", flush=True)
         except VideoError as error:
-            print(f"  unreadable: {error.cause}", flush=True)
+            if not end:
+                print(f"  unreadable: {error.cause}", flush=True)
+                status = 1
+                continue
+            fault = end, error.cause
+        for found in finder.finish() if finder else []:
+            print(f"  {found}", flush=True)
+        for part in unreadable_parts(video, opener_of(predictor, options), fault):
+            print(f"  {part}", flush=True)
             status = 1
     return status
 

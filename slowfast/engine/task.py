@@ -98,6 +98,22 @@ class Task(abc.ABC):
         """
         return model(inputs), None
 
+    def differentiable_step(self, model: nn.Module, inputs: list[Tensor], memory: Any) -> tuple[Tensor, Any]:
+        """Return what `predict_step` returns, with both results in the autograd graph of the inputs and the memory.
+
+        A task whose memory is not None overrides this. The model stays as it is.
+
+        Raises:
+            ValueError: the task has a memory and does not say how gradients pass through it.
+        """
+        scores, after = self.predict_step(model, inputs, memory)
+        if after is not None:
+            raise ValueError(
+                f"{type(self).__name__} has a memory, and does not say how gradients pass through it: it must define "
+                "differentiable_step"
+            )
+        return scores, None
+
     def join_memories(self, memories: Sequence[Any]) -> Any:
         """Return the memory of a batch of streams for `predict_step`; None if all of them are at their start.
 

@@ -167,6 +167,40 @@ def evaluate_ava(
         ValueError: unknown evaluation; detections without scores; values that are not finite; a ground truth box with
             x1 > x2 or y1 > y2; class ids below 1, or none.
     """
+    ranked = _ranked(groundtruth, detections, excluded, class_ids, evaluation)
+    precisions = {class_id: _average_precision(*found) for class_id, found in ranked.items()}
+    measured = [value for value in precisions.values() if not np.isnan(value)]
+    return {"mAP@0.5": float(np.mean(measured)) if measured else float("nan"), "AP": precisions}
+
+
+def precision_recall(
+    groundtruth: BoxRows,
+    detections: BoxRows,
+    excluded: Iterable[tuple[str, float]] = (),
+    class_ids: Iterable[int] | None = None,
+    evaluation: str = DEFAULT_EVALUATION,
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Return recall and precision of each class with ground truth, after each of its N detections, the best first.
+
+    Both are (N,). Precision is interpolated: the best one at this or a higher recall. The area below it is the class's
+    AP. Arguments and errors are those of `evaluate_ava`.
+    """
+    ranked = _ranked(groundtruth, detections, excluded, class_ids, evaluation)
+    return {
+        class_id: (hits / positives, precision)
+        for class_id, (hits, precision, positives) in ranked.items()
+        if positives
+    }
+
+
+def _ranked(
+    groundtruth: BoxRows,
+    detections: BoxRows,
+    excluded: Iterable[tuple[str, float]],
+    class_ids: Iterable[int] | None,
+    evaluation: str,
+) -> dict[int, tuple[np.ndarray, np.ndarray, int]]:
+    """Return for each class the arguments of `_average_precision`; see `evaluate_ava`."""
     counted = AVA_EVALUATIONS.get(evaluation)
     _check(groundtruth, detections)
     ids = _class_ids(groundtruth, detections, class_ids)
@@ -184,12 +218,10 @@ def evaluate_ava(
     classes, scores, correct = detections.classes[order], detections.scores[order].astype(np.float64), correct[order]
     first, last = np.searchsorted(classes, ids, "left"), np.searchsorted(classes, ids, "right")
     positives = np.array([np.count_nonzero(groundtruth.classes == class_id) for class_id in ids])
-    precisions = {
-        int(class_id): _average_precision(scores[a:b], correct[a:b], number)
+    return {
+        int(class_id): (*_hits_and_precision(scores[a:b], correct[a:b]), int(number))
         for class_id, a, b, number in zip(ids, first, last, positives, strict=True)
     }
-    measured = [value for value in precisions.values() if not np.isnan(value)]
-    return {"mAP@0.5": float(np.mean(measured)) if measured else float("nan"), "AP": precisions}
 
 
 def _check(groundtruth: BoxRows, detections: BoxRows) -> None:
@@ -292,21 +324,26 @@ def _best(truth: np.ndarray, boxes: np.ndarray, first: np.ndarray, number: np.nd
     return other[pair], most
 
 
-def _average_precision(scores: np.ndarray, correct: np.ndarray, positives: int) -> float:
-    """Return the area under the interpolated precision-recall curve (as in the VOC development kit).
+def _hits_and_precision(scores: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the correct detections among the best 1, 2, ... N, and the interpolated precision, both (N,).
 
     Args:
         scores: (N,) scores of one class, in the published order of boxes.
         correct: (N,) booleans.
+    """
+    # Not a stable sort, as in the published code; the order of ties depends on it.
+    hits = np.cumsum(correct[np.argsort(scores)[::-1]])
+    precision = hits / np.arange(1, len(hits) + 1)
+    return hits, np.maximum.accumulate(precision[::-1])[::-1]
+
+
+def _average_precision(hits: np.ndarray, precision: np.ndarray, positives: int) -> float:
+    """Return the area under the interpolated precision-recall curve (as in the VOC development kit).
+
+    Args:
+        hits, precision: of `_hits_and_precision`.
         positives: number of ground truth boxes; 0 gives nan.
     """
     if positives == 0:
         return float("nan")
-    if len(scores) == 0:
-        return 0.0
-    # Not a stable sort, as in the published code; the order of ties depends on it.
-    hits = np.cumsum(correct[np.argsort(scores)[::-1]])
-    precision = hits / np.arange(1, len(hits) + 1)
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    recall_gain = np.diff(hits, prepend=0) / positives
-    return float(np.sum(recall_gain * precision))
+    return float(np.sum(np.diff(hits, prepend=0) / positives * precision))

@@ -1,4 +1,4 @@
-"""Reports of predictions: metrics and a table of classes, as text, files and a picture."""
+"""Reports of predictions: metrics and a table of classes, as text and files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,17 +16,10 @@ from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredic
 from slowfast.utils.files import atomic_write
 from slowfast.utils.json_file import read_json, read_text
 from slowfast.utils.label_map import read_label_map
-from slowfast.utils.text import one_line, plot_label, spreadsheet_cell
+from slowfast.utils.text import one_line, spreadsheet_cell
 
 if TYPE_CHECKING:
     import pandas  # imported where it is needed: it starts threads, which processes should not have that are forked
-
-# Up to so many classes are named at the axes, of the confusion matrix and beside bars.
-_NAMED_CLASSES = 40
-_NAMED_BARS = 80
-# Up to so many classes have their percentages written into the confusion matrix.
-_WRITTEN_CLASSES = 12
-_COLORS = ("#2a6fbb", "#d9772b", "#3a8f4d", "#8a4fa3", "#a8322d", "#5c5c5c")
 
 
 @dataclasses.dataclass
@@ -155,34 +148,6 @@ class Report:
             atomic_write(os.path.join(folder, name), text)
         return [os.path.join(folder, name) for name in files]
 
-    def plot(self, path: str) -> None:
-        """Draw a PNG: the accuracy after each step, if there are steps, and the confusion matrix or the classes.
-
-        Raises:
-            ValueError: another suffix than .png, or matplotlib is missing.
-            OSError: the file cannot be written.
-        """
-        if not path.endswith(".png"):
-            raise ValueError(f"{path}: pictures are written to files that end in .png")
-        plt = pyplot()
-        panels = [_plot_steps] if self.steps else []
-        panels.append(_plot_classes if self.confusion is None else _plot_confusion)
-        widths = [*([6.0] if self.steps else []), 8.0]
-        named = len(self.classes) <= (_NAMED_BARS if self.confusion is None else _NAMED_CLASSES)
-        height = max(5.0, 0.17 * len(self.classes)) if named else 7.0
-        figure, axes = plt.subplots(
-            1,
-            len(panels),
-            figsize=(sum(widths), height),
-            width_ratios=widths,
-            squeeze=False,
-            layout="constrained",
-        )
-        for panel, draw in zip(axes[0], panels, strict=True):
-            draw(panel, self)
-        atomic_write(path, lambda stream: figure.savefig(stream, format="png", dpi=100))
-        plt.close(figure)
-
 
 def _objects(names: Iterable[str]) -> pandas.Series:
     """Return a column that keeps any text; text columns of pandas refuse bytes that are no text."""
@@ -233,69 +198,3 @@ def read_class_names(path: str) -> dict[int, str]:
 
 def _text(value: float | str) -> str:
     return str(value) if isinstance(value, int | str) else f"{value:.4f}"
-
-
-def pyplot() -> Any:
-    """Return matplotlib's pyplot, set up to draw without a display; ValueError if it is not installed."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ValueError(
-            "pictures take matplotlib, not installed here: pip install matplotlib (the extra `plot`)"
-        ) from error
-    matplotlib.use("Agg")  # before pyplot: there may be no display
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def _plot_steps(panel: Any, report: Report) -> None:
-    steps = np.arange(1, len(report.steps) + 1)
-    panel.plot(steps, report.steps, "o-", color="black", label="after each step", markersize=4)
-    for number, (name, value) in enumerate(report.joined.items()):
-        color = _COLORS[number % len(_COLORS)]
-        panel.axhline(value, color=color, linestyle="--", linewidth=1.0, label=f"{name}: {value:.4g}")
-    panel.set_xlabel("step through the video")
-    panel.set_ylabel(report.step_measure)
-    panel.xaxis.get_major_locator().set_params(integer=True)
-    panel.grid(color="#dddddd", linewidth=0.6)
-    panel.legend(fontsize=8)
-    panel.set_box_aspect(0.8)
-
-
-def _plot_confusion(panel: Any, report: Report) -> None:
-    """Draw percentages of each label's videos; a label without videos stays blank."""
-    samples = report.confusion.sum(axis=1, keepdims=True)
-    shares = np.where(samples > 0, 100.0 * report.confusion / np.maximum(samples, 1), np.nan)
-    image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    panel.figure.colorbar(image, ax=panel, shrink=0.8, label="percent of the label's videos")
-    panel.set_xlabel("best score")
-    panel.set_ylabel("label")
-    classes = len(report.classes)
-    if classes <= _NAMED_CLASSES:
-        names = [plot_label(name) for name in report.classes["class"]]
-        panel.set_xticks(range(classes), names, rotation=90, fontsize=7)
-        panel.set_yticks(range(classes), names, fontsize=7)
-    if classes <= _WRITTEN_CLASSES:
-        for (row, column), share in np.ndenumerate(shares):
-            if not np.isnan(share):
-                color = "white" if share > 60 else "black"
-                panel.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7, color=color)
-
-
-def _plot_classes(panel: Any, report: Report) -> None:
-    """Draw a bar for each class that has samples, the best on top."""
-    rows = report.classes[report.classes["samples"] > 0].sort_values("value", kind="stable")
-    named = len(rows) <= _NAMED_BARS
-    panel.barh(range(len(rows)), rows["value"], height=0.8 if named else 1.0, color=_COLORS[0])
-    panel.set_xlabel(report.measure)
-    panel.set_xlim(left=0)
-    panel.set_ylim(-0.6, len(rows) - 0.4)
-    if named:
-        panel.set_yticks(
-            range(len(rows)),
-            [f"{plot_label(name)} ({n})" for name, n in zip(rows["class"], rows["samples"], strict=True)],
-            fontsize=7,
-        )
-    else:
-        panel.set_ylabel("classes, worst to best")

@@ -88,6 +88,17 @@ class VideoModel(nn.Module):
         """Return (T, H, W) and the number of prefix tokens of each position embedding, by state-dict key."""
         return {}
 
+    def token_grids(self, size: tuple[int, int, int]) -> tuple[list[tuple[int, int, int]], int]:
+        """Return the grids (T, H, W) of the tokens inside the model, and the number of prefix tokens.
+
+        Args:
+            size: (T, H, W) of the clip.
+
+        Raises:
+            ValueError: the model does not define this method.
+        """
+        raise ValueError(self._undefined("token_grids((T, H, W)) -> ([(t, h, w), ...], prefix tokens)"))
+
     def pathways(self) -> list[list[nn.Module]]:
         """Return the modules of each pathway, without those between pathways.
 

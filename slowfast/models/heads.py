@@ -32,12 +32,14 @@ class Classifier(nn.Module):
     Attributes:
         num_features: channels in front of the head, summed over pathways.
         takes_boxes: the head scores boxes rather than clips.
+        act: activation of the class scores (`build_activation`).
         init_std: standard deviation of the initial weights, drawn by `init_weight`.
     """
 
     num_features: int
     takes_boxes: bool = False
     projection: nn.Linear
+    act: nn.Module
     init_std: float
     init_weight = staticmethod(nn.init.normal_)
 

@@ -321,6 +321,19 @@ class MViT(TokenModel):
             return {"pos_embed_spatial": ((1, height, width), 0), "pos_embed_temporal": ((frames, 1, 1), 0)}
         return {"pos_embed": (self.sizes, self.num_prefix_tokens)} if self.positions else {}
 
+    def token_grids(self, size: Size) -> tuple[list[Size], int]:
+        """Return the grids (T, H, W) of the tokens before and after each block, and the number of prefix tokens.
+
+        Args:
+            size: (T, H, W) of the clip.
+        """
+        proj = self.patch_embed.proj
+        window = zip(size, proj.kernel_size, proj.stride, proj.padding, strict=True)
+        grids = [tuple((n + 2 * pad - kernel) // stride + 1 for n, kernel, stride, pad in window)]
+        for block in self.blocks:
+            grids.append(block.size(grids[-1]))
+        return list(dict.fromkeys(grids)), self.num_prefix_tokens
+
     def depth_groups(self) -> list[list[nn.Module]]:
         """Return the layers by depth: patch and position embeddings, blocks, head with the last norm."""
         stem = [self.patch_embed, self.own_parameters()]

@@ -163,6 +163,11 @@ class TimeSformer(TokenModel):
         frames, height, width = self.sizes
         return {"pos_embed": ((1, height, width), 1), "time_embed": ((frames, 1, 1), 0)}
 
+    def token_grids(self, size: tuple[int, int, int]) -> tuple[list[tuple[int, int, int]], int]:
+        """Return the grid (T, h, w) of the patches of a clip of `size`, and 1 for the class token."""
+        _, patch_height, patch_width = self.min_size
+        return [(size[0], size[1] // patch_height, size[2] // patch_width)], 1
+
     def depth_groups(self) -> list[list[nn.Module]]:
         """Return the layers by depth: patch and position embeddings, blocks, head with the last norm."""
         return [[self.patch_embed, self.own_parameters()], *([block] for block in self.blocks), [self.norm, self.head]]

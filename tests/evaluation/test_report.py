@@ -1,4 +1,4 @@
-"""Reports of predictions: tables, files and pictures."""
+"""Reports of predictions: tables and files."""
 
 import csv
 from pathlib import Path
@@ -86,14 +86,6 @@ def test_class_names_are_no_formulas_in_files_for_people(tmp_path):
     assert "\x1b" not in printed and r"two\nlines" in printed
 
 
-def test_dollar_signs_are_no_formulas_in_pictures(tmp_path):
-    pytest.importorskip("matplotlib")
-    Report.from_predictions(predictions(), dict(enumerate(["a$\\frac$b", "$", "$x$", "b", "c"]))).plot(
-        str(tmp_path / "p.png")
-    )
-    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-
-
 @pytest.mark.parametrize("names", [{0: "zero"}, dict(enumerate("abcdef")), dict(enumerate("abcde", start=1))])
 def test_class_names_of_another_number_are_refused(names):
     with pytest.raises(ValueError, match=f"{len(names)} class names for 5 classes"):
@@ -125,25 +117,3 @@ def test_class_names_that_do_not_read(tmp_path, text):
 def test_class_names_that_are_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="class names"):
         read_class_names(str(tmp_path / "missing.txt"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", ["few", "many", "several labels", "many labels", "boxes"])
-def test_pictures(case, tmp_path):
-    pytest.importorskip("matplotlib")
-    made = {
-        "few": lambda: predictions(),
-        "many": lambda: predictions(classes=90, steps=1),
-        "several labels": lambda: predictions(several=True),
-        "many labels": lambda: predictions(classes=120, several=True, steps=2),
-        "boxes": boxes,
-    }[case]()
-    path = tmp_path / "picture.png"
-    Report.from_predictions(made).plot(str(path))
-    import cv2
-
-    picture = cv2.imread(str(path))
-    assert 300 < min(picture.shape[:2]) <= max(picture.shape[:2]) < 2000
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20  # something is drawn
-    with pytest.raises(ValueError, match=r"end in \.png"):
-        Report.from_predictions(made).plot(str(tmp_path / "picture.txt"))

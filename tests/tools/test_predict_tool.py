@@ -4,10 +4,12 @@ import csv
 import json
 import shutil
 
+import cv2
 import pytest
 
 import slowfast
 from slowfast.checkpoint.io import find_checkpoints
+from slowfast.datasets.video import open as decode
 from slowfast.engine.train import train
 
 
@@ -108,6 +110,67 @@ def test_shares_and_unreadable_videos(run_tool, checkpoint, tiny_data, tmp_path)
     assert (summary["answered"], summary["already_there"], summary["complete"]) == (0, 2, True)
     videos = {json.loads(line)["video"] for line in (out / "answers.jsonl").read_text().splitlines()}
     assert videos == {str(sources[0]), str(sources[2])}
+
+
+def test_a_video_that_is_cut_off_is_answered_as_far_as_it_goes(
+    run_tool, checkpoint, tiny_data, tmp_path, encode, pictures
+):
+    out, video = tmp_path / "out", tmp_path / "cut.mp4"
+    fast = {"options": {"movflags": "faststart"}}
+    whole = encode(tmp_path / "whole.mp4", pictures(60), options={"g": "12", "bf": "0"}, container=fast).read_bytes()
+    video.write_bytes(whole[: int(0.7 * len(whole))])
+    with decode.open(str(video)) as reader:
+        end = reader.num_frames / 30
+    assert 0.5 < end < 1.8
+    part = {"start_s": pytest.approx(end), "end_s": pytest.approx(2)}
+
+    told = f"unreadable from 00:00:0{end:.3f} to 00:00:02.000"
+    status, output = run_tool("predict", "--checkpoint", checkpoint, "--source", video, "--top", 1)
+    assert (status, told in output) == (1, True), output
+
+    command = ("predict", "--checkpoint", checkpoint, "--source", video, tiny_data / "test 0.mp4", "--output", out)
+    for answered in (2, 0):  # the second run makes nothing anew, and still tells that a part is missing
+        status, output = run_tool(*command, "--no-pictures")
+        assert (status, told in output) == (1, True), output
+        summary = json.loads(output.splitlines()[-1])
+        assert (summary["answered"], summary["already_there"]) == (answered, 2 - answered)
+        assert (summary["unreadable"], summary["complete"]) == ({}, True)
+        ((name, (found,)),) = summary["unreadable_parts"].items()
+        assert (name, found) == (str(video), part | {"cause": found["cause"]})
+        (line,) = map(json.loads, (out / "unreadable.jsonl").read_text().splitlines())
+        assert line == {"video": str(video), **found}
+    answers = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    assert max(line["end_s"] for line in answers if line["video"] == str(video)) == pytest.approx(end, abs=1e-5)
+
+    video.write_bytes(whole)  # the file was got anew, so its answers are made anew
+    status, output = run_tool(*command, "--no-pictures")
+    assert status == 0, output
+    assert not list(out.rglob("*unreadable*"))
+    answers = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    assert max(line["end_s"] for line in answers if line["video"] == str(video)) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("mode", ["stream", "clips"])
+def test_answers_before_a_fault_are_kept(run_tool, checkpoint, tmp_path, pictures, mode):
+    out, images = tmp_path / "out", tmp_path / "images"
+    images.mkdir()
+    for number, picture in enumerate(pictures(32)):
+        cv2.imwrite(str(images / f"{number:05d}.png"), picture)
+    (images / "00020.png").write_text("no picture")
+    command = ("predict", "--checkpoint", checkpoint, "--source", images, "--fps", 30, "--mode", mode)
+    status, output = run_tool(*command, "--output", out, "--no-pictures", "--events", "--on", 0.4, "--off", 0.4)
+    assert status == 1, output
+    answers = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    # A clip has 8 images, and the third the broken one.
+    assert [line["end_s"] for line in answers] == pytest.approx([8 / 30, 16 / 30], abs=1e-5)
+    ((found,),) = json.loads(output.splitlines()[-1])["unreadable_parts"].values()
+    assert (found["start_s"], found["end_s"]) == pytest.approx((16 / 30, 32 / 30), abs=1e-5)
+    assert "00020.png" in found["cause"]
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    assert max(event["end_s"] for event in events) == pytest.approx(16 / 30, abs=1e-5)
+    status, output = run_tool(*command)
+    assert (status, output.count(" s: ")) == (1, 2), output
+    assert "unreadable from 00:00:00.533 to 00:00:01.067" in output
 
 
 def test_videos_are_drawn_beside_answers(run_tool, checkpoint, tiny_data, decode_all, tmp_path):

@@ -69,7 +69,11 @@ class ProgressiveModel(VideoModel):
         self.clip_model._load_from_state_dict(*args)
 
     def forward(
-        self, step_inputs: list[torch.Tensor], memory: Memory | None = None, boxes: torch.Tensor | None = None
+        self,
+        step_inputs: list[torch.Tensor],
+        memory: Memory | None = None,
+        boxes: torch.Tensor | None = None,
+        full_gradient: bool | None = None,
     ) -> tuple[torch.Tensor, Memory]:
         """Compute one step.
 
@@ -77,6 +81,7 @@ class ProgressiveModel(VideoModel):
             step_inputs: the step's new frames, (B, 3, T, H, W) per pathway.
             memory: result of the step before; None for the first step of a video.
             boxes: for a model that scores boxes, (N, 5) as the clip model takes them; each step may have another N.
+            full_gradient: keep the new memory in the autograd graph; None for the model's setting.
 
         Returns:
             Scores (B, classes), or (N, classes) of boxes, and the memory for the next step, operator name -> (B, C, O,
@@ -93,7 +98,8 @@ class ProgressiveModel(VideoModel):
                 f"the memory has {len(known)} entries, the model {len(self.operators)} operators with memory; they "
                 f"differ in {', '.join(wrong[:5])}{' ...' if len(wrong) > 5 else ''}: it is of another model"
             )
-        carry = Carry(memory if self.carries_memory else None, self.full_gradient)
+        full_gradient = self.full_gradient if full_gradient is None else full_gradient
+        carry = Carry(memory if self.carries_memory else None, full_gradient)
         with carry.active():
             scores = self.clip_model(*([step_inputs] if boxes is None else [step_inputs, boxes]))
         missed = sorted(self.operators - carry.new.keys())
@@ -161,6 +167,10 @@ class ProgressiveModel(VideoModel):
     def position_grids(self) -> dict[str, tuple[tuple[int, int, int], int]]:
         """Return the sizes of the position embeddings, as of the clip model."""
         return self.clip_model.position_grids()
+
+    def token_grids(self, size: tuple[int, int, int]) -> tuple[list[tuple[int, int, int]], int]:
+        """Return the grids of the tokens of a step's clip, as of the clip model."""
+        return self.clip_model.token_grids(size)
 
     def pathways(self) -> list[list[nn.Module]]:
         """Return the modules of each pathway, as of the clip model."""

@@ -136,6 +136,12 @@ class ProgressiveTask(Task):
         """Return the scores of a step, (B, classes), and the memory for the next."""
         return model(inputs, memory)
 
+    def differentiable_step(
+        self, model: ProgressiveModel, inputs: list[torch.Tensor], memory: Memory | None
+    ) -> tuple[torch.Tensor, Memory]:
+        """Return what `predict_step` returns, with the memory in the autograd graph."""
+        return model(inputs, memory, full_gradient=True)
+
     def join_memories(self, memories: Sequence[Memory | None]) -> Memory | None:
         """Return the memory of a batch of streams; None in it stands for a stream at its start."""
         return join(memories)

@@ -18,6 +18,7 @@ from av.container import InputContainer, OutputContainer
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
+from slowfast.apps.plot.style import require_matplotlib
 from slowfast.apps.predict.painter import Caption, Painter
 from slowfast.apps.predict.sound import sound_packets
 from slowfast.datasets.video.find import VideoOpener
@@ -27,7 +28,6 @@ from slowfast.datasets.video.pyav import PyAVReader, display_matrix, upright
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.streams import choose_stream
 from slowfast.datasets.video.timing import ROUNDING_S
-from slowfast.evaluation.report import pyplot
 from slowfast.utils.files import no_room_explained, replacing
 
 ENCODER = "libx264"
@@ -40,7 +40,7 @@ _SMALLEST, _LONGEST = 200, 1920
 
 def check_drawing() -> None:
     """Check that this machine can draw; ValueError with what is missing, and what to do."""
-    pyplot()
+    require_matplotlib()
     check_encoder("videos are")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import shutil
@@ -19,9 +18,10 @@ from tqdm import tqdm
 from slowfast.apps.predict.events import Event, EventFinder
 from slowfast.apps.predict.live_answers import LiveAnswers
 from slowfast.apps.predict.predictor import Answer, Predictor
-from slowfast.apps.predict.run import COLUMNS, PredictOptions, event_facts, facts_of, keep_together, table_rows
+from slowfast.apps.predict.run import PredictOptions, event_facts, facts_of, keep_together
+from slowfast.apps.predict.tables import COLUMNS, write_csv
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.files import append_line, no_room_explained, replacing
+from slowfast.utils.files import append_line
 from slowfast.utils.text import one_line
 
 logger = get_logger(__name__)
@@ -123,7 +123,7 @@ class _Report:
             self._view.close()
         for kind in ("answers", "events") if self._output else ():
             if os.path.exists(self._path(kind)):
-                _write_table(self._path(kind), kind)
+                write_csv(self._path(kind), (*COLUMNS[kind], "started"))
 
     def _add_events(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -138,26 +138,6 @@ class _Report:
 
     def _path(self, kind: str) -> str:
         return os.path.join(self._output, f"{kind}.jsonl")
-
-
-def _write_table(path: str, kind: str) -> None:
-    """Write a CSV file of all lines of a file; a line that is not whole, as of a power cut, is left out."""
-    target = f"{path.removesuffix('.jsonl')}.csv"
-    with (
-        no_room_explained(target),
-        replacing(target) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as table,
-        open(path, encoding="utf-8") as lines,
-    ):
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow((*COLUMNS[kind], "started"))
-        for number, line in enumerate(lines, start=1):
-            try:
-                value = json.loads(line)
-            except ValueError:
-                logger.warning("line %d of %s is not whole; %s goes without", number, path, target)
-                continue
-            writer.writerows([*row, value["started"]] for row in table_rows(value))
 
 
 class _View:

@@ -122,6 +122,7 @@ class Predictor:
         settings: how clips are made of a video; `settings.facts()` describes it for other programs.
         stream_settings: the same for streams, which have one crop, the center.
         step_positions: steps of a stream, see `Task.stream_steps`; None for a model that reads clips.
+        task, dtype: of the calls of the model; the dtype is None for full precision, see `autocast`.
     """
 
     def __init__(self, model: nn.Module, cfg: Any, device: torch.device, class_names: Sequence[str]) -> None:
@@ -130,8 +131,8 @@ class Predictor:
         if cfg.DETECTION.ENABLE:
             self.scored = [number for number in self.scored if self.class_names[number] != str(number)] or self.scored
         self.settings = ClipSettings.from_config(cfg, "test")
-        self._task, self._dtype = build_task(cfg), autocast_dtype(cfg)
-        self.step_positions = None if self._task.stream_steps(1) is None else self._task.stream_steps
+        self.task, self.dtype = build_task(cfg), autocast_dtype(cfg)
+        self.step_positions = None if self.task.stream_steps(1) is None else self.task.stream_steps
         self._sampling = _sampling(cfg)
         self.stream_settings = ClipSettings.from_config(_one_crop(cfg), "test")
         self._maker = ClipMaker(self.stream_settings, video_opener(cfg), SpanSampling())
@@ -150,7 +151,7 @@ class Predictor:
             ValueError: an array of another shape or type, scores that are NaN or infinite, or a model of boxes.
         """
         self.check_kind(boxes=False)
-        open_video = self._opener(video, fps)
+        open_video = self.opener(video, fps)
         clips = ClipMaker(self.settings, open_video, self._sampling)
         views = range(self.settings.num_views)
         scores = torch.cat([self._clip_scores([x[None] for x in clips.view_clip("", view).inputs]) for view in views])
@@ -164,12 +165,13 @@ class Predictor:
 
         The last clip is moved back to end with the video.
         """
+        return list(self.each_clip(video, top, fps))
+
+    def each_clip(self, video: Video, top: int = 5, fps: float | None = None) -> Iterator[Answer]:
+        """Yield the answers of `clips`, as the video is read; arguments as of a call."""
         self.check_kind(boxes=False)
-        windows = ClipWindows(self.stream_settings)
-        return [
-            self.answer(*chunk.times[0], self._clip_scores(chunk.inputs)[0], top)
-            for chunk in self._chunks(video, fps, windows)
-        ]
+        for chunk in self.chunks(video, fps, ClipWindows(self.stream_settings)):
+            yield self.answer(*chunk.times[0], self._clip_scores(chunk.inputs)[0], top)
 
     def stream(self, video: Video, top: int = 5, fps: float | None = None) -> Iterator[Answer]:
         """Yield the answers over a video from its start, as it is read; arguments as of a call.
@@ -181,7 +183,7 @@ class Predictor:
         settings, steps = self.stream_settings, self.step_positions
         windows = StepWindows(settings, steps) if steps else ClipWindows(settings)
         memory = None
-        for chunk in self._chunks(video, fps, windows):
+        for chunk in self.chunks(video, fps, windows):
             scores, memory = self.step_scores(chunk.inputs, memory)
             yield self.answer(*chunk.times[0], scores[0], top)
 
@@ -243,7 +245,7 @@ class Predictor:
         """
         self.check_kind(boxes=True)
         source = box_source(boxes, self.cfg, every, least_score)
-        opener = self._opener(video, self.cfg.AVA.FPS if fps is None else fps)
+        opener = self.opener(video, self.cfg.AVA.FPS if fps is None else fps)
         return people_answers(self, _name(video), opener, source, top)
 
     def check_kind(self, boxes: bool) -> None:
@@ -259,7 +261,7 @@ class Predictor:
                 "that was trained on boxes"
             )
 
-    def _chunks(
+    def chunks(
         self, video: Video, fps: float | None, windows: Callable[[int, float], list[FrameIndices]]
     ) -> Iterator[Chunk]:
         """Yield the windows of a video one by one.
@@ -267,7 +269,7 @@ class Predictor:
         Raises:
             VideoError: the video cannot be read; of a damaged one the windows before the fault come first.
         """
-        open_video = self._opener(video, fps)
+        open_video = self.opener(video, fps)
         for chunk in StreamingDataset([""], [0], open_video, windows, self._maker, windows_per_chunk=1):
             if chunk.cause:
                 raise VideoError(_name(video), chunk.cause)
@@ -283,8 +285,8 @@ class Predictor:
     @torch.no_grad()
     def predict(self, batch: Batch) -> Prediction:
         """Return the prediction of a test for a batch, on the CPU; ValueError if scores are NaN or infinite."""
-        with autocast(self.device, self._dtype):
-            prediction = self._task.predict(self.model, batch.to(self.device)).on_cpu()
+        with autocast(self.device, self.dtype):
+            prediction = self.task.predict(self.model, batch.to(self.device)).on_cpu()
         _finite(prediction.scores)
         return prediction
 
@@ -310,12 +312,12 @@ class Predictor:
             memories: results of the calls for the windows before; None for the first.
         """
         joined = [torch.cat(pathway) for pathway in zip(*inputs, strict=True)]
-        scores, memory = self._step(joined, self._task.join_memories(memories))
-        return scores, self._task.split_memory(memory, len(inputs))
+        scores, memory = self._step(joined, self.task.join_memories(memories))
+        return scores, self.task.split_memory(memory, len(inputs))
 
     def _step(self, inputs: list[Tensor], memory: Any) -> tuple[Tensor, Any]:
-        with autocast(self.device, self._dtype):
-            scores, memory = self._task.predict_step(self.model, [x.to(self.device) for x in inputs], memory)
+        with autocast(self.device, self.dtype):
+            scores, memory = self.task.predict_step(self.model, [x.to(self.device) for x in inputs], memory)
         return scores.float().cpu(), memory
 
     def prepare(self, frames: np.ndarray) -> Tensor:
@@ -331,7 +333,7 @@ class Predictor:
         best = order[np.isin(order, self.scored)][: max(top, 0)]
         return Answer(start, end, values[best], [self.class_names[number] for number in best], values)
 
-    def _opener(self, video: Video, fps: float | None) -> Callable[[str], VideoReader]:
+    def opener(self, video: Video, fps: float | None) -> Callable[[str], VideoReader]:
         """Return a function that opens the video, whatever path it is given."""
         rate = self.settings.target_fps if fps is None else fps
         if isinstance(video, (str, os.PathLike)):

@@ -7,13 +7,11 @@ stopped goes on, and several machines may fill one folder.
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import math
 import os
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,7 +24,9 @@ from slowfast.apps.predict.events import Event, EventFinder, EventRule
 from slowfast.apps.predict.painter import Caption
 from slowfast.apps.predict.people import PeopleAnswer
 from slowfast.apps.predict.predictor import Answer, Predictor
+from slowfast.apps.predict.tables import COLUMNS, PEOPLE_COLUMNS, join_files, write_csv
 from slowfast.apps.predict.timeline import Timeline
+from slowfast.apps.predict.unreadable import UnreadablePart, clock, keep_parts, kept_parts, unreadable_parts
 from slowfast.datasets.video.find import VideoOpener, has_images, place_of, video_files
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video_dataset import read_paths
@@ -35,17 +35,12 @@ from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import check_choice
 from slowfast.utils.files import atomic_write_local, no_room_explained, replacing
 from slowfast.utils.json_file import read_json
-from slowfast.utils.text import one_line, printable, spreadsheet_cell
+from slowfast.utils.text import one_line
 
 logger = get_logger(__name__)
 
 MODES = ("stream", "clips", "video")
 _ABOUT = "predict.json"
-COLUMNS = {
-    "answers": ("video", "start_s", "end_s", "rank", "name", "score"),
-    "events": ("video", "start_s", "end_s", "name", "score"),
-}
-_PEOPLE_COLUMNS = {"answers": people_files.COLUMNS, "events": people_files.EVENT_COLUMNS}
 _DETECTIONS = ".detections.csv"
 
 
@@ -124,13 +119,15 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
     """Answer for videos; those that have their files are skipped.
 
     Writes for each video its answers (`videos/PATH.jsonl`), subtitles (`.vtt`), a picture (`.png`), with a rule its
-    events (`.events.jsonl`), and with `video` a copy with the answers drawn in (`.mp4`). When all videos are done:
-    `answers.jsonl` and `answers.csv`, `events.jsonl` and `events.csv`. With boxes also the scores of all persons and
-    classes in AVA's format, `detections.csv`. Of a single video also copies named `subtitles.vtt` and `timeline.png`.
+    events (`.events.jsonl`), and with `video` a copy with the answers drawn in (`.mp4`). Of a video that can be read in
+    part alone, these tell of what can be read, and `.unreadable.json` of the rest; it counts as answered until its file
+    changes. When all videos are done: `answers.jsonl` and `answers.csv`, `events.jsonl` and `events.csv`, and
+    `unreadable.jsonl` if there is any. With boxes also the scores of all persons and classes in AVA's format,
+    `detections.csv`. Of a single video also copies named `subtitles.vtt` and `timeline.png`.
 
     Returns:
-        `videos`, `answered`, `already_there`, `unreadable` (path -> cause), `complete` (the tables are written),
-        `video_seconds` and `seconds`.
+        `videos`, `answered`, `already_there`, `unreadable` (path -> cause), `unreadable_parts` (path -> parts, see
+        `UnreadablePart`), `complete` (the tables are written), `video_seconds` and `seconds`.
 
     Raises:
         ValueError: the folder holds answers made in another way; scores are NaN or infinite; or something is missing
@@ -144,21 +141,26 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
     started, seconds, unreadable = time.monotonic(), 0.0, {}
     share = videos[options.shard :: options.num_shards]
     todo = [video for video in share if not _is_done(video, options)]
+    parts = {video: _kept_parts(video, options) or [] for video in share if video not in todo}
     with tqdm(total=len(share), initial=len(share) - len(todo), unit="video", disable=None, dynamic_ncols=True) as bar:
         for video in todo:
             begun = time.monotonic()
             try:
                 length = _make_files(predictor, video, options)
                 seconds += length
+                parts[video] = _kept_parts(video, options) or []
                 logger.info("%s: %s", video, _speed(length, time.monotonic() - begun))
                 bar.set_postfix_str(f"{seconds / (time.monotonic() - started):.1f} x real time")
             except VideoError as error:
                 unreadable[video] = error.cause
                 logger.warning("unreadable video %s: %s (left out)", video, error.cause)
             bar.update()
+    for video in share:
+        for part in parts.get(video, []):
+            logger.warning("%s: %s", video, part)
     complete = all(os.path.isfile(_path_of(options.output, video)) for video in videos if video not in unreadable)
     if complete and len(unreadable) < len(videos):
-        _join(videos, options)
+        _join(videos, options, unreadable)
     if todo:
         logger.info("all videos: %s", _speed(seconds, time.monotonic() - started))
     return {
@@ -166,6 +168,7 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
         "answered": len(todo) - len(unreadable),
         "already_there": len(share) - len(todo),
         "unreadable": unreadable,
+        "unreadable_parts": {video: [asdict(part) for part in parts[video]] for video in share if parts.get(video)},
         "complete": complete,
         "video_seconds": round(seconds, 3),
         "seconds": round(time.monotonic() - started, 3),
@@ -175,13 +178,19 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
 def answers_about(
     predictor: Predictor, video: str, options: PredictOptions
 ) -> Iterator[Answer] | Iterator[PeopleAnswer]:
-    """Return the answers about a video, in the mode of the options; VideoError if it cannot be read."""
+    """Return the answers about a video, in the mode of the options; VideoError where it cannot be read any more."""
     if options.boxes:
         return predictor.people(video, options.boxes, top=options.top, fps=options.fps)
     if options.mode == "video":
         return iter([predictor(video, options.top, options.fps)])
-    ask = predictor.stream if options.mode == "stream" else predictor.clips
-    return iter(ask(video, options.top, options.fps))
+    ask = predictor.stream if options.mode == "stream" else predictor.each_clip
+    return ask(video, options.top, options.fps)
+
+
+def opener_of(predictor: Predictor, options: PredictOptions) -> VideoOpener:
+    """Return what opens the videos of a run."""
+    rate = predictor.cfg.AVA.FPS if options.boxes else predictor.settings.target_fps
+    return VideoOpener.from_config(predictor.cfg, options.fps or rate)
 
 
 def event_finder(predictor: Predictor, options: PredictOptions) -> EventFinder | people_files.PersonEventFinder | None:
@@ -196,19 +205,27 @@ def event_finder(predictor: Predictor, options: PredictOptions) -> EventFinder |
 def _is_done(video: str, options: PredictOptions) -> bool:
     """Return True if a video has all files that it gets a name for at the end."""
     path = _path_of(options.output, video)
-    return os.path.isfile(path) and (not options.video or os.path.isfile(_drawn_path(path)))
+    return _is_answered(video, options) and (not options.video or os.path.isfile(_drawn_path(path)))
+
+
+def _is_answered(video: str, options: PredictOptions) -> bool:
+    """Return True if a video has answers, which are not those for a damaged file that was replaced since."""
+    return os.path.isfile(_path_of(options.output, video)) and _kept_parts(video, options) is not None
+
+
+def _kept_parts(video: str, options: PredictOptions) -> list[UnreadablePart] | None:
+    return kept_parts(_path_of(options.output, video).removesuffix(".jsonl"), video)
 
 
 def _make_files(predictor: Predictor, video: str, options: PredictOptions) -> float:
     """Write the files of a video that are missing; return its length in seconds. Raises as `_answer_video`."""
     path, end = _path_of(options.output, video), 0.0
-    if not os.path.isfile(path):
-        end = _answer_video(predictor, video, options)
-    if options.video and not os.path.isfile(_drawn_path(path)):
-        rate = predictor.cfg.AVA.FPS if options.boxes else predictor.settings.target_fps
-        opener = VideoOpener.from_config(predictor.cfg, options.fps or rate)
+    drawn = os.path.isfile(_drawn_path(path))
+    if not _is_answered(video, options):
+        end, drawn = _answer_video(predictor, video, options), False
+    if options.video and not drawn:
         captions = people_files.captions_of(path) if options.boxes else _captions(path)
-        end = max(end, draw_video(video, _drawn_path(path), captions, opener))
+        end = max(end, draw_video(video, _drawn_path(path), captions, opener_of(predictor, options)))
     return end
 
 
@@ -231,10 +248,10 @@ def _speed(video_s: float, wall_s: float) -> str:
 
 
 def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> float:
-    """Write the files of a video; return its length in seconds.
+    """Write the files of a video; return the second up to which it is answered.
 
     Raises:
-        VideoError: it cannot be read; the cause says to which second it could be. It has no files.
+        VideoError: it cannot be read, and has no answer and no files.
     """
     path = _path_of(options.output, video)
     stem = path.removesuffix(".jsonl")
@@ -243,6 +260,7 @@ def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> 
     finder = event_finder(predictor, options)
     cues: list[tuple[float, float, str]] = []
     events: list[Event | people_files.PersonEvent] = []
+    fault = None
     with no_room_explained(path), replacing(path) as temporary, contextlib.ExitStack() as files:
         stream = files.enter_context(open(temporary, "w", encoding="utf-8"))
         if options.boxes:
@@ -261,7 +279,9 @@ def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> 
                     line = facts_of(answer)
                 stream.write(json.dumps({"video": video, **line}) + "\n")
         except VideoError as error:
-            raise VideoError(error.path, f"{error.cause} (after {end:.2f} s)" if end else error.cause) from error
+            if not end:
+                raise
+            fault = end, error.cause
         if options.boxes:
             stream.flush()
             cues = list(people_files.cues_of(temporary))
@@ -274,6 +294,7 @@ def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> 
         atomic_write_local(f"{stem}.vtt", _subtitles(cues))
         if options.pictures and end:
             timeline.draw(f"{stem}.png", os.path.basename(video), predictor.class_names)
+        keep_parts(stem, video, unreadable_parts(video, opener_of(predictor, options), fault))
     return end
 
 
@@ -304,13 +325,8 @@ def _path_of(output: str, video: str) -> str:
 def _subtitles(cues: Sequence[tuple[float, float, str]]) -> str:
     """Return WebVTT text of (start, end, text)."""
     texts = (one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for _, _, text in cues)
-    blocks = [f"{_clock(start)} --> {_clock(end)}\n{text}" for (start, end, _), text in zip(cues, texts, strict=True)]
+    blocks = [f"{clock(start)} --> {clock(end)}\n{text}" for (start, end, _), text in zip(cues, texts, strict=True)]
     return "\n\n".join(["WEBVTT", *blocks]) + "\n"
-
-
-def _clock(seconds: float) -> str:
-    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}"
 
 
 def keep_together(predictor: Predictor, options: PredictOptions, **more: Any) -> None:
@@ -345,50 +361,31 @@ def keep_together(predictor: Predictor, options: PredictOptions, **more: Any) ->
     atomic_write_local(path, json.dumps(wanted, indent=2) + "\n")
 
 
-def _join(videos: Sequence[str], options: PredictOptions) -> None:
-    """Write the tables of all videos that have answers, in their order."""
+def _join(videos: Sequence[str], options: PredictOptions, unreadable: Mapping[str, str]) -> None:
+    """Write the tables of all videos that have answers, in their order, and of what is unreadable."""
+    stems = [_path_of(options.output, video).removesuffix(".jsonl") for video in videos]
+    columns = PEOPLE_COLUMNS if options.boxes else COLUMNS
     for kind, ending in (("answers", ".jsonl"), ("events", ".events.jsonl"))[: 2 if options.rule else 1]:
-        paths = [_path_of(options.output, video).removesuffix(".jsonl") + ending for video in videos]
-        target = os.path.join(options.output, kind)
-        with (
-            no_room_explained(f"{target}.jsonl"),
-            replacing(f"{target}.jsonl") as lines,
-            replacing(f"{target}.csv") as table,
-            open(lines, "w", encoding="utf-8") as line_stream,
-            open(table, "w", encoding="utf-8", newline="") as table_stream,
-        ):
-            writer = csv.writer(table_stream, lineterminator="\n")
-            writer.writerow((_PEOPLE_COLUMNS if options.boxes else COLUMNS)[kind])
-            for path in filter(os.path.isfile, paths):
-                with open(path, encoding="utf-8") as stream:
-                    for line in stream:
-                        line_stream.write(line)
-                        writer.writerows(table_rows(json.loads(line)))
+        target = os.path.join(options.output, f"{kind}.jsonl")
+        join_files(target, [stem + ending for stem in stems])
+        write_csv(target, columns[kind])
     if options.boxes:
-        target = os.path.join(options.output, "detections.csv")
-        with no_room_explained(target), replacing(target) as temporary, open(temporary, "wb") as joined:
-            for video in videos:
-                path = _path_of(options.output, video).removesuffix(".jsonl") + _DETECTIONS
-                if os.path.isfile(path):
-                    with open(path, "rb") as part:
-                        shutil.copyfileobj(part, joined)
+        join_files(os.path.join(options.output, "detections.csv"), [stem + _DETECTIONS for stem in stems])
+    _join_unreadable(videos, options, unreadable)
     if len(videos) == 1:
-        stem = _path_of(options.output, videos[0]).removesuffix(".jsonl")
         for ending, name in ((".vtt", "subtitles.vtt"), (".png", "timeline.png")):
-            if os.path.isfile(stem + ending):
-                with replacing(os.path.join(options.output, name)) as temporary:
-                    shutil.copyfile(stem + ending, temporary)
+            if os.path.isfile(stems[0] + ending):
+                join_files(os.path.join(options.output, name), [stems[0] + ending])
 
 
-def table_rows(value: dict[str, Any]) -> Iterator[list[Any]]:
-    """Yield the rows of the table for an answer or an event."""
-    if "persons" in value:
-        yield from people_files.rows_of(value)
-        return
-    person = [value["person"]] if "person" in value else []
-    span = [spreadsheet_cell(printable(value["video"])), *person, value["start_s"], value["end_s"]]
-    if "names" not in value:
-        yield [*span, spreadsheet_cell(printable(value["name"])), value["score"]]
-        return
-    for rank, (name, score) in enumerate(zip(value["names"], value["scores"], strict=True), start=1):
-        yield [*span, rank, spreadsheet_cell(printable(name)), score]
+def _join_unreadable(videos: Sequence[str], options: PredictOptions, unreadable: Mapping[str, str]) -> None:
+    """Write what of all videos is unreadable, a line for each part; no file if all is readable."""
+    path = os.path.join(options.output, "unreadable.jsonl")
+    lines = []
+    for video in videos:
+        whole = [UnreadablePart(0.0, None, unreadable[video])] if video in unreadable else []
+        lines += [{"video": video, **asdict(part)} for part in whole or _kept_parts(video, options) or []]
+    if lines:
+        atomic_write_local(path, "".join(json.dumps(line) + "\n" for line in lines))
+    elif os.path.exists(path):
+        os.remove(path)

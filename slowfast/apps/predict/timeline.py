@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from slowfast.apps.plot.style import SMALL, WIDTHS, new_figure, save, set_title, shortened, styled
 from slowfast.apps.predict.predictor import Answer
-from slowfast.evaluation.report import pyplot
-from slowfast.utils.files import atomic_write_local
-from slowfast.utils.text import plot_label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLUMNS = 1024  # at most; longer streams are averaged
 _BANDS = 10
@@ -38,22 +41,27 @@ class Timeline:
             ValueError: matplotlib is missing.
             OSError: the file cannot be written.
         """
-        plt = pyplot()
         columns = self._columns + ([_mean(self._pending)] if self._pending else [])
-        starts, ends, scores = (np.array(values) for values in zip(*columns, strict=True))
-        best = np.argsort(-scores.max(axis=0), kind="stable")[:_BANDS]
-        best = sorted(best.tolist(), key=lambda number: int(scores[:, number].argmax()))
-        figure, axis = plt.subplots(figsize=(10, 1.4 + 0.32 * len(best)), layout="constrained")
-        for row, number in enumerate(best):
-            edges = np.append(starts, ends[-1])
-            axis.pcolormesh(edges, [row - 0.42, row + 0.42], scores[None, :, number], cmap="Blues", vmin=0, vmax=1)
-        axis.set_yticks(range(len(best)), [plot_label(class_names[number]) for number in best])
-        axis.invert_yaxis()
-        axis.set_xlabel("seconds")
-        axis.set_title(plot_label(title), fontsize="medium")
-        figure.colorbar(axis.collections[0], label="score", pad=0.01)
-        atomic_write_local(path, lambda stream: figure.savefig(stream, format="png", dpi=100))
-        plt.close(figure)
+        save(_draw_bands(columns, title, class_names), path)
+
+
+@styled
+def _draw_bands(columns: list[tuple[float, float, np.ndarray]], title: str, class_names: list[str]) -> Figure:
+    """Draw start, end and scores of each column as bands of the best classes, in the order of their best moments."""
+    starts, ends, scores = (np.array(values) for values in zip(*columns, strict=True))
+    best = np.argsort(-scores.max(axis=0), kind="stable")[:_BANDS]
+    best = sorted(best.tolist(), key=lambda number: int(scores[:, number].argmax()))
+    figure, panels = new_figure(WIDTHS["text"], 0.85 + 0.2 * len(best))
+    axes, edges = panels[0, 0], np.append(starts, ends[-1])
+    for row, number in enumerate(best):
+        axes.pcolormesh(edges, [row - 0.42, row + 0.42], scores[None, :, number], cmap="Blues", vmin=0, vmax=1)
+    axes.set_yticks(range(len(best)), [shortened(class_names[number], 40) for number in best], fontsize=SMALL)
+    axes.invert_yaxis()
+    axes.grid(False)
+    axes.set_xlabel("seconds")
+    figure.colorbar(axes.collections[0], label="score", pad=0.01)
+    set_title(figure, title)
+    return figure
 
 
 def _mean(columns: list[tuple[float, float, np.ndarray]]) -> tuple[float, float, np.ndarray]:

@@ -40,6 +40,7 @@ class Chunk:
         windows: windows of the whole video; 0 if it cannot be read (any more), see `cause`.
         inputs: (windows here x crops, 3, T, H, W) float32, one per pathway; the crops of a window are adjacent.
         frames: first and last frame, in the video, of each window here.
+        indices: all frames, in the video, of each window here.
         times: start of the first frame and end of the last, in seconds, of each window here.
         fps, num_frames: of the video.
         cause: why the video cannot be read; "" if it can.
@@ -50,6 +51,7 @@ class Chunk:
     windows: int = 0
     inputs: list[Tensor] = field(default_factory=list)
     frames: list[tuple[int, int]] = field(default_factory=list)
+    indices: list[FrameIndices] = field(default_factory=list)
     times: list[list[float]] = field(default_factory=list)
     fps: float = 0.0
     num_frames: int = 0
@@ -116,6 +118,7 @@ class StreamingDataset(IterableDataset[Chunk]):
                     len(windows),
                     [torch.stack(pathway) for pathway in zip(*crops, strict=True)],
                     frames,
+                    part,
                     timeline.spans(*np.array(frames).T).tolist(),
                     reader.fps,
                     reader.num_frames,

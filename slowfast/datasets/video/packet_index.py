@@ -40,6 +40,7 @@ class PacketIndex:
         key_dts: times of decoding of these packets; `NO_STAMP` for none.
         last_duration: of the last packet, and so of the last frame; 0 if unknown. (Durations of other packets may be
             differences of decode times.)
+        cut_off: a packet is shorter than it should be.
         doubt: why packets may not be frames; "" if they are.
     """
 
@@ -47,6 +48,7 @@ class PacketIndex:
     key_pts: array[int] = field(default_factory=lambda: array("q"))
     key_dts: array[int] = field(default_factory=lambda: array("q"))
     last_duration: int = 0
+    cut_off: bool = False
     doubt: str = ""
 
     def key_of(self, pts: int) -> int:
@@ -89,6 +91,7 @@ def index_packets(packets: Iterable[Packet], stream: VideoStream, container: str
         if packet.size == 0:
             continue
         if packet.is_corrupt:
+            index.cut_off = True
             index.doubt = index.doubt or "a packet is cut off"
         if packet.pts is None or packet.pts in seen:
             index.doubt = index.doubt or "packets without time stamps, or with equal ones"

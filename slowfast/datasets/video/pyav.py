@@ -13,14 +13,17 @@ import logging
 import os
 import threading
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from slowfast.datasets.video.cache import LRUCache
+from slowfast.datasets.video.damage import Span, joined, lost_end, lost_frames
 from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
 from slowfast.datasets.video.packet_index import NO_STAMP, PacketIndex, index_packets
 from slowfast.datasets.video.reader import Fit, Pictures, VideoError, VideoReader, cause_of
@@ -70,6 +73,8 @@ class _Facts:
     size: tuple[int, int]  # width, height
     headed: bool  # the header suffices to reopen it
     notes: dict[str, str]  # kind -> text
+    lost_end: Span | None = None  # that the header promises
+    lost_frames: list[Span] = field(default_factory=list)  # it alone changes, as decoding finds them out
 
     @property
     def nbytes(self) -> int:
@@ -100,20 +105,30 @@ class PyAVReader(VideoReader):
         threads: decoder threads; 0 lets the decoder choose.
         stream: which of the video streams of the file, from 0, without attached pictures; None for FFmpeg's best.
         limits: on the format of the file and the size of its frames.
+        file: the file, open for reading bytes, so that FFmpeg itself opens nothing; `path` then only names it, and
+            whoever opened it closes it.
     """
 
     def __init__(
-        self, path: str, threads: int = 1, stream: int | None = None, limits: MediaLimits = USUAL_LIMITS
+        self,
+        path: str,
+        threads: int = 1,
+        stream: int | None = None,
+        limits: MediaLimits = USUAL_LIMITS,
+        file: BinaryIO | None = None,
     ) -> None:
         self.path = os.fspath(path)
         self.frames_decoded = 0
-        self._threads, self._choice, self._limits = threads, stream, limits
-        # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
-        self._url = f"file:{self.path}"
+        self._threads, self._choice, self._limits, self._file = threads, stream, limits, file
         self._stream_index: int | None = None
         self._container: av.container.InputContainer | None = None
+        self._counting: tuple[int, Iterator[av.VideoFrame]] | None = None  # frames from the start: number of the next
+        self._stand_ins: list[int] | None = None  # place of each frame among those that decode, once one does not
         try:
-            with open(self.path, "rb", opener=regular_file) as file:
+            if file is None:
+                with open(self.path, "rb", opener=regular_file) as regular:
+                    status = os.fstat(regular.fileno())
+            else:
                 status = os.fstat(file.fileno())
         except OSError as error:
             raise VideoError(self.path, cause_of(error)) from error
@@ -136,27 +151,33 @@ class PyAVReader(VideoReader):
         except DECODE_ERRORS as error:
             self.close()
             raise VideoError(self.path, _describe(error)) from error
-        self._index, self._counted, self._size = facts.index, facts.counted, facts.size
+        self._facts, self._index, self._counted, self._size = facts, facts.index, facts.counted, facts.size
         self._unit, self._fps, self._notes = facts.unit, facts.fps, facts.notes
 
     def _index_file(self) -> _Facts:
         self._reopen()
         codec = self._stream.codec_context
         size = codec.width, codec.height  # before decoding: in mid-stream it may change
-        if 0 in size and (refused := self._limits.why_refused(self._url)):
+        if 0 in size and (refused := self._limits.why_refused(self._source())):
             raise VideoError(self.path, refused)
         notes = notes_of_streams(self._container, self._stream)
         packets = self._container.demux(self._stream)
         index = index_packets(until_error(packets), self._stream, self._container.format.name)
+        end, lost = lost_end(self._file or self.path, self._stream, index), []
         if index.doubt:
-            counted, fps, more = time_frames(self._decode_stamps(index.doubt), self._stream)
+            stamps, corrupt = self._decode_stamps(index.doubt)
+            counted, fps, more = time_frames(stamps, self._stream)
+            lost = lost_frames(counted, corrupt, len(counted) / fps)
+            end = end and (min(end[0], float(counted[-1] + 1 / fps)), end[1])
         else:
             counted, (fps, more) = None, rate_of_packets(index.pts, index.last_duration, self._stream)
+        if end:
+            notes["cut"] = f"it is cut off at second {end[0]:.2f} of {end[1]:.2f}"
         count = len(index.pts if counted is None else counted)
         refuse_stills(self._container, self._stream, count, self.path)
         headed = counted is None and self._container.format.name in HEADED_CONTAINERS
         unit = float(self._stream.time_base)
-        return _Facts(self._stream.index, index, counted, unit, fps, size, headed, notes | more)
+        return _Facts(self._stream.index, index, counted, unit, fps, size, headed, notes | more, end, lost)
 
     def _log(self, notes: dict[str, str]) -> None:
         """Log the notes that are the first of their kind in this process; a data set may have thousands."""
@@ -183,9 +204,16 @@ class PyAVReader(VideoReader):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(self._notes.values())
+        lost = [f"frames of it do not decode, the first at second {start:.2f}" for start, _ in self._facts.lost_frames]
+        return (*self._notes.values(), *lost[:1])
+
+    @property
+    def unreadable(self) -> Sequence[Span]:
+        end = self._facts.lost_end
+        return joined([*self._facts.lost_frames, *([end] if end else [])])
 
     def close(self) -> None:
+        self._counting = None
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -198,19 +226,19 @@ class PyAVReader(VideoReader):
 
     def _put(self, indices: Sequence[int], fit: Fit | None) -> np.ndarray:
         wanted = [int(i) for i in indices]
-        outside = [i for i in wanted if not 0 <= i < max(self.num_frames, len(self._index.pts))]
+        outside = [i for i in wanted if not 0 <= i < self.num_frames]
         if outside or not wanted:
             raise IndexError(f"{self.path}: frames {outside or wanted} asked of a video of {self.num_frames}")
         pictures = Pictures(wanted, fit)
-        for index, picture in self._each(pictures.wanted):
+        for index, picture in self.each(pictures.wanted):
             if pictures.shape not in (None, picture.shape):  # turned in mid-stream
                 sizes = picture.shape[:2], pictures.shape[:2]
                 raise VideoError(self.path, "frame {} has {} pixels, and the first one {}".format(index, *sizes))
             pictures.put(index, picture)
         return pictures.array
 
-    def _each(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """Decode what is wanted, in the cheapest way that yields all; where that fails midway, frames come again.
+    def each(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the frames at sorted indices with these; where decoding fails midway, those before come again.
 
         Errors of whoever uses the pictures do not get in here, so they are not taken for those of the file.
         """
@@ -222,10 +250,12 @@ class PyAVReader(VideoReader):
                         return
                     except (MissingFrames, *DECODE_ERRORS) as error:
                         logger.debug("%s: %s", self.path, error)
-                stamps = self._decode_stamps("a frame its packets promise does not decode")
-                self._counted, _, _ = time_frames(stamps, self._stream)
-            # Counting may have found the file shorter than its packets said: the last frame stands in for more.
-            yield from self._by_count(wanted, len(self._counted) - 1)
+                if self._stand_ins is None:
+                    self._stand_ins = self._find_stand_ins()
+            places: dict[int, list[int]] = {}
+            for index in wanted:
+                places.setdefault(self._stand_ins[index] if self._stand_ins else index, []).append(index)
+            yield from self._by_count(places)
         except DECODE_ERRORS as error:
             raise VideoError(self.path, _describe(error)) from error
 
@@ -266,6 +296,7 @@ class PyAVReader(VideoReader):
         """Yield packets from key packet `key` or an earlier one on, however the container seeks."""
         index = self._index
         goals = [index.key_pts[key], index.key_dts[key], index.key_dts[max(key - 1, 0)], index.key_dts[0]]
+        self._counting = None
         for goal in (goal for goal in goals if goal != NO_STAMP):
             self._container.seek(goal, stream=self._stream, backward=True)
             packets = self._container.demux(self._stream)
@@ -313,37 +344,59 @@ class PyAVReader(VideoReader):
             key, back = max(key - back, 0), 2 * back
         return self._decode_all()
 
-    def _by_count(self, wanted: list[int], last: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Decode from the start; frame `last`, or the last one that still decodes, stands in for later ones."""
-        indices: dict[int, list[int]] = {}
-        for index in wanted:
-            indices.setdefault(min(index, last), []).append(index)
-        picture = None
-        for position, frame in enumerate(self._decode_all()):
-            if position in indices:
+    def _find_stand_ins(self) -> list[int]:
+        """Return for each frame its place among those that decode, or that of the last one before it that does."""
+        stamps, corrupt = self._decode_stamps("a frame its packets promise does not decode")
+        pts = self._index.pts
+        whole = {stamp for place, stamp in enumerate(stamps) if place not in corrupt}
+        lost = [place for place, stamp in enumerate(pts) if stamp not in whole]
+        self._facts.lost_frames[:] = lost_frames(self.times, lost, self.duration)
+        # After a hole frames may come without stamps, or out of order.
+        placed = sorted((stamp, place) for place, stamp in enumerate(stamps) if stamp is not None)
+        if not placed:
+            return [min(number, len(stamps) - 1) for number in range(len(pts))]
+        return [placed[max(bisect_right(placed, (stamp, len(stamps))) - 1, 0)][1] for stamp in pts]
+
+    def _by_count(self, places: dict[int, list[int]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Decode frames by their places among those that decode; the last one that still does stands in for later ones.
+
+        Decoding goes on where the call before ended, if that is not too late.
+        """
+        position, frames = self._counting or (0, None)
+        if frames is None or position > min(places):
+            position, frames = 0, self._decode_all()
+        self._counting, picture = None, None
+        for frame in frames:
+            if position in places:
                 picture = self._picture(frame)
-                for index in indices.pop(position):
+                for index in places.pop(position):
                     yield index, picture
-            if not indices:
+            position += 1
+            if not places:
+                self._counting = position, frames
                 return
         if picture is None:
-            raise VideoError(self.path, f"frames {sorted(indices)} no longer decode")
-        for index in itertools.chain.from_iterable(indices.values()):
+            raise VideoError(self.path, f"frames {sorted(itertools.chain(*places.values()))} no longer decode")
+        for index in itertools.chain.from_iterable(places.values()):
             yield index, picture
 
-    def _decode_stamps(self, doubt: str) -> list[int | None]:
-        """Decode the whole file; return the time stamps of its frames, None for a frame without one."""
+    def _decode_stamps(self, doubt: str) -> tuple[list[int | None], set[int]]:
+        """Decode the whole file; return the stamps of its frames (None for none), and the places of damaged ones."""
         logger.debug("%s: counting frames by decoding (%s)", self.path, doubt)
         causes: list[Exception] = []
         by_decoding = self._container.format.name in DECODE_STAMPED
-        stamps = [frame.dts if by_decoding else frame.pts for frame in self._decode_all(causes.append)]
+        stamps, corrupt = [], set()
+        for place, frame in enumerate(self._decode_all(causes.append)):
+            stamps.append(frame.dts if by_decoding else frame.pts)
+            if frame.is_corrupt:
+                corrupt.add(place)
         if not stamps:
-            refused = self._limits.why_refused(self._url) if causes else ""
+            refused = self._limits.why_refused(self._source()) if causes else ""
             if refused:
                 raise VideoError(self.path, refused)
             cause = _describe(causes[0]) if causes else "the file ends before the first frame"
             raise VideoError(self.path, f"no frame of it decodes ({cause})")
-        return stamps
+        return stamps, corrupt
 
     def _decode_all(self, note: Callable[[Exception], None] = lambda error: None) -> Iterator[av.VideoFrame]:
         """Yield every frame that decodes, from the first; pass errors of packets to `note`."""
@@ -371,16 +424,23 @@ class PyAVReader(VideoReader):
         pixels = _local.reformatter.reformat(frame, *self._size, format="rgb24", **ONE_THREAD).to_ndarray()
         return upright(pixels, frame)
 
+    def _source(self) -> str | BinaryIO:
+        """Return what FFmpeg opens, at its start."""
+        if self._file is None:
+            return f"file:{self.path}"  # so that FFmpeg does not read a colon in a name as a protocol
+        self._file.seek(0)
+        return self._file
+
     def _reopen(self, headed: bool = False) -> None:
         self.close()
         known, stream_options = KNOWN if headed else ({}, [])
         options = known | self._limits.options
         try:
             self._container = av.open(
-                self._url, options=options, stream_options=stream_options, metadata_errors="replace"
+                self._source(), options=options, stream_options=stream_options, metadata_errors="replace"
             )
         except av.ArgumentError as error:
-            raise VideoError(self.path, self._limits.why_refused(self._url) or _describe(error)) from error
+            raise VideoError(self.path, self._limits.why_refused(self._source()) or _describe(error)) from error
         if self._stream_index is None:
             self._stream_index = choose_stream(self._container, self._choice, self.path)
         self._stream = self._container.streams[self._stream_index]

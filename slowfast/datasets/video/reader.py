@@ -86,7 +86,10 @@ class VideoReader(abc.ABC):
     @property
     @abc.abstractmethod
     def num_frames(self) -> int:
-        """Number of frames that decode, at least 1."""
+        """Number of frames, at least 1; it stays while the video is open.
+
+        A frame that does not decode, as is found out when it is read, is shown as the last one before it.
+        """
 
     @property
     @abc.abstractmethod
@@ -106,6 +109,11 @@ class VideoReader(abc.ABC):
     @property
     def notes(self) -> Sequence[str]:
         """Remarks for the user on how the file is read, one sentence each; empty for most files."""
+        return ()
+
+    @property
+    def unreadable(self) -> Sequence[tuple[float, float]]:
+        """Spans (start, end) in seconds that the file promises and does not hold, as far as it was read."""
         return ()
 
     @property

@@ -3,6 +3,7 @@
 import os
 import pickle
 
+import av
 import numpy as np
 import pytest
 
@@ -87,8 +88,84 @@ def test_frames_lost_after_opening_repeat_the_last(sources, tmp_path, decode_all
         assert promised == 60
         frames = video.frames([0, promised - 1])
         np.testing.assert_array_equal(frames, np.stack([truth[0], truth[-1]]))
-        assert video.num_frames == len(truth)
+        assert video.num_frames == promised
         np.testing.assert_array_equal(video.frames([promised - 1, 3]), np.stack([truth[-1], truth[3]]))
+        ((start, end),) = video.unreadable
+        assert (start, end) == (pytest.approx(len(truth) / 30, abs=2 / 30), pytest.approx(2))
+
+
+def stamped(path):
+    """Return the frames of a file by their time stamps, as PyAV decodes them; None for damaged ones."""
+    with av.open(str(path)) as container:
+        frames = {}
+        for packet in container.demux(video=0):
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError:
+                continue
+            for frame in decoded:
+                frames[round(frame.time * 30)] = None if frame.is_corrupt else frame.to_ndarray(format="rgb24")
+        return frames
+
+
+def test_frames_after_a_hole_keep_their_times(sources, tmp_path):
+    """Frames that do not decode are told with their seconds, and shown as the last one before them."""
+    content = bytearray(sources["faststart.mp4"].read_bytes())
+    with av.open(str(sources["faststart.mp4"])) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    for place, size in packets[20:23]:
+        content[place : place + size] = bytes(size)
+    path = tmp_path / "hole.mp4"
+    path.write_bytes(content)
+    truth = stamped(path)
+    lost = [number for number in range(60) if truth.get(number) is None]
+    assert 3 <= len(lost) <= 10 and 15 < min(lost) and max(lost) < 40
+    with decode.open(str(path)) as video:
+        for number in [50, 59, 0]:
+            np.testing.assert_array_equal(video.frames([number])[0], truth[number])
+        assert video.unreadable == []  # frames elsewhere need nothing of the hole
+        np.testing.assert_array_equal(video.frames(range(60))[[0, 50, 59]], [truth[0], truth[50], truth[59]])
+        for number in lost:
+            if number not in truth:
+                before = max(other for other in truth if other < number)
+                np.testing.assert_array_equal(video.frames([number]), video.frames([before]))
+        spans = video.unreadable
+    assert {number for number in range(60) for start, end in spans if start <= (number + 0.5) / 30 < end} == set(lost)
+    with decode.open(str(path)) as video:
+        assert video.unreadable == spans  # known from the reader before
+        assert [f"the first at second {min(lost) / 30:.2f}" in note for note in video.notes] == [True]
+
+
+@pytest.mark.parametrize("name, told", [("faststart.mp4", 2), ("clip.mkv", 2), ("clip.avi", 2), ("clip.ts", None)])
+def test_a_file_that_is_cut_off_tells_from_when_on(name, told, sources, tmp_path, decode_all):
+    content = sources[name].read_bytes()
+    whole, cut = tmp_path / f"whole_{name}", tmp_path / f"cut_{name}"
+    whole.write_bytes(content)
+    cut.write_bytes(content[: int(len(content) * 0.7)])
+    with decode.open(str(whole)) as video:
+        assert (video.unreadable, video.notes) == ([], ())
+    with decode.open(str(cut)) as video:
+        spans, notes = video.unreadable, video.notes
+    if told is None:  # its header tells no length
+        assert spans == []
+        return
+    ((start, end),) = spans
+    assert (start, end) == (pytest.approx(len(decode_all(cut)) / 30, abs=2 / 30), pytest.approx(told, abs=2 / 30))
+    assert f"cut off at second {start:.2f} of {end:.2f}" in notes[0]
+
+
+def test_a_file_that_is_cut_off_is_decoded_once_for_consecutive_frames(sources, tmp_path, decode_all):
+    """Its frames are counted by decoding, so no seek can be checked; each call goes on where the one before ended."""
+    content = sources["faststart.mp4"].read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(content[: int(len(content) * 0.7)])
+    truth = decode_all(path)
+    with decode.open(str(path)) as video:
+        counted = video.frames_decoded
+        for start in range(0, len(truth) - 8, 8):
+            np.testing.assert_array_equal(video.frames(range(start, start + 8)), truth[start : start + 8])
+        assert video.frames_decoded - counted <= len(truth)
+        np.testing.assert_array_equal(video.frames([2]), truth[2:3])  # and back
 
 
 @pytest.mark.parametrize(

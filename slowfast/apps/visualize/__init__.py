@@ -1,0 +1,1 @@
+"""Pictures of what a model sees: Grad-CAM, weights, activations, confusion matrices."""
