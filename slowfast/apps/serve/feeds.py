@@ -141,11 +141,14 @@ class CameraFeed(Feed):
         fps: rate at which the model gets them.
         idle_s: seconds without a frame after which it ends.
         limits: on the size of a frame.
+
+    Attributes:
+        received: frames that the browser sent.
     """
 
     def __init__(self, fps: float, idle_s: float, limits: MediaLimits = USUAL_LIMITS) -> None:
         self.fps, self._idle_s, self._limits = fps, idle_s, limits
-        self.dropped = 0
+        self.received = self.dropped = 0
         self._changed = threading.Condition()
         self._newest: tuple[bytes, float] | None = None
         self._closed = False
@@ -154,6 +157,7 @@ class CameraFeed(Feed):
     def put(self, data: bytes) -> None:
         """Take in a message: 8 bytes, the second of the frame as little-endian float64, and a JPEG."""
         with self._changed:
+            self.received += 1
             self.dropped += self._newest is not None
             self._newest = data, time.monotonic()
             self._changed.notify_all()

@@ -11,7 +11,7 @@ import starlette.testclient
 from slowfast.apps.serve.limits import ServeLimits
 from slowfast.apps.serve.models import load_models
 from slowfast.apps.serve.samples import add_samples
-from slowfast.apps.serve.server import Server, ServeOptions, make_app
+from slowfast.apps.serve.server import ServeOptions, Server, make_app
 
 PGT, CLIPS = "sweep_pgt_36x1", "sweep_slow_8x1"
 
@@ -64,7 +64,8 @@ def start(models, tmp_path):
     with contextlib.ExitStack() as stack:
 
         def run(samples=True, **given) -> Viewer:
-            limits = ServeLimits(**{name: given.pop(name) for name in list(given) if name in ServeLimits.__annotations__})
+            names = [name for name in given if name in ServeLimits.__annotations__]
+            limits = ServeLimits(**{name: given.pop(name) for name in names})
             options = ServeOptions(limits=limits, **given)
             folder = tmp_path / f"uploads {len(list(tmp_path.iterdir()))}"
             folder.mkdir()

@@ -12,7 +12,6 @@ import pytest
 
 from slowfast.apps.synthetic.files import encode_video
 from slowfast.apps.synthetic.render import render_video
-from slowfast.datasets.clips.streaming import StepWindows
 
 PGT, CLIPS = "sweep_pgt_36x1", "sweep_slow_8x1"
 
@@ -48,9 +47,10 @@ def videos(tmp_path):
 
 
 def windows_of(predictor, path):
-    """Inputs of each step of a file, one after the other."""
-    windows = StepWindows(predictor.stream_settings, predictor.step_positions)
-    return [chunk.inputs for chunk in predictor._chunks(str(path), None, windows)]
+    """Inputs of each step of a file at the model's rate, one after the other."""
+    frames = frames_of(path)
+    steps = predictor.step_positions(len(frames))
+    return [[predictor.prepare(frames[positions])[None] for positions in step] for step in steps]
 
 
 def carried(predictor, inputs, memory=None):
@@ -122,7 +122,7 @@ def test_a_camera_answers_and_its_memory_is_switched_while_it_runs(viewer, model
                 answers += [socket.receive_json(), socket.receive_json()]
                 socket.send_text(json.dumps({"type": "memory", "value": "on"}))
             socket.send_bytes(struct.pack("<d", 100 + number / 4) + jpeg)
-            wait_for(lambda: session.feed._newest is None)
+            wait_for(lambda sent=number + 1: session.feed.received == sent and session.feed._newest is None)
         answers.append(socket.receive_json())
     assert [answer["memory"] for answer in answers] == ["on", "wiped", "wiped", "on"]
     # The last frame lasts until the next comes, so 30 are pushed: steps of 8, 7, 7 and 7.
