@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from slowfast.datasets.video.packet_index import PacketIndex
 
@@ -22,20 +23,20 @@ _MATROSKA = {b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"}
 _BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"moof", b"sidx", b"mfra", b"udta", b"meta"}
 
 
-def lost_end(path: str, stream: VideoStream, index: PacketIndex) -> Span | None:
+def lost_end(source: str | BinaryIO, stream: VideoStream, index: PacketIndex) -> Span | None:
     """Return the span from the last frame of a file that is cut off to the end that its header promises.
 
     MPEG-TS and raw streams promise no end, so a cut is not seen there.
 
     Args:
-        path: the file.
+        source: path of the file, or the file open for reading bytes, whose position stays.
         stream: its video, demuxed to the end.
         index: of its packets.
 
     Returns:
         Seconds from the first frame; None if nothing is known to be missing.
     """
-    if not index.pts or not (index.cut_off or _is_cut(path)):
+    if not index.pts or not (index.cut_off or _is_cut(source)):
         return None
     unit, container = float(stream.time_base), stream.container
     if container.format.name == "avi" and stream.frames and stream.average_rate:
@@ -53,16 +54,17 @@ def lost_end(path: str, stream: VideoStream, index: PacketIndex) -> Span | None:
     return (last - index.pts[0] * unit, end - index.pts[0] * unit) if end - last > frame / 2 else None
 
 
-def _is_cut(path: str) -> bool:
+def _is_cut(source: str | BinaryIO) -> bool:
     """Return True if the parts of an mp4, AVI or Matroska file are longer than the file."""
-    size, place = os.path.getsize(path), 0
-    with open(path, "rb") as file:
+    with open(source, "rb") if isinstance(source, str) else contextlib.nullcontext(source) as file:
+        before, size, place = file.tell(), file.seek(0, os.SEEK_END), 0
         for _ in range(_MOST_PARTS):
             file.seek(place)
             length = _part_length(file.read(16))
             place += length
             if not length or place >= size:
                 break
+        file.seek(before)
     return place > size
 
 

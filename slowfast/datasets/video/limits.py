@@ -6,7 +6,7 @@ import contextlib
 import re
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import av.logging
@@ -76,7 +76,7 @@ class MediaLimits:
             f"allows {self.frame_pixels / 1e6:g} million"
         )
 
-    def why_refused(self, url: str) -> str:
+    def why_refused(self, source: str | BinaryIO) -> str:
         """Open a file once more, to find out which limit it exceeds; return the cause, or "" if it exceeds none.
 
         FFmpeg tells its log alone.
@@ -89,7 +89,7 @@ class MediaLimits:
                 with (
                     av.logging.Capture() as lines,
                     contextlib.suppress(av.FFmpegError, IndexError),
-                    av.open(url, options=self.options, metadata_errors="replace") as container,
+                    av.open(source, options=self.options, metadata_errors="replace") as container,
                 ):
                     next(container.decode(video=0), None)
             finally:

@@ -16,6 +16,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -104,22 +105,30 @@ class PyAVReader(VideoReader):
         threads: decoder threads; 0 lets the decoder choose.
         stream: which of the video streams of the file, from 0, without attached pictures; None for FFmpeg's best.
         limits: on the format of the file and the size of its frames.
+        file: the file, open for reading bytes, so that FFmpeg itself opens nothing; `path` then only names it, and
+            whoever opened it closes it.
     """
 
     def __init__(
-        self, path: str, threads: int = 1, stream: int | None = None, limits: MediaLimits = USUAL_LIMITS
+        self,
+        path: str,
+        threads: int = 1,
+        stream: int | None = None,
+        limits: MediaLimits = USUAL_LIMITS,
+        file: BinaryIO | None = None,
     ) -> None:
         self.path = os.fspath(path)
         self.frames_decoded = 0
-        self._threads, self._choice, self._limits = threads, stream, limits
-        # "file:" keeps FFmpeg from reading a colon in a name as a protocol.
-        self._url = f"file:{self.path}"
+        self._threads, self._choice, self._limits, self._file = threads, stream, limits, file
         self._stream_index: int | None = None
         self._container: av.container.InputContainer | None = None
         self._counting: tuple[int, Iterator[av.VideoFrame]] | None = None  # frames from the start: number of the next
         self._stand_ins: list[int] | None = None  # place of each frame among those that decode, once one does not
         try:
-            with open(self.path, "rb", opener=regular_file) as file:
+            if file is None:
+                with open(self.path, "rb", opener=regular_file) as regular:
+                    status = os.fstat(regular.fileno())
+            else:
                 status = os.fstat(file.fileno())
         except OSError as error:
             raise VideoError(self.path, cause_of(error)) from error
@@ -149,12 +158,12 @@ class PyAVReader(VideoReader):
         self._reopen()
         codec = self._stream.codec_context
         size = codec.width, codec.height  # before decoding: in mid-stream it may change
-        if 0 in size and (refused := self._limits.why_refused(self._url)):
+        if 0 in size and (refused := self._limits.why_refused(self._source())):
             raise VideoError(self.path, refused)
         notes = notes_of_streams(self._container, self._stream)
         packets = self._container.demux(self._stream)
         index = index_packets(until_error(packets), self._stream, self._container.format.name)
-        end, lost = lost_end(self.path, self._stream, index), []
+        end, lost = lost_end(self._file or self.path, self._stream, index), []
         if index.doubt:
             stamps, corrupt = self._decode_stamps(index.doubt)
             counted, fps, more = time_frames(stamps, self._stream)
@@ -221,15 +230,15 @@ class PyAVReader(VideoReader):
         if outside or not wanted:
             raise IndexError(f"{self.path}: frames {outside or wanted} asked of a video of {self.num_frames}")
         pictures = Pictures(wanted, fit)
-        for index, picture in self._each(pictures.wanted):
+        for index, picture in self.each(pictures.wanted):
             if pictures.shape not in (None, picture.shape):  # turned in mid-stream
                 sizes = picture.shape[:2], pictures.shape[:2]
                 raise VideoError(self.path, "frame {} has {} pixels, and the first one {}".format(index, *sizes))
             pictures.put(index, picture)
         return pictures.array
 
-    def _each(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """Decode what is wanted, in the cheapest way that yields all; where that fails midway, frames come again.
+    def each(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the frames at sorted indices with these; where decoding fails midway, those before come again.
 
         Errors of whoever uses the pictures do not get in here, so they are not taken for those of the file.
         """
@@ -382,7 +391,7 @@ class PyAVReader(VideoReader):
             if frame.is_corrupt:
                 corrupt.add(place)
         if not stamps:
-            refused = self._limits.why_refused(self._url) if causes else ""
+            refused = self._limits.why_refused(self._source()) if causes else ""
             if refused:
                 raise VideoError(self.path, refused)
             cause = _describe(causes[0]) if causes else "the file ends before the first frame"
@@ -415,16 +424,23 @@ class PyAVReader(VideoReader):
         pixels = _local.reformatter.reformat(frame, *self._size, format="rgb24", **ONE_THREAD).to_ndarray()
         return upright(pixels, frame)
 
+    def _source(self) -> str | BinaryIO:
+        """Return what FFmpeg opens, at its start."""
+        if self._file is None:
+            return f"file:{self.path}"  # so that FFmpeg does not read a colon in a name as a protocol
+        self._file.seek(0)
+        return self._file
+
     def _reopen(self, headed: bool = False) -> None:
         self.close()
         known, stream_options = KNOWN if headed else ({}, [])
         options = known | self._limits.options
         try:
             self._container = av.open(
-                self._url, options=options, stream_options=stream_options, metadata_errors="replace"
+                self._source(), options=options, stream_options=stream_options, metadata_errors="replace"
             )
         except av.ArgumentError as error:
-            raise VideoError(self.path, self._limits.why_refused(self._url) or _describe(error)) from error
+            raise VideoError(self.path, self._limits.why_refused(self._source()) or _describe(error)) from error
         if self._stream_index is None:
             self._stream_index = choose_stream(self._container, self._choice, self.path)
         self._stream = self._container.streams[self._stream_index]
