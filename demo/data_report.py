@@ -1,16 +1,23 @@
 """Report of `demo/data.py`: a table, `results.json`, and a plot."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import statistics
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from data_plan import LEAD, METHODS, DataSet
-from sweep_report import BLUE, GRAY, PALE_BLUE, describe_machine, pyplot
+from sweep_report import describe_machine
 
+from slowfast.apps.plot.style import GRAY, SKY, SMALL, WIDTHS, add_legend, new_figure, save, set_title, styled
 from slowfast.evaluation.predictions import ClassificationPredictions, load
 from slowfast.utils.tables import format_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 HEADER = ("set", "measure", "PGT", "clip model", "chance", "target", "", "updates", "train s")
 
@@ -45,7 +52,7 @@ def write(
     (output / "table.txt").write_text(f"{table}\n\n{note}\n")
     results = {**describe_machine(), "seconds": seconds, "rows": rows, "runs": runs}
     (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    plot(output / "scores.png", rows)
+    save(draw_scores(rows), output / "scores.png")
     return all(row["verdict"] != "MISSED" for row in rows)
 
 
@@ -96,30 +103,25 @@ def _score(row: dict, method: str) -> str:
     return f"{row[method]:.3f}" + ("" if spread is None else f" +- {spread:.3f}")
 
 
-def plot(path: Path, rows: list[dict]) -> None:
-    """Plot bars of PGT, clip model and chance on each set, and the targets."""
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(8, 4))
-    places = np.arange(len(rows))
-    bars = (("pgt", "PGT", BLUE), ("clip", "clip model", PALE_BLUE), ("chance", "chance", GRAY))
-    for shift, (key, label, color) in zip((-0.27, 0, 0.27), bars, strict=True):
+@styled
+def draw_scores(rows: list[dict]) -> Figure:
+    """Draw bars of PGT, clip model and chance on each set, and the targets."""
+    figure, panels = new_figure(WIDTHS["text"], 2.8)
+    axes, places = panels[0, 0], np.arange(len(rows))
+    bars = (("pgt", "PGT", SKY, ""), ("clip", "clip model", GRAY, ""), ("chance", "chance", "white", "////"))
+    for shift, (key, label, color, hatch) in zip((-0.27, 0, 0.27), bars, strict=True):
         spreads = [row["spread"].get(key) or 0 for row in rows]
-        drawn = axes.bar(
-            places + shift,
-            [row[key] for row in rows],
-            0.25,
-            yerr=spreads if any(spreads) else None,
-            label=label,
-            color=color,
-        )
-        axes.bar_label(drawn, fmt="%.2f", fontsize=8)
+        whiskers = {"yerr": spreads, "error_kw": {"elinewidth": 0.8, "capsize": 2}} if any(spreads) else {}
+        look = {"color": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.6}
+        drawn = axes.bar(places + shift, [row[key] for row in rows], 0.25, label=label, **look, **whiskers)
+        axes.bar_label(drawn, fmt="%.2f", fontsize=SMALL, padding=1)
     for place, row in zip(places, rows, strict=True):
         # Over the bar of PGT, whose target it is.
-        axes.hlines(row["clip"] + LEAD, place - 0.42, place - 0.13, color="black", linestyle="--", linewidth=1)
+        (target,) = axes.plot([place - 0.42, place - 0.12], [row["clip"] + LEAD] * 2, color="black", linestyle="--")
+    target.set_label(f"target of PGT: clip model + {LEAD}")
     axes.set_xticks(places, [f"{row['set']}\n{row['measure']}" for row in rows])
-    axes.set_ylim(0, 1.15)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper center", ncols=3, frameon=False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    axes.set(ylim=(0, 1.12), xlim=(-0.6, len(rows) - 0.4))
+    axes.grid(False, axis="x")
+    add_legend(axes)
+    set_title(figure, "PGT and a clip model on small sets in published formats")
+    return figure

@@ -1,19 +1,26 @@
 """Report of the demo: a table, `results.json` and two plots."""
 
+from __future__ import annotations
+
 import datetime
 import json
 import os
 import platform
 import statistics
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import av
 import torch
 from sweep_plan import CHANCE, END_TO_END, FULL_GRADIENT, MEMORY_OFF, ORDER_BLIND, PROGRESSIVE, ROWS, Row
 
 from slowfast.apps.benchmark.report import processor_name
+from slowfast.apps.plot.cost import draw_cost, read_cost
+from slowfast.apps.plot.style import GRAY, ORANGE, SKY, WIDTHS, new_figure, save, set_title, styled
 from slowfast.utils.tables import format_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # (method, frames) of the measured training memory of each experiment.
 MEMORY_OF = {
@@ -22,19 +29,8 @@ MEMORY_OF = {
     "memory_off": (MEMORY_OFF, 36),
     "full_gradient": (FULL_GRADIENT, 36),
 }
-BLUE, PALE_BLUE, GRAY, ORANGE = "#2a6fbb", "#a9c8ea", "#9a9a9a", "#d9772b"
-
-
-def pyplot() -> ModuleType:
-    """Import matplotlib, which is an extra, to draw files."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise ImportError("the demo draws with matplotlib: pip install matplotlib (the extra `plot`)") from error
-    matplotlib.use("Agg")  # before pyplot: there may be no display
-    import matplotlib.pyplot
-
-    return matplotlib.pyplot
+# Colors of bars by experiment; others are variants of PGT.
+COLOR_OF = {"clip": GRAY, "memory_off": ORANGE}
 
 
 def write(output: Path, runs: list[dict], memory: list[dict], seconds: dict[str, float], judged: bool) -> None:
@@ -53,8 +49,9 @@ def write(output: Path, runs: list[dict], memory: list[dict], seconds: dict[str,
     (output / "table.txt").write_text(f"{table}\n\n{notes}\n")
     results = {**describe_machine(), "seconds": seconds, "rows": rows, "runs": runs, "memory": memory}
     (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    plot_accuracy(output / "accuracy.png", rows)
-    plot_memory(output / "memory.png", memory)
+    save(draw_accuracy(rows), output / "accuracy.png")
+    measured = read_cost([("the demo", [str(output / "results.json")])])
+    save(draw_cost(measured, WIDTHS["column"]), output / "memory.png")
 
 
 def describe_machine() -> dict:
@@ -152,55 +149,31 @@ def _by_length(memory: list[dict]) -> list[tuple[int, float, float]]:
     return [(count, peaks[PROGRESSIVE, count], peaks[END_TO_END, count]) for count in frames]
 
 
-def plot_accuracy(path: Path, rows: list[dict]) -> None:
-    """Plot accuracy by method, with lines for chance and for guessing the order."""
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(9, 0.42 * len(rows) + 1.6), layout="constrained")
-    places = range(len(rows))[::-1]
-    values = [row["accuracy"] for row in rows]
+@styled
+def draw_accuracy(rows: list[dict]) -> Figure:
+    """Draw accuracy by method, with lines for chance and for guessing the order; bars of one model have one color."""
+    figure, panels = new_figure(WIDTHS["text"], 0.24 * len(rows) + 0.9)
+    axes, places = panels[0, 0], range(len(rows))[::-1]
     spreads = [row["spread"] or 0 for row in rows]
-    axes.barh(
-        places,
-        values,
-        xerr=spreads if any(spreads) else None,
-        height=0.7,
-        color=[_color(row) for row in rows],
-    )
-    for place, value in zip(places, values, strict=True):
-        axes.text(value + 1.5, place, f"{value:.1f}", va="center", bbox={"color": "white", "pad": 1})
+    whiskers = {"xerr": spreads, "error_kw": {"elinewidth": 0.8, "capsize": 2}} if any(spreads) else {}
+    drawn = axes.barh(places, [row["accuracy"] for row in rows], height=0.72, linewidth=0.6, **whiskers)
+    for bar, row, place in zip(drawn, rows, places, strict=True):
+        foreign = row["metric"] in ("last_wiped", "last_swapped")
+        bar.set(facecolor=COLOR_OF.get(row["experiment"], SKY), edgecolor="black", hatch="////" if foreign else "")
+        spread = "" if row["spread"] is None else f" ± {row['spread']:.1f}"
+        axes.text(104, place, f"{row['accuracy']:.1f}{spread}", va="center")
     for value, words in ((CHANCE, "chance"), (ORDER_BLIND, "both events seen, order guessed")):
-        axes.axvline(value, color="black", linewidth=1, linestyle="--")
-        axes.text(value + 0.7, len(rows) - 0.4, words, fontsize="small")
+        axes.axvline(value, color="black", linewidth=0.8, linestyle="--")
+        axes.text(value + 0.7, len(rows) - 0.45, words, fontsize="small")
     axes.set(
         yticks=places,
         yticklabels=[row["title"] for row in rows],
-        xlim=(0, 110),
+        xlim=(0, 118),
         ylim=(-0.6, len(rows)),
+        xticks=range(0, 101, 20),
         xlabel="accuracy on the test videos, %",
     )
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def _color(row: dict) -> str:
-    if row["metric"] in ("last_wiped", "last_swapped"):
-        return PALE_BLUE
-    return {"clip": GRAY, "memory_off": ORANGE}.get(row["experiment"], BLUE)
-
-
-def plot_memory(path: Path, memory: list[dict]) -> None:
-    """Plot peak training memory by length of the video."""
-    frames, progressive, whole = zip(*_by_length(memory), strict=True)
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
-    axes.plot(frames, whole, "s-", color=ORANGE, label="end to end, all frames at once")
-    axes.plot(frames, progressive, "o-", color=BLUE, label="PGT, in steps of 8 frames")
-    for point in memory:
-        if point["method"] == FULL_GRADIENT:
-            axes.plot(point["frames"], point["peak_mib"], "x", color="black", label="PGT with full gradient")
-    axes.set(xlabel="frames of a training video", ylabel="peak memory of training, MiB", ylim=(0, None))
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    set_title(figure, "The order of two events that no clip holds both")
+    return figure

@@ -23,6 +23,7 @@ LAYERS = [
 ]
 OPTIONAL = {"torchvision", "detectron2", "pytorchvideo", "matplotlib", "submitit", "pyarrow", "torchcodec"}
 OPTIONAL |= {"onnx", "onnxruntime", "onnxscript"}
+OPTIONAL |= {"starlette", "uvicorn", "websockets", "anyio"}
 
 
 def named(path: Path) -> str:

@@ -109,3 +109,15 @@ def test_verdicts(low, high, value, verdict, demo_module):
     plan = demo_module("sweep_plan")
     assert plan.Row("pgt", "sum", "a row", low, high).verdict(value) == verdict
     assert plan.Row("pgt", "sum", "a row").verdict(value) == ""
+
+
+def test_bars_are_the_accuracies_of_the_rows(demo_module):
+    pytest.importorskip("matplotlib")
+    rows = [
+        {"title": "clip model", "experiment": "clip", "metric": "views", "accuracy": 58.1, "spread": 2.9},
+        {"title": "PGT", "experiment": "pgt", "metric": "sum", "accuracy": 99.7, "spread": None},
+    ]
+    (axes,) = demo_module("sweep_report").draw_accuracy(rows).axes
+    (bars,) = (box for box in axes.containers if hasattr(box, "patches"))
+    assert [bar.get_width() for bar in bars] == [58.1, 99.7]
+    assert {"58.1 ± 2.9", "99.7", "chance"} <= {text.get_text() for text in axes.texts}

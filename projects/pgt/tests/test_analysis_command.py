@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pgt.analysis.__main__ import main
+from pgt.analysis.compare import draw_gap
 from pgt.analysis.truncation import gap_of_weights
 from slowfast.checkpoint.io import save_checkpoint
 from slowfast.config.load import cfg_to_yaml
@@ -71,3 +72,20 @@ def test_a_model_that_reads_a_clip_at_once_is_named(run_cfg, file_of, capsys):
 def test_more_than_there_is(steps, batches, message, run_cfg):
     with pytest.raises(ValueError, match=message):
         list(gap_of_weights(run_cfg(), steps, batches, ["random"]))
+
+
+def test_the_picture_has_the_values():
+    pytest.importorskip("matplotlib")
+    rows = [
+        {"steps": steps, "name": name, "cosine": value - steps / 10, "cosine_std": 0.01 * steps}
+        for name, value in (("all", 1.1), ("s1", 1.0))
+        for steps in (1, 2)
+    ]
+    rows = [{**row, "norm_ratio": row["cosine"] / 2, "norm_ratio_std": None} for row in rows]
+    memory = [{"steps": 1, "truncated": 20, "full": 21}, {"steps": 2, "truncated": 22, "full": 40}]
+    figure = draw_gap([{"weights": "random", "rows": rows}], memory)
+    cosine, ratio, used = figure.axes
+    for axes, key in ((cosine, "cosine"), (ratio, "norm_ratio")):
+        drawn = {box.get_label(): box.lines[0].get_ydata().tolist() for box in axes.containers}
+        assert drawn == {name: [row[key] for row in rows if row["name"] == name] for name in ("all", "s1")}
+    assert [line.get_ydata().tolist() for line in used.lines] == [[20, 22], [21, 40]]

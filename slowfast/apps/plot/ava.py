@@ -101,11 +101,11 @@ def curve_lines(runs: Sequence[tuple[str, Detections]], classes: Sequence[str] =
         if not classes:
             mean = np.mean([precision_at(curve, RECALLS) for curve in curves.values()], axis=0)
             score = np.mean([area(curve) for curve in curves.values()])
-            lines.append(Line(f"{name} (mAP {score:.3f})", RECALLS, mean[None]))
+            lines.append(Line(f"{name} (mAP {score:.3f})", RECALLS, mean))
         for label in classes:
             check_choice("--class", label, list(curves))
             curve, named = curves[label], label if len(runs) == 1 else f"{name}, {label}"
-            lines.append(Line(f"{named} (AP {area(curve):.3f})", RECALLS, precision_at(curve, RECALLS)[None]))
+            lines.append(Line(f"{named} (AP {area(curve):.3f})", RECALLS, precision_at(curve, RECALLS)))
     return lines
 
 

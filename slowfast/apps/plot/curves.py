@@ -46,7 +46,7 @@ def read_curves(runs: Runs, key: str, kinds: Sequence[str] = (), smooth: int = 1
             x, values = join_seeds(points, name)
             label = f"{name}, {KINDS[kind]}" if len(shown) > 1 else name
             raw = values.mean(axis=0) if smooth > 1 else None
-            lines.append(Line(label, x, np.array([moving_mean(row, smooth) for row in values]), raw))
+            lines.append(Line.of_seeds(label, x, np.array([moving_mean(row, smooth) for row in values]), raw))
     return lines
 
 

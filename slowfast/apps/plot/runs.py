@@ -111,4 +111,4 @@ def line_of(name: str, values: dict[float, list[float]]) -> Line:
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{count} at {place:g}" for place, count in counts.items())
         raise ValueError(f"{short(name)!r} needs as many results (seeds) at each place, and has {told}")
-    return Line(name, np.array(places), np.array([values[place] for place in places]).T)
+    return Line.of_seeds(name, np.array(places), np.array([values[place] for place in places]).T)

@@ -71,7 +71,7 @@ def read_steps(runs: Runs, metric: str = "") -> tuple[list[Line], str]:
                 seeds.setdefault(method, []).append(points)
         for method, points in seeds.items():
             label = f"{name}, {method}" if method and len(runs) > 1 else method or name
-            lines.append(Line(label, *join_seeds(points, label)))
+            lines.append(Line.of_seeds(label, *join_seeds(points, label)))
     return lines, _only(metrics)
 
 

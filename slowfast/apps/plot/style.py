@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 WIDTHS = {"column": 3.25, "text": 6.875}
 FORMATS = ("png", "svg", "pdf")
 BLUE, VERMILLION, GREEN, PURPLE, BLACK = COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
-# For areas beside those, which have an edge of their own; too pale for lines.
-SKY, GRAY = "#56B4E9", "#999999"
+# For areas that have an edge; too pale for lines.
+SKY, ORANGE, GRAY = "#56B4E9", "#E69F00", "#BBBBBB"
 SMALL = 6.0  # points; the smallest text but for names of many classes
 TINY = 5.0  # points; names of many classes
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.4)), (0, (1, 1)), (0, (6, 1.4, 1, 1.4)))
@@ -196,29 +196,29 @@ def sentence(text: str) -> str:
 
 @dataclasses.dataclass
 class Line:
-    """A line of a plot: the values of one or more seeds.
+    """A line of a plot.
 
     Attributes:
         name: name in the legend.
         x: (N,) places.
-        values: (S, N), a row for each seed.
+        mean: (N,) values, or their means.
+        deviation: (N,) standard deviations; None for none.
         raw: (N,) values to draw faintly behind it, before smoothing; None for none.
+        seeds: number of seeds that the mean is of.
     """
 
     name: str
     x: np.ndarray
-    values: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray | None = None
     raw: np.ndarray | None = None
+    seeds: int = 1
 
-    @property
-    def mean(self) -> np.ndarray:
-        """Return the mean over seeds, (N,)."""
-        return self.values.mean(axis=0)
-
-    @property
-    def deviation(self) -> np.ndarray | None:
-        """Return the standard deviation over seeds, (N,), of the sample; None for a single seed."""
-        return self.values.std(axis=0, ddof=1) if len(self.values) > 1 else None
+    @classmethod
+    def of_seeds(cls, name: str, x: np.ndarray, values: np.ndarray, raw: np.ndarray | None = None) -> Line:
+        """Return the mean over seeds, with their standard deviation (of a sample); values are (S, N)."""
+        deviation = values.std(axis=0, ddof=1) if len(values) > 1 else None
+        return cls(name, x, values.mean(axis=0), deviation, raw, len(values))
 
 
 def line_style(number: int, count: int, points: int) -> dict[str, Any]:
@@ -263,6 +263,8 @@ def draw_lines(axes: Axes, lines: Sequence[Line], bars: bool = False) -> None:
         axes.plot(line.x, line.mean, label=plot_label(line.name), **look)
         if deviation is not None:
             axes.fill_between(line.x, low, high, color=look["color"], alpha=0.18, linewidth=0, label="_band")
+    if bars:
+        axes.margins(x=0.08)
     axes.autoscale_view()
 
 
@@ -272,7 +274,8 @@ def add_legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels and any(labels):
         letters = _inches(figure) * 72 / (SMALL * 0.6)
-        columns = max(1, min(len(labels), int(letters / (max(map(len, labels)) + 7))))
+        one_row = sum(len(label) + 8 for label in labels) <= letters
+        columns = len(labels) if one_row else max(1, int(letters / (max(map(len, labels)) + 8)))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
@@ -285,5 +288,5 @@ def integer_ticks(axes: Axes) -> None:
 
 def over_seeds(lines: Sequence[Line]) -> str:
     """Return words for a title on what the error bars of lines are; "" without seeds."""
-    counts = sorted({len(line.values) for line in lines} - {1})
+    counts = sorted({line.seeds for line in lines} - {1})
     return f", mean ± std of {' or '.join(map(str, counts))} seeds" if counts else ""

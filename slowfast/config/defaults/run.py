@@ -206,7 +206,7 @@ EMA = {
     "DECAY": 0.9999,
 }
 
-# Trackers of experiments, which get the statistics of a training as TensorBoard does.
+# Trackers of experiments, which get the statistics of training and test as TensorBoard does.
 TRACKER = {
     # Trackers: wandb, mlflow, trackio. Each has to be installed, and is set up by its own environment variables.
     "NAMES": [],

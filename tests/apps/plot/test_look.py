@@ -19,7 +19,7 @@ from slowfast.evaluation.report import Report
 @pytest.fixture
 def curves():
     """A picture of ten lines."""
-    lines = [Line(f"run {n} of a long name", np.arange(50.0), np.arange(50.0)[None] * n) for n in range(10)]
+    lines = [Line(f"run {n} of a long name", np.arange(50.0), np.arange(50.0) * n) for n in range(10)]
     return draw_curves(lines, "loss", WIDTHS["column"])
 
 
@@ -47,7 +47,7 @@ def test_lines_differ_in_more_than_color_and_the_later_are_thinner():
 
 def test_two_equal_curves_are_both_seen(tmp_path):
     """Pixels of both colors are there, of the thinner line on top and of the thicker one beside it and in its gaps."""
-    same = [Line(name, np.arange(40.0), np.arange(40.0)[None]) for name in ("below", "above")]
+    same = [Line(name, np.arange(40.0), np.arange(40.0)) for name in ("below", "above")]
     save(draw_curves(same, "loss", 3.25, title=""), tmp_path / "p.png")
     with av.open(str(tmp_path / "p.png")) as image:
         pixels = next(image.decode(video=0)).to_ndarray(format="rgb24").astype(int)
@@ -59,7 +59,7 @@ def test_two_equal_curves_are_both_seen(tmp_path):
 
 @pytest.mark.parametrize("width", [*WIDTHS.values(), 5.0])
 def test_files_have_the_stated_width(width, tmp_path):
-    figure = draw_curves([Line("a", np.arange(3.0), np.ones((1, 3)))], "loss", width)
+    figure = draw_curves([Line("a", np.arange(3.0), np.ones(3))], "loss", width)
     for form in ("png", "svg", "pdf"):
         save(figure, tmp_path / f"p.{form}")
     with av.open(str(tmp_path / "p.png")) as image:

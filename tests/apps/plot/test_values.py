@@ -87,7 +87,7 @@ def test_steps_of_the_demo_are_joined_by_method(tmp_path):
     ]
     (tmp_path / "results.json").write_text(json.dumps({"runs": runs}))
     (line,), metric = read_steps([("demo", [str(tmp_path / "results.json")])])
-    assert (line.name, line.values.tolist(), metric) == ("PGT", [[20, 90], [30, 80]], "top1_acc")
+    assert (line.name, line.mean.tolist(), line.seeds, metric) == ("PGT", [25, 85], 2, "top1_acc")
 
 
 def test_lengths_are_frames_of_the_config_or_numbers_of_clips(run_folder):

@@ -1,6 +1,6 @@
 """Compare the truncated gradient of a model that reads clips in steps with the full one.
 
-python -m pgt.analysis --cfg FILE [KEY VALUE ...] [--steps N ...] [--batches N] [--checkpoint FILE]... [--plot PNG]
+python -m pgt.analysis --cfg FILE [KEY VALUE ...] [--steps N ...] [--batches N] [--checkpoint FILE]... [--plot FILE]
 
 Both gradients are of training batches in train mode and full precision. The tables give cosine, norm ratio, bias and
 noise by layer and number of steps, and the peak memory of each gradient. See docs/truncation.md.
@@ -35,7 +35,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--by", choices=DEPTHS, default="stage", help="parameters of a row (default: stage)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="processes of each measurement of memory")
     parser.add_argument("--output", type=Path, metavar="JSON", help="file to write the results to")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="picture to draw (needs matplotlib)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="picture: .png, .svg, .pdf (needs matplotlib)")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     return parser.parse_args(argv)
 

@@ -5,11 +5,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pgt.analysis.truncation import ALL, RANDOM, Gap, gap_of_weights, gradient_memory, step_task
+import numpy as np
+
+from pgt.analysis.truncation import RANDOM, Gap, gap_of_weights, gradient_memory, step_task
 from slowfast.apps.benchmark.run import ConfigSource, in_fresh_process, medians
+from slowfast.apps.plot.style import (
+    WIDTHS,
+    Line,
+    add_legend,
+    check_ending,
+    draw_lines,
+    new_figure,
+    require_matplotlib,
+    save,
+    set_title,
+    styled,
+)
 from slowfast.utils.text import plot_label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Parts of a parameter's name (s3.pathway0_res1.branch2.a.weight) that make a row.
 DEPTHS = {"stage": 1, "block": 2, "parameter": None}
@@ -32,11 +49,14 @@ def compare_gradients(
         checkpoints: weights, files or `RANDOM`; None for TRAIN.CHECKPOINT_FILE_PATH, or random weights.
         by: key of `DEPTHS`, the parameters of a row.
         repeats: processes of each measurement of memory; the median counts.
-        plot: PNG to draw.
+        plot: picture to draw, .png, .svg or .pdf.
 
     Raises:
-        ValueError, FileNotFoundError: as `gap_of_weights`.
+        ValueError, FileNotFoundError: as `gap_of_weights`; or the picture has another ending.
     """
+    if plot:
+        check_ending(plot)
+        require_matplotlib()
     cfg = source.load()
     weights = checkpoints or [cfg.TRAIN.CHECKPOINT_FILE_PATH or RANDOM]
     _, steps = step_task(cfg, step_counts)
@@ -54,7 +74,7 @@ def compare_gradients(
         memory.append({"steps": count, **{kind: found["peak_mib"] for kind, found in runs.items()}})
     print(f"\npeak memory of one gradient, over the idle process\n{_format_memory(memory)}")
     if plot:
-        _plot_gap(plot, results, memory)
+        save(draw_gap(results, memory), plot)
     return {"batches": num_batches, "batch_size": cfg.TRAIN.BATCH_SIZE, "gap": results, "memory_mib": memory}
 
 
@@ -105,60 +125,47 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _plot_gap(path: Path, results: list[dict[str, Any]], memory: list[dict[str, Any]]) -> None:
-    """Draw cosine, norm ratio and memory by number of steps as a PNG.
+@styled
+def draw_gap(results: list[dict[str, Any]], memory: list[dict[str, Any]]) -> Figure:
+    """Draw cosine, norm ratio and memory by number of steps.
 
-    There is a column for each state of the weights and a line for each layer; whiskers are deviations over batches.
-
-    Raises:
-        ImportError: matplotlib is missing.
+    There is a column for each state of the weights and a line for each layer; error bars are deviations over batches.
     """
-    import matplotlib
+    from matplotlib.ticker import FixedLocator
 
-    matplotlib.use("Agg")  # before pyplot: there may be no display
-    import matplotlib.pyplot as plt
-
-    columns = len(results) + 1
-    figure, axes = plt.subplots(2, columns, figsize=(2.9 * columns, 5.0), squeeze=False, layout="constrained")
-    for panels, key, label in zip(axes, ("cosine", "norm_ratio"), ("cosine", "norm ratio |t| / |f|"), strict=True):
-        for panel, result in zip(panels, results, strict=False):
-            _plot_layers(panel, result["rows"], key)
-            panel.set_title(f"{label}, {plot_label(Path(result['weights']).stem)}", fontsize=8)
-        lowest = min(panel.get_ylim()[0] for panel in panels[:-1])
-        for panel in panels[:-1]:
+    steps, names = sorted({point["steps"] for point in memory}), ("cosine", "norm ratio |t| / |f|")
+    figure, panels = new_figure(WIDTHS["text"], 4.0, 2, len(results) + 1, sharex=True)
+    for row, (key, label) in enumerate(zip(("cosine", "norm_ratio"), names, strict=True)):
+        for panel, result in zip(panels[row], results, strict=False):
+            panel.axhline(1.0, color="black", linewidth=0.4)
+            draw_lines(panel, _layer_lines(result["rows"], key), bars=True)
+            panel.set_title("" if row else plot_label(Path(result["weights"]).stem))
+        lowest = min(panel.get_ylim()[0] for panel in panels[row, :-1])
+        for panel in panels[row, :-1]:
             panel.set_ylim(lowest, 1.05)
-    _plot_memory(axes[0][-1], memory)
-    axes[1][-1].axis("off")
-    axes[1][-1].legend(*axes[0][0].get_legend_handles_labels(), fontsize=7, loc="upper left")
-    for panel in axes.flat:
-        panel.tick_params(labelsize=7)
-        panel.set_xticks(sorted({point["steps"] for point in memory}))
-        panel.set_xlabel("steps", fontsize=7)
-    figure.savefig(path, dpi=80, pil_kwargs={"optimize": True})
-    plt.close(figure)
+            panel.label_outer()
+        panels[row, 0].set_ylabel(label)
+    for panel in panels[:, -1]:
+        panel.remove()
+    tall = figure.add_subplot(panels[0, -1].get_gridspec()[:, -1])
+    kinds = {kind: np.array([point[kind] for point in memory], dtype=float) for kind in ("truncated", "full")}
+    lines = [Line(kind, np.array([point["steps"] for point in memory]), values) for kind, values in kinds.items()]
+    draw_lines(tall, lines)
+    tall.set(ylim=(0, None), title="memory of a gradient, MiB")
+    tall.legend(loc="upper left")
+    for panel in [*panels[1, :-1], tall]:
+        panel.set_xlabel("steps")
+        panel.xaxis.set_major_locator(FixedLocator(steps))
+    add_legend(panels[0, 0])
+    set_title(figure, "Truncated (t) and full (f) gradients by stage: mean ± std over batches")
+    return figure
 
 
-def _plot_memory(panel: Any, memory: list[dict[str, Any]]) -> None:
-    steps = [point["steps"] for point in memory]
-    for kind, color in (("truncated", "#2a6fbb"), ("full", "#d9772b")):
-        panel.plot(steps, [point[kind] for point in memory], ".-", color=color, label=kind)
-    panel.set_ylim(bottom=0)
-    panel.legend(fontsize=7)
-    panel.set_title("memory of a gradient, MiB", fontsize=8)
-
-
-def _plot_layers(panel: Any, rows: list[dict[str, Any]], key: str) -> None:
-    """Draw a line for each layer; that of the whole gradient is thick and black."""
+def _layer_lines(rows: list[dict[str, Any]], key: str) -> list[Line]:
+    """Return a line of the values of `key` for each layer, that of the whole gradient first."""
+    lines = []
     for name in dict.fromkeys(row["name"] for row in rows):
         points = [row for row in rows if row["name"] == name and row[key] is not None]
-        style = {"color": "black", "linewidth": 2.2} if name == ALL else {"linewidth": 1.0}
-        panel.errorbar(
-            [point["steps"] for point in points],
-            [point[key] for point in points],
-            [point[f"{key}_std"] or 0.0 for point in points],
-            label=name,
-            marker=".",
-            capsize=2,
-            **style,
-        )
-    panel.axhline(1.0, color="#9a9a9a", linewidth=0.6)
+        columns = [np.array([float(point[k] or 0.0) for point in points]) for k in ("steps", key, f"{key}_std")]
+        lines.append(Line(name, *columns))
+    return lines
