@@ -12,11 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Import name -> distribution, where they differ; yaml and yacs come with fvcore, whose CfgNode is made of them.
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "fvcore", "yacs": "fvcore"}
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "fvcore", "yacs": "fvcore", "PIL": "pillow"}
 # Imported where they are used, and not needed to train or test; torchvision's operator and a person detector of
 # detectron2 are taken where they are there.
 EXTRAS = {"matplotlib", "submitit", "onnx", "onnxruntime", "pyarrow", "torchvision", "torchcodec", "detectron2"}
-EXTRAS |= {"wandb", "mlflow", "trackio"}
+EXTRAS |= {"wandb", "mlflow", "trackio", "pillow"}
+EXTRAS |= {"starlette", "uvicorn", "websockets", "anyio"}
 
 
 def dependencies() -> set[str]:
