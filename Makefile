@@ -2,11 +2,8 @@
 # make demo      the whole path on a small data set: data, clip model, PGT, test, table, plot
 # make demo-data the same on small sets in the formats of Kinetics, Charades, AVA and Something-Something V2
 # make test      every test; make lint: style and format
-<<<<<<< HEAD
 # make docs      the documentation as a site in build/docs, searchable and without a network; installs an extra
-=======
 # make serve     a page in the browser: sample videos, your own, and your camera, with the shipped models
->>>>>>> w-next
 # make fuzz      damaged and odd files to every reader for SECONDS=60; status 2 and the files of findings if there are any
 # make test-torchcodec  the tests of the second video decoder, an extra, which it installs
 PYTHON ?= python3
@@ -22,11 +19,7 @@ SEED ?= 0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-<<<<<<< HEAD
-.PHONY: install demo demo-full demo-data test docs fuzz test-torchcodec lint format clean distclean
-=======
-.PHONY: install demo demo-full demo-data serve test fuzz test-torchcodec lint format clean distclean
->>>>>>> w-next
+.PHONY: install demo demo-full demo-data serve test docs fuzz test-torchcodec lint format clean distclean
 
 install: $(STAMP)
 
