@@ -80,6 +80,12 @@ def _named_as_checkpoints(output_dir: str) -> list[_CheckpointFile]:
     return sorted(_CheckpointFile(int(m[1]), int(m[2] or 0), os.path.join(folder, name)) for m, name in matches if m)
 
 
+def epochs_completed(path: str) -> int:
+    """Return the number of epochs that the name of a checkpoint tells; 0 for another name."""
+    match = _NAME.fullmatch(os.path.basename(path))
+    return int(match[1]) if match else 0
+
+
 def find_pretraining(output_dir: str) -> str:
     """Return PySlowFast's newest checkpoint of self-supervised pretraining (TASK ssl) in a folder; "" for none."""
     folder = checkpoint_dir(output_dir)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import simplejson
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from slowfast.checkpoint.io import epochs_completed
 from slowfast.datasets.base import ClipDataset
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.step_batches import Steps, long_clip_steps, step_loader
@@ -21,11 +22,14 @@ from slowfast.engine.hooks import Recorder, memory_stats
 from slowfast.engine.loop import predict_batches, predict_steps
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast_dtype
+from slowfast.engine.pictures import draw_classes
 from slowfast.engine.preflight import RESULTS_NAME, VAL_RESULTS_NAME, describe_model, predictions_path, record_config
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task, build_task
+from slowfast.engine.trackers import build_trackers, check_trackers
 from slowfast.engine.validation_loss import ValidationLoss
+from slowfast.evaluation.class_plots import ClassPlots
 from slowfast.evaluation.evaluators import Evaluator
 from slowfast.evaluation.finite import refusal
 from slowfast.models import build_model
@@ -48,10 +52,11 @@ def test(cfg: Any) -> dict[str, Any]:
     The evaluator of the data set saves predictions to `OUTPUT_DIR/test_predictions.npz` (or to the file
     `TEST.SAVE_RESULTS_PATH` in that folder, .npz or .parquet), and beside it a .csv with the best classes of each video
     by name. Boxes are also saved in AVA's format, as `detections.csv` and `groundtruth.csv`. Results are written to
-    `OUTPUT_DIR/test_results.json`, all settings to `config.yaml`.
+    `OUTPUT_DIR/test_results.json`, all settings to `config.yaml`, and metrics to the trackers, as `Test/...`.
 
     With `TEST.NUM_TEMPORAL_CLIPS` the test runs once for each number N in it. Predictions are saved apart, as
-    `test_predictions_N.npz`. The results are those of the last number, with `by_temporal_clips`: N -> its results.
+    `test_predictions_N.npz`, and metrics are `TestN/...`. The results are those of the last number, with
+    `by_temporal_clips`: N -> its results.
 
     Where no video of the list has a label, predictions are saved and nothing is measured.
 
@@ -71,6 +76,8 @@ def test(cfg: Any) -> dict[str, Any]:
         RuntimeError: too many files cannot be read.
     """
     check_consistency(lambda: launch_facts(cfg))
+    if is_main_process():
+        check_trackers(cfg)
     predictions_path(cfg)  # a wrong name stops the run here
     device = device_of(cfg)
     seed_all(cfg.RNG_SEED)
@@ -96,8 +103,20 @@ def test(cfg: Any) -> dict[str, Any]:
         results = _test_views(cfg, model, checkpoint, device)
     text = simplejson.dumps(results, indent=2, sort_keys=True, ignore_nan=True) + "\n"
     atomic_write(os.path.join(cfg.OUTPUT_DIR, RESULTS_NAME), text)
+    if is_main_process():
+        _track(cfg, {f"Test{count}": values for count, values in by_clips.items()} or {"Test": results})
     barrier()
     return results
+
+
+def _track(cfg: Any, results: Mapping[str, dict[str, Any]]) -> None:
+    """Give the metrics of a test, by their tags, to the trackers, at the number of epochs of its checkpoint."""
+    for tracker in build_trackers(cfg, None):
+        for tag, values in results.items():
+            metrics = {name: value for name, value in values.items() if isinstance(value, float)}
+            if metrics:
+                tracker.record(tag, metrics, epochs_completed(values["checkpoint"]))
+        tracker.close()
 
 
 def _with_clips(cfg: Any, count: int) -> Any:
@@ -126,6 +145,7 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
         dataset.num_views,
         cfg.DATA.ENSEMBLE_METHOD,
     )
+    ClassPlots.from_config(cfg, dataset.info.class_names)  # a wrong file of classes stops the run here
     task = build_task(cfg)
     steps = long_clip_steps(task, dataset)
     with worker_deaths_explained():
@@ -148,6 +168,8 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
         logger.info("the predictions are in %s; %s", written[0], after)
     _check_predictions(dataset, broken)
     results = {**(evaluator.evaluate() if labeled else {}), **about}
+    if labeled:
+        draw_classes(cfg, dataset, evaluator, "test", None, epochs_completed(checkpoint))
     log_json_stats({"_type": "test_final", **results})
     return results
 
@@ -203,6 +225,7 @@ def evaluate(
         **metrics,
     }
     recorder.record(stats, "Val", state.epoch)
+    draw_classes(state.run_cfg, loader.dataset, evaluator, "val", recorder.boards, state.epoch)
     keep(metrics)
     results = {"epoch": state.epoch, **metrics, **evaluator.protocol()}
     text = simplejson.dumps(results, indent=2, sort_keys=True, ignore_nan=True) + "\n"

@@ -1,4 +1,4 @@
-"""Trackers: where the statistics of a training go besides its log: TensorBoard, wandb, mlflow and trackio.
+"""Trackers: where statistics of training and test go besides the log: TensorBoard, wandb, mlflow and trackio.
 
 `OUTPUT_DIR/tracker_runs.json` keeps what identifies the run in each, so a resumed training continues that run.
 """
@@ -9,6 +9,7 @@ import abc
 import importlib.util
 import json
 import os
+import struct
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,10 +37,15 @@ class Tracker(abc.ABC):
         """Write what is left, and end the run in the tracker."""
 
 
-class _TensorBoard(Tracker):
-    """Files for TensorBoard; its errors, such as a full disk, end the training."""
+class TensorBoard(Tracker):
+    """Files for TensorBoard; its errors, such as a full disk, end the training.
 
-    def __init__(self, cfg: Any, first_step: int) -> None:
+    Args:
+        cfg: config of the run.
+        first_step: what was written of this step and of later ones is dropped; None drops nothing.
+    """
+
+    def __init__(self, cfg: Any, first_step: int | None = None) -> None:
         # Imported here because it takes seconds.
         from torch.utils.tensorboard import SummaryWriter
 
@@ -50,6 +56,17 @@ class _TensorBoard(Tracker):
         with no_room_explained(self._folder):
             for name, value in values.items():
                 self._writer.add_scalar(f"{tag}/{name}", value, step)
+
+    def record_picture(self, tag: str, encoded: bytes, step: int) -> None:
+        """Take in a picture, PNG or GIF."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # The writer's own method takes pixels, and would encode them a second time, without the frames of a GIF.
+        place, kind = (16, ">II") if encoded.startswith(b"\x89PNG") else (6, "<HH")
+        width, height = struct.unpack_from(kind, encoded, place)
+        picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
+        with no_room_explained(self._folder):
+            self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
 
     def close(self) -> None:
         with no_room_explained(self._folder):
@@ -140,7 +157,7 @@ _TRACKERS: dict[str, type[_NamedTracker]] = {"wandb": _Wandb, "mlflow": _Mlflow,
 
 
 class _Guarded(Tracker):
-    """A named tracker whose first error is told in a warning; training goes on without it."""
+    """A named tracker whose first error is told in a warning; the run goes on without it."""
 
     def __init__(self, name: str, cfg: Any, run: str) -> None:
         self._name, self._cfg, self._tracker = name, cfg, None
@@ -165,7 +182,7 @@ class _Guarded(Tracker):
         except Exception as error:  # each of them raises types of its own, and those of its network
             self._tracker = None
             logger.warning(
-                "the rest of this training is not in %s (%s: %s)", self._name, type(error).__name__, short(error, 300)
+                "the rest of this run is not in %s (%s: %s)", self._name, type(error).__name__, short(error, 300)
             )
 
 
@@ -184,11 +201,14 @@ def check_trackers(cfg: Any) -> None:
             )
 
 
-def build_trackers(cfg: Any, first_step: int) -> list[Tracker]:
-    """Return the trackers of a training that begins with step `first_step`; a resumed one continues its runs."""
-    runs = read_runs(cfg.OUTPUT_DIR) if first_step else {}
+def build_trackers(cfg: Any, first_step: int | None) -> list[Tracker]:
+    """Return the trackers of a training that begins with step `first_step`; a resumed one continues its runs.
+
+    A test, `first_step` None, continues those of the training in its folder.
+    """
+    runs = {} if first_step == 0 else read_runs(cfg.OUTPUT_DIR)
     found: list[Tracker] = [_Guarded(name, cfg, runs.get(name, "")) for name in dict.fromkeys(cfg.TRACKER.NAMES)]
-    return [*found, *([_TensorBoard(cfg, first_step)] if cfg.TENSORBOARD.ENABLE else [])]
+    return [*found, *([TensorBoard(cfg, first_step)] if cfg.TENSORBOARD.ENABLE else [])]
 
 
 def read_runs(output_dir: str) -> dict[str, str]:

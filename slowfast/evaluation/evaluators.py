@@ -294,6 +294,10 @@ class BoxEvaluator(Evaluator):
             self._joined.merge(joined)
             self._times = self._times + times
 
+    @property
+    def labeled(self) -> bool:
+        return len(self.groundtruth) > 0
+
     def evaluate(self) -> dict[str, float]:
         return self.predictions().metrics()
 
@@ -337,11 +341,13 @@ class BoxEvaluator(Evaluator):
         return {"key_frames": len(counted), "videos": len(set(counted))}
 
     def save(self, path: str, folder: str, meta: dict[str, Any]) -> list[str]:
-        """Write the predictions; in AVA's format also the rows that count: `detections.csv`, `groundtruth.csv`."""
+        """Write the predictions; in AVA's format the rows that count: `detections.csv`, if any `groundtruth.csv`."""
         paths = [path, os.path.join(folder, _DETECTIONS_NAME), os.path.join(folder, _GROUNDTRUTH_NAME)]
         predictions = self.predictions(meta)
         predictions.save(paths[0])
         write_detections(paths[1], predictions.counted(predictions.detections()))
+        if not self.labeled:
+            return paths[:2]
         write_groundtruth(paths[2], predictions.counted(predictions.groundtruth))
         return paths
 

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import load_config
+from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
 
 # What is called is written to CALLS. Parameters are those of wandb 0.31, mlflow 3.17 and trackio 0.43 that come first,
@@ -142,6 +144,32 @@ def test_a_resumed_run_goes_on_in_the_same_and_a_new_one_does_not(tiny_cfg, pack
     assert found["mlflow"].CALLS[begun + 1] == ("init", None, "some name")
 
 
+def test_a_test_goes_on_in_the_runs_of_its_training(tiny_cfg, packages):
+    found = packages()
+    cfg = tiny_cfg(*ALL, "TENSORBOARD.ENABLE", True)
+    train(cfg)
+    kept = json.loads((Path(cfg.OUTPUT_DIR) / "tracker_runs.json").read_text())
+    begun = {name: len(module.CALLS) for name, module in found.items()}
+    results = run_test(cfg)
+    metrics = {f"Test/{name}": results[name] for name in ("top1_acc", "top1_err", "macro_acc")}
+    calls = {name: module.CALLS[begun[name] :] for name, module in found.items()}
+    assert [call[1:] for call in calls["mlflow"] if call[0] == "log"] == [(metrics, 1)]  # after one epoch
+    assert [call[1:] for call in calls["trackio"] if call[0] == "log"] == [(metrics, 1)]
+    assert [call[1] for call in calls["wandb"] if call[0] == "log"] == [metrics | {"Test/step": 1}]
+    assert [call[-1] for call in calls["wandb"] if call[0] == "finish"] == [kept["wandb"]]
+    assert json.loads((Path(cfg.OUTPUT_DIR) / "tracker_runs.json").read_text()) == kept
+    board = EventAccumulator(str(Path(cfg.OUTPUT_DIR) / "runs-kinetics")).Reload()
+    assert [event.step for event in board.Scalars("Test/top1_acc")] == [1]
+    assert [event.step for event in board.Scalars("Train/loss")] == [1, 2, 3]  # none is purged
+
+
+def test_each_number_of_clips_has_its_own_results(tiny_cfg, packages):
+    found = packages()
+    run_test(tiny_cfg(*ALL, "TEST.NUM_TEMPORAL_CLIPS", [1, 2], "TEST.ALLOW_RANDOM_WEIGHTS", True))
+    assert {name.split("/")[0] for call in logged(found["mlflow"]) for name in call[1]} == {"Test1", "Test2"}
+    assert [call[2] for call in logged(found["mlflow"])] == [0, 0]
+
+
 def failing(work, successes, error):
     """Return `work`, raising the error after so many calls."""
     calls = []
@@ -166,7 +194,7 @@ def test_one_that_fails_ends_no_training(tiny_cfg, packages, caplog, name, owner
     cfg = tiny_cfg(*ALL)
     train(cfg)
     told = [record.getMessage() for record in caplog.records if record.name.endswith("trackers")]
-    assert told == [f"the rest of this training is not in {name} (ConnectionError: no network)"]
+    assert told == [f"the rest of this run is not in {name} (ConnectionError: no network)"]
     assert find_checkpoints(cfg.OUTPUT_DIR)
     assert {other: len(logged(module)) for other, module in found.items()} == {
         **dict.fromkeys(SOURCES, 5), **({} if name == "trackio" else {name: successes})

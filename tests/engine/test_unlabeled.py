@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slowfast.config import load_config
 from slowfast.datasets import build_dataset
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
@@ -68,6 +69,30 @@ def test_a_test_after_training(tiny_cfg, lists):
     cfg = tiny_cfg("SOLVER.MAX_EPOCH", 1, "DATA.PATH_TO_DATA_DIR", str(lists.folder))
     lists("test", bare)
     assert train(cfg)["top1_acc"] >= 0 and "top1_acc" not in run_test(cfg)
+
+
+def test_boxes_without_annotations(tiny_model, encode, pictures, tmp_path):
+    """AVA's detections are those of an annotated test, and the predictions can be read again."""
+    encode(tmp_path / "walk.mp4", pictures(120), rate=15)
+    (tmp_path / "boxes.csv").write_text("walk,0902,0.1,0.2,0.5,0.7,,0.95\nwalk,0903,0.6,0.25,0.95,0.8,,0.92\n")
+    (tmp_path / "truth.csv").write_text("walk,0902,0.100,0.200,0.500,0.700,1,0\n")
+    found = {}
+    for truth in ("truth.csv", ""):
+        out = tmp_path / f"out {truth}"
+        cfg = load_config(None, [
+            *tiny_model, "DETECTION.ENABLE", True, "MODEL.HEAD_ACT", "sigmoid", "MODEL.LOSS_FUNC", "bce",
+            "RESNET.SPATIAL_STRIDES", [[1], [2], [1], [1]], "DATA.SAMPLING_RATE", 4, "DATA_LOADER.NUM_WORKERS", 0,
+            "TRAIN.DATASET", "ava", "TEST.DATASET", "ava", "TEST.ALLOW_RANDOM_WEIGHTS", True, "TRAIN.ENABLE", False,
+            "AVA.FRAME_LIST_DIR", "", "AVA.FRAME_DIR", str(tmp_path), "AVA.ANNOTATION_DIR", str(tmp_path),
+            "AVA.TEST_PREDICT_BOX_LISTS", ["boxes.csv"], "AVA.LABEL_MAP_FILE", "", "AVA.EXCLUSION_FILE", "",
+            "AVA.GROUNDTRUTH_FILE", truth, "AVA.KEY_SECONDS", [900, 910], "OUTPUT_DIR", str(out),
+        ])  # fmt: skip
+        results = run_test(cfg)
+        assert ("ava_map" in results, (out / "groundtruth.csv").exists()) == (bool(truth),) * 2
+        assert results["key_frames"] == 2
+        found[truth] = (out / "detections.csv").read_text(), load(out / "test_predictions.npz").scores
+    (rows, scores), (expected_rows, expected_scores) = found[""], found["truth.csv"]
+    assert rows == expected_rows and np.array_equal(scores, expected_scores)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -187,6 +187,16 @@ def test_every_kind_of_memory_passes_the_full_gradient(built, random_clip):
         torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-9 * float(wanted.abs().max()))
 
 
+def test_a_rule_of_memory_may_stop_the_gradient(predictor):
+    frames, _ = video_of(0, 1)
+    windows = [[as_clip(frames)[:, :, step.start : step.stop]] for step in STEPS]
+    path = StepPath(lambda inputs, memory: predictor.model(inputs, memory, full_gradient=False), windows)
+    found = path.attribute(lambda scores: scores[:, CLASS].log(), points=0)
+    sizes = [float(pathways[0].abs().sum()) for pathways in found.pixels]
+    assert sizes[:4] == [0, 0, 0, 0]
+    assert sizes[4] > 0
+
+
 def test_nothing_stays_on_the_model(predictor):
     frames, _ = video_of(0, 1)
     before = [answer.all_scores for answer in predictor.stream(frames)]

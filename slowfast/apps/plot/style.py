@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
+from slowfast.utils.errors import require_matplotlib
 from slowfast.utils.files import atomic_write_local
 from slowfast.utils.text import plot_label
 
@@ -67,17 +68,6 @@ _SETTINGS = {
     "ytick.major.width": 0.6,
 }
 _P = ParamSpec("_P")
-
-
-def require_matplotlib() -> Any:
-    """Import and return matplotlib; ValueError that says what to install if it is missing."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ValueError(
-            "pictures take matplotlib, not installed here: pip install matplotlib (the extra `plot`)"
-        ) from error
-    return matplotlib
 
 
 @contextlib.contextmanager

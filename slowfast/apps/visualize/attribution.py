@@ -110,6 +110,8 @@ class StepPath:
                 outputs = [target(scores).sum()] if is_last else [x for _, x in _parts(after)]
             parts = _parts(before) if number else []
             pairs = [pair for pair in zip(outputs, gradients, strict=True) if pair[0].requires_grad]
+            if not pairs:
+                return  # a rule of memory that stops the gradient
             got = torch.autograd.grad(
                 [output for output, _ in pairs],
                 [*inputs, *(x for _, x in parts)],

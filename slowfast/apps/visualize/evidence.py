@@ -17,13 +17,15 @@ from torch import Tensor
 
 from slowfast.apps.predict.predictor import Predictor, Video
 from slowfast.apps.visualize.attribution import Attributions, Step, StepPath
+from slowfast.apps.visualize.gradcam import grad_cam
 from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows
 from slowfast.datasets.transforms.pixels import normalization
 from slowfast.datasets.video.timing import Timeline
 from slowfast.engine.optim_step import autocast
 from slowfast.utils.errors import check_choice, nearest_keys
 
-METHODS = ("integrated", "gradient")
+METHODS = ("integrated", "gradient", "grad-cam")
+_LAST_STAGE = "s5"  # of residual networks, the layer of Grad-CAM
 _SMALLEST = 1e-30  # score whose logarithm is taken
 _BLUR = 1 / 16  # standard deviation of the smoothing of a map, as a share of its shorter side
 
@@ -77,13 +79,14 @@ class Evidence:
         step: number of the step (of a clip model: of the clip), from 0.
         score: of the class at the step.
         steps: the last `most_steps` steps up to this one, in order; values add up to 1. Of a clip model the clip alone.
-        left_out: number of steps before them. Their memory is read, but not explained.
+        left_out: number of steps before them. Their memory is read, but not explained. 0 for a clip model.
         frames: frames of these steps, in order; values add up to 1.
         operators: parts of the memory, in the order in which the model computes them; empty without memory.
         maps: (T, H, W) float32, at least 0; each adds up to its frame's value.
         pictures: (T, H, W, 3) uint8, RGB: the frames as the model sees them, resized and cropped.
         change: what is shared out: the logarithm of the score (or the score itself, of a head without activation) less
-            that for a still of the mean frame. With method "integrated" the attributions of the frames add up to it.
+            that for a still of the mean frame. With method "integrated" the attributions of the frames add up to it. Of
+            Grad-CAM the sum of its maps.
         method: one of `METHODS`.
     """
 
@@ -111,6 +114,7 @@ def evidence(
     wiped: Collection[int] = (),
     most_steps: int = 64,
     points: int = 32,
+    layers: Sequence[str] = (),
 ) -> Evidence:
     """Find the evidence for a class at a step of a video. The model stays as it is, and may be used meanwhile.
 
@@ -121,11 +125,12 @@ def evidence(
         video: see `slowfast.apps.predict.predictor`.
         label: number or name of the class; None for the best at this step.
         step: number of the step, or of the clip of a clip model; negative ones count from the end.
-        method: "integrated" or "gradient".
+        method: "integrated" or "gradient", see `StepPath`; or "grad-cam", for clip models.
         fps: frames a second; None for `DATA.TARGET_FPS`.
         wiped: numbers of steps, from 0, before which the memory is emptied. Frames before them then have no evidence.
         most_steps: greatest number of steps whose frames are kept.
         points: of the integral. On the demo's videos 32 are within 0.03 of the shares of 256.
+        layers: of Grad-CAM, one for each pathway or one for all; () for the last stage of a residual network.
 
     Raises:
         VideoError: the video cannot be read.
@@ -151,7 +156,10 @@ def evidence(
         picked = scores[:, number]
         return picked if predictor.cfg.MODEL.HEAD_ACT == "none" else picked.clamp(min=_SMALLEST).log()
 
-    found = path.attribute(target, points if method == "integrated" else 0)
+    if method == "grad-cam":
+        found = _grad_cam(predictor, windows[-1], number, layers)
+    else:
+        found = path.attribute(target, points if method == "integrated" else 0)
     with predictor.opener(video, fps)("") as reader:
         times = Timeline.of(reader).times
     return _join(predictor, chunks, found, times, (number, scores, method))
@@ -192,7 +200,7 @@ def _join(
         step,
         score,
         [StepEvidence(*chunk.times[0], value) for chunk, value in zip(chunks, by_step, strict=True)],
-        chunks[0].first,
+        chunks[0].first if predictor.step_positions else 0,
         [FrameEvidence(*row) for row in columns],
         _operator_shares(found.conductance, by_step),
         _heat(maps, shares),
@@ -200,6 +208,25 @@ def _join(
         found.change,
         method,
     )
+
+
+def _grad_cam(predictor: Predictor, inputs: list[Tensor], number: int, layers: Sequence[str]) -> Attributions:
+    """Return the maps of Grad-CAM of a clip.
+
+    Raises:
+        ValueError: the model reads in steps, or the layers do not fit.
+    """
+    if predictor.step_positions:
+        raise ValueError(
+            "Grad-CAM explains a clip, and this model reads in steps: take the method integrated (--memory), which "
+            "goes through its memory"
+        )
+    known = dict(predictor.model.named_children())
+    if not layers and _LAST_STAGE not in known:
+        raise ValueError(f"Grad-CAM takes the name of a layer (--layer); the model's parts are {', '.join(known)}")
+    maps, _ = grad_cam(predictor.model, inputs, layers or [_LAST_STAGE], torch.tensor([number]))
+    pixels = [x[0].cpu() for x in maps]
+    return Attributions([pixels], [], float(sum(x.sum() for x in pixels)))
 
 
 def _class_number(predictor: Predictor, label: int | str) -> int:

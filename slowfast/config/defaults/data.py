@@ -229,7 +229,7 @@ AVA = {
     "LABEL_MAP_FILE": "ava_action_list_v2.2_for_activitynet_2019.pbtxt",
     # Key frames excluded from scoring; "" for none.
     "EXCLUSION_FILE": "ava_val_excluded_timestamps_v2.2.csv",
-    # Ground-truth boxes and labels for scoring.
+    # Ground-truth boxes and labels for scoring; "" tests the boxes of TEST_PREDICT_BOX_LISTS without scoring them.
     "GROUNDTRUTH_FILE": "ava_val_v2.2.csv",
     # Evaluation: pyslowfast, the copy that PySlowFast ships, by which its numbers are published; or activitynet, the
     # current official one. That counts the 50 best rows of a key frame, and none where no ground truth names it.

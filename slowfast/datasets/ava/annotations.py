@@ -29,7 +29,7 @@ class Annotations:
 
     Attributes:
         tables: boxes to learn from or to score, one table per file.
-        truth: val and test: the annotated boxes to score against; None in train.
+        truth: val and test: the annotated boxes to score against; None in train, and in a test without annotations.
         excluded: val and test: (video, second) of key frames that are not scored.
     """
 
@@ -51,8 +51,16 @@ class Annotations:
                 raise ValueError("AVA.TRAIN_GT_BOX_LISTS is empty, as is TRAIN_PREDICT_BOX_LISTS; name files of boxes")
             with naming_keys(cfg, "MODEL.NUM_CLASSES"):
                 return Annotations(_training_boxes(truth, predicted, classes, least))
+        excluded = [key_frame for path in _files(cfg, "EXCLUSION_FILE") for key_frame in read_excluded(path)]
+        if not ava.GROUNDTRUTH_FILE and split == "test" and ava.TEST_PREDICT_BOX_LISTS and not ava.TEST_ON_GROUND_TRUTH:
+            paths = _files(cfg, "TEST_PREDICT_BOX_LISTS")
+            with naming_keys(cfg, "MODEL.NUM_CLASSES"):
+                return Annotations([read_boxes(path, classes, least) for path in paths], None, excluded)
         if not ava.GROUNDTRUTH_FILE:
-            raise ValueError(f"AVA.GROUNDTRUTH_FILE is empty; {split} needs the annotated boxes to score against")
+            raise ValueError(
+                f"AVA.GROUNDTRUTH_FILE is empty; {split} needs the annotated boxes to score against. (A test of the "
+                "boxes in AVA.TEST_PREDICT_BOX_LISTS goes without, and saves their scores alone)"
+            )
         (truth_path,) = _files(cfg, "GROUNDTRUTH_FILE")
         with naming_keys(cfg, "MODEL.NUM_CLASSES"):
             truth = read_boxes(truth_path, classes)
@@ -73,7 +81,6 @@ class Annotations:
                 "of persons, and not to be compared with published ones",
                 split, ", ".join(annotated),
             )  # fmt: skip
-        excluded = [key_frame for path in _files(cfg, "EXCLUSION_FILE") for key_frame in read_excluded(path)]
         if split == "val" and not ava.FULL_TEST_ON_VAL:
             tables, truth = [_every(table, VAL_EVERY) for table in tables], _every(truth, VAL_EVERY)
         return Annotations(tables, truth, excluded)

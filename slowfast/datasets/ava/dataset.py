@@ -25,6 +25,7 @@ from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.transforms.crops import has_area
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.reader import VideoError
+from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import second_text
 from slowfast.evaluation.evaluators import BoxEvaluator
 
@@ -34,8 +35,8 @@ class AVA(ClipDataset):
 
     train: boxes of `AVA.TRAIN_GT_BOX_LISTS` and `TRAIN_PREDICT_BOX_LISTS`. A box without label is a negative for all
     classes. Boxes outside the crop are dropped. val and test: boxes of `TEST_PREDICT_BOX_LISTS`, scored against
-    `GROUNDTRUTH_FILE`; annotated boxes only with a warning. val takes every fourth second, unless `FULL_TEST_ON_VAL`.
-    Test clips show the whole frame.
+    `GROUNDTRUTH_FILE` (a test without one is not measured); annotated boxes only with a warning. val takes every fourth
+    second, unless `FULL_TEST_ON_VAL`. Test clips show the whole frame.
 
     Attributes:
         names: "video,second" of each sample.
@@ -73,9 +74,10 @@ class AVA(ClipDataset):
         self._boxes = KeyFrameBoxes(tables, self._all_videos, cfg.MODEL.NUM_CLASSES)
         if not len(self._boxes):
             raise ValueError(_no_key_frame(cfg, split, annotations))
-        if annotations.truth is not None:
+        if split != "train":
             annotations.check_truth(key_frame_filter)
-            self.ground_truth, self.excluded = annotations.truth.box_rows(), annotations.excluded
+            truth = BoxRows([], [], [], []) if annotations.truth is None else annotations.truth.box_rows()
+            self.ground_truth, self.excluded = truth, annotations.excluded
         self._after, self._positions = ava.FRAMES_AFTER_KEY, list(ava.BOX_FRAMES)
         super().__init__(
             cfg,
@@ -107,10 +109,15 @@ class AVA(ClipDataset):
         return list(dict.fromkeys(video for video, _ in self.key_frames))
 
     @functools.cached_property
-    def classes_seen(self) -> set[int]:
-        """Outputs of the model that have a box (train), or an annotated one to be scored against (val, test)."""
+    def classes_seen(self) -> set[int] | None:
+        """Outputs of the model that have a box (train), or an annotated one to be scored against (val, test).
+
+        None if a test has no annotated boxes.
+        """
         if self.split == "train":
             return self._boxes.classes
+        if not len(self.ground_truth):
+            return None
         return {int(number) - 1 for number in np.unique(self.ground_truth.classes)}
 
     def boxes_of(self, key_frame: int) -> np.ndarray:

@@ -368,7 +368,14 @@ def test_without_boxes_in_the_model(ava):
 )
 def test_files_that_are_not_named(ava, key, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        ava("test", **{f"AVA__{key}": "" if key.endswith("FILE") else ["none.csv"]})
+        ava("val", **{f"AVA__{key}": "" if key.endswith("FILE") else ["none.csv"]})
+
+
+@pytest.mark.parametrize("changed", [{"TEST_PREDICT_BOX_LISTS": []}, {"TEST_ON_GROUND_TRUTH": True}])
+def test_a_test_without_annotations_needs_predicted_boxes(ava, changed):
+    assert len(ava("test", AVA__GROUNDTRUTH_FILE="").ground_truth) == 0
+    with pytest.raises(ValueError, match="AVA.GROUNDTRUTH_FILE is empty"):
+        ava("test", AVA__GROUNDTRUTH_FILE="", **{f"AVA__{key}": value for key, value in changed.items()})
 
 
 @pytest.mark.parametrize(
