@@ -89,10 +89,15 @@ class Server:
 
     async def upload(self, request: Any) -> Any:
         """Take in a video."""
+        from starlette.requests import ClientDisconnect
+
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limits.upload_bytes:
             raise RefusedError(413, f"the video is larger than the {self._limits.upload_bytes / 2**20:g} MiB allowed")
-        video = await self.store.receive(request.query_params.get("name", ""), request.stream())
+        try:
+            video = await self.store.receive(request.query_params.get("name", ""), request.stream())
+        except ClientDisconnect:
+            raise RefusedError(400, "the upload broke off") from None  # nobody hears it, but it is no error of ours
         return _json(video.describe(), 201)
 
     async def remove(self, request: Any) -> Any:
