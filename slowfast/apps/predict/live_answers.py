@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,14 @@ class LiveAnswers:
         source: see above; it counts the frames that were dropped.
         lag_s: seconds from the arrival of the last frame of the last answer to the answer; None before the first.
         resets: times that the model started anew.
+        on_frame: called with each frame that is taken from the source, before the model gets it; None for nothing.
     """
 
     def __init__(
         self, predictor: Predictor, source: LiveSource, fps: float | None = None, stride: float = 0.0, top: int = 5
     ) -> None:
         self.source, self.lag_s, self.resets = source, None, 0
+        self.on_frame: Callable[[LiveFrame], None] | None = None
         self._fps = (source.fps or predictor.settings.target_fps) if fps is None else fps
         self._session = predictor.session(self._fps, stride, top)
         self._longest_gap_s = max(_LIVE_GAP_S if source.is_live else _FILE_GAP_S, _GAP_SLOTS / self._fps)
@@ -88,6 +90,8 @@ class LiveAnswers:
                         self._tell_reset(last, frame)
                     self._session.reset()
                     self._start_s, resampler = frame.stamp_s, Resampler(self._fps, frame.stamp_s)
+                if self.on_frame:
+                    self.on_frame(frame)
                 yield from self._push(resampler.push(frame.stamp_s, frame))
                 last = frame
             if resampler:

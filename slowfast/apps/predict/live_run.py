@@ -15,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from slowfast.apps.predict.drawn import check_drawing, drawn_video
 from slowfast.apps.predict.events import Event, EventFinder
 from slowfast.apps.predict.live_answers import LiveAnswers
 from slowfast.apps.predict.predictor import Answer, Predictor
@@ -35,15 +36,17 @@ def predict_live(predictor: Predictor, address: str, options: PredictOptions, st
 
     With a folder, answers and events are appended to `answers.jsonl` and `events.jsonl` as they come. Each line has the
     source and when it was opened, so a later start, or another source, goes on in the same files. The end writes
-    `answers.csv` and `events.csv` of all lines. Without a folder, answers or events are printed. In a terminal a view
-    of the last answer is shown.
+    `answers.csv` and `events.csv` of all lines. With `video` the frames, each with the last answer before it drawn in,
+    are written to `drawn-TIME-PROCESS.mp4`, without sound. Without a folder, answers or events are printed. In a
+    terminal a view of the last answer is shown.
 
     Args:
         options: their mode has to be "stream".
         stride: as of a session.
 
     Returns:
-        `source`, `answers`, `video_seconds`, and of the source `received`, `dropped` and `losses`; `resets` of memory.
+        `source`, `answers`, `video_seconds`, and of the source `received`, `dropped` and `losses`; `resets` of memory;
+        with `video` the path `drawn`.
 
     Raises:
         VideoError: the source cannot be opened, or read any more; the files are whole.
@@ -54,18 +57,29 @@ def predict_live(predictor: Predictor, address: str, options: PredictOptions, st
         f"--mode {options.mode}": options.mode != "stream",
         "--shard, or torchrun": options.num_shards > 1,
         "--boxes": options.boxes,
-        "--video": options.video,
     }
     if any(given.values()):
         raise ValueError(
-            "a live source is answered as a stream, by one process, without boxes and without a drawn video; leave out "
+            "a live source is answered as a stream, by one process, and without boxes; leave out "
             + " and ".join(name for name, there in given.items() if there)
         )
-    with _stopped_by_sigterm(), predictor.live(address, options.top, options.fps, stride) as answers:
+    if options.video:
+        check_drawing()
+    with (
+        _stopped_by_sigterm(),
+        predictor.live(address, options.top, options.fps, stride) as answers,
+        contextlib.ExitStack() as files,
+    ):
         if options.output:
             keep_together(predictor, options, mode="live", stride=stride)
         count, end_s = 0, 0.0
         report = _Report(answers, options, predictor.class_names)
+        drawn = ""
+        if options.video:
+            began = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+            drawn = os.path.join(options.output, f"drawn-{began}-{os.getpid()}.mp4")
+            video = files.enter_context(drawn_video(drawn, growing=True))
+            answers.on_frame = lambda frame: video.add(frame.pixels, frame.stamp_s, report.last)
         with contextlib.closing(report), contextlib.suppress(KeyboardInterrupt):
             for answer in answers:
                 report.add(answer)
@@ -79,6 +93,7 @@ def predict_live(predictor: Predictor, address: str, options: PredictOptions, st
             "dropped": source.dropped,
             "losses": source.losses,
             "resets": answers.resets,
+            **({"drawn": drawn} if drawn else {}),
         }
 
 
@@ -96,17 +111,19 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 
 class _Report:
-    """Write, print and show the answers."""
+    """Write, print and show the answers; `last` is the last one."""
 
     def __init__(self, answers: LiveAnswers, options: PredictOptions, class_names: Sequence[str]) -> None:
         self._answers, self._output = answers, options.output
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self._about = {"video": answers.source.name, "started": started}
         self._finder = EventFinder(options.rule, class_names) if options.rule else None
+        self.last: Answer | None = None
         self._view = _View(options.top) if sys.stdout.isatty() and sys.stderr.isatty() else None
 
     def add(self, answer: Answer) -> None:
         """Take in the next answer."""
+        self.last = answer
         if self._output:
             lag_s = round(self._answers.lag_s, 3)
             self._append("answers", {**self._about, **facts_of(answer), "lag_s": lag_s})

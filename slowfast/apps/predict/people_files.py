@@ -118,18 +118,27 @@ def cues_of(path: str) -> Iterator[tuple[float, float, str]]:
 
 
 def captions_of(path: str) -> Iterator[Caption]:
-    """Yield what is drawn of a file of lines: boxes with the person's number and best classes."""
-    for start, end, persons in _shown(_moments(path)):
-        boxes = [
-            Box(
-                *person["box"],
-                [f"person {person['person']}", *map("{} {:.2f}".format, person["names"], person["scores"])],
-                person["person"],
-            )
-            for person in persons
-        ]
-        yield Caption(start, boxes=boxes)
+    """Yield what is drawn of a file of lines, see `captions`."""
+    return captions(_moments(path))
+
+
+def captions(moments: Iterable[tuple[float, list[dict[str, Any]]]]) -> Iterator[Caption]:
+    """Yield what is drawn of moments (second, persons of a line): boxes with the person's number and best classes."""
+    for start, end, persons in _shown(moments):
+        yield Caption(start, boxes=boxes(persons))
         yield Caption(end)
+
+
+def boxes(persons: Iterable[dict[str, Any]]) -> list[Box]:
+    """Return the boxes of the persons of a line, with labels."""
+    return [
+        Box(
+            *person["box"],
+            [f"person {person['person']}", *map("{} {:.2f}".format, person["names"], person["scores"])],
+            person["person"],
+        )
+        for person in persons
+    ]
 
 
 def _moments(path: str) -> Iterator[tuple[float, list[dict[str, Any]]]]:

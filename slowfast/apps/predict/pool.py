@@ -186,6 +186,30 @@ class PooledStream:
         self.finished = True
         self._pool._leave(self)
 
+    @property
+    def waits(self) -> bool:
+        """True if a window of it waits for the pool's `step`."""
+        return self in self._pool._waiting
+
+    @property
+    def is_over(self) -> bool:
+        """True if it has left the pool: finished with its last answer, closed, or failed."""
+        return self not in self._pool._streams
+
+    @property
+    def memory(self) -> Any:
+        """Memory for the next window; None before the first, and in clip models. It may be replaced, also by None."""
+        return self._session.memory
+
+    @memory.setter
+    def memory(self, memory: Any) -> None:
+        self._session.memory = memory
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the tensors that the stream remembers."""
+        return self._session.state_bytes
+
     def state(self) -> dict[str, Any]:
         """Return all that the stream remembers, as `StreamSession.state`, with the windows that wait.
 

@@ -152,6 +152,16 @@ class StreamSession:
         start, end = min(map(min, window)) / self._fps, (max(map(max, window)) + 1) / self._fps
         return self._predictor.answer(start, end, scores, self._top)
 
+    def window_end_s(self, number: int) -> float:
+        """Return the second at which a window ends, from 0."""
+        return (max(map(max, self._windows.frames(number))) + 1) / self._fps
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the tensors that the session remembers."""
+        tensors = [*pytree.tree_leaves(self.memory), *self._frames.values()]
+        return sum(x.numel() * x.element_size() for x in tensors if isinstance(x, Tensor))
+
     def state(self) -> dict[str, Any]:
         """Return all that the session remembers, as numbers and copies of tensors on the CPU; `torch.save` writes it.
 

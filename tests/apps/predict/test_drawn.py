@@ -1,5 +1,6 @@
 """Videos with answers drawn in, held against their sources as PyAV reads both."""
 
+import contextlib
 from fractions import Fraction
 
 import av
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from slowfast.apps.predict import drawn
-from slowfast.apps.predict.drawn import draw_video
+from slowfast.apps.predict.drawn import draw_answers, draw_video, drawn_video
 from slowfast.apps.predict.painter import Box, Caption
+from slowfast.apps.predict.people import PeopleAnswer, PersonAnswer
+from slowfast.apps.predict.predictor import Answer
 from slowfast.datasets.video.find import VideoOpener
 from slowfast.datasets.video.open import open as open_video
 from slowfast.datasets.video.reader import VideoError
@@ -141,6 +144,61 @@ def test_a_folder_of_images(decode_all, draw, pictures, tmp_path):
     made = draw(folder)
     assert stamps_of(made) == [Fraction(number, 10) for number in range(6)]
     assert np.abs(np.array(decode_all(made), int)[:, 60:200] - shown[:, 60:200]).mean() < 4
+
+
+def answer(start_s, name):
+    return Answer(start_s, start_s + 1, np.float32([0.9]), [name], np.float32([0.9]))
+
+
+def test_answers_are_drawn_from_their_start_to_the_next(encode, pictures, draw, decode_all, tmp_path):
+    source = encode(tmp_path / "a.mp4", pictures(30, 240, 320), rate=10, audio=True)
+    expected = decode_all(draw(source, [Caption(0.0, ["walk"], [0.9]), Caption(1.0, ["run"], [0.9])]))
+    target = tmp_path / "answers.mp4"
+    assert draw_answers(str(source), str(target), iter([answer(0.0, "walk"), answer(1.0, "run")])) == 3
+    np.testing.assert_array_equal(decode_all(target), expected)
+    assert sound_of(target)[1] == sound_of(source)[1]
+
+
+def test_persons_are_drawn_around_their_moments(encode, pictures, decode_all, tmp_path):
+    source = encode(tmp_path / "a.mp4", pictures(30, 240, 320), options={"crf": "10"}, rate=10)
+    box = np.array([0.25, 0.5, 0.75, 0.9])
+    person = PersonAnswer(1, box, 0.9, np.float32([0.93]), ["walk"], np.float32([0.93]))
+    draw_answers(str(source), str(tmp_path / "b.mp4"), [PeopleAnswer(1.0, 2.0, 1.5, [person], np.float32([0.93]))])
+    change = np.abs(np.array(decode_all(tmp_path / "b.mp4"), int) - np.array(decode_all(source), int)).mean(axis=-1)
+    edges = change[:, 122:214, 80:82].mean(axis=(1, 2))
+    assert (edges[10:20] > 25).all() and edges[:10].max() < 8 and edges[20:].max() < 8
+
+
+def test_frames_are_written_as_they_come(encode, pictures, decode_all, tmp_path):
+    shown = pictures(30, 240, 320)
+    source = encode(tmp_path / "a.mp4", shown, rate=10, audio=True)
+    seconds = np.cumsum([0, *np.random.default_rng(1).integers(10, 60, 29)]) / 100
+    with drawn_video(tmp_path / "b.mp4", sound=source) as video:
+        for number, picture in enumerate(shown):
+            video.add(picture[:, ::-1], float(seconds[number]), answer(0.0, "walk") if number >= 15 else None)
+    assert [float(stamp) for stamp in stamps_of(tmp_path / "b.mp4")] == pytest.approx(seconds.tolist(), abs=1e-4)
+    assert sound_of(tmp_path / "b.mp4")[1] == sound_of(source)[1]
+    change = np.abs(np.array(decode_all(tmp_path / "b.mp4"), int) - shown[:, :, ::-1])
+    assert change[15:, 8:20, 8:230].mean() > 30 > 8 > change[:15, 8:20, 8:230].mean()
+    assert change[:, 60:200].mean() < 4
+
+
+def test_a_growing_file_plays_before_it_ends_and_another_has_its_name_at_the_end(pictures, decode_all, tmp_path):
+    shown = pictures(30, 240, 320)
+    for growing in (True, False):
+        path = tmp_path / f"{growing}.mp4"
+        with contextlib.suppress(KeyError), drawn_video(path, growing=growing) as video:
+            for number in range(120):
+                video.add(shown[number % 30], number / 10)
+            if growing:
+                assert 20 <= len(decode_all(path)) < 120
+            raise KeyError
+        assert path.exists() is growing
+    with pytest.raises(ValueError, match="no frame"), drawn_video(tmp_path / "none.mp4"):
+        pass
+    with drawn_video(tmp_path / "none.mp4", growing=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["True.mp4"]
 
 
 def test_what_cannot_be_read_or_written(draw, encode, pictures, tmp_path, told_of_limit):

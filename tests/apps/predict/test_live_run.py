@@ -12,6 +12,8 @@ import sys
 import termios
 import threading
 
+import av
+import numpy as np
 import pytest
 import torch
 
@@ -105,6 +107,30 @@ def test_files_grow_from_start_to_start(run_tool, checkpoint, film, serve, repli
     assert "mode" in output
 
 
+def test_a_drawn_video_grows_with_the_answers(run_tool, checkpoint, film, serve, replies, tmp_path, decode_all):
+    """A frame shows the last answer before it: none up to frame 8, where the first answer comes."""
+    address, out = serve(replies.whole(film.read_bytes())), tmp_path / "out"
+    command = ("predict", "--checkpoint", checkpoint, "--source", address)
+    status, output = run_tool(*command, "--video", "--output", out)
+    assert status == 0, output
+    (drawn,) = out.glob("*.mp4")
+    assert json.loads(output.splitlines()[-1])["drawn"] == str(drawn)
+    found, expected = np.array(decode_all(drawn), int), np.array(decode_all(film), int)
+    assert len(found) == len(expected) == 64
+    with av.open(str(drawn)) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+        assert times == pytest.approx([number / RATE for number in range(64)], abs=1e-3)
+    # The film's short side of 48 is enlarged to 240; the classes stand at the top left, over the left half.
+    change = np.abs(found - expected.repeat(5, axis=1).repeat(5, axis=2))[:, 8:36, 8:120].mean(axis=(1, 2, 3))
+    assert change[:8].max() < change[9:].min()
+
+
+def test_no_frame_is_no_drawn_video(run_tool, checkpoint, serve, replies, tmp_path):
+    command = ("predict", "--checkpoint", checkpoint, "--source", serve(replies.error(404)))
+    assert run_tool(*command, "--video", "--output", tmp_path / "out")[0] == 2
+    assert not list(tmp_path.rglob("*.mp4"))
+
+
 def test_a_video_is_piped_in(tool, finish, checkpoint, film):
     with subprocess.Popen(["cat", film], stdout=subprocess.PIPE) as cat:
         status, output = finish(
@@ -162,7 +188,8 @@ def test_a_view_in_the_terminal_and_a_stop(hears_ctrl_c, repo, checkpoint, film,
 
 def test_mistakes_are_one_line(run_tool, checkpoint, film, serve, replies, encode, pictures, tmp_path):
     other = encode(tmp_path / "other.ts", pictures(8, 36, 40), options={"bf": "0"}, rate=RATE)
-    address = serve(replies.error(404))
+    address, boxes = serve(replies.error(404)), tmp_path / "boxes.csv"
+    boxes.write_text("film,0901,0.1,0.2,0.5,0.7,,0.95\n")
     mistakes = {
         (address,): "404",
         ("99",): "/dev/video99",
@@ -170,7 +197,7 @@ def test_mistakes_are_one_line(run_tool, checkpoint, film, serve, replies, encod
         (address, film): "2 sources",
         (address, "--mode", "clips"): "leave out --mode clips",
         (address, "--shard", "0/2"): "leave out --shard",
-        (address, "--video", "--output", tmp_path / "drawn"): "drawn",
+        (address, "--boxes", boxes): "leave out --boxes",
         (film, "--stride", 3): "live sources",
         (film, "TEST.NUM_ENSEMBLE_VIEWS", 1): "before --source",
         (serve(replies.whole(film.read_bytes() + other.read_bytes())), "--output", tmp_path / "out"): "48 to 40 x 36",
