@@ -24,6 +24,11 @@ from hypothesis import strategies as st
 from slowfast.apps.features.files import FeatureFolder, VideoFeatures, about_features, load_features
 from slowfast.apps.people.detector import PersonDetector
 from slowfast.apps.people.sources import BoxFile
+from slowfast.apps.plot.classes import read_classes
+from slowfast.apps.plot.confusion import read_confusion, read_groups
+from slowfast.apps.plot.cost import read_cost
+from slowfast.apps.plot.curves import read_curves
+from slowfast.apps.plot.steps import read_lengths, read_steps
 from slowfast.apps.prepare.file_pool import WorkLog
 from slowfast.apps.prepare.probe import ProbeCache
 from slowfast.apps.visualize.saved import read_scores
@@ -562,6 +567,24 @@ _RUNS = {"wandb": "b5ialwbv", "mlflow": "0765d65a21034eea9927391048df43ae"}
 _FACTS = ["/a.mp4", ["how", 0, 1, 2], {"cause": "", "frames": 3}]
 _DIGEST = {"size": 5, "sha256": "ab" * 32}
 
+_STATS = {"_type": "train_epoch", "epoch": "1/2", "loss": 0.5}
+_STEPS = {"step1/map": 0.5, "step2/map": 0.75, "map": 0.75}
+_DEMO = {"runs": [{"name": "pgt", "title": "PGT", "accuracy": {"steps": [20.0, 90.0]}}]}
+_CLIPS = {"by_temporal_clips": {"1": {"map": 0.5}, "10": {"map": 0.75}}}
+_POINTS = [{"point": "DATA.NUM_FRAMES 8", "seconds": 0.5, "peak_mib": 20.0}]
+_BY_STEPS = {"memory_by_steps": [{"steps": 1, "frames": 8, "peak_mib": {"fp32": 20.0, "bf16": None}}]}
+_CONFUSION = "label,sit,run\nsit,3,1\nrun,0,4\n"
+_CLASSES = "number,class,samples,accuracy in percent\n0,sit,4,75.0\n1,run,0,nan\n"
+
+
+def _plot_target(name: str, file: str, read: Callable[[str], Any], *seeds: Any) -> Target:
+    """Return a target of a reader of tools/plot.py, whose files are JSON, or lines of cells."""
+    if isinstance(seeds[0], str):
+        return Target(name, "plots", file, lambda _: [seeds[0].encode()], read, lines_like(seeds[0], ","))
+    generated = st.one_of(*map(json_like, seeds))
+    return Target(name, "plots", file, lambda _: [to_json(seed) + b"\n" for seed in seeds], read, generated)
+
+
 TARGETS = [
     Target("pyth", "checkpoints", "case.pyth", _checkpoints, _read_checkpoint,
            st.deferred(lambda: changed(_state(), ODD | _odd_tensors() | _CALLS)).map(_plainly(torch.save))),
@@ -612,5 +635,12 @@ TARGETS = [
     Target("features-parquet", "features", "case.parquet", _feature_files("parquet"), _read_features),
     Target("probe-cache", "logs", "case.jsonl", lambda _: [to_json(_FACTS) + b"\n"], _read_probes, json_like(_FACTS)),
     Target("work-log", "logs", "case.jsonl", lambda _: [to_json(_FACTS) + b"\n"], _read_log, json_like(_FACTS)),
+    _plot_target("plot-curves", "json_stats.jsonl", lambda path: read_curves([("", [path])], "loss"), _STATS),
+    _plot_target("plot-steps", "case.json", lambda path: read_steps([("", [path])]), _STEPS, _DEMO),
+    _plot_target("plot-length", "case.json", lambda path: read_lengths([("", [path])]), _CLIPS),
+    _plot_target("plot-cost", "case.json", lambda path: read_cost([("", [path])]), _POINTS, _BY_STEPS),
+    _plot_target("plot-groups", "case.json", read_groups, {"sport": ["run"], "rest": ["sit", "lie"]}),
+    _plot_target("plot-confusion", "case.csv", read_confusion, _CONFUSION),
+    _plot_target("plot-classes", "case.csv", lambda path: read_classes("", path), _CLASSES),
     Target("digest", "logs", "case.json", lambda _: [to_json(_DIGEST)], _read_digest, json_like(_DIGEST)),
 ]  # fmt: skip
