@@ -51,7 +51,7 @@ from slowfast.engine.test import last_evaluation
 from slowfast.engine.trackers import read_runs
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import read_boxes, read_detections, read_excluded, read_groundtruth
-from slowfast.evaluation.class_plots import read_groups, read_subset
+from slowfast.evaluation.class_plots import read_class_groups, read_subset
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.evaluation.predictions import load as load_predictions
 from slowfast.evaluation.report import Report, read_class_names
@@ -618,7 +618,7 @@ TARGETS = [
            _read_names, json_like({"a": 0, "b": 1})),
     _list_target("class-subset", "case.txt", lambda path: read_subset(path, ["run", "walk", "sit"])),
     Target("class-groups", "annotations", "case.json", lambda _: [to_json(_GROUPS)],
-           lambda path: read_groups(path, ["run", "walk", "sit"]), json_like(_GROUPS)),
+           lambda path: read_class_groups(path, ["run", "walk", "sit"]), json_like(_GROUPS)),
     Target("ssv2-labels", "annotations", "case.json", lambda _: [to_json(_LABELS)],
            lambda path: ssv2.read_labels(path, 4), json_like(_LABELS)),
     Target("ssv2-videos", "annotations", "case.json", lambda _: [to_json(_ENTRIES)], _read_ssv2, json_like(_ENTRIES)),
