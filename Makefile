@@ -2,6 +2,7 @@
 # make demo      the whole path on a small data set: data, clip model, PGT, test, table, plot
 # make demo-data the same on small sets in the formats of Kinetics, Charades, AVA and Something-Something V2
 # make test      every test; make lint: style and format
+# make docs      the documentation as a site in build/docs, searchable and without a network; installs an extra
 # make serve     a page in the browser: sample videos, your own, and your camera, with the shipped models
 # make fuzz      damaged and odd files to every reader for SECONDS=60; status 2 and the files of findings if there are any
 # make test-torchcodec  the tests of the second video decoder, an extra, which it installs
@@ -18,7 +19,7 @@ SEED ?= 0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo demo-full demo-data serve test fuzz test-torchcodec lint format clean distclean
+.PHONY: install demo demo-full demo-data serve test docs fuzz test-torchcodec lint format clean distclean
 
 install: $(STAMP)
 
@@ -48,6 +49,12 @@ serve: install
 
 test: install
 	$(BIN)/python -m pytest --durations=15
+
+# A warning is an error: of a link that leads nowhere, a page that no other leads to, a docstring that cannot be read.
+docs: install
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
+	@echo build/docs/index.html
 
 fuzz: install
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)

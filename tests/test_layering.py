@@ -22,7 +22,7 @@ LAYERS = [
     {"apps"},
 ]
 OPTIONAL = {"torchvision", "detectron2", "pytorchvideo", "matplotlib", "submitit", "pyarrow", "torchcodec"}
-OPTIONAL |= {"onnx", "onnxruntime", "onnxscript"}
+OPTIONAL |= {"onnx", "onnxruntime", "onnxscript", "PIL"}
 OPTIONAL |= {"starlette", "uvicorn", "websockets", "anyio"}
 
 

@@ -17,7 +17,6 @@ logger = get_logger(__name__)
 _MAE = "masked autoencoding (MAE)"
 _SSL = "self-supervised learning"
 _IMAGES = "training on images"
-_DRAWING = "TensorBoard pictures"
 _OLDER = "older keys that nothing reads"
 
 # Pattern of full key names -> the missing feature. The first pattern that matches counts.
@@ -44,11 +43,6 @@ IGNORED_KEYS = {
     "MVIT.REV.*": "reversible blocks",
     "AVA.IMG_PROC_BACKEND": "choice of the image library",
     "BENCHMARK.*": "these benchmarks (tools/benchmark.py has its own options)",
-    "TENSORBOARD.MODEL_VIS.[!T]*": _DRAWING,  # the demo reads TOPK_PREDS
-    "TENSORBOARD.WRONG_PRED_VIS.*": _DRAWING,
-    "TENSORBOARD.HISTOGRAM.*": _DRAWING,
-    "TENSORBOARD.CONFUSION_MATRIX.*": _DRAWING,
-    "TENSORBOARD.*_PATH": _DRAWING,
     "SOLVER.STEP_SIZE": _OLDER,
     "SOLVER.WARMUP_FACTOR": _OLDER,
     "DATA.CROP_SIZE": _OLDER,

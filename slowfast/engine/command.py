@@ -27,7 +27,7 @@ from slowfast.runtime.distributed import is_main_process
 from slowfast.runtime.elastic import LostContactError, ProcessFailedError, RunStopped
 from slowfast.runtime.launch import launch
 from slowfast.runtime.logging import get_logger, setup_logging
-from slowfast.runtime.run_lock import alone_in_output_dir
+from slowfast.runtime.run_lock import alone_in_output_dir, run_lock
 from slowfast.runtime.signals import TrainingInterrupted
 from slowfast.utils.errors import print_error
 
@@ -38,14 +38,17 @@ _USER_ERROR = 2
 _FILE_OPTIONS = ("--cfg", "--cfg_file", "--cfg_files")
 
 
-Demo = Callable[[Any], object]
+App = Callable[[Any], object]
+"""Function of the config that runs an app, in one process."""
 
 
-def _run(cfg: Any, demo: Demo | None) -> None:
-    """Train, test and run the demo in this process, as `TRAIN.ENABLE`, `TEST.ENABLE` and `DEMO.ENABLE` say."""
+def _run(cfg: Any, visualize: App | None, demo: App | None) -> None:
+    """Train, test, visualize and run the demo in this process, as the config says."""
     activate_projects(cfg)
     if cfg.TRAIN.ENABLE or cfg.TEST.ENABLE:
         _train_and_test(cfg)
+    if visualize is not None and _visualizes(cfg):
+        _visualize(cfg, visualize)
     if demo is not None and cfg.DEMO.ENABLE and is_main_process():
         demo(cfg)
 
@@ -59,8 +62,26 @@ def _train_and_test(cfg: Any) -> None:
         test(cfg)
 
 
+def _visualizes(cfg: Any) -> bool:
+    """Return True if the config asks for pictures of a model, or of saved predictions."""
+    board = cfg.TENSORBOARD
+    wanted = board.MODEL_VIS.ENABLE or board.WRONG_PRED_VIS.ENABLE or board.PREDICTIONS_PATH
+    return board.ENABLE and bool(wanted)
+
+
+def _visualize(cfg: Any, visualize: App) -> None:
+    with run_lock(cfg.OUTPUT_DIR):
+        setup_logging(cfg.OUTPUT_DIR)
+        if is_main_process():
+            visualize(cfg)
+
+
 def main(
-    argv: Sequence[str] | None = None, extra: Sequence[Any] = (), description: str = "", demo: Demo | None = None
+    argv: Sequence[str] | None = None,
+    extra: Sequence[Any] = (),
+    description: str = "",
+    demo: App | None = None,
+    visualize: App | None = None,
 ) -> int:
     """Load the config, run it, and turn errors into a message and an exit status.
 
@@ -68,7 +89,9 @@ def main(
         argv: arguments; None for those of this process.
         extra: overrides merged after the user's.
         description: for `--help`.
-        demo: function of the config that runs its demo; None leaves `DEMO.ENABLE` without effect.
+        demo: runs the demo; None leaves `DEMO.ENABLE` without effect.
+        visualize: draws what TENSORBOARD asks for; None leaves its `MODEL_VIS`, `WRONG_PRED_VIS` and `PREDICTIONS_PATH`
+            without effect.
 
     Returns:
         0; 2 for a user's mistake, explained in the last line; 1 if a process failed otherwise; 143 after a SIGTERM and
@@ -80,7 +103,7 @@ def main(
         setup_logging()
         overrides = [*(arguments.opts or []), *arguments.overrides, *_host_overrides(arguments), *extra]
         configs = [load_run_config(file, overrides) for file in arguments.cfg or [None]]
-        _check_configs(configs, demo is not None)
+        _check_configs(configs, demo is not None, visualize is not None)
         if len(configs) > 1:
             _set_own_folders(configs, arguments.cfg)
         for number, cfg in enumerate(configs):
@@ -88,7 +111,9 @@ def main(
                 logger.info("run %d of %d: %s", number + 1, len(configs), arguments.cfg[number])
             if not cfg.TRAIN.ENABLE and not cfg.TEST.ENABLE:
                 _use_one_process(cfg)
-            launch(functools.partial(_run, demo=demo), cfg, arguments.num_procs, arguments.init_method)
+            launch(
+                functools.partial(_run, visualize=visualize, demo=demo), cfg, arguments.num_procs, arguments.init_method
+            )
     except TrainingInterrupted as stop:
         logger.info("%s", stop)
         return 128 + stop.signum
@@ -112,17 +137,23 @@ def main(
     return 0
 
 
-def _check_configs(configs: Sequence[Any], with_demo: bool) -> None:
+def _check_configs(configs: Sequence[Any], with_demo: bool, with_visualization: bool) -> None:
     """Check that every run of a command does something, and needs nothing that is not implemented here.
 
     Raises:
-        ValueError: a run neither trains nor tests, or a published value that it needs cannot be built.
+        ValueError: a run does nothing, or a published value that it needs cannot be built.
     """
     for cfg in configs:
-        if not cfg.TRAIN.ENABLE and not cfg.TEST.ENABLE and not (with_demo and cfg.DEMO.ENABLE):
+        works = cfg.TRAIN.ENABLE or cfg.TEST.ENABLE or (with_visualization and _visualizes(cfg))
+        if not works and not (with_demo and cfg.DEMO.ENABLE):
+            pictures = (
+                ", or of TENSORBOARD ENABLE with MODEL_VIS.ENABLE, WRONG_PRED_VIS.ENABLE or PREDICTIONS_PATH"
+                if with_visualization
+                else ""
+            )
             raise ValueError(
                 "TRAIN.ENABLE, TEST.ENABLE and DEMO.ENABLE are all False, so there is nothing to do. Set one of them "
-                "to True"
+                f"to True{pictures}"
             )
         for key in UNBUILDABLE_VALUES:
             section, _, name = key.partition(".")
@@ -132,7 +163,7 @@ def _check_configs(configs: Sequence[Any], with_demo: bool) -> None:
 
 
 def _use_one_process(cfg: Any) -> None:
-    """Change the config of a demo alone, in place: it has one process."""
+    """Change the config of a demo or of pictures alone, in place: they have one process."""
     cfg.defrost()
     cfg.NUM_GPUS, cfg.NUM_SHARDS = min(cfg.NUM_GPUS, 1), 1
     cfg.freeze()

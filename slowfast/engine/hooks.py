@@ -18,7 +18,7 @@ from slowfast.config.projects import call_project, import_project
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.engine.state import Averages, TrainState, batch_means
-from slowfast.engine.trackers import build_trackers
+from slowfast.engine.trackers import TensorBoard, build_trackers
 from slowfast.runtime.device import peak_memory
 from slowfast.runtime.distributed import all_gather_object, is_main_process, reduce_mean
 from slowfast.runtime.logging import log_json_stats
@@ -58,10 +58,15 @@ class Hook:
 
 
 class Recorder:
-    """Writer of statistics: to the log, `json_stats.jsonl` and the trackers (`TENSORBOARD`, `TRACKER`)."""
+    """Writer of statistics: to the log, `json_stats.jsonl` and the trackers (`TENSORBOARD`, `TRACKER`).
+
+    Attributes:
+        boards: files for TensorBoard, which take pictures too; in the main process alone, and with TENSORBOARD.ENABLE.
+    """
 
     def __init__(self, cfg: Any, first_step: int = 0):
         self._trackers = build_trackers(cfg, first_step) if is_main_process() else []
+        self.boards = [tracker for tracker in self._trackers if isinstance(tracker, TensorBoard)]
 
     def record(self, stats: dict[str, Any], tag: str, step: int) -> None:
         """Write one JSON object of statistics; its floats become the scalars `tag/name` of the trackers at `step`."""

@@ -21,7 +21,7 @@ class NonFiniteError(FloatingPointError):
 
 
 class OptimStep:
-    """Mixed-precision optimizer step, given to a task for its forward and backward passes.
+    """Mixed-precision optimizer step, given to a task for its forward and backward passes::
 
         with optim_step.sync():
             with optim_step.autocast():

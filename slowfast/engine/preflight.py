@@ -20,6 +20,7 @@ from slowfast.engine.model_setup import unwrap
 from slowfast.engine.optim import lr_at, lr_scale
 from slowfast.engine.state import TrainState
 from slowfast.engine.trackers import check_trackers
+from slowfast.evaluation.class_plots import ClassPlots
 from slowfast.evaluation.predictions import check_format
 from slowfast.layers.norm import SubBatchNorm3d, trainable_batchnorms
 from slowfast.models.complexity import complexity
@@ -35,11 +36,15 @@ CONFIG_NAME, RESULTS_NAME, VAL_RESULTS_NAME = "config.yaml", "test_results.json"
 
 
 def check_and_announce(state: TrainState) -> None:
-    """Check trackers, disk and test list, record the config, log model and schedule, warn of small norm batches."""
+    """Check trackers, files of classes, disk and test list; record the config; log model and schedule.
+
+    Small norm batches are warned of.
+    """
     cfg, model = state.cfg, unwrap(state.model)
     saves = -(-(state.max_epoch - state.epoch) // max(1, cfg.TRAIN.CHECKPOINT_PERIOD))
     if is_main_process():
         check_trackers(cfg)
+        ClassPlots.from_config(cfg, state.loader.dataset.info.class_names)
         _check_places(cfg.OUTPUT_DIR)
         _check_disk_space(cfg.OUTPUT_DIR, state.models, state.optimizer, saves)
         warn_small_norm_batch(model, cfg)

@@ -22,12 +22,14 @@ from slowfast.engine.hooks import Recorder, memory_stats
 from slowfast.engine.loop import predict_batches, predict_steps
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast_dtype
+from slowfast.engine.pictures import draw_classes
 from slowfast.engine.preflight import RESULTS_NAME, VAL_RESULTS_NAME, describe_model, predictions_path, record_config
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task, build_task
 from slowfast.engine.trackers import build_trackers, check_trackers
 from slowfast.engine.validation_loss import ValidationLoss
+from slowfast.evaluation.class_plots import ClassPlots
 from slowfast.evaluation.evaluators import Evaluator
 from slowfast.evaluation.finite import refusal
 from slowfast.models import build_model
@@ -143,6 +145,7 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
         dataset.num_views,
         cfg.DATA.ENSEMBLE_METHOD,
     )
+    ClassPlots.from_config(cfg, dataset.info.class_names)  # a wrong file of classes stops the run here
     task = build_task(cfg)
     steps = long_clip_steps(task, dataset)
     with worker_deaths_explained():
@@ -165,6 +168,8 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
         logger.info("the predictions are in %s; %s", written[0], after)
     _check_predictions(dataset, broken)
     results = {**(evaluator.evaluate() if labeled else {}), **about}
+    if labeled:
+        draw_classes(cfg, dataset, evaluator, "test", None, epochs_completed(checkpoint))
     log_json_stats({"_type": "test_final", **results})
     return results
 
@@ -220,6 +225,7 @@ def evaluate(
         **metrics,
     }
     recorder.record(stats, "Val", state.epoch)
+    draw_classes(state.run_cfg, loader.dataset, evaluator, "val", recorder.boards, state.epoch)
     keep(metrics)
     results = {"epoch": state.epoch, **metrics, **evaluator.protocol()}
     text = simplejson.dumps(results, indent=2, sort_keys=True, ignore_nan=True) + "\n"

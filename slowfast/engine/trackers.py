@@ -9,6 +9,7 @@ import abc
 import importlib.util
 import json
 import os
+import struct
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,10 +37,15 @@ class Tracker(abc.ABC):
         """Write what is left, and end the run in the tracker."""
 
 
-class _TensorBoard(Tracker):
-    """Files for TensorBoard; its errors, such as a full disk, end the training."""
+class TensorBoard(Tracker):
+    """Files for TensorBoard; its errors, such as a full disk, end the training.
 
-    def __init__(self, cfg: Any, first_step: int | None) -> None:
+    Args:
+        cfg: config of the run.
+        first_step: what was written of this step and of later ones is dropped; None drops nothing.
+    """
+
+    def __init__(self, cfg: Any, first_step: int | None = None) -> None:
         # Imported here because it takes seconds.
         from torch.utils.tensorboard import SummaryWriter
 
@@ -50,6 +56,17 @@ class _TensorBoard(Tracker):
         with no_room_explained(self._folder):
             for name, value in values.items():
                 self._writer.add_scalar(f"{tag}/{name}", value, step)
+
+    def record_picture(self, tag: str, encoded: bytes, step: int) -> None:
+        """Take in a picture, PNG or GIF."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # The writer's own method takes pixels, and would encode them a second time, without the frames of a GIF.
+        place, kind = (16, ">II") if encoded.startswith(b"\x89PNG") else (6, "<HH")
+        width, height = struct.unpack_from(kind, encoded, place)
+        picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
+        with no_room_explained(self._folder):
+            self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
 
     def close(self) -> None:
         with no_room_explained(self._folder):
@@ -191,7 +208,7 @@ def build_trackers(cfg: Any, first_step: int | None) -> list[Tracker]:
     """
     runs = {} if first_step == 0 else read_runs(cfg.OUTPUT_DIR)
     found: list[Tracker] = [_Guarded(name, cfg, runs.get(name, "")) for name in dict.fromkeys(cfg.TRACKER.NAMES)]
-    return [*found, *([_TensorBoard(cfg, first_step)] if cfg.TENSORBOARD.ENABLE else [])]
+    return [*found, *([TensorBoard(cfg, first_step)] if cfg.TENSORBOARD.ENABLE else [])]
 
 
 def read_runs(output_dir: str) -> dict[str, str]:

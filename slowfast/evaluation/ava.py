@@ -160,8 +160,8 @@ def evaluate_ava(
         evaluation: name in `AVA_EVALUATIONS`; see the head of this file.
 
     Returns:
-        `{"mAP@0.5": mean over the classes with ground truth (nan if there is none), "AP": {class id: float}}`, where
-        AP is nan for a class without ground truth and 0 for one without detections.
+        `{"mAP@0.5": float, "AP": {class id: float}}`. AP is nan for a class without ground truth and 0 for one without
+        detections; the mean is over the classes with ground truth, nan if there is none.
 
     Raises:
         ValueError: unknown evaluation; detections without scores; values that are not finite; a ground truth box with

@@ -106,6 +106,17 @@ def naming_keys(cfg: Any, *keys: str) -> Iterator[None]:
         raise ValueError(f"{settings}: {error}") from error
 
 
+def require_matplotlib() -> Any:
+    """Import and return matplotlib; ValueError that says what to install if it is missing."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ValueError(
+            "pictures take matplotlib, not installed here: pip install matplotlib (the extra `plot`)"
+        ) from error
+    return matplotlib
+
+
 def names_among(known: Sequence[str]) -> Callable[[str], list[str]]:
     """Return a parser, for argparse, of comma-separated names that are all in `known`."""
 

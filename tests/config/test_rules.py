@@ -178,6 +178,8 @@ MISSPELLED = {
 # the data set's evaluator, and TRAIN.BEST_METRIC is checked by the first validation.
 FREE_TEXT = ("*_DIR", "*.DIR", "*_PATH", "*_LISTS", "*_FILE", "DATA.PATH_*", "AUG.AA_TYPE", "MODEL.MULTI_PATHWAY_ARCH")
 FREE_TEXT += ("TRACKER.PROJECT", "TRACKER.RUN_NAME")
+# Color maps are matplotlib's, an extra, and are checked where they are drawn by.
+FREE_TEXT += ("TENSORBOARD.*COLORMAP", "TENSORBOARD.WRONG_PRED_VIS.TAG")
 FREE_TEXT += ("TRAIN.BEST_METRIC", "DEMO.INPUT_VIDEO", "DEMO.*_BOXES", "DEMO.COMMON_CLASS_NAMES", "DEMO.DETECTRON2_*")
 
 

@@ -24,8 +24,14 @@ from hypothesis import strategies as st
 from slowfast.apps.features.files import FeatureFolder, VideoFeatures, about_features, load_features
 from slowfast.apps.people.detector import PersonDetector
 from slowfast.apps.people.sources import BoxFile
+from slowfast.apps.plot.classes import read_classes
+from slowfast.apps.plot.confusion import read_confusion, read_groups
+from slowfast.apps.plot.cost import read_cost
+from slowfast.apps.plot.curves import read_curves
+from slowfast.apps.plot.steps import read_lengths, read_steps
 from slowfast.apps.prepare.file_pool import WorkLog
 from slowfast.apps.prepare.probe import ProbeCache
+from slowfast.apps.visualize.saved import read_scores
 from slowfast.checkpoint.io import load_checkpoint, save_checkpoint, write_tensor_file
 from slowfast.checkpoint.zoo.download import FileDigest
 from slowfast.config import load_config
@@ -45,6 +51,7 @@ from slowfast.engine.test import last_evaluation
 from slowfast.engine.trackers import read_runs
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import read_boxes, read_detections, read_excluded, read_groundtruth
+from slowfast.evaluation.class_plots import read_class_groups, read_subset
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.evaluation.predictions import load as load_predictions
 from slowfast.evaluation.report import Report, read_class_names
@@ -390,6 +397,7 @@ _LISTS = {
     "excluded": "v,0902\nw,1000\n",
     "pbtxt": 'item {\n  name: "stand"\n  id: 1\n}\nlabel { name: "sit" label_id: 2 label_type: PERSON }\n',
     "names": "one\ntwo\nthree\n",
+    "class-subset": "run\nwalk\n",
 }  # fmt: skip
 
 
@@ -419,6 +427,7 @@ def _list_target(name: str, file: str, read: Callable[[str], Any], separator: st
     return Target(name, "annotations", file, lambda _: [text.encode()], read, lines_like(text, separator))
 
 
+_GROUPS = {"moving": ["run", "walk"], "still": ["sit"]}
 _LABELS = {"Holding something": "0", "Pushing something": "1", "Turning something": 2}
 _ENTRIES = [
     {"id": "1", "template": "Holding [something]", "label": "holding a cup", "placeholders": ["a cup"]},
@@ -466,6 +475,11 @@ def _read_predictions(path: str) -> Any:
     except ValueError as error:  # of scores; the tools name the file
         raise ValueError(f"{path}: {error}") from error
     return [value for _, value in sorted(vars(predictions).items()) if isinstance(value, (np.ndarray, list, dict))]
+
+
+def _score_pickles(_: Path) -> list[bytes]:
+    scores, labels = torch.rand(3, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 1])
+    return [pickle.dumps([scores, labels]), pickle.dumps([scores.numpy(), labels.numpy()], 2)]
 
 
 def _odd_npz(arrays: Callable[[], list[dict[str, Any]]]) -> st.SearchStrategy[bytes]:
@@ -553,6 +567,24 @@ _RUNS = {"wandb": "b5ialwbv", "mlflow": "0765d65a21034eea9927391048df43ae"}
 _FACTS = ["/a.mp4", ["how", 0, 1, 2], {"cause": "", "frames": 3}]
 _DIGEST = {"size": 5, "sha256": "ab" * 32}
 
+_STATS = {"_type": "train_epoch", "epoch": "1/2", "loss": 0.5}
+_STEPS = {"step1/map": 0.5, "step2/map": 0.75, "map": 0.75}
+_DEMO = {"runs": [{"name": "pgt", "title": "PGT", "accuracy": {"steps": [20.0, 90.0]}}]}
+_CLIPS = {"by_temporal_clips": {"1": {"map": 0.5}, "10": {"map": 0.75}}}
+_POINTS = [{"point": "DATA.NUM_FRAMES 8", "seconds": 0.5, "peak_mib": 20.0}]
+_BY_STEPS = {"memory_by_steps": [{"steps": 1, "frames": 8, "peak_mib": {"fp32": 20.0, "bf16": None}}]}
+_CONFUSION = "label,sit,run\nsit,3,1\nrun,0,4\n"
+_CLASSES = "number,class,samples,accuracy in percent\n0,sit,4,75.0\n1,run,0,nan\n"
+
+
+def _plot_target(name: str, file: str, read: Callable[[str], Any], *seeds: Any) -> Target:
+    """Return a target of a reader of tools/plot.py, whose files are JSON, or lines of cells."""
+    if isinstance(seeds[0], str):
+        return Target(name, "plots", file, lambda _: [seeds[0].encode()], read, lines_like(seeds[0], ","))
+    generated = st.one_of(*map(json_like, seeds))
+    return Target(name, "plots", file, lambda _: [to_json(seed) + b"\n" for seed in seeds], read, generated)
+
+
 TARGETS = [
     Target("pyth", "checkpoints", "case.pyth", _checkpoints, _read_checkpoint,
            st.deferred(lambda: changed(_state(), ODD | _odd_tensors() | _CALLS)).map(_plainly(torch.save))),
@@ -584,6 +616,9 @@ TARGETS = [
     _list_target("names", "case.txt", _read_names),
     Target("names-json", "annotations", "case.json", lambda _: [to_json({"a": 0, "b": 1}), to_json(["a", "b"])],
            _read_names, json_like({"a": 0, "b": 1})),
+    _list_target("class-subset", "case.txt", lambda path: read_subset(path, ["run", "walk", "sit"])),
+    Target("class-groups", "annotations", "case.json", lambda _: [to_json(_GROUPS)],
+           lambda path: read_class_groups(path, ["run", "walk", "sit"]), json_like(_GROUPS)),
     Target("ssv2-labels", "annotations", "case.json", lambda _: [to_json(_LABELS)],
            lambda path: ssv2.read_labels(path, 4), json_like(_LABELS)),
     Target("ssv2-videos", "annotations", "case.json", lambda _: [to_json(_ENTRIES)], _read_ssv2, json_like(_ENTRIES)),
@@ -591,6 +626,7 @@ TARGETS = [
            _odd_npz(_prediction_arrays)),
     Target("predictions-damage", "results", "case.npz", _prediction_files(".npz"), _read_predictions, exact=True),
     Target("predictions-parquet", "results", "case.parquet", _prediction_files(".parquet"), _read_predictions),
+    Target("saved-scores", "results", "case.pkl", _score_pickles, read_scores),
     Target("val-results", "results", "val_results.json", lambda _: [to_json(_EVALUATION)], _read_evaluation,
            json_like(_EVALUATION)),
     Target("tracker-runs", "results", "tracker_runs.json", lambda _: [to_json(_RUNS)], _read_runs, json_like(_RUNS)),
@@ -599,5 +635,12 @@ TARGETS = [
     Target("features-parquet", "features", "case.parquet", _feature_files("parquet"), _read_features),
     Target("probe-cache", "logs", "case.jsonl", lambda _: [to_json(_FACTS) + b"\n"], _read_probes, json_like(_FACTS)),
     Target("work-log", "logs", "case.jsonl", lambda _: [to_json(_FACTS) + b"\n"], _read_log, json_like(_FACTS)),
+    _plot_target("plot-curves", "json_stats.jsonl", lambda path: read_curves([("", [path])], "loss"), _STATS),
+    _plot_target("plot-steps", "case.json", lambda path: read_steps([("", [path])]), _STEPS, _DEMO),
+    _plot_target("plot-length", "case.json", lambda path: read_lengths([("", [path])]), _CLIPS),
+    _plot_target("plot-cost", "case.json", lambda path: read_cost([("", [path])]), _POINTS, _BY_STEPS),
+    _plot_target("plot-groups", "case.json", read_groups, {"sport": ["run"], "rest": ["sit", "lie"]}),
+    _plot_target("plot-confusion", "case.csv", read_confusion, _CONFUSION),
+    _plot_target("plot-classes", "case.csv", lambda path: read_classes("", path), _CLASSES),
     Target("digest", "logs", "case.json", lambda _: [to_json(_DIGEST)], _read_digest, json_like(_DIGEST)),
 ]  # fmt: skip

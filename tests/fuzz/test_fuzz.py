@@ -42,6 +42,7 @@ def torchcodec():
         "annotations",
         "results",
         "logs",
+        "plots",
         torchcodec(),
     ],
 )

@@ -24,6 +24,8 @@ def results(tmp_path):
         measured = {"step1/top1_acc": 20.0 + seed, "step2/top1_acc": 60.0, "top1_acc": 60.0}
         (folder / "test_results.json").write_text(json.dumps(measured))
         (folder / "config.yaml").write_text(f"DATA:\n  NUM_FRAMES: {8 << seed}\n")
+    (tmp_path / "run_2").mkdir()
+    (tmp_path / "run_2/json_stats.jsonl").write_text('{"_type": "train_epoch", "epoch": "1/3", "loss": 0}')
     for name in ("a", "b"):
         videos = [str(number) for number in range(20)]
         scores = rng.random((20, 4), dtype=np.float32)
@@ -64,6 +66,7 @@ def test_every_picture_as_a_process(results, tool, finish):
     ("arguments", "told"),
     [
         (["curves", "{}/run_0", "--key", "los"], "los"),
+        (["curves", "{}/run_2", "--log"], "above 0"),
         (["curves", "{}/none"], "there is no file {}/none"),
         (["curves", "{}/points.json"], "no line of statistics"),
         (["curves"], "takes at least one FILE"),
@@ -99,7 +102,7 @@ def test_wrong_input_is_one_line(arguments, told, results, run_tool):
     [
         (["--output", "p.gif"], "p.gif"),
         (["--output", "p", "--format", "gif"], "gif"),
-        (["--output", "p.png", "--width", "30"], "from 1 to 20"),
+        (["--output", "p.png", "--width", "30"], "from 2 to 20"),
         (["--output", "p.png", "--smooth", "0"], "from 1 to"),
         ([], "--output"),
     ],

@@ -1,7 +1,7 @@
 """Find persons in frames with an ONNX file of a published detector, by onnxruntime (the extra `export`).
 
 NanoDet (github.com/RangiLyu/nanodet) and YOLOX (github.com/Megvii-BaseDetection/YOLOX) are told apart by the shapes of
-their outputs, for C classes (COCO's 80, or person alone) and N places of a grid with a cell per stride:
+their outputs, for C classes (COCO's 80, or person alone) and N places of a grid with a cell per stride::
 
     NanoDet        (1, N, C) scores and (1, N, 4 x bins) distances, as two outputs, as two for each stride, or joined in
                    one (1, N, C + 4 x bins); strides 8, 16, 32; 8, 11 or 17 bins

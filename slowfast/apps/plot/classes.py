@@ -15,7 +15,6 @@ from slowfast.apps.plot.style import BLUE, SKY, TINY, VERMILLION, add_legend, ne
 from slowfast.evaluation.predictions import ClassificationPredictions, load
 from slowfast.utils.errors import short
 from slowfast.utils.json_file import read_text
-from slowfast.utils.text import plot_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,7 +151,7 @@ def plot_classes(axes: Axes, methods: Sequence[ClassValues], shown: Sequence[str
     ):
         places = np.arange(len(shown)) + (number - (len(methods) - 1) / 2) * height
         values = [method.values[name] for name in shown]
-        axes.barh(places, values, height, color=color, label=plot_label(method.name), edgecolor=BLUE, linewidth=0.3)
+        axes.barh(places, values, height, color=color, label=shortened(method.name, 40), edgecolor=BLUE, linewidth=0.3)
     named = [f"{shortened(name, letters)} ({methods[0].samples[name]})" for name in shown]
     axes.set_yticks(range(len(shown)), named, fontsize=TINY)
     axes.set_ylim(len(shown) - 0.4, -0.6)

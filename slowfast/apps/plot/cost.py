@@ -108,6 +108,15 @@ def _of_demo(row: dict[str, Any], path: str) -> list[_Point]:
     return [(str(row.get("method", name_of(path))), frames, mib, None)]
 
 
+def _apart(places: set[float]) -> list[float]:
+    """Return those of `places` whose numbers have room beside each other on an axis."""
+    room, chosen = 0.07 * (max(places) - min(places)), []
+    for place in sorted(places):
+        if not chosen or place - chosen[-1] >= room:
+            chosen.append(place)
+    return chosen
+
+
 @styled
 def draw_cost(measured: dict[str, list[Line]], width: float, title: str | None = None) -> Figure:
     """Draw memory, and below it time, by frames of a clip, from zero.
@@ -120,8 +129,8 @@ def draw_cost(measured: dict[str, list[Line]], width: float, title: str | None =
     figure, panels = new_figure(width, len(measured) * 0.5 * width + 0.7, len(measured), sharex=True)
     for axes, (measure, lines) in zip(panels[:, 0], measured.items(), strict=True):
         draw_lines(axes, lines, bars=True)
-        axes.set(ylabel=measure, ylim=(0, 1.06 * max(line.mean.max() for line in lines)))
-        axes.set_xticks(sorted({place for line in lines for place in line.x.tolist()}))
+        axes.set(ylabel=measure, ylim=(0, 1.06 * max(line.mean.max() for line in lines) or 1.0))
+        axes.set_xticks(_apart({place for line in lines for place in line.x.tolist()}))
     panels[-1, 0].set_xlabel("frames of a clip")
     add_legend(panels[0, 0])
     what = " and ".join({MEMORY: "memory", SECONDS: "time"}[measure] for measure in measured)

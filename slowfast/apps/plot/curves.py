@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slowfast.apps.plot.runs import MEASURES, Runs, check_key, join_seeds, number, read_stats
-from slowfast.apps.plot.style import Line, add_legend, draw_lines, new_figure, over_seeds, sentence, set_title, styled
-from slowfast.utils.text import plot_label
+from slowfast.apps.plot.style import (
+    Line,
+    add_legend,
+    draw_lines,
+    new_figure,
+    over_seeds,
+    sentence,
+    set_title,
+    shortened,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +50,7 @@ def read_curves(runs: Runs, key: str, kinds: Sequence[str] = (), smooth: int = 1
             points = [_points(seed, kind, key) for seed in stats]
             for seed, path, found in zip(stats, paths, points, strict=True):
                 if not found:
-                    known = {key for entry in seed if entry.get("_type") == kind for key in entry if number(entry[key])}
+                    known = {other for entry in seed for other in entry if _points([entry], kind, other)}
                     check_key(key, sorted(known), f"{path} ({kind})")
             x, values = join_seeds(points, name)
             label = f"{name}, {KINDS[kind]}" if len(shown) > 1 else name
@@ -86,11 +95,16 @@ def draw_curves(lines: Sequence[Line], key: str, width: float, title: str | None
         width: inches.
         title: None for one that says what is drawn.
         log: have a logarithmic axis of values.
+
+    Raises:
+        ValueError: a logarithmic axis has no value above 0 to show.
     """
+    if log and not any((line.mean > 0).any() for line in lines):
+        raise ValueError(f"no value of {key!r} is above 0, so a logarithmic axis shows none; leave --log out")
     figure, panels = new_figure(width, 0.55 * width + 0.5)
     axes, measure = panels[0, 0], MEASURES.get(key, key)
     draw_lines(axes, lines)
-    axes.set(xlabel="epoch", ylabel=plot_label(measure))
+    axes.set(xlabel="epoch", ylabel=shortened(measure, int(8 * width)))
     if log:
         axes.set_yscale("log")
     add_legend(axes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +22,7 @@ MEASURES = {
     "top5_acc": "top-5 accuracy, %",
     "top1_err": "top-1 error, %",
     "top5_err": "top-5 error, %",
-    "macro_acc": "mean accuracy of classes, %",
+    "macro_acc": "mean class accuracy, %",
     "map": "mAP",
     "ava_map": "frame mAP at IoU 0.5",
     "loss": "loss",
@@ -50,12 +49,9 @@ def file_in(path: str, name: str) -> str:
 
 
 def number(value: Any) -> float | None:
-    """Return a finite number as float; None for anything else."""
+    """Return a number that can be drawn as float; None for anything else: no number, not finite, or beyond 1e100."""
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    try:
-        return float(value) if real and math.isfinite(value) else None
-    except OverflowError:  # a whole number beyond floats
-        return None
+    return float(value) if real and abs(value) <= 1e100 else None
 
 
 def read_stats(path: str) -> list[dict[str, Any]]:

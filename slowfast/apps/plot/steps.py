@@ -14,7 +14,6 @@ from slowfast.apps.plot.runs import (
     MEASURES,
     Runs,
     check_key,
-    file_in,
     join_seeds,
     line_of,
     number,
@@ -29,11 +28,11 @@ from slowfast.apps.plot.style import (
     over_seeds,
     sentence,
     set_title,
+    shortened,
     styled,
 )
 from slowfast.utils.errors import short
 from slowfast.utils.json_file import read_text
-from slowfast.utils.text import plot_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,7 +134,9 @@ def read_lengths(runs: Runs, metric: str = "") -> tuple[list[Line], str, str]:
 def _frames(path: str) -> float:
     """Return DATA.NUM_FRAMES of the config beside a test's results."""
     folder = path if os.path.isdir(path) else os.path.dirname(path)
-    file = file_in(os.path.join(folder, "config.yaml"), "")
+    file = os.path.join(folder, "config.yaml")
+    if not os.path.isfile(file):
+        raise FileNotFoundError(f"{path} does not tell a length, and there is no {file} with the frames of a clip")
     try:
         # The base loader makes texts of all values, and no objects.
         value = yaml.load(read_text(file), Loader=yaml.BaseLoader)["DATA"]["NUM_FRAMES"]
@@ -173,7 +174,7 @@ def draw_steps(lines: Sequence[Line], metric: str, width: float, title: str | No
     figure, panels = new_figure(width, 0.55 * width + 0.5)
     axes, measure = panels[0, 0], MEASURES.get(metric, metric)
     draw_lines(axes, lines, bars=True)
-    axes.set(xlabel=along, ylabel=plot_label(measure))
+    axes.set(xlabel=along, ylabel=shortened(measure, int(8 * width)))
     axes.set_ylim(bottom=0)
     integer_ticks(axes)
     add_legend(axes)

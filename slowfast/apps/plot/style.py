@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
+from slowfast.utils.errors import require_matplotlib
 from slowfast.utils.files import atomic_write_local
 from slowfast.utils.text import plot_label
 
@@ -67,17 +68,6 @@ _SETTINGS = {
     "ytick.major.width": 0.6,
 }
 _P = ParamSpec("_P")
-
-
-def require_matplotlib() -> Any:
-    """Import and return matplotlib; ValueError that says what to install if it is missing."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ValueError(
-            "pictures take matplotlib, not installed here: pip install matplotlib (the extra `plot`)"
-        ) from error
-    return matplotlib
 
 
 @contextlib.contextmanager
@@ -140,7 +130,7 @@ def join_parts(parts: Sequence[Part], width: float, beside: bool = False) -> Fig
 def set_title(figure: FigureBase, title: str) -> None:
     """Write a title over a figure, in as many lines as its width takes; "" writes none."""
     if title:
-        letters = max(20, int(_inches(figure) * 72 / (8 * 0.54)))
+        letters = max(20, int(_inches(figure) * 72 / (8 * 0.56)))
         figure.suptitle("\n".join(textwrap.wrap(plot_label(title), letters)))
 
 
@@ -174,13 +164,13 @@ def check_ending(path: str | os.PathLike) -> str:
 
 
 def width_of(text: str) -> float:
-    """Parse a width: a name of `WIDTHS`, or inches from 1 to 20; ValueError for another."""
+    """Parse a width: a name of `WIDTHS`, or inches from 2 to 20; ValueError for another."""
     if text in WIDTHS:
         return WIDTHS[text]
     with contextlib.suppress(ValueError):
-        if 1 <= float(text) <= 20:
+        if 2 <= float(text) <= 20:
             return float(text)
-    raise ValueError(f"a width of {text!r}; it can be {', '.join(WIDTHS)}, or a number of inches from 1 to 20")
+    raise ValueError(f"a width of {text!r}; it can be {', '.join(WIDTHS)}, or a number of inches from 2 to 20")
 
 
 def shortened(name: str, letters: int) -> str:
@@ -246,8 +236,9 @@ def draw_lines(axes: Axes, lines: Sequence[Line], bars: bool = False) -> None:
     """
     from matplotlib.transforms import offset_copy
 
+    letters = int(_inches(axes.figure) * 18) - 8  # of a name in the legend
     for number, line in enumerate(lines):
-        look = line_style(number, len(lines), len(line.x))
+        look, label = line_style(number, len(lines), len(line.x)), shortened(line.name, letters)
         deviation = line.deviation
         low, high = (line.mean,) * 2 if deviation is None else (line.mean - deviation, line.mean + deviation)
         if line.raw is not None:
@@ -258,9 +249,9 @@ def draw_lines(axes: Axes, lines: Sequence[Line], bars: bool = False) -> None:
             # matplotlib takes no limits from data that are drawn aside.
             axes.update_datalim(np.column_stack([np.tile(line.x, 2), np.concatenate([low, high])]))
         if bars and deviation is not None:
-            axes.errorbar(line.x, line.mean, deviation, label=plot_label(line.name), capsize=2, elinewidth=0.8, **look)
+            axes.errorbar(line.x, line.mean, deviation, label=label, capsize=2, elinewidth=0.8, **look)
             continue
-        axes.plot(line.x, line.mean, label=plot_label(line.name), **look)
+        axes.plot(line.x, line.mean, label=label, **look)
         if deviation is not None:
             axes.fill_between(line.x, low, high, color=look["color"], alpha=0.18, linewidth=0, label="_band")
     if bars:
@@ -269,14 +260,23 @@ def draw_lines(axes: Axes, lines: Sequence[Line], bars: bool = False) -> None:
 
 
 def add_legend(axes: Axes) -> None:
-    """Put a legend below the plots of a figure, where it hides nothing; lines without names have none."""
-    figure: FigureBase = axes.figure
+    """Put a legend below the plots of a figure, where it hides nothing; lines without names have none.
+
+    A figure that is no part of another one grows by the rows of the legend but the first.
+    """
+    from matplotlib.figure import Figure
+
     handles, labels = axes.get_legend_handles_labels()
-    if labels and any(labels):
-        letters = _inches(figure) * 72 / (SMALL * 0.6)
-        one_row = sum(len(label) + 8 for label in labels) <= letters
-        columns = len(labels) if one_row else max(1, int(letters / (max(map(len, labels)) + 8)))
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    if not any(labels):
+        return
+    figure: FigureBase = axes.figure
+    letters = _inches(figure) * 72 / (SMALL * 0.6)
+    one_row = sum(len(label) + 8 for label in labels) <= letters
+    columns = len(labels) if one_row else max(1, int(letters / (max(map(len, labels)) + 8)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    if isinstance(figure, Figure):
+        more_rows = -(-len(labels) // columns) - 1
+        figure.set_figheight(figure.get_figheight() + 1.6 * SMALL / 72 * more_rows)
 
 
 def integer_ticks(axes: Axes) -> None:

@@ -254,7 +254,7 @@ class Sessions:
         Raises:
             RefusedError: the message is wrong (400), or there are too many streams (429).
         """
-        model = self._models.get(wish.get("model"))
+        model = self._models.get(str(wish.get("model")))
         if model is None:
             raise RefusedError(400, f"there is no model {short(wish.get('model'))!r}; there are {list(self._models)}")
         kinds = [kind for kind in ("video", "camera", "source") if wish.get(kind)]

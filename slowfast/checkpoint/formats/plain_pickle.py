@@ -7,13 +7,17 @@ state can make them read foreign memory.
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 
 from slowfast.utils.errors import short
 
@@ -46,15 +50,18 @@ class RefusedPickleError(ValueError):
     """The pickle is damaged, or holds more than arrays and plain containers; nothing was executed."""
 
 
-def read_plain_pickle(stream: BinaryIO) -> Any:
+def read_plain_pickle(stream: BinaryIO, tensors: bool = False) -> Any:
     """Return the content of a pickle of Python 2 or 3; text and bytes become latin-1 text.
+
+    Args:
+        tensors: PyTorch's tensors are read too, as arrays.
 
     Raises:
         RefusedPickleError: it names a function or class that arrays do not need (the message says which), or is
             damaged.
     """
     try:
-        return _arrays_of(_Unpickler(stream).load())
+        return _arrays_of(_Unpickler(stream, _STAND_INS | _TENSORS if tensors else _STAND_INS).load())
     except RefusedPickleError:
         raise
     except Exception as error:
@@ -68,14 +75,15 @@ class _Unpickler(pickle._Unpickler):
     The one in C hashes each key of a dict, and a deeply nested key crashes the process.
     """
 
-    def __init__(self, stream: BinaryIO):
+    def __init__(self, stream: BinaryIO, stand_ins: dict[tuple[str, str], Any]):
         super().__init__(stream, encoding="latin1")
+        self._stand_ins = stand_ins
         size = stream.seek(0, os.SEEK_END)
         stream.seek(0)
         self._room = max(_ROOM * size, _SMALL)
 
     def find_class(self, module: str, name: str) -> Any:
-        found = _STAND_INS.get((module, name))
+        found = self._stand_ins.get((module, name))
         if found is None:
             raise RefusedPickleError(
                 f"it names {short(f'{module}.{name}')}, but a file of weights holds only numpy arrays and plain "
@@ -206,6 +214,39 @@ _STAND_INS = {
     **{(f"{core}.multiarray", "_reconstruct"): _reconstruct for core in _NUMPY_CORES},
     **{(f"{core}.multiarray", "scalar"): _scalar for core in _NUMPY_CORES},
     **{(f"{core}.numeric", "_frombuffer"): _from_buffer for core in _NUMPY_CORES},
+}
+
+
+def _storage(content: bytes) -> Any:
+    """Stand in for `torch.storage._load_from_bytes`, with PyTorch's reader that executes nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # typed storages are deprecated
+        storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if not isinstance(storage, torch.storage.TypedStorage):
+        raise ValueError(f"a storage is a {type(storage).__name__}")
+    return storage
+
+
+def _tensor(storage: Any, offset: int, shape: tuple, strides: tuple, *_: Any) -> _Array:
+    """Stand in for `torch._utils._rebuild_tensor_v2`."""
+    values = _from_storage(storage)
+    # A stride of 0 would make a huge tensor of few bytes.
+    if math.prod(shape) > len(values):
+        raise ValueError(f"a tensor {tuple(shape)} of {len(values)} numbers")
+    array = _Array()
+    array.numpy = values.as_strided(shape, strides, offset).numpy().copy()  # PyTorch checks the bounds
+    return array
+
+
+def _from_storage(storage: Any) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.empty(0, dtype=storage.dtype).set_(storage)
+
+
+_TENSORS = {
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch.storage", "_load_from_bytes"): _storage,
 }
 
 

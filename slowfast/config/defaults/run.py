@@ -216,73 +216,75 @@ TRACKER = {
     "RUN_NAME": "",
 }
 
-# TensorBoard.
+# TensorBoard, and pictures of what a model sees and confuses (docs/visualization.md).
 TENSORBOARD = {
-    # Write scalars for TensorBoard.
+    # Write scalars for TensorBoard, and the pictures below that are enabled.
     "ENABLE": False,
     # Folder for them, inside OUTPUT_DIR; "" for one named after the data set.
     "LOG_DIR": "",
-    # JSON file of class names.
+    # File of class names: JSON {"name": number from 0, ...}, a label map or lines; "" for those of the data set.
     "CLASS_NAMES_PATH": "",
-    # JSON file of groups of classes.
+    # JSON file {"group": ["class", ...], ...}; each group has a confusion matrix of its own. "" for none.
     "CATEGORIES_PATH": "",
-    # File of saved predictions, to draw without testing.
+    # File of saved predictions to draw the confusion of: .npz or .parquet of a test, or PySlowFast's pickle; "" for
+    # none.
     "PREDICTIONS_PATH": "",
-    # Confusion matrix.
+    # Confusion matrix, after each validation and test.
     "CONFUSION_MATRIX": {
         # Draw it.
         "ENABLE": False,
-        # [width, height], inches.
+        # [width, height], inches of 100 pixels.
         "FIGSIZE": [8.0, 8.0],
-        # File of the classes to draw; "" for all.
+        # Text file of classes, one name a line, to draw in a second matrix; "" for none.
         "SUBSET_PATH": "",
     },
-    # Histograms of the predictions for each class.
+    # Most frequent predictions for the videos of each class, after each validation and test.
     "HISTOGRAM": {
         # Draw them.
         "ENABLE": False,
-        # File of the classes to draw; "" for none.
+        # Text file of the classes to draw, one name a line; "" for all.
         "SUBSET_PATH": "",
         # Number of most frequent predictions drawn.
         "TOPK": 10,
-        # [width, height], inches.
+        # [width, height], inches of 100 pixels.
         "FIGSIZE": [8.0, 8.0],
     },
-    # Pictures of weights, activations and inputs.
+    # Pictures of the model and of the clips of the test split (run_net, after training and test; visualization.py).
     "MODEL_VIS": {
         # Draw them.
         "ENABLE": False,
-        # Draw weights.
+        # Draw the weights of the layers.
         "MODEL_WEIGHTS": False,
-        # Draw activations.
+        # Draw the activations of the layers, for each clip.
         "ACTIVATIONS": False,
-        # Draw the input video.
+        # Draw the clips themselves, beside Grad-CAM if that is drawn.
         "INPUT_VIDEO": False,
-        # Layers to draw, each "name" or "name index,index".
+        # Layers whose weights and activations are drawn: "NAME", or "NAME 1,2;0,3" for the part [[1, 2], [0, 3]] of
+        # each clip's activations.
         "LAYER_LIST": [],
-        # Color map, by matplotlib's name.
+        # Color map of the classes below a clip, by matplotlib's name.
         "COLORMAP": "Pastel2",
-        # Number of classes that the demo shows with DEMO.VIS_MODE top-k.
+        # Number of best classes shown with a clip; also of the demo with DEMO.VIS_MODE top-k.
         "TOPK_PREDS": 1,
-        # Grad-CAM.
+        # Grad-CAM: where a clip has the evidence for a class.
         "GRAD_CAM": {
-            # Draw it.
+            # Draw it over each clip.
             "ENABLE": True,
-            # Layers, one for each pathway.
+            # Layers, one for each pathway, such as "s5/pathway0_res2"; one serves all.
             "LAYER_LIST": [],
-            # Use the true class instead of the predicted one.
+            # Explain the true class instead of the predicted one.
             "USE_TRUE_LABEL": False,
-            # Color map, by matplotlib's name.
+            # Color map of the heat, by matplotlib's name.
             "COLORMAP": "viridis",
         },
     },
-    # Pictures of wrongly classified videos.
+    # Clips of the test split whose best class is not their label (run_net, after training and test; visualization.py).
     "WRONG_PRED_VIS": {
         # Draw them.
         "ENABLE": False,
-        # Title.
+        # First part of their tags, and folder of their files.
         "TAG": "Incorrectly classified videos.",
-        # File of the classes to draw; "" for all.
+        # Text file of labels, one name a line, whose clips are drawn; "" for all.
         "SUBSET_PATH": "",
     },
 }

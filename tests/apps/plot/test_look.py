@@ -10,8 +10,10 @@ import pytest
 
 from slowfast.apps.plot.classes import draw_classes, values_of
 from slowfast.apps.plot.confusion import draw_confusion
+from slowfast.apps.plot.cost import MEMORY, SECONDS, draw_cost
 from slowfast.apps.plot.curves import draw_curves
 from slowfast.apps.plot.report import draw_report
+from slowfast.apps.plot.steps import draw_steps
 from slowfast.apps.plot.style import COLORS, WIDTHS, Line, line_style, save
 from slowfast.evaluation.report import Report
 
@@ -123,6 +125,20 @@ def test_classes_are_readable(methods, text_boxes):
 
 def test_curves_are_readable(curves, text_boxes):
     check_readable(curves, text_boxes)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("draw", [draw_curves, draw_steps])
+def test_long_names_are_readable(draw, count, text_boxes):
+    x, spread = np.arange(1.0, 7.0), np.full(6, 0.1)
+    lines = [Line(f"{'a long name ' * 9}{n}", x, x / (n + 1), spread) for n in range(count)]
+    check_readable(draw(lines, "a_long_key_of_the_statistics", 3.25), text_boxes)
+
+
+def test_cost_is_readable(text_boxes):
+    x = np.array([8.0, 9.0, 36.0, 64.0])
+    lines = [Line(f"variant {n}", x, 1000 * x * (n + 1)) for n in range(5)]
+    check_readable(draw_cost({MEMORY: lines, SECONDS: lines[:1]}, 3.25), text_boxes)
 
 
 @pytest.mark.parametrize(("classes", "several"), [(5, False), (90, False), (5, True), (120, True)])

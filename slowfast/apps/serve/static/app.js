@@ -316,9 +316,10 @@ function sendCamera(fps) {
     const seconds = new DataView(new ArrayBuffer(8));
     seconds.setFloat64(0, (performance.now() - start) / 1000, true);
     coding = true;
-    canvas.toBlob((jpeg) => {
+    canvas.toBlob(async (jpeg) => {
+      const message = jpeg && await new Blob([seconds, jpeg]).arrayBuffer();
       coding = false;
-      if (jpeg && socket && socket.readyState === WebSocket.OPEN) socket.send(new Blob([seconds, jpeg]));
+      if (message && socket && socket.readyState === WebSocket.OPEN) socket.send(message);
     }, "image/jpeg", 0.85);
   }, 1000 / Math.min(CAMERA_RATE, Math.max(1, fps)));
 }
