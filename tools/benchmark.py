@@ -4,7 +4,7 @@ python tools/benchmark.py --cfg FILE [KEY VALUE ...] [--variants NAME,...] [--me
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --point "KEY VALUE ..." [--point "KEY VALUE ..."]...
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --data [--workers 0,1,2,4] [--clips N]
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --soak N
-python tools/benchmark.py --stream day|camera|pool|speed|persons [--model "FILE|zoo://NAME [KEY VALUE ...]"]...
+python tools/benchmark.py --stream day|camera|pool|speed|persons|viewers [--model "FILE|zoo://NAME [KEY VALUE ...]"]...
 
 The first form measures on random clips (TRAIN.BATCH_SIZE of them, DATA.TRAIN_CROP_SIZE pixels):
   size    parameters and multiply-adds
@@ -30,6 +30,8 @@ and tells whether its memory grows. For one core: taskset -c 0 env OMP_NUM_THREA
   speed   time and multiply-adds per second of video, and delay of the answers, of each --model in --variants, beside
           clips of the same backbone that answer as often, in turn; random weights, the clips of noise
   persons time of a frame in the detector --detector FILE.onnx, and in the tracker
+  viewers tools/serve.py with --streams viewers for --seconds: delay, dropped frames, memory, errors. Half of them watch
+          videos, and half send frames of cameras; needs the extra web
 """
 
 import argparse
@@ -51,9 +53,10 @@ from slowfast.apps.benchmark.run import (
 )
 from slowfast.apps.benchmark.stream_speed import compare_speed, measure_persons
 from slowfast.apps.benchmark.streams import compare_pool, watch_camera, watch_day
+from slowfast.apps.benchmark.viewers import watch_server
 from slowfast.utils.errors import exit_status, names_among
 
-STREAM_KINDS = ("day", "camera", "pool", "speed", "persons")
+STREAM_KINDS = ("day", "camera", "pool", "speed", "persons", "viewers")
 
 
 def _worker_counts(text: str) -> list[int]:
@@ -92,7 +95,8 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     stream.add_argument("--stream", choices=STREAM_KINDS, help="what to measure")
     stream.add_argument("--model", action="append", default=[], metavar="'FILE [KEY VALUE ...]'", help="a model")
     stream.add_argument("--hours", type=int, default=24, metavar="N", help="of the day (default: 24)")
-    stream.add_argument("--streams", type=int, default=64, metavar="N", help="of the pool (default: 64)")
+    stream.add_argument("--streams", type=int, default=64, metavar="N", help="of the pool, or viewers (default: 64)")
+    stream.add_argument("--seconds", type=int, default=120, metavar="N", help="of the viewers (default: 120)")
     stream.add_argument("--detector", default="", metavar="FILE.onnx", help="detector of persons")
     args = parser.parse_args(argv)
     if bool(args.cfg) == bool(args.stream):
@@ -112,6 +116,8 @@ def _measure_stream(args: argparse.Namespace) -> dict[str, Any]:
         return watch_day(args.model[0], args.hours)
     if args.stream == "camera":
         return watch_camera(args.model[0], args.hours)
+    if args.stream == "viewers":
+        return watch_server(Path(__file__).with_name("serve.py"), args.model[0], args.streams, args.seconds)
     return compare_pool(args.model[0], args.streams, args.iterations)
 
 

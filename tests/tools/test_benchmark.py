@@ -119,6 +119,17 @@ def test_a_stream_of_clips_as_markdown_and_json(tiny_file, run_tool, tmp_path):
     assert f"| tiny | clips of 4 | {row['every_s']:.2f} s |" in text
 
 
+def test_viewers_of_a_server(run_tool, tmp_path):
+    out = tmp_path / "out.json"
+    options = ["--streams", 2, "--seconds", 3, "--output", out]
+    status, text = run_tool("benchmark", "--stream", "viewers", "--model", "zoo://sweep_pgt_36x1", *options)
+    assert status == 0, text
+    result = json.loads(out.read_text())
+    assert (result["viewers"], result["status"], result["errors"]) == (2, 0, [])
+    assert len(result["memory"]) == 3
+    assert "| 2 viewers, 3 s |" in text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -126,6 +137,7 @@ def test_a_stream_of_clips_as_markdown_and_json(tiny_file, run_tool, tmp_path):
         (["--stream", "pool"], "0 are named with --model"),
         (["--stream", "speed", "--model", "zoo://sweep_slow_8x1", "--variants", "fp64"], "fp64"),
         (["--stream", "persons", "--detector", "none.onnx"], "none.onnx"),
+        (["--stream", "viewers", "--model", "zoo://sweep_pgt_36x1", "--streams", 1], "1 viewers"),
     ],
 )
 def test_mistakes_about_streams(run_tool, options, message):

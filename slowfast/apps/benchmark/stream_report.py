@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,6 +76,24 @@ def format_persons(result: dict[str, Any]) -> str:
         for key, name in names.items()
     ]
     return markdown_table(["", "CPU ms per frame", "ms per frame"], rows)
+
+
+def format_viewers(result: dict[str, Any]) -> str:
+    """Format what viewers of a server saw, its memory over time, and the first of its errors."""
+    delays = [[f"{result[key].get(name, math.nan):.3f}" for name in ("median", "p95")] for key in ("delay_s", "late_s")]
+    rows = [
+        ["from a step's last frame to its answer", *delays[0]],
+        ["behind the earliest answer about the video", *delays[1]],
+    ]
+    start, middle, end = ("{server:.0f} + {decoders:.0f}".format(**point) for point in result["memory"])
+    lines = [
+        markdown_table([f"{result['viewers']} viewers, {result['seconds']} s", "median, s", "95 %, s"], rows),
+        f"\n{result['answers']} answers, {result['answers_per_s']:.1f} a second, on {result['cpu']:.2f} cores. Of "
+        f"{result['sent']} frames of cameras {result['dropped']} were dropped. MiB of the server + its decoders: "
+        f"{start} at the start, {middle} in the middle, {end} at the end. {len(result['errors'])} errors; status "
+        f"{result['status']}.",
+    ]
+    return "\n".join(lines + [f"error: {error}" for error in result["errors"][:10]])
 
 
 def _range(values: dict[str, float], form: str) -> str:

@@ -291,7 +291,7 @@ def _answer_video(predictor: Predictor, video: str, options: PredictOptions) -> 
             lines = "".join(json.dumps({"video": video, **event_facts(event)}) + "\n" for event in events)
             atomic_write_local(f"{stem}.events.jsonl", lines)
             cues = [(event.start_s, event.end_s, _cue(event)) for event in events]
-        atomic_write_local(f"{stem}.vtt", _subtitles(cues))
+        atomic_write_local(f"{stem}.vtt", subtitles(cues))
         if options.pictures and end:
             timeline.draw(f"{stem}.png", os.path.basename(video), predictor.class_names)
         keep_parts(stem, video, unreadable_parts(video, opener_of(predictor, options), fault))
@@ -322,7 +322,7 @@ def _path_of(output: str, video: str) -> str:
     return os.path.join(output, "videos", f"{place_of(video)}.jsonl")
 
 
-def _subtitles(cues: Sequence[tuple[float, float, str]]) -> str:
+def subtitles(cues: Sequence[tuple[float, float, str]]) -> str:
     """Return WebVTT text of (start, end, text)."""
     texts = (one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for _, _, text in cues)
     blocks = [f"{clock(start)} --> {clock(end)}\n{text}" for (start, end, _), text in zip(cues, texts, strict=True)]

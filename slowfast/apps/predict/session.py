@@ -152,11 +152,9 @@ class StreamSession:
         start, end = min(map(min, window)) / self._fps, (max(map(max, window)) + 1) / self._fps
         return self._predictor.answer(start, end, scores, self._top)
 
-    @property
-    def period_s(self) -> float:
-        """Seconds from one answer to the next, on average."""
-        ends = [max(map(max, self._windows.frames(number))) for number in (1, 101)]
-        return (ends[1] - ends[0]) / 100 / self._fps
+    def window_end_s(self, number: int) -> float:
+        """Return the second at which a window ends, from 0."""
+        return (max(map(max, self._windows.frames(number))) + 1) / self._fps
 
     @property
     def state_bytes(self) -> int:

@@ -37,6 +37,7 @@ class ServedModel:
 
     def describe(self) -> dict[str, Any]:
         """Return what viewers are told."""
+        session = self.predictor.session(self.rate)
         return {
             "name": self.name,
             "title": self.title,
@@ -44,7 +45,7 @@ class ServedModel:
             "memory": self.predictor.step_positions is not None,
             "boxes": False,
             "rate": self.rate,
-            "step_seconds": self.predictor.session(self.rate).period_s,
+            "step_seconds": (session.window_end_s(101) - session.window_end_s(1)) / 100,
         }
 
 

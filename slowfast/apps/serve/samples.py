@@ -7,22 +7,24 @@ from pathlib import Path
 
 from slowfast.apps.serve.models import ServedModel
 from slowfast.apps.serve.videos import VideoStore
-from slowfast.apps.synthetic.files import encode_video
-from slowfast.apps.synthetic.render import CLASS_NAMES, label_of, render_video
+from slowfast.apps.synthetic.files import FPS, encode_video
+from slowfast.apps.synthetic.render import CLASS_NAMES, NUM_FRAMES, label_of, render_video
 
 _SIZE = 32  # pixels, as the models were trained
 _COUNT = 4
 
 
 def add_samples(store: VideoStore, models: Sequence[ServedModel], folder: Path) -> None:
-    """Make test videos of the set `sweep` if a model was trained on it, and add them.
+    """Make test videos of the set `sweep`, if a model was trained on it and the limits allow their length.
 
     Args:
         store: gets the videos.
         models: of the server.
         folder: for the files; it is made.
     """
-    if not any(tuple(model.predictor.class_names) == CLASS_NAMES for model in models):
+    if store.limits.seconds < NUM_FRAMES / FPS or not any(
+        tuple(model.predictor.class_names) == CLASS_NAMES for model in models
+    ):
         return
     folder.mkdir()
     for number in range(_COUNT):

@@ -5,23 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from slowfast.apps.serve.downloads import MEDIA_TYPES, write_answers
+from slowfast.apps.serve.explain import find_evidence
 from slowfast.apps.serve.guard import Guard, check_token
 from slowfast.apps.serve.limits import RefusedError, ServeLimits
 from slowfast.apps.serve.models import ServedModel
 from slowfast.apps.serve.samples import add_samples
 from slowfast.apps.serve.sessions import Message, Session, Sessions
 from slowfast.apps.serve.videos import VideoStore
+from slowfast.utils.errors import short
 
 _STATIC = Path(__file__).parent / "static"
 _MOST_MESSAGE = 4 * 2**20  # bytes of a viewer's message: a frame of a camera
+_CHUNK = 2**16  # bytes of a file that are sent at a time
+_MOST_BODY = 10_000  # bytes of a request in JSON
+_MOST_STEPS = 10**7  # of a video
 _SWEEP_S = 5.0  # seconds between looks for what is old
 _GRACE_S = 3  # seconds in which replies may end when the server does
 
@@ -37,7 +44,7 @@ class ServeOptions:
         limits: on viewers.
 
     Raises:
-        ValueError: a host without a token.
+        ValueError: a host without a token, or no such port.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +55,8 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         check_token(self.host, self.token)
+        if not 0 <= self.port < 2**16:
+            raise ValueError(f"port {self.port} does not exist; they go to {2**16 - 1}, and 0 is any that is free")
 
 
 class Server:
@@ -62,6 +71,7 @@ class Server:
     def __init__(self, models: Sequence[ServedModel], folder: Path, options: ServeOptions) -> None:
         self._models = {model.name: model for model in models}
         self._options, self._limits = options, options.limits
+        self._folder, self._limiter = folder, None
         self.store = VideoStore(folder, options.limits)
         self.sessions = Sessions(self._models, self.store, options.limits, options.sources)
 
@@ -79,10 +89,15 @@ class Server:
 
     async def upload(self, request: Any) -> Any:
         """Take in a video."""
+        from starlette.requests import ClientDisconnect
+
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limits.upload_bytes:
             raise RefusedError(413, f"the video is larger than the {self._limits.upload_bytes / 2**20:g} MiB allowed")
-        video = await self.store.receive(request.query_params.get("name", ""), request.stream())
+        try:
+            video = await self.store.receive(request.query_params.get("name", ""), request.stream())
+        except ClientDisconnect:
+            raise RefusedError(400, "the upload broke off") from None  # nobody hears it, but it is no error of ours
         return _json(video.describe(), 201)
 
     async def remove(self, request: Any) -> Any:
@@ -96,6 +111,37 @@ class Server:
 
         video = self.store.get(request.path_params["video"])
         return FileResponse(video.path, media_type=video.media_type)
+
+    async def answers(self, request: Any) -> Any:
+        """Send the answers of a stream as a file."""
+        from starlette.responses import StreamingResponse
+
+        session, kind = self.sessions.get(request.path_params["session"]), request.path_params["kind"]
+        if kind not in MEDIA_TYPES:
+            raise RefusedError(404, f"answers are there as {', '.join(MEDIA_TYPES)}, not as {short(kind)!r}")
+        path = self._folder / f"{secrets.token_hex(8)}.{kind}"
+        await self._run_alone(write_answers, session, kind, path, self.store, self._limits.decoding)
+        stream, size = open(path, "rb"), path.stat().st_size  # noqa: SIM115 - _chunks closes it
+        path.unlink()  # so that nothing stays, however the reply ends
+        headers = {"content-length": str(size), "content-disposition": f'attachment; filename="answers.{kind}"'}
+        return StreamingResponse(_chunks(stream), media_type=MEDIA_TYPES[kind], headers=headers)
+
+    async def evidence(self, request: Any) -> Any:
+        """Find the evidence for an answer."""
+        wish = _text((await _body(request)).decode("utf-8", "replace"))
+        model, step, label = self._models.get(str(wish.get("model"))), wish.get("step"), wish.get("class")
+        if model is None or type(step) is not int or not 0 <= step < _MOST_STEPS or type(label) not in (int, str):
+            raise RefusedError(400, "evidence needs a model, a video, the number of a step from 0, and a class")
+        video = str(wish.get("video"))
+        return _json(await self._run_alone(find_evidence, model, self.store, self._limits.decoding, video, step, label))
+
+    async def _run_alone(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run long work on a thread, one at a time, so that streams go on beside it."""
+        from anyio import CapacityLimiter, to_thread
+
+        if self._limiter is None:
+            self._limiter = CapacityLimiter(1)
+        return await to_thread.run_sync(work, *args, limiter=self._limiter)
 
     async def stream(self, websocket: Any) -> None:
         """Answer about a stream, as its first message asks for it."""
@@ -137,6 +183,8 @@ class Server:
             Route("/api/videos/{video}", self.remove, methods=["DELETE"]),
             Route("/api/videos/{video}/file", self.file),
             WebSocketRoute("/api/stream", self.stream),
+            Route("/api/sessions/{session}/answers.{kind}", self.answers),
+            Route("/api/evidence", self.evidence, methods=["POST"]),
         ]
 
     async def sweep(self) -> None:
@@ -180,14 +228,13 @@ def serve(models: Sequence[ServedModel], options: ServeOptions) -> None:
         OSError: the address is in use, or no address of this machine.
     """
     uvicorn = web_server()
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     # SIGTERM ends it as Ctrl-C does. uvicorn repeats the signal, which would else end this process before the folder is
     # removed.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="slowfast-serve-") as folder,
-            socket.create_server((options.host, options.port), family=family) as listener,
+            _listen(options) as listener,
         ):
             server = Server(models, Path(folder), options)
             add_samples(server.store, models, Path(folder) / "samples")
@@ -205,6 +252,15 @@ def serve(models: Sequence[ServedModel], options: ServeOptions) -> None:
                 uvicorn.Server(config).run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _listen(options: ServeOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        return socket.create_server((options.host, options.port), family=family)
+    except OSError as error:
+        told = f"port {options.port} of {options.host} cannot be used ({error.strerror}); name another by --port"
+        raise OSError(error.errno, told) from error
 
 
 def web_server() -> Any:
@@ -243,6 +299,22 @@ async def _send(websocket: Any, message: Message) -> None:
         await websocket.send_text(json.dumps(message))
     except (WebSocketDisconnect, RuntimeError):
         raise _Gone from None
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+
+
+async def _body(request: Any) -> bytes:
+    """Return the body of a request; RefusedError (413) if it is too long for a message."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BODY:
+            raise RefusedError(413, f"the message is longer than the {_MOST_BODY} bytes that are allowed")
+    return body
 
 
 def _text(data: str | bytes) -> Message:

@@ -67,11 +67,11 @@ class VideoStore:
 
     Args:
         folder: of the uploads; who makes the store removes it.
-        limits: on uploads.
+        limits: on uploads; also an attribute.
     """
 
     def __init__(self, folder: Path, limits: ServeLimits) -> None:
-        self._folder, self._limits = folder, limits
+        self._folder, self.limits = folder, limits
         self._videos: dict[str, Video] = {}
         self._coming = 0  # uploads under way
         self._lock = threading.Lock()
@@ -82,7 +82,7 @@ class VideoStore:
         Raises:
             ValueError: it cannot be read.
         """
-        video = Video(secrets.token_urlsafe(12), title, path, probe(path, self._limits.decoding), is_sample=True)
+        video = Video(secrets.token_urlsafe(12), title, path, probe(path, self.limits.decoding), is_sample=True)
         self._videos[video.identity] = video
 
     @property
@@ -144,7 +144,7 @@ class VideoStore:
     def remove_unused(self) -> None:
         """Remove uploads that nobody has used for the limit's time."""
         with self._lock:
-            old = time.monotonic() - self._limits.idle_s
+            old = time.monotonic() - self.limits.idle_s
             unused = [v.identity for v in self._videos.values() if not v.is_sample and not v.users and v.used_s < old]
         for identity in unused:
             with contextlib.suppress(RefusedError):
@@ -155,7 +155,7 @@ class VideoStore:
         """Count an upload under way."""
         self.remove_unused()
         with self._lock:
-            count, most = len(self._videos) - len(self.samples) + self._coming, self._limits.videos
+            count, most = len(self._videos) - len(self.samples) + self._coming, self.limits.videos
             if count >= most:
                 raise RefusedError(429, f"{most} videos are here, as many as the server keeps; try again later")
             self._coming += 1
@@ -168,7 +168,7 @@ class VideoStore:
     async def _write(self, path: Path, chunks: AsyncIterator[bytes]) -> None:
         from starlette.concurrency import run_in_threadpool
 
-        size, most = 0, self._limits.upload_bytes
+        size, most = 0, self.limits.upload_bytes
         try:
             with no_room_explained(path), open(path, "xb", buffering=0) as stream:
                 async for chunk in chunks:
@@ -183,7 +183,7 @@ class VideoStore:
 
     def _facts(self, path: Path) -> VideoFacts:
         try:
-            return probe(path, self._limits.decoding)
+            return probe(path, self.limits.decoding)
         except ValueError as error:
             raise RefusedError(400, f"the video cannot be read: {short(error, 300)}") from None
 

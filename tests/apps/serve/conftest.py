@@ -60,18 +60,16 @@ def models():
 
 @pytest.fixture
 def start(models, tmp_path):
-    """`start(options, limits, ...) -> Viewer`: start a server with samples."""
+    """`start(options, limits, ...) -> Viewer`: start a server without samples."""
     with contextlib.ExitStack() as stack:
 
-        def run(samples=True, **given) -> Viewer:
+        def run(**given) -> Viewer:
             names = [name for name in given if name in ServeLimits.__annotations__]
             limits = ServeLimits(**{name: given.pop(name) for name in names})
             options = ServeOptions(limits=limits, **given)
             folder = tmp_path / f"uploads {len(list(tmp_path.iterdir()))}"
             folder.mkdir()
             server = Server(models, folder, options)
-            if samples:
-                add_samples(server.store, models, tmp_path / f"samples {folder.name}")
             client = starlette.testclient.TestClient(make_app(server, options), base_url="http://127.0.0.1")
             return Viewer(stack.enter_context(client), server, folder)
 
@@ -85,6 +83,7 @@ def viewer(start):
 
 
 @pytest.fixture
-def samples(viewer) -> list[str]:
-    """Return the identities of the samples."""
-    return [sample["id"] for sample in viewer.http.get("/api/info").json()["samples"]]
+def samples(viewer, models, tmp_path) -> list[str]:
+    """Give the viewer's server its samples; return their identities."""
+    add_samples(viewer.server.store, models, tmp_path / "samples")
+    return [sample.identity for sample in viewer.server.store.samples]

@@ -1,0 +1,120 @@
+"""Answers of a stream as files: JSON, CSV, subtitles, and a video with the answers drawn in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from slowfast.apps.predict.drawn import ENCODER, ENCODER_SETTINGS, check_drawing
+from slowfast.apps.predict.painter import Caption, Painter
+from slowfast.apps.predict.run import subtitles
+from slowfast.apps.predict.tables import COLUMNS, write_csv
+from slowfast.apps.serve.decoder import DecodedVideo, DecodingLimits, decode
+from slowfast.apps.serve.limits import RefusedError
+from slowfast.apps.serve.sessions import Session
+from slowfast.apps.serve.videos import VideoStore
+from slowfast.datasets.video.timing import ROUNDING_S
+from slowfast.utils.errors import short
+from slowfast.utils.files import NoRoomError, no_room_explained
+
+MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "vtt": "text/vtt", "mp4": "video/mp4"}
+_SMALLEST = 200  # pixels of the shorter side; text in smaller pictures cannot be read
+
+
+def write_answers(session: Session, kind: str, path: Path, store: VideoStore, limits: DecodingLimits) -> None:
+    """Write the answers of a stream so far into a file.
+
+    Args:
+        session: the stream.
+        kind: one of `MEDIA_TYPES`.
+        path: of the file; it gets no part of it where this fails.
+        store: of the videos, for one with the answers drawn in.
+        limits: on decoding it.
+
+    Raises:
+        RefusedError: a camera's or source's stream has no video (404), nor has one that was removed; the video cannot
+            be read or drawn into (400); no room (507).
+    """
+    writers: dict[str, Callable[[], None]] = {
+        "json": lambda: _write_json(session, path),
+        "csv": lambda: _write_csv(session, path),
+        "vtt": lambda: path.write_text(_vtt(session), encoding="utf-8"),
+        "mp4": lambda: _write_mp4(session, path, store, limits),
+    }
+    try:
+        with no_room_explained(path):
+            writers[kind]()
+    except NoRoomError:
+        path.unlink(missing_ok=True)
+        raise RefusedError(507, "the server has no room for the file; try again later") from None
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _write_json(session: Session, path: Path) -> None:
+    value = {"video": session.title, "model": session.model.name, "answers": list(session.answers)}
+    path.write_text(json.dumps(value) + "\n", encoding="utf-8")
+
+
+def _write_csv(session: Session, path: Path) -> None:
+    lines = path.with_suffix(".jsonl")
+    try:
+        with open(lines, "w", encoding="utf-8") as stream:
+            for answer in list(session.answers):
+                stream.write(json.dumps({"video": session.title, **answer}) + "\n")
+        write_csv(os.fspath(lines), COLUMNS["answers"])
+    finally:
+        lines.unlink(missing_ok=True)
+
+
+def _vtt(session: Session) -> str:
+    return subtitles(
+        [(a["start_s"], a["end_s"], f"{a['names'][0]} {a['scores'][0]:.2f}") for a in list(session.answers)]
+    )
+
+
+def _write_mp4(session: Session, path: Path, store: VideoStore, limits: DecodingLimits) -> None:
+    if not session.video:
+        raise RefusedError(404, f"a stream of a {session.title} has no video to draw into; take another format")
+    captions = [Caption(answer["start_s"], answer["names"], answer["scores"]) for answer in list(session.answers)]
+    try:
+        check_drawing()
+        rate = session.model.predictor.settings.target_fps
+        with store.in_use(session.video) as video, decode(video.path, limits, fps=rate) as decoded:
+            _draw(decoded, captions, path)
+    except ValueError as error:
+        raise RefusedError(400, f"the video cannot be drawn: {short(error, 300)}") from None
+
+
+def _draw(decoded: DecodedVideo, captions: Iterable[Caption], path: Path) -> None:
+    """Write the frames of a video with captions, each held until the next."""
+    facts = decoded.facts
+    factor = max(1, -(-_SMALLEST // min(facts.width, facts.height)))
+    # H.264 at 4:2:0 takes even sides.
+    height, width = (side * factor + side * factor % 2 for side in (facts.height, facts.width))
+    painter, rate = Painter(height, width), Fraction(facts.fps).limit_denominator(1001)
+    captions = iter(captions)
+    caption, coming = None, next(captions, None)
+    with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "faststart"}) as output:
+        stream = output.add_stream(ENCODER, rate=rate, options=ENCODER_SETTINGS)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for number, (time_s, pixels) in enumerate(decoded):
+            while coming is not None and coming.start_s <= time_s + ROUNDING_S:
+                caption, coming = coming, next(captions, None)
+            picture = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
+            picture = cv2.copyMakeBorder(
+                picture, 0, height - picture.shape[0], 0, width - picture.shape[1], cv2.BORDER_REPLICATE
+            )
+            painter.draw(picture, caption, time_s)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number, 1 / rate
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
