@@ -19,6 +19,7 @@ from pathlib import Path
 
 import sweep_report as report
 from sweep_jobs import JobError, Workshop, read_training, training_progress
+from sweep_montage import MOST_CANDIDATES, write_montage
 from sweep_plan import (
     EXPERIMENTS,
     FULL_SCALE,
@@ -30,6 +31,8 @@ from sweep_plan import (
     Scale,
     memory_points,
 )
+
+from slowfast.checkpoint.io import find_checkpoints
 
 MAX_WORKERS = 4
 FULL_SEEDS = (0, 1, 2)
@@ -118,7 +121,19 @@ def run(arguments: argparse.Namespace) -> Path:
     runs, memory = results[: len(trainings)], results[len(trainings) :]
     seconds = {"data": data_seconds, "all": time.monotonic() - started}
     report.write(output, runs, memory, seconds, scale.judged)
+    _write_montage(output, runs, min(scale.videos["test"], MOST_CANDIDATES))
     return output
+
+
+def _write_montage(output: Path, runs: list[dict], candidates: int) -> None:
+    """Write an animated picture of a video, of the models of the first seed."""
+    models, accuracy = {}, {}
+    for name, metric in (("pgt", "sum"), ("clip", "views")):
+        run = next(run for run in runs if run["name"] == name)
+        models[name] = find_checkpoints(str(output / f"seed_{run['seed']}" / name))[-1].path
+        accuracy[name] = run["accuracy"][metric]
+    print(f"3. One video as both models see it: {output / 'montage.gif'}", flush=True)
+    write_montage(output / "montage.gif", models["pgt"], models["clip"], accuracy, candidates)
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -121,3 +121,37 @@ def test_bars_are_the_accuracies_of_the_rows(demo_module):
     (bars,) = (box for box in axes.containers if hasattr(box, "patches"))
     assert [bar.get_width() for bar in bars] == [58.1, 99.7]
     assert {"58.1 ± 2.9", "99.7", "chance"} <= {text.get_text() for text in axes.texts}
+
+
+@pytest.mark.slow
+def test_its_last_step_is_a_montage(demo):
+    image = pytest.importorskip("PIL.Image")
+    output, printed = demo
+    assert f"3. One video as both models see it: {output / 'montage.gif'}" in printed
+    with image.open(output / "montage.gif") as picture:
+        assert (picture.n_frames, picture.size) == (36 + 5 + 6, (800, 400))
+
+
+def test_the_montage_of_the_same_models_is_the_same(demo_module, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    montage = demo_module("sweep_montage")
+    models = ("zoo://sweep_pgt_36x1", "zoo://sweep_slow_8x1", {"pgt": 99.8, "clip": 60.2})
+    for name in ("a", "b"):
+        montage.write_montage(tmp_path / name, *models, candidates=1)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with image.open(tmp_path / "a") as picture:
+        shown = []
+        for number in range(picture.n_frames):
+            picture.seek(number)
+            shown.append(picture.info["duration"])
+    assert shown == [180] * 36 + [80] * 5 + [600] * 5 + [3000]
+
+
+def test_the_readme_opens_with_a_small_animation(repo):
+    image = pytest.importorskip("PIL.Image")
+    path = repo / "docs/montage.gif"
+    assert "docs/montage.gif" in (repo / "README.md").read_text().split("##")[0]
+    assert path.stat().st_size < 600_000
+    with image.open(path) as picture:
+        assert picture.is_animated
+        assert picture.info["loop"] == 0

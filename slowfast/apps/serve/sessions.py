@@ -67,7 +67,7 @@ class Session:
         self._worker, self._other_feed, self._send = worker, other_feed, send
         self._steps = 0
         self._times: deque[float] = deque(maxlen=_RATE_OVER)
-        self._wipes, self._other = False, ""
+        self._wipes, self._other, self._other_from_s = False, "", 0.0
         self._closed = False
         self._streams: list[FedStream] = []  # that a close has to stop
         self._sent = threading.Condition()
@@ -90,7 +90,10 @@ class Session:
         if not self.model.has_memory:
             raise RefusedError(400, f"the model {self.model.name} has no memory")
         if value == OTHER:
-            self._other = str(message.get("video", ""))
+            at_s = message.get("at_s", 0)
+            if isinstance(at_s, bool) or not isinstance(at_s, (int, float)):
+                raise RefusedError(400, f"at_s is {short(at_s)!r}; it must be a number, of seconds")
+            self._other_from_s, self._other = at_s, str(message.get("video", ""))
             return
         self._wipes, self._other = value == "wipe", ""
         for stream in self._streams[:1]:
@@ -153,8 +156,11 @@ class Session:
             for frame in frames:
                 if stream is None:
                     stream = self._open(frame.time_s)
-                if self._other and stream.steps:
-                    self._take_other(stream)
+                if self._other and frame.time_s >= self._other_from_s:
+                    if self._other_from_s > 0:
+                        stream.settle()
+                    if stream.steps:
+                        self._take_other(stream)
                 self._wait_for_viewer()
                 stream.push(frame)
             if stream:
