@@ -47,6 +47,7 @@ autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
 add_module_names = False
 
+highlight_language = "none"  # of blocks that name none
 html_theme = "furo"
 html_title = project
 html_show_sphinx = False
