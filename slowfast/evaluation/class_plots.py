@@ -80,7 +80,7 @@ class ClassPlots:
             board.CONFUSION_MATRIX.ENABLE,
             board.CONFUSION_MATRIX.FIGSIZE,
             matrix_subset,
-            _read_groups(board.CATEGORIES_PATH, found) if board.CATEGORIES_PATH else {},
+            read_class_groups(board.CATEGORIES_PATH, found) if board.CATEGORIES_PATH else {},
             board.HISTOGRAM.ENABLE,
             histogram_subset,
             board.HISTOGRAM.TOPK,
@@ -176,7 +176,7 @@ def read_subset(path: str, names: Sequence[str]) -> list[int]:
     return _numbers([line for line in lines if line], names, path)
 
 
-def _read_groups(path: str, names: Sequence[str]) -> dict[str, list[int]]:
+def read_class_groups(path: str, names: Sequence[str]) -> dict[str, list[int]]:
     """Read groups of classes from JSON `{"group": ["class", ...], ...}`.
 
     Raises:

@@ -31,6 +31,7 @@ from slowfast.apps.plot.curves import read_curves
 from slowfast.apps.plot.steps import read_lengths, read_steps
 from slowfast.apps.prepare.file_pool import WorkLog
 from slowfast.apps.prepare.probe import ProbeCache
+from slowfast.apps.visualize.saved import read_scores
 from slowfast.checkpoint.io import load_checkpoint, save_checkpoint, write_tensor_file
 from slowfast.checkpoint.zoo.download import FileDigest
 from slowfast.config import load_config
@@ -50,6 +51,7 @@ from slowfast.engine.test import last_evaluation
 from slowfast.engine.trackers import read_runs
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import read_boxes, read_detections, read_excluded, read_groundtruth
+from slowfast.evaluation.class_plots import read_class_groups, read_subset
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.evaluation.predictions import load as load_predictions
 from slowfast.evaluation.report import Report, read_class_names
@@ -395,6 +397,7 @@ _LISTS = {
     "excluded": "v,0902\nw,1000\n",
     "pbtxt": 'item {\n  name: "stand"\n  id: 1\n}\nlabel { name: "sit" label_id: 2 label_type: PERSON }\n',
     "names": "one\ntwo\nthree\n",
+    "class-subset": "run\nwalk\n",
 }  # fmt: skip
 
 
@@ -424,6 +427,7 @@ def _list_target(name: str, file: str, read: Callable[[str], Any], separator: st
     return Target(name, "annotations", file, lambda _: [text.encode()], read, lines_like(text, separator))
 
 
+_GROUPS = {"moving": ["run", "walk"], "still": ["sit"]}
 _LABELS = {"Holding something": "0", "Pushing something": "1", "Turning something": 2}
 _ENTRIES = [
     {"id": "1", "template": "Holding [something]", "label": "holding a cup", "placeholders": ["a cup"]},
@@ -471,6 +475,11 @@ def _read_predictions(path: str) -> Any:
     except ValueError as error:  # of scores; the tools name the file
         raise ValueError(f"{path}: {error}") from error
     return [value for _, value in sorted(vars(predictions).items()) if isinstance(value, (np.ndarray, list, dict))]
+
+
+def _score_pickles(_: Path) -> list[bytes]:
+    scores, labels = torch.rand(3, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 1])
+    return [pickle.dumps([scores, labels]), pickle.dumps([scores.numpy(), labels.numpy()], 2)]
 
 
 def _odd_npz(arrays: Callable[[], list[dict[str, Any]]]) -> st.SearchStrategy[bytes]:
@@ -607,6 +616,9 @@ TARGETS = [
     _list_target("names", "case.txt", _read_names),
     Target("names-json", "annotations", "case.json", lambda _: [to_json({"a": 0, "b": 1}), to_json(["a", "b"])],
            _read_names, json_like({"a": 0, "b": 1})),
+    _list_target("class-subset", "case.txt", lambda path: read_subset(path, ["run", "walk", "sit"])),
+    Target("class-groups", "annotations", "case.json", lambda _: [to_json(_GROUPS)],
+           lambda path: read_class_groups(path, ["run", "walk", "sit"]), json_like(_GROUPS)),
     Target("ssv2-labels", "annotations", "case.json", lambda _: [to_json(_LABELS)],
            lambda path: ssv2.read_labels(path, 4), json_like(_LABELS)),
     Target("ssv2-videos", "annotations", "case.json", lambda _: [to_json(_ENTRIES)], _read_ssv2, json_like(_ENTRIES)),
@@ -614,6 +626,7 @@ TARGETS = [
            _odd_npz(_prediction_arrays)),
     Target("predictions-damage", "results", "case.npz", _prediction_files(".npz"), _read_predictions, exact=True),
     Target("predictions-parquet", "results", "case.parquet", _prediction_files(".parquet"), _read_predictions),
+    Target("saved-scores", "results", "case.pkl", _score_pickles, read_scores),
     Target("val-results", "results", "val_results.json", lambda _: [to_json(_EVALUATION)], _read_evaluation,
            json_like(_EVALUATION)),
     Target("tracker-runs", "results", "tracker_runs.json", lambda _: [to_json(_RUNS)], _read_runs, json_like(_RUNS)),

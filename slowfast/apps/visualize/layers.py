@@ -18,7 +18,7 @@ from slowfast.utils.errors import nearest_keys, require_matplotlib
 
 _COLORMAP = "viridis"
 # Pictures are scaled up by a whole factor while they are smaller, and arrays of more squares are cut off.
-_SMALLEST, _MOST_SQUARES = 256, 1024
+_SMALLEST, _MOST_SQUARES = 512, 1024
 
 
 @dataclasses.dataclass(frozen=True)

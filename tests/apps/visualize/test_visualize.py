@@ -186,10 +186,10 @@ def test_weights_and_activations(draw, clips, tiny_cfg, weights):
 def test_arrays_of_any_dimension():
     for shape in ((), (7,), (3, 5), (2, 3, 5), (2, 3, 4, 5)):
         picture = array_picture(torch.rand(shape), False)
-        assert picture.ndim == 3 and max(picture.shape[:2]) > 128
+        assert picture.ndim == 3 and max(picture.shape[:2]) > 256
     # Values that are not finite, and equal ones, are drawn too.
-    assert array_picture(torch.tensor([[1.0, torch.nan], [torch.inf, 1.0]]), True).shape == (256, 256, 3)
-    levels = array_picture(torch.tensor([[0.0, 0.5], [1.0, 0.25]]), False)[64::128, 64::128, 0]
+    assert array_picture(torch.tensor([[1.0, torch.nan], [torch.inf, 1.0]]), True).shape == (512, 512, 3)
+    levels = array_picture(torch.tensor([[0.0, 0.5], [1.0, 0.25]]), False)[128::256, 128::256, 0]
     assert levels.tolist() == [[0, 128], [255, 64]]
 
 
