@@ -285,6 +285,22 @@ def test_evidence_of_earlier_steps_is_shown_and_leads_to_its_frames(visit, predi
     until(page, f"!video.seeking && Math.abs(video.currentTime - {best.time_s}) < 0.01")
 
 
+def test_a_dropped_file_is_answered_and_removed(visit):
+    page = visit()
+    page.evaluate(
+        """async () => {
+            const data = new DataTransfer(), reply = await fetch(`/api/videos/${info.samples[0].id}/file`);
+            data.items.add(new File([await reply.blob()], "dropped.mp4"));
+            document.dispatchEvent(new DragEvent("drop", { dataTransfer: data }));
+        }"""
+    )
+    page.wait_for_selector("#answers-title:has-text('dropped.mp4')")
+    page.wait_for_selector(DONE)
+    assert page.evaluate("answers.length") == len(STEPS)
+    page.click("[aria-label='Remove dropped.mp4']")
+    page.wait_for_selector("#uploads", state="hidden")
+
+
 def test_answers_are_saved_as_files(visit, predictor, videos):
     page = visit()
     send(page, videos[0][0])
