@@ -14,7 +14,7 @@ from slowfast.apps.plot.runs import file_in
 from slowfast.apps.plot.style import BLUE, TINY, Part, join_parts, shortened, styled
 from slowfast.evaluation.predictions import ClassificationPredictions, load
 from slowfast.utils.errors import short
-from slowfast.utils.json_file import read_json, read_text
+from slowfast.utils.json_file import read_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,16 +54,6 @@ def read_confusion(path: str) -> tuple[list[str], np.ndarray]:
     if not names or counts.shape != (len(names), len(names)) or counts.min() < 0:
         raise ValueError(f"{form}: it has counts {counts.shape} of {len(names)} classes")
     return names, counts
-
-
-def read_groups(path: str) -> dict[str, list[str]]:
-    """Read `{"group": ["class", ...], ...}`, the JSON of PySlowFast's TENSORBOARD.CATEGORIES_PATH."""
-    form = '{"group": ["class", ...], ...}'
-    groups = read_json(path, dict, form)
-    for name, members in groups.items():
-        if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
-            raise ValueError(f"{path} is not like {form}: group {short(name)!r} has {short(members)}")
-    return groups
 
 
 def join_groups(names: Sequence[str], counts: np.ndarray, groups: dict[str, list[str]]) -> tuple[list[str], np.ndarray]:
