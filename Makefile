@@ -50,7 +50,7 @@ serve: install
 test: install
 	$(BIN)/python -m pytest --durations=15
 
-# A warning is an error: of a link that leads nowhere, a page that no other leads to, a docstring that cannot be read.
+# A warning is an error: of a link that leads nowhere, a page that no other leads to, a module that cannot be imported.
 docs: install
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs

@@ -25,8 +25,9 @@ exclude_patterns = [".*", "build", "runs", "logs", "data", "docs/api/*/modules.r
 root_doc = "docs/index"
 
 myst_heading_anchors = 4  # as code hosts make them
-# Of a name that several classes have, such as `fps`, any is linked.
-suppress_warnings = ["ref.python"]
+# Of a name that several classes have, such as `fps`, any is linked. Docstrings are plain text: what docutils finds odd
+# in their indentation is no error. The pages are Markdown, and their warnings are MyST's.
+suppress_warnings = ["ref.python", "docutils"]
 
 apidoc_modules = [
     {

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -11,7 +12,11 @@ from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
-    *(path for pattern in ("*.md", "docs/*.md", "projects/*/*.md", "examples/*/*.md") for path in ROOT.glob(pattern)),
+    *(
+        path
+        for pattern in ("*.md", "docs/*.md", "docs/tutorials/*.md", "projects/*/*.md", "examples/*/*.md")
+        for path in ROOT.glob(pattern)
+    ),
     *ROOT.glob("projects/*/*/zoo/*.md"),
 ]
 SETTINGS = [
@@ -33,6 +38,31 @@ def test_links_and_paths_exist(document):
     assert [link for link in links if not (document.parent / link).exists()] == []
     paths = re.findall(r"(?:--cfg|python) ((?:\w+/)[\w/.]+\.(?:yaml|py))", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_pictures_exist_and_addresses_are_well_formed(document):
+    text = document.read_text()
+    pictures = re.findall(r"<(?:img|source|video)[^>]*\bsrc=[\"']([^\"']+)", text)
+    assert [picture for picture in pictures if not (document.parent / picture).exists()] == []
+    addresses = [
+        urlsplit(address)
+        for address in re.findall(r"\]\((\w+:[^)]*)\)|<(\w+://[^>]*)>", text)
+        for address in address
+        if address
+    ]
+    assert [url.geturl() for url in addresses if url.scheme not in ("http", "https") or not url.netloc] == []
+
+
+def test_every_page_has_its_place_on_the_site():
+    index = ROOT / "docs/index.md"
+    listed = re.findall(
+        r"^(?:.*<)?([\w./]+?)>?$",
+        "\n".join(re.findall(r"```{toctree}(.*?)```", index.read_text(), re.DOTALL)),
+        re.MULTILINE,
+    )
+    pages = {(index.parent / name).resolve().with_suffix(".md") for name in listed}
+    assert {named(path) for path in DOCUMENTS if path != index} == {named(path) for path in pages}
 
 
 def anchors(path: Path) -> set[str]:

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 
 from slowfast.apps.plot.ava import Detections, curve_lines, draw_precision_recall
 from slowfast.apps.plot.classes import MOST, draw_classes, read_classes
-from slowfast.apps.plot.confusion import draw_confusion, join_groups, read_confusion, read_groups
+from slowfast.apps.plot.confusion import draw_confusion, join_groups, read_confusion
 from slowfast.apps.plot.cost import draw_cost, read_cost
 from slowfast.apps.plot.curves import KINDS, draw_curves, read_curves
 from slowfast.apps.plot.runs import Runs, name_of
 from slowfast.apps.plot.steps import draw_steps, read_lengths, read_steps
 from slowfast.apps.plot.style import FORMATS, check_ending, save, width_of
 from slowfast.evaluation.ava import AVA_EVALUATIONS
+from slowfast.evaluation.class_plots import read_groups
 from slowfast.utils.errors import exit_status, names_among
 
 if TYPE_CHECKING:

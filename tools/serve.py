@@ -1,8 +1,8 @@
 """Show in a browser what a model sees, live: videos, cameras, and what its memory does.
 
 python tools/serve.py --checkpoint FILE|zoo://NAME [--checkpoint ...] [--host ADDRESS --token SECRET] [--port N]
-                      [--sources] [--max-upload-mb N] [--max-seconds S] [--max-videos N] [--max-sessions N]
-                      [--max-idle-seconds S] [--device NAME]
+                      [--boxes FILE.onnx|zoo://NAME] [--sources] [--max-upload-mb N] [--max-seconds S]
+                      [--max-videos N] [--max-sessions N] [--max-idle-seconds S] [--device NAME]
 
 The page is for this machine alone, unless --host lets others in, which takes a token. Ctrl-C ends it, and removes what
 viewers uploaded. See docs/web.md.
@@ -31,6 +31,12 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--port", type=int, default=options.port, metavar="N", help=f"0: any that is free (default: {options.port})"
     )
     parser.add_argument("--token", default="", metavar="SECRET", help="what viewers have to know; 8 characters or more")
+    parser.add_argument(
+        "--boxes",
+        default="",
+        metavar="FILE",
+        help="for models that score boxes of persons: a .onnx file or zoo://NAME of a detector, or detectron2",
+    )
     parser.add_argument("--sources", action="store_true", help="viewers may name addresses and cameras of the server")
     parser.add_argument(
         "--max-upload-mb",
@@ -76,7 +82,7 @@ def _run(args: argparse.Namespace) -> None:
         int(args.max_upload_mb * 2**20), args.max_seconds, args.max_videos, args.max_sessions, args.max_idle_seconds
     )
     options = ServeOptions(args.host, args.port, args.token, args.sources, limits)
-    serve(load_models(args.checkpoint, args.device), options)
+    serve(load_models(args.checkpoint, args.device, args.boxes), options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

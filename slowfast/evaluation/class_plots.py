@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from slowfast.evaluation.report import read_class_names
-from slowfast.utils.errors import require_matplotlib
+from slowfast.utils.errors import require_matplotlib, short
 from slowfast.utils.json_file import read_json, read_text
 from slowfast.utils.text import one_line, plot_label
 
@@ -75,12 +75,14 @@ class ClassPlots:
         found = class_names(cfg, names)
         paths = (board.CONFUSION_MATRIX.SUBSET_PATH, board.HISTOGRAM.SUBSET_PATH)
         matrix_subset, histogram_subset = (read_subset(path, found) if path else None for path in paths)
+        path = board.CATEGORIES_PATH
+        groups = {name: _numbers(members, found, path) for name, members in (read_groups(path) if path else {}).items()}
         return cls(
             found,
             board.CONFUSION_MATRIX.ENABLE,
             board.CONFUSION_MATRIX.FIGSIZE,
             matrix_subset,
-            read_class_groups(board.CATEGORIES_PATH, found) if board.CATEGORIES_PATH else {},
+            groups,
             board.HISTOGRAM.ENABLE,
             histogram_subset,
             board.HISTOGRAM.TOPK,
@@ -176,19 +178,19 @@ def read_subset(path: str, names: Sequence[str]) -> list[int]:
     return _numbers([line for line in lines if line], names, path)
 
 
-def read_class_groups(path: str, names: Sequence[str]) -> dict[str, list[int]]:
-    """Read groups of classes from JSON `{"group": ["class", ...], ...}`.
+def read_groups(path: str) -> dict[str, list[str]]:
+    """Read groups of classes from JSON `{"group": ["class", ...], ...}`, as in `TENSORBOARD.CATEGORIES_PATH`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file has another format, or names a class that there is not.
+        ValueError: the file has another format.
     """
     form = '{"group": ["class", ...], ...}'
     groups = read_json(path, dict, form)
-    for group, classes in groups.items():
-        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise ValueError(f"{path} is not like {form}: group {group!r:.40} has {classes!r:.40}")
-    return {group: _numbers(classes, names, path) for group, classes in groups.items()}
+    for name, members in groups.items():
+        if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
+            raise ValueError(f"{path} is not like {form}: group {short(name)!r} has {short(members)}")
+    return groups
 
 
 def _numbers(wanted: Sequence[str], names: Sequence[str], path: str) -> list[int]:

@@ -25,7 +25,7 @@ from slowfast.apps.features.files import FeatureFolder, VideoFeatures, about_fea
 from slowfast.apps.people.detector import PersonDetector
 from slowfast.apps.people.sources import BoxFile
 from slowfast.apps.plot.classes import read_classes
-from slowfast.apps.plot.confusion import read_confusion, read_groups
+from slowfast.apps.plot.confusion import read_confusion
 from slowfast.apps.plot.cost import read_cost
 from slowfast.apps.plot.curves import read_curves
 from slowfast.apps.plot.steps import read_lengths, read_steps
@@ -51,7 +51,7 @@ from slowfast.engine.test import last_evaluation
 from slowfast.engine.trackers import read_runs
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import read_boxes, read_detections, read_excluded, read_groundtruth
-from slowfast.evaluation.class_plots import read_class_groups, read_subset
+from slowfast.evaluation.class_plots import read_groups, read_subset
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.evaluation.predictions import load as load_predictions
 from slowfast.evaluation.report import Report, read_class_names
@@ -427,7 +427,6 @@ def _list_target(name: str, file: str, read: Callable[[str], Any], separator: st
     return Target(name, "annotations", file, lambda _: [text.encode()], read, lines_like(text, separator))
 
 
-_GROUPS = {"moving": ["run", "walk"], "still": ["sit"]}
 _LABELS = {"Holding something": "0", "Pushing something": "1", "Turning something": 2}
 _ENTRIES = [
     {"id": "1", "template": "Holding [something]", "label": "holding a cup", "placeholders": ["a cup"]},
@@ -617,8 +616,6 @@ TARGETS = [
     Target("names-json", "annotations", "case.json", lambda _: [to_json({"a": 0, "b": 1}), to_json(["a", "b"])],
            _read_names, json_like({"a": 0, "b": 1})),
     _list_target("class-subset", "case.txt", lambda path: read_subset(path, ["run", "walk", "sit"])),
-    Target("class-groups", "annotations", "case.json", lambda _: [to_json(_GROUPS)],
-           lambda path: read_class_groups(path, ["run", "walk", "sit"]), json_like(_GROUPS)),
     Target("ssv2-labels", "annotations", "case.json", lambda _: [to_json(_LABELS)],
            lambda path: ssv2.read_labels(path, 4), json_like(_LABELS)),
     Target("ssv2-videos", "annotations", "case.json", lambda _: [to_json(_ENTRIES)], _read_ssv2, json_like(_ENTRIES)),

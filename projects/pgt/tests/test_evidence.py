@@ -7,11 +7,14 @@ import pytest
 import torch
 
 import slowfast
+from pgt import StepPlan
+from slowfast.apps.predict.predictor import Predictor
 from slowfast.apps.synthetic import render
 from slowfast.apps.visualize.attribution import StepPath
 from slowfast.apps.visualize.evidence import evidence
 from slowfast.datasets.video.reader import VideoError
 from slowfast.engine.task import build_task
+from slowfast.models import build_model
 
 STEPS = [range(8), range(8, 15), range(15, 22), range(22, 29), range(29, 36)]
 CLASS = 2  # whose attributions are held against references
@@ -222,6 +225,27 @@ def test_a_long_video_is_explained_by_its_last_steps(predictor):
     # The last frame, which fills the last step up, counts once.
     assert [frame.index for frame in found.frames] == list(range(92, 108))
     assert found.steps[-1].end_s == 27
+
+
+def test_a_frame_has_the_attributions_of_both_pathways(progressive_cfg, parity):
+    cfg = progressive_cfg("slowfast", "DATA.TARGET_FPS", 30, "DATA.SAMPLING_RATE", 1)
+    model = parity.fill_module(build_model(cfg)).eval().requires_grad_(False)
+    predictor = Predictor(model, cfg, torch.device("cpu"), [str(number) for number in range(cfg.MODEL.NUM_CLASSES)])
+    video = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    found = evidence(predictor, video, method="gradient")
+
+    plan, clip = StepPlan.from_config(cfg), as_clip(video)
+    inputs = [clip[:, :, plan.slow_indices()].requires_grad_(), clip.clone().requires_grad_()]
+    memory = None
+    for step in plan.split(inputs):
+        scores, memory = model(step, memory, full_gradient=True)
+    gradients = torch.autograd.grad(scores[0, found.label].log(), inputs)
+    mean = clip.mean(dim=2, keepdim=True)
+    slow, fast = ((g * (x - mean)).sum(dim=(0, 1, 3, 4)).detach() for g, x in zip(gradients, inputs, strict=True))
+    wanted = fast.index_add(0, torch.tensor(plan.slow_indices()), slow).numpy()
+    assert [frame.index for frame in found.frames] == list(range(40))
+    got = [frame.attribution for frame in found.frames]
+    np.testing.assert_allclose(got, wanted, rtol=0.02, atol=0.01 * np.abs(wanted).max())
 
 
 def test_a_clip_model_has_the_evidence_of_its_clip_alone():

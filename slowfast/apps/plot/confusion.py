@@ -14,7 +14,7 @@ from slowfast.apps.plot.runs import file_in
 from slowfast.apps.plot.style import BLUE, TINY, Part, join_parts, shortened, styled
 from slowfast.evaluation.predictions import ClassificationPredictions, load
 from slowfast.utils.errors import short
-from slowfast.utils.json_file import read_json, read_text
+from slowfast.utils.json_file import read_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LETTERS = 22  # of a name of a class at an axis
 _ROW = 1.3 * TINY / 72  # inches of a row whose name is written
 _WORST = 20  # pairs below a matrix without names
+_WIDE = 5.0  # inches from which a matrix without names has the pairs beside it
 _MATRIX_SHARE = 0.62  # of the width, what the matrix itself takes beside names and color bar
 
 
@@ -53,16 +54,6 @@ def read_confusion(path: str) -> tuple[list[str], np.ndarray]:
     if not names or counts.shape != (len(names), len(names)) or counts.min() < 0:
         raise ValueError(f"{form}: it has counts {counts.shape} of {len(names)} classes")
     return names, counts
-
-
-def read_groups(path: str) -> dict[str, list[str]]:
-    """Read `{"group": ["class", ...], ...}`, the JSON of PySlowFast's TENSORBOARD.CATEGORIES_PATH."""
-    form = '{"group": ["class", ...], ...}'
-    groups = read_json(path, dict, form)
-    for name, members in groups.items():
-        if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
-            raise ValueError(f"{path} is not like {form}: group {short(name)!r} has {short(members)}")
-    return groups
 
 
 def join_groups(names: Sequence[str], counts: np.ndarray, groups: dict[str, list[str]]) -> tuple[list[str], np.ndarray]:
@@ -98,7 +89,7 @@ def draw_confusion(
 ) -> Figure:
     """Draw counts of videos by true and predicted class.
 
-    A matrix that has no room for the names is drawn without them, over the pairs that are confused most.
+    A matrix that has no room for the names is drawn without them, beside or over the pairs that are confused most.
 
     Args:
         counts: (classes, classes), a row for each true class.
@@ -106,7 +97,10 @@ def draw_confusion(
         title: None for one that says what is drawn.
         pairs: number of pairs to name; 0 for `_WORST` if the matrix has no room for names, else none.
     """
-    return join_parts(confusion_parts(names, counts, width, title, pairs), width)
+    parts = confusion_parts(names, counts, width / 2, title, pairs)
+    if width >= _WIDE and len(parts) == 2 and not _has_room(names, width):
+        return join_parts([parts], width)
+    return join_parts([[part] for part in confusion_parts(names, counts, width, title, pairs)], width)
 
 
 def confusion_parts(
@@ -117,8 +111,7 @@ def confusion_parts(
         total, right = int(counts.sum()), int(np.trace(counts))
         accuracy = f", {100 * right / total:.1f} % right" if total else ""
         title = f"Confusion of {len(names)} classes: {total:,} videos{accuracy}"
-    side = _MATRIX_SHARE * width
-    named = len(names) * _ROW <= side
+    side, named = _MATRIX_SHARE * width, _has_room(names, width)
     names_below = 0.055 * min(_LETTERS, max(map(len, names))) if named else 0.2
     parts = [Part(side + names_below + 0.3, title, lambda axes: _plot_matrix(axes, names, counts, side, named))]
     worst = worst_pairs(counts, pairs or (0 if named else _WORST))
@@ -127,6 +120,11 @@ def confusion_parts(
         plot_pairs = functools.partial(_plot_pairs, names=names, counts=counts, pairs=worst, letters=int(width * 6))
         parts.append(Part(len(worst) * 1.6 * _ROW + 0.3, heading, plot_pairs))
     return parts
+
+
+def _has_room(names: Sequence[str], width: float) -> bool:
+    """Return True if a matrix has room for the names of its classes."""
+    return len(names) * _ROW <= _MATRIX_SHARE * width
 
 
 def _plot_matrix(axes: Axes, names: Sequence[str], counts: np.ndarray, side: float, named: bool) -> None:

@@ -32,9 +32,9 @@ def draw_report(report: Report) -> Figure:
     if report.confusion is not None:
         names = list(table["class"])
         half = confusion_parts(names, report.confusion, width / 2)
-        if steps and len(half) == 1:  # the matrix has room for names
-            return join_parts([*steps, *half], width, beside=True)
-        return join_parts([*steps, *confusion_parts(names, report.confusion, width)], width)
+        if len(half) == 1:  # the matrix has room for names
+            return join_parts([[*steps, *half]], width if steps else width / 2)
+        return join_parts([steps, half] if steps else [half], width)
     values = values_of("", zip(table["class"], table["samples"], table["value"], strict=True), report.measure, "this")
     shown = chosen_classes([values], MOST)
     bars = Part(
@@ -42,7 +42,7 @@ def draw_report(report: Report) -> Figure:
         class_title([values], len(shown)),
         lambda axes: plot_classes(axes, [values], shown, int(8 * width)),
     )
-    return join_parts([*steps, bars], width)
+    return join_parts([steps, [bars]] if steps else [[bars]], width)
 
 
 def _plot_steps(axes: Axes, report: Report) -> None:

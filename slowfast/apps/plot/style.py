@@ -113,17 +113,17 @@ class Part:
     draw: Callable[[Axes], None]
 
 
-def join_parts(parts: Sequence[Part], width: float, beside: bool = False) -> Figure:
-    """Return a figure of several plots below each other, or `beside` each other with equal widths."""
+def join_parts(rows: Sequence[Sequence[Part]], width: float) -> Figure:
+    """Return a figure of several plots: rows below each other, and plots of equal widths in each row."""
     from matplotlib.figure import Figure
 
-    heights = [part.height + (_TITLE_HEIGHT if part.title else 0.0) for part in parts]
-    figure = Figure(figsize=(width, max(heights) if beside else sum(heights)), layout="constrained")
+    heights = [max(part.height + (_TITLE_HEIGHT if part.title else 0.0) for part in row) for row in rows]
+    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     figure.get_layout_engine().set(**_PADS)
-    grid = {"ncols": len(parts)} if beside else {"nrows": len(parts), "height_ratios": heights}
-    for panel, part in zip(figure.subfigures(squeeze=False, **grid).flat, parts, strict=True):
-        part.draw(panel.subplots())
-        set_title(panel, part.title)
+    for strip, row in zip(figure.subfigures(len(rows), squeeze=False, height_ratios=heights)[:, 0], rows, strict=True):
+        for panel, part in zip(strip.subfigures(1, len(row), squeeze=False)[0], row, strict=True):
+            part.draw(panel.subplots())
+            set_title(panel, part.title)
     return figure
 
 

@@ -265,7 +265,7 @@ class DrawnVideo:
 
 @contextlib.contextmanager
 def drawn_video(path: str | os.PathLike, sound: str | os.PathLike = "", growing: bool = False) -> Iterator[DrawnVideo]:
-    """Write frames, with answers drawn in, as H.264 in mp4, as they come; memory does not grow with them.
+    """Write frames, with answers drawn in, as H.264 in mp4, as they come; memory does not grow with them::
 
         with drawn_video("drawn.mp4") as video:
             for number, frame in enumerate(frames):  # (height, width, 3) uint8, RGB

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import av
 import cv2
 import numpy as np
 
+from slowfast.apps.predict import people_files
 from slowfast.apps.predict.drawn import ENCODER, ENCODER_SETTINGS, check_drawing
 from slowfast.apps.predict.painter import Caption, Painter
 from slowfast.apps.predict.run import subtitles
-from slowfast.apps.predict.tables import COLUMNS, write_csv
+from slowfast.apps.predict.tables import COLUMNS, PEOPLE_COLUMNS, write_csv
 from slowfast.apps.serve.decoder import DecodedVideo, DecodingLimits, decode
 from slowfast.apps.serve.limits import RefusedError
 from slowfast.apps.serve.sessions import Session
@@ -45,7 +47,7 @@ def write_answers(session: Session, kind: str, path: Path, store: VideoStore, li
     writers: dict[str, Callable[[], None]] = {
         "json": lambda: _write_json(session, path),
         "csv": lambda: _write_csv(session, path),
-        "vtt": lambda: path.write_text(_vtt(session), encoding="utf-8"),
+        "vtt": lambda: _write_vtt(session, path),
         "mp4": lambda: _write_mp4(session, path, store, limits),
     }
     try:
@@ -64,27 +66,42 @@ def _write_json(session: Session, path: Path) -> None:
     path.write_text(json.dumps(value) + "\n", encoding="utf-8")
 
 
-def _write_csv(session: Session, path: Path) -> None:
+@contextlib.contextmanager
+def _lines(session: Session, path: Path) -> Iterator[str]:
+    """Write the answers as JSON lines into a file beside `path`, and remove it."""
     lines = path.with_suffix(".jsonl")
     try:
         with open(lines, "w", encoding="utf-8") as stream:
             for answer in list(session.answers):
                 stream.write(json.dumps({"video": session.title, **answer}) + "\n")
-        write_csv(os.fspath(lines), COLUMNS["answers"])
+        yield os.fspath(lines)
     finally:
         lines.unlink(missing_ok=True)
 
 
-def _vtt(session: Session) -> str:
-    return subtitles(
-        [(a["start_s"], a["end_s"], f"{a['names'][0]} {a['scores'][0]:.2f}") for a in list(session.answers)]
-    )
+def _write_csv(session: Session, path: Path) -> None:
+    with _lines(session, path) as lines:
+        write_csv(lines, (PEOPLE_COLUMNS if session.model.boxes else COLUMNS)["answers"])
+
+
+def _write_vtt(session: Session, path: Path) -> None:
+    if session.model.boxes:
+        with _lines(session, path) as lines:
+            cues = list(people_files.cues_of(lines))
+    else:
+        answers = list(session.answers)
+        cues = [(a["start_s"], a["end_s"], f"{a['names'][0]} {a['scores'][0]:.2f}") for a in answers]
+    path.write_text(subtitles(cues), encoding="utf-8")
 
 
 def _write_mp4(session: Session, path: Path, store: VideoStore, limits: DecodingLimits) -> None:
     if not session.video:
         raise RefusedError(404, f"a stream of a {session.title} has no video to draw into; take another format")
-    captions = [Caption(answer["start_s"], answer["names"], answer["scores"]) for answer in list(session.answers)]
+    answers = list(session.answers)
+    if session.model.boxes:
+        captions = people_files.captions((answer["key_s"], answer["persons"]) for answer in answers)
+    else:
+        captions = (Caption(answer["start_s"], answer["names"], answer["scores"]) for answer in answers)
     try:
         check_drawing()
         rate = session.model.predictor.settings.target_fps

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from slowfast.apps.serve.decoder import DecodingLimits, decode
+from slowfast.apps.serve.feeds import collect
 from slowfast.apps.serve.limits import RefusedError
 from slowfast.apps.serve.models import ServedModel
 from slowfast.apps.serve.videos import VideoStore
@@ -15,7 +16,6 @@ from slowfast.apps.visualize.evidence import evidence
 from slowfast.apps.visualize.evidence_files import as_dict
 from slowfast.utils.errors import short
 
-_MOST_BYTES = 2**30  # of the frames up to the step
 _MOST_MAPS = 24  # frames with a picture of their heat: those with most evidence
 
 
@@ -28,26 +28,15 @@ def find_evidence(
         RefusedError: no such video (404), step or class (400); the video cannot be read, or is too long (400).
     """
     predictor = model.predictor
+    if model.boxes:
+        raise RefusedError(400, f"the model {model.name} scores boxes of persons, and evidence is for whole clips")
     try:
         with store.in_use(video) as found, decode(found.path, limits, fps=predictor.settings.target_fps) as decoded:
             fps = decoded.facts.fps
             # Windows after this one have no say, but the end of the video does where the last clip is moved back.
             count = round(predictor.session(fps).window_end_s(step + 1) * fps) + 1
-            size = decoded.facts.width * decoded.facts.height * 3
-            frames: list[np.ndarray] = []
-            for _, pixels in decoded:
-                frames.append(pixels)
-                if len(frames) * size > _MOST_BYTES:
-                    raise ValueError(
-                        f"evidence reads all frames up to the step, and those up to {len(frames) / fps:.1f} s take "
-                        f"{_MOST_BYTES / 2**20:g} MiB, which is the limit: ask about an earlier step, or bring a "
-                        "smaller video"
-                    )
-                if len(frames) == count:
-                    break
-        if not frames:
-            raise ValueError("no frame of it decodes")
-        result = evidence(predictor, np.stack(frames), label, step, fps=fps)
+            frames = collect((pixels for _, pixels in decoded), fps, count)
+        result = evidence(predictor, frames, label, step, fps=fps)
     except ValueError as error:
         raise RefusedError(400, short(error, 300)) from None
     best = sorted(np.argsort([-frame.value for frame in result.frames], kind="stable")[:_MOST_MAPS].tolist())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import itertools
 import math
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import av
@@ -24,6 +25,7 @@ from slowfast.datasets.video.pyav import DECODE_ERRORS
 from slowfast.datasets.video.reader import VideoError
 from slowfast.utils.errors import short
 
+_MOST_BYTES = 2**30  # of frames that are collected
 _SECONDS = struct.Struct("<d")  # in front of the JPEG of a camera's frame
 
 
@@ -132,6 +134,22 @@ def _told_as_unreadable() -> Iterator[None]:
         yield
     except ValueError as error:
         raise RefusedError(400, f"the video cannot be read: {short(error, 300)}") from None
+
+
+def collect(frames: Iterable[np.ndarray], fps: float, most: int | None = None) -> np.ndarray:
+    """Return the frames, or the first `most`, as one array (T, H, W, 3); RefusedError (400) if they take too much."""
+    kept: list[np.ndarray] = []
+    for pixels in itertools.islice(frames, most):
+        kept.append(pixels)
+        if len(kept) * pixels.nbytes > _MOST_BYTES:
+            raise RefusedError(
+                400,
+                f"the frames up to {len(kept) / fps:.1f} s take {_MOST_BYTES / 2**20:g} MiB, which is the limit for "
+                "evidence and for models of persons: bring a shorter or smaller video",
+            )
+    if not kept:
+        raise RefusedError(400, "no frame of the video decodes")
+    return np.stack(kept)
 
 
 class CameraFeed(Feed):

@@ -6,15 +6,19 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
+
+from slowfast.apps.predict import people_files
 from slowfast.apps.predict.predictor import Answer
 from slowfast.apps.predict.run import facts_of
-from slowfast.apps.serve.feeds import CameraFeed, Feed, SourceFeed, VideoFeed
+from slowfast.apps.serve.feeds import CameraFeed, Feed, SourceFeed, VideoFeed, collect
 from slowfast.apps.serve.limits import RefusedError, ServeLimits
-from slowfast.apps.serve.models import ServedModel
-from slowfast.apps.serve.streams import OTHER, FedStream, StreamClosed, memory_of, stretches
+from slowfast.apps.serve.models import PERSONS_EVERY_S, ServedModel
+from slowfast.apps.serve.streams import ON, OTHER, FedStream, StreamClosed, memory_of, stretches
 from slowfast.apps.serve.videos import VideoStore
 from slowfast.apps.serve.worker import PoolWorker
 from slowfast.runtime.logging import get_logger
@@ -63,7 +67,7 @@ class Session:
         self._worker, self._other_feed, self._send = worker, other_feed, send
         self._steps = 0
         self._times: deque[float] = deque(maxlen=_RATE_OVER)
-        self._wipes, self._other = False, ""
+        self._wipes, self._other, self._other_from_s = False, "", 0.0
         self._closed = False
         self._streams: list[FedStream] = []  # that a close has to stop
         self._sent = threading.Condition()
@@ -83,10 +87,13 @@ class Session:
         value = message.get("value")
         if message.get("type") != "memory" or value not in ("on", "wipe", OTHER):
             raise RefusedError(400, f"the message {short(message)!r} is unknown; memory can be on, wipe or other")
-        if self.model.predictor.step_positions is None:
+        if not self.model.has_memory:
             raise RefusedError(400, f"the model {self.model.name} has no memory")
         if value == OTHER:
-            self._other = str(message.get("video", ""))
+            at_s = message.get("at_s", 0)
+            if isinstance(at_s, bool) or not isinstance(at_s, (int, float)):
+                raise RefusedError(400, f"at_s is {short(at_s)!r}; it must be a number, of seconds")
+            self._other_from_s, self._other = at_s, str(message.get("video", ""))
             return
         self._wipes, self._other = value == "wipe", ""
         for stream in self._streams[:1]:
@@ -123,8 +130,11 @@ class Session:
         try:
             with self.feed:
                 self._tell({"type": "started", "session": self.identity, "fps": self.feed.fps})
-                for frames in stretches(self.feed):
-                    self._stretch(frames)
+                if self.model.boxes:
+                    self._watch_people()
+                else:
+                    for frames in stretches(self.feed):
+                        self._stretch(frames)
             self._tell({"type": "end", "steps": self._steps})
         except StreamClosed:
             pass
@@ -146,8 +156,11 @@ class Session:
             for frame in frames:
                 if stream is None:
                     stream = self._open(frame.time_s)
-                if self._other and stream.steps:
-                    self._take_other(stream)
+                if self._other and frame.time_s >= self._other_from_s:
+                    if self._other_from_s > 0:
+                        stream.settle()
+                    if stream.steps:
+                        self._take_other(stream)
                 self._wait_for_viewer()
                 stream.push(frame)
             if stream:
@@ -161,16 +174,37 @@ class Session:
                 stream.close()
                 self._streams.remove(stream)
 
+    def _watch_people(self) -> None:
+        """Answer about the persons in a video, moment by moment; it is read as a whole first."""
+        model, fps = self.model, self.feed.fps
+        frames = collect((frame.pixels for frame in self.feed), fps)
+        self._check()
+        begun_s = time.monotonic()
+        for answer in model.predictor.people(frames, model.boxes, fps=fps):
+            delay_s, begun_s = time.monotonic() - begun_s, time.monotonic()
+            self.answers.append(people_files.line_of(answer))
+            best = model.predictor.answer(0.0, 0.0, torch.from_numpy(answer.all_scores), top=5)
+            half = PERSONS_EVERY_S / 2
+            boxes = [
+                {"box": [float(edge) for edge in p.box], "id": p.identity, "names": _named(p.names, p.scores)}
+                for p in answer.persons
+            ]
+            about = {"start_s": max(0.0, answer.key_s - half), "end_s": answer.key_s + half, "boxes": boxes}
+            self._tell_answer(about, _named(best.names, best.scores), answer.all_scores, delay_s)
+            self._wait_for_viewer()
+
     def _open(self, start_s: float) -> FedStream:
         start_s = 0.0 if self.feed.is_even else start_s
         stream = FedStream(self._worker, self.model.name, self.feed.fps, self._answered, start_s, self._wipes)
         self._streams.append(stream)
+        stream.wipes = self._wipes  # which a viewer may have changed meanwhile
         self._check()
         return stream
 
     def _take_other(self, stream: FedStream) -> None:
         """Replace the memory by the one that another video has at this step."""
         video, self._other = self._other, ""
+        before, self._wipes = self._wipes, False
         stream.settle()
 
         def opened(other: FedStream) -> None:
@@ -181,35 +215,42 @@ class Session:
         try:
             memory = memory_of(self._worker, self.model.name, self._other_feed(video), stream.steps, opened)
             stream.take_memory(memory, OTHER)
-            self._wipes = False
+            stream.wipes = self._wipes  # which a viewer may have asked for meanwhile
         except RefusedError as error:
+            self._wipes = self._wipes or before
             self._tell({"type": "error", "error": error.message})
         finally:
             del self._streams[count:]
 
     def _answered(self, stream: FedStream, answer: Answer) -> None:
         """Tell an answer; on the worker's thread."""
-        now = time.monotonic()
-        self._steps += 1
-        self._times.append(now)
-        passed = now - self._times[0]
         facts = facts_of(answer)
         self.answers.append(facts)
+        about = {
+            "start_s": facts["start_s"],
+            "end_s": facts["end_s"],
+            "boxes": [],
+            "state_bytes": stream.stream.state_bytes,
+            "memory": stream.memory_from,
+        }
+        delay_s = time.monotonic() - stream.last_arrived_s
+        self._tell_answer(about, _named(facts["names"], facts["scores"]), answer.all_scores, delay_s)
+
+    def _tell_answer(self, about: Message, best: list[Message], scores: np.ndarray, delay_s: float) -> None:
+        self._steps += 1
+        self._times.append(time.monotonic())
+        passed = self._times[-1] - self._times[0]
         self._tell(
             {
                 "type": "answer",
-                "start_s": facts["start_s"],
-                "end_s": facts["end_s"],
-                "scores": [
-                    {"name": name, "score": score} for name, score in zip(facts["names"], facts["scores"], strict=True)
-                ],
-                "all": [float(score) for score in answer.all_scores],
-                "boxes": [],
-                "state_bytes": stream.stream.state_bytes,
-                "delay_s": round(now - stream.last_arrived_s, 6),
+                "scores": best,
+                "all": [float(score) for score in scores],
+                "state_bytes": 0,
+                "delay_s": round(delay_s, 6),
                 "steps_per_s": round((len(self._times) - 1) / passed, 3) if passed else 0.0,
                 "dropped": self.feed.dropped,
-                "memory": stream.memory_from,
+                "memory": ON,
+                **about,
             }
         )
 
@@ -228,6 +269,10 @@ class Session:
             raise StreamClosed
 
 
+def _named(names: Sequence[str], scores: Iterable[float]) -> list[Message]:
+    return [{"name": name, "score": float(score)} for name, score in zip(names, scores, strict=True)]
+
+
 class Sessions:
     """The streams of all viewers.
 
@@ -242,7 +287,7 @@ class Sessions:
         self, models: Mapping[str, ServedModel], store: VideoStore, limits: ServeLimits, sources: bool
     ) -> None:
         self._models, self._store, self._limits, self._allows_sources = models, store, limits, sources
-        predictors = {name: model.predictor for name, model in models.items()}
+        predictors = {name: model.predictor for name, model in models.items() if not model.boxes}
         # A stream may need another one, for the memory of another video.
         self._worker = PoolWorker(predictors, 2 * limits.sessions)
         self._sessions: dict[str, Session] = {}
@@ -299,6 +344,8 @@ class Sessions:
 
     def _feed(self, model: ServedModel, kind: str, wish: Message) -> tuple[Feed, str, str]:
         """Return the feed, its title, and the identity of the video or ""."""
+        if model.boxes and kind != "video":
+            raise RefusedError(400, f"the model {model.name} scores boxes of persons, and looks at videos alone")
         if kind == "camera":
             return CameraFeed(model.rate, self._limits.idle_s), "camera", ""
         if kind == "source":
@@ -310,7 +357,7 @@ class Sessions:
 
     def _video_feed(self, model: ServedModel, identity: str, live: bool = False) -> Feed:
         rate = model.predictor.settings.target_fps
-        return VideoFeed(self._store, identity, self._limits.decoding, rate, live)
+        return VideoFeed(self._store, identity, self._limits.decoding, rate, live and not model.boxes)
 
     def _forget_old(self) -> None:
         old = time.monotonic() - self._limits.idle_s

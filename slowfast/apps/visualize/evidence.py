@@ -17,9 +17,9 @@ from torch import Tensor
 
 from slowfast.apps.predict.predictor import Predictor, Video
 from slowfast.apps.visualize.attribution import Attributions, Step, StepPath
+from slowfast.apps.visualize.clips import clip_frames
 from slowfast.apps.visualize.gradcam import grad_cam
 from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows
-from slowfast.datasets.transforms.pixels import normalization
 from slowfast.datasets.video.timing import Timeline
 from slowfast.engine.optim_step import autocast
 from slowfast.utils.errors import check_choice, nearest_keys
@@ -317,11 +317,9 @@ def _pictures(predictor: Predictor, chunks: Sequence[Chunk], indices: np.ndarray
     for chunk in chunks:
         for frames, clip in zip(chunk.indices[0], chunk.inputs, strict=True):
             seen.update(zip(frames, clip[0].unbind(dim=1), strict=True))
-    clip = torch.stack([seen[int(index)] for index in indices]).permute(0, 2, 3, 1)
     settings = predictor.stream_settings
-    colors = normalization(settings.mean, settings.std, settings.reverse_channels)  # (3, 4), of RGB
-    rgb = (clip.numpy() - colors[:, 3]) @ np.linalg.inv(colors[:, :3]).T
-    return np.rint(rgb).clip(0, 255).astype(np.uint8)
+    clip = torch.stack([seen[int(index)] for index in indices], dim=1)
+    return clip_frames(clip, settings.mean, settings.std, settings.reverse_channels)
 
 
 def _operator_shares(conductance: list[dict[str, float]], by_step: Sequence[float]) -> list[OperatorEvidence]:

@@ -127,7 +127,7 @@ class Detector:
 
 def test_persons_whom_a_detector_finds_in_the_middle_of_each_clip(people, tmp_path, monkeypatch, decode_all):
     monkeypatch.setattr(demo_boxes, "Detectron2Detector", Detector)
-    Detector.made.clear()
+    monkeypatch.setattr(Detector, "made", [])
     status, output, frames, drawn = people("DEMO.DETECTRON2_THRESH", 0.4, "DEMO.CLIP_VIS_SIZE", 1)
     assert status == 0, output
     ((arguments, seen),) = Detector.made

@@ -212,15 +212,16 @@ def test_mistakes_are_one_line(run_tool, tiny_file, checkpoint, video, tmp_path,
     assert not (tmp_path / "out.mp4").exists()
 
 
-@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 0), (VideoError("a.mp4", "it breaks off"), 2)])
+# An exception that was raised keeps its frames alive, so each test makes its own.
+@pytest.mark.parametrize(("error", "status"), [((KeyboardInterrupt,), 0), ((VideoError, "a.mp4", "it breaks off"), 2)])
 def test_a_stop_or_a_fault_keeps_what_there_is(
     run_tool, tiny_file, checkpoint, video, tmp_path, decode_all, monkeypatch, error, status
 ):
-    plain, out = Predictor.clips, tmp_path / "out.mp4"
+    (kind, *about), plain, out = error, Predictor.clips, tmp_path / "out.mp4"
     monkeypatch.setattr(Predictor, "clips", lambda *words, **more: plain(*words, **more) if next(turns) else fail())
 
     def fail():
-        raise error
+        raise kind(*about)
 
     words = ("DEMO.INPUT_VIDEO", video, "DEMO.OUTPUT_FILE", out, "TEST.CHECKPOINT_FILE_PATH", checkpoint)
     for before, (expected, frames) in enumerate([(130 if status == 0 else 2, 0), (status, 8), (status, 16)]):

@@ -76,12 +76,13 @@ def text_boxes():
     """`text_boxes(figure)`: (text, size in points, box in pixels) of all that is written when it is drawn."""
 
     def measure(figure):
+        from matplotlib.axes import Axes
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.text import Text
 
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-        hidden = {label for axes in _all_axes(figure) for label in _outside(axes)}
+        hidden = {label for axes in figure.findobj(Axes) for label in _outside(axes)}
         found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
         return [
             (text.get_text(), text.get_fontsize(), text.get_window_extent(canvas.get_renderer()))
@@ -90,10 +91,6 @@ def text_boxes():
         ]
 
     return measure
-
-
-def _all_axes(figure):
-    return [*figure.axes, *(axes for part in figure.subfigs for axes in part.axes)]
 
 
 def _outside(axes):

@@ -24,6 +24,11 @@ def drawn(axes):
     return found
 
 
+def panels(figure):
+    """Return the first axes of each plot of a figure of several."""
+    return [panel.axes[0] for row in figure.subfigs for panel in row.subfigs]
+
+
 def error_bars(axes):
     """Return (low, high) of each error bar of the containers of an axes."""
     return [[tuple(ends[:, 1]) for ends in box.lines[2][0].get_segments()] for box in axes.containers]
@@ -111,7 +116,7 @@ def test_confusion_holds_the_counts(predictions, tmp_path):
     for path in (tmp_path / "p.npz", tmp_path / "confusion.csv", tmp_path):
         names, counts = read_confusion(str(path))
         assert names == made.class_names and counts.tolist() == made.confusion().tolist()
-    axes = draw_confusion(names, counts, 3.25).subfigs[0].axes[0]
+    axes = panels(draw_confusion(names, counts, 3.25))[0]
     samples = counts.sum(axis=1, keepdims=True)
     assert np.array(axes.images[0].get_array()) == pytest.approx(100 * counts / samples)
     written = {(int(t.get_position()[1]), int(t.get_position()[0])): int(t.get_text()) for t in axes.texts}
@@ -124,7 +129,7 @@ def test_worst_pairs_and_groups():
     counts = np.array([[5, 4, 0, 1], [0, 9, 0, 1], [0, 0, 10, 0], [7, 0, 3, 0]])
     assert worst_pairs(counts, 3) == [(3, 0), (0, 1), (3, 2)]
     assert len(worst_pairs(counts, 9)) == 5
-    pairs = draw_confusion(names, counts, 3.25, pairs=2).subfigs[1].axes[0]
+    pairs = panels(draw_confusion(names, counts, 3.25, pairs=2))[1]
     assert bars(pairs) == [[7, 4]]
     assert [label.get_text() for label in pairs.get_yticklabels()] == ["d → a", "a → b"]
     assert [text.get_text() for text in pairs.texts] == ["7 of 10", "4 of 10"]
@@ -207,10 +212,10 @@ def test_precision_of_a_class_that_is_not_reached_is_zero(boxes, tmp_path):
 
 def test_the_report_shows_steps_and_ways_of_joining_them(predictions):
     report = Report.from_predictions(predictions())
-    (steps,) = draw_report(report).subfigs[0].axes
+    steps = panels(draw_report(report))[0]
     lines = drawn(steps)
     assert lines.pop("after each step") == ([1, 2, 3, 4], report.steps)
     assert sorted(y[0] for _, y in lines.values()) == pytest.approx(sorted(report.joined.values()))
     labels = predictions(classes=3, several=True, steps=1)
-    (shown,) = draw_report(Report.from_predictions(labels)).subfigs[1].axes
+    shown = panels(draw_report(Report.from_predictions(labels)))[1]
     assert bars(shown)[0] == pytest.approx(sorted(labels.class_table()["value"], reverse=True))

@@ -60,16 +60,16 @@ def models():
 
 @pytest.fixture
 def start(models, tmp_path):
-    """`start(options, limits, ...) -> Viewer`: start a server without samples."""
+    """`start(models, options, limits, ...) -> Viewer`: start a server, with the shipped models or others."""
     with contextlib.ExitStack() as stack:
 
-        def run(**given) -> Viewer:
+        def run(others=(), **given) -> Viewer:
             names = [name for name in given if name in ServeLimits.__annotations__]
             limits = ServeLimits(**{name: given.pop(name) for name in names})
             options = ServeOptions(limits=limits, **given)
             folder = tmp_path / f"uploads {len(list(tmp_path.iterdir()))}"
             folder.mkdir()
-            server = Server(models, folder, options)
+            server = Server(others or models, folder, options)
             client = starlette.testclient.TestClient(make_app(server, options), base_url="http://127.0.0.1")
             return Viewer(stack.enter_context(client), server, folder)
 

@@ -1,12 +1,15 @@
 """The page in a real Chromium, on a real `tools/serve.py`."""
 
 import contextlib
+import io
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import urllib.parse
+from pathlib import Path
 
 import av
 import cv2
@@ -16,6 +19,7 @@ import pytest
 from slowfast.apps.predict.predictor import load
 from slowfast.apps.synthetic.files import encode_video
 from slowfast.apps.synthetic.render import render_video
+from slowfast.apps.visualize.evidence import evidence
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -129,7 +133,7 @@ def videos(tmp_path_factory):
 
 
 def frames_of(path):
-    with av.open(str(path)) as container:
+    with av.open(str(path) if isinstance(path, Path) else path) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
@@ -171,7 +175,12 @@ def scores_of(page):
 
 def bars_of(page):
     """The classes and percentages that the page shows."""
-    return [tuple(item.split("\n")) for item in page.locator("#bars li").all_inner_texts()]
+    return [
+        tuple(texts)
+        for texts in page.evaluate(
+            "[...$('bars').children].map((one) => [...one.querySelectorAll('span')].map((text) => text.textContent))"
+        )
+    ]
 
 
 def expected_bars(predictor, scores):
@@ -234,10 +243,100 @@ def test_a_wiped_memory_changes_the_answers_and_leaves_a_line_to_compare(visit, 
     page.check("[name=memory][value=on]")
     page.wait_for_selector(DONE)
     np.testing.assert_allclose(scores_of(page), truth(predictor, frames), atol=1e-4)
+
+
+def test_the_memory_of_another_video_is_taken_from_the_moment_shown(visit, predictor, videos):
+    page = visit()
+    send(page, videos[1][0])
+    send(page, videos[0][0])
+    page.focus("#timeline")
+    for key in ("Home", "ArrowRight", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    page.select_option("#other", label=videos[1][0].name)
     page.check("[name=memory][value=other]")
     page.wait_for_selector(DONE)
-    assert page.evaluate("answers[0].memory") == "on"
-    assert page.evaluate("answers.at(-1).memory") == "other"
+    own, other, scores = predictor.session(4), predictor.session(4), []
+    for number, (start, stop) in enumerate(STEPS):
+        if number == 3:
+            own.memory = other.memory
+        scores += [answer.all_scores for answer in own.push(videos[0][1][start:stop])]
+        other.push(videos[1][1][start:stop])
+    np.testing.assert_allclose(scores_of(page), scores, atol=1e-4)
+    assert page.evaluate("answers.map((one) => one.memory)") == ["on", "on", "on", "other", "other"]
+    assert np.abs(truth(predictor, videos[0][1])[3] - scores[3]).max() > 0.1
+
+
+def test_evidence_of_earlier_steps_is_shown_and_leads_to_its_frames(visit, predictor, videos):
+    path, frames = videos[0]
+    page = visit()
+    send(page, path)
+    page.focus("#timeline")
+    page.keyboard.press("End")
+    until(page, "$('when').textContent === 'From 0:07.3 to 0:09.0'")
+    page.click("#ask button")
+    page.wait_for_selector("#evidence:not([hidden])")
+    found = evidence(predictor, frames, int(np.argmax(truth(predictor, frames)[-1])), len(STEPS) - 1, fps=4)
+    shares = [float(text.rstrip(" %")) for text in page.locator("#curve span").all_text_contents()]
+    np.testing.assert_allclose(shares, [100 * step.value for step in found.steps], atol=0.6)
+    assert page.locator(".operator").count() == len(found.operators)
+    assert page.evaluate("[...document.querySelectorAll('#frames img')].every((one) => one.naturalWidth && one.alt)")
+    best = max(found.frames, key=lambda frame: frame.value)
+    page.click(f"#frames button:has-text('{100 * best.value:.0f} %')")
+    until(page, f"!video.seeking && Math.abs(video.currentTime - {best.time_s}) < 0.01")
+
+
+def test_a_dropped_file_is_answered_and_removed(visit):
+    page = visit()
+    page.evaluate(
+        """async () => {
+            const data = new DataTransfer(), reply = await fetch(`/api/videos/${info.samples[0].id}/file`);
+            data.items.add(new File([await reply.blob()], "dropped.mp4"));
+            document.dispatchEvent(new DragEvent("drop", { dataTransfer: data }));
+        }"""
+    )
+    page.wait_for_selector("#answers-title:has-text('dropped.mp4')")
+    page.wait_for_selector(DONE)
+    assert page.evaluate("answers.length") == len(STEPS)
+    page.click("[aria-label='Remove dropped.mp4']")
+    page.wait_for_selector("#uploads", state="hidden")
+
+
+def test_answers_are_saved_as_files(visit, predictor, videos):
+    page = visit()
+    send(page, videos[0][0])
+    files = {}
+    for kind in ("json", "csv", "vtt", "mp4"):
+        with page.expect_download() as download:
+            page.click(f"[data-kind={kind}]")
+        files[kind] = Path(download.value.path()).read_bytes()
+        assert download.value.suggested_filename == f"answers.{kind}"
+    best = [predictor.class_names[number] for number in np.argmax(truth(predictor, videos[0][1]), 1)]
+    told = json.loads(files["json"])
+    assert [answer["names"][0] for answer in told["answers"]] == best
+    assert len(files["csv"].decode().splitlines()) > len(STEPS) and files["vtt"].startswith(b"WEBVTT")
+    assert len(frames_of(io.BytesIO(files["mp4"]))) == len(videos[0][1])
+
+
+def test_boxes_lie_over_the_picture_with_the_names_of_what_persons_do(visit):
+    page = visit()
+    page.click("#samples button >> nth=0")
+    page.wait_for_selector(DONE)
+    until(page, "video.videoWidth")
+    page.evaluate(
+        """() => {
+            const names = [{name: "walk", score: 0.75}, {name: "talk", score: 0.5}];
+            answers.forEach((one) => { one.boxes = [{box: [0.25, 0.5, 0.75, 1], id: 7, names}]; });
+            seek(1);
+        }"""
+    )
+    until(page, "document.querySelector('#boxes rect')")
+    box, stage = page.evaluate(
+        "['#boxes rect', '#stage'].map((one) => document.querySelector(one).getBoundingClientRect().toJSON())"
+    )
+    side = min(stage["width"], stage["height"])  # of the square picture
+    assert box["height"] == pytest.approx(side / 2, abs=4) and box["width"] == pytest.approx(side / 2, abs=4)
+    assert box["x"] + box["width"] / 2 == pytest.approx(stage["x"] + stage["width"] / 2, abs=1)
+    assert page.inner_text("#persons") == "7: walk 75 %, talk 50 %"
 
 
 def test_two_viewers_at_once_have_their_own_answers(visit, predictor, videos):

@@ -1,7 +1,7 @@
 // The page: a stream of answers over a WebSocket, drawn beside the video. docs/web.md describes the protocol.
 "use strict";
 
-const MOST_ANSWERS = 10000, LANES = 5, TOP = 5, SHOWN_FRAMES = 12;
+const MOST_ANSWERS = 10000, LANES = 5, TOP = 5, SHOWN_FRAMES = 12, LEAST_SHARE = 0.01, LABELED_STEPS = 12;
 const CAMERA_SIDE = 480, CAMERA_RATE = 30, MOST_BUFFERED = 200000, CAMERA_SPAN_S = 60, RETRY_MS = 1000;
 // Okabe and Ito's colors, told apart by color-blind people.
 const COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"];
@@ -92,6 +92,7 @@ function offer(found) {
   if (info.models.some((one) => one.name === before)) $("model").value = before;
   $("samples").replaceChildren(...info.samples.map((sample, number) => pick(
     { ...sample, title: sample.title.replace(/\.mp4$/, "") }, number ? {} : { class: "first" }, number ? "" : "Start with ")));
+  $("samples-help").hidden = !info.samples.length;
   const { upload_bytes: most, seconds } = info.limits;
   $("limits").textContent = `Up to ${bytes(most)} and ${seconds >= 120 ? `${Math.floor(seconds / 60)} minutes` : `${seconds} s`}.`;
   $("source").hidden = !info.sources;
@@ -225,7 +226,9 @@ function choose(what) {
 // The stream ----------------------------------------------------------------------------------------------------------
 
 const memory = () => document.querySelector("[name=memory]:checked").value;
-function wish() { return { value: memory(), ...(memory() === "other" ? { video: $("other").value } : {}) }; }
+function wish() {
+  return { value: memory(), ...(memory() === "other" ? { video: $("other").value, at_s: position } : {}) };
+}
 
 function disconnect() {
   if (socket) socket.onclose = socket.onmessage = null;
@@ -502,7 +505,7 @@ async function explain(event) {
     const found = await request("/api/evidence", { method: "POST", headers: { "content-type": "application/json" },
       body: JSON.stringify({ model: $("model").value, video: chosen.id, step, class: model().classes[$("class").value] }) });
     if (chosen === asks) drawEvidence(found, step);
-    say("The evidence is below.");
+    say("The evidence is below the answers.");
   } catch (error) {
     fail(error.message);
     say("");
@@ -516,10 +519,13 @@ function drawEvidence(found, step) {
   $("curve").setAttribute("aria-label", "Share of the evidence by step; choose one to go to it");
   $("curve").replaceChildren(...found.steps.map((one) => {
     const bar = element("i"), text = `${clock(one.start_s)} to ${clock(one.end_s)}: ${percent(one.value)}`;
-    bar.style.height = `${100 * one.value / most}%`;
-    return element("button", { type: "button", title: text, "aria-label": text, onclick: () => seek(one.start_s) }, bar);
+    bar.style.height = `${80 * one.value / most}%`;
+    return element("button", { type: "button", title: text, "aria-label": text, onclick: () => seek(one.start_s) },
+      found.steps.length > LABELED_STEPS ? "" : element("span", {}, percent(one.value)), bar);
   }));
-  const best = [...found.frames].sort((a, b) => b.value - a.value).slice(0, SHOWN_FRAMES).sort((a, b) => a.time_s - b.time_s);
+  const ranked = found.frames.filter((one) => one.map).sort((a, b) => b.value - a.value);
+  const best = ranked.filter((one, place) => place === 0 || (place < SHOWN_FRAMES && one.value >= LEAST_SHARE))
+    .sort((a, b) => a.time_s - b.time_s);
   $("frames").replaceChildren(...best.map((one) => element("button", { type: "button", onclick: () => seek(one.time_s) },
     element("img", { src: one.map, alt: `Frame at ${clock(one.time_s)} with the evidence in it marked` }),
     `${clock(one.time_s)} · ${percent(one.value)}`)));
@@ -535,7 +541,10 @@ function drawEvidence(found, step) {
       }));
     return element("div", { class: "operator" }, element("span", {}, one.name), cells);
   }));
+  $("from").textContent = clock(found.steps[0].start_s);
+  $("to").textContent = clock(found.steps.at(-1).end_s);
   $("evidence").hidden = false;
+  $("why").scrollIntoView({ block: "nearest" });
 }
 
 // Start ---------------------------------------------------------------------------------------------------------------
