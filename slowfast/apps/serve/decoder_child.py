@@ -6,7 +6,6 @@ whatever else it could do: it can open no file and no socket, start no process, 
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib
 import io
@@ -18,13 +17,12 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import av
-import av.logging
 import numpy as np
 
 from slowfast.datasets.video.limits import MediaLimits
-from slowfast.datasets.video.pyav import DECODE_ERRORS, PyAVReader
+from slowfast.datasets.video.pyav import PyAVReader
 from slowfast.datasets.video.reader import VideoError
-from slowfast.datasets.video.timing import Timeline
+from slowfast.datasets.video.timing import FrameGrid, Timeline
 
 # A message: kind, two numbers and two times; pixels or a text follow.
 HEADER = struct.Struct("<c3xIIdd")
@@ -35,6 +33,7 @@ FACTS, PICTURE, AGAIN, END, ERROR, NO_MEMORY = b"F", b"P", b"A", b"Z", b"E", b"M
 # Of linux/prctl.h, linux/capability.h and linux/landlock.h; the numbers of these calls are those of every machine.
 _NO_NEW_PRIVILEGES, _CAPABILITIES_VERSION = 38, 0x20080522
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446
+_SPARE_BYTES = 16  # for each pixel of the largest frame
 _EVERY_ACCESS = 2**13 - 1  # to files, in the first version of Landlock
 
 
@@ -57,12 +56,13 @@ class _File(io.FileIO):
         return super().read(size)
 
 
-def confine(memory_bytes: int, cpu_s: int) -> None:
+def confine(memory_bytes: int, cpu_s: int, spare_bytes: int = 0) -> None:
     """Give up what this process could do besides reading and writing what is open.
 
     Args:
         memory_bytes: address space besides that of now.
         cpu_s: seconds of computation.
+        spare_bytes: memory that the process may still allow itself, to find out what it lacked.
     """
     with open("/proc/self/statm") as stream:
         pages = int(stream.read().split()[0])
@@ -71,13 +71,13 @@ def confine(memory_bytes: int, cpu_s: int) -> None:
     _forbid_files(libc)
     memory = pages * resource.getpagesize() + memory_bytes
     for limit, most in (
-        (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_NOFILE, 0),
     ):
         resource.setrlimit(limit, (most, most))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory + spare_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # a signal, then another that nothing can ignore
     # Capabilities would let root raise the limits again.
     header = struct.pack("<Ii", _CAPABILITIES_VERSION, 0)
@@ -97,6 +97,12 @@ def _send(kind: bytes, first: int = 0, second: int = 0, time_s: float = 0.0, fps
     _write(HEADER.pack(kind, first, second, time_s, fps))
 
 
+def _send_error(cause: str) -> None:
+    text = cause.encode("utf-8", "replace")[:1000]
+    _send(ERROR, len(text))
+    _write(text)
+
+
 def _write(data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
@@ -114,49 +120,45 @@ def _pictures(video: PyAVReader, indices: list[int]) -> Iterator[tuple[int, np.n
             place += 1
 
 
-def _send_video(video: PyAVReader, fps: float, start_s: float, longest_s: float, with_frames: bool) -> None:
-    """Send the facts of a video, and the frames that a model reads of it.
+def _send_facts(video: PyAVReader, fps: float, longest_s: float) -> FrameGrid:
+    """Send the facts of a video, whose first frame decodes, and return the frames that a model reads of it.
 
     Raises:
-        VideoError: it is too long, or does not decode.
+        ValueError: it is too long.
+        VideoError: it does not decode.
     """
     if video.duration > longest_s:
-        raise VideoError(video.path, f"it lasts {video.duration:.1f} s, and at most {longest_s:g} s are allowed")
+        raise ValueError(f"it lasts {video.duration:.1f} s, and at most {longest_s:g} s are allowed")
     grid = Timeline.of(video).grid(fps)
-    first = min(int(start_s * grid.fps + 1e-6), grid.num_frames - 1)
-    wanted = grid.frames(range(first, grid.num_frames))
     _, picture = next(_pictures(video, [0]))
     height, width = picture.shape[:2]
     _send(FACTS, width, height, grid.num_frames / grid.fps, grid.fps)
+    return grid
+
+
+def _send_frames(video: PyAVReader, grid: FrameGrid, start_s: float) -> None:
+    """Send the frames that a model reads from a second on; VideoError if they do not decode."""
+    first = min(int(start_s * grid.fps + 1e-6), grid.num_frames - 1)
+    wanted = grid.frames(range(first, grid.num_frames))
     slot = 0
-    for index, picture in _pictures(video, sorted(set(wanted))) if with_frames else ():
+    for index, picture in _pictures(video, sorted(set(wanted))):
         kind = PICTURE
         while slot < len(wanted) and wanted[slot] == index:
             _send(kind, picture.shape[1], picture.shape[0], (first + slot) / grid.fps)
             if kind == PICTURE:
                 _write(np.ascontiguousarray(picture).reshape(-1).data)
             slot, kind = slot + 1, AGAIN
-    _send(END)
 
 
-def _lacks_memory(cause: str, file: BinaryIO, limits: MediaLimits) -> bool:
-    """Return True if the cause of an error is the limit of memory.
-
-    Some decoders of FFmpeg tell that to its log alone, so the first frame is decoded once more.
-    """
-    if not cause.startswith("no frame of it decodes"):
-        return "Cannot allocate memory" in cause
-    file.seek(0)
-    av.logging.set_skip_repeated(False)
-    av.logging.set_level(av.logging.ERROR)
-    with (
-        av.logging.Capture() as lines,
-        contextlib.suppress(*DECODE_ERRORS),
-        av.open(file, options=limits.options, metadata_errors="replace") as container,
-    ):
-        container.streams.video[0].codec_context.thread_count = 1
-        next(container.decode(video=0), None)
-    return any("get_buffer() failed" in text or "alloc" in text for _, _, text in lines)
+def _decodes_with_more(name: str, file: BinaryIO, limits: MediaLimits) -> bool:
+    """Return True if the first frame decodes with a little more memory; FFmpeg may call a lack of it invalid data."""
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    try:
+        with PyAVReader(name, limits=limits, file=file) as video:
+            return len(video.frames([0])) == 1
+    except (VideoError, MemoryError):
+        return False
 
 
 def _told(cause: str) -> str:
@@ -187,20 +189,24 @@ def main(
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    confine(memory_bytes, cpu_s)
-    file, media_limits = _File(name, parent), MediaLimits(frame_pixels=pixels)
+    confine(memory_bytes, cpu_s, pixels * _SPARE_BYTES)
+    file, media_limits, facts_sent = _File(name, parent), MediaLimits(frame_pixels=pixels), False
     try:
         with PyAVReader(name, limits=media_limits, file=file) as video:
-            _send_video(video, fps, start_s, longest_s, with_frames)
+            grid = _send_facts(video, fps, longest_s)
+            facts_sent = True
+            if with_frames:
+                _send_frames(video, grid, start_s)
+            _send(END)
     except BrokenPipeError:
         pass  # the server has enough
     except MemoryError:
         _send(NO_MEMORY)
     except VideoError as error:
-        if _lacks_memory(error.cause, file, media_limits):
+        if "Cannot allocate memory" in error.cause or (not facts_sent and _decodes_with_more(name, file, media_limits)):
             _send(NO_MEMORY)
         else:
-            text = _told(error.cause).encode("utf-8", "replace")[:1000]
-            _send(ERROR, len(text))
-            _write(text)
+            _send_error(_told(error.cause))
+    except ValueError as error:
+        _send_error(str(error))
     os._exit(0)  # what is open needs no closing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import secrets
 import signal
@@ -30,6 +31,7 @@ _CHUNK = 2**16  # bytes of a file that are sent at a time
 _MOST_BODY = 10_000  # bytes of a request in JSON
 _MOST_STEPS = 10**7  # of a video
 _SWEEP_S = 5.0  # seconds between looks for what is old
+_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 _GRACE_S = 3  # seconds in which replies may end when the server does
 
 
@@ -228,6 +230,7 @@ def serve(models: Sequence[ServedModel], options: ServeOptions) -> None:
         OSError: the address is in use, or no address of this machine.
     """
     uvicorn = web_server()
+    _share_arenas()
     # SIGTERM ends it as Ctrl-C does. uvicorn repeats the signal, which would else end this process before the folder is
     # removed.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -261,6 +264,16 @@ def _listen(options: ServeOptions) -> socket.socket:
     except OSError as error:
         told = f"port {options.port} of {options.host} cannot be used ({error.strerror}); name another by --port"
         raise OSError(error.errno, told) from error
+
+
+def _share_arenas() -> None:
+    """Let all threads allocate from two arenas, where the C library is glibc.
+
+    It would make one for each of the first threads, and there are several for each viewer: the process would grow for
+    minutes by what each arena keeps.
+    """
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
 
 
 def web_server() -> Any:

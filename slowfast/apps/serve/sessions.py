@@ -197,12 +197,14 @@ class Session:
         start_s = 0.0 if self.feed.is_even else start_s
         stream = FedStream(self._worker, self.model.name, self.feed.fps, self._answered, start_s, self._wipes)
         self._streams.append(stream)
+        stream.wipes = self._wipes  # which a viewer may have changed meanwhile
         self._check()
         return stream
 
     def _take_other(self, stream: FedStream) -> None:
         """Replace the memory by the one that another video has at this step."""
         video, self._other = self._other, ""
+        before, self._wipes = self._wipes, False
         stream.settle()
 
         def opened(other: FedStream) -> None:
@@ -213,8 +215,9 @@ class Session:
         try:
             memory = memory_of(self._worker, self.model.name, self._other_feed(video), stream.steps, opened)
             stream.take_memory(memory, OTHER)
-            self._wipes = False
+            stream.wipes = self._wipes  # which a viewer may have asked for meanwhile
         except RefusedError as error:
+            self._wipes = self._wipes or before
             self._tell({"type": "error", "error": error.message})
         finally:
             del self._streams[count:]

@@ -92,6 +92,7 @@ function offer(found) {
   if (info.models.some((one) => one.name === before)) $("model").value = before;
   $("samples").replaceChildren(...info.samples.map((sample, number) => pick(
     { ...sample, title: sample.title.replace(/\.mp4$/, "") }, number ? {} : { class: "first" }, number ? "" : "Start with ")));
+  $("samples-help").hidden = !info.samples.length;
   const { upload_bytes: most, seconds } = info.limits;
   $("limits").textContent = `Up to ${bytes(most)} and ${seconds >= 120 ? `${Math.floor(seconds / 60)} minutes` : `${seconds} s`}.`;
   $("source").hidden = !info.sources;
