@@ -19,6 +19,14 @@ from slowfast.runtime.logging import setup_logging
 from slowfast.utils.errors import exit_status
 
 
+def _mebibytes(text: str) -> int:
+    """Parse a number of MiB; return bytes."""
+    try:
+        return int(float(text) * 2**20)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of MiB") from None
+
+
 def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; None reads that of this process."""
     options, limits = ServeOptions(), ServeLimits()
@@ -40,8 +48,8 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sources", action="store_true", help="viewers may name addresses and cameras of the server")
     parser.add_argument(
         "--max-upload-mb",
-        type=float,
-        default=limits.upload_bytes / 2**20,
+        type=_mebibytes,
+        default=limits.upload_bytes,
         metavar="N",
         help=f"MiB of a video (default: {limits.upload_bytes / 2**20:g})",
     )
@@ -79,7 +87,7 @@ def _run(args: argparse.Namespace) -> None:
     setup_logging()
     web_server()  # before the models are read
     limits = ServeLimits(
-        int(args.max_upload_mb * 2**20), args.max_seconds, args.max_videos, args.max_sessions, args.max_idle_seconds
+        args.max_upload_mb, args.max_seconds, args.max_videos, args.max_sessions, args.max_idle_seconds
     )
     options = ServeOptions(args.host, args.port, args.token, args.sources, limits)
     serve(load_models(args.checkpoint, args.device, args.boxes), options)

@@ -64,13 +64,13 @@ class Guard:
 
     def _problem(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        name = urllib.parse.urlsplit(f"//{host}").hostname or ""
+        name = _parts(f"//{host}").hostname or ""
         if self._hosts is not None and name not in self._hosts:
             return 400, "this server is not asked by that host name; open the address that it printed"
         origin = headers.get("origin")
         unsafe = scope["type"] == "websocket" or scope["method"] not in _SAFE
         # Programs that are no browsers send no origin.
-        if unsafe and origin is not None and urllib.parse.urlsplit(origin).netloc.lower() != host.lower():
+        if unsafe and origin is not None and _parts(origin).netloc.lower() != host.lower():
             return 400, "requests of pages from elsewhere are refused"
         return None
 
@@ -97,6 +97,14 @@ def check_token(host: str, token: str) -> None:
         )
     if token and not (len(token) >= 8 and token.isascii() and token.replace("-", "").replace("_", "").isalnum()):
         raise ValueError(f"--token has {len(token)} characters; it takes 8 or more letters, digits, - and _")
+
+
+def _parts(address: str) -> urllib.parse.SplitResult:
+    """Return the parts of an address, which are empty if it is none, such as `//[`."""
+    try:
+        return urllib.parse.urlsplit(address)
+    except ValueError:
+        return urllib.parse.urlsplit("")
 
 
 def _query_token(scope: Scope) -> str:

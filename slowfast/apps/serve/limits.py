@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from slowfast.apps.serve.decoder import DecodingLimits
@@ -17,10 +18,10 @@ class ServeLimits:
         videos: number of uploads that are kept.
         sessions: number of streams at a time.
         idle_s: seconds for which the answers of an ended stream and an unused upload are kept, and for which a stream
-            waits for a camera's next frame.
+            waits for a camera's next frame, and an upload for its next part.
 
     Raises:
-        ValueError: one of them is not above 0.
+        ValueError: one of them is not above 0, or not finite.
     """
 
     upload_bytes: int = 200 * 2**20
@@ -31,8 +32,8 @@ class ServeLimits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ValueError(f"the limit {field.name} is {getattr(self, field.name):g}; it must be above 0")
+            if not 0 < getattr(self, field.name) < math.inf:
+                raise ValueError(f"the limit {field.name} is {getattr(self, field.name):g}; it must be a number above 0")
 
     @property
     def decoding(self) -> DecodingLimits:

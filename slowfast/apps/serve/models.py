@@ -67,7 +67,11 @@ class ServedModel:
 
 
 def load_models(checkpoints: Sequence[str], device: str | None = None, boxes: str = "") -> list[ServedModel]:
-    """Load checkpoints, each a file or zoo://NAME; arguments and errors as of `load`, and of `ServedModel`."""
+    """Load checkpoints, each a file or zoo://NAME; arguments and errors as of `load`, and of `ServedModel`.
+
+    Raises:
+        ValueError: boxes are named, and no model scores any.
+    """
     models: list[ServedModel] = []
     for checkpoint in checkpoints:
         if checkpoint.startswith(_ZOO):
@@ -78,4 +82,6 @@ def load_models(checkpoints: Sequence[str], device: str | None = None, boxes: st
         same = sum(name == model.name.partition(" #")[0] for model in models)
         number = f" #{same + 1}" if same else ""
         models.append(ServedModel(name + number, title + number, load(checkpoint, device), boxes))
+    if boxes and not any(model.boxes for model in models):
+        raise ValueError(f"--boxes {boxes} is for models that score boxes of persons, and none of these does")
     return models

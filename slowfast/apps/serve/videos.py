@@ -94,13 +94,14 @@ class VideoStore:
         """Take in an upload. What is refused leaves no file.
 
         Raises:
-            RefusedError: too many or too large videos (429, 413), a file that is no video (400), no room (507).
+            RefusedError: too many or too large videos (429, 413), a file that is no video, or of which nothing comes
+                for the limit's time (400), no room (507).
         """
         from starlette.concurrency import run_in_threadpool
 
         title = printable(one_line(os.path.basename(name.replace("\\", "/"))))[:_LONGEST_TITLE] or "video"
         identity = secrets.token_urlsafe(12)
-        path = self._folder / f"{identity}{Path(title).suffix}"
+        path = self._folder / identity  # without the viewer's ending, which may be too long for a file
         with self._reserved():
             try:
                 await self._write(path, chunks)
@@ -171,7 +172,7 @@ class VideoStore:
         size, most = 0, self.limits.upload_bytes
         try:
             with no_room_explained(path), open(path, "xb", buffering=0) as stream:
-                async for chunk in chunks:
+                while (chunk := await self._next(chunks)) is not None:
                     size += len(chunk)
                     if size > most:
                         raise RefusedError(413, f"the video is larger than the {most / 2**20:g} MiB that are allowed")
@@ -180,6 +181,16 @@ class VideoStore:
             raise RefusedError(507, "the server has no room for the video; try again later") from None
         if not size:
             raise RefusedError(400, "the upload is empty; choose a video file")
+
+    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        """Return the next part of an upload, None after the last; an upload that stalls would keep its place."""
+        from anyio import fail_after
+
+        try:
+            with fail_after(self.limits.idle_s):
+                return await anext(chunks, None)
+        except TimeoutError:
+            raise RefusedError(400, f"nothing of the upload came for {self.limits.idle_s:g} s; send it again") from None
 
     def _facts(self, path: Path) -> VideoFacts:
         try:

@@ -1,9 +1,11 @@
 """Requests of the page: uploads, files, limits, downloads, evidence; and strangers."""
 
+import asyncio
 import csv
 import io
 import json
 import logging
+import math
 import time
 
 import av
@@ -13,7 +15,8 @@ import starlette.websockets
 
 from slowfast.apps.predict.predictor import Predictor
 from slowfast.apps.serve.guard import HEADERS
-from slowfast.apps.serve.models import ServedModel
+from slowfast.apps.serve.limits import RefusedError, ServeLimits
+from slowfast.apps.serve.models import ServedModel, load_models
 from slowfast.apps.synthetic.files import encode_video
 from slowfast.apps.synthetic.render import CLASS_NAMES, render_video
 from slowfast.apps.visualize.evidence import evidence
@@ -106,6 +109,34 @@ def test_limits_on_uploads(start, video):
     assert len(list(viewer.folder.iterdir())) == 1
     viewer = start(seconds=8.5)
     assert "8.5" in error_of(viewer.http.post("/api/videos", content=content), 400, viewer)
+
+
+def test_an_upload_may_have_any_name(viewer, video):
+    for name in ("x." + "日" * 98, "a." + "y" * 300, "../\N{RIGHT-TO-LEFT OVERRIDE}.mp4"):
+        viewer.upload(video, name)
+    assert len(list(viewer.folder.iterdir())) == 3
+
+
+def test_an_upload_that_stalls_gives_back_its_place(start, video):
+    viewer = start(videos=1, idle_s=0.05)
+
+    async def stalls():
+        yield b"the first part"
+        await asyncio.Event().wait()
+
+    with pytest.raises(RefusedError, match="0.05 s") as refused:
+        asyncio.run(viewer.server.store.receive("video.mp4", stalls()))
+    assert refused.value.status == 400 and list(viewer.folder.iterdir()) == []
+    viewer.upload(video)
+
+
+def test_limits_are_numbers_above_zero(run_tool):
+    for limit in (0, -1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="seconds"):
+            ServeLimits(seconds=limit)
+    for size in ("nan", "inf", "many"):
+        status, told = run_tool("serve", "--checkpoint", "none", "--max-upload-mb", size)
+        assert status == 2 and f"{size!r} is no number" in told
 
 
 def test_answers_are_downloaded(viewer, video):
@@ -207,9 +238,11 @@ def test_a_camera_that_sends_nothing_or_nonsense_ends(start, viewer):
 def test_strangers_are_refused(start, viewer):
     assert viewer.http.get("/api/info", headers={"host": "evil.example"}).status_code == 400
     assert viewer.http.get("/api/info", headers={"host": "localhost:8000"}).status_code == 200
+    for host in ("[::1", "[x]", ""):  # no addresses at all
+        assert viewer.http.get("/api/info", headers={"host": host}).status_code == 400
     foreign = {"origin": "http://evil.example"}
     error_of(viewer.http.post("/api/videos", content=b"x", headers=foreign), 400, viewer)
-    for headers in (foreign, {"origin": "null"}, {"origin": "http://127.0.0.1:99"}):
+    for headers in (foreign, {"origin": "null"}, {"origin": "http://["}, {"origin": "http://127.0.0.1:99"}):
         with (
             pytest.raises(starlette.websockets.WebSocketDisconnect),
             viewer.http.websocket_connect("ws://127.0.0.1/api/stream", headers=headers),
@@ -262,6 +295,8 @@ def test_models_of_boxes_are_refused(models):
     cfg = plain.cfg.clone()
     cfg.defrost()
     cfg.DETECTION.ENABLE = True
+    with pytest.raises(ValueError, match="none.onnx"):
+        load_models([f"zoo://{PGT}"], "cpu", "none.onnx")
     with pytest.raises(ValueError, match="boxes"):
         ServedModel("ava", "ava", Predictor(plain.model, cfg, plain.device, plain.class_names))
 
