@@ -32,8 +32,9 @@ class ServeLimits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not 0 < getattr(self, field.name) < math.inf:
-                raise ValueError(f"the limit {field.name} is {getattr(self, field.name):g}; it must be a number above 0")
+            value = getattr(self, field.name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"the limit {field.name} is {value:g}; it must be a number above 0")
 
     @property
     def decoding(self) -> DecodingLimits:
