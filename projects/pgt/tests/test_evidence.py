@@ -272,12 +272,21 @@ def test_a_clip_model_has_the_evidence_of_its_clip_alone():
         ({"method": "gradients"}, "gradients.*integrated, gradient"),
         ({"most_steps": 0}, "0 steps"),
         ({"points": 0}, "0 points"),
+        ({"wiped": [5]}, "before step 5: step 4 "),
+        ({"wiped": [4, -1]}, "before step -1"),
     ],
 )
 def test_mistakes_are_one_line(predictor, arguments, words):
     with pytest.raises(ValueError, match=words) as error:
         evidence(predictor, video_of(0, 0)[0], **arguments)
     assert "\n" not in str(error.value)
+
+
+def test_a_still_has_no_evidence_and_no_other_class_is_proposed(predictor):
+    still = video_of(0, 0)[0][:1]
+    with pytest.raises(ValueError, match="no frame speaks") as error:
+        evidence(predictor, still, points=2)
+    assert "another class" not in str(error.value)
 
 
 def test_an_unreadable_video(predictor, tmp_path):

@@ -134,8 +134,8 @@ def evidence(
 
     Raises:
         VideoError: the video cannot be read.
-        ValueError: no such class, step or method; a model of boxes; a memory without gradients; or no frame speaks for
-            the class.
+        ValueError: no such class, step, step to wipe before or method; a model of boxes; a memory without gradients; or
+            no frame speaks for the class.
     """
     check_choice("the method", method, METHODS)
     if most_steps < 1 or points < 1:
@@ -145,6 +145,11 @@ def evidence(
     predictor.check_kind(boxes=False)
     number = None if label is None else _class_number(predictor, label)
     chunks, memory = _windows_up_to(predictor, video, step, fps, wiped, most_steps)
+    if outside := [number for number in wiped if not 0 <= number <= chunks[-1].first]:
+        raise ValueError(
+            f"the memory cannot be wiped before step {outside[0]}: step {chunks[-1].first} is explained, and it can be "
+            "wiped before the steps from 0 to this one"
+        )
     windows = [[x.to(predictor.device) for x in chunk.inputs] for chunk in chunks]
     resets = [place for place, chunk in enumerate(chunks) if chunk.first in wiped]
     path = StepPath(_step_of(predictor), windows, memory, resets)
@@ -187,10 +192,9 @@ def _join(
     indices, values, maps = _by_frame(chunks, found.pixels)
     positive = values.clip(min=0)
     if not positive.sum() > 0:
-        raise ValueError(
-            f"no frame speaks for {name!r} at step {step}, where its score is {score:.3g}: ask about another class, "
-            f"such as {predictor.class_names[int(scores.argmax())]!r}"
-        )
+        best = predictor.class_names[int(scores.argmax())]
+        advice = f"ask about another class, such as {best!r}" if best != name else "nothing in the video changes it"
+        raise ValueError(f"no frame speaks for {name!r} at step {step}, where its score is {score:.3g}: {advice}")
     shares = positive / positive.sum()
     by_step = [float(shares[np.isin(indices, _frames_of(chunk))].sum()) for chunk in chunks]
     columns = zip(indices.tolist(), times[indices].tolist(), shares.tolist(), values.tolist(), strict=True)
