@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import faulthandler
 import functools
 import os
@@ -38,8 +39,18 @@ _USER_ERROR = 2
 _FILE_OPTIONS = ("--cfg", "--cfg_file", "--cfg_files")
 
 
-App = Callable[[Any], object]
-"""Function of the config that runs an app, in one process."""
+@dataclasses.dataclass(frozen=True)
+class App:
+    """What follows training and test.
+
+    Attributes:
+        run: function of the config that runs it, in one process.
+        check: function of the config that raises what is wrong with the settings of the app, before a training and a
+            test; None for none.
+    """
+
+    run: Callable[[Any], object]
+    check: Callable[[Any], object] | None = None
 
 
 def _run(cfg: Any, visualize: App | None, demo: App | None) -> None:
@@ -50,7 +61,7 @@ def _run(cfg: Any, visualize: App | None, demo: App | None) -> None:
     if visualize is not None and _visualizes(cfg):
         _visualize(cfg, visualize)
     if demo is not None and cfg.DEMO.ENABLE and is_main_process():
-        demo(cfg)
+        demo.run(cfg)
 
 
 @alone_in_output_dir
@@ -73,7 +84,7 @@ def _visualize(cfg: Any, visualize: App) -> None:
     with run_lock(cfg.OUTPUT_DIR):
         setup_logging(cfg.OUTPUT_DIR)
         if is_main_process():
-            visualize(cfg)
+            visualize.run(cfg)
 
 
 def main(
@@ -103,9 +114,11 @@ def main(
         setup_logging()
         overrides = [*(arguments.opts or []), *arguments.overrides, *_host_overrides(arguments), *extra]
         configs = [load_run_config(file, overrides) for file in arguments.cfg or [None]]
-        _check_configs(configs, demo is not None, visualize is not None)
+        _check_configs(configs, demo, visualize)
         if len(configs) > 1:
             _set_own_folders(configs, arguments.cfg)
+        for cfg in configs:
+            _check_apps(cfg, demo, visualize)
         for number, cfg in enumerate(configs):
             if len(configs) > 1:
                 logger.info("run %d of %d: %s", number + 1, len(configs), arguments.cfg[number])
@@ -137,18 +150,18 @@ def main(
     return 0
 
 
-def _check_configs(configs: Sequence[Any], with_demo: bool, with_visualization: bool) -> None:
+def _check_configs(configs: Sequence[Any], demo: App | None, visualize: App | None) -> None:
     """Check that every run of a command does something, and needs nothing that is not implemented here.
 
     Raises:
         ValueError: a run does nothing, or a published value that it needs cannot be built.
     """
     for cfg in configs:
-        works = cfg.TRAIN.ENABLE or cfg.TEST.ENABLE or (with_visualization and _visualizes(cfg))
-        if not works and not (with_demo and cfg.DEMO.ENABLE):
+        works = cfg.TRAIN.ENABLE or cfg.TEST.ENABLE or (visualize is not None and _visualizes(cfg))
+        if not works and not (demo is not None and cfg.DEMO.ENABLE):
             pictures = (
                 ", or of TENSORBOARD ENABLE with MODEL_VIS.ENABLE, WRONG_PRED_VIS.ENABLE or PREDICTIONS_PATH"
-                if with_visualization
+                if visualize is not None
                 else ""
             )
             raise ValueError(
@@ -160,6 +173,18 @@ def _check_configs(configs: Sequence[Any], with_demo: bool, with_visualization: 
             needed = name != "DATASET" or cfg[section].ENABLE
             if needed and (feature := unbuildable_feature(cfg, key)):
                 raise ValueError(f"{key} {get_key(cfg, key)} cannot be run: {feature} is not implemented here")
+
+
+def _check_apps(cfg: Any, demo: App | None, visualize: App | None) -> None:
+    """Check the settings of the apps that follow a training or a test, which may take days; alone, they check them.
+
+    Raises:
+        FileNotFoundError, ValueError: as the checks of the apps.
+    """
+    if cfg.TRAIN.ENABLE or cfg.TEST.ENABLE:
+        for app, wanted in ((visualize, _visualizes(cfg)), (demo, cfg.DEMO.ENABLE)):
+            if app is not None and app.check is not None and wanted:
+                app.check(cfg)
 
 
 def _use_one_process(cfg: Any) -> None:

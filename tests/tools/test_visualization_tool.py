@@ -59,6 +59,14 @@ def test_run_net_draws_nothing_that_tensorboard_does_not_enable(run_tool, tiny_f
     assert status == 2 and "nothing to do" in output
 
 
+def test_a_wrong_layer_stops_run_net_before_the_training(run_tool, tiny_file, tiny_cfg):
+    words = ["TENSORBOARD.ENABLE", True, *VIS[:3], ["s9/pathway0_res1"], "SOLVER.MAX_EPOCH", 1]
+    status, output = run_tool("run_net", "--cfg", tiny_file, *words)
+    out = Path(tiny_cfg().OUTPUT_DIR)
+    assert status == 2 and "s9/pathway0_res1" in output.splitlines()[-1] and "Traceback" not in output
+    assert not (out / "checkpoints").exists() and not (out / "json_stats.jsonl").exists()
+
+
 @pytest.mark.slow
 def test_boxes(run_tool, repo, tmp_path, decode_all):
     """The persons of a key frame are drawn into its clip: the clip of AVA alone has edges in the color of boxes."""

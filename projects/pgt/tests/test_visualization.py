@@ -7,6 +7,7 @@ import torch
 
 from slowfast.apps.visualize import run
 from slowfast.apps.visualize.gradcam import grad_cam, normalized
+from slowfast.apps.visualize.settings import check
 from slowfast.datasets.build import build_loader
 from slowfast.engine.pictures import PictureWriter
 
@@ -55,6 +56,15 @@ def test_files(cfg):
     root = Path(cfg.OUTPUT_DIR) / "visualization"
     files = sorted(str(path.relative_to(root / "input_1")) for path in (root / "input_1").rglob("*.*"))
     assert files == [*(f"activations_s3_pathway0_res1_0_step_{step}.png" for step in (1, 2, 3)), "pathway_1.mp4"]
+
+
+def test_layers_are_checked_without_weights(cfg):
+    cfg.defrost()
+    cfg.TEST.ALLOW_RANDOM_WEIGHTS = False
+    check(cfg)
+    cfg.TENSORBOARD.MODEL_VIS.GRAD_CAM.LAYER_LIST = ["s3.pathway0_res9"]
+    with pytest.raises(ValueError, match="no layer 's3.pathway0_res9'.*s3.pathway0_res"):
+        check(cfg)
 
 
 def test_boxes_in_steps_are_refused(cfg):

@@ -15,9 +15,16 @@ from torch.utils.data import DataLoader
 from slowfast.apps.demo.drawing import Mark
 from slowfast.apps.predict.drawn import check_drawing
 from slowfast.apps.visualize import clips as pictures
-from slowfast.apps.visualize.gradcam import find_layer, grad_cam, normalized
-from slowfast.apps.visualize.layers import LayerChoice, array_picture, color_map, layer_weight, recorded_activations
-from slowfast.apps.visualize.saved import read_scores
+from slowfast.apps.visualize.gradcam import grad_cam, normalized
+from slowfast.apps.visualize.layers import array_picture, layer_weight, recorded_activations
+from slowfast.apps.visualize.settings import (
+    array_layers,
+    cam_layers,
+    check_layers,
+    check_pictures,
+    saved_scores,
+    wrong_subset,
+)
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.loading.batch import Batch, collate
@@ -27,7 +34,7 @@ from slowfast.engine.pictures import PictureWriter, encode_png
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.task import build_task
 from slowfast.engine.trackers import TensorBoard
-from slowfast.evaluation.class_plots import ClassPlots, class_names, read_subset
+from slowfast.evaluation.class_plots import class_names
 from slowfast.evaluation.classification import NO_LABEL, confusion_matrix
 from slowfast.evaluation.evaluators import Prediction
 from slowfast.models import build_model
@@ -69,25 +76,9 @@ def visualize(cfg: Any) -> None:
 
 
 def _draw_saved(cfg: Any, writer: PictureWriter) -> None:
-    """Draw the confusion of classes in saved predictions.
-
-    Raises:
-        ValueError: neither picture is switched on, or the file does not fit.
-    """
+    """Draw the confusion of classes in saved predictions; errors are those of `saved_scores`."""
     path = cfg.TENSORBOARD.PREDICTIONS_PATH
-    saved = read_scores(path)
-    if saved.scores.shape[1] != cfg.MODEL.NUM_CLASSES:
-        raise ValueError(
-            f"TENSORBOARD.PREDICTIONS_PATH {path} has scores of {saved.scores.shape[1]} classes, and MODEL.NUM_CLASSES "
-            f"is {cfg.MODEL.NUM_CLASSES}"
-        )
-    names = None if saved.class_names is None else dict(enumerate(saved.class_names))
-    plots = ClassPlots.from_config(cfg, names)
-    if plots is None:
-        raise ValueError(
-            "TENSORBOARD.PREDICTIONS_PATH is set, and nothing is drawn of it: set CONFUSION_MATRIX.ENABLE or "
-            "HISTOGRAM.ENABLE of TENSORBOARD to True"
-        )
+    saved, plots = saved_scores(cfg)
     confusion = confusion_matrix(torch.as_tensor(saved.scores), torch.as_tensor(saved.labels)).numpy()
     for tag, picture in plots.draw(confusion).items():
         writer.write(tag, picture)
@@ -115,17 +106,17 @@ class _ModelPictures:
     def __init__(self, cfg: Any, writer: PictureWriter) -> None:
         board = cfg.TENSORBOARD
         self.cfg, self.vis, self.wrong, self.writer = cfg, board.MODEL_VIS, board.WRONG_PRED_VIS, writer
-        self.with_maps = self.vis.ENABLE and self.vis.GRAD_CAM.ENABLE
-        self.choices = self._check_settings()
+        check_pictures(cfg)
+        self.choices, self.cam_layers = array_layers(cfg), cam_layers(cfg)
+        self.with_maps = bool(self.cam_layers)
         self.device, self.task = device_of(cfg), build_task(cfg)
         model = build_model(cfg)
         load_test_weights(model, cfg)
         self.model = move_model(model, self.device, cfg.MODEL.MEMORY_FORMAT).eval()
-        for name in [choice.name for choice in self.choices] + list(self._cam_layers()):
-            find_layer(model, name)  # a wrong name stops the run here
+        check_layers(cfg, model)
         self.dataset = build_dataset(cfg, "test")
         self.names = class_names(cfg, self.dataset.info.class_names)
-        self.subset = read_subset(self.wrong.SUBSET_PATH, self.names) if self.wrong.SUBSET_PATH else None
+        self.subset = wrong_subset(cfg, self.names)
         settings = ClipSettings.from_config(cfg, "test")
         self.colors = (settings.mean, settings.std, settings.reverse_channels)
 
@@ -149,42 +140,6 @@ class _ModelPictures:
                 count += 1
         folder = os.path.join(self.cfg.OUTPUT_DIR, "visualization")
         logger.info("visualized %d clip(s): %d file(s) in %s", count, len(self.writer.paths), folder)
-
-    def _check_settings(self) -> list[LayerChoice]:
-        """Check the section; return the layers whose arrays are drawn.
-
-        Raises:
-            ValueError: a setting does not fit.
-        """
-        cfg, vis = self.cfg, self.vis
-        key = "TENSORBOARD.MODEL_VIS"
-        arrays = vis.ENABLE and (vis.MODEL_WEIGHTS or vis.ACTIVATIONS)
-        if arrays and not vis.LAYER_LIST:
-            raise ValueError(f"{key}.LAYER_LIST is empty; name the layers whose weights or activations are drawn")
-        if self.with_maps and len(vis.GRAD_CAM.LAYER_LIST) not in (1, len(cfg.DATA.INPUT_CHANNEL_NUM)):
-            raise ValueError(
-                f"{key}.GRAD_CAM.LAYER_LIST is {vis.GRAD_CAM.LAYER_LIST}; it takes one layer for each of the "
-                f"{len(cfg.DATA.INPUT_CHANNEL_NUM)} pathways, such as s5/pathway0_res2 of a ResNet. GRAD_CAM.ENABLE "
-                "False draws without it"
-            )
-        if vis.TOPK_PREDS < 1:
-            raise ValueError(f"{key}.TOPK_PREDS is {vis.TOPK_PREDS}; at least 1 class has to be shown")
-        for name in (vis.COLORMAP, vis.GRAD_CAM.COLORMAP):
-            color_map(name)
-        if self.wrong.ENABLE and (cfg.DETECTION.ENABLE or cfg.DATA.MULTI_LABEL):
-            raise ValueError(
-                "TENSORBOARD.WRONG_PRED_VIS compares the best class with one label a video; set its ENABLE to False "
-                "for boxes and for several labels a video"
-            )
-        if cfg.DETECTION.ENABLE and build_task(cfg).clip_steps(cfg.DATA.NUM_FRAMES) is not None:
-            raise ValueError(
-                f"{key} does not draw boxes of a model that reads clips in steps (TASK {cfg.TASK}); set its ENABLE to "
-                "False, or draw the clip model"
-            )
-        return [LayerChoice.parse(text) for text in vis.LAYER_LIST] if arrays else []
-
-    def _cam_layers(self) -> list[str]:
-        return list(self.vis.GRAD_CAM.LAYER_LIST) if self.with_maps else []
 
     def _batches(self) -> Iterator[Batch]:
         """Yield the batches of all clips of the test split; unreadable videos are left out, as in a test."""
@@ -212,7 +167,7 @@ class _ModelPictures:
         In a step, the gradient is that of the step's own score: it ends at the memory.
         """
         batch, classes = batch.to(self.device), self._classes(batch, prediction).to(self.device)
-        layers = self._cam_layers()
+        layers = self.cam_layers
         steps = self.task.clip_steps(batch.inputs[-1].shape[2])
         if steps is None:
 

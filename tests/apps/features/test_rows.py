@@ -31,7 +31,7 @@ def chunks(windows, crops, channels, at_once=3):
         here = range(first, min(first + at_once, windows))
         frames = [(8 * n, 8 * n + 7) for n in here]
         times = [[8 * n / 25, (8 * n + 8) / 25] for n in here]
-        chunk = Chunk(0, first, windows, [], frames, times, 25.0, 8 * windows)
+        chunk = Chunk(0, first, windows, frames=frames, times=times, fps=25.0, num_frames=8 * windows)
         yield chunk, numbers.random((len(here) * crops, channels), np.float32)
 
 

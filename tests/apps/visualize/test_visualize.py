@@ -15,6 +15,7 @@ from slowfast.apps.visualize.clips import clip_frames, with_classes, with_heat
 from slowfast.apps.visualize.gradcam import grad_cam, normalized
 from slowfast.apps.visualize.layers import LayerChoice, array_picture, class_colors, color_map
 from slowfast.apps.visualize.run import visualize
+from slowfast.apps.visualize.settings import check
 from slowfast.checkpoint.io import save_checkpoint
 from slowfast.config import load_config
 from slowfast.datasets.build import build_loader
@@ -249,6 +250,38 @@ def test_saved_predictions(draw, tmp_path):
 def test_mistakes(draw, told, overrides):
     with pytest.raises(ValueError, match=told):
         draw(*overrides)
+
+
+WRONG = ["TENSORBOARD.WRONG_PRED_VIS.ENABLE", True]
+MATRIX = ["TENSORBOARD.CONFUSION_MATRIX.ENABLE", True]
+
+
+@pytest.mark.parametrize(
+    ("told", "overrides"),
+    [
+        ("no layer 's9'", [f"{VIS}.ENABLE", True, f"{VIS}.GRAD_CAM.LAYER_LIST", ["s9"]]),
+        ("no layer 's9'", [f"{VIS}.ENABLE", True, *CAM, f"{VIS}.ACTIVATIONS", True, f"{VIS}.LAYER_LIST", ["s9"]]),
+        ("'jett'", [f"{VIS}.ENABLE", True, *CAM, f"{VIS}.COLORMAP", "jett"]),
+        ("gone.txt", [*WRONG, "TENSORBOARD.WRONG_PRED_VIS.SUBSET_PATH", "/nowhere/gone.txt"]),
+        ("gone.json", [*WRONG, "TENSORBOARD.CLASS_NAMES_PATH", "/nowhere/gone.json"]),
+        ("gone.npz", ["TENSORBOARD.PREDICTIONS_PATH", "/nowhere/gone.npz", *MATRIX]),
+        ("HISTOGRAM", ["TENSORBOARD.PREDICTIONS_PATH", "/nowhere/gone.npz"]),
+    ],
+)
+def test_mistakes_are_found_before_there_are_weights(tiny_cfg, told, overrides):
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        check(tiny_cfg("TENSORBOARD.ENABLE", True, "TEST.CHECKPOINT_FILE_PATH", "nowhere.pyth", *overrides))
+
+
+def test_right_settings_pass_before_there_are_weights_and_predictions(tiny_cfg, tmp_path):
+    (tmp_path / "subset.txt").write_text("1\n")
+    own = Path(tiny_cfg().OUTPUT_DIR) / "test_predictions.npz"
+    cfg = tiny_cfg(
+        *("TENSORBOARD.ENABLE", True, "TENSORBOARD.PREDICTIONS_PATH", str(own), *MATRIX, f"{VIS}.ENABLE", True, *CAM),
+        *(*WRONG, "TENSORBOARD.WRONG_PRED_VIS.SUBSET_PATH", str(tmp_path / "subset.txt")),
+    )
+    check(cfg)
+    assert not own.exists()
 
 
 def test_both_pathways(tiny_models, tiny_data, tmp_path):
