@@ -155,7 +155,8 @@ def test_answers_are_drawn_from_their_start_to_the_next(encode, pictures, draw, 
     expected = decode_all(draw(source, [Caption(0.0, ["walk"], [0.9]), Caption(1.0, ["run"], [0.9])]))
     target = tmp_path / "answers.mp4"
     assert draw_answers(str(source), str(target), iter([answer(0.0, "walk"), answer(1.0, "run")])) == 3
-    np.testing.assert_array_equal(decode_all(target), expected)
+    change = np.abs(np.array(decode_all(target), int) - np.array(expected, int))
+    assert change.max() < 12 and change.mean() < 0.1  # the encoder's rounding; a label differs by 100 and more
     assert sound_of(target)[1] == sound_of(source)[1]
 
 
