@@ -121,7 +121,7 @@ def test_commands_are_ones_that_the_programs_take(document, parse, capsys):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_python_can_be_read(document):
     for code in blocks(document, "python"):
-        compile(code, named(document), "exec")
+        assert compile(code, named(document), "exec")
 
 
 def run_python(code: str, folder: Path) -> list[str]:

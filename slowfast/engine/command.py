@@ -41,7 +41,7 @@ _FILE_OPTIONS = ("--cfg", "--cfg_file", "--cfg_files")
 
 @dataclasses.dataclass(frozen=True)
 class App:
-    """What follows training and test.
+    """Name what follows training and test.
 
     Attributes:
         run: function of the config that runs it, in one process.

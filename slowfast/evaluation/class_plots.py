@@ -22,7 +22,7 @@ _LONGEST_NAME = 30  # characters
 
 @dataclasses.dataclass(frozen=True)
 class ClassPlots:
-    """What is drawn of the confusion of classes.
+    """Say what is drawn of the confusion of classes, and draw it.
 
     Attributes:
         names: name of each class.

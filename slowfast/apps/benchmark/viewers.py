@@ -37,7 +37,7 @@ _OPEN_S, _END_S = 60.0, 60.0  # that the server may take to take in a viewer, an
 
 @dataclass
 class _Seen:
-    """What a viewer has seen.
+    """Hold what a viewer has seen.
 
     Attributes:
         delays_s: for each answer, seconds from the arrival of its last frame at the server, as that says.

@@ -72,7 +72,7 @@ USUAL_DECODING_LIMITS = DecodingLimits()
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a video before its frames are read.
+    """Hold what is known of a video before its frames are read.
 
     Attributes:
         seconds: its length.

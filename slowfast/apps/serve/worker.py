@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 class Listener(abc.ABC):
-    """What hears of a stream; called on the worker's thread, so it must not wait.
+    """Hear of a stream, on the worker's thread, so no method may wait.
 
     Attributes:
         stream: the stream.

@@ -72,7 +72,7 @@ class OperatorEvidence:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where the evidence for a class at a step lies.
+    """Tell where the evidence for a class at a step lies.
 
     Attributes:
         label, name: number and name of the class.

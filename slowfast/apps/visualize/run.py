@@ -87,7 +87,7 @@ def _draw_saved(cfg: Any, writer: PictureWriter) -> None:
 
 @dataclasses.dataclass
 class _Drawn:
-    """What the model says about a batch.
+    """Hold what the model says about a batch.
 
     Attributes:
         prediction: scores, on the CPU.

@@ -292,6 +292,7 @@ def test_a_decoder_ends_with_its_server(large, wait_for):
             return True
 
     wait_for(is_gone)
+    assert is_gone()
 
 
 def test_nothing_is_left_of_fifty_videos(large, tmp_path):
