@@ -58,12 +58,13 @@ class TorchCodecReader(PyAVReader):
         _decoder_class()
 
     def _by_stamp(self, wanted: list[int], skip: bool) -> Iterator[tuple[int, np.ndarray]]:
-        if not self._decodes_alike():
+        # An open file has one position, which two decoders cannot share.
+        if self._file is not None or not self._decodes_alike():
             yield from super()._by_stamp(wanted, skip)
             return
         # PyAV has opened the file before, and checked its format and the size of its frames.
         decoder = _decoder_class()(
-            self._url,
+            self._source(),
             stream_index=self._stream.index,
             dimension_order="NHWC",
             num_ffmpeg_threads=self._threads,
