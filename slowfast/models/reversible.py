@@ -228,9 +228,7 @@ def build_reversible(
                 layers.append(ReversibleBlock(sizes, options, layer_norm, ratio, rate))
             continue
         with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.NUM_HEADS", "MVIT.DROPPATH_RATE", "MVIT.REV.PRE_Q_FUSION"):
-            layers.append(
-                StageTransition(sizes, options, layer_norm, ratio, rev.PRE_Q_FUSION, rev.RES_PATH, rate)
-            )
+            layers.append(StageTransition(sizes, options, layer_norm, ratio, rev.PRE_Q_FUSION, rev.RES_PATH, rate))
     with naming_keys(cfg, "MVIT.REV.RESPATH_FUSE"):
         fuse = StreamFusion(rev.RESPATH_FUSE, 2 * blocks[-1].dim_out)
     return ReversibleBackbone(layers), fuse

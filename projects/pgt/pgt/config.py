@@ -166,8 +166,8 @@ def _reject_models_without_memory(cfg: CfgNode) -> None:
         return
     if options.REV.ENABLE:
         raise ValueError(
-            "PGT.ENABLE True with MVIT.REV.ENABLE True: reversible blocks are computed again in the backward pass, when "
-            "the memory that they read has changed. Set MVIT.REV.ENABLE False, with MODEL.ACT_CHECKPOINT True to save "
+            "PGT.ENABLE True with MVIT.REV.ENABLE True: reversible blocks are computed again in the backward pass, "
+            "when the memory that they read has changed. Set MVIT.REV.ENABLE False, with MODEL.ACT_CHECKPOINT True to save "
             "memory"
         )
     raise ValueError(
