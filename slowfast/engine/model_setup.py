@@ -136,7 +136,13 @@ def move_model(model: nn.Module, device: torch.device, memory_format: str = "aut
         memory_format = "channels_last" if device.type == "cpu" else "contiguous"
     in_last = memory_format == "channels_last"
     set_planar(model, in_last)
-    return model.to(device, memory_format=torch.channels_last_3d if in_last else torch.preserve_format)
+    model = model.to(device)
+    if in_last:
+        # Module.to(memory_format=...) would refuse the 2-D convolution of a model of images.
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.dim() == 5:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
+    return model
 
 
 def _check_batchnorms(model: nn.Module, device: torch.device) -> None:

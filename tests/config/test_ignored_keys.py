@@ -26,7 +26,7 @@ def test_one_warning_lists_all(caplog):
     overrides = [
         "AUG.MASK_TUBE",
         True,
-        "MVIT.REV.ENABLE",
+        "DATA.IN22K_TRAINVAL",
         True,
         "AUG.MASK_FRAMES",
         True,
@@ -36,7 +36,7 @@ def test_one_warning_lists_all(caplog):
     (message,) = warnings_of(caplog, [*overrides, "PREFETCH.NUM_LOADERS", 3, "SOLVER.BASE_LR", 0.2])
     for key in (
         "AUG.MASK_TUBE",
-        "MVIT.REV.ENABLE",
+        "DATA.IN22K_TRAINVAL",
         "AUG.MASK_FRAMES",
         "DATA.CROP_SIZE",
         "PREFETCH.NUM_LOADERS",
