@@ -28,7 +28,7 @@ from slowfast.layers.pool import SpaceTimePool
 from slowfast.models.blocks import round_channels
 from slowfast.models.build import MODEL_REGISTRY, build_head, position_embedding_size
 from slowfast.models.heads import Classifier, apply_head
-from slowfast.models.tokens import TokenHead, TokenModel, layer_norm, sincos_3d
+from slowfast.models.tokens import TokenHead, TokenModel, fill_sincos_3d, layer_norm
 from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES
 
@@ -173,6 +173,7 @@ class MultiscaleBlock(CheckpointedBlock):
         dim, dim_out = sizes.dim, sizes.dim_out
         dim_inner = dim_out if grow_in_attention else dim
         self.num_prefix_tokens, self.grow_in_attention = options.num_prefix_tokens, grow_in_attention
+        self.dim_out = dim_out
         self.pooling = sizes.pool_q
         self.norm1 = norm(dim)
         self.attn = PoolingAttention(
@@ -221,7 +222,7 @@ class MultiscaleBlock(CheckpointedBlock):
 
 
 @dataclass(frozen=True)
-class _TokenOptions:
+class TokenOptions:
     """Tokens of an MViT and their position embeddings.
 
     Attributes:
@@ -240,17 +241,14 @@ class _TokenOptions:
     decay_positions: bool = True
 
 
-class MViT(TokenModel):
-    """MViT or MViTv2: patch embedding, position embeddings, multiscale blocks, norm and head.
+class MultiscaleEncoder(TokenModel):
+    """Patch embedding, position embeddings and multiscale blocks.
 
     Args:
         patch_embed: (B, C, T, H, W) -> (B, dim, T', H', W').
         blocks: in order.
-        norm: of the last block's channels.
-        head: (B, P, channels) -> scores; a head for boxes gets the feature map instead.
         size: (T', H', W') of the tokens that position embeddings are built for.
-        options: see `_TokenOptions`.
-        pool: (B, channels, T', H', W') -> (B, channels, P, 1, 1), vectors for the head in place of the class token.
+        options: see `TokenOptions`.
         norm_stem: norm after the position embeddings.
     """
 
@@ -258,16 +256,13 @@ class MViT(TokenModel):
         self,
         patch_embed: PatchEmbed,
         blocks: Sequence[MultiscaleBlock],
-        norm: nn.Module,
-        head: Classifier,
         size: Size,
-        options: _TokenOptions,
-        pool: nn.Module | None = None,
+        options: TokenOptions,
         norm_stem: nn.Module | None = None,
     ):
         super().__init__()
         dim = patch_embed.proj.out_channels
-        self.num_prefix_tokens, self.sizes, self.mean_first = int(options.class_token), tuple(size), options.mean_first
+        self.num_prefix_tokens, self.sizes = int(options.class_token), tuple(size)
         self.undecayed = () if options.decay_positions else _POSITIONS
         self.patch_embed = patch_embed
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if options.class_token else None
@@ -275,9 +270,6 @@ class MViT(TokenModel):
         self.pos_drop = nn.Dropout(options.dropout)
         self.norm_stem = norm_stem
         self.blocks = nn.ModuleList(blocks)
-        self.norm = norm
-        self.pool = pool
-        self.head, self.num_features, self.takes_boxes = head, head.num_features, head.takes_boxes
         proj = patch_embed.proj
         self.in_channels = [proj.in_channels]
         self.min_size = [max(k - 2 * pad, 1) for k, pad in zip(proj.kernel_size, proj.padding, strict=True)]
@@ -293,12 +285,8 @@ class MViT(TokenModel):
         for name, length in lengths.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(1, length, dim), requires_grad=kind != "sincos_3d"))
 
-    def init_weights(self, head_scale: float = 1.0) -> None:
-        """Initialize weights by a truncated normal distribution of deviation 0.02 and biases by 0.02, as published.
-
-        Args:
-            head_scale: factor of the initial weights and bias of the head.
-        """
+    def init_weights(self) -> None:
+        """Initialize weights by a truncated normal distribution of deviation 0.02 and biases by 0.02, as published."""
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv3d)):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -306,13 +294,8 @@ class MViT(TokenModel):
                 nn.init.constant_(module.bias, 0.02)
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=0.02)
-        with torch.no_grad():
-            if self.positions == "sincos_3d":
-                fixed = sincos_3d(self.pos_embed.shape[-1], self.sizes).flatten(1, 3)
-                self.pos_embed[:, self.num_prefix_tokens :] = fixed
-                self.pos_embed[:, : self.num_prefix_tokens] = 0
-            self.head.projection.weight.mul_(head_scale)
-            self.head.projection.bias.mul_(head_scale)
+        if self.positions == "sincos_3d":
+            fill_sincos_3d(self.pos_embed, self.sizes, self.num_prefix_tokens)
 
     def position_grids(self) -> dict[str, tuple[Size, int]]:
         """Return (T, H, W) and the number of prefix tokens of each position embedding, by state-dict key."""
@@ -335,10 +318,16 @@ class MViT(TokenModel):
         return list(dict.fromkeys(grids)), self.num_prefix_tokens
 
     def depth_groups(self) -> list[list[nn.Module]]:
-        """Return the layers by depth: patch and position embeddings, blocks, head with the last norm."""
+        """Return the layers by depth: patch and position embeddings, blocks, and what follows them."""
         stem = [self.patch_embed, self.own_parameters()]
         stem += [] if self.norm_stem is None else [self.norm_stem]
-        return [stem, *([block] for block in self.blocks), [self.norm, self.head]]
+        rest = [child for child in self.children() if child not in stem and child is not self.blocks]
+        return [stem, *([block] for block in self.blocks), rest]
+
+    def _embedded(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
+        """Compute the tokens (B, P + L, C) before the first block, given the embedded patches (B, L, C)."""
+        tokens = self.pos_drop(self._with_positions(tokens, thw))
+        return tokens if self.norm_stem is None else self.norm_stem(tokens)
 
     def _with_positions(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
         """Add class token and position embeddings to tokens (B, L, C): (B, P + L, C)."""
@@ -360,12 +349,45 @@ class MViT(TokenModel):
         """Compute the tokens after the last block, and (T', H', W') of their positions."""
         features = self.patch_embed(inputs[0])
         thw = tuple(features.shape[2:])
-        tokens = self.pos_drop(self._with_positions(as_tokens(features), thw))
-        if self.norm_stem is not None:
-            tokens = self.norm_stem(tokens)
+        tokens = self._embedded(as_tokens(features), thw)
         for block in self.blocks:
             tokens, thw = block(tokens, thw), block.size(thw)
         return tokens, thw
+
+
+class MViT(MultiscaleEncoder):
+    """MViT or MViTv2: an encoder, norm and head.
+
+    Args:
+        patch_embed, blocks, size, options, norm_stem: see `MultiscaleEncoder`.
+        norm: of the last block's channels.
+        head: (B, P, channels) -> scores; a head for boxes gets the feature map instead.
+        pool: (B, channels, T', H', W') -> (B, channels, P, 1, 1), vectors for the head in place of the class token.
+    """
+
+    def __init__(
+        self,
+        patch_embed: PatchEmbed,
+        blocks: Sequence[MultiscaleBlock],
+        norm: nn.Module,
+        head: Classifier,
+        size: Size,
+        options: TokenOptions,
+        pool: nn.Module | None = None,
+        norm_stem: nn.Module | None = None,
+    ):
+        super().__init__(patch_embed, blocks, size, options, norm_stem)
+        self.mean_first = options.mean_first
+        self.norm = norm
+        self.pool = pool
+        self.head, self.num_features, self.takes_boxes = head, head.num_features, head.takes_boxes
+
+    def init_weights(self, head_scale: float = 1.0) -> None:
+        """Initialize weights as `MultiscaleEncoder`, and scale the weight and bias of the head by `head_scale`."""
+        super().init_weights()
+        with torch.no_grad():
+            self.head.projection.weight.mul_(head_scale)
+            self.head.projection.bias.mul_(head_scale)
 
     def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the features [(B, C, T', H', W')] after the last norm, without the class token."""
@@ -414,6 +436,25 @@ def build_mvit(cfg: CfgNode) -> MViT:
     """Build MViT from MVIT.*, for clips of DATA.NUM_FRAMES and DATA.TRAIN_CROP_SIZE (or MODEL.POSITIONS_FOR).
 
     Raises:
+        ValueError: see `encoder_parts`.
+    """
+    patch_embed, blocks, size, tokens, norm_stem = encoder_parts(cfg)
+    dim = blocks[-1].dim_out
+    model = MViT(patch_embed, blocks, layer_norm(dim), _head(cfg, dim), size, tokens, _pool(cfg), norm_stem)
+    with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.USE_FIXED_SINCOS_POS"):
+        model.init_weights(cfg.MVIT.HEAD_INIT_SCALE)
+    return model
+
+
+def encoder_parts(
+    cfg: CfgNode, depth: int | None = None
+) -> tuple[PatchEmbed, list[MultiscaleBlock], Size, TokenOptions, nn.Module | None]:
+    """Build the arguments of a `MultiscaleEncoder` from MVIT.*: patch embedding, blocks, size, options, norm.
+
+    Args:
+        depth: number of leading blocks to build; None for all.
+
+    Raises:
         ValueError: MVIT.PATCH_2D (patches of images) or MVIT.REV.ENABLE (reversible blocks), which are not built.
     """
     options = cfg.MVIT
@@ -444,26 +485,15 @@ def build_mvit(cfg: CfgNode) -> MViT:
         ),
     )
     rates = [options.DROPPATH_RATE * i / max(len(blocks) - 1, 1) for i in range(len(blocks))]
-    dim = blocks[-1].dim_out
-    model = MViT(
-        patch_embed,
-        [_block(cfg, sizes, rate) for sizes, rate in zip(blocks, rates, strict=True)],
-        layer_norm(dim),
-        _head(cfg, dim),
-        size,
-        _TokenOptions(
-            options.CLS_EMBED_ON,
-            _positions(cfg),
-            options.DROPOUT_RATE,
-            options.USE_MEAN_POOLING,
-            not options.ZERO_DECAY_POS_CLS,
-        ),
-        _pool(cfg),
-        layer_norm(options.EMBED_DIM) if options.NORM_STEM else None,
+    tokens = TokenOptions(
+        options.CLS_EMBED_ON,
+        _positions(cfg),
+        options.DROPOUT_RATE,
+        options.USE_MEAN_POOLING,
+        not options.ZERO_DECAY_POS_CLS,
     )
-    with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.USE_FIXED_SINCOS_POS"):
-        model.init_weights(options.HEAD_INIT_SCALE)
-    return model
+    built = [_block(cfg, sizes, rate) for sizes, rate in zip(blocks[:depth], rates[:depth], strict=True)]
+    return patch_embed, built, size, tokens, layer_norm(options.EMBED_DIM) if options.NORM_STEM else None
 
 
 def _token_size(cfg: CfgNode) -> Size:
