@@ -57,7 +57,6 @@ UNBUILDABLE_VALUES = {
         "ContrastiveModel": _SSL,
         "PTV*": "this model of PyTorchVideo",
     },
-    "TASK": {"ssl": _SSL},
     "TEST.DATASET": {"imagenet": _IMAGES, "ptv*": "this data set of PyTorchVideo"},
     "TRAIN.DATASET": {"imagenet": _IMAGES, "ptv*": "this data set of PyTorchVideo"},
 }

@@ -54,8 +54,9 @@ def train(cfg: Any) -> dict[str, float]:
     check_consistency(lambda: launch_facts(cfg))
     state = build_state(cfg)
     check_phases(cfg, state.loader.dataset)
-    val_loader = build_loader(cfg, "val")
-    shield_workers(val_loader)
+    val_loader = build_loader(cfg, "val") if state.task.evaluates else None
+    if val_loader is not None:
+        shield_workers(val_loader)
     start_training_from(state)
     check_consistency(lambda: _start_facts(state, val_loader))
     best = BestCheckpoint(state)
@@ -86,19 +87,19 @@ def train(cfg: Any) -> dict[str, float]:
         recorder.close()
 
 
-def _start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
+def _start_facts(state: TrainState, val_loader: DataLoader | None) -> dict[str, Any]:
     """Return what must be equal in all processes before the first batch."""
     return {
         "epochs, iterations done (OUTPUT_DIR has to be one folder for all hosts)": (state.epoch, state.iteration),
         "batches of an epoch": state.epoch_length,
         **data_facts("train", state.loader.dataset),
-        **data_facts("val", val_loader.dataset),
+        **({} if val_loader is None else data_facts("val", val_loader.dataset)),
         **weight_facts(unwrap(state.model)),
     }
 
 
 def _run_epochs(
-    state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest, best: BestCheckpoint
+    state: TrainState, val_loader: DataLoader | None, recorder: Recorder, stop: StopRequest, best: BestCheckpoint
 ) -> dict[str, float]:
     """Train epoch by epoch until the last one, an early end or a stop request.
 
@@ -155,6 +156,8 @@ def _finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) ->
 
 def _evaluation_is_due(state: TrainState, epoch: int) -> bool:
     """Return True if an evaluation follows after `epoch` epochs."""
+    if not state.task.evaluates:
+        return False
     cycle = LongCycle.from_config(state.run_cfg)
     if cycle.stages:
         return cycle.evaluation_due(epoch, state.cfg.MULTIGRID.EVAL_FREQ)

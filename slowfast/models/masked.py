@@ -147,6 +147,13 @@ def enlarge(mask: torch.Tensor, thw: Size) -> torch.Tensor:
     return mask if mask.shape[1:] == thw else F.interpolate(mask.float(), size=tuple(thw[1:])).bool()
 
 
+def _given(mask: torch.Tensor | None) -> torch.Tensor:
+    """Return the mask of the loader; ValueError if there is none."""
+    if mask is None:
+        raise ValueError("the model takes the mask of the loader; set AUG.GEN_MASK_LOADER True")
+    return mask
+
+
 class PredictionHead(nn.Module):
     """Heads of the decoded blocks: transformer blocks (if any), norm, and a linear map of the masked tokens.
 
@@ -265,8 +272,7 @@ class MaskFeat(MaskMViT):
         self.depths = tuple(depths)
 
     def decode(self, features: torch.Tensor, mask: torch.Tensor | None) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        if mask is None:
-            raise ValueError("MaskFeat takes the mask of the loader; set AUG.GEN_MASK_LOADER True")
+        mask = _given(mask)
         thw = tuple(features.shape[2:])
         tokens = as_tokens(features)
         masked = enlarge(mask, thw).flatten(1)[..., None]
@@ -286,7 +292,7 @@ class MAE(MaskMViT):
     Args:
         parts, head, target: see `MaskMViT`; the head has one decoded block.
         dim: channels of the decoder.
-        ratio, tube, per_frame: of the masks that are drawn here, see `random_mask`.
+        ratio, tube, per_frame: of the masks that are drawn here, see `random_mask`; ratio None takes the loader's.
         separate_positions: one decoder position embedding of space and one of time, not a joint one.
     """
 
@@ -296,7 +302,7 @@ class MAE(MaskMViT):
         head: PredictionHead,
         target: MaskTarget,
         dim: int,
-        ratio: float,
+        ratio: float | None = None,
         tube: bool = False,
         per_frame: bool = False,
         separate_positions: bool = False,
@@ -333,10 +339,10 @@ class MAE(MaskMViT):
     def decode(self, features: torch.Tensor, mask: torch.Tensor | None) -> list[tuple[torch.Tensor, torch.Tensor]]:
         batch, _, *grid = features.shape
         thw = tuple(grid)
-        if mask is None:
+        if mask is None and self.ratio is not None:
             mask = random_mask(batch, thw, self.ratio, self.tube, self.per_frame, features.device)
         else:
-            mask = equal_counts(enlarge(mask, thw))
+            mask = equal_counts(enlarge(_given(mask), thw))
         visible, prefix = ~mask.flatten(1), self.num_prefix_tokens
         tokens = self._embedded(as_tokens(features), thw)
         kept = tokens[:, prefix:][visible].unflatten(0, (batch, -1))
@@ -391,7 +397,7 @@ def build_mask_mvit(cfg: CfgNode) -> MaskMViT:
                 head,
                 target,
                 mask.DECODER_EMBED_DIM,
-                cfg.AUG.MASK_RATIO,
+                cfg.AUG.MASK_RATIO if mask.MAE_RND_MASK else None,
                 cfg.AUG.MASK_TUBE,
                 mask.PER_FRAME_MASKING,
                 mask.DECODER_SEP_POS_EMBED,

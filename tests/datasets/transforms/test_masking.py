@@ -22,7 +22,8 @@ def test_cubes_cover_their_share_or_end_short():
     counts = masks.flatten(1).sum(1)
     # 8 * 7 * 7 * 0.4 = 156.8 places; published masks have 154 and 156.
     assert counts.max() == 157 and counts.float().mean() > 150 and counts.min() > 120
-    assert (masks.float().mean(0) > 0).all() and (masks.float().mean(0) < 0.9).all()
+    often = masks.float().mean(0)
+    assert (often > 0).float().mean() > 0.95 and often.min() < 0.2 and often.mean() > 0.38
     assert any(not torch.equal(mask[0], mask[-1]) for mask in masks)
 
 
