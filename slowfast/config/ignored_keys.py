@@ -15,7 +15,7 @@ from slowfast.utils.registry import REGISTRIES
 logger = get_logger(__name__)
 
 _SSL = "self-supervised learning"
-_IMAGES = "training on images"
+_IN22K = "ImageNet-22K"
 _OLDER = "older keys that nothing reads"
 
 # Pattern of full key names -> the missing feature. The first pattern that matches counts.
@@ -27,14 +27,10 @@ IGNORED_KEYS = {
     "DATA.TRAIN_CROP_NUM_*": "several clips of a training video",
     "DATA.DUMMY_LOAD": "blank clips (tools/benchmark.py times training without data)",
     "DATA.LOADER_CHUNK_*": "lists read in chunks",
-    "DATA.IN_VAL_CROP_RATIO": _IMAGES,
-    "DATA.IN22K_TRAINVAL": _IMAGES,
-    "DATA.IN22k_VAL_IN1K": _IMAGES,
-    "DATA.PATH_TO_PRELOAD_IMDB": _IMAGES,
-    "MVIT.PATCH_2D": _IMAGES,
+    "DATA.IN22K_TRAINVAL": _IN22K,
+    "DATA.IN22k_VAL_IN1K": _IN22K,
     "DATA.DECODING_SHORT_SIZE": "scaling inside the decoder; tools/prepare_kinetics.py --resize scales the files once",
     "RESNET.STEM_FUNC": "other stems",
-    "MVIT.REV.*": "reversible blocks",
     "AVA.IMG_PROC_BACKEND": "choice of the image library",
     "BENCHMARK.*": "these benchmarks (tools/benchmark.py has its own options)",
     "SOLVER.STEP_SIZE": _OLDER,
@@ -57,8 +53,8 @@ UNBUILDABLE_VALUES = {
         "ContrastiveModel": _SSL,
         "PTV*": "this model of PyTorchVideo",
     },
-    "TEST.DATASET": {"imagenet": _IMAGES, "ptv*": "this data set of PyTorchVideo"},
-    "TRAIN.DATASET": {"imagenet": _IMAGES, "ptv*": "this data set of PyTorchVideo"},
+    "TEST.DATASET": {"ptv*": "this data set of PyTorchVideo"},
+    "TRAIN.DATASET": {"ptv*": "this data set of PyTorchVideo"},
 }
 
 

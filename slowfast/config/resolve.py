@@ -93,6 +93,9 @@ def resolve(cfg: CfgNode, given: set[str]) -> None:
     if cfg.MODEL.MODEL_NAME == "ResNet_nopool":
         cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH = "ResNet", f"{cfg.MODEL.ARCH.removesuffix('_nopool')}_nopool"
         logger.warning("MODEL.MODEL_NAME ResNet_nopool is read as ResNet with MODEL.ARCH %s.", cfg.MODEL.ARCH)
+    if cfg.MODEL.MODEL_NAME == "MViT" and cfg.MVIT.REV.ENABLE and cfg.MVIT.CLS_EMBED_ON:
+        cfg.MVIT.CLS_EMBED_ON = False
+        logger.warning("MVIT.CLS_EMBED_ON True is read as False: with MVIT.REV.ENABLE True there is no class token.")
     if cfg.TEST.NUM_ENSEMBLE_VIEWS == -1:
         cfg.TEST.NUM_TEMPORAL_CLIPS = cfg.TEST.NUM_TEMPORAL_CLIPS or list(_VIEW_SWEEP)
         cfg.TEST.NUM_ENSEMBLE_VIEWS = max(cfg.TEST.NUM_TEMPORAL_CLIPS)

@@ -43,10 +43,15 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        factor = self.draw(x)
+        return x if factor is None else x * factor
+
+    def draw(self, x: torch.Tensor) -> torch.Tensor | None:
+        """Draw the factor (B, 1, ...) of each sample of `x`; None for no factor."""
         if not self.training or self.rate == 0:
-            return x
+            return None
         kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
-        return x * kept.div_(1 - self.rate)
+        return kept.div_(1 - self.rate)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"

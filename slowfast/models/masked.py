@@ -16,7 +16,8 @@ from torch import nn
 from slowfast.layers.attention import Size, as_map, as_tokens
 from slowfast.layers.hog import Hog
 from slowfast.models.build import MODEL_REGISTRY
-from slowfast.models.mvit import AttentionPooling, MultiscaleBlock, MultiscaleEncoder, block_sizes, encoder_parts
+from slowfast.models.mvit import MultiscaleEncoder, attention_options, build_blocks, encoder_parts
+from slowfast.models.mvit_blocks import AttentionPooling, MultiscaleBlock, block_sizes
 from slowfast.models.tokens import fill_sincos_3d, layer_norm
 from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES
@@ -190,15 +191,16 @@ class MaskMViT(MultiscaleEncoder):
     """Base class of the masked models; a subclass defines `decode`.
 
     Args:
-        parts: see `encoder_parts`.
+        parts: arguments of `MultiscaleEncoder`.
+        num_features: channels of the last block.
         head: of the decoded blocks.
         target: what it predicts.
         dim_mask: channels of the mask token.
     """
 
-    def __init__(self, parts: tuple, head: PredictionHead, target: MaskTarget, dim_mask: int):
+    def __init__(self, parts: tuple, num_features: int, head: PredictionHead, target: MaskTarget, dim_mask: int):
         super().__init__(*parts)
-        self.num_features, self.target = self.blocks[-1].dim_out, target
+        self.num_features, self.target = num_features, target
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim_mask))
         self.pred_head = head
         hogs = [Hog(channels=self.in_channels[0]) for _ in head.projections] if target.hog else []
@@ -223,8 +225,8 @@ class MaskMViT(MultiscaleEncoder):
         Raises:
             ValueError: the mask is missing or does not fit.
         """
-        clip = inputs[0]
-        decoded = self.decode(self.patch_embed(clip), mask)
+        decoded = self.decode(self.patch_embed(inputs[0]), mask)
+        clip = inputs[0] if inputs[0].dim() == 5 else inputs[0].unsqueeze(2)  # an image is a clip of one frame
         targets = [(self.targets(clip, i, used), self.weight) for i, (_, used) in enumerate(decoded)]
         return [prediction for prediction, _ in decoded], targets
 
@@ -239,6 +241,9 @@ class MaskMViT(MultiscaleEncoder):
         if self.target.hog:
             return hog_targets(self.hogs[index], clip, thw)[mask]
         return pixel_targets(clip, thw, self.target.first_frame, self.target.normalize)[mask]
+
+    def _tail(self) -> list[nn.Module]:
+        return [self.pred_head]
 
     def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the features [(B, C, T', H', W')] after the last block, nothing masked and without the class token."""
@@ -263,12 +268,14 @@ class MaskFeat(MaskMViT):
     """MaskFeat: all tokens are encoded, the masked ones replaced by a mask token, and blocks at some depths decoded.
 
     Args:
-        parts, head, target: see `MaskMViT`.
+        parts, num_features, head, target: see `MaskMViT`.
         depths: decoded blocks, from 0, ascending.
     """
 
-    def __init__(self, parts: tuple, head: PredictionHead, target: MaskTarget, depths: Sequence[int]):
-        super().__init__(parts, head, target, parts[0].proj.out_channels)
+    def __init__(
+        self, parts: tuple, num_features: int, head: PredictionHead, target: MaskTarget, depths: Sequence[int]
+    ):
+        super().__init__(parts, num_features, head, target, parts[0].proj.out_channels)
         self.depths = tuple(depths)
 
     def decode(self, features: torch.Tensor, mask: torch.Tensor | None) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -290,7 +297,7 @@ class MAE(MaskMViT):
     """Masked autoencoder: visible tokens are encoded, and a small transformer decodes them together with mask tokens.
 
     Args:
-        parts, head, target: see `MaskMViT`; the head has one decoded block.
+        parts, num_features, head, target: see `MaskMViT`; the head has one decoded block.
         dim: channels of the decoder.
         ratio, tube, per_frame: of the masks that are drawn here, see `random_mask`; ratio None takes the loader's.
         separate_positions: one decoder position embedding of space and one of time, not a joint one.
@@ -299,6 +306,7 @@ class MAE(MaskMViT):
     def __init__(
         self,
         parts: tuple,
+        num_features: int,
         head: PredictionHead,
         target: MaskTarget,
         dim: int,
@@ -307,7 +315,7 @@ class MAE(MaskMViT):
         per_frame: bool = False,
         separate_positions: bool = False,
     ):
-        super().__init__(parts, head, target, dim)
+        super().__init__(parts, num_features, head, target, dim)
         self.ratio, self.tube, self.per_frame = ratio, tube, per_frame
         self.norm = layer_norm(self.num_features)
         self.decoder_embed = nn.Linear(self.num_features, dim)
@@ -321,6 +329,9 @@ class MAE(MaskMViT):
         for name, length in lengths.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(1, length, dim), requires_grad=not fixed))
         self.undecayed = (*self.undecayed, *lengths) if self.undecayed else ()
+
+    def _tail(self) -> list[nn.Module]:
+        return [self.norm, self.decoder_embed, *super()._tail()]
 
     def init_weights(self) -> None:
         """Initialize weights as `MultiscaleEncoder`, and fixed positions of the decoder by sines and cosines."""
@@ -378,22 +389,24 @@ def build_mask_mvit(cfg: CfgNode) -> MaskMViT:
         ValueError: see `encoder_parts` and `MaskTarget.length`; tokens of MAE are pooled or have relative positions.
     """
     mask, depths = cfg.MASK, sorted(cfg.MASK.PRETRAIN_DEPTH)
-    parts = encoder_parts(cfg, depths[-1] + 1)
-    blocks = parts[1]
+    patch_embed, sizes, rates, size, tokens, norm_stem = encoder_parts(cfg)
+    sizes = sizes[: depths[-1] + 1]
+    parts = patch_embed, build_blocks(cfg, sizes, rates[: len(sizes)]), size, tokens, norm_stem
     target = MaskTarget(mask.PRED_HOG, mask.TIME_STRIDE_LOSS, mask.NORM_PRED_PIXEL)
-    strides = [tuple(cfg.MVIT.PATCH_STRIDE)]
-    for block in blocks:
-        step = block.pooling.stride if block.pooling else (1, 1, 1)
+    strides = [patch_embed.stride]  # of the tokens before each block, and behind the last one
+    for each in sizes:
+        step = each.pool_q.stride if each.pool_q else (1, 1, 1)
         strides.append(tuple(a * b for a, b in zip(strides[-1], step, strict=True)))
     lengths = [target.length(cfg.DATA.INPUT_CHANNEL_NUM[0], strides[depth + 1]) for depth in depths]
-    dims = [mask.DECODER_EMBED_DIM if mask.MAE_ON else blocks[depth].dim_out for depth in depths]
-    grids = [tuple(n * a // b for n, a, b in zip(parts[2], strides[0], strides[d + 1], strict=True)) for d in depths]
+    dims = [mask.DECODER_EMBED_DIM if mask.MAE_ON else sizes[depth].dim_out for depth in depths]
+    grids = [tuple(n * a // b for n, a, b in zip(size, strides[0], strides[d + 1], strict=True)) for d in depths]
     with naming_keys(cfg, "MASK.DECODER_EMBED_DIM", "MVIT.EMBED_DIM", "MVIT.USE_FIXED_SINCOS_POS"):
-        decoders = [_decoder(cfg, dim, grid, blocks[-1]) for dim, grid in zip(dims, grids, strict=True)]
+        decoders = [_decoder(cfg, dim, grid) for dim, grid in zip(dims, grids, strict=True)]
         head = PredictionHead(dims, lengths, decoders, int(cfg.MVIT.CLS_EMBED_ON))
         if mask.MAE_ON:
             model = MAE(
                 parts,
+                sizes[-1].dim_out,
                 head,
                 target,
                 mask.DECODER_EMBED_DIM,
@@ -403,20 +416,20 @@ def build_mask_mvit(cfg: CfgNode) -> MaskMViT:
                 mask.DECODER_SEP_POS_EMBED,
             )
         else:
-            model = MaskFeat(parts, head, target, depths)
+            model = MaskFeat(parts, sizes[-1].dim_out, head, target, depths)
         model.init_weights()
     if mask.SCALE_INIT_BY_DEPTH:
         model.scale_by_depth()
     return model
 
 
-def _decoder(cfg: CfgNode, dim: int, size: Size, last: MultiscaleBlock) -> list[MultiscaleBlock]:
+def _decoder(cfg: CfgNode, dim: int, size: Size) -> list[MultiscaleBlock]:
     """Build the transformer blocks of a head with the encoder's settings, for MASK.HEAD_TYPE separate_xformer."""
     mask = cfg.MASK
     if mask.HEAD_TYPE == "separate":
         return []
     plain = {"relative_space": False, "relative_time": False, "residual_pooling": False, "dropout": 0.0}
-    options = replace(last.attn.options, **plain)
+    options = replace(attention_options(cfg), **plain)
     stride = mask.DEC_KV_STRIDE or ([1, 1, 1] if mask.DEC_KV_KERNEL else [])
     pooling = AttentionPooling(
         stride_kv=[[i, *stride] for i in range(mask.DECODER_DEPTH)] if stride else (),

@@ -4,221 +4,33 @@ Shapes: a clip is (B, C, T, H, W); tokens are (B, P + T'*H'*W', C), with P prefi
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from slowfast.layers.activation_checkpoint import CheckpointedBlock
-from slowfast.layers.attention import (
-    POOL_MODES,
-    Pooling,
-    PoolingAttention,
-    PoolingOptions,
-    Size,
-    as_map,
-    as_tokens,
-    pool_tokens,
-)
-from slowfast.layers.conv import Conv3d
-from slowfast.layers.mlp import DropPath, Mlp
+from slowfast.layers.attention import POOL_MODES, PoolingOptions, Size, as_map, as_tokens
 from slowfast.layers.pool import SpaceTimePool
-from slowfast.models.blocks import round_channels
 from slowfast.models.build import MODEL_REGISTRY, build_head, position_embedding_size
 from slowfast.models.heads import Classifier, apply_head
+from slowfast.models.mvit_blocks import (
+    AttentionPooling,
+    BlockSizes,
+    ImagePatchEmbed,
+    MultiscaleBlock,
+    PatchEmbed,
+    block_sizes,
+)
+from slowfast.models.reversible import RES_PATHS, ReversibleBackbone, StreamFusion, build_reversible
 from slowfast.models.tokens import TokenHead, TokenModel, fill_sincos_3d, layer_norm
 from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES
 
-Norm = Callable[[int], nn.Module]
-
 CHOICES["MVIT.MODE"] = POOL_MODES
 CHOICES["MVIT.NORM"] = ("layernorm",)
-
-
-class PatchEmbed(nn.Module):
-    """Patch embedding: one strided convolution.
-
-    Args:
-        dim_in, dim_out: channels.
-        kernel, stride, padding: (T, H, W), frames and pixels.
-    """
-
-    def __init__(self, dim_in: int, dim_out: int, kernel: Size, stride: Size, padding: Size):
-        super().__init__()
-        self.proj = Conv3d(dim_in, dim_out, tuple(kernel), tuple(stride), tuple(padding))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Embed a clip: (B, C, T', H', W')."""
-        return self.proj(x)
-
-
-@dataclass(frozen=True)
-class _BlockSizes:
-    """Sizes of a multiscale block.
-
-    Attributes:
-        dim, dim_out: channels in and out.
-        heads: attention heads.
-        pool_q, pool_kv: pooling of queries, and of keys and values, or None.
-        size: (T, H, W) of the input tokens, for a clip of the size that the network is built for.
-    """
-
-    dim: int
-    dim_out: int
-    heads: int
-    pool_q: Pooling | None
-    pool_kv: Pooling | None
-    size: Size
-
-
-@dataclass(frozen=True)
-class AttentionPooling:
-    """Pooling in the attention of all blocks, by the index of a block.
-
-    Attributes:
-        stride_q, stride_kv: [block, T, H, W].
-        stride_kv_adaptive: [T, H, W] of the keys and values of the first block; query strides divide it from block to
-            block. Replaces `stride_kv`.
-        kernel: [T, H, W] of all windows; None for stride + 1 along each axis that is pooled.
-    """
-
-    stride_q: Sequence[Sequence[int]] = ()
-    stride_kv: Sequence[Sequence[int]] = ()
-    stride_kv_adaptive: Sequence[int] | None = None
-    kernel: Sequence[int] | None = None
-
-
-def block_sizes(
-    depth: int,
-    dim: int,
-    heads: int,
-    size: Size,
-    dim_mul: Sequence[Sequence[float]] = (),
-    head_mul: Sequence[Sequence[float]] = (),
-    dim_mul_in_attention: bool = False,
-    pooling: AttentionPooling | None = None,
-) -> list[_BlockSizes]:
-    """Return the sizes of all blocks, in order. (MViT, table 2; MViTv2, section 4.)
-
-    Args:
-        depth: number of blocks.
-        dim, heads: channels and attention heads of the first.
-        size: (T, H, W) of the first's tokens.
-        dim_mul, head_mul: [block, factor] of channels and heads.
-        dim_mul_in_attention: increase channels in the attention of that block, not at the end of the block before.
-        pooling: None for no pooling.
-    """
-    pooling = pooling or AttentionPooling()
-    channels, grown = {int(i): f for i, f in dim_mul}, {int(i): f for i, f in head_mul}
-    strides_q = {row[0]: tuple(row[1:]) for row in pooling.stride_q}
-    strides_kv = {row[0]: tuple(row[1:]) for row in pooling.stride_kv}
-    adaptive, blocks = pooling.stride_kv_adaptive, []
-    for i in range(depth):
-        heads = _scaled(heads, grown.get(i, 1))
-        growth = i if dim_mul_in_attention else i + 1
-        dim_out = _scaled(dim, channels.get(growth, 1), _scaled(heads, grown.get(growth, 1)))
-        if adaptive is not None:
-            falls = strides_q.get(i, (1, 1, 1))
-            adaptive = strides_kv[i] = tuple(max(kv // q, 1) for kv, q in zip(adaptive, falls, strict=True))
-        pools = [_pooling(strides.get(i), pooling.kernel) for strides in (strides_q, strides_kv)]
-        blocks.append(_BlockSizes(dim, dim_out, heads, *pools, size))
-        size = tuple(n // step for n, step in zip(size, strides_q.get(i, (1, 1, 1)), strict=True))
-        dim = dim_out
-    return blocks
-
-
-def _scaled(width: int, factor: float, divisor: int = 1) -> int:
-    return round_channels(width * factor, divisor, minimum=1)
-
-
-def _pooling(stride: Size | None, kernel: Sequence[int] | None) -> Pooling | None:
-    if stride is None:
-        return None
-    window = tuple(kernel) if kernel else _default_window(stride)
-    return None if set(window) == set(stride) == {1} else Pooling(window, stride)
-
-
-def _default_window(stride: Size) -> Size:
-    """Return the window of a pooling by `stride`: stride + 1 along each axis that is pooled."""
-    return tuple(step + 1 if step > 1 else 1 for step in stride)
-
-
-class MultiscaleBlock(CheckpointedBlock):
-    """Pre-norm transformer block with pooling attention and an MLP; the shortcut is pooled as the queries are.
-
-    Args:
-        sizes: channels, heads, pooling.
-        options: of the attention; its dropout is that of the MLP too.
-        norm: constructor `norm(channels)`.
-        mlp_ratio: hidden channels of the MLP over its input channels.
-        grow_in_attention: increase the channels in the attention rather than in the MLP.
-        drop_path: stochastic depth rate of both branches.
-        layer_scale: initial scale of both branches, learned for each channel; 0 for no scale.
-    """
-
-    def __init__(
-        self,
-        sizes: _BlockSizes,
-        options: PoolingOptions,
-        norm: Norm,
-        mlp_ratio: float = 4.0,
-        grow_in_attention: bool = False,
-        drop_path: float = 0.0,
-        layer_scale: float = 0.0,
-    ):
-        super().__init__()
-        dim, dim_out = sizes.dim, sizes.dim_out
-        dim_inner = dim_out if grow_in_attention else dim
-        self.num_prefix_tokens, self.grow_in_attention = options.num_prefix_tokens, grow_in_attention
-        self.dim_out = dim_out
-        self.pooling = sizes.pool_q
-        self.norm1 = norm(dim)
-        self.attn = PoolingAttention(
-            dim,
-            dim_inner,
-            sizes.heads,
-            sizes.pool_q,
-            sizes.pool_kv,
-            sizes.size,
-            norm,
-            options,
-        )
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
-        self.norm2 = norm(dim_inner)
-        self.mlp = Mlp(dim_inner, int(dim_inner * mlp_ratio), dim_out, options.dropout)
-        for name, width in (("gamma_1", dim_inner), ("gamma_2", dim_out)):
-            gamma = nn.Parameter(torch.full((width,), layer_scale)) if layer_scale else None
-            self.register_parameter(name, gamma)
-        self.proj = nn.Linear(dim, dim_out) if dim != dim_out else None
-        self.pool_skip = None
-        if sizes.pool_q is not None and set(sizes.pool_q.stride) != {1}:
-            skip = Pooling(_default_window(sizes.pool_q.stride), sizes.pool_q.stride)
-            self.pool_skip = nn.MaxPool3d(skip.kernel, skip.stride, skip.padding)
-
-    def size(self, thw: Size) -> Size:
-        """Return (T, H, W) of the output tokens for that of the input tokens."""
-        return self.pooling.size(thw) if self.pooling else thw
-
-    def forward_block(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
-        x = self.norm1(tokens)
-        branch = self._scaled(self.attn(x, thw), self.gamma_1)
-        if self.proj is not None and self.grow_in_attention:
-            tokens = self.proj(x)
-        if self.pool_skip is not None:
-            tokens, _ = pool_tokens(tokens, thw, self.pool_skip, self.num_prefix_tokens)
-        tokens = tokens + self.drop_path(branch)
-        x = self.norm2(tokens)
-        branch = self._scaled(self.mlp(x), self.gamma_2)
-        if self.proj is not None and not self.grow_in_attention:
-            tokens = self.proj(x)
-        return tokens + self.drop_path(branch)
-
-    @staticmethod
-    def _scaled(branch: torch.Tensor, gamma: torch.Tensor | None) -> torch.Tensor:
-        return branch if gamma is None else gamma * branch
+CHOICES["MVIT.REV.RES_PATH"] = RES_PATHS
 
 
 @dataclass(frozen=True)
@@ -245,7 +57,7 @@ class MultiscaleEncoder(TokenModel):
     """Patch embedding, position embeddings and multiscale blocks.
 
     Args:
-        patch_embed: (B, C, T, H, W) -> (B, dim, T', H', W').
+        patch_embed: (B, C, T, H, W) -> (B, dim, T', H', W'); or of images (B, C, H, W), T' = 1.
         blocks: in order.
         size: (T', H', W') of the tokens that position embeddings are built for.
         options: see `TokenOptions`.
@@ -254,7 +66,7 @@ class MultiscaleEncoder(TokenModel):
 
     def __init__(
         self,
-        patch_embed: PatchEmbed,
+        patch_embed: PatchEmbed | ImagePatchEmbed,
         blocks: Sequence[MultiscaleBlock],
         size: Size,
         options: TokenOptions,
@@ -270,9 +82,27 @@ class MultiscaleEncoder(TokenModel):
         self.pos_drop = nn.Dropout(options.dropout)
         self.norm_stem = norm_stem
         self.blocks = nn.ModuleList(blocks)
-        proj = patch_embed.proj
-        self.in_channels = [proj.in_channels]
-        self.min_size = [max(k - 2 * pad, 1) for k, pad in zip(proj.kernel_size, proj.padding, strict=True)]
+        self.in_channels = [patch_embed.proj.in_channels]
+        self.min_size = [max(k - 2 * pad, 1) for k, pad in zip(patch_embed.kernel, patch_embed.padding, strict=True)]
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """Return the blocks, in order."""
+        return self.blocks
+
+    def check_inputs(self, inputs: list[torch.Tensor]) -> None:
+        """Check the clip, as in `VideoModel`; a model of images takes (B, C, H, W) and (B, C, 1, H, W)."""
+        if not self.patch_embed.takes_images:
+            super().check_inputs(inputs)
+            return
+        if isinstance(inputs, (list, tuple)):
+            inputs = [x.unsqueeze(2) if isinstance(x, torch.Tensor) and x.dim() == 4 else x for x in inputs]
+        super().check_inputs(inputs)
+        if inputs[0].shape[2] != 1:
+            raise ValueError(
+                f"{type(self).__name__} of images (MVIT.PATCH_2D True) takes clips of one frame, got "
+                f"{inputs[0].shape[2]} frames"
+            )
 
     def _add_positions(self, kind: str, dim: int) -> None:
         frames, height, width = self.sizes
@@ -288,7 +118,7 @@ class MultiscaleEncoder(TokenModel):
     def init_weights(self) -> None:
         """Initialize weights by a truncated normal distribution of deviation 0.02 and biases by 0.02, as published."""
         for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Conv3d)):
+            if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
                 nn.init.trunc_normal_(module.weight, std=0.02)
             if isinstance(module, (nn.Linear, nn.LayerNorm)) and module.bias is not None:
                 nn.init.constant_(module.bias, 0.02)
@@ -310,10 +140,10 @@ class MultiscaleEncoder(TokenModel):
         Args:
             size: (T, H, W) of the clip.
         """
-        proj = self.patch_embed.proj
-        window = zip(size, proj.kernel_size, proj.stride, proj.padding, strict=True)
+        patches = self.patch_embed
+        window = zip(size, patches.kernel, patches.stride, patches.padding, strict=True)
         grids = [tuple((n + 2 * pad - kernel) // stride + 1 for n, kernel, stride, pad in window)]
-        for block in self.blocks:
+        for block in self.layers:
             grids.append(block.size(grids[-1]))
         return list(dict.fromkeys(grids)), self.num_prefix_tokens
 
@@ -321,8 +151,11 @@ class MultiscaleEncoder(TokenModel):
         """Return the layers by depth: patch and position embeddings, blocks, and what follows them."""
         stem = [self.patch_embed, self.own_parameters()]
         stem += [] if self.norm_stem is None else [self.norm_stem]
-        rest = [child for child in self.children() if child not in stem and child is not self.blocks]
-        return [stem, *([block] for block in self.blocks), rest]
+        return [stem, *([block] for block in self.layers), self._tail()]
+
+    def _tail(self) -> list[nn.Module]:
+        """Return the layers behind the blocks."""
+        return []
 
     def _embedded(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
         """Compute the tokens (B, P + L, C) before the first block, given the embedded patches (B, L, C)."""
@@ -349,7 +182,9 @@ class MultiscaleEncoder(TokenModel):
         """Compute the tokens after the last block, and (T', H', W') of their positions."""
         features = self.patch_embed(inputs[0])
         thw = tuple(features.shape[2:])
-        tokens = self._embedded(as_tokens(features), thw)
+        return self._run_blocks(self._embedded(as_tokens(features), thw), thw)
+
+    def _run_blocks(self, tokens: torch.Tensor, thw: Size) -> tuple[torch.Tensor, Size]:
         for block in self.blocks:
             tokens, thw = block(tokens, thw), block.size(thw)
         return tokens, thw
@@ -367,7 +202,7 @@ class MViT(MultiscaleEncoder):
 
     def __init__(
         self,
-        patch_embed: PatchEmbed,
+        patch_embed: PatchEmbed | ImagePatchEmbed,
         blocks: Sequence[MultiscaleBlock],
         norm: nn.Module,
         head: Classifier,
@@ -389,10 +224,17 @@ class MViT(MultiscaleEncoder):
             self.head.projection.weight.mul_(head_scale)
             self.head.projection.bias.mul_(head_scale)
 
+    def _tail(self) -> list[nn.Module]:
+        return [self.norm, self.head]
+
+    def _normed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Apply the last norm."""
+        return self.norm(tokens)
+
     def forward_features(self, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the features [(B, C, T', H', W')] after the last norm, without the class token."""
         tokens, thw = self._tokens(inputs)
-        return [as_map(self.norm(tokens)[:, self.num_prefix_tokens :], thw)]
+        return [as_map(self._normed(tokens)[:, self.num_prefix_tokens :], thw)]
 
     def forward(self, inputs: list[torch.Tensor], boxes: torch.Tensor | None = None) -> torch.Tensor:
         """Compute scores (B, classes) of clips or (N, classes) of boxes, as in `VideoModel`.
@@ -409,13 +251,55 @@ class MViT(MultiscaleEncoder):
         """Compute the vectors for the head, (B, P, C): the class token or the pooled tokens."""
         tokens, thw = self._tokens(inputs)
         if self.pool is None:
-            return self.norm(tokens[:, :1])
+            return self._normed(tokens[:, :1])
         if self.mean_first:
             return self.norm(self._pooled(tokens, thw))
-        return self._pooled(self.norm(tokens), thw)
+        return self._pooled(self._normed(tokens), thw)
 
     def _pooled(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
         return as_tokens(self.pool(as_map(tokens[:, self.num_prefix_tokens :], thw)))
+
+
+class ReversibleMViT(MViT):
+    """MViT of reversible blocks (arXiv 2302.04869), whose two streams are joined at the end.
+
+    Args:
+        patch_embed, norm, head, size, options, pool, norm_stem: as `MViT`; `norm` has the width that it sees.
+        backbone: the blocks.
+        fuse: joins the streams; before the last norm if it halves their width, or with `options.mean_first`.
+    """
+
+    def __init__(
+        self,
+        patch_embed: PatchEmbed | ImagePatchEmbed,
+        backbone: ReversibleBackbone,
+        fuse: StreamFusion,
+        norm: nn.Module,
+        head: Classifier,
+        size: Size,
+        options: TokenOptions,
+        pool: nn.Module | None = None,
+        norm_stem: nn.Module | None = None,
+    ):
+        super().__init__(patch_embed, (), norm, head, size, options, pool, norm_stem)
+        self.rev_backbone, self.fuse = backbone, fuse
+        self.fuse_first = options.mean_first or fuse.halves
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """Return the blocks and the transitions between stages, in order."""
+        return self.rev_backbone.layers
+
+    def _tail(self) -> list[nn.Module]:
+        return [*super()._tail(), self.fuse]
+
+    def _run_blocks(self, tokens: torch.Tensor, thw: Size) -> tuple[torch.Tensor, Size]:
+        streams, thw = self.rev_backbone(tokens, thw)
+        return (self.fuse(streams) if self.fuse_first else streams), thw
+
+    def _normed(self, tokens: torch.Tensor) -> torch.Tensor:
+        normed = self.norm(tokens)
+        return normed if self.fuse_first else self.fuse(normed)
 
 
 # Parameters without weight decay if MVIT.ZERO_DECAY_POS_CLS, by the last part of their names.
@@ -435,43 +319,44 @@ _POSITIONS = (
 def build_mvit(cfg: CfgNode) -> MViT:
     """Build MViT from MVIT.*, for clips of DATA.NUM_FRAMES and DATA.TRAIN_CROP_SIZE (or MODEL.POSITIONS_FOR).
 
-    Raises:
-        ValueError: see `encoder_parts`.
+    With MVIT.PATCH_2D it is a model of images, with MVIT.REV.ENABLE one of reversible blocks.
     """
-    patch_embed, blocks, size, tokens, norm_stem = encoder_parts(cfg)
+    patch_embed, blocks, rates, size, tokens, norm_stem = encoder_parts(cfg)
     dim = blocks[-1].dim_out
-    model = MViT(patch_embed, blocks, layer_norm(dim), _head(cfg, dim), size, tokens, _pool(cfg), norm_stem)
+    if cfg.MVIT.REV.ENABLE:
+        backbone, fuse = build_reversible(cfg, blocks, attention_options(cfg), rates)
+        dim = dim if fuse.halves else 2 * dim
+        model = ReversibleMViT(
+            patch_embed, backbone, fuse, layer_norm(dim), _head(cfg, dim), size, tokens, _pool(cfg), norm_stem
+        )
+    else:
+        layers = build_blocks(cfg, blocks, rates)
+        model = MViT(patch_embed, layers, layer_norm(dim), _head(cfg, dim), size, tokens, _pool(cfg), norm_stem)
     with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.USE_FIXED_SINCOS_POS"):
         model.init_weights(cfg.MVIT.HEAD_INIT_SCALE)
     return model
 
 
 def encoder_parts(
-    cfg: CfgNode, depth: int | None = None
-) -> tuple[PatchEmbed, list[MultiscaleBlock], Size, TokenOptions, nn.Module | None]:
-    """Build the arguments of a `MultiscaleEncoder` from MVIT.*: patch embedding, blocks, size, options, norm.
+    cfg: CfgNode,
+) -> tuple[PatchEmbed | ImagePatchEmbed, list[BlockSizes], list[float], Size, TokenOptions, nn.Module | None]:
+    """Build the parts of an encoder from MVIT.*.
 
-    Args:
-        depth: number of leading blocks to build; None for all.
-
-    Raises:
-        ValueError: MVIT.PATCH_2D (patches of images) or MVIT.REV.ENABLE (reversible blocks), which are not built.
+    Returns:
+        The patch embedding, sizes and drop-path rates of the blocks, (T, H, W) of the tokens, their options, and the
+        norm in front of the blocks.
     """
     options = cfg.MVIT
-    if options.PATCH_2D:
-        raise ValueError("MVIT.PATCH_2D True cuts images into patches, which is not built; set it False for clips")
-    if options.REV.ENABLE:
-        raise ValueError(
-            "MVIT.REV.ENABLE True asks for reversible blocks, which are not built; set it False for MViT's"
-        )
-    patch_embed = PatchEmbed(
+    embed = ImagePatchEmbed if options.PATCH_2D else PatchEmbed
+    patch_embed = embed(
         cfg.DATA.INPUT_CHANNEL_NUM[0],
         options.EMBED_DIM,
         options.PATCH_KERNEL,
         options.PATCH_STRIDE,
         options.PATCH_PADDING,
     )
-    size = _token_size(cfg)
+    size = _token_size(cfg, patch_embed.stride)
+    widened = options.DIM_MUL_IN_ATT or options.REV.ENABLE
     blocks = block_sizes(
         options.DEPTH,
         options.EMBED_DIM,
@@ -479,7 +364,7 @@ def encoder_parts(
         size,
         options.DIM_MUL,
         options.HEAD_MUL,
-        options.DIM_MUL_IN_ATT,
+        widened,
         AttentionPooling(
             options.POOL_Q_STRIDE, options.POOL_KV_STRIDE, options.POOL_KV_STRIDE_ADAPTIVE, options.POOL_KVQ_KERNEL
         ),
@@ -492,14 +377,13 @@ def encoder_parts(
         options.USE_MEAN_POOLING,
         not options.ZERO_DECAY_POS_CLS,
     )
-    built = [_block(cfg, sizes, rate) for sizes, rate in zip(blocks[:depth], rates[:depth], strict=True)]
-    return patch_embed, built, size, tokens, layer_norm(options.EMBED_DIM) if options.NORM_STEM else None
+    return patch_embed, blocks, rates, size, tokens, layer_norm(options.EMBED_DIM) if options.NORM_STEM else None
 
 
-def _token_size(cfg: CfgNode) -> Size:
-    """Return (T, H, W) of the tokens that position embeddings are built for."""
+def _token_size(cfg: CfgNode, stride: Size) -> Size:
+    """Return (T, H, W) of the tokens that position embeddings are built for, of patches with that stride."""
     frames, crop = position_embedding_size(cfg)
-    size = tuple(n // stride for n, stride in zip((frames, crop, crop), cfg.MVIT.PATCH_STRIDE, strict=True))
+    size = tuple(n // stride for n, stride in zip((frames, crop, crop), stride, strict=True))
     if not math.prod(size):
         raise ValueError(
             f"MVIT.PATCH_STRIDE {cfg.MVIT.PATCH_STRIDE} leaves no patch of {frames} frames of {crop} x {crop} pixels "
@@ -508,9 +392,10 @@ def _token_size(cfg: CfgNode) -> Size:
     return size
 
 
-def _block(cfg: CfgNode, sizes: _BlockSizes, drop_path: float) -> MultiscaleBlock:
+def attention_options(cfg: CfgNode) -> PoolingOptions:
+    """Return the settings of all attentions."""
     options = cfg.MVIT
-    attention = PoolingOptions(
+    return PoolingOptions(
         options.MODE,
         options.POOL_FIRST,
         options.SEPARATE_QKV,
@@ -522,16 +407,24 @@ def _block(cfg: CfgNode, sizes: _BlockSizes, drop_path: float) -> MultiscaleBloc
         int(options.CLS_EMBED_ON),
         options.DROPOUT_RATE,
     )
+
+
+def build_blocks(cfg: CfgNode, sizes: Sequence[BlockSizes], rates: Sequence[float]) -> list[MultiscaleBlock]:
+    """Build the blocks of these sizes and drop-path rates."""
+    options = cfg.MVIT
     with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.NUM_HEADS", "MVIT.DROPPATH_RATE"):
-        return MultiscaleBlock(
-            sizes,
-            attention,
-            layer_norm,
-            options.MLP_RATIO,
-            options.DIM_MUL_IN_ATT,
-            drop_path,
-            options.LAYER_SCALE_INIT_VALUE,
-        )
+        return [
+            MultiscaleBlock(
+                each,
+                attention_options(cfg),
+                layer_norm,
+                options.MLP_RATIO,
+                options.DIM_MUL_IN_ATT,
+                drop_path,
+                options.LAYER_SCALE_INIT_VALUE,
+            )
+            for each, drop_path in zip(sizes, rates, strict=True)
+        ]
 
 
 def _positions(cfg: CfgNode) -> str:

@@ -29,8 +29,17 @@ PUBLISHED = {
 FOLDERS = {"slowfast": ROOT / "configs", "pgt": ROOT / "projects/pgt/configs"}
 # Published files whose model is built, of folders whose others need more than is built.
 MODELS_OF_CHECKPOINTS = (
+    "ImageNet/MVIT_B_16_CONV.yaml",
+    "ImageNet/MVITv2_S.yaml",
+    "ImageNet/MVITv2_T.yaml",
     "ImageNet/RES_R50.yaml",
+    "ImageNet/REV_MVIT_B_16_CONV.yaml",
+    "ImageNet/REV_VIT_B.yaml",
+    "ImageNet/REV_VIT_S.yaml",
+    "Kinetics/REV_MVIT_B_16x4_CONV.yaml",
     "contrastive_ssl/linear_k400_Slow_8x8_R50_syn8.yaml",
+    "masked_ssl/in1k_VIT_B_MaskFeat_FT.yaml",
+    "masked_ssl/in1k_VIT_L_MaskFeat_FT.yaml",
     "masked_ssl/k400_MVITv2_L_16x4_FT.yaml",
     "masked_ssl/k400_MVITv2_S_16x4_FT.yaml",
     "masked_ssl/k400_VIT_B_16x4_FT.yaml",
@@ -59,6 +68,9 @@ DIFFERENCES = {
     "slowfast/Kinetics/c2/C2D_NOPOOL_8x8_R50.yaml": {
         "MODEL.ARCH": ("c2d_nopool", "the published pair names a model that is not registered"),
         "MODEL.MODEL_NAME": ("ResNet", "as above"),
+    },
+    "slowfast/Kinetics/REV_MVIT_B_16x4_CONV.yaml": {
+        "MVIT.CLS_EMBED_ON": (False, "published True, which the published model refuses")
     },
     "slowfast/masked_ssl/k400_VIT_B_16x4_FT.yaml": {
         "TRAIN.BATCH_SIZE": (16, "a batch of 1 does not divide by 8 GPUs; ViT-L and ViT-H have 16")
@@ -301,7 +313,7 @@ def test_file_builds(file):
         return
     assert shapes["head.projection.weight"][0] == cfg.MODEL.NUM_CLASSES
     if name == "MViT":
-        assert len(model.blocks) == cfg.MVIT.DEPTH
+        assert len(model.layers) == cfg.MVIT.DEPTH
         return
     depth = cfg.X3D.DEPTH_FACTOR if name == "X3D" else cfg.RESNET.DEPTH
     stage4 = {name.split(".")[1] for name in shapes if name.startswith("s4.pathway0_res")}

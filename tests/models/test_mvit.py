@@ -185,7 +185,7 @@ def test_the_head_starts_scaled(tiny_mvit):
         (["MVIT.DROPPATH_RATE", 1.0], r"MVIT\.DROPPATH_RATE 1\.0: .*at least 0 and under 1"),
         (["MODEL.POSITIONS_FOR", [8]], r"it is \[frames, pixels\]"),
         (["MVIT.PATCH_2D", True, "MVIT.PATCH_KERNEL", [7, 7], "MVIT.PATCH_STRIDE", [4, 4],
-          "MVIT.PATCH_PADDING", [3, 3]], "cuts images into patches"),
+          "MVIT.PATCH_PADDING", [3, 3]], "DATA.NUM_FRAMES is 8; set NUM_FRAMES 1"),
         (["MVIT.PATCH_STRIDE", [2, 64, 64]], "leaves no patch of 8 frames of 32 x 32"),
     ],
 )  # fmt: skip

@@ -36,6 +36,12 @@ CASES = [
     "k400_vit_b_16x4_ft",
     "k400_mvitv2_s_16x4_ft",
     "in1k_res_r50",
+    "in1k_mvit_b_16_conv",
+    "in1k_mvitv2_t",
+    "in1k_vit_b_ft",
+    "in1k_rev_vit_s",
+    "in1k_rev_mvit_b_16_conv",
+    "rev_mvit_b_16x4",
     "r3d_400m_clip",
 ]
 
@@ -58,7 +64,9 @@ def test_keys_scores_and_gradients(name, parity, repo, relative_error):
     assert {key: list(value.shape) for key, value in model.state_dict().items()} == keys
 
     parity.fill_module(model)
-    inputs = pathways(parity.make_clip(meta["clip"]["seed"], meta["clip"]["shape"]), cfg)
+    # An image is drawn as a clip of one frame, which the models of images take too.
+    shape = meta.get("clip_seed_shape", meta["clip"]["shape"])
+    inputs = pathways(parity.make_clip(meta["clip"]["seed"], shape), cfg)
     boxes = [torch.tensor(meta["boxes"])] if meta.get("boxes") else []
     with torch.no_grad():
         assert relative_error(model.eval()(inputs, *boxes), expected["eval"]) < 1e-4

@@ -134,7 +134,7 @@ def test_mistakes_are_one_clear_message(command, arguments, words):
     [
         (["MODEL.MODEL_NAME", "MaskMViT"], "MODEL.MODEL_NAME MaskMViT cannot be run: masked autoencoding"),
         (["TASK", "ssl"], "TASK ssl cannot be run: self-supervised learning"),
-        (["TEST.DATASET", "imagenet"], "TEST.DATASET imagenet cannot be run: training on images"),
+        (["TEST.DATASET", "ptvkinetics"], "TEST.DATASET ptvkinetics cannot be run: this data set of PyTorchVideo"),
     ],
 )
 def test_what_is_not_implemented_is_said(command, arguments, words):

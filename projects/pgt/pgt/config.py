@@ -116,6 +116,7 @@ def resolve(cfg: CfgNode) -> None:
     cfg.PGT.TPOOL_SIZE = per_pathway(cfg.PGT.TPOOL_SIZE, plan.num_pathways, "PGT.TPOOL_SIZE")
     cfg.PGT.MGRID_STEP_LEN = mgrid.step_lengths(cfg.PGT.MGRID_STEP_LEN, plan.num_pathways)
     cfg.DATA.TRAIN_NUM_FRAMES = _train_lengths(cfg, plan)
+    _reject_models_without_memory(cfg)
     if cfg.MODEL.MODEL_NAME in TOKEN_MODELS and not cfg.MODEL.POSITIONS_FOR:
         cfg.MODEL.POSITIONS_FOR = [plan.step_len[0], cfg.DATA.TRAIN_CROP_SIZE]
     # The slow frames of fewer steps are the first ones of these.
@@ -157,6 +158,22 @@ def _reject_published_traps(cfg: CfgNode) -> None:
             "PGT.TRUNCATE_GRAD is True, which in the published code keeps the graph between steps, against its name. "
             "Set PGT.FULL_GRADIENT True for gradients through all steps, or remove the key for truncated ones"
         )
+
+
+def _reject_models_without_memory(cfg: CfgNode) -> None:
+    options = cfg.MVIT
+    if cfg.MODEL.MODEL_NAME != "MViT" or not (options.REV.ENABLE or options.PATCH_2D):
+        return
+    if options.REV.ENABLE:
+        raise ValueError(
+            "PGT.ENABLE True with MVIT.REV.ENABLE True: reversible blocks are computed again in the backward pass, when "
+            "the memory that they read has changed. Set MVIT.REV.ENABLE False, with MODEL.ACT_CHECKPOINT True to save "
+            "memory"
+        )
+    raise ValueError(
+        "PGT.ENABLE True with MVIT.PATCH_2D True: a model of images has no steps in time. Set MVIT.PATCH_2D False, or "
+        "PGT.ENABLE False"
+    )
 
 
 def head_cache(cfg: CfgNode) -> str | None:

@@ -42,7 +42,8 @@ MVIT = {
     "PATCH_STRIDE": [2, 4, 4],
     # [time, height, width] of its padding.
     "PATCH_PADDING": [2, 4, 4],
-    # Use 2D patches, for images.
+    # Use 2D patches, for images (DATA.NUM_FRAMES 1). PATCH_KERNEL, PATCH_STRIDE and PATCH_PADDING are then
+    # [height, width].
     "PATCH_2D": False,
     # Embedding dimension of the first block.
     "EMBED_DIM": 96,
@@ -103,15 +104,17 @@ MVIT = {
     "USE_MEAN_POOLING": False,
     # Reversible blocks.
     "REV": {
-        # Use them.
+        # Use them. In training the backward pass computes their activations again, so memory hardly grows with DEPTH.
+        # There is no class token, whatever CLS_EMBED_ON.
         "ENABLE": False,
-        # Joining of the two streams at the end.
+        # Joining of the two streams at the end: add, max, min, avg, concat (side by side), or concat_linear_K (an MLP,
+        # K times as wide inside, is added; ln+concat_linear_K: with a norm in front).
         "RESPATH_FUSE": "concat",
-        # Joining of the two streams before queries are pooled.
+        # Joining of the two streams before queries are pooled, as RESPATH_FUSE.
         "PRE_Q_FUSION": "avg",
-        # Blocks at which a stage ends.
+        # Blocks between two stages: the only ones that pool queries or change the channels.
         "BUFFER_LAYERS": [],
-        # Residual path of these blocks.
+        # Pooling of the shortcut of these blocks: conv (that of the queries) or max.
         "RES_PATH": "conv",
     },
 }

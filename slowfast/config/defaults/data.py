@@ -97,9 +97,10 @@ DATA = {
     "SSL_BLUR_SIGMA_MIN": [0.0, 0.1],
     # [min, max] of the greatest sigma of the Gaussian blur, pixels.
     "SSL_BLUR_SIGMA_MAX": [0.0, 2.0],
-    # Images: file of a preloaded list; "" for none.
+    # Images: folder of the lists train.json, val.json and test.json, [{"im_path": ..., "class": ...}, ...]; "" for none.
     "PATH_TO_PRELOAD_IMDB": "",
-    # Images: crop over short side in validation, 0 to 1.
+    # Images, with AUG.ENABLE: crop (TEST_CROP_SIZE) over short side in validation and testing, over 0, at most 1; 0 to
+    # resize to a square without a crop.
     "IN_VAL_CROP_RATIO": 0.875,
     # Images: train on ImageNet-22K.
     "IN22K_TRAINVAL": False,

@@ -158,6 +158,45 @@ def _mvit(cfg: CfgNode) -> None:
             "SEP_POS_EMBED False."
         )
     _mvit_tables(cfg)
+    if options.PATCH_2D and cfg.DATA.NUM_FRAMES != 1:
+        raise ValueError(
+            f"MVIT.PATCH_2D True makes a model of images, but DATA.NUM_FRAMES is {cfg.DATA.NUM_FRAMES}; set "
+            "NUM_FRAMES 1, or PATCH_2D False for clips."
+        )
+    if options.REV.ENABLE:
+        _reversible(cfg)
+
+
+def _reversible(cfg: CfgNode) -> None:
+    options, stops = cfg.MVIT, cfg.MVIT.REV.BUFFER_LAYERS
+    unwanted = {
+        "DETECTION.ENABLE": cfg.DETECTION.ENABLE,
+        "MVIT.LAYER_SCALE_INIT_VALUE": options.LAYER_SCALE_INIT_VALUE,
+    }
+    for key, value in unwanted.items():
+        if value:
+            raise ValueError(
+                f"{key} is {value}, but reversible blocks (MVIT.REV.ENABLE True) take no boxes and no layer "
+                f"scale; set {key} {0.0 if value is not True else False}."
+            )
+    gaps = [after - before for before, after in zip([-1, *stops], [*stops, options.DEPTH], strict=True)]
+    if any(gap < 2 for gap in gaps):
+        raise ValueError(
+            f"MVIT.REV.BUFFER_LAYERS is {stops}; these blocks end a stage, in rising order, and a reversible block "
+            f"stands before, between and after them: 1 to {options.DEPTH - 2}, no two in a row (MVIT.DEPTH "
+            f"{options.DEPTH})."
+        )
+    changing = {
+        "POOL_Q_STRIDE": [row for row in options.POOL_Q_STRIDE if set(row[1:]) != {1}],
+        "DIM_MUL": [row for row in options.DIM_MUL if row[1] != 1],
+    }
+    for key, rows in changing.items():
+        for row in rows:
+            if row[0] not in stops:
+                raise ValueError(
+                    f"MVIT.{key} has {row}, but a reversible block keeps its tokens and channels; add block {row[0]} "
+                    f"to MVIT.REV.BUFFER_LAYERS {stops}."
+                )
 
 
 def _masked(cfg: CfgNode) -> None:
@@ -169,6 +208,11 @@ def _masked(cfg: CfgNode) -> None:
         )
     if cfg.MODEL.LOSS_FUNC != "multi_mse":
         raise ValueError(f"MODEL.LOSS_FUNC {cfg.MODEL.LOSS_FUNC} with MODEL.MODEL_NAME MaskMViT; set it to multi_mse.")
+    if cfg.MVIT.REV.ENABLE:
+        raise ValueError(
+            "MVIT.REV.ENABLE True with MODEL.MODEL_NAME MaskMViT: masked learning is not built for reversible blocks; "
+            "set it False."
+        )
     if cfg.DETECTION.ENABLE or cfg.MIXUP.ENABLE:
         raise ValueError(
             f"DETECTION.ENABLE {cfg.DETECTION.ENABLE}, MIXUP.ENABLE {cfg.MIXUP.ENABLE} with MODEL.MODEL_NAME MaskMViT, "
