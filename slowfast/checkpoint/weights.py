@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from slowfast.models.tokens import adapt_positions
+from slowfast.models.tokens import adapt_positions, inflate_positions
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import short
 
@@ -256,6 +256,7 @@ def fit_weights(
     - With `inflate`, kernels without time, or of one frame, are repeated over the T frames of the model's kernel and
       divided by T. A video of equal frames then gives the result of the image ("Quo Vadis, Action Recognition?",
       section 2.4).
+      Position embeddings of images become those of clips, the same at all times.
     - Position embeddings for clips of another size are interpolated (`slowfast.models.tokens`).
 
     Returns:
@@ -263,6 +264,10 @@ def fit_weights(
     """
     own = model.state_dict()
     weights, transformed = _plain_norms(weights, own)
+    if inflate:
+        flat, weights = weights, inflate_positions(weights, model)
+        moved = [key for key, value in weights.items() if value is not flat.get(key)]
+        transformed |= dict.fromkeys(moved, "positions of an image at all times")
     for key, value in weights.items():
         wanted = own[key].shape if key in own else value.shape
         if value.shape == wanted:

@@ -42,7 +42,7 @@ class DatasetInfo:
     label_kind: LabelKind = "single"
     class_names: Mapping[int, str] | None = None
     source: str = ""
-    unit: Literal["videos", "key frames"] = "videos"
+    unit: Literal["videos", "images", "key frames"] = "videos"
 
 
 class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
@@ -79,7 +79,7 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
     """
 
     label_kind: ClassVar[LabelKind] = "single"
-    unit: ClassVar[Literal["videos", "key frames"]] = "videos"
+    unit: ClassVar[Literal["videos", "images", "key frames"]] = "videos"
     folder_key: ClassVar[str] = "DATA.PATH_PREFIX"
     batch_groups: Sequence[int] | None = None
     labels: Sequence[int] | Sequence[Tensor] | Tensor = ()

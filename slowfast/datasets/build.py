@@ -12,6 +12,7 @@ from slowfast.config.rules.run import share_of_batch
 from slowfast.datasets.ava.dataset import AVA
 from slowfast.datasets.base import ClipDataset, check_split
 from slowfast.datasets.charades import Charades
+from slowfast.datasets.imagenet import ImageNet
 from slowfast.datasets.kinetics import Kinetics
 from slowfast.datasets.loading.batch import collate
 from slowfast.datasets.loading.sampler import BatchShapes, EpochBatchSampler
@@ -33,6 +34,7 @@ DATASET_REGISTRY.register("kinetics")(Kinetics)
 DATASET_REGISTRY.register("charades", bgr=True)(Charades)
 DATASET_REGISTRY.register("ssv2", bgr=True)(SSv2)
 DATASET_REGISTRY.register("ava")(AVA)
+DATASET_REGISTRY.register("imagenet")(ImageNet)
 
 
 def build_dataset(cfg: Any, split: str) -> ClipDataset:

@@ -73,7 +73,7 @@ class VideoDataset(ClipDataset):
         class_names: Mapping[int, str] | None = None,
         source: str = "",
     ) -> None:
-        settings = ClipSettings.from_config(cfg, check_split(split))
+        settings = self.clip_settings(cfg, check_split(split))
         open_video = open_video or video_opener(cfg)
         super().__init__(
             cfg, split, paths, open_video, num_views=settings.num_views, class_names=class_names, source=source
@@ -85,13 +85,22 @@ class VideoDataset(ClipDataset):
             self.unreadable.update_from(cache.unreadable.items())
             self.unreadable.check()
             self.open_video = cache.open
-        self.clips = ClipMaker(settings, self.open_video, self.sampling)
+        self.clips = self.clip_maker(cfg, settings)
+
+    @staticmethod
+    def clip_settings(cfg: Any, split: str) -> ClipSettings:
+        """Read the settings of the clips of a split."""
+        return ClipSettings.from_config(cfg, split)
+
+    def clip_maker(self, cfg: Any, settings: ClipSettings) -> ClipMaker:
+        """Build the maker of the clips."""
+        return ClipMaker(settings, self.open_video, self.sampling)
 
     def reshaped(self, cfg: Any) -> VideoDataset:
         """Return the same videos, and the same count of unreadable ones, as clips of another shape."""
         other = copy.copy(self)
         other.draw_mask = build_masking(cfg) if self.split == "train" else None
-        other.clips = ClipMaker(ClipSettings.from_config(cfg, self.split), self.open_video, self.clips.sampling)
+        other.clips = self.clip_maker(cfg, self.clip_settings(cfg, self.split))
         return other
 
     @property

@@ -58,11 +58,6 @@ def run_reversible(x: Tensor, blocks: Blocks, recompute: bool = True) -> tuple[T
             x1 = x1 + f(x2)
             x2 = x2 + g(x1)
         return x1, x2
-    return _run_recomputed(x, blocks)
-
-
-@torch.compiler.disable
-def _run_recomputed(x: Tensor, blocks: Blocks) -> tuple[Tensor, Tensor]:
     parameters = dict.fromkeys(p for block in blocks for branch in block for p in _trained(branch))
     return _Reversible.apply(x, blocks, *parameters)
 
@@ -147,7 +142,7 @@ def _repeating(state: tuple[Any, ...] | None) -> Iterator[None]:
         yield
         return
     kind, of_cpu, devices, of_devices = state
-    with torch.random.fork_rng(devices, device_type="cuda" if kind == "cpu" else kind):
+    with torch.random.fork_rng(devices, **({"device_type": kind} if devices else {})):
         torch.set_rng_state(of_cpu)
         if devices:
             set_device_states(devices, of_devices, device_type=kind)

@@ -349,14 +349,10 @@ def encoder_parts(
     options = cfg.MVIT
     embed = ImagePatchEmbed if options.PATCH_2D else PatchEmbed
     patch_embed = embed(
-        cfg.DATA.INPUT_CHANNEL_NUM[0],
-        options.EMBED_DIM,
-        options.PATCH_KERNEL,
-        options.PATCH_STRIDE,
-        options.PATCH_PADDING,
+        *(cfg.DATA.INPUT_CHANNEL_NUM[0], options.EMBED_DIM),
+        *(options.PATCH_KERNEL, options.PATCH_STRIDE, options.PATCH_PADDING),
     )
     size = _token_size(cfg, patch_embed.stride)
-    widened = options.DIM_MUL_IN_ATT or options.REV.ENABLE
     blocks = block_sizes(
         options.DEPTH,
         options.EMBED_DIM,
@@ -364,7 +360,7 @@ def encoder_parts(
         size,
         options.DIM_MUL,
         options.HEAD_MUL,
-        widened,
+        options.DIM_MUL_IN_ATT or options.REV.ENABLE,
         AttentionPooling(
             options.POOL_Q_STRIDE, options.POOL_KV_STRIDE, options.POOL_KV_STRIDE_ADAPTIVE, options.POOL_KVQ_KERNEL
         ),
@@ -396,16 +392,9 @@ def attention_options(cfg: CfgNode) -> PoolingOptions:
     """Return the settings of all attentions."""
     options = cfg.MVIT
     return PoolingOptions(
-        options.MODE,
-        options.POOL_FIRST,
-        options.SEPARATE_QKV,
-        options.QKV_BIAS,
-        options.RESIDUAL_POOLING,
-        options.REL_POS_SPATIAL,
-        options.REL_POS_TEMPORAL,
-        options.REL_POS_ZERO_INIT,
-        int(options.CLS_EMBED_ON),
-        options.DROPOUT_RATE,
+        *(options.MODE, options.POOL_FIRST, options.SEPARATE_QKV, options.QKV_BIAS, options.RESIDUAL_POOLING),
+        *(options.REL_POS_SPATIAL, options.REL_POS_TEMPORAL, options.REL_POS_ZERO_INIT),
+        *(int(options.CLS_EMBED_ON), options.DROPOUT_RATE),
     )
 
 

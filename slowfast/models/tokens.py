@@ -152,6 +152,35 @@ def adapt_positions(
     return adapted
 
 
+def inflate_positions(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """Turn the position embeddings in `weights`, of a model of images, into those of `model`, the same at all times.
+
+    Returns a new dict. Embeddings of time, which a model of images has not, are zero. Other keys stay, as do all if
+    `weights` are of no model of images, or have class tokens where `model` has none, or the reverse.
+
+    Args:
+        weights: state-dict key -> tensor.
+        model: over the tokens of clips, with absolute or relative position embeddings.
+    """
+    own, patches = model.state_dict(), "patch_embed.proj.weight"
+    flat = patches in own and patches in weights and weights[patches].dim() == 4 < own[patches].dim()
+    if not flat or ("cls_token" in weights) != ("cls_token" in own):
+        return dict(weights)
+    inflated, grids, prefix = dict(weights), model.position_grids(), int("cls_token" in own)
+    if "pos_embed" in weights:
+        table = inflated.pop("pos_embed")
+        side = math.isqrt(table.shape[1] - prefix)
+        if "pos_embed" in grids and side**2 == table.shape[1] - prefix:
+            inflated["pos_embed"] = _resize(table, *grids["pos_embed"], (1, side, side))
+        elif "pos_embed_spatial" in grids:
+            inflated["pos_embed_spatial"] = table[:, prefix:]
+            inflated |= {"pos_embed_class": table[:, :1]} if prefix else {}
+        else:
+            inflated["pos_embed"] = table
+    times = [key for key in own if key.rpartition(".")[2] in ("rel_pos_t", "pos_embed_temporal")]
+    return inflated | {key: torch.zeros_like(own[key]) for key in times if key not in weights}
+
+
 def _resize(
     value: torch.Tensor, grid: Sequence[int], num_prefix_tokens: int, former: Sequence[int] | None
 ) -> torch.Tensor:

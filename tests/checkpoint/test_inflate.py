@@ -6,6 +6,7 @@ import torch
 from slowfast.checkpoint import load_checkpoint, load_weights
 from slowfast.checkpoint.formats.foreign_names import torchvision_key
 from slowfast.checkpoint.weights import fit_weights, is_inflatable
+from slowfast.config import load_config
 from slowfast.models import build_model
 
 BLOCKS = (3, 4, 6, 3)
@@ -103,3 +104,64 @@ def test_kernels_of_one_frame_and_of_none_are_inflated_alike(tiny_cfg):
 )
 def test_which_kernels_inflate(given, wanted, fits):
     assert is_inflatable(given, wanted) is fits
+
+
+VIT = ["MVIT.PATCH_PADDING", [0, 0, 0], "MVIT.PATCH_KERNEL", [2, 8, 8], "MVIT.PATCH_STRIDE", [2, 8, 8],
+       "MVIT.POOL_KVQ_KERNEL", [1, 3, 3]]  # fmt: skip
+VIT_IMAGE = [*VIT, "MVIT.PATCH_2D", True, "MVIT.PATCH_PADDING", [0, 0], "MVIT.PATCH_KERNEL", [8, 8],
+             "MVIT.PATCH_STRIDE", [8, 8], "DATA.NUM_FRAMES", 1]  # fmt: skip
+NO_CLASS_TOKEN = ["MVIT.CLS_EMBED_ON", False]
+APART = ["MVIT.SEP_POS_EMBED", True]
+# Settings of both models, and of the video model alone. 8 frames make 4 positions in time, of 4 x 4; the 16 positions
+# of an image could be 4 of 2 x 2. (A class token weighs less among the tokens of more frames, so scores differ.)
+TRANSFORMERS = {
+    "joint": (NO_CLASS_TOKEN, []),
+    "apart": (NO_CLASS_TOKEN, APART),
+    "relative": (
+        [*NO_CLASS_TOKEN, "MVIT.USE_ABS_POS", False, "MVIT.REL_POS_SPATIAL", True, "MVIT.RESIDUAL_POOLING", True],
+        ["MVIT.REL_POS_TEMPORAL", True],
+    ),
+    "reversible": (
+        ["MVIT.REV.ENABLE", True, "MVIT.REV.BUFFER_LAYERS", [1], "MVIT.DEPTH", 3, *NO_CLASS_TOKEN],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+@torch.no_grad()
+def test_a_transformer_of_images_scores_a_still_clip_as_its_image(name, tiny_mvit, parity):
+    both, own = TRANSFORMERS[name]
+    image = build_model(load_config(None, [*tiny_mvit, *VIT_IMAGE, *both]))
+    parity.fill_module(image).eval()
+    video = build_model(load_config(None, [*tiny_mvit, *VIT, *both, *own])).eval()
+    report = load_weights(video, image.state_dict(), "file", inflate=True)
+    assert report.is_exact
+    picture = torch.randn(2, 3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    scores = image([picture])
+    torch.testing.assert_close(video([picture.expand(-1, -1, 8, -1, -1)]), scores, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(image([picture[:, :, 0]]), scores)
+
+
+def test_positions_with_a_class_token(tiny_mvit, parity):
+    image = parity.fill_module(build_model(load_config(None, [*tiny_mvit, *VIT_IMAGE])))
+    joint, apart = (build_model(load_config(None, [*tiny_mvit, *VIT, *own])) for own in ([], APART))
+    for video in (joint, apart):
+        assert load_weights(video, image.state_dict(), "file", inflate=True).is_exact
+    flat = image.pos_embed
+    torch.testing.assert_close(joint.pos_embed, torch.cat([flat[:, :1], flat[:, 1:].repeat(1, 4, 1)], dim=1))
+    assert torch.equal(apart.pos_embed_spatial, flat[:, 1:]) and torch.equal(apart.pos_embed_class, flat[:, :1])
+    assert not apart.pos_embed_temporal.any()
+
+
+def test_a_model_of_images_takes_one_frame(tiny_mvit):
+    model = build_model(load_config(None, [*tiny_mvit, *VIT_IMAGE]))
+    with pytest.raises(ValueError, match="takes clips of one frame, got 8"):
+        model([torch.zeros(1, 3, 8, 32, 32)])
+
+
+def test_positions_of_another_kind_of_token_are_refused(tiny_mvit):
+    image = build_model(load_config(None, [*tiny_mvit, *VIT_IMAGE, *NO_CLASS_TOKEN]))
+    video = build_model(load_config(None, [*tiny_mvit, *VIT]))
+    with pytest.raises(ValueError, match="pos_embed"):
+        load_weights(video, image.state_dict(), "file", inflate=True)

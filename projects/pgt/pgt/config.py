@@ -166,9 +166,9 @@ def _reject_models_without_memory(cfg: CfgNode) -> None:
         return
     if options.REV.ENABLE:
         raise ValueError(
-            "PGT.ENABLE True with MVIT.REV.ENABLE True: reversible blocks are computed again in the backward pass, when "
-            "the memory that they read has changed. Set MVIT.REV.ENABLE False, with MODEL.ACT_CHECKPOINT True to save "
-            "memory"
+            "PGT.ENABLE True with MVIT.REV.ENABLE True: reversible blocks are computed again in the backward pass, "
+            "when the memory that they read has changed. Set MVIT.REV.ENABLE False; MODEL.ACT_CHECKPOINT True saves "
+            "activations"
         )
     raise ValueError(
         "PGT.ENABLE True with MVIT.PATCH_2D True: a model of images has no steps in time. Set MVIT.PATCH_2D False, or "

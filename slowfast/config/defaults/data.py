@@ -97,7 +97,8 @@ DATA = {
     "SSL_BLUR_SIGMA_MIN": [0.0, 0.1],
     # [min, max] of the greatest sigma of the Gaussian blur, pixels.
     "SSL_BLUR_SIGMA_MAX": [0.0, 2.0],
-    # Images: folder of the lists train.json, val.json and test.json, [{"im_path": ..., "class": ...}, ...]; "" for none.
+    # Images: folder of the lists train.json, val.json and test.json, [{"im_path": ..., "class": ...}, ...]; "" for the
+    # folders of classes, or the lists of paths and labels, in PATH_TO_DATA_DIR.
     "PATH_TO_PRELOAD_IMDB": "",
     # Images, with AUG.ENABLE: crop (TEST_CROP_SIZE) over short side in validation and testing, over 0, at most 1; 0 to
     # resize to a square without a crop.

@@ -179,6 +179,11 @@ def _reversible(cfg: CfgNode) -> None:
                 f"{key} is {value}, but reversible blocks (MVIT.REV.ENABLE True) take no boxes and no layer "
                 f"scale; set {key} {0.0 if value is not True else False}."
             )
+    if cfg.MODEL.COMPILE and cfg.TRAIN.ENABLE:
+        raise ValueError(
+            "MODEL.COMPILE True with MVIT.REV.ENABLE True: the compiler cannot trace a backward pass that computes "
+            "activations again. Set MODEL.COMPILE False in training."
+        )
     gaps = [after - before for before, after in zip([-1, *stops], [*stops, options.DEPTH], strict=True)]
     if any(gap < 2 for gap in gaps):
         raise ValueError(

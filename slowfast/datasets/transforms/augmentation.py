@@ -7,7 +7,7 @@ values may leave 0 to 255.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -192,14 +192,19 @@ def _erasing(cfg: Any) -> RandomErasing:
         return RandomErasing(cfg.AUG.RE_PROB, cfg.AUG.RE_MODE, cfg.AUG.RE_COUNT)
 
 
+def image_lighting(cfg: Any) -> ColorJitter:
+    """Build the lighting noise of images, by DATA.TRAIN_PCA_*."""
+    data = cfg.DATA
+    eigvecs = tuple(tuple(row) for row in data.TRAIN_PCA_EIGVEC)
+    return ColorJitter(0.0, _LIGHTING_STD, tuple(data.TRAIN_PCA_EIGVAL), eigvecs, data.COLOR_RND_GRAYSCALE)
+
+
 def _color_jitter(cfg: Any) -> ColorJitter:
     """Build the color jitter: as published for AVA with boxes, else `AUG.COLOR_JITTER` unless AUG.AA_TYPE is set."""
-    data, gray = cfg.DATA, cfg.DATA.COLOR_RND_GRAYSCALE
+    gray = cfg.DATA.COLOR_RND_GRAYSCALE
     if cfg.DETECTION.ENABLE:
         if not cfg.AVA.TRAIN_USE_COLOR_AUGMENTATION:
             return ColorJitter(gray=gray)
-        eigvecs = tuple(tuple(row) for row in data.TRAIN_PCA_EIGVEC)
-        jitter = 0.0 if cfg.AVA.TRAIN_PCA_JITTER_ONLY else _AVA_JITTER
-        return ColorJitter(jitter, _LIGHTING_STD, tuple(data.TRAIN_PCA_EIGVAL), eigvecs, gray)
+        return replace(image_lighting(cfg), jitter=0.0 if cfg.AVA.TRAIN_PCA_JITTER_ONLY else _AVA_JITTER)
     jitters = cfg.AUG.ENABLE and not cfg.AUG.AA_TYPE
     return ColorJitter(jitter=(cfg.AUG.COLOR_JITTER or 0.0) if jitters else 0.0, gray=gray)

@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 VIDEO_SUFFIXES = (
     ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv",
 )  # fmt: skip
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def video_files(root: str, without: str = "") -> list[str]:
@@ -174,7 +174,7 @@ class VideoOpener:
 
 def has_images(folder: str) -> bool:
     """Return True if a folder holds images of frames."""
-    return any(name.lower().endswith(_IMAGE_SUFFIXES) for name in os.listdir(folder))
+    return any(name.lower().endswith(IMAGE_SUFFIXES) for name in os.listdir(folder))
 
 
 def _images_of(folder: str) -> list[str]:
@@ -184,11 +184,11 @@ def _images_of(folder: str) -> list[str]:
         VideoError: no images, a name without a number, or a missing number between the first and the last.
     """
     try:
-        names = [name for name in os.listdir(folder) if name.lower().endswith(_IMAGE_SUFFIXES)]
+        names = [name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
     except OSError as error:
         raise VideoError(folder, error.strerror or str(error)) from error
     if not names:
-        raise VideoError(folder, f"no images ({' '.join(_IMAGE_SUFFIXES)}) in the folder")
+        raise VideoError(folder, f"no images ({' '.join(IMAGE_SUFFIXES)}) in the folder")
     numbered = sorted((_number_of(folder, name), name) for name in names)
     for place, (number, name) in enumerate(numbered, start=numbered[0][0]):
         if number > place:
