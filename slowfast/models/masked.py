@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from fvcore.common.config import CfgNode
 from torch import nn
 
 from slowfast.layers.attention import Size, as_map, as_tokens
 from slowfast.layers.hog import Hog
 from slowfast.models.build import MODEL_REGISTRY
+from slowfast.models.masks import enlarge, equal_counts, given, random_mask
 from slowfast.models.mvit import MultiscaleEncoder, attention_options, build_blocks, encoder_parts
 from slowfast.models.mvit_blocks import AttentionPooling, MultiscaleBlock, block_sizes
 from slowfast.models.tokens import fill_sincos_3d, layer_norm
@@ -88,71 +88,6 @@ def hog_targets(hog: Hog, clip: torch.Tensor, thw: Size) -> torch.Tensor:
     cells = hog(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # (B, T', C, bins, rows, columns)
     cells = cells.unflatten(5, (thw[2], -1)).unflatten(4, (thw[1], -1))
     return cells.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4)
-
-
-def random_mask(
-    batch: int, thw: Size, ratio: float, tube: bool = False, per_frame: bool = False, device: torch.device | None = None
-) -> torch.Tensor:
-    """Draw a mask (batch, T, H, W) that leaves int(L * (1 - ratio)) of the L places of each sample.
-
-    Args:
-        thw: (T, H, W).
-        ratio: masked share, 0 to 1.
-        tube: mask the same places in all frames.
-        per_frame: leave equally many places in each frame, int(H * W * (1 - ratio)).
-
-    Raises:
-        ValueError: no place is left.
-    """
-    frames, places = thw[0], thw[1] * thw[2]
-    if per_frame and not tube:
-        noise = torch.rand(batch * frames, places, device=device)
-    else:
-        noise = torch.rand(batch, 1 if tube else frames, places, device=device).expand(-1, frames, -1).flatten(1)
-    left = int(noise.shape[1] * (1 - ratio))
-    if left < 1:
-        raise ValueError(f"AUG.MASK_RATIO {ratio} leaves none of {noise.shape[1]} tokens visible; lower it")
-    return _all_but_smallest(noise, left).view(batch, *thw)
-
-
-def _all_but_smallest(noise: torch.Tensor, left: int) -> torch.Tensor:
-    """Return a mask (N, L) that is False at the `left` smallest numbers of each row; of equal ones, the first."""
-    order = noise.argsort(dim=1, stable=True)
-    return torch.ones_like(noise, dtype=torch.bool).scatter_(1, order[:, :left], False)
-
-
-def equal_counts(mask: torch.Tensor) -> torch.Tensor:
-    """Return a mask that leaves the mean number of places visible, rounded down, in each sample.
-
-    Blocks of the loader may mask fewer places than asked for, and samples of a batch need sequences of one length.
-    Places are masked or shown at random in addition.
-    """
-    flat = mask.flatten(1)
-    left = int((~flat).sum()) // len(flat)
-    if left < 1:
-        raise ValueError("the masks of the loader leave no token visible; lower AUG.MASK_RATIO")
-    return _all_but_smallest(flat + torch.rand(flat.shape, device=mask.device) / 2, left).view_as(mask)
-
-
-def enlarge(mask: torch.Tensor, thw: Size) -> torch.Tensor:
-    """Enlarge a mask (B, T, h, w) to (B, T, H, W) by nearest neighbor.
-
-    Raises:
-        ValueError: it has another number of frames.
-    """
-    if mask.shape[1] != thw[0]:
-        raise ValueError(
-            f"the mask has {mask.shape[1]} frames and the tokens have {thw[0]}; AUG.MASK_WINDOW_SIZE is [time, height, "
-            "width] with the time of the tokens, DATA.NUM_FRAMES / MVIT.PATCH_STRIDE[0]"
-        )
-    return mask if mask.shape[1:] == thw else F.interpolate(mask.float(), size=tuple(thw[1:])).bool()
-
-
-def _given(mask: torch.Tensor | None) -> torch.Tensor:
-    """Return the mask of the loader; ValueError if there is none."""
-    if mask is None:
-        raise ValueError("the model takes the mask of the loader; set AUG.GEN_MASK_LOADER True")
-    return mask
 
 
 class PredictionHead(nn.Module):
@@ -279,7 +214,7 @@ class MaskFeat(MaskMViT):
         self.depths = tuple(depths)
 
     def decode(self, features: torch.Tensor, mask: torch.Tensor | None) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        mask = _given(mask)
+        mask = given(mask)
         thw = tuple(features.shape[2:])
         tokens = as_tokens(features)
         masked = enlarge(mask, thw).flatten(1)[..., None]
@@ -353,7 +288,7 @@ class MAE(MaskMViT):
         if mask is None and self.ratio is not None:
             mask = random_mask(batch, thw, self.ratio, self.tube, self.per_frame, features.device)
         else:
-            mask = equal_counts(enlarge(_given(mask), thw))
+            mask = equal_counts(enlarge(given(mask), thw))
         visible, prefix = ~mask.flatten(1), self.num_prefix_tokens
         tokens = self._embedded(as_tokens(features), thw)
         kept = tokens[:, prefix:][visible].unflatten(0, (batch, -1))

@@ -10,7 +10,8 @@ from slowfast.config import load_config
 from slowfast.layers.hog import Hog
 from slowfast.models import build_model
 from slowfast.models.losses import build_loss
-from slowfast.models.masked import enlarge, equal_counts, hog_targets, pixel_targets, random_mask
+from slowfast.models.masked import hog_targets, pixel_targets
+from slowfast.models.masks import enlarge, equal_counts, random_mask
 
 CASES = [
     "maskfeat_in1k_vit_b",
