@@ -57,19 +57,24 @@ def test_a_resumed_run_ends_with_the_same_weights(tiny_cfg, tmp_path, settings):
             # Of the schedule alone MAX_EPOCH is read, and a constant rate has none.
             steps = ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", [0], "SOLVER.LRS", [1.0]]
             train(tiny_cfg(*settings, *steps, "SOLVER.MAX_EPOCH", last, "OUTPUT_DIR", str(tmp_path / name)))
-    weights = [load_checkpoint(checkpoint_path(tmp_path / name, 2))["model_state"] for name in ("whole", "resumed")]
+    weights = [
+        load_checkpoint(checkpoint_path(tmp_path / name, 2, task="ssl"))["model_state"] for name in ("whole", "resumed")
+    ]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def test_fine_tuning_starts_from_the_pretrained_blocks(tiny_cfg, tmp_path, started):
-    train(tiny_cfg(*MAE, "SOLVER.MAX_EPOCH", 1))
-    path = checkpoint_path(tiny_cfg().OUTPUT_DIR, 1)
+def test_fine_tuning_in_the_same_folder_starts_from_the_pretrained_blocks(tiny_cfg, started):
+    train(tiny_cfg(*MAE, "SOLVER.MAX_EPOCH", 2))
+    path = checkpoint_path(tiny_cfg().OUTPUT_DIR, 2, task="ssl")
+    assert path.endswith("/ssl_checkpoint_epoch_00002.pyth")
     pretrained = load_checkpoint(path)["model_state"]
-    starting = ["TRAIN.CHECKPOINT_FILE_PATH", path, "TRAIN.CHECKPOINT_EPOCH_RESET", True]
-    model = started(tiny_cfg(*FINE_TUNE, *starting, "OUTPUT_DIR", str(tmp_path / "tuned"))).model
-    for key, value in model.state_dict().items():
+    state = started(tiny_cfg(*FINE_TUNE))
+    assert state.epoch == 0
+    for key, value in state.model.state_dict().items():
         if not key.startswith("head."):
             assert torch.equal(value, pretrained[key]), key
+    train(tiny_cfg(*FINE_TUNE, "SOLVER.MAX_EPOCH", 1, "TRAIN.EVAL_PERIOD", 5, "TEST.ENABLE", False))
+    assert started(tiny_cfg(*FINE_TUNE)).epoch == 1 and started(tiny_cfg(*MAE)).epoch == 2
 
 
 def test_the_model_decides_on_the_task(tiny_cfg):
@@ -91,6 +96,23 @@ def test_masks_come_with_the_clips_of_training_alone(tiny_cfg):
     assert build_dataset(tiny_cfg(*MAE), "train")[0].mask is None
 
 
+def test_pretraining_on_images(tiny_cfg, stats_of, tmp_path):
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "images/train/n01"
+    folder.mkdir(parents=True)
+    for number in range(8):
+        cv2.imwrite(str(folder / f"{number}.png"), generator.integers(0, 255, (40, 50, 3), np.uint8))
+    images = [
+        *("DATA.PATH_TO_DATA_DIR", str(tmp_path / "images"), "TRAIN.DATASET", "imagenet", "TEST.DATASET", "imagenet"),
+        *("MVIT.PATCH_2D", True, "MVIT.PATCH_KERNEL", [16, 16], "MVIT.PATCH_STRIDE", [16, 16]),
+        *("MVIT.PATCH_PADDING", [0, 0], "DATA.NUM_FRAMES", 1, "AUG.ENABLE", True, "AUG.AA_TYPE", ""),
+        *("VIS_MASK.ENABLE", True, "SOLVER.MAX_EPOCH", 4),
+    ]
+    losses = [row["loss"] for row in stats_of(tiny_cfg(*MASKFEAT, *images)) if row["_type"] == "train_epoch"]
+    assert len(losses) == 4 and losses[-1] < losses[0]
+    assert len(list((tmp_path / "out/visualization/mask").iterdir())) == 4
+
+
 def test_nothing_is_tested(tiny_cfg):
     assert run_test(tiny_cfg(*MAE)) == {}
 
@@ -102,7 +124,9 @@ def test_pictures_show_clip_mask_and_prediction(tiny_cfg, tmp_path):
     pictures = sorted((tmp_path / "seen/visualization/mask").iterdir())
     assert [path.name for path in pictures] == ["epoch_1.png", "epoch_2.png"]
     assert cv2.imread(str(pictures[0])).shape[1:] == (4 * 32, 3)
-    weights = [load_checkpoint(checkpoint_path(tmp_path / name, 2))["model_state"] for name in ("seen", "unseen")]
+    weights = [
+        load_checkpoint(checkpoint_path(tmp_path / name, 2, task="ssl"))["model_state"] for name in ("seen", "unseen")
+    ]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
