@@ -240,7 +240,7 @@ def load_last_checkpoint(output_dir: str, epoch: int = -1, task: str = "") -> tu
 
 
 def remove_superseded(output_dir: str, task: str = "") -> None:
-    """Remove checkpoints, of a run of `TASK` task, inside epochs that a later one supersedes, and half-written files."""
+    """Remove checkpoints of a run of `TASK` task inside epochs that a later one supersedes, and unfinished files."""
     files = find_checkpoints(output_dir, task)
     stale = [file.path for file in files[:-1] if file.iteration]
     folder = checkpoint_dir(output_dir)
