@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-import itertools
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -137,11 +136,12 @@ def move_model(model: nn.Module, device: torch.device, memory_format: str = "aut
         memory_format = "channels_last" if device.type == "cpu" else "contiguous"
     in_last = memory_format == "channels_last"
     set_planar(model, in_last)
-    model.to(device)
-    # Tensor by tensor: Module.to would also ask it of tensors of images, which have four axes.
-    for tensor in itertools.chain(model.parameters(), model.buffers()) if in_last else ():
-        if tensor.dim() == 5:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
+    model = model.to(device)
+    if in_last:
+        # Module.to(memory_format=...) would refuse the 2-D convolution of a model of images.
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.dim() == 5:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
     return model
 
 

@@ -155,6 +155,7 @@ OWN_SETTINGS = {
     "pgt/Synthetic/SWEEP_PGT_36x1_MEMORY_OFF.yaml",
     "pgt/miniKinetics/R3D_8x8_4G.yaml",
     "pgt/miniKinetics/R3D_PROG_36x8_4G.yaml",
+    "slowfast/ImageNet/MVITv2_B.yaml",
     "slowfast/Kinetics/MVIT_B_32x3_CONV_K600.yaml",
     "slowfast/Kinetics/TIMESFORMER_8x32_B16.yaml",
     "slowfast/Synthetic/AVA_SLOW_8x4.yaml",
