@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from slowfast.apps.benchmark.compare import random_batch
 from slowfast.checkpoint.io import checkpoint_path, load_checkpoint
 from slowfast.config import load_config
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.loading.batch import collate
+from slowfast.engine.epoch_config import build_state
 from slowfast.engine.masked import MaskedTask, draw_masked
 from slowfast.engine.task import ClipTask, build_task
 from slowfast.engine.test import test as run_test
@@ -113,8 +115,26 @@ def test_pretraining_on_images(tiny_cfg, stats_of, tmp_path):
     assert len(list((tmp_path / "out/visualization/mask").iterdir())) == 4
 
 
-def test_nothing_is_tested(tiny_cfg):
-    assert run_test(tiny_cfg(*MAE)) == {}
+def test_no_class_is_predicted(tiny_cfg):
+    cfg = tiny_cfg(*MAE)
+    assert run_test(cfg) == {}
+    task, model, clips = build_task(cfg), build_model(cfg), random_batch(cfg, 1).inputs
+    for predicting in (lambda: task.predict_step(model, clips, None), lambda: task.export_graphs(model, clips)):
+        with pytest.raises(ValueError, match="fine-tune its weights"):
+            predicting()
+
+
+@pytest.mark.parametrize("settings", [MAE, MASKFEAT], ids=["mae", "maskfeat"])
+def test_mixed_precision_and_activation_checkpointing_change_little(tiny_cfg, settings):
+    losses = []
+    for options in ([], ["MODEL.ACT_CHECKPOINT", True], ["TRAIN.MIXED_PRECISION", True]):
+        cfg = tiny_cfg(*settings, *options)
+        torch.manual_seed(0)
+        batch = random_batch(cfg, 4)
+        state = build_state(cfg)
+        torch.manual_seed(0)
+        losses.append(state.task.train_step(state.model, batch, state.optim_step)["loss"].item())
+    assert losses[0] == losses[1] == pytest.approx(losses[2], rel=1e-2)
 
 
 def test_pictures_show_clip_mask_and_prediction(tiny_cfg, tmp_path):
