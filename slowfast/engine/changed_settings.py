@@ -20,7 +20,8 @@ from slowfast.utils.errors import short
 _INDIFFERENT = (
     *("OUTPUT_DIR", "LOG_PERIOD", "LOG_MODEL_INFO", "LOGS.*", "TENSORBOARD.*", "TRACKER.*", "TEST.*", "DEMO.*"),
     *("SHARD_ID", "DIST.*", "DATA_LOADER.*", "DATA.CACHE_VIDEOS", "DATA.MAX_UNREADABLE_FRACTION"),
-    *("DATA.PATH_TO_DATA_DIR", "DATA.PATH_PREFIX"),  # what is read there is compared itself
+    # What is read there is compared itself.
+    *("DATA.PATH_TO_DATA_DIR", "DATA.PATH_TO_PRELOAD_IMDB", "DATA.PATH_PREFIX"),
     *("TRAIN.ENABLE", "TRAIN.AUTO_RESUME", "TRAIN.TRANSFER_WEIGHT", "TRAIN.FULL_TIME_EVAL"),
     *("TRAIN.CHECKPOINT_[!P]*", "MODEL.FC_INIT_STD", "RESNET.ZERO_INIT_*"),
 )

@@ -58,7 +58,13 @@ OTHERS = {
     "MODEL.FC_INIT_STD": 0.5, "RESNET.ZERO_INIT_FINAL_BN": True, "RESNET.ZERO_INIT_FINAL_CONV": True,
 }  # fmt: skip
 # Places, which the tests below set, and the setting without which nothing is resumed.
-ELSEWHERE = {"OUTPUT_DIR", "DATA.PATH_TO_DATA_DIR", "DATA.PATH_PREFIX", "TRAIN.AUTO_RESUME"}
+ELSEWHERE = {
+    "OUTPUT_DIR",
+    "DATA.PATH_TO_DATA_DIR",
+    "DATA.PATH_TO_PRELOAD_IMDB",
+    "DATA.PATH_PREFIX",
+    "TRAIN.AUTO_RESUME",
+}
 
 
 def other_value(value):
