@@ -1,7 +1,8 @@
 """Checkpoint files: names and writing of those of a run, reading of any kind; safetensors files.
 
 A file is `OUTPUT_DIR/checkpoints/checkpoint_epoch_00005.pyth` after five epochs, and
-`checkpoint_epoch_00005_iteration_00000012.pyth` after twelve iterations of the sixth.
+`checkpoint_epoch_00005_iteration_00000012.pyth` after twelve iterations of the sixth. Those of pretraining (TASK ssl)
+begin with `ssl_`, as published, so that pretraining and what follows it can share a folder.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from slowfast.utils.files import TEMPORARY, atomic_write_local, no_room_explaine
 
 logger = get_logger(__name__)
 
-_NAME = re.compile(r"checkpoint_epoch_(\d+)(?:_iteration_(\d+))?\.pyth")
+_NAME = re.compile(r"(?:ssl_)?checkpoint_epoch_(\d+)(?:_iteration_(\d+))?\.pyth")
 _PRETRAINING = re.compile(r"ssl_checkpoint_epoch_\d{5}\.pyth")
 
 # Keys under which other programs save weights.
@@ -59,24 +60,28 @@ def checkpoint_dir(output_dir: str) -> str:
     return os.path.join(output_dir, "checkpoints")
 
 
-def checkpoint_path(output_dir: str, epoch: int, iteration: int = 0) -> str:
-    """Return the file for `epoch` completed epochs and `iteration` iterations of the next."""
+def checkpoint_path(output_dir: str, epoch: int, iteration: int = 0, task: str = "") -> str:
+    """Return the file for `epoch` completed epochs and `iteration` iterations of the next, of a run of `TASK` task."""
     within = f"_iteration_{iteration:08d}" if iteration else ""
-    return os.path.join(checkpoint_dir(output_dir), f"checkpoint_epoch_{epoch:05d}{within}.pyth")
+    return os.path.join(checkpoint_dir(output_dir), f"{_prefix(task)}checkpoint_epoch_{epoch:05d}{within}.pyth")
 
 
-def find_checkpoints(output_dir: str) -> list[_CheckpointFile]:
-    """Return the checkpoints of a run, least progress first.
+def _prefix(task: str) -> str:
+    return "ssl_" if task == "ssl" else ""
+
+
+def find_checkpoints(output_dir: str, task: str = "") -> list[_CheckpointFile]:
+    """Return the checkpoints of a run of `TASK` task, least progress first.
 
     Incomplete files are left out, and so is what is no file: folders, named pipes, links to nothing.
     """
-    return [file for file in _named_as_checkpoints(output_dir) if os.path.isfile(file.path)]
+    return [file for file in _named_as_checkpoints(output_dir, task) if os.path.isfile(file.path)]
 
 
-def _named_as_checkpoints(output_dir: str) -> list[_CheckpointFile]:
+def _named_as_checkpoints(output_dir: str, task: str) -> list[_CheckpointFile]:
     folder = checkpoint_dir(output_dir)
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    matches = [(_NAME.fullmatch(name), name) for name in names]
+    matches = [(_NAME.fullmatch(name), name) for name in names if name.startswith("ssl_") == (task == "ssl")]
     return sorted(_CheckpointFile(int(m[1]), int(m[2] or 0), os.path.join(folder, name)) for m, name in matches if m)
 
 
@@ -87,7 +92,7 @@ def epochs_completed(path: str) -> int:
 
 
 def find_pretraining(output_dir: str) -> str:
-    """Return PySlowFast's newest checkpoint of self-supervised pretraining (TASK ssl) in a folder; "" for none."""
+    """Return the newest checkpoint of self-supervised pretraining (TASK ssl) in a folder; "" for none."""
     folder = checkpoint_dir(output_dir)
     names = sorted(filter(_PRETRAINING.fullmatch, os.listdir(folder) if os.path.isdir(folder) else []))
     files = [path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path)]
@@ -199,20 +204,21 @@ def list_class_names(saved: dict[str, Any], num_classes: int) -> list[str]:
     return [texts.get(number, str(number)) for number in range(num_classes)]
 
 
-def load_last_checkpoint(output_dir: str, epoch: int = -1) -> tuple[dict[str, Any], str] | None:
+def load_last_checkpoint(output_dir: str, epoch: int = -1, task: str = "") -> tuple[dict[str, Any], str] | None:
     """Read the last checkpoint of a run that can be read; return it and its path, or None if there is none.
 
     Args:
+        task: `TASK` of the run.
         epoch: epoch of the checkpoint, counted from 0 (`CHECKPOINT_FILE_EPOCH`); -1 for the last.
 
     Raises:
         ValueError: there are checkpoints, but none can be read or none is of `epoch`.
     """
-    files = find_checkpoints(output_dir)
-    for other in set(_named_as_checkpoints(output_dir)).difference(files):
+    files = find_checkpoints(output_dir, task)
+    for other in set(_named_as_checkpoints(output_dir, task)).difference(files):
         logger.warning("skipping %s: it has the name of a checkpoint, and is no file", other.path)
     if epoch >= 0 and files:
-        path = checkpoint_path(output_dir, epoch + 1)
+        path = checkpoint_path(output_dir, epoch + 1, task=task)
         if not os.path.isfile(path):
             whole = sorted(file.epoch - 1 for file in files if not file.iteration)
             raise ValueError(
@@ -233,9 +239,9 @@ def load_last_checkpoint(output_dir: str, epoch: int = -1) -> tuple[dict[str, An
     return None
 
 
-def remove_superseded(output_dir: str) -> None:
-    """Remove checkpoints inside epochs that a later one supersedes, and files of interrupted writes."""
-    files = find_checkpoints(output_dir)
+def remove_superseded(output_dir: str, task: str = "") -> None:
+    """Remove checkpoints of a run of `TASK` task inside epochs that a later one supersedes, and unfinished files."""
+    files = find_checkpoints(output_dir, task)
     stale = [file.path for file in files[:-1] if file.iteration]
     folder = checkpoint_dir(output_dir)
     stale += [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".pyth" + TEMPORARY)]

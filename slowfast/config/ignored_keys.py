@@ -14,18 +14,12 @@ from slowfast.utils.registry import REGISTRIES
 
 logger = get_logger(__name__)
 
-_MAE = "masked autoencoding (MAE)"
 _SSL = "self-supervised learning"
 _IN22K = "ImageNet-22K"
 _OLDER = "older keys that nothing reads"
 
 # Pattern of full key names -> the missing feature. The first pattern that matches counts.
 IGNORED_KEYS = {
-    "AUG.GEN_MASK_LOADER": _MAE,
-    "AUG.MASK_*": _MAE,
-    "AUG.MAX_MASK_*": _MAE,
-    "MASK.*": _MAE,
-    "VIS_MASK.*": _MAE,
     "CONTRASTIVE.*": _SSL,
     "DATA.SSL_COLOR_*": "color jitter of self-supervised views; supervised training has AUG.COLOR_JITTER",
     "DATA.SSL_*": _SSL,
@@ -54,13 +48,11 @@ UNBUILDABLE_VALUES = {
         "none": "a model without norm layers",
         "sync_batchnorm_apex": "the norm of NVIDIA Apex (set sync_batchnorm)",
     },
-    "MODEL.LOSS_FUNC": {"contrastive_loss": _SSL, "multi_mse": _MAE},
+    "MODEL.LOSS_FUNC": {"contrastive_loss": _SSL},
     "MODEL.MODEL_NAME": {
         "ContrastiveModel": _SSL,
-        "MaskMViT": _MAE,
         "PTV*": "this model of PyTorchVideo",
     },
-    "TASK": {"ssl": _SSL},
     "TEST.DATASET": {"ptv*": "this data set of PyTorchVideo"},
     "TRAIN.DATASET": {"ptv*": "this data set of PyTorchVideo"},
 }

@@ -17,6 +17,7 @@ from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import SpanSampling, TemporalSampling
 from slowfast.datasets.loading.batch import Sample
 from slowfast.datasets.loading.sampler import ClipShape
+from slowfast.datasets.transforms.masking import build_masking
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.open import VideoReader, video_opener
 from slowfast.datasets.video.timing import Timeline
@@ -51,6 +52,7 @@ class VideoDataset(ClipDataset):
             frames are spread evenly over a span of time, as published for Kinetics.
         paths: see above.
         clips: maker of the clips.
+        draw_mask: draws the mask of a training clip; None without (`AUG.GEN_MASK_LOADER`).
 
     Raises:
         ValueError: `split` does not exist, or `DATA.DECODING_BACKEND` is unknown.
@@ -77,6 +79,7 @@ class VideoDataset(ClipDataset):
             cfg, split, paths, open_video, num_views=settings.num_views, class_names=class_names, source=source
         )
         self.paths, self.labels = paths, labels
+        self.draw_mask = build_masking(cfg) if split == "train" else None
         if cfg.DATA.CACHE_VIDEOS:
             cache = VideoCache(paths, open_video)
             self.unreadable.update_from(cache.unreadable.items())
@@ -96,6 +99,7 @@ class VideoDataset(ClipDataset):
     def reshaped(self, cfg: Any) -> VideoDataset:
         """Return the same videos, and the same count of unreadable ones, as clips of another shape."""
         other = copy.copy(self)
+        other.draw_mask = build_masking(cfg) if self.split == "train" else None
         other.clips = self.clip_maker(cfg, self.clip_settings(cfg, self.split))
         return other
 
@@ -113,6 +117,8 @@ class VideoDataset(ClipDataset):
         """Make a training clip of a video, or `AUG.NUM_SAMPLE` clips of the same frames."""
         clips = self.clips.training_clips(self.paths[video], generator, shape)
         samples = [self.sample_of(video, 0, clip) for clip in clips]
+        if self.draw_mask is not None:
+            samples = [replace(sample, mask=self.draw_mask(generator)) for sample in samples]
         return samples if len(samples) > 1 else samples[0]
 
     def evaluation_sample(self, video: int, view: int) -> Sample:

@@ -218,7 +218,7 @@ def _set_own_folders(configs: Sequence[Any], files: Sequence[str]) -> None:
 
 def _describe_resume(cfg: Any) -> str:
     """Say what the same command would do after a stop."""
-    files = find_checkpoints(cfg.OUTPUT_DIR) if cfg is not None else []
+    files = find_checkpoints(cfg.OUTPUT_DIR, cfg.TASK) if cfg is not None else []
     return f"the same command continues from {files[-1].path}" if files else "there is no checkpoint yet"
 
 

@@ -48,7 +48,7 @@ def check_and_announce(state: TrainState) -> None:
         _check_places(cfg.OUTPUT_DIR)
         _check_disk_space(cfg.OUTPUT_DIR, state.models, state.optimizer, saves)
         warn_small_norm_batch(model, cfg)
-    if cfg.TEST.ENABLE:
+    if cfg.TEST.ENABLE and state.task.evaluates:
         predictions_path(cfg)
         _check_test_list(cfg)
     record_config(state.run_cfg)

@@ -43,13 +43,15 @@ def start_training_from(state: TrainState) -> None:
         ValueError: the file is damaged, of another program, or does not fit the config.
     """
     cfg = state.cfg
-    if not cfg.TRAIN.AUTO_RESUME and find_checkpoints(cfg.OUTPUT_DIR):
+    if not cfg.TRAIN.AUTO_RESUME and find_checkpoints(cfg.OUTPUT_DIR, cfg.TASK):
         logger.warning(
             "OUTPUT_DIR %s holds checkpoints of an earlier run, and TRAIN.AUTO_RESUME is False: this run overwrites "
             "those of equal epochs, and a test takes the one of the last epoch. Set OUTPUT_DIR to another folder",
             cfg.OUTPUT_DIR,
         )
-    last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TRAIN.CHECKPOINT_FILE_EPOCH) if cfg.TRAIN.AUTO_RESUME else None
+    last = None
+    if cfg.TRAIN.AUTO_RESUME:
+        last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TRAIN.CHECKPOINT_FILE_EPOCH, cfg.TASK)
     if last is not None:
         saved, path = last
         with naming_source(path):
@@ -95,7 +97,7 @@ def load_test_weights(model: nn.Module, cfg: Any) -> str:
     """
     path, kind, key = cfg.TEST.CHECKPOINT_FILE_PATH, cfg.TEST.CHECKPOINT_TYPE, "TEST.CHECKPOINT_TYPE"
     if not path:
-        last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TEST.CHECKPOINT_FILE_EPOCH)
+        last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TEST.CHECKPOINT_FILE_EPOCH, cfg.TASK)
         if last is not None:
             _load_to_test(model, *last, cfg)
             return last[1]

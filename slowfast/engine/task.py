@@ -18,12 +18,14 @@ from slowfast.datasets.clips.temporal_sampling import slow_indices
 from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.engine.optim_step import OptimStep
 from slowfast.evaluation.evaluators import Prediction
+from slowfast.models.build import MODEL_REGISTRY
 from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry
 
 # Tasks by the name in `TASK`; each is a subclass of Task, called with the config. The evaluation of a pretrained model
 # (ssl_eval_k400 and the like) is supervised training; `slowfast.engine.resume` chooses the weights that it starts from.
-TASK_REGISTRY = Registry("TASK", default="clip", aliases={"ssl_eval*": "clip"})
+# With "", "clip" and ssl the model says by which task it is trained (`MODEL_REGISTRY`).
+TASK_REGISTRY = Registry("TASK", default="clip", aliases={"ssl*": "clip"})
 
 
 @dataclasses.dataclass
@@ -49,9 +51,11 @@ class Task(abc.ABC):
 
     Attributes:
         num_steps: number of steps in which a clip is read, 1 for the whole clip at once.
+        evaluates: `predict` gives class scores, so there are validations and tests.
     """
 
     num_steps: int = 1
+    evaluates: bool = True
 
     @abc.abstractmethod
     def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, Tensor]:
@@ -202,12 +206,21 @@ def pathway_names(pathways: int) -> list[str]:
 
 
 def task_class(cfg: Any) -> type[Task]:
-    """Return the class of the task named by `TASK` ("" is "clip").
+    """Return the class of the task named by `TASK`: for "", "clip" and ssl the one that the model is registered with.
 
     Raises:
-        ValueError: no such task is registered, or it does not derive from `Task`.
+        ValueError: no such task is registered, it does not derive from `Task`, or TASK ssl has a model that needs
+            labels.
     """
     name = cfg.TASK
+    if TASK_REGISTRY.names(name) == ["clip"]:
+        own = MODEL_REGISTRY.fact(cfg.MODEL.MODEL_NAME, "task")
+        if name == "ssl" and not own:
+            raise ValueError(
+                f"TASK ssl pre-trains without labels, and MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} is trained with "
+                "labels; set TASK ssl_eval for that, or a model of self-supervised learning such as MaskMViT"
+            )
+        name = own or name
     found = TASK_REGISTRY.get(name)
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise ValueError(f"TASK {name!r} is {found!r}, no subclass of slowfast.engine.task.Task; derive it from that")

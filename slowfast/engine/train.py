@@ -54,8 +54,9 @@ def train(cfg: Any) -> dict[str, float]:
     check_consistency(lambda: launch_facts(cfg))
     state = build_state(cfg)
     check_phases(cfg, state.loader.dataset)
-    val_loader = build_loader(cfg, "val")
-    shield_workers(val_loader)
+    val_loader = build_loader(cfg, "val") if state.task.evaluates else None
+    if val_loader is not None:
+        shield_workers(val_loader)
     start_training_from(state)
     check_consistency(lambda: _start_facts(state, val_loader))
     best = BestCheckpoint(state)
@@ -86,19 +87,19 @@ def train(cfg: Any) -> dict[str, float]:
         recorder.close()
 
 
-def _start_facts(state: TrainState, val_loader: DataLoader) -> dict[str, Any]:
+def _start_facts(state: TrainState, val_loader: DataLoader | None) -> dict[str, Any]:
     """Return what must be equal in all processes before the first batch."""
     return {
         "epochs, iterations done (OUTPUT_DIR has to be one folder for all hosts)": (state.epoch, state.iteration),
         "batches of an epoch": state.epoch_length,
         **data_facts("train", state.loader.dataset),
-        **data_facts("val", val_loader.dataset),
+        **({} if val_loader is None else data_facts("val", val_loader.dataset)),
         **weight_facts(unwrap(state.model)),
     }
 
 
 def _run_epochs(
-    state: TrainState, val_loader: DataLoader, recorder: Recorder, stop: StopRequest, best: BestCheckpoint
+    state: TrainState, val_loader: DataLoader | None, recorder: Recorder, stop: StopRequest, best: BestCheckpoint
 ) -> dict[str, float]:
     """Train epoch by epoch until the last one, an early end or a stop request.
 
@@ -155,6 +156,8 @@ def _finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) ->
 
 def _evaluation_is_due(state: TrainState, epoch: int) -> bool:
     """Return True if an evaluation follows after `epoch` epochs."""
+    if not state.task.evaluates:
+        return False
     cycle = LongCycle.from_config(state.run_cfg)
     if cycle.stages:
         return cycle.evaluation_due(epoch, state.cfg.MULTIGRID.EVAL_FREQ)
@@ -191,7 +194,7 @@ def _ends_early(state: TrainState, best: BestCheckpoint) -> bool:
 
 def _is_saved(state: TrainState) -> bool:
     """Return True if there is a checkpoint after the last completed epoch; every process calls it."""
-    return all_gather_object(os.path.exists(checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch)))[0]
+    return all_gather_object(os.path.exists(checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch, task=state.cfg.TASK)))[0]
 
 
 def _is_due(state: TrainState, epoch: int, period: int) -> bool:
@@ -215,13 +218,13 @@ def _settle_norms(state: TrainState) -> None:
 
 def _save(state: TrainState) -> str:
     """Write a checkpoint in the main process, while the others wait; return its path."""
-    path = checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch, state.iteration)
+    path = checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch, state.iteration, state.cfg.TASK)
     for model in state.models:
         average_bn_stats(model)
     saved = state.capture()
     if is_main_process():
         save_checkpoint(saved, path)
-        remove_superseded(state.cfg.OUTPUT_DIR)
+        remove_superseded(state.cfg.OUTPUT_DIR, state.cfg.TASK)
         logger.info("saved %s", path)
     barrier()
     return path

@@ -1,5 +1,7 @@
 """Losses. Shapes: scores are (B, K) for K classes; targets are class indices (B,) or (B, K)."""
 
+from collections.abc import Sequence
+
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
@@ -55,6 +57,20 @@ def _bce() -> _MultiLabelLoss:
 @LOSS_REGISTRY.register("bce_logit", multi_label=True)
 def _bce_logit() -> _MultiLabelLoss:
     return _MultiLabelLoss(from_logits=True)
+
+
+@LOSS_REGISTRY.register("multi_mse")
+class MultiMSELoss(nn.Module):
+    """Weighted sum of the mean square errors of several predictions; see `slowfast.models.masked`."""
+
+    def forward(
+        self, predictions: Sequence[torch.Tensor], targets: Sequence[tuple[torch.Tensor, float]]
+    ) -> torch.Tensor:
+        errors = [
+            weight * nn.functional.mse_loss(prediction.float(), target)
+            for prediction, (target, weight) in zip(predictions, targets, strict=True)
+        ]
+        return torch.stack(errors).sum()
 
 
 def _check_shapes(scores: torch.Tensor, targets: torch.Tensor) -> None:

@@ -24,7 +24,7 @@ from slowfast.models.mvit_blocks import (
     block_sizes,
 )
 from slowfast.models.reversible import RES_PATHS, ReversibleBackbone, StreamFusion, build_reversible
-from slowfast.models.tokens import TokenHead, TokenModel, layer_norm, sincos_3d
+from slowfast.models.tokens import TokenHead, TokenModel, fill_sincos_3d, layer_norm
 from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES
 
@@ -34,7 +34,7 @@ CHOICES["MVIT.REV.RES_PATH"] = RES_PATHS
 
 
 @dataclass(frozen=True)
-class _TokenOptions:
+class TokenOptions:
     """Tokens of an MViT and their position embeddings.
 
     Attributes:
@@ -53,17 +53,14 @@ class _TokenOptions:
     decay_positions: bool = True
 
 
-class MViT(TokenModel):
-    """MViT or MViTv2: patch embedding, position embeddings, multiscale blocks, norm and head.
+class MultiscaleEncoder(TokenModel):
+    """Patch embedding, position embeddings and multiscale blocks.
 
     Args:
         patch_embed: (B, C, T, H, W) -> (B, dim, T', H', W'); or of images (B, C, H, W), T' = 1.
         blocks: in order.
-        norm: of the last block's channels.
-        head: (B, P, channels) -> scores; a head for boxes gets the feature map instead.
         size: (T', H', W') of the tokens that position embeddings are built for.
-        options: see `_TokenOptions`.
-        pool: (B, channels, T', H', W') -> (B, channels, P, 1, 1), vectors for the head in place of the class token.
+        options: see `TokenOptions`.
         norm_stem: norm after the position embeddings.
     """
 
@@ -71,16 +68,13 @@ class MViT(TokenModel):
         self,
         patch_embed: PatchEmbed | ImagePatchEmbed,
         blocks: Sequence[MultiscaleBlock],
-        norm: nn.Module,
-        head: Classifier,
         size: Size,
-        options: _TokenOptions,
-        pool: nn.Module | None = None,
+        options: TokenOptions,
         norm_stem: nn.Module | None = None,
     ):
         super().__init__()
         dim = patch_embed.proj.out_channels
-        self.num_prefix_tokens, self.sizes, self.mean_first = int(options.class_token), tuple(size), options.mean_first
+        self.num_prefix_tokens, self.sizes = int(options.class_token), tuple(size)
         self.undecayed = () if options.decay_positions else _POSITIONS
         self.patch_embed = patch_embed
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if options.class_token else None
@@ -88,9 +82,6 @@ class MViT(TokenModel):
         self.pos_drop = nn.Dropout(options.dropout)
         self.norm_stem = norm_stem
         self.blocks = nn.ModuleList(blocks)
-        self.norm = norm
-        self.pool = pool
-        self.head, self.num_features, self.takes_boxes = head, head.num_features, head.takes_boxes
         self.in_channels = [patch_embed.proj.in_channels]
         self.min_size = [max(k - 2 * pad, 1) for k, pad in zip(patch_embed.kernel, patch_embed.padding, strict=True)]
 
@@ -124,12 +115,8 @@ class MViT(TokenModel):
         for name, length in lengths.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(1, length, dim), requires_grad=kind != "sincos_3d"))
 
-    def init_weights(self, head_scale: float = 1.0) -> None:
-        """Initialize weights by a truncated normal distribution of deviation 0.02 and biases by 0.02, as published.
-
-        Args:
-            head_scale: factor of the initial weights and bias of the head.
-        """
+    def init_weights(self) -> None:
+        """Initialize weights by a truncated normal distribution of deviation 0.02 and biases by 0.02, as published."""
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -137,13 +124,8 @@ class MViT(TokenModel):
                 nn.init.constant_(module.bias, 0.02)
         for parameter in self.parameters(recurse=False):
             nn.init.trunc_normal_(parameter, std=0.02)
-        with torch.no_grad():
-            if self.positions == "sincos_3d":
-                fixed = sincos_3d(self.pos_embed.shape[-1], self.sizes).flatten(1, 3)
-                self.pos_embed[:, self.num_prefix_tokens :] = fixed
-                self.pos_embed[:, : self.num_prefix_tokens] = 0
-            self.head.projection.weight.mul_(head_scale)
-            self.head.projection.bias.mul_(head_scale)
+        if self.positions == "sincos_3d":
+            fill_sincos_3d(self.pos_embed, self.sizes, self.num_prefix_tokens)
 
     def position_grids(self) -> dict[str, tuple[Size, int]]:
         """Return (T, H, W) and the number of prefix tokens of each position embedding, by state-dict key."""
@@ -166,10 +148,19 @@ class MViT(TokenModel):
         return list(dict.fromkeys(grids)), self.num_prefix_tokens
 
     def depth_groups(self) -> list[list[nn.Module]]:
-        """Return the layers by depth: patch and position embeddings, blocks, head with the last norm."""
+        """Return the layers by depth: patch and position embeddings, blocks, and what follows them."""
         stem = [self.patch_embed, self.own_parameters()]
         stem += [] if self.norm_stem is None else [self.norm_stem]
-        return [stem, *([block] for block in self.layers), [self.norm, self.head]]
+        return [stem, *([block] for block in self.layers), self._tail()]
+
+    def _tail(self) -> list[nn.Module]:
+        """Return the layers behind the blocks."""
+        return []
+
+    def _embedded(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
+        """Compute the tokens (B, P + L, C) before the first block, given the embedded patches (B, L, C)."""
+        tokens = self.pos_drop(self._with_positions(tokens, thw))
+        return tokens if self.norm_stem is None else self.norm_stem(tokens)
 
     def _with_positions(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
         """Add class token and position embeddings to tokens (B, L, C): (B, P + L, C)."""
@@ -191,15 +182,50 @@ class MViT(TokenModel):
         """Compute the tokens after the last block, and (T', H', W') of their positions."""
         features = self.patch_embed(inputs[0])
         thw = tuple(features.shape[2:])
-        tokens = self.pos_drop(self._with_positions(as_tokens(features), thw))
-        if self.norm_stem is not None:
-            tokens = self.norm_stem(tokens)
-        return self._run_blocks(tokens, thw)
+        return self._run_blocks(self._embedded(as_tokens(features), thw), thw)
 
     def _run_blocks(self, tokens: torch.Tensor, thw: Size) -> tuple[torch.Tensor, Size]:
         for block in self.blocks:
             tokens, thw = block(tokens, thw), block.size(thw)
         return tokens, thw
+
+
+class MViT(MultiscaleEncoder):
+    """MViT or MViTv2: an encoder, norm and head.
+
+    Args:
+        patch_embed, blocks, size, options, norm_stem: see `MultiscaleEncoder`.
+        norm: of the last block's channels.
+        head: (B, P, channels) -> scores; a head for boxes gets the feature map instead.
+        pool: (B, channels, T', H', W') -> (B, channels, P, 1, 1), vectors for the head in place of the class token.
+    """
+
+    def __init__(
+        self,
+        patch_embed: PatchEmbed | ImagePatchEmbed,
+        blocks: Sequence[MultiscaleBlock],
+        norm: nn.Module,
+        head: Classifier,
+        size: Size,
+        options: TokenOptions,
+        pool: nn.Module | None = None,
+        norm_stem: nn.Module | None = None,
+    ):
+        super().__init__(patch_embed, blocks, size, options, norm_stem)
+        self.mean_first = options.mean_first
+        self.norm = norm
+        self.pool = pool
+        self.head, self.num_features, self.takes_boxes = head, head.num_features, head.takes_boxes
+
+    def init_weights(self, head_scale: float = 1.0) -> None:
+        """Initialize weights as `MultiscaleEncoder`, and scale the weight and bias of the head by `head_scale`."""
+        super().init_weights()
+        with torch.no_grad():
+            self.head.projection.weight.mul_(head_scale)
+            self.head.projection.bias.mul_(head_scale)
+
+    def _tail(self) -> list[nn.Module]:
+        return [self.norm, self.head]
 
     def _normed(self, tokens: torch.Tensor) -> torch.Tensor:
         """Apply the last norm."""
@@ -251,7 +277,7 @@ class ReversibleMViT(MViT):
         norm: nn.Module,
         head: Classifier,
         size: Size,
-        options: _TokenOptions,
+        options: TokenOptions,
         pool: nn.Module | None = None,
         norm_stem: nn.Module | None = None,
     ):
@@ -264,10 +290,8 @@ class ReversibleMViT(MViT):
         """Return the blocks and the transitions between stages, in order."""
         return self.rev_backbone.layers
 
-    def depth_groups(self) -> list[list[nn.Module]]:
-        """Return the layers by depth, as `MViT` does; what joins the streams has the depth of the head."""
-        groups = super().depth_groups()
-        return [*groups[:-1], [*groups[-1], self.fuse]]
+    def _tail(self) -> list[nn.Module]:
+        return [*super()._tail(), self.fuse]
 
     def _run_blocks(self, tokens: torch.Tensor, thw: Size) -> tuple[torch.Tensor, Size]:
         streams, thw = self.rev_backbone(tokens, thw)
@@ -297,6 +321,31 @@ def build_mvit(cfg: CfgNode) -> MViT:
 
     With MVIT.PATCH_2D it is a model of images, with MVIT.REV.ENABLE one of reversible blocks.
     """
+    patch_embed, blocks, rates, size, tokens, norm_stem = encoder_parts(cfg)
+    dim = blocks[-1].dim_out
+    if cfg.MVIT.REV.ENABLE:
+        backbone, fuse = build_reversible(cfg, blocks, attention_options(cfg), rates)
+        dim = dim if fuse.halves else 2 * dim
+        model = ReversibleMViT(
+            patch_embed, backbone, fuse, layer_norm(dim), _head(cfg, dim), size, tokens, _pool(cfg), norm_stem
+        )
+    else:
+        layers = build_blocks(cfg, blocks, rates)
+        model = MViT(patch_embed, layers, layer_norm(dim), _head(cfg, dim), size, tokens, _pool(cfg), norm_stem)
+    with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.USE_FIXED_SINCOS_POS"):
+        model.init_weights(cfg.MVIT.HEAD_INIT_SCALE)
+    return model
+
+
+def encoder_parts(
+    cfg: CfgNode,
+) -> tuple[PatchEmbed | ImagePatchEmbed, list[BlockSizes], list[float], Size, TokenOptions, nn.Module | None]:
+    """Build the parts of an encoder from MVIT.*.
+
+    Returns:
+        The patch embedding, sizes and drop-path rates of the blocks, (T, H, W) of the tokens, their options, and the
+        norm in front of the blocks.
+    """
     options = cfg.MVIT
     embed = ImagePatchEmbed if options.PATCH_2D else PatchEmbed
     patch_embed = embed(
@@ -317,26 +366,14 @@ def build_mvit(cfg: CfgNode) -> MViT:
         ),
     )
     rates = [options.DROPPATH_RATE * i / max(len(blocks) - 1, 1) for i in range(len(blocks))]
-    tokens = _TokenOptions(
+    tokens = TokenOptions(
         options.CLS_EMBED_ON,
         _positions(cfg),
         options.DROPOUT_RATE,
         options.USE_MEAN_POOLING,
         not options.ZERO_DECAY_POS_CLS,
     )
-    dim, norm_stem = blocks[-1].dim_out, layer_norm(options.EMBED_DIM) if options.NORM_STEM else None
-    if options.REV.ENABLE:
-        backbone, fuse = build_reversible(cfg, blocks, attention_options(cfg), rates)
-        dim = dim if fuse.halves else 2 * dim
-        model = ReversibleMViT(
-            patch_embed, backbone, fuse, layer_norm(dim), _head(cfg, dim), size, tokens, _pool(cfg), norm_stem
-        )
-    else:
-        layers = [_block(cfg, sizes, rate) for sizes, rate in zip(blocks, rates, strict=True)]
-        model = MViT(patch_embed, layers, layer_norm(dim), _head(cfg, dim), size, tokens, _pool(cfg), norm_stem)
-    with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.USE_FIXED_SINCOS_POS"):
-        model.init_weights(options.HEAD_INIT_SCALE)
-    return model
+    return patch_embed, blocks, rates, size, tokens, layer_norm(options.EMBED_DIM) if options.NORM_STEM else None
 
 
 def _token_size(cfg: CfgNode, stride: Size) -> Size:
@@ -361,18 +398,22 @@ def attention_options(cfg: CfgNode) -> PoolingOptions:
     )
 
 
-def _block(cfg: CfgNode, sizes: BlockSizes, drop_path: float) -> MultiscaleBlock:
+def build_blocks(cfg: CfgNode, sizes: Sequence[BlockSizes], rates: Sequence[float]) -> list[MultiscaleBlock]:
+    """Build the blocks of these sizes and drop-path rates."""
     options = cfg.MVIT
     with naming_keys(cfg, "MVIT.EMBED_DIM", "MVIT.NUM_HEADS", "MVIT.DROPPATH_RATE"):
-        return MultiscaleBlock(
-            sizes,
-            attention_options(cfg),
-            layer_norm,
-            options.MLP_RATIO,
-            options.DIM_MUL_IN_ATT,
-            drop_path,
-            options.LAYER_SCALE_INIT_VALUE,
-        )
+        return [
+            MultiscaleBlock(
+                each,
+                attention_options(cfg),
+                layer_norm,
+                options.MLP_RATIO,
+                options.DIM_MUL_IN_ATT,
+                drop_path,
+                options.LAYER_SCALE_INIT_VALUE,
+            )
+            for each, drop_path in zip(sizes, rates, strict=True)
+        ]
 
 
 def _positions(cfg: CfgNode) -> str:

@@ -112,6 +112,13 @@ def sincos_3d(dim: int, size: Sequence[int]) -> torch.Tensor:
     return torch.cat([part.expand(time, height, width, -1) for part in parts], dim=-1)[None]
 
 
+@torch.no_grad()
+def fill_sincos_3d(table: torch.Tensor, size: Sequence[int], num_prefix_tokens: int) -> None:
+    """Fill a table of positions (1, P + T*H*W, C) with fixed 3-D sin-cos embeddings, and zero for prefix tokens."""
+    table[:, :num_prefix_tokens] = 0
+    table[:, num_prefix_tokens:] = sincos_3d(table.shape[-1], size).flatten(1, 3)
+
+
 def _sincos_1d(length: int, dim: int) -> torch.Tensor:
     frequency = 10000.0 ** -(torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
     angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency

@@ -24,26 +24,26 @@ def warnings_of(caplog, overrides) -> list[str]:
 
 def test_one_warning_lists_all(caplog):
     overrides = [
-        "AUG.MASK_TUBE",
-        True,
+        "DATA.TIME_DIFF_PROB",
+        0.5,
         "DATA.IN22K_TRAINVAL",
         True,
-        "AUG.MASK_FRAMES",
-        True,
+        "CONTRASTIVE.KNN_ON",
+        False,
         "DATA.CROP_SIZE",
         112,
     ]
     (message,) = warnings_of(caplog, [*overrides, "PREFETCH.NUM_LOADERS", 3, "SOLVER.BASE_LR", 0.2])
     for key in (
-        "AUG.MASK_TUBE",
+        "DATA.TIME_DIFF_PROB",
         "DATA.IN22K_TRAINVAL",
-        "AUG.MASK_FRAMES",
+        "CONTRASTIVE.KNN_ON",
         "DATA.CROP_SIZE",
         "PREFETCH.NUM_LOADERS",
     ):
         assert key in message
     assert "BASE_LR" not in message
-    assert "AUG.MASK_RATIO" not in message
+    assert "CONTRASTIVE.DIM" not in message
 
 
 def test_silence_when_everything_works(caplog):
@@ -59,7 +59,7 @@ def test_silence_when_everything_works(caplog):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("BN.NORM_TYPE", "none"), ("TASK", "ssl")],
+    [("BN.NORM_TYPE", "none"), ("MODEL.LOSS_FUNC", "contrastive_loss")],
 )
 def test_values_of_parts_not_built(caplog, key, value):
     (message,) = warnings_of(caplog, [key, value])

@@ -20,6 +20,7 @@ from slowfast.engine.model_setup import ModelSetup
 from slowfast.engine.task import ClipTask, build_task
 from slowfast.layers.norm import BatchNorm
 from slowfast.models import build_model
+from slowfast.models.losses import build_loss
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = {
@@ -45,6 +46,13 @@ MODELS_OF_CHECKPOINTS = (
     "masked_ssl/k400_VIT_B_16x4_FT.yaml",
     "masked_ssl/k400_VIT_H_16x4_FT.yaml",
     "masked_ssl/k400_VIT_L_16x4_FT.yaml",
+    *(
+        f"masked_ssl/{name}_PT.yaml"
+        for name in (
+            *("in1k_VIT_B_MaskFeat", "in1k_VIT_L_MaskFeat", "k400_MVITv2_L_16x4_MaskFeat"),
+            *("k400_MVITv2_S_16x4_MaskFeat", "k400_VIT_B_16x4_MAE", "k400_VIT_H_16x4_MAE", "k400_VIT_L_16x4_MAE"),
+        )
+    ),
 )
 FAMILIES = ("SLOW_", "SLOWFAST_", "I3D_", "C2D_", "X3D_", "MVIT")
 LATER_FOLDERS = ("pytorchvideo", "contrastive_ssl", "masked_ssl", "ImageNet")
@@ -312,6 +320,9 @@ def test_file_builds(file):
     if name == "RegNet":
         assert sum(p.numel() for p in model.parameters()) == 8_796_800 + 385 * (cfg.MODEL.NUM_CLASSES - 200)
         return
+    if name == "MaskMViT":
+        assert len(model.blocks) == cfg.MVIT.DEPTH and "pred_head.projections.0.weight" in shapes
+        return
     assert shapes["head.projection.weight"][0] == cfg.MODEL.NUM_CLASSES
     if name == "MViT":
         assert len(model.layers) == cfg.MVIT.DEPTH
@@ -340,6 +351,11 @@ def test_small_model_of_a_file_runs(file):
         for norm in model.modules():
             if isinstance(norm, BatchNorm):
                 norm.weight.fill_(1)
+    if cfg.MODEL.MODEL_NAME == "MaskMViT":
+        predictions, targets = model(batch.inputs, batch.mask)
+        assert [len(x) for x in predictions] == [len(x) for x, _ in targets] and len(predictions[0])
+        assert bool(torch.isfinite(build_loss(cfg)(predictions, targets)))
+        return
     inputs, boxes = batch.inputs, [batch.key_frames[0].boxes.repeat(2, 1)] if cfg.DETECTION.ENABLE else []
     if not cfg.MODEL.ADAPTER:
         every_score = [model(inputs, *boxes)]

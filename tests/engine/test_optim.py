@@ -160,6 +160,10 @@ PUBLISHED = {
         *published("masked_ssl/k400_MVITv2_S_16x4_FT.yaml", "MODEL", "MVIT", "SOLVER"),
         *("DATA.NUM_FRAMES", 16, "DATA.TRAIN_CROP_SIZE", 64, "MVIT.EMBED_DIM", 8),
     ],
+    "mae_vit_b_16x4": [
+        *published("masked_ssl/k400_VIT_B_16x4_MAE_PT.yaml", "MODEL", "MVIT", "SOLVER", "MASK", "AUG"),
+        *("DATA.NUM_FRAMES", 16, "DATA.TRAIN_CROP_SIZE", 32, "MVIT.EMBED_DIM", 24, "MASK.DECODER_EMBED_DIM", 64),
+    ],
     "byol_slow_r50": [
         *published("contrastive_ssl/BYOL_SlowR50_8x8.yaml", "SOLVER", "BN"),
         *("MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow", "RESNET.WIDTH_PER_GROUP", 4),

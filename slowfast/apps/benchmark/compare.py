@@ -10,6 +10,7 @@ import torch
 from fvcore.common.config import CfgNode
 
 from slowfast.datasets.loading.batch import Batch, Boxes
+from slowfast.datasets.transforms.masking import build_masking
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim import build_optimizer, set_lr
 from slowfast.engine.optim_step import autocast, autocast_dtype, build_optim_step
@@ -17,7 +18,7 @@ from slowfast.engine.task import build_task, dummy_inputs, task_class
 from slowfast.layers.conv import use_plain_convolutions
 from slowfast.models import build_model
 from slowfast.runtime.device import device_of, peak_memory_of, synchronize
-from slowfast.runtime.seed import seed_all
+from slowfast.runtime.seed import seed_all, seeded_generator
 
 BASELINE = "baseline"
 # Works to measure: prediction and training iteration on whole clips, and by the config's own task in steps.
@@ -94,11 +95,13 @@ def make_variant(load: Callable[[Sequence[Any]], CfgNode], work: str, name: str,
 
 def random_batch(cfg: CfgNode, count: int | None = None) -> Batch:
     """Return a batch of `count` clips of noise (None: TRAIN.BATCH_SIZE), of the config's frames, training crop and
-    pathways; with boxes for a model that scores boxes.
+    pathways; with boxes for a model that scores boxes, and masks if the loader draws them.
     """
     count = count or cfg.TRAIN.BATCH_SIZE
     inputs, index = dummy_inputs(cfg, count, cfg.DATA.TRAIN_CROP_SIZE), torch.arange(count)
     batch = Batch(inputs=inputs, labels=_random_labels(cfg, count), video=index, view=torch.zeros_like(index))
+    if draw_mask := build_masking(cfg):
+        batch.mask = torch.stack([draw_mask(seeded_generator(0, "train", i)) for i in range(count)])
     if cfg.DETECTION.ENABLE:
         batch.key_frames = [_random_boxes(cfg, count) for _ in cfg.AVA.BOX_FRAMES or [None]]
     return batch

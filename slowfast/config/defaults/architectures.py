@@ -143,23 +143,23 @@ TIMESFORMER = {
     "ZERO_DECAY_POS_CLS": True,
 }
 
-# Masked autoencoding (MAE).
+# Masked learning: MAE and MaskFeat, over the blocks that MVIT describes.
 MASK = {
-    # Train by masked autoencoding.
+    # Train MaskMViT by masks.
     "ENABLE": False,
-    # Encode visible patches only.
+    # MAE: encode visible patches only. False: MaskFeat, which encodes all, the masked ones replaced by a mask token.
     "MAE_ON": False,
-    # Mask random patches instead of blocks.
+    # MAE: draw masks of random patches in the model; False: in the loader (AUG.GEN_MASK_LOADER).
     "MAE_RND_MASK": False,
-    # Mask each frame on its own.
+    # MAE: mask equally many patches in each frame.
     "PER_FRAME_MASKING": False,
-    # Compute the loss on every second frame.
+    # Predict only the first of a patch's frames.
     "TIME_STRIDE_LOSS": True,
-    # Normalize target pixels by patch.
+    # Normalize target pixels by mean and standard deviation of the patch.
     "NORM_PRED_PIXEL": True,
-    # Predict HOG features.
+    # Predict HOG features instead of pixels.
     "PRED_HOG": False,
-    # Scale initial weights down with depth.
+    # Divide the initial output weights of attention and MLP of block n, from 1, by sqrt(2 n).
     "SCALE_INIT_BY_DEPTH": False,
     # Blocks of the decoder.
     "DECODER_DEPTH": 0,
@@ -171,9 +171,9 @@ MASK = {
     "DEC_KV_KERNEL": [],
     # [time, height, width]: its stride.
     "DEC_KV_STRIDE": [],
-    # Blocks whose output is decoded.
+    # Blocks, from 0, whose output is decoded; later blocks are left out. MAE takes one.
     "PRETRAIN_DEPTH": [15],
-    # Decoder, by name.
+    # Head: separate (norm and linear map) or separate_xformer (transformer blocks before them).
     "HEAD_TYPE": "separate",
 }
 

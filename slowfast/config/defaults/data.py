@@ -151,17 +151,18 @@ AUG = {
     "RE_COUNT": 1,
     # Random erasing: only in the second half of the NUM_SAMPLE clips of a video.
     "RE_SPLIT": False,
-    # MAE: make masks in the loader.
+    # Masked learning: draw the masks in the loader, as MaskFeat needs; False: in the model (MASK.MAE_RND_MASK).
     "GEN_MASK_LOADER": False,
-    # MAE: mask the same patches in all frames.
+    # Masked learning: mask the same places in all frames, in the loader as in the model.
     "MASK_TUBE": False,
-    # MAE: mask whole frames.
+    # Masked learning, in the loader: mask whole frames. By default boxes in space and time are masked.
     "MASK_FRAMES": False,
-    # MAE: [time, height, width] of the mask, in patches.
+    # Masked learning, in the loader: [time, height, width] of the mask. Its time is that of the tokens; height and
+    # width are enlarged to theirs. MASK_TUBE also takes [height, width].
     "MASK_WINDOW_SIZE": [8, 7, 7],
-    # MAE: fraction of masked patches, 0 to 1.
+    # Masked learning: fraction of masked patches, over 0 and under 1.
     "MASK_RATIO": 0.0,
-    # MAE: greatest number of patches of a masked block; None for no limit.
+    # Masked learning of images: greatest number of patches of a masked block; None for no limit.
     "MAX_MASK_PATCHES_PER_BLOCK": None,
 }
 

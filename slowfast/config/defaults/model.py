@@ -5,14 +5,15 @@ MODEL = {
     # ResNet and SlowFast only: temporal kernels, by name: 2d, c2d, c2d_nopool, i3d, i3d_nopool, slow, slow_c2d,
     # slow_i3d, or slowfast.
     "ARCH": "slowfast",
-    # Model, by registered name: ResNet, SlowFast, X3D, RegNet, MViT, TimeSformer, or a project's.
+    # Model, by registered name: ResNet, SlowFast, X3D, RegNet, MViT, TimeSformer, MaskMViT (masked learning), or a
+    # project's.
     "MODEL_NAME": "SlowFast",
     # Adapters applied to the model once it is built, by registered name, in order, joined by "+"; "" for none. Set by
     # projects.
     "ADAPTER": "",
     # Number of classes.
     "NUM_CLASSES": 400,
-    # Loss, by registered name: cross_entropy, soft_cross_entropy, bce, bce_logit, or a project's.
+    # Loss, by registered name: cross_entropy, soft_cross_entropy, bce, bce_logit, multi_mse (MaskMViT), or a project's.
     "LOSS_FUNC": "cross_entropy",
     # Older files set it; a registered model says how many pathways it takes.
     "SINGLE_PATHWAY_ARCH": ["2d", "c2d", "i3d", "slow", "x3d", "mvit", "maskmvit"],

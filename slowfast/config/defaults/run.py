@@ -371,8 +371,8 @@ DEMO = {
     "GT_BOXES": "",
 }
 
-# Pictures of masked autoencoding.
+# Pictures of masked learning.
 VIS_MASK = {
-    # Draw the reconstructed patches.
+    # After each epoch draw clips, their masks and what is predicted: OUTPUT_DIR/visualization/mask/epoch_N.png.
     "ENABLE": False,
 }

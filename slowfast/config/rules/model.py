@@ -1,4 +1,4 @@
-"""Rules between keys of the models: MODEL, RESNET, NONLOCAL, X3D, REGNET, MVIT, TIMESFORMER, DETECTION."""
+"""Rules between keys of the models: MODEL, RESNET, NONLOCAL, X3D, REGNET, MVIT, MASK, TIMESFORMER, DETECTION."""
 
 from collections.abc import Sequence
 
@@ -48,8 +48,12 @@ def validate(cfg: CfgNode) -> None:
     shape = cfg.MODEL.POSITIONS_FOR
     if shape and (len(shape) != 2 or min(shape) < 1):
         raise ValueError(f"MODEL.POSITIONS_FOR is {shape}; it is [frames, pixels], or [] for those of training clips.")
-    if name == "MViT":
+    if name in ("MViT", "MaskMViT"):
         _mvit(cfg)
+    if name == "MaskMViT":
+        _masked(cfg)
+    elif cfg.MASK.ENABLE:
+        logger.warning("MASK.ENABLE True has no effect on MODEL.MODEL_NAME %s; MaskMViT is trained by masks.", name)
     if name == "RegNet":
         _regnet(cfg)
     if name == "X3D" and cfg.X3D.CHANNELWISE_3x3x3 and cfg.RESNET.TRANS_FUNC == "basic_transform":
@@ -198,6 +202,89 @@ def _reversible(cfg: CfgNode) -> None:
                     f"MVIT.{key} has {row}, but a reversible block keeps its tokens and channels; add block {row[0]} "
                     f"to MVIT.REV.BUFFER_LAYERS {stops}."
                 )
+
+
+def _masked(cfg: CfgNode) -> None:
+    mask, aug, depth = cfg.MASK, cfg.AUG, cfg.MVIT.DEPTH
+    if not mask.ENABLE:
+        raise ValueError(
+            "MODEL.MODEL_NAME MaskMViT is trained by masks: set MASK.ENABLE True, or MODEL_NAME MViT to train with "
+            "labels."
+        )
+    if cfg.MODEL.LOSS_FUNC != "multi_mse":
+        raise ValueError(f"MODEL.LOSS_FUNC {cfg.MODEL.LOSS_FUNC} with MODEL.MODEL_NAME MaskMViT; set it to multi_mse.")
+    if cfg.MVIT.REV.ENABLE:
+        raise ValueError(
+            "MVIT.REV.ENABLE True with MODEL.MODEL_NAME MaskMViT: masked learning is not built for reversible blocks; "
+            "set it False."
+        )
+    if cfg.DETECTION.ENABLE or cfg.MIXUP.ENABLE:
+        raise ValueError(
+            f"DETECTION.ENABLE {cfg.DETECTION.ENABLE}, MIXUP.ENABLE {cfg.MIXUP.ENABLE} with MODEL.MODEL_NAME MaskMViT, "
+            "which has no labels; set both False."
+        )
+    depths = mask.PRETRAIN_DEPTH
+    if not depths or len(set(depths)) < len(depths) or min(depths) < 0 or max(depths) >= depth:
+        raise ValueError(
+            f"MASK.PRETRAIN_DEPTH is {depths}; its entries are different blocks from 0 to {depth - 1} (MVIT.DEPTH "
+            f"{depth})."
+        )
+    if not 0 < aug.MASK_RATIO < 1:
+        raise ValueError(f"AUG.MASK_RATIO is {aug.MASK_RATIO}; masked learning needs one over 0 and under 1.")
+    for key in ("DEC_KV_KERNEL", "DEC_KV_STRIDE"):
+        if mask[key]:
+            _row(f"MASK.{key}", mask[key], 3, 1)
+    if mask.MAE_ON:
+        _mae(cfg)
+    elif not aug.GEN_MASK_LOADER:
+        raise ValueError(
+            "AUG.GEN_MASK_LOADER False with MASK.MAE_ON False: MaskFeat takes the masks of the loader; set it True."
+        )
+    if aug.GEN_MASK_LOADER:
+        _mask_window(cfg)
+
+
+def _mae(cfg: CfgNode) -> None:
+    mask, options = cfg.MASK, cfg.MVIT
+    pooled = [key for key in ("POOL_Q_STRIDE", "POOL_KV_STRIDE", "POOL_KV_STRIDE_ADAPTIVE") if options[key]]
+    relative = [key for key in ("REL_POS_SPATIAL", "REL_POS_TEMPORAL") if options[key]]
+    if pooled or relative:
+        raise ValueError(
+            f"MASK.MAE_ON True with {', '.join(f'MVIT.{key} {options[key]}' for key in pooled + relative)}: visible "
+            "tokens form no grid that could be pooled or has relative positions. Leave these keys out, or set MAE_ON "
+            "False (MaskFeat)."
+        )
+    if len(mask.PRETRAIN_DEPTH) != 1:
+        raise ValueError(f"MASK.PRETRAIN_DEPTH is {mask.PRETRAIN_DEPTH}; MASK.MAE_ON True decodes one block.")
+    if mask.MAE_RND_MASK == cfg.AUG.GEN_MASK_LOADER:
+        raise ValueError(
+            f"MASK.MAE_RND_MASK {mask.MAE_RND_MASK} with AUG.GEN_MASK_LOADER {cfg.AUG.GEN_MASK_LOADER}: masks come "
+            "either from the model or from the loader; set one of them True."
+        )
+    if mask.PER_FRAME_MASKING and cfg.AUG.MASK_TUBE:
+        raise ValueError(
+            "MASK.PER_FRAME_MASKING True with AUG.MASK_TUBE True: one draws places for each frame, the other the same "
+            "for all. Set one of them False."
+        )
+
+
+def _mask_window(cfg: CfgNode) -> None:
+    window, tube = cfg.AUG.MASK_WINDOW_SIZE, cfg.AUG.MASK_TUBE
+    if cfg.MVIT.PATCH_2D:
+        return  # the grid of patches
+    if tube and cfg.AUG.MASK_FRAMES:
+        raise ValueError("AUG.MASK_TUBE True with AUG.MASK_FRAMES True: a mask is of one kind; set one of them False.")
+    if len(window) not in ((2, 3) if tube else (3,)) or min(window) < 1:
+        raise ValueError(
+            f"AUG.MASK_WINDOW_SIZE is {window}; it is [time, height, width]{', or [height, width]' if tube else ''}, "
+            "each at least 1."
+        )
+    frames = cfg.DATA.NUM_FRAMES // cfg.MVIT.PATCH_STRIDE[0]
+    if len(window) == 3 and window[0] != frames:
+        raise ValueError(
+            f"AUG.MASK_WINDOW_SIZE is {window}; its time must be {frames}, as many as the tokens have (DATA.NUM_FRAMES "
+            f"{cfg.DATA.NUM_FRAMES} / MVIT.PATCH_STRIDE {cfg.MVIT.PATCH_STRIDE[0]})."
+        )
 
 
 def _mvit_tables(cfg: CfgNode) -> None:

@@ -38,6 +38,7 @@ class Sample:
             sampled frame i, row 2i + 1 the union over the skipped frames between i and i + 1. The labels of frames
             f..l are rows 2f..2l. None without per-frame labels.
         key_frames: annotated key frames of the clip, in order; the clip was made for the last one. Empty without boxes.
+        mask: (T, h, w) bool, True where masked, for masked learning; None without.
     """
 
     inputs: list[Tensor]
@@ -47,6 +48,7 @@ class Sample:
     replaced: list[tuple[str, str]] = field(default_factory=list)
     frame_labels: Tensor | None = None
     key_frames: list[KeyFrame] = field(default_factory=list)
+    mask: Tensor | None = None
 
 
 @dataclass
@@ -94,6 +96,7 @@ class Batch:
         frame_labels: (B, 2 N - 1, classes) uint8, see `Sample`; None without.
         key_frames: the boxes of each annotated key frame; [] without boxes.
         mixed_labels: (B, classes) float32 soft labels of mixed clips (mixup, CutMix); None without mixing.
+        mask: (B, T, h, w) bool, see `Sample`; None without.
     """
 
     inputs: list[Tensor]
@@ -105,6 +108,7 @@ class Batch:
     frame_labels: Tensor | None = None
     key_frames: list[Boxes] = field(default_factory=list)
     mixed_labels: Tensor | None = None
+    mask: Tensor | None = None
 
     @property
     def targets(self) -> Tensor:
@@ -130,7 +134,7 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        names = ("labels", "video", "view", "frame_labels", "mixed_labels")
+        names = ("labels", "video", "view", "frame_labels", "mixed_labels", "mask")
         moved = {name: move(value) for name in names if (value := vars(self)[name]) is not None}
         moved |= {"key_frames": [boxes.map(move) for boxes in self.key_frames]}
         return replace(self, inputs=[move(tensor) for tensor in self.inputs], **moved)
@@ -141,6 +145,7 @@ def collate(samples: Sequence[Sample | MissingSample | list[Sample]]) -> Batch:
     samples = [one for sample in samples for one in (sample if isinstance(sample, list) else [sample])]
     present = [sample for sample in samples if isinstance(sample, Sample)]
     frame_labels = [sample.frame_labels for sample in present if sample.frame_labels is not None]
+    masks = [sample.mask for sample in present if sample.mask is not None]
     return Batch(
         # In a worker, PyTorch's collate stacks directly into shared memory, which saves a copy.
         inputs=[default_collate(pathway) for pathway in zip(*(sample.inputs for sample in present), strict=True)],
@@ -150,6 +155,7 @@ def collate(samples: Sequence[Sample | MissingSample | list[Sample]]) -> Batch:
         replaced=[pair for sample in present for pair in sample.replaced],
         missing=[sample for sample in samples if isinstance(sample, MissingSample)],
         frame_labels=torch.stack(frame_labels) if frame_labels else None,
+        mask=torch.stack(masks) if masks else None,
         key_frames=[_boxes(key_frames) for key_frames in zip(*(sample.key_frames for sample in present), strict=True)],
     )
 
