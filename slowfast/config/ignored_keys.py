@@ -26,7 +26,6 @@ IGNORED_KEYS = {
     "AUG.MAX_MASK_*": _MAE,
     "MASK.*": _MAE,
     "VIS_MASK.*": _MAE,
-    "CONTRASTIVE.*": _SSL,
     "DATA.SSL_COLOR_*": "color jitter of self-supervised views; supervised training has AUG.COLOR_JITTER",
     "DATA.SSL_*": _SSL,
     "DATA.TIME_DIFF_PROB": _SSL,
@@ -58,9 +57,8 @@ UNBUILDABLE_VALUES = {
         "none": "a model without norm layers",
         "sync_batchnorm_apex": "the norm of NVIDIA Apex (set sync_batchnorm)",
     },
-    "MODEL.LOSS_FUNC": {"contrastive_loss": _SSL, "multi_mse": _MAE},
+    "MODEL.LOSS_FUNC": {"multi_mse": _MAE},
     "MODEL.MODEL_NAME": {
-        "ContrastiveModel": _SSL,
         "MaskMViT": _MAE,
         "PTV*": "this model of PyTorchVideo",
     },
