@@ -16,6 +16,7 @@ logger = get_logger(__name__)
 
 _MAE = "masked autoencoding (MAE)"
 _SSL = "self-supervised learning"
+_BANK = "a memory bank of all videos (CONTRASTIVE.TYPE mem), which the published code cannot train either"
 _IMAGES = "training on images"
 _OLDER = "older keys that nothing reads"
 
@@ -26,10 +27,10 @@ IGNORED_KEYS = {
     "AUG.MAX_MASK_*": _MAE,
     "MASK.*": _MAE,
     "VIS_MASK.*": _MAE,
-    "DATA.SSL_COLOR_*": "color jitter of self-supervised views; supervised training has AUG.COLOR_JITTER",
-    "DATA.SSL_*": _SSL,
+    "CONTRASTIVE.LENGTH": _BANK,
+    "CONTRASTIVE.MEM_TYPE": _BANK,
+    "CONTRASTIVE.INTERP_MEMORY": _BANK,
     "DATA.TIME_DIFF_PROB": _SSL,
-    "DATA.TRAIN_CROP_NUM_*": "several clips of a training video",
     "DATA.DUMMY_LOAD": "blank clips (tools/benchmark.py times training without data)",
     "DATA.LOADER_CHUNK_*": "lists read in chunks",
     "DATA.IN_VAL_CROP_RATIO": _IMAGES,
@@ -62,7 +63,6 @@ UNBUILDABLE_VALUES = {
         "MaskMViT": _MAE,
         "PTV*": "this model of PyTorchVideo",
     },
-    "TASK": {"ssl": _SSL},
     "TEST.DATASET": {"imagenet": _IMAGES, "ptv*": "this data set of PyTorchVideo"},
     "TRAIN.DATASET": {"imagenet": _IMAGES, "ptv*": "this data set of PyTorchVideo"},
 }

@@ -21,7 +21,13 @@ from slowfast.utils.registry import REGISTRIES
 
 GROUP = "slowfast.projects"
 # Packages of the core that register objects. Imported by name and late: they import the configuration.
-_CORE = ("slowfast.models", "slowfast.datasets", "slowfast.engine.task", "slowfast.engine.optim")
+_CORE = (
+    "slowfast.models",
+    "slowfast.datasets",
+    "slowfast.engine.task",
+    "slowfast.engine.contrastive",
+    "slowfast.engine.optim",
+)
 
 
 def import_core() -> None:

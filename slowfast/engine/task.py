@@ -18,12 +18,14 @@ from slowfast.datasets.clips.temporal_sampling import slow_indices
 from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.engine.optim_step import OptimStep
 from slowfast.evaluation.evaluators import Prediction
+from slowfast.models.build import MODEL_REGISTRY
 from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry
 
 # Tasks by the name in `TASK`; each is a subclass of Task, called with the config. The evaluation of a pretrained model
 # (ssl_eval_k400 and the like) is supervised training; `slowfast.engine.resume` chooses the weights that it starts from.
-TASK_REGISTRY = Registry("TASK", default="clip", aliases={"ssl_eval*": "clip"})
+# Pretraining, "ssl", is the task that its model names (`task_class`).
+TASK_REGISTRY = Registry("TASK", default="clip", aliases={"ssl_eval*": "clip", "ssl": "contrastive"})
 
 
 @dataclasses.dataclass
@@ -49,9 +51,11 @@ class Task(abc.ABC):
 
     Attributes:
         num_steps: number of steps in which a clip is read, 1 for the whole clip at once.
+        evaluates: `predict` gives class scores, so there are validations and tests.
     """
 
     num_steps: int = 1
+    evaluates: bool = True
 
     @abc.abstractmethod
     def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, Tensor]:
@@ -202,16 +206,31 @@ def pathway_names(pathways: int) -> list[str]:
 
 
 def task_class(cfg: Any) -> type[Task]:
-    """Return the class of the task named by `TASK` ("" is "clip").
+    """Return the class of the task named by `TASK` ("" is "clip"; "ssl" is the one of the model).
 
     Raises:
-        ValueError: no such task is registered, or it does not derive from `Task`.
+        ValueError: no such task is registered, it does not derive from `Task`, or the model is trained by another one.
     """
-    name = cfg.TASK
+    name, own = cfg.TASK, _task_of_model(cfg)
+    if name == "ssl":
+        if not own:
+            fitting = " or ".join(model for model in MODEL_REGISTRY if MODEL_REGISTRY.fact(model, "task"))
+            raise ValueError(
+                f"TASK ssl trains without labels, and MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} is trained with them; "
+                f"set MODEL_NAME {fitting}, or leave TASK out"
+            )
+        name = own
+    elif own and TASK_REGISTRY.get(name) is not TASK_REGISTRY.get(own):
+        raise ValueError(f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} is trained without labels; set TASK ssl")
     found = TASK_REGISTRY.get(name)
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise ValueError(f"TASK {name!r} is {found!r}, no subclass of slowfast.engine.task.Task; derive it from that")
     return found
+
+
+def _task_of_model(cfg: Any) -> str:
+    name = cfg.MODEL.MODEL_NAME
+    return MODEL_REGISTRY.fact(name, "task") if name in MODEL_REGISTRY else ""
 
 
 def build_task(cfg: Any) -> Task:

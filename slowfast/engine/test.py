@@ -76,6 +76,9 @@ def test(cfg: Any) -> dict[str, Any]:
         RuntimeError: too many files cannot be read.
     """
     check_consistency(lambda: launch_facts(cfg))
+    if not build_task(cfg).evaluates:
+        logger.warning("nothing is tested: TASK %s gives no class scores with these settings", cfg.TASK)
+        return {}
     if is_main_process():
         check_trackers(cfg)
     predictions_path(cfg)  # a wrong name stops the run here

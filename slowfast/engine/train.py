@@ -155,6 +155,8 @@ def _finish_epoch(state: TrainState, measure: Callable[[], dict[str, float]]) ->
 
 def _evaluation_is_due(state: TrainState, epoch: int) -> bool:
     """Return True if an evaluation follows after `epoch` epochs."""
+    if not state.task.evaluates:
+        return False
     cycle = LongCycle.from_config(state.run_cfg)
     if cycle.stages:
         return cycle.evaluation_due(epoch, state.cfg.MULTIGRID.EVAL_FREQ)

@@ -29,9 +29,10 @@ from slowfast.utils.registry import CHOICES, Registry
 
 logger = get_logger(__name__)
 
-# Builders of clip models: builder(cfg) -> VideoModel. `num_pathways` is the number of clips that the model takes, 0 for
-# that of MODEL.ARCH, `archs` the values of MODEL.ARCH that the builder reads, () if it does not read the key.
-MODEL_REGISTRY = Registry("MODEL.MODEL_NAME", facts={"num_pathways": 1, "archs": ()})
+# Builders of clip models: builder(cfg) -> VideoModel. `num_pathways` is the number of clips that the model takes (0:
+# that of MODEL.ARCH), `archs` the values of MODEL.ARCH that the builder reads, () if it does not read the key, `task`
+# the name of the task that trains it if that is not the one for class scores.
+MODEL_REGISTRY = Registry("MODEL.MODEL_NAME", facts={"num_pathways": 1, "archs": (), "task": ""})
 
 # Adapters that a project applies to a built model: adapter(model, cfg) -> nn.Module.
 MODEL_ADAPTERS = Registry("MODEL.ADAPTER", several=True)
