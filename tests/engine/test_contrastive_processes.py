@@ -6,6 +6,8 @@ import sys
 import pytest
 import torch
 
+from slowfast.config import cfg_to_yaml
+from slowfast.models import build_model
 
 # Frozen norms: statistics of half a batch differ from those of the whole.
 COMMON = [
@@ -18,10 +20,10 @@ METHODS = {
     "moco": ["CONTRASTIVE.SEQUENTIAL", True, "CONTRASTIVE.MOCO_MULTI_VIEW_QUEUE", True],
     "byol": ["CONTRASTIVE.PREDICTOR_DEPTHS", [2], "CONTRASTIVE.LOCAL_SHUFFLE_BN", False],
     "simclr": [],
-    "swav": ["CONTRASTIVE.SWAV_QEUE_LEN", 8],
+    "swav": ["CONTRASTIVE.SWAV_QEUE_LEN", 4],
 }
 
-# `train(folder, settings)` does two iterations on this process's part of the clips; the main process saves what is left.
+# Two iterations on each process's part of the clips; the main process saves what is left.
 PROGRAM = """
 import sys
 import torch
