@@ -19,7 +19,10 @@ NONLOCAL = [
     "MODEL.ARCH", "i3d", "NONLOCAL.LOCATION", [[[]], [[0]], [[0]], [[]]], "NONLOCAL.GROUP", [[1], [1], [2], [1]],
     "NONLOCAL.POOL", [[[1, 2, 2]]] * 4, "NONLOCAL.INSTANTIATION", "softmax",
 ]  # fmt: skip
-CASES = {**{name: (name, []) for name in MODEL_REGISTRY}, "I3D non-local": ("ResNet", NONLOCAL)}
+CASES = {
+    **{name: (name, []) for name in MODEL_REGISTRY if not MODEL_REGISTRY.fact(name, "task")},
+    "I3D non-local": ("ResNet", NONLOCAL),
+}
 CASES["C2D"] = ("ResNet", ["MODEL.ARCH", "c2d"])
 
 
