@@ -61,6 +61,13 @@ def backbone_name(cfg: CfgNode) -> str:
     return {**by_arch, "x3d": "X3D", "mvit": "MViT"}.get(arch, name)
 
 
+def num_labels(cfg: CfgNode) -> tuple[int, str]:
+    """Return the number of classes of the labels in a list, and its key; the outputs of ContrastiveModel are others."""
+    if cfg.MODEL.MODEL_NAME == "ContrastiveModel":
+        return cfg.CONTRASTIVE.NUM_CLASSES_DOWNSTREAM, "CONTRASTIVE.NUM_CLASSES_DOWNSTREAM"
+    return cfg.MODEL.NUM_CLASSES, "MODEL.NUM_CLASSES"
+
+
 def _expand_home(value: Any) -> Any:
     if isinstance(value, list):
         return [_expand_home(item) for item in value]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from slowfast.config.resolve import num_labels
 from slowfast.datasets.base import check_split
 from slowfast.datasets.video_dataset import VideoDataset, list_path, read_class_list, read_video_list
 from slowfast.utils.errors import naming_keys
@@ -22,9 +23,7 @@ class Kinetics(VideoDataset):
     def __init__(self, cfg: Any, split: str) -> None:
         csv_path = list_path(cfg, f"{check_split(split)}.csv")
         data = cfg.DATA
-        num_classes, key = cfg.MODEL.NUM_CLASSES, "MODEL.NUM_CLASSES"
-        if cfg.MODEL.MODEL_NAME == "ContrastiveModel":  # whose outputs are features
-            num_classes, key = cfg.CONTRASTIVE.NUM_CLASSES_DOWNSTREAM, "CONTRASTIVE.NUM_CLASSES_DOWNSTREAM"
+        num_classes, key = num_labels(cfg)
         with naming_keys(cfg, key, "DATA.PATH_LABEL_SEPARATOR", "DATA.SKIP_ROWS"):
             paths, labels = read_video_list(
                 csv_path,
