@@ -73,7 +73,8 @@ class MemoryBank(nn.Module):
                 f"a training video has label {int(labels.max())}, and CONTRASTIVE.NUM_CLASSES_DOWNSTREAM is {classes}; "
                 "set it to the number of classes"
             )
-        similarity = features @ self.memory[seen, 0].to(features.dtype).t()
+        with torch.autocast(features.device.type, enabled=False):  # half precision would tie near neighbors
+            similarity = features @ self.memory[seen, 0].to(features.dtype).t()
         nearest, index = similarity.topk(min(_NEIGHBORS, len(labels)), dim=1)
         weights = (nearest.float() / self.temperature).softmax(dim=1)
         return weights.new_zeros(len(features), classes).scatter_add_(1, labels[index], weights)

@@ -56,6 +56,26 @@ def test_a_run_is_evaluated_by_neighbors_and_resumes_exactly(method, ssl_cfg, st
     assert all(torch.equal(resumed[key], value) for key, value in whole.items())
 
 
+def test_a_linear_probe_starts_from_the_backbone(ssl_cfg, tiny_cfg, tmp_path):
+    pretraining = ssl_cfg("byol", "SOLVER.MAX_EPOCH", 1, "CONTRASTIVE.KNN_ON", False)
+    train(pretraining)
+    file = find_checkpoints(pretraining.OUTPUT_DIR)[-1].path
+    probe = tiny_cfg(
+        *("TASK", "ssl_eval_tiny", "MODEL.DETACH_FINAL_FC", True, "TRAIN.CHECKPOINT_FILE_PATH", file),
+        *("TRAIN.CHECKPOINT_EPOCH_RESET", True, "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN", ["backbone."]),
+        *("OUTPUT_DIR", str(tmp_path / "probe"), "SOLVER.MAX_EPOCH", 1),
+    )
+    train(probe)
+    before = load_checkpoint(file)["model_state"]
+    after = load_checkpoint(find_checkpoints(probe.OUTPUT_DIR)[-1].path)["model_state"]
+    trained = {
+        key
+        for key, value in after.items()
+        if "bn" not in key and not torch.equal(value, before.get(f"backbone.{key}", value * 0))
+    }
+    assert trained == {"head.projection.weight", "head.projection.bias"}
+
+
 @pytest.mark.parametrize(("queue", "stay"), [(12, True), (8, False)])
 def test_weights_stay_while_the_queue_fills(queue, stay, ssl_cfg):
     """Three iterations of 4 videos: with a queue of 8 the third moves the weights, which the average follows."""
