@@ -66,7 +66,9 @@ def parity():
         with np.load(folder / f"{name}.npz") as arrays:
             return json.loads((folder / f"{name}.json").read_text()), dict(arrays)
 
-    return SimpleNamespace(fill_module=fill.fill_module, make_clip=fill.make_clip, load=load)
+    return SimpleNamespace(
+        fill_module=fill.fill_module, fill_tensor=fill.fill_tensor, make_clip=fill.make_clip, load=load
+    )
 
 
 def relative_error(actual, expected):

@@ -17,9 +17,9 @@ from slowfast.utils.errors import short
 
 logger = get_logger(__name__)
 
-# Buffers that only some batch norms have: a counter, which changes no output here, and the statistics of splits of a
-# batch, which start at those of the whole batch.
-_OPTIONAL = ("num_batches_tracked", "split_mean", "split_var")
+# Buffers that a file may lack or have in excess: of batch norms a counter, which changes no output here, and the
+# statistics of splits of a batch, which start at those of the whole batch; and the bank of training videos' features.
+_OPTIONAL = ("num_batches_tracked", "split_mean", "split_var", "knn_mem.memory", "knn_mem.labels")
 # Last linear layer of every model, whose rows are classes; `fc` is that of RegNet.
 _CLASSIFIERS = ("head.projection.", "fc.")
 # Types that the weights of a model can be copied from.
@@ -167,11 +167,16 @@ def load_weights(
 
 
 def _optional(weights: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the optional buffers among `weights` that the model with the state dict `own` has in the same shape."""
+    """Return the optional buffers among `weights` that the model with the state dict `own` has in the same shape.
+
+    A bank that is empty there takes any number of rows.
+    """
     return {
         key: value
         for key, value in weights.items()
-        if key.endswith(_OPTIONAL) and key in own and value.shape == own[key].shape
+        if key.endswith(_OPTIONAL)
+        and key in own
+        and (value.shape == own[key].shape or (not len(own[key]) and value.shape[1:] == own[key].shape[1:]))
     }
 
 

@@ -22,7 +22,11 @@ from slowfast.utils.registry import REGISTRIES
 GROUP = "slowfast.projects"
 # Packages of the core that register objects. Imported by name and late: they import the configuration.
 _CORE = (
-    *("slowfast.models", "slowfast.datasets", "slowfast.engine.task", "slowfast.engine.masked"),
+    "slowfast.models",
+    "slowfast.datasets",
+    "slowfast.engine.task",
+    "slowfast.engine.contrastive",
+    "slowfast.engine.masked",
     "slowfast.engine.optim",
 )
 

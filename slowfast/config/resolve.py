@@ -44,10 +44,28 @@ def num_pathways(cfg: CfgNode) -> int:
     """Return the number of frame streams that the model takes, as stated where it is registered."""
     import_core()
     models = REGISTRIES["MODEL.MODEL_NAME"]
-    if cfg.MODEL.MODEL_NAME in models:
-        return models.fact(cfg.MODEL.MODEL_NAME, "num_pathways")
+    name = backbone_name(cfg)
+    if name in models and models.fact(name, "num_pathways"):
+        return models.fact(name, "num_pathways")
     # A published name that is not implemented here; its file still loads.
     return 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
+
+
+def backbone_name(cfg: CfgNode) -> str:
+    """Return MODEL.MODEL_NAME, or for ContrastiveModel the name of the network inside, which MODEL.ARCH tells."""
+    name, arch = cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH
+    if name != "ContrastiveModel":
+        return name
+    models = REGISTRIES["MODEL.MODEL_NAME"]
+    by_arch = {each: other for other in models for each in models.fact(other, "archs")}
+    return {**by_arch, "x3d": "X3D", "mvit": "MViT"}.get(arch, name)
+
+
+def num_labels(cfg: CfgNode) -> tuple[int, str]:
+    """Return the number of classes of the labels in a list, and its key; the outputs of ContrastiveModel are others."""
+    if cfg.MODEL.MODEL_NAME == "ContrastiveModel":
+        return cfg.CONTRASTIVE.NUM_CLASSES_DOWNSTREAM, "CONTRASTIVE.NUM_CLASSES_DOWNSTREAM"
+    return cfg.MODEL.NUM_CLASSES, "MODEL.NUM_CLASSES"
 
 
 def _expand_home(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from slowfast.config.resolve import num_labels
 from slowfast.config.rules.run import share_of_batch
 from slowfast.datasets.ava.dataset import AVA
 from slowfast.datasets.base import ClipDataset, check_split
@@ -62,7 +63,7 @@ def build_dataset(cfg: Any, split: str) -> ClipDataset:
         _check_labels(cfg, key, name, dataset.label_kind == "multi")
     built = dataset(cfg, split)
     source = f" ({built.info.source})" if built.info.source else ""
-    logger.info("%s: %s%s", split, built.summary(cfg.MODEL.NUM_CLASSES), source)
+    logger.info("%s: %s%s", split, built.summary(num_labels(cfg)[0]), source)
     return built
 
 

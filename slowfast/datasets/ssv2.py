@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slowfast.config.resolve import num_labels
 from slowfast.datasets.annotations.frame_list import read_frame_list
 from slowfast.datasets.base import check_split
 from slowfast.datasets.clips.temporal_sampling import SegmentSampling
@@ -168,8 +169,9 @@ class SSv2(VideoDataset):
         part = "train" if check_split(split) == "train" else "val"
         if split == "test" and not _has_annotations(cfg, part) and _has_annotations(cfg, "test"):
             part = "test"
-        with naming_keys(cfg, "MODEL.NUM_CLASSES"):
-            templates = read_labels(_annotation_path(cfg, _LABELS), cfg.MODEL.NUM_CLASSES)
+        num_classes, key = num_labels(cfg)
+        with naming_keys(cfg, key):
+            templates = read_labels(_annotation_path(cfg, _LABELS), num_classes)
         annotations = _annotation_path(cfg, _VIDEOS[part])
         videos = read_videos(annotations, templates, templates_optional=split == "test")
         frames_list = list_path(cfg, f"{part}.csv")

@@ -114,9 +114,9 @@ class VideoDataset(ClipDataset):
         return Sample(clip.inputs, self.labels[video], video, view)
 
     def training_sample(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample | list[Sample]:
-        """Make a training clip of a video, or `AUG.NUM_SAMPLE` clips of the same frames."""
+        """Make the training clips of a video: one, or `DATA.TRAIN_CROP_NUM_*` and `AUG.NUM_SAMPLE` of it."""
         clips = self.clips.training_clips(self.paths[video], generator, shape)
-        samples = [self.sample_of(video, 0, clip) for clip in clips]
+        samples = [self.sample_of(video, number, clip) for number, clip in enumerate(clips)]
         if self.draw_mask is not None:
             samples = [replace(sample, mask=self.draw_mask(generator)) for sample in samples]
         return samples if len(samples) > 1 else samples[0]

@@ -155,6 +155,8 @@ def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
 @OPTIMIZERS.register("sgd")
 def _sgd(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
     solver = cfg.SOLVER
+    overflows = cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"
+    late = cfg.MODEL.MODEL_NAME == "ContrastiveModel" and cfg.CONTRASTIVE.TYPE == "swav"
     with naming_keys(cfg, "SOLVER.NESTEROV", "SOLVER.MOMENTUM", "SOLVER.DAMPENING"):
         return torch.optim.SGD(
             groups,
@@ -162,8 +164,9 @@ def _sgd(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
             momentum=solver.MOMENTUM,
             dampening=solver.DAMPENING,
             nesterov=solver.NESTEROV,
-            # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized.
-            fused=not (cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"),
+            # If float16 overflows in the first step, PyTorch's fused kernel leaves the momentum uninitialized. It also
+            # fails where a parameter has its first gradient later than others, as SwAV's prototypes.
+            fused=not (overflows or late),
         )
 
 

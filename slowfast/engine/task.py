@@ -209,18 +209,21 @@ def task_class(cfg: Any) -> type[Task]:
     """Return the class of the task named by `TASK`: for "", "clip" and ssl the one that the model is registered with.
 
     Raises:
-        ValueError: no such task is registered, it does not derive from `Task`, or TASK ssl has a model that needs
-            labels.
+        ValueError: no such task is registered, it does not derive from `Task`, or labels are asked for from a model
+            that takes none, or of no model that does.
     """
-    name = cfg.TASK
-    if TASK_REGISTRY.names(name) == ["clip"]:
-        own = MODEL_REGISTRY.fact(cfg.MODEL.MODEL_NAME, "task")
-        if name == "ssl" and not own:
-            raise ValueError(
-                f"TASK ssl pre-trains without labels, and MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} is trained with "
-                "labels; set TASK ssl_eval for that, or a model of self-supervised learning such as MaskMViT"
-            )
-        name = own or name
+    name, model = cfg.TASK, cfg.MODEL.MODEL_NAME
+    own = MODEL_REGISTRY.fact(model, "task") if model in MODEL_REGISTRY else ""
+    if name == "ssl" and not own:
+        fitting = " or ".join(known for known in MODEL_REGISTRY if MODEL_REGISTRY.fact(known, "task"))
+        raise ValueError(
+            f"TASK ssl pre-trains without labels, and MODEL.MODEL_NAME {model} is trained with labels; set TASK "
+            f"ssl_eval for that, or MODEL_NAME {fitting}"
+        )
+    if own and name in ("", "clip", "ssl"):
+        name = own
+    elif own and TASK_REGISTRY.names(name) != [own]:
+        raise ValueError(f"MODEL.MODEL_NAME {model} is trained without labels; set TASK ssl, not {name}")
     found = TASK_REGISTRY.get(name)
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise ValueError(f"TASK {name!r} is {found!r}, no subclass of slowfast.engine.task.Task; derive it from that")

@@ -40,10 +40,10 @@ class ValidationLoss:
     def from_config(cls, cfg: Any) -> ValidationLoss | None:
         """Return the mean of `MODEL.LOSS_FUNC`; None where clips are not what is scored, or for another activation.
 
-        Boxes of a validation come from a detector and have no labels.
+        Boxes of a validation come from a detector and have no labels, and self-supervised losses read none.
         """
         name, activation = cfg.MODEL.LOSS_FUNC, cfg.MODEL.HEAD_ACT
-        if cfg.DETECTION.ENABLE or activation not in (*_LEAST, "none"):
+        if not LOSS_REGISTRY.fact(name, "labels") or cfg.DETECTION.ENABLE or activation not in (*_LEAST, "none"):
             return None
         return cls(build_loss(cfg), activation, LOSS_REGISTRY.fact(name, "soft_targets"))
 

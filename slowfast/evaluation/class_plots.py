@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from slowfast.config.resolve import num_labels
 from slowfast.evaluation.report import read_class_names
 from slowfast.utils.errors import require_matplotlib, short
 from slowfast.utils.json_file import read_json, read_text
@@ -155,13 +156,13 @@ def class_names(cfg: Any, names: Mapping[int, str] | None) -> list[str]:
         FileNotFoundError: the file is missing.
         ValueError: the file does not name each class.
     """
-    path, count = cfg.TENSORBOARD.CLASS_NAMES_PATH, cfg.MODEL.NUM_CLASSES
+    path, (count, key) = cfg.TENSORBOARD.CLASS_NAMES_PATH, num_labels(cfg)
     if path:
         names = read_class_names(path)
         missing = sorted(set(range(count)) - names.keys())
         if missing or len(names) != count:
             raise ValueError(
-                f"TENSORBOARD.CLASS_NAMES_PATH {path} names {len(names)} classes, and MODEL.NUM_CLASSES is {count}"
+                f"TENSORBOARD.CLASS_NAMES_PATH {path} names {len(names)} classes, and {key} is {count}"
                 f"{f'; class {missing[0]} has no name' if missing else ''}. It takes one name for each number from 0"
             )
     return [(names or {}).get(number, str(number)) for number in range(count)]

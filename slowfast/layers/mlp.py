@@ -1,4 +1,6 @@
-"""MLP of transformer blocks, and stochastic depth. Shapes: x is (B, ..., C)."""
+"""MLPs of transformer blocks and of contrastive learning, and stochastic depth. Shapes: x is (B, ..., C)."""
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -55,3 +57,41 @@ class DropPath(nn.Module):
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"
+
+
+class ProjectionMlp(nn.Module):
+    """MLP of contrastive learning: linear maps with ReLU, and perhaps a norm, between them.
+
+    With norms only the last map has a bias. Initial weights are uniform (He, gain 1), biases zero.
+
+    Args:
+        dim, dim_hidden, dim_out: channels.
+        layers: linear maps, at least 2.
+        norm: constructor `norm(channels)` of a norm of (N, C); None for none.
+
+    Raises:
+        ValueError: too few layers.
+    """
+
+    def __init__(
+        self, dim: int, dim_hidden: int, dim_out: int, layers: int, norm: Callable[[int], nn.Module] | None = None
+    ):
+        super().__init__()
+        if layers < 2:
+            raise ValueError(f"an MLP has at least 2 layers, got {layers}")
+        parts: list[nn.Module] = []
+        for layer in range(layers - 1):
+            parts.append(nn.Linear(dim_hidden if layer else dim, dim_hidden, bias=norm is None))
+            parts += [] if norm is None else [norm(dim_hidden)]
+            parts.append(nn.ReLU())
+        self.in_features = dim
+        self.projection = nn.Sequential(*parts, nn.Linear(dim_hidden, dim_out))
+        for part in self.projection:
+            if isinstance(part, nn.Linear):
+                nn.init.kaiming_uniform_(part.weight, a=1)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map x (..., C) at every position; a norm takes its statistics over all of them."""
+        return self.projection(x.flatten(0, -2)).unflatten(0, x.shape[:-1])

@@ -29,9 +29,9 @@ from slowfast.utils.registry import CHOICES, Registry
 
 logger = get_logger(__name__)
 
-# Builders of clip models: builder(cfg) -> VideoModel. `num_pathways` is the number of clips that the model takes,
-# `archs` the values of MODEL.ARCH that the builder reads, () if it does not read the key, `task` the name of the task
-# that trains it if that is not the one for class scores.
+# Builders of clip models: builder(cfg) -> VideoModel. `num_pathways` is the number of clips that the model takes (0:
+# that of MODEL.ARCH), `archs` the values of MODEL.ARCH that the builder reads, () if it does not read the key, `task`
+# the name of the task that trains it if that is not the one for class scores.
 MODEL_REGISTRY = Registry("MODEL.MODEL_NAME", facts={"num_pathways": 1, "archs": (), "task": ""})
 
 # Adapters that a project applies to a built model: adapter(model, cfg) -> nn.Module.
@@ -101,6 +101,13 @@ def _sync_batchnorm(cfg: CfgNode) -> Callable[[int], nn.Module]:
     with naming_keys(cfg, "BN.NUM_SYNC_DEVICES"):
         group = norm_group(cfg.BN.GLOBAL_SYNC, cfg.BN.NUM_SYNC_DEVICES) if cfg.NUM_GPUS > 0 else None
     return partial(SyncBatchNorm, eps=cfg.BN.EPSILON, momentum=cfg.BN.MOMENTUM, process_group=group)
+
+
+def mlp_norm(cfg: CfgNode, synchronized: bool) -> Callable[[int], nn.Module]:
+    """Return a constructor `norm(channels)` of batch norms of (N, C); a single process never synchronizes them."""
+    if synchronized and not _single_process(cfg):
+        return build_norm(cfg, "sync_batchnorm")
+    return partial(nn.BatchNorm1d, eps=cfg.BN.EPSILON, momentum=cfg.BN.MOMENTUM)
 
 
 def _norm_type(cfg: CfgNode) -> str:

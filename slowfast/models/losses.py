@@ -10,8 +10,8 @@ from slowfast.utils.registry import Registry
 
 # Loss by name: a class or function without arguments that returns a module, (scores, targets) -> mean over the batch.
 # `multi_label` says that it takes logits of clips with any number of labels each, `soft_targets` that it takes class
-# probabilities (mixup).
-LOSS_REGISTRY = Registry("MODEL.LOSS_FUNC", facts={"multi_label": False, "soft_targets": False})
+# probabilities (mixup), `labels` that it compares scores with labels at all.
+LOSS_REGISTRY = Registry("MODEL.LOSS_FUNC", facts={"multi_label": False, "soft_targets": False, "labels": True})
 
 LOSS_REGISTRY.register("cross_entropy")(nn.CrossEntropyLoss)
 
@@ -26,6 +26,14 @@ class SoftTargetCrossEntropy(nn.Module):
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         _check_shapes(logits, targets)
         return -(targets * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+@LOSS_REGISTRY.register("contrastive_loss", labels=False)
+class ContrastiveLoss(nn.Module):
+    """Cross entropy of logits (B, K) whose first entry is the positive one; targets are not read."""
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+        return nn.functional.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
 
 
 class _MultiLabelLoss(nn.Module):

@@ -179,7 +179,7 @@ MASK = {
 
 # Contrastive learning.
 CONTRASTIVE = {
-    # Method: mem, moco, byol, swav or simclr.
+    # Method: moco, byol, swav or simclr; mem, the default as published, cannot be trained.
     "TYPE": "mem",
     # Temperature.
     "T": 0.07,
@@ -193,36 +193,37 @@ CONTRASTIVE = {
     "BN_MLP": False,
     # Use synchronized batch norm in the projection MLP.
     "BN_SYNC_MLP": False,
-    # Layers of each predictor.
+    # BYOL: layers of each predictor, at least 2.
     "PREDICTOR_DEPTHS": [],
-    # Videos in the memory bank.
+    # mem: videos in the memory bank.
     "LENGTH": 239975,
-    # Length of the queue.
+    # MoCo: features in the queue, a multiple of the batch.
     "QUEUE_LEN": 65536,
-    # Memory bank, by name.
+    # mem: memory bank, by name.
     "MEM_TYPE": "1d",
-    # Interpolate the memory bank over time.
+    # mem: interpolate the memory bank over time.
     "INTERP_MEMORY": False,
-    # Queue all views of a video instead of one.
+    # MoCo: queue all clips of a video instead of one.
     "MOCO_MULTI_VIEW_QUEUE": False,
-    # Length of SwAV's queue; 0 for none.
+    # SwAV: features in the queue, which takes part from epoch 15 on; 0 for none.
     "SWAV_QEUE_LEN": 0,
-    # Momentum of the memory bank or of the key encoder, 0 to 1.
+    # Momentum of the key encoder, 0 to 1.
     "MOMENTUM": 0.5,
-    # Raise the momentum to 1.
+    # Raise the momentum to 1, along a cosine over SOLVER.MAX_EPOCH.
     "MOMENTUM_ANNEALING": False,
-    # Least distance of two clips of a video, seconds.
+    # Several clips of a training video (DATA.TRAIN_CROP_NUM_TEMPORAL): least distance from the end of one to the start
+    # of the next, frames of the video; under 0 they may overlap.
     "DELTA_CLIPS_MIN": float("-inf"),
-    # Greatest distance of two clips of a video, seconds.
+    # Greatest such distance, frames of the video.
     "DELTA_CLIPS_MAX": float("inf"),
-    # Forward the clips one after the other.
+    # Take the clips of a video (SimCLR: pairs of them) one after the other, each forward and backward; saves memory.
     "SEQUENTIAL": False,
-    # Shuffle batch norm within a host only.
+    # MoCo, BYOL: shuffle the clips of the key encoder over the processes of a host; False: of all hosts.
     "LOCAL_SHUFFLE_BN": True,
     # SimCLR: take negatives from all processes.
     "SIMCLR_DIST_ON": True,
-    # Evaluate by k-nearest neighbors.
+    # Keep the features of training videos, and evaluate by the 200 nearest of them.
     "KNN_ON": True,
-    # Number of classes of that evaluation.
+    # Number of classes of that evaluation, and so of the lists of videos.
     "NUM_CLASSES_DOWNSTREAM": 400,
 }

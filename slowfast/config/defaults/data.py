@@ -53,9 +53,9 @@ DATA = {
     "USE_OFFSET_SAMPLING": False,
     # Draw the random short side uniformly in 1 / pixels instead of in pixels.
     "INV_UNIFORM_SAMPLE": False,
-    # Temporal crops of a training video in one sample.
+    # Clips of a training video in a batch, at different times; the batch holds this many times TRAIN.BATCH_SIZE clips.
     "TRAIN_CROP_NUM_TEMPORAL": 1,
-    # Spatial crops of a training clip in one sample.
+    # Crops of each of these clips in a batch.
     "TRAIN_CROP_NUM_SPATIAL": 1,
     # Videos have any number of labels.
     "MULTI_LABEL": False,
@@ -85,17 +85,18 @@ DATA = {
     "TRAIN_PCA_EIGVAL": [0.225, 0.224, 0.229],
     # The eigenvectors, one a column; rows are channels, red first.
     "TRAIN_PCA_EIGVEC": [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.814], [-0.5836, -0.6948, 0.4203]],
-    # Self-supervised learning: jitter the colors of each view.
+    # Self-supervised learning: augment the colors of each training clip, with grayscale as COLOR_RND_GRAYSCALE says.
     "SSL_COLOR_JITTER": False,
     # Strength of the jitter of brightness, contrast and saturation.
     "SSL_COLOR_BRI_CON_SAT": [0.4, 0.4, 0.4],
     # Strength of the jitter of the hue.
     "SSL_COLOR_HUE": 0.1,
-    # Use the augmentation of MoCo v2.
+    # Use the augmentation of MoCo v2: jitter with probability 0.8, grayscale, blur with probability 0.5. False:
+    # grayscale, then jitter always.
     "SSL_MOCOV2_AUG": False,
-    # [min, max] of the least sigma of the Gaussian blur, pixels.
+    # [0, min]: least sigma of the Gaussian blur of SSL_MOCOV2_AUG, pixels; the first number is not used.
     "SSL_BLUR_SIGMA_MIN": [0.0, 0.1],
-    # [min, max] of the greatest sigma of the Gaussian blur, pixels.
+    # [0, max]: greatest sigma of that blur, pixels; the first number is not used.
     "SSL_BLUR_SIGMA_MAX": [0.0, 2.0],
     # Images: folder of the lists train.json, val.json and test.json, [{"im_path": ..., "class": ...}, ...]; "" for the
     # folders of classes, or the lists of paths and labels, in PATH_TO_DATA_DIR.

@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 
 from slowfast.config.ignored_keys import unbuildable_feature
 from slowfast.config.merge import get_key, leaf_keys
-from slowfast.config.rules import data, model, run
+from slowfast.config.rules import contrastive, data, model, run
 from slowfast.utils.errors import check_choice
 from slowfast.utils.registry import CHOICES, REGISTRIES
 
@@ -42,7 +42,14 @@ _LEAST = {
     ),
     1: (
         *("BN.NUM_BATCHES_PRECISE", "BN.NUM_SPLITS", "BN.NUM_SYNC_DEVICES", "DATA.NUM_FRAMES", "DATA.SAMPLING_RATE"),
-        *("DATA.TARGET_FPS", "DATA.TEST_CROP_SIZE", "DATA.TRAIN_CROP_SIZE", "DATA_LOADER.PREFETCH_FACTOR"),
+        *(
+            "DATA.TARGET_FPS",
+            "DATA.TEST_CROP_SIZE",
+            "DATA.TRAIN_CROP_NUM_SPATIAL",
+            "DATA.TRAIN_CROP_NUM_TEMPORAL",
+            "DATA.TRAIN_CROP_SIZE",
+            "DATA_LOADER.PREFETCH_FACTOR",
+        ),
         *("DEMO.FPS", "DEMO.NUM_VIS_INSTANCES", "DEMO.SLOWMO"),
         *("DETECTION.ROI_XFORM_RESOLUTION", "DETECTION.SPATIAL_SCALE_FACTOR", "DIST.START_TIMEOUT", "DIST.TIMEOUT"),
         *("LOG_PERIOD", "MODEL.NUM_CLASSES", "MULTIGRID.BN_BASE_SIZE", "MULTIGRID.EVAL_FREQ", "NUM_SHARDS"),
@@ -78,6 +85,7 @@ def validate(cfg: CfgNode) -> None:
     model.validate(cfg)
     data.validate(cfg)
     run.validate(cfg)
+    contrastive.validate(cfg)
 
 
 def _check_names(cfg: CfgNode) -> None:

@@ -6,7 +6,7 @@ from fvcore.common.config import CfgNode
 
 from slowfast.config.defaults import get_cfg
 from slowfast.config.merge import get_key
-from slowfast.config.resolve import STAGE_BLOCKS, STEM_STRIDE, feature_strides, num_pathways
+from slowfast.config.resolve import STAGE_BLOCKS, STEM_STRIDE, backbone_name, feature_strides, num_pathways
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
@@ -36,7 +36,7 @@ def validate(cfg: CfgNode) -> None:
     Raises:
         ValueError: with the key, its value and what to set.
     """
-    name = cfg.MODEL.MODEL_NAME
+    name = backbone_name(cfg)
     if len(cfg.MODEL.FINAL_POOL) != 2:
         raise ValueError(f"MODEL.FINAL_POOL is {cfg.MODEL.FINAL_POOL}; it is [space, time], each avg or max.")
     if cfg.NONLOCAL.PROGRESS and not cfg.MODEL.ADAPTER:

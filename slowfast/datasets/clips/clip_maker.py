@@ -70,7 +70,9 @@ class ClipMaker:
         self._resized: tuple[_TemporalView | None, np.ndarray | None] = (None, None)
 
     def training_clips(self, path: str, generator: Generator, shape: ClipShape | None = None) -> list[Clip]:
-        """Make `augmentation.copies` training clips of the same frames, each augmented independently.
+        """Make the training clips of a video: `augmentation.copies` of each of `temporal_clips`, in order of time.
+
+        Copies show the same frames. Each is augmented independently.
 
         Args:
             generator: source of all randomness.
@@ -80,9 +82,15 @@ class ClipMaker:
         with self._open(path) as video:
             timeline = Timeline.of(video)
             grid = timeline.grid(self.sampling.grid_fps(s))
-            indices = grid.frames(self.sampling.training(grid.num_frames, grid.fps, s, generator))
-            clips = [clip for clip, _ in _training_pixels(video, indices, s, generator, copies=s.augmentation.copies)]
-        return [Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline.times) for clip in clips]
+            times = self.sampling.training_clips(grid.num_frames, grid.fps, s, generator)
+            clips = [
+                (clip, indices)
+                for indices in map(grid.frames, times)
+                for clip, _ in _training_pixels(video, indices, s, generator, copies=s.augmentation.copies)
+            ]
+        return [
+            Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline.times) for clip, indices in clips
+        ]
 
     def training_clip_with_boxes(
         self,
@@ -307,6 +315,8 @@ def _finished(
     s, a = settings, settings.augmentation
     flip = s.flip and bernoulli(generator, 0.5)
     normalize = transforms.normalization(s.mean, s.std, s.reverse_channels)
+    if a.view_color is not None:
+        picture = a.view_color(picture, generator)
     colors = transforms.compose(a.color_jitter.sample(picture, generator), normalize)
     clip = transforms.to_clip(picture, colors, flip)
     if a.erasing is not None and (not a.erase_second_half or copy >= a.copies // 2):

@@ -26,6 +26,8 @@ class ClipSettings:
     crop: int  # side of the square; 0 for whole frames
     full_crop: int  # train: crop that `short_sides` are meant for; a smaller crop scales the first of them down
     flip: bool  # train: mirror half of the clips; val and test: mirror all
+    temporal_clips: int  # train: clips of a video in a sample
+    clip_gaps: tuple[float, float]  # train: least and greatest distance from the end of one to the start of the next
     temporal_views: int
     spatial_views: int
     cyclic: bool  # test: clips that reach past the end of a video go on at its start
@@ -59,6 +61,8 @@ class ClipSettings:
             crop=0 if boxes and testing else crop,
             full_crop=cfg.MULTIGRID.DEFAULT_S or crop,
             flip=data.RANDOM_FLIP if training else boxes and cfg.AVA.TEST_FORCE_FLIP,
+            temporal_clips=data.TRAIN_CROP_NUM_TEMPORAL,
+            clip_gaps=(cfg.CONTRASTIVE.DELTA_CLIPS_MIN, cfg.CONTRASTIVE.DELTA_CLIPS_MAX),
             temporal_views=cfg.TEST.NUM_ENSEMBLE_VIEWS if spread and not boxes else 1,
             spatial_views=spatial,
             cyclic=testing and cfg.TEST.CYCLIC_LOAD,

@@ -17,6 +17,8 @@ from torch import Generator
 
 from slowfast.datasets.clips.settings import ClipSettings
 
+_TRIES = 100  # of a training clip at a distance from others
+
 TimeSpan = tuple[float, float]
 """Positions of a clip's first and last frame in the video, both included, not always whole numbers.
 
@@ -116,6 +118,12 @@ def random_sampling_rate(settings: ClipSettings, generator: Generator) -> int:
     return int(torch.randint(settings.sampling_rate, settings.max_sampling_rate + 1, (), generator=generator))
 
 
+def _missed_gaps(clips: Sequence[Sequence[int]], least: float, greatest: float) -> float:
+    """Return by how many frames the gaps between clips, in order of time, are too small or too large, in total."""
+    gaps = [later[0] - earlier[-1] for earlier, later in itertools.pairwise(clips)]
+    return sum(max(least - gap, 0) + max(gap - greatest, 0) for gap in gaps)
+
+
 class TemporalSampling(abc.ABC):
     """A way to choose the frames of clips in a video of `num_frames` frames at `fps`.
 
@@ -130,6 +138,23 @@ class TemporalSampling(abc.ABC):
     @abc.abstractmethod
     def training(self, num_frames: int, fps: float, settings: ClipSettings, generator: Generator) -> list[int]:
         """Sample the frames of a training clip; all randomness comes from `generator`."""
+
+    def training_clips(
+        self, num_frames: int, fps: float, settings: ClipSettings, generator: Generator
+    ) -> list[list[int]]:
+        """Sample the frames of `settings.temporal_clips` training clips, in order of time.
+
+        Each is drawn until it lies `settings.clip_gaps` apart from those before and after it, at most 100 times. Of
+        clips that all lie elsewhere, as in a short video, the one that misses the gaps by the least is taken.
+        """
+        clips: list[list[int]] = []
+        for _ in range(settings.temporal_clips):
+            tries: list[tuple[float, list[list[int]]]] = []
+            while len(tries) < _TRIES and not (tries and tries[-1][0] == 0):
+                found = sorted([*clips, self.training(num_frames, fps, settings, generator)])
+                tries.append((_missed_gaps(found, *settings.clip_gaps), found))
+            clips = min(tries, key=lambda each: each[0])[1]
+        return clips
 
     @abc.abstractmethod
     def center(self, num_frames: int, fps: float, settings: ClipSettings) -> list[int]:

@@ -90,7 +90,7 @@ class Batch:
         inputs: (B, 3, T, H, W) float32, one per pathway; an empty list if no clip could be read.
         labels: (B,) int64 class numbers, or (B, classes) float32.
         video: (B,) int64 number of the video in the data set, from 0.
-        view: (B,) int64 number of the view of that video (0 in train and val).
+        view: (B,) int64 number of the view of that video; in train of its clip in the batch.
         replaced: train: (path, cause) of unreadable files that other videos replace.
         missing: val and test: views left out because their file cannot be read.
         frame_labels: (B, 2 N - 1, classes) uint8, see `Sample`; None without.

@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 
 from slowfast.datasets.transforms.pixels import ColorMatrix, compose
 from slowfast.datasets.transforms.rand_augment import GRAY_WEIGHTS, INTERPOLATIONS, RandAugment, Recipe
+from slowfast.datasets.transforms.view_color import ViewColor
 from slowfast.runtime.seed import bernoulli, randint, uniform
 from slowfast.utils.errors import check_choice, naming_keys
 from slowfast.utils.registry import CHOICES
@@ -143,10 +144,11 @@ class Augmentation:
     """Augmentation settings of one split; nothing by default.
 
     Attributes:
-        copies: clips made of the same frames, each augmented independently (repeated augmentation).
+        copies: clips made of the same frames, each augmented independently (repeated augmentation, spatial crops).
         areas, aspects: ranges of `Crop.random_resized`, which replaces the random short side and crop; () for off.
         moving: the resized crop moves from one position to another over the clip.
         rand_augment: operations on whole frames before the crop; None for off.
+        view_color: color augmentation of self-supervised learning, of the crop; None for off.
         color_jitter: color noise of the crop.
         erasing: random erasing; None for off.
         erase_second_half: erase only in the second half of the copies.
@@ -157,6 +159,7 @@ class Augmentation:
     aspects: tuple[float, ...] = _ASPECTS
     moving: bool = False
     rand_augment: RandAugment | None = None
+    view_color: ViewColor | None = None
     color_jitter: ColorJitter = ColorJitter()
     erasing: RandomErasing | None = None
     erase_second_half: bool = False
@@ -171,11 +174,12 @@ class Augmentation:
         data, aug = cfg.DATA, cfg.AUG
         strong = aug.ENABLE
         return Augmentation(
-            copies=aug.NUM_SAMPLE if strong else 1,
+            copies=data.TRAIN_CROP_NUM_SPATIAL * (aug.NUM_SAMPLE if strong else 1),
             areas=tuple(data.TRAIN_JITTER_SCALES_RELATIVE),
             aspects=tuple(data.TRAIN_JITTER_ASPECT_RELATIVE) or _ASPECTS,
             moving=data.TRAIN_JITTER_MOTION_SHIFT,
             rand_augment=_rand_augment(cfg) if strong and aug.AA_TYPE else None,
+            view_color=ViewColor.from_config(cfg),
             color_jitter=_color_jitter(cfg),
             erasing=_erasing(cfg) if strong and aug.RE_PROB else None,
             erase_second_half=aug.RE_SPLIT,
@@ -201,7 +205,8 @@ def image_lighting(cfg: Any) -> ColorJitter:
 
 def _color_jitter(cfg: Any) -> ColorJitter:
     """Build the color jitter: as published for AVA with boxes, else `AUG.COLOR_JITTER` unless AUG.AA_TYPE is set."""
-    gray = cfg.DATA.COLOR_RND_GRAYSCALE
+    # `ViewColor` has a grayscale of its own.
+    gray = 0.0 if cfg.DATA.SSL_COLOR_JITTER else cfg.DATA.COLOR_RND_GRAYSCALE
     if cfg.DETECTION.ENABLE:
         if not cfg.AVA.TRAIN_USE_COLOR_AUGMENTATION:
             return ColorJitter(gray=gray)

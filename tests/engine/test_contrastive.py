@@ -1,0 +1,152 @@
+"""Contrastive pre-training on the tiny data set: losses, evaluation by neighbors, and exact resume."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
+from slowfast.config import load_config
+from slowfast.engine.test import test as run_test
+from slowfast.engine.train import train
+from slowfast.models import build_model
+from slowfast.models.knn import MemoryBank
+
+SSL = [
+    "TASK", "ssl", "MODEL.MODEL_NAME", "ContrastiveModel", "MODEL.LOSS_FUNC", "contrastive_loss",
+    "MODEL.DROPOUT_RATE", 0.0, "MODEL.HEAD_ACT", "none", "DATA.TRAIN_CROP_NUM_TEMPORAL", 2,
+    "CONTRASTIVE.NUM_CLASSES_DOWNSTREAM", 2, "CONTRASTIVE.DIM", 8, "CONTRASTIVE.MLP_DIM", 16, "CONTRASTIVE.T", 0.2,
+    "CONTRASTIVE.QUEUE_LEN", 8, "CONTRASTIVE.NUM_MLP_LAYERS", 2, "BN.USE_PRECISE_STATS", False,
+]  # fmt: skip
+METHODS = {
+    "moco": ["CONTRASTIVE.SEQUENTIAL", True, "CONTRASTIVE.MOMENTUM_ANNEALING", True],
+    "byol": ["CONTRASTIVE.PREDICTOR_DEPTHS", [2], "CONTRASTIVE.BN_MLP", True, "CONTRASTIVE.MOMENTUM", 0.9],
+    "simclr": [],
+    "swav": ["CONTRASTIVE.SWAV_QEUE_LEN", 8],
+}
+
+
+@pytest.fixture
+def ssl_cfg(tiny_cfg):
+    """`ssl_cfg(method, *overrides)`: a tiny run of a method."""
+    return lambda method, *overrides: tiny_cfg(*SSL, "CONTRASTIVE.TYPE", method, *METHODS[method], *overrides)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_is_evaluated_by_neighbors_and_resumes_exactly(method, ssl_cfg, stats_of, tmp_path):
+    cfg = ssl_cfg(method)
+    stats = stats_of(cfg)
+    (measured,) = (entry for entry in stats if entry["_type"] == "val_epoch")
+    assert {"top1_acc", "top1_err"} <= measured.keys() and "loss" not in measured
+    saved = [load_checkpoint(file.path) for file in find_checkpoints(cfg.OUTPUT_DIR)]
+    whole = saved[-1]["model_state"]
+    assert whole["knn_mem.labels"].tolist() == [0, 1] * 6
+    assert torch.allclose(whole["knn_mem.memory"].norm(dim=2), torch.ones(12, 1), atol=1e-5)
+    # The bank is in the checkpoint: a test needs no training list.
+    assert run_test(cfg)["videos"] == 4
+
+    (tmp_path / "again/checkpoints").mkdir(parents=True)
+    shutil.copy(find_checkpoints(cfg.OUTPUT_DIR)[0].path, tmp_path / "again/checkpoints")
+    again = ssl_cfg(method, "OUTPUT_DIR", str(tmp_path / "again"))
+    train(again)
+    resumed = load_checkpoint(find_checkpoints(again.OUTPUT_DIR)[-1].path)["model_state"]
+    assert resumed.keys() == whole.keys()
+    assert all(torch.equal(resumed[key], value) for key, value in whole.items())
+
+
+def test_a_linear_probe_starts_from_the_backbone(ssl_cfg, tiny_cfg, tmp_path):
+    pretraining = ssl_cfg("byol", "SOLVER.MAX_EPOCH", 1, "CONTRASTIVE.KNN_ON", False)
+    train(pretraining)
+    file = find_checkpoints(pretraining.OUTPUT_DIR)[-1].path
+    probe = tiny_cfg(
+        *("TASK", "ssl_eval_tiny", "MODEL.DETACH_FINAL_FC", True, "TRAIN.CHECKPOINT_FILE_PATH", file),
+        *("TRAIN.CHECKPOINT_EPOCH_RESET", True, "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN", ["backbone."]),
+        *("OUTPUT_DIR", str(tmp_path / "probe"), "SOLVER.MAX_EPOCH", 1),
+    )
+    train(probe)
+    before = load_checkpoint(file)["model_state"]
+    after = load_checkpoint(find_checkpoints(probe.OUTPUT_DIR)[-1].path)["model_state"]
+    trained = {
+        key
+        for key, value in after.items()
+        if "bn" not in key and not torch.equal(value, before.get(f"backbone.{key}", value * 0))
+    }
+    assert trained == {"head.projection.weight", "head.projection.bias"}
+
+
+@pytest.mark.parametrize(("queue", "stay"), [(12, True), (8, False)])
+def test_weights_stay_while_the_queue_fills(queue, stay, ssl_cfg):
+    """Three iterations of 4 videos: with a queue of 8 the third moves the weights, which the average follows."""
+    cfg = ssl_cfg("moco", "SOLVER.MAX_EPOCH", 1, "CONTRASTIVE.QUEUE_LEN", queue)
+    train(cfg)
+    state = load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)["model_state"]
+    assert state["iter"].item() == 3 and state["ptr"].item() == 12 % queue
+    key = "s1.pathway0_stem.conv.weight"
+    assert torch.equal(state[f"backbone.{key}"], state[f"backbone_hist.{key}"]) == stay
+
+
+def test_no_validation_without_neighbors(ssl_cfg, stats_of):
+    cfg = ssl_cfg("simclr", "CONTRASTIVE.KNN_ON", False)
+    assert {entry["_type"] for entry in stats_of(cfg)} == {"train_iter", "train_epoch"}
+    assert run_test(cfg) == {}
+    assert not any("knn" in key for key in build_model(cfg).state_dict())
+
+
+def test_votes_of_neighbors():
+    bank = MemoryBank(2, 0.5)
+    bank.reserve(5)
+    angles = torch.tensor([0.0, 0.1, 1.5, 1.6])
+    features = torch.stack([angles.cos(), angles.sin()], dim=1)
+    bank.put(torch.tensor([0, 1, 2, 4]), torch.tensor([0, 0, 1, 2]), features)
+    query = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    weights = np.exp(query.numpy() @ features.numpy().T / 0.5)
+    by_class = np.stack([weights[:, :2].sum(1), weights[:, 2], weights[:, 3], np.zeros(2)], axis=1)
+    assert np.allclose(bank.votes(query, 4), by_class / by_class.sum(1, keepdims=True), atol=1e-6)
+    with pytest.raises(ValueError, match="NUM_CLASSES_DOWNSTREAM"):
+        bank.votes(query, 2)
+    bank.reserve(6)
+    with pytest.raises(ValueError, match="KNN_ON"):
+        bank.votes(query, 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (["DATA.TRAIN_CROP_NUM_TEMPORAL", 1], "TRAIN_CROP_NUM_TEMPORAL"),
+        (["CONTRASTIVE.QUEUE_LEN", 9], "8 or 12"),
+        (["MODEL.LOSS_FUNC", "cross_entropy"], "contrastive_loss"),
+        (["CONTRASTIVE.PREDICTOR_DEPTHS", [2]], "byol"),
+        (["BN.USE_PRECISE_STATS", True], "USE_PRECISE_STATS"),
+        (["CONTRASTIVE.DELTA_CLIPS_MIN", 4.0, "CONTRASTIVE.DELTA_CLIPS_MAX", 2.0], "DELTA_CLIPS_MAX"),
+    ],
+)
+def test_settings_that_do_not_fit(settings, named, ssl_cfg):
+    with pytest.raises(ValueError, match=named):
+        ssl_cfg("moco", *settings)
+
+
+def test_a_task_and_model_that_do_not_fit(ssl_cfg, tiny_cfg):
+    with pytest.raises(ValueError, match="TASK ssl"):
+        train(ssl_cfg("moco", "TASK", ""))
+    with pytest.raises(ValueError, match="ContrastiveModel"):
+        train(tiny_cfg("TASK", "ssl"))
+    with pytest.raises(ValueError, match="memory bank"):
+        build_model(tiny_cfg(*SSL))
+
+
+@pytest.mark.parametrize("arch", ["slowfast", "x3d", "mvit"])
+def test_other_backbones(arch, tiny_models):
+    family = {"slowfast": "SlowFast", "x3d": "X3D", "mvit": "MViT"}[arch]
+    settings = [*tiny_models[family], *SSL, "MODEL.ARCH", arch, "CONTRASTIVE.TYPE", "simclr"]
+    cfg = load_config(None, settings)
+    model = build_model(cfg).train()
+    clip = torch.randn(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+    inputs = [clip[:, :, :: cfg.SLOWFAST.ALPHA], clip] if arch == "slowfast" else [clip]
+    passes = model.passes(lambda module, x: module(x), model, [inputs, [x.flip(-1) for x in inputs]], 0.0, 0.0)
+    assert len(passes) == 1
+    passes[0]().backward()
+    assert all(p.grad is not None for p in model.backbone.head.parameters())
+    assert model.eval()(inputs).shape == (2, 8)
+    assert isinstance(model.backbone.head.projection.projection[0], nn.Linear)
