@@ -62,11 +62,10 @@ UNBUILDABLE_VALUES = {
     "MODEL.MODEL_NAME": {
         "ContrastiveModel": _SSL,
         "MaskMViT": _MAE,
-        "PTV*": "this model of PyTorchVideo",
     },
     "TASK": {"ssl": _SSL},
-    "TEST.DATASET": {"imagenet": _IMAGES, "ptv*": "this data set of PyTorchVideo"},
-    "TRAIN.DATASET": {"imagenet": _IMAGES, "ptv*": "this data set of PyTorchVideo"},
+    "TEST.DATASET": {"imagenet": _IMAGES},
+    "TRAIN.DATASET": {"imagenet": _IMAGES},
 }
 
 
