@@ -31,15 +31,12 @@ IGNORED_KEYS = {
     "DATA.SSL_*": _SSL,
     "DATA.TIME_DIFF_PROB": _SSL,
     "DATA.TRAIN_CROP_NUM_*": "several clips of a training video",
-    "DATA.DUMMY_LOAD": "blank clips (tools/benchmark.py times training without data)",
-    "DATA.LOADER_CHUNK_*": "lists read in chunks",
     "DATA.IN_VAL_CROP_RATIO": _IMAGES,
     "DATA.IN22K_TRAINVAL": _IMAGES,
     "DATA.IN22k_VAL_IN1K": _IMAGES,
     "DATA.PATH_TO_PRELOAD_IMDB": _IMAGES,
     "MVIT.PATCH_2D": _IMAGES,
     "DATA.DECODING_SHORT_SIZE": "scaling inside the decoder; tools/prepare_kinetics.py --resize scales the files once",
-    "RESNET.STEM_FUNC": "other stems",
     "MVIT.REV.*": "reversible blocks",
     "AVA.IMG_PROC_BACKEND": "choice of the image library",
     "BENCHMARK.*": "these benchmarks (tools/benchmark.py has its own options)",
@@ -54,10 +51,6 @@ IGNORED_KEYS = {
 }
 # Published values (patterns) of keys that are otherwise implemented -> the missing feature.
 UNBUILDABLE_VALUES = {
-    "BN.NORM_TYPE": {
-        "none": "a model without norm layers",
-        "sync_batchnorm_apex": "the norm of NVIDIA Apex (set sync_batchnorm)",
-    },
     "MODEL.LOSS_FUNC": {"contrastive_loss": _SSL, "multi_mse": _MAE},
     "MODEL.MODEL_NAME": {
         "ContrastiveModel": _SSL,

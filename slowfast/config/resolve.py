@@ -133,6 +133,9 @@ def resolve(cfg: CfgNode, given: set[str]) -> None:
     if cfg.MODEL.MODEL_NAME == "ResNet_nopool":
         cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH = "ResNet", f"{cfg.MODEL.ARCH.removesuffix('_nopool')}_nopool"
         logger.warning("MODEL.MODEL_NAME ResNet_nopool is read as ResNet with MODEL.ARCH %s.", cfg.MODEL.ARCH)
+    if cfg.BN.NORM_TYPE == "sync_batchnorm_apex":
+        logger.warning("BN.NORM_TYPE sync_batchnorm_apex is read as sync_batchnorm, PyTorch's norm of the same name.")
+        cfg.BN.NORM_TYPE = "sync_batchnorm"
     if cfg.TEST.NUM_ENSEMBLE_VIEWS == -1:
         cfg.TEST.NUM_TEMPORAL_CLIPS = cfg.TEST.NUM_TEMPORAL_CLIPS or list(_VIEW_SWEEP)
         cfg.TEST.NUM_ENSEMBLE_VIEWS = max(cfg.TEST.NUM_TEMPORAL_CLIPS)
