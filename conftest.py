@@ -59,14 +59,16 @@ def repo():
 
 @pytest.fixture(scope="session")
 def parity():
-    """`fill_module`, `fill_tensor`, `make_clip` and `load(folder, name) -> (meta, arrays)` of the published models' numbers."""
+    """The functions of fill.py, and `load(folder, name) -> (meta, arrays)`, of the published models' numbers."""
     fill = _load_module(ROOT / "tests/fixtures/parity/fill.py")
 
     def load(folder, name):
         with np.load(folder / f"{name}.npz") as arrays:
             return json.loads((folder / f"{name}.json").read_text()), dict(arrays)
 
-    return SimpleNamespace(fill_module=fill.fill_module, fill_tensor=fill.fill_tensor, make_clip=fill.make_clip, load=load)
+    return SimpleNamespace(
+        fill_module=fill.fill_module, fill_tensor=fill.fill_tensor, make_clip=fill.make_clip, load=load
+    )
 
 
 def relative_error(actual, expected):

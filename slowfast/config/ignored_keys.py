@@ -17,7 +17,8 @@ logger = get_logger(__name__)
 _MAE = "masked autoencoding (MAE)"
 _SSL = "self-supervised learning"
 _IMAGES = "training on images"
-_OLDER = "older keys that nothing reads"
+_OLDER = "older keys that nothing reads, here or in the published code"
+_MULTIGRID = "set by multigrid training itself"
 
 # Pattern of full key names -> the missing feature. The first pattern that matches counts.
 IGNORED_KEYS = {
@@ -38,15 +39,17 @@ IGNORED_KEYS = {
     "MVIT.PATCH_2D": _IMAGES,
     "DATA.DECODING_SHORT_SIZE": "scaling inside the decoder; tools/prepare_kinetics.py --resize scales the files once",
     "MVIT.REV.*": "reversible blocks",
-    "AVA.IMG_PROC_BACKEND": "choice of the image library",
+    "AVA.IMG_PROC_BACKEND": "choice of the image library; there is one here, and pictures are read and resized by it",
     "BENCHMARK.*": "these benchmarks (tools/benchmark.py has its own options)",
+    "MULTIGRID.DEFAULT_?": _MULTIGRID,
+    "MULTIGRID.LONG_CYCLE_SAMPLING_RATE": _MULTIGRID,
     "SOLVER.STEP_SIZE": _OLDER,
     "SOLVER.WARMUP_FACTOR": _OLDER,
     "DATA.CROP_SIZE": _OLDER,
     "DATA.VIEW": _OLDER,
     "DEBUG": _OLDER,
     "LOGS.FILE_NAME": _OLDER,
-    "MODEL.SINGLE_PATHWAY_ARCH": _OLDER,
+    "MODEL.SINGLE_PATHWAY_ARCH": "list of models with one pathway; a registered model says how many it takes",
     "PREFETCH.NUM_LOADERS": _OLDER,
 }
 # Published values (patterns) of keys that are otherwise implemented -> the missing feature.

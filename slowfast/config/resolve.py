@@ -30,7 +30,7 @@ _RENAMED = {
 }
 
 
-# Models of the library PyTorchVideo, as PySlowFast's wrappers build them -> the settings that build the same model here.
+# Models of the library PyTorchVideo, as PySlowFast's wrappers build them -> settings that build the same model here.
 _PTV_MODELS = {
     "PTVResNet": {"MODEL.MODEL_NAME": "ResNet"},
     "PTVSlowFast": {"MODEL.MODEL_NAME": "SlowFast"},
@@ -100,8 +100,7 @@ def feature_strides(cfg: CfgNode) -> set[int]:
     strides = cfg.RESNET.SPATIAL_STRIDES
     stem = 2 if cfg.MODEL.ARCH == "r2plus1d" else STEM_STRIDE
     return {
-        stem * prod(stage_entry(strides, stage, p) for stage in range(len(strides)))
-        for p in range(num_pathways(cfg))
+        stem * prod(stage_entry(strides, stage, p) for stage in range(len(strides))) for p in range(num_pathways(cfg))
     }
 
 

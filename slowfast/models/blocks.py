@@ -122,7 +122,7 @@ class BottleneckTransform(nn.Module):
 class CSNTransform(BottleneckTransform):
     """Residual branch of 1 x 1 x 1, depthwise k x 3 x 3 and 1 x 1 x 1 convolutions.
 
-    Source: "Video Classification with Channel-Separated Convolutional Networks" (arXiv 1904.02811), interaction-reduced.
+    Source: "Video Classification with Channel-Separated Convolutional Networks" (arXiv 1904.02811), ir-CSN.
 
     Args:
         dim_in, dim_out, dim_inner, stride, index: as in the bottleneck.

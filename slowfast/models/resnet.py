@@ -1,4 +1,4 @@
-"""ResNet over clips: C2D, I3D, Slow, CSN, R(2+1)D, with or without non-local blocks. Shapes: a clip is (B, 3, T, H, W)."""
+"""ResNet over clips: C2D, I3D, Slow, CSN, R(2+1)D, also with non-local blocks. Shapes: a clip is (B, 3, T, H, W)."""
 
 from collections.abc import Sequence
 from math import prod
@@ -77,9 +77,7 @@ class ResNetStem(nn.Module):
         self.bn = norm(dim_out)
         self.relu = nn.ReLU(inplace)
         pad = 1 if pool_pad else 0
-        self.pool_layer = (
-            nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, pad, pad)) if pool else nn.Identity()
-        )
+        self.pool_layer = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, pad, pad)) if pool else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.pool_layer(self.relu(self.bn(self.conv(x))))

@@ -1,8 +1,8 @@
 """Checkpoints of PyTorchVideo's models: every published name, and the scores of their own program.
 
-`fixtures/pytorchvideo.json` was made with pytorchvideo 0.1.5, built as PySlowFast's wrappers build it. For each published
-setting: the number of names in a checkpoint, and the SHA-256 of the sorted lines "NAME SHAPE"; for some, the scores of
-eval mode with the weights of `fill.py` under their names, width 8 and 20 classes.
+`fixtures/pytorchvideo.json` was made with pytorchvideo 0.1.5, built as PySlowFast's wrappers build it. For each
+published setting: the number of names in a checkpoint, and the SHA-256 of the sorted lines "NAME SHAPE"; for some, the
+scores of eval mode with the weights of `fill.py` under their names, width 8 and 20 classes.
 """
 
 import hashlib

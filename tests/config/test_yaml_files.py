@@ -43,21 +43,12 @@ LATER_FOLDERS = ("contrastive_ssl", "masked_ssl", "ImageNet")
 # What the models of PyTorchVideo are here.
 ALL_BLOCKS = {50: [[3], [4], [6], [3]], 101: [[3], [4], [23], [3]]}
 PYTORCHVIDEO = {
-    "PTVResNet": {"MODEL.MODEL_NAME": "ResNet"},
-    "PTVSlowFast": {"MODEL.MODEL_NAME": "SlowFast"},
-    "PTVX3D": {"MODEL.MODEL_NAME": "X3D", "X3D.SHORTCUT_BN": False},
-    "PTVMViT": {"MODEL.MODEL_NAME": "MViT", "MVIT.SEPARATE_QKV": True},
-    "PTVCSN": {
-        "MODEL.MODEL_NAME": "ResNet",
-        "RESNET.TRANS_FUNC": "csn_transform",
-        "RESNET.SPATIAL_STRIDES": [[1], [2], [2], [2]],
-    },
-    "PTVR2plus1D": {
-        "MODEL.MODEL_NAME": "ResNet",
-        "RESNET.TRANS_FUNC": "r2plus1d_transform",
-        "RESNET.SPATIAL_STRIDES": [[2], [2], [2], [2]],
-    },
-}
+    "PTVResNet": {"MODEL_NAME": "ResNet"}, "PTVSlowFast": {"MODEL_NAME": "SlowFast"},
+    "PTVX3D": {"MODEL_NAME": "X3D", "X3D.SHORTCUT_BN": False},
+    "PTVMViT": {"MODEL_NAME": "MViT", "MVIT.SEPARATE_QKV": True},
+    "PTVCSN": {"MODEL_NAME": "ResNet", "TRANS_FUNC": "csn_transform", "SPATIAL_STRIDES": [[1], [2], [2], [2]]},
+    "PTVR2plus1D": {"MODEL_NAME": "ResNet", "TRANS_FUNC": "r2plus1d_transform", "SPATIAL_STRIDES": [[2]] * 4},
+}  # fmt: skip
 
 # Ours differ from the published settings here, and nowhere else but in the rules of `expected_settings`.
 CHARADES_SLOWFAST = {
@@ -219,7 +210,9 @@ def expected_settings(file: str) -> dict:
     if settings["MODEL.MODEL_NAME"].startswith("PTV"):
         if settings.pop("MODEL.SINGLE_PATHWAY_ARCH", None):  # CSN and R(2+1)D: all blocks have temporal kernels
             settings["RESNET.NUM_BLOCK_TEMP_KERNEL"] = ALL_BLOCKS[settings["RESNET.DEPTH"]]
-        settings.update(PYTORCHVIDEO[settings["MODEL.MODEL_NAME"]])
+        sections = {"MODEL_NAME": "MODEL.", "TRANS_FUNC": "RESNET.", "SPATIAL_STRIDES": "RESNET."}
+        ours = PYTORCHVIDEO[settings["MODEL.MODEL_NAME"]]
+        settings.update({sections.get(key, "") + key: value for key, value in ours.items()})
         for key in ("TRAIN.DATASET", "TEST.DATASET"):
             settings[key] = settings[key].removeprefix("ptv")
     if "LOGS.LOG_MODEL" in settings:

@@ -1,7 +1,7 @@
 """State-dict keys of PyTorchVideo's models: ResNet (C2D, I3D, Slow), SlowFast, X3D, CSN, R(2+1)D, MViT.
 
-PySlowFast saves them behind `model.`, the library's own files have `blocks.N` at the start. Modules `blocks.N` count the
-stem, the stages, and where there is one the pooling after the first stage. In a stage,
+PySlowFast saves them behind `model.`, the library's own files have `blocks.N` at the start. Modules `blocks.N` count
+the stem, the stages, and where there is one the pooling after the first stage. In a stage,
 `blocks.1.multipathway_blocks.0.res_blocks.2.branch2.norm_a` is the norm after convolution a in block 2 of the slow
 pathway; models of one pathway lack `multipathway_blocks.0`.
 """

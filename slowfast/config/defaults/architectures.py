@@ -19,7 +19,8 @@ X3D = {
     "BN_LIN5": False,
     # Use depthwise 3x3x3 convolutions; False: RESNET.NUM_GROUPS groups.
     "CHANNELWISE_3x3x3": True,
-    # Add a batch norm to the shortcut of a block that changes the size and not the channels. PyTorchVideo's X3D has none.
+    # Add a batch norm to the shortcut of a block that changes the size and not the channels. PyTorchVideo's X3D has
+    # none.
     "SHORTCUT_BN": True,
 }
 

@@ -58,8 +58,9 @@ MODEL = {
 RESNET = {
     # Layers: 18, 50 or 101.
     "DEPTH": 50,
-    # Residual block: basic_transform (two convolutions), bottleneck_transform (three), x3d_transform (three, with a 3x3x3
-    # in the middle), csn_transform (three, with a depthwise 3x3x3) or r2plus1d_transform (3x1x1 and 1x3x3 in the middle).
+    # Residual block: basic_transform (two convolutions), bottleneck_transform (three), x3d_transform (three, with a
+    # 3x3x3 in the middle), csn_transform (three, with a depthwise 3x3x3 there) or r2plus1d_transform (four, with a
+    # 3x1x1 and a 1x3x3 there).
     "TRANS_FUNC": "bottleneck_transform",
     # Channels of the stem, and of a group; all widths are multiples.
     "WIDTH_PER_GROUP": 64,
