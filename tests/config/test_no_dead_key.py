@@ -177,7 +177,8 @@ CASES = {
     "AUG.ENABLE": (True, "AUG.ENABLE", False), "AUG.COLOR_JITTER": (0.1, *_PLAIN), "AUG.AA_TYPE": ("rand-m3-n1",),
     "AUG.INTERPOLATION": ("bilinear", *_CROPS), "AUG.RE_MODE": ("const", "AUG.RE_PROB", 1.0),
     "AUG.RE_COUNT": (2, "AUG.RE_PROB", 1.0), "AUG.RE_SPLIT": (True, "AUG.NUM_SAMPLE", 2, "AUG.RE_PROB", 1.0),
-    "MIXUP.ENABLE": (True, "MIXUP.ENABLE", False),
+    "MULTIGRID.DEFAULT_B": (2, "@optimizer", "SOLVER.LR_REFERENCE_BATCH", 8), "MULTIGRID.DEFAULT_S": (16, "@clips"),
+    "MULTIGRID.LONG_CYCLE_SAMPLING_RATE": (4, "@clips"), "MIXUP.ENABLE": (True, "MIXUP.ENABLE", False),
     "MULTIGRID.SHORT_CYCLE": (False, "DATA.TRAIN_CROP_SIZE", 64, "DATA.TRAIN_JITTER_SCALES", [64, 80]),
     "MULTIGRID.LONG_CYCLE": (False,), "MULTIGRID.SHORT_CYCLE_FACTORS": ([0.4, 0.6],),
     "MULTIGRID.LONG_CYCLE_FACTORS": ([[0.5, 0.7], [1.0, 1.0]],),
@@ -296,7 +297,7 @@ def test_another_value_changes_what_is_observed(key, tiny_models, tiny_data):
     value, *more = CASES[key] if key in CASES else (away(key),)
     if more and str(more[0]).startswith("@"):
         other, _, name = more.pop(0)[1:].partition("/")
-        what, model = other, name or model
+        what, model, settings = other, name or model, []
     base = [*tiny_models[model]]
     if what == "clips":
         base += ["DATA.PATH_TO_DATA_DIR", str(tiny_data), "MODEL.NUM_CLASSES", 2, "DATA_LOADER.NUM_WORKERS", 0,
