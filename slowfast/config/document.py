@@ -24,7 +24,8 @@ Made from the key tree by `python -m slowfast.config.document docs/config.md{pro
 
 A YAML file holds `SECTION:` blocks of `KEY: value` lines; on the command line a key is written `SECTION.KEY value`. A
 value is read as the type of its default. A file may name others to start from with `_BASE_: FILE`. `~` is expanded in
-paths. Keys marked *ignored* keep published files loading and have no effect; a run warns if one is set.
+paths. Keys marked *ignored*, with the reason, keep published files loading and have no effect; a run warns if one is
+set.
 """
 
 
@@ -65,7 +66,8 @@ def _table(title: str, prefix: str, values: dict[str, Any], comments: dict[str, 
         if isinstance(value, CfgNode):
             inner += _table(key, key, value, comments)
             continue
-        ignored = "*ignored* " if ignored_feature(key) else ""
+        reason = ignored_feature(key)
+        ignored = f"*ignored* ({_escaped(reason)}) " if reason else ""
         lines.append(f"| `{name}` | {_code(value)} | {ignored}{_escaped(comments[key])} |")
     return [*lines, "", *inner]
 

@@ -17,7 +17,7 @@ logger = get_logger(__name__)
 _SSL = "self-supervised learning"
 _IN22K = "ImageNet-22K"
 _BANK = "a memory bank of all videos (CONTRASTIVE.TYPE mem), which the published code cannot train either"
-_OLDER = "older keys that nothing reads"
+_OLDER = "older keys that nothing reads, here or in the published code"
 
 # Pattern of full key names -> the missing feature. The first pattern that matches counts.
 IGNORED_KEYS = {
@@ -25,33 +25,23 @@ IGNORED_KEYS = {
     "CONTRASTIVE.MEM_TYPE": _BANK,
     "CONTRASTIVE.INTERP_MEMORY": _BANK,
     "DATA.TIME_DIFF_PROB": _SSL,
-    "DATA.DUMMY_LOAD": "blank clips (tools/benchmark.py times training without data)",
-    "DATA.LOADER_CHUNK_*": "lists read in chunks",
     "DATA.IN22K_TRAINVAL": _IN22K,
     "DATA.IN22k_VAL_IN1K": _IN22K,
     "DATA.DECODING_SHORT_SIZE": "scaling inside the decoder; tools/prepare_kinetics.py --resize scales the files once",
-    "RESNET.STEM_FUNC": "other stems",
-    "AVA.IMG_PROC_BACKEND": "choice of the image library",
+    "AVA.IMG_PROC_BACKEND": "choice of the image library; there is one here, and pictures are read and resized by it",
     "BENCHMARK.*": "these benchmarks (tools/benchmark.py has its own options)",
+    "MULTIGRID.DEFAULT_T": "set by multigrid training itself",
     "SOLVER.STEP_SIZE": _OLDER,
     "SOLVER.WARMUP_FACTOR": _OLDER,
     "DATA.CROP_SIZE": _OLDER,
     "DATA.VIEW": _OLDER,
     "DEBUG": _OLDER,
     "LOGS.FILE_NAME": _OLDER,
-    "MODEL.SINGLE_PATHWAY_ARCH": _OLDER,
+    "MODEL.SINGLE_PATHWAY_ARCH": "list of models with one pathway; a registered model says how many it takes",
     "PREFETCH.NUM_LOADERS": _OLDER,
 }
 # Published values (patterns) of keys that are otherwise implemented -> the missing feature.
-UNBUILDABLE_VALUES = {
-    "BN.NORM_TYPE": {
-        "none": "a model without norm layers",
-        "sync_batchnorm_apex": "the norm of NVIDIA Apex (set sync_batchnorm)",
-    },
-    "MODEL.MODEL_NAME": {"PTV*": "this model of PyTorchVideo"},
-    "TEST.DATASET": {"ptv*": "this data set of PyTorchVideo"},
-    "TRAIN.DATASET": {"ptv*": "this data set of PyTorchVideo"},
-}
+UNBUILDABLE_VALUES = {}
 
 
 def ignored_feature(key: str) -> str:

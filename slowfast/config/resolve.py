@@ -30,6 +30,28 @@ _RENAMED = {
 }
 
 
+# Models of the library PyTorchVideo, as PySlowFast's wrappers build them -> settings that build the same model here.
+_PTV_MODELS = {
+    "PTVResNet": {"MODEL.MODEL_NAME": "ResNet"},
+    "PTVSlowFast": {"MODEL.MODEL_NAME": "SlowFast"},
+    "PTVX3D": {"MODEL.MODEL_NAME": "X3D", "X3D.SHORTCUT_BN": False},
+    "PTVMViT": {"MODEL.MODEL_NAME": "MViT", "MVIT.SEPARATE_QKV": True},
+    "PTVCSN": {
+        "MODEL.MODEL_NAME": "ResNet",
+        "MODEL.ARCH": "csn",
+        "RESNET.TRANS_FUNC": "csn_transform",
+        "RESNET.SPATIAL_STRIDES": [[1], [2], [2], [2]],
+    },
+    "PTVR2plus1D": {
+        "MODEL.MODEL_NAME": "ResNet",
+        "MODEL.ARCH": "r2plus1d",
+        "RESNET.TRANS_FUNC": "r2plus1d_transform",
+        "RESNET.SPATIAL_STRIDES": [[2], [2], [2], [2]],
+    },
+}
+# Its data sets, in any case -> the one that reads the same lists.
+_PTV_DATASETS = {"ptvkinetics": "kinetics", "ptvcharades": "charades", "ptvssv2": "ssv2"}
+
 # TEST.NUM_TEMPORAL_CLIPS that TEST.NUM_ENSEMBLE_VIEWS -1 stands for, as published.
 _VIEW_SWEEP = (1, 3, 5, 7, 10)
 
@@ -94,10 +116,26 @@ def feature_strides(cfg: CfgNode) -> set[int]:
     if name not in ("ResNet", "SlowFast"):
         return set()
     strides = cfg.RESNET.SPATIAL_STRIDES
+    stem = 2 if cfg.MODEL.ARCH == "r2plus1d" else STEM_STRIDE
     return {
-        STEM_STRIDE * prod(stage_entry(strides, stage, p) for stage in range(len(strides)))
-        for p in range(num_pathways(cfg))
+        stem * prod(stage_entry(strides, stage, p) for stage in range(len(strides))) for p in range(num_pathways(cfg))
     }
+
+
+def _read_pytorchvideo(cfg: CfgNode) -> None:
+    """Replace the names of PyTorchVideo's models and data sets by settings of ours."""
+    changes = dict(_PTV_MODELS.get(cfg.MODEL.MODEL_NAME, {}))
+    if cfg.MODEL.MODEL_NAME in ("PTVCSN", "PTVR2plus1D") and cfg.RESNET.DEPTH in STAGE_BLOCKS:
+        # All their blocks have temporal kernels, whatever RESNET.NUM_BLOCK_TEMP_KERNEL says.
+        changes["RESNET.NUM_BLOCK_TEMP_KERNEL"] = [[blocks] for blocks in STAGE_BLOCKS[cfg.RESNET.DEPTH]]
+    for key in ("TRAIN.DATASET", "TEST.DATASET"):
+        if name := _PTV_DATASETS.get(get_key(cfg, key).lower()):
+            changes[key] = name
+    read = [f"{key} {get_key(cfg, key)} as {value}" for key, value in changes.items() if get_key(cfg, key) != value]
+    for key, value in changes.items():
+        set_key(cfg, key, value)
+    if read:
+        logger.warning("Names of PyTorchVideo are read as the same models and data sets of ours: %s.", "; ".join(read))
 
 
 def resolve(cfg: CfgNode, given: set[str]) -> None:
@@ -108,12 +146,16 @@ def resolve(cfg: CfgNode, given: set[str]) -> None:
     for old, new in _RENAMED.items():
         if old in given and new not in given:
             set_key(cfg, new, get_key(cfg, old))
+    _read_pytorchvideo(cfg)
     if cfg.MODEL.MODEL_NAME == "ResNet_nopool":
         cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH = "ResNet", f"{cfg.MODEL.ARCH.removesuffix('_nopool')}_nopool"
         logger.warning("MODEL.MODEL_NAME ResNet_nopool is read as ResNet with MODEL.ARCH %s.", cfg.MODEL.ARCH)
     if cfg.MODEL.MODEL_NAME == "MViT" and cfg.MVIT.REV.ENABLE and cfg.MVIT.CLS_EMBED_ON:
         cfg.MVIT.CLS_EMBED_ON = False
         logger.warning("MVIT.CLS_EMBED_ON True is read as False: with MVIT.REV.ENABLE True there is no class token.")
+    if cfg.BN.NORM_TYPE == "sync_batchnorm_apex":
+        logger.warning("BN.NORM_TYPE sync_batchnorm_apex is read as sync_batchnorm, PyTorch's norm of the same name.")
+        cfg.BN.NORM_TYPE = "sync_batchnorm"
     if cfg.TEST.NUM_ENSEMBLE_VIEWS == -1:
         cfg.TEST.NUM_TEMPORAL_CLIPS = cfg.TEST.NUM_TEMPORAL_CLIPS or list(_VIEW_SWEEP)
         cfg.TEST.NUM_ENSEMBLE_VIEWS = max(cfg.TEST.NUM_TEMPORAL_CLIPS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -97,6 +97,8 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
         source: str = "",
     ) -> None:
         self.split, self.seed = check_split(split), cfg.RNG_SEED
+        # The samples that DATA.DUMMY_LOAD repeats, by the shape of their batch; None without it.
+        self._repeated: dict[ClipShape | None, Any] | None = {} if cfg.DATA.DUMMY_LOAD else None
         self.info = DatasetInfo(self.label_kind, class_names, source, self.unit)
         self.names, self.open_video = names, open_video
         self.num_videos, self.num_views = len(names), num_views
@@ -132,6 +134,16 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
         index, epoch, shape = SampleKey(*key) if isinstance(key, tuple) else SampleKey(key)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
+        if self._repeated is None:
+            return self._sample(index, epoch, shape)
+        if shape not in self._repeated:
+            self._repeated[shape] = self._sample(0, 0, shape)
+        video, view = divmod(index, self.num_views)
+        found = self._repeated[shape]
+        copies = [replace(sample, video=video, view=view) for sample in (found if isinstance(found, list) else [found])]
+        return copies if isinstance(found, list) else copies[0]
+
+    def _sample(self, index: int, epoch: int, shape: ClipShape | None) -> Sample | MissingSample | list[Sample]:
         if self.split == "train":
             return self._first_readable(index, seeded_generator(self.seed, self.split, epoch, index), shape)
         video, view = divmod(index, self.num_views)

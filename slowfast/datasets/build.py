@@ -100,9 +100,19 @@ def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:
 def train_sampler(cfg: Any, num_samples: int) -> EpochBatchSampler:
     """Build the batch sampler of training for this process; ValueError if the batch size is impossible."""
     share, shapes, plain = _share_of(cfg, "TRAIN"), BatchShapes.from_config(cfg), cfg.MULTIGRID.DEFAULT_B
-    with naming_keys(cfg, "TRAIN.BATCH_SIZE"):
+    with naming_keys(cfg, "TRAIN.BATCH_SIZE", *(["DATA.LOADER_CHUNK_SIZE"] if cfg.DATA.LOADER_CHUNK_SIZE else [])):
         try:
-            return EpochBatchSampler(num_samples, share, True, cfg.RNG_SEED, get_rank(), get_world_size(), shapes)
+            return EpochBatchSampler(
+                num_samples,
+                share,
+                True,
+                cfg.RNG_SEED,
+                get_rank(),
+                get_world_size(),
+                shapes,
+                chunk=cfg.DATA.LOADER_CHUNK_SIZE,
+                chunked=cfg.DATA.LOADER_CHUNK_OVERALL_SIZE,
+            )
         except ValueError as error:
             if not plain:
                 raise

@@ -46,7 +46,7 @@ class BasicTransform(nn.Module):
         dim_in, dim_out: channels.
         dim_inner: ignored, as are `options.groups`, `dilation`, `stride_1x1` and `index`; as in the other branches.
         temporal_kernel: frames k of the first convolution, odd.
-        stride: spatial stride, at the first convolution.
+        stride, temporal_stride: at the first convolution.
     """
 
     def __init__(
@@ -58,10 +58,11 @@ class BasicTransform(nn.Module):
         stride: int,
         options: BranchOptions,
         index: int = 0,
+        temporal_stride: int = 1,
     ):
         super().__init__()
         k = temporal_kernel
-        self.a = Conv3d(dim_in, dim_out, (k, 3, 3), (1, stride, stride), (k // 2, 1, 1), bias=False)
+        self.a = Conv3d(dim_in, dim_out, (k, 3, 3), (temporal_stride, stride, stride), (k // 2, 1, 1), bias=False)
         self.a_bn = options.norm(dim_out)
         self.a_relu = nn.ReLU(options.inplace)
         self.b = Conv3d(dim_out, dim_out, (1, 3, 3), padding=(0, 1, 1), bias=False)
@@ -82,6 +83,7 @@ class BottleneckTransform(nn.Module):
         temporal_kernel: frames k of the first convolution, odd.
         stride: spatial stride, at the 3 x 3 convolution unless `options.stride_1x1`.
         index: ignored.
+        temporal_stride: at the first convolution.
     """
 
     def __init__(
@@ -93,11 +95,12 @@ class BottleneckTransform(nn.Module):
         stride: int,
         options: BranchOptions,
         index: int = 0,
+        temporal_stride: int = 1,
     ):
         super().__init__()
         k, d, norm = temporal_kernel, options.dilation, options.norm
         first, middle = (stride, 1) if options.stride_1x1 else (1, stride)
-        self.a = Conv3d(dim_in, dim_inner, (k, 1, 1), (1, first, first), (k // 2, 0, 0), bias=False)
+        self.a = Conv3d(dim_in, dim_inner, (k, 1, 1), (temporal_stride, first, first), (k // 2, 0, 0), bias=False)
         self.a_bn = norm(dim_inner)
         self.a_relu = nn.ReLU(options.inplace)
         self.b = Conv3d(
@@ -115,6 +118,81 @@ class BottleneckTransform(nn.Module):
         return self.c_bn(self.c(x))
 
 
+@TRANSFORMS.register("csn_transform")
+class CSNTransform(BottleneckTransform):
+    """Residual branch of 1 x 1 x 1, depthwise k x 3 x 3 and 1 x 1 x 1 convolutions.
+
+    Source: "Video Classification with Channel-Separated Convolutional Networks" (arXiv 1904.02811), ir-CSN.
+
+    Args:
+        dim_in, dim_out, dim_inner, stride, index: as in the bottleneck.
+        temporal_kernel: frames k of the middle convolution, odd.
+        options: `groups` is ignored.
+        temporal_stride: at the middle convolution.
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        dim_inner: int,
+        temporal_kernel: int,
+        stride: int,
+        options: BranchOptions,
+        index: int = 0,
+        temporal_stride: int = 1,
+    ):
+        super().__init__(dim_in, dim_out, dim_inner, 1, stride, options)
+        k, d, middle = temporal_kernel, options.dilation, self.b.stride[1]
+        self.b = Conv3d(
+            dim_inner,
+            dim_inner,
+            (k, 3, 3),
+            (temporal_stride, middle, middle),
+            (k // 2, d, d),
+            (1, d, d),
+            dim_inner,
+            bias=False,
+        )
+
+
+@TRANSFORMS.register("r2plus1d_transform")
+class R2Plus1DTransform(BottleneckTransform):
+    """Residual branch of 1 x 1 x 1, k x 1 x 1, 1 x 3 x 3 and 1 x 1 x 1 convolutions.
+
+    Source: "A Closer Look at Spatiotemporal Convolutions for Action Recognition" (arXiv 1711.11248); here time comes
+    before space, with equal widths, as in PyTorchVideo's models.
+
+    Args:
+        dim_in, dim_out, dim_inner, stride, options, index: as in the bottleneck.
+        temporal_kernel: frames k of the convolution over time, odd.
+        temporal_stride: at that convolution.
+    """
+
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        dim_inner: int,
+        temporal_kernel: int,
+        stride: int,
+        options: BranchOptions,
+        index: int = 0,
+        temporal_stride: int = 1,
+    ):
+        super().__init__(dim_in, dim_out, dim_inner, 1, stride, options)
+        k = temporal_kernel
+        self.t = Conv3d(dim_inner, dim_inner, (k, 1, 1), (temporal_stride, 1, 1), (k // 2, 0, 0), bias=False)
+        self.t_bn = options.norm(dim_inner)
+        self.t_relu = nn.ReLU(options.inplace)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a_relu(self.a_bn(self.a(x)))
+        x = self.t_relu(self.t_bn(self.t(x)))
+        x = self.b_relu(self.b_bn(self.b(x)))
+        return self.c_bn(self.c(x))
+
+
 @TRANSFORMS.register("x3d_transform")
 class X3DTransform(nn.Module):
     """Residual branch of 1 x 1 x 1, k x 3 x 3 and 1 x 1 x 1 convolutions, with squeeze-excitation and swish.
@@ -127,6 +205,7 @@ class X3DTransform(nn.Module):
         stride: spatial stride, at the middle convolution unless `options.stride_1x1`.
         options: X3D has `dim_inner` groups, so that the middle convolution is depthwise.
         index: of the block in its stage; even ones have squeeze-excitation.
+        temporal_stride: at the middle convolution.
     """
 
     def __init__(
@@ -138,6 +217,7 @@ class X3DTransform(nn.Module):
         stride: int,
         options: BranchOptions,
         index: int = 0,
+        temporal_stride: int = 1,
     ):
         super().__init__()
         k, d, norm = temporal_kernel, options.dilation, options.norm
@@ -146,7 +226,14 @@ class X3DTransform(nn.Module):
         self.a_bn = norm(dim_inner)
         self.a_relu = nn.ReLU(options.inplace)
         self.b = Conv3d(
-            dim_inner, dim_inner, (k, 3, 3), (1, middle, middle), (k // 2, d, d), (1, d, d), options.groups, bias=False
+            dim_inner,
+            dim_inner,
+            (k, 3, 3),
+            (temporal_stride, middle, middle),
+            (k // 2, d, d),
+            (1, d, d),
+            options.groups,
+            bias=False,
         )
         self.b_bn = norm(dim_inner)
         self.se = SqueezeExcitation(dim_inner) if index % 2 == 0 else nn.Identity()
@@ -194,8 +281,9 @@ class ResBlock(CheckpointedBlock):
     The shortcut is a 1 x 1 x 1 convolution and a norm if width or stride changes, the identity otherwise.
 
     Args:
-        branch: residual branch, (B, dim_in, T, H, W) -> (B, dim_out, T, H / stride, W / stride).
+        branch: residual branch, (B, dim_in, T, H, W) -> (B, dim_out, T / temporal_stride, H / stride, W / stride).
         drop_rate: stochastic depth rate of the branch, 0 <= rate < 1.
+        norm_resized: add the norm also where the width stays.
     """
 
     def __init__(
@@ -207,12 +295,14 @@ class ResBlock(CheckpointedBlock):
         norm: Norm,
         inplace: bool = True,
         drop_rate: float = 0.0,
+        temporal_stride: int = 1,
+        norm_resized: bool = True,
     ):
         super().__init__()
-        self.has_projection = dim_in != dim_out or stride != 1
+        self.has_projection = dim_in != dim_out or stride != 1 or temporal_stride != 1
         if self.has_projection:
-            self.branch1 = Conv3d(dim_in, dim_out, 1, (1, stride, stride), bias=False)
-            self.branch1_bn = norm(dim_out)
+            self.branch1 = Conv3d(dim_in, dim_out, 1, (temporal_stride, stride, stride), bias=False)
+            self.branch1_bn = norm(dim_out) if norm_resized or dim_in != dim_out else nn.Identity()
         self.branch2 = branch
         self.drop = DropPath(drop_rate) if drop_rate else nn.Identity()
         self.relu = nn.ReLU(inplace)
@@ -275,15 +365,18 @@ def residual_pathway(
     options: BranchOptions,
     drop_rate: float = 0.0,
     nonlocal_after: Mapping[int, Callable[[int], nn.Module]] | None = None,
+    temporal_stride: int = 1,
+    norm_resized: bool = True,
 ) -> dict[str, nn.Module]:
     """Build the residual blocks (`res{i}`) of one pathway in one stage, some followed by non-local blocks.
 
     Args:
         transform: class of the residual branches.
         temporal_kernels: one for each block.
-        stride: spatial stride of the first block.
+        stride, temporal_stride: of the first block.
         drop_rate: stochastic depth rate of every block.
         nonlocal_after: index of a block -> constructor `make(dim_out)` of the non-local block (`nonlocal{i}`) after it.
+        norm_resized: see `ResBlock`.
 
     Raises:
         ValueError: a non-local block after a block that does not exist.
@@ -294,9 +387,13 @@ def residual_pathway(
         raise ValueError(f"non-local blocks follow block(s) {wrong} of a stage with {len(temporal_kernels)} blocks")
     modules: dict[str, nn.Module] = {}
     for i, kernel in enumerate(temporal_kernels):
-        block_in, block_stride = (dim_in, stride) if i == 0 else (dim_out, 1)
-        branch = transform(block_in, dim_out, dim_inner, kernel, block_stride, options, index=i)
-        modules[f"res{i}"] = ResBlock(branch, block_in, dim_out, block_stride, options.norm, options.inplace, drop_rate)
+        block_in, block_stride, time = (dim_in, stride, temporal_stride) if i == 0 else (dim_out, 1, 1)
+        # A project's branch need not know strides in time.
+        extra = {"temporal_stride": time} if time != 1 else {}
+        branch = transform(block_in, dim_out, dim_inner, kernel, block_stride, options, index=i, **extra)
+        modules[f"res{i}"] = ResBlock(
+            branch, block_in, dim_out, block_stride, options.norm, options.inplace, drop_rate, time, norm_resized
+        )
         if i in nonlocal_after:
             modules[f"nonlocal{i}"] = nonlocal_after[i](dim_out)
     return modules

@@ -83,6 +83,11 @@ def _batchnorm(cfg: CfgNode) -> Callable[[int], nn.Module]:
     return partial(BatchNorm3d, eps=cfg.BN.EPSILON, momentum=cfg.BN.MOMENTUM)
 
 
+@NORMS.register("none")
+def _no_norm(cfg: CfgNode) -> Callable[[int], nn.Module]:
+    return lambda channels: nn.Identity()
+
+
 @NORMS.register("frozen_batchnorm")
 def _frozen_batchnorm(cfg: CfgNode) -> Callable[[int], nn.Module]:
     return partial(FrozenBatchNorm3d, eps=cfg.BN.EPSILON)

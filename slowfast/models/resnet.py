@@ -1,6 +1,7 @@
-"""ResNet over clips: C2D, I3D, Slow, with or without non-local blocks. Shapes: a clip is (B, 3, T, H, W)."""
+"""ResNet over clips: C2D, I3D, Slow, CSN, R(2+1)D, also with non-local blocks. Shapes: a clip is (B, 3, T, H, W)."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from fvcore.common.config import CfgNode
@@ -17,6 +18,8 @@ from slowfast.models.heads import Classifier, apply_head
 _FLAT = (((1,),), ((1,),), ((1,),), ((1,),), ((1,),))
 _INFLATED = (((5,),), ((3,),), ((3, 1),), ((3, 1),), ((1, 3),))
 _SLOW = (((1,),), ((1,),), ((1,),), ((3,),), ((3,),))
+_CSN = (((3,),), ((3,),), ((3,),), ((3,),), ((3,),))
+_R2PLUS1D = (((1,),), ((3,),), ((3,),), ((3,),), ((3,),))
 _SLOWFAST = (((1,), (5,)), ((1,), (3,)), ((1,), (3,)), ((3,), (3,)), ((3,), (3,)))
 
 _TEMPORAL_KERNELS = {
@@ -28,6 +31,8 @@ _TEMPORAL_KERNELS = {
     "i3d_nopool": _INFLATED,
     "slow_i3d": _INFLATED,
     "slow": _SLOW,
+    "csn": _CSN,
+    "r2plus1d": _R2PLUS1D,
     "slowfast": _SLOWFAST,
 }
 
@@ -39,6 +44,9 @@ def archs_of(num_pathways: int) -> tuple[str, ...]:
 
 # Temporal max pooling after stage 2, by MODEL.ARCH; 1 for the others.
 _TEMPORAL_POOL = {"c2d": 2, "i3d": 2}
+# Temporal strides of stages 2 to 5, by MODEL.ARCH; 1 for the others.
+_TEMPORAL_STRIDES = {"csn": (1, 2, 2, 2), "r2plus1d": (1, 1, 2, 2)}
+_WITHOUT_STEM_POOL = ("r2plus1d",)
 
 
 class ResNetStem(nn.Module):
@@ -49,6 +57,7 @@ class ResNetStem(nn.Module):
         temporal_kernel: frames k, odd.
         norm: constructor `norm(channels)`.
         pool_pad: pad the max pooling by one pixel, as published; some converted checkpoints need it without.
+        pool: False for a stem without the max pooling.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class ResNetStem(nn.Module):
         norm: Norm,
         pool_pad: bool = True,
         inplace: bool = True,
+        pool: bool = True,
     ):
         super().__init__()
         k = temporal_kernel
@@ -67,7 +77,7 @@ class ResNetStem(nn.Module):
         self.bn = norm(dim_out)
         self.relu = nn.ReLU(inplace)
         pad = 1 if pool_pad else 0
-        self.pool_layer = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, pad, pad))
+        self.pool_layer = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, pad, pad)) if pool else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.pool_layer(self.relu(self.bn(self.conv(x))))
@@ -96,7 +106,7 @@ class PathwayStems(nn.Module):
 
 
 class ResNet(VideoModel):
-    """C2D, I3D or Slow: stem, four residual stages and a head, over a list of pathways.
+    """C2D, I3D, Slow, CSN or R(2+1)D: stem, four residual stages and a head, over a list of pathways.
 
     Source: "Non-local Neural Networks" (arXiv 1711.07971), table 1; "SlowFast Networks" (arXiv 1812.03982), table 1.
 
@@ -162,7 +172,7 @@ class ResNet(VideoModel):
 
 @MODEL_REGISTRY.register("ResNet", archs=archs_of(1))
 def build_resnet(cfg: CfgNode) -> ResNet:
-    """Build C2D, I3D or Slow from MODEL.ARCH, RESNET.* and NONLOCAL.*."""
+    """Build C2D, I3D, Slow, CSN or R(2+1)D from MODEL.ARCH, RESNET.* and NONLOCAL.*."""
     model = ResNet(*resnet_parts(cfg, [cfg.RESNET.WIDTH_PER_GROUP], fused_channels=0))
     return init_weights(model, cfg.MODEL.FC_INIT_STD)
 
@@ -184,14 +194,24 @@ def resnet_parts(
         stages.append(_stage(cfg, stage, widths, scale_in, fused_channels * scale_in, kernels[stage + 1]))
         scale_in = 4 * 2**stage
     pool = [(_TEMPORAL_POOL.get(arch, 1), 1, 1)] * len(widths)
-    return stem, stages, build_head(cfg, [32 * width for width in widths], pool), pool
+    # The head's window is a clip after the pooling and all strides in time.
+    window = [(size[0] * prod(_TEMPORAL_STRIDES.get(arch, ())), *size[1:]) for size in pool]
+    return stem, stages, build_head(cfg, [32 * width for width in widths], window), pool
 
 
 def _stem(cfg: CfgNode, widths: list[int], kernels: tuple) -> PathwayStems:
     norm = model_norm(cfg)
     return PathwayStems(
         [
-            ResNetStem(dim_in, width, kernel[0], norm, cfg.RESNET.STEM_POOL_PAD, cfg.RESNET.INPLACE_RELU)
+            ResNetStem(
+                dim_in,
+                width,
+                kernel[0],
+                norm,
+                cfg.RESNET.STEM_POOL_PAD,
+                cfg.RESNET.INPLACE_RELU,
+                cfg.MODEL.ARCH not in _WITHOUT_STEM_POOL,
+            )
             for dim_in, width, kernel in zip(cfg.DATA.INPUT_CHANNEL_NUM, widths, kernels, strict=True)
         ]
     )
@@ -214,6 +234,7 @@ def _stage(cfg: CfgNode, stage: int, widths: list[int], scale_in: int, extra: in
                 dim_inner=options.NUM_GROUPS * width * 2**stage,
                 temporal_kernels=[kernels[i][n % len(kernels[i])] if n < temporal else 1 for n in range(depth)],
                 stride=stage_entry(options.SPATIAL_STRIDES, stage, i),
+                temporal_stride=_TEMPORAL_STRIDES.get(cfg.MODEL.ARCH, (1,) * 4)[stage],
             )
         )
     return ResStage(pathways)

@@ -177,5 +177,6 @@ def _stage(cfg: CfgNode, stage: int, dim_in: int, dim_out: int, dim_inner: int) 
         dim_inner=dim_inner,
         temporal_kernels=[_BLOCK_KERNEL] * math.ceil(_BLOCKS[stage] * cfg.X3D.DEPTH_FACTOR),
         stride=2,
+        norm_resized=cfg.X3D.SHORTCUT_BN,
     )
     return ResStage([pathway])

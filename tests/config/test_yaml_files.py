@@ -53,8 +53,17 @@ MODELS_OF_CHECKPOINTS = (
         )
     ),
 )
-FAMILIES = ("SLOW_", "SLOWFAST_", "I3D_", "C2D_", "X3D_", "MVIT")
-LATER_FOLDERS = ("pytorchvideo", "masked_ssl", "ImageNet")
+FAMILIES = ("SLOW_", "SLOWFAST_", "I3D_", "C2D_", "X3D_", "MVIT", "CSN_", "R2PLUS1D_")
+LATER_FOLDERS = ("masked_ssl", "ImageNet")
+
+# What the models of PyTorchVideo are here.
+PYTORCHVIDEO = {
+    "PTVResNet": {"MODEL_NAME": "ResNet"}, "PTVSlowFast": {"MODEL_NAME": "SlowFast"},
+    "PTVX3D": {"MODEL_NAME": "X3D", "X3D.SHORTCUT_BN": False},
+    "PTVMViT": {"MODEL_NAME": "MViT", "MVIT.SEPARATE_QKV": True},
+    "PTVCSN": {"MODEL_NAME": "ResNet", "TRANS_FUNC": "csn_transform", "SPATIAL_STRIDES": [[1], [2], [2], [2]]},
+    "PTVR2plus1D": {"MODEL_NAME": "ResNet", "TRANS_FUNC": "r2plus1d_transform", "SPATIAL_STRIDES": [[2]] * 4},
+}  # fmt: skip
 
 # Ours differ from the published settings here, and nowhere else but in the rules of `expected_settings`.
 CHARADES_SLOWFAST = {
@@ -221,8 +230,14 @@ def expected_settings(file: str) -> dict:
     if owner == "pgt":  # LOGS.DIR is OUTPUT_DIR here, and no two files write into one folder
         settings.pop("LOGS.DIR", None)
         settings["OUTPUT_DIR"] = "logs/" + name.removesuffix(".yaml")
-    if settings.get("DATA.DECODING_BACKEND") == "torchvision":  # read as pyav, the default
+    if "DATA.DECODING_BACKEND" in settings:  # torchvision is read as pyav, the default
         settings["DATA.DECODING_BACKEND"] = "pyav"
+    if ours := PYTORCHVIDEO.get(settings["MODEL.MODEL_NAME"]):
+        if settings.pop("MODEL.SINGLE_PATHWAY_ARCH", None):  # CSN and R(2+1)D: all blocks have temporal kernels
+            settings["RESNET.NUM_BLOCK_TEMP_KERNEL"] = [[3], [4], [6 if settings["RESNET.DEPTH"] == 50 else 23], [3]]
+        sections = {"MODEL_NAME": "MODEL.", "TRANS_FUNC": "RESNET.", "SPATIAL_STRIDES": "RESNET."}
+        settings.update({sections.get(key, "") + key: value for key, value in ours.items()})
+        settings |= {key: settings[key].removeprefix("ptv") for key in ("TRAIN.DATASET", "TEST.DATASET")}
     if "LOGS.LOG_MODEL" in settings:
         settings["LOG_MODEL_INFO"] = settings.pop("LOGS.LOG_MODEL")
     for key in ("PGT.STEP_LEN", "PGT.OVERLAP"):  # a bare number is written as the list it is read as
@@ -238,7 +253,7 @@ def expected_settings(file: str) -> dict:
 def test_every_owed_setting_has_a_file_and_no_other_is_there():
     assert set(OWN) == OWN_SETTINGS
     assert set(FILES) <= FOUND
-    assert len(FILES) == 55 + 12 + 72 + len(MODELS_OF_CHECKPOINTS)
+    assert len(FILES) == 55 + 12 + 19 + 72 + len(MODELS_OF_CHECKPOINTS)
     assert set(DIFFERENCES) | SURPLUS_RATES <= set(FILES)
 
 
@@ -397,6 +412,9 @@ def test_published_files_load_or_say_what_to_change(owner, name, published_files
         return
     cfg = load_config(path)
     published = published_chain(owner, name)
+    if "pytorchvideo/" in name:  # read as ours, but for an older key without effect
+        older = {"MODEL.SINGLE_PATHWAY_ARCH": cfg.MODEL.SINGLE_PATHWAY_ARCH}
+        assert flatten(cfg) == flatten(load_config(path_of(f"{owner}/{name}"))) | older
     nopool = "_nopool" if published.get("MODEL.MODEL_NAME") == "ResNet_nopool" else ""
     assert cfg.MODEL.ARCH == published["MODEL.ARCH"] + nopool
     assert cfg.OUTPUT_DIR == published.get("LOGS.DIR", published.get("OUTPUT_DIR", "."))

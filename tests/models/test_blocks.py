@@ -51,6 +51,8 @@ def slow_norm(x, norm):
 
 def slow_branch(branch, kind, x):
     x = slow_norm(slow_conv(x, branch.a), branch.a_bn).clamp(min=0)
+    if kind == "r2plus1d_transform":
+        x = slow_norm(slow_conv(x, branch.t), branch.t_bn).clamp(min=0)
     x = slow_norm(slow_conv(x, branch.b), branch.b_bn)
     if kind == "basic_transform":
         return x
@@ -70,8 +72,8 @@ def slow_branch(branch, kind, x):
 )
 def test_block_is_its_convolutions_added_up(kind, stride, dilation, groups, stride_1x1, parity):
     norm = nn.BatchNorm3d
-    branch = TRANSFORMS.get(kind)(6, 10, 8, 3, stride, BranchOptions(norm, groups, dilation, stride_1x1), index=1)
-    block = parity.fill_module(ResBlock(branch, 6, 10, stride, norm)).double().eval()
+    branch = TRANSFORMS.get(kind)(6, 10, 8, 3, stride, BranchOptions(norm, groups, dilation, stride_1x1), 1, stride)
+    block = parity.fill_module(ResBlock(branch, 6, 10, stride, norm, temporal_stride=stride)).double().eval()
     x = torch.randn(2, 6, 4, 7, 8, dtype=torch.float64)
     shortcut = slow_norm(slow_conv(x, block.branch1), block.branch1_bn)
     torch.testing.assert_close(block(x), (shortcut + slow_branch(branch, kind, x)).clamp(min=0))

@@ -112,7 +112,7 @@ def test_frozen_norm_loads_from_trained_norm_and_back_and_computes_the_same(tiny
     [
         (["MODEL.MODEL_NAME", "ResNett"], "nearest is ResNet"),
         (["MODEL.MODEL_NAME", "SlowFast"], "slowfast"),
-        (["BN.NORM_TYPE", "none"], "batchnorm, frozen_batchnorm"),
+        (["BN.NORM_TYPE", "group"], "batchnorm, frozen_batchnorm"),
         (["NONLOCAL.LOCATION", [[[]], [[7]], [[]], [[]]]], r"LOCATION .*\[7\]"),
         (["RESNET.TRANS_FUNC", "x4d_transform"], "x3d_transform"),
     ],

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from slowfast.checkpoint.formats.pytorchvideo_names import pytorchvideo_keys
 from slowfast.utils.errors import short
 
 _PATHWAYS = {"slow": 0, "fast": 1}
@@ -42,6 +43,8 @@ def rename_foreign(weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Te
     """
     if any(_AIA_BLOCK.fullmatch(_AIA_PREFIX.sub("", name, count=1)) for name in weights):
         return {aia_key(name) or name: value for name, value in weights.items()}, "aia"
+    if keys := pytorchvideo_keys(weights):
+        return {keys.get(name, name): value for name, value in weights.items()}, "pytorch"
     if any(_BLOCK.fullmatch(name) and value.dim() == 4 for name, value in weights.items()):
         return {torchvision_key(name) or name: value for name, value in weights.items()}, "pytorch"
     return weights, "pytorch"

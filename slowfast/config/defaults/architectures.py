@@ -19,6 +19,9 @@ X3D = {
     "BN_LIN5": False,
     # Use depthwise 3x3x3 convolutions; False: RESNET.NUM_GROUPS groups.
     "CHANNELWISE_3x3x3": True,
+    # Add a batch norm to the shortcut of a block that changes the size and not the channels. PyTorchVideo's X3D has
+    # none.
+    "SHORTCUT_BN": True,
 }
 
 # RegNet3D. It has its own depths, widths, groups and temporal kernels, plain batch norms, and softmax in evaluation; so

@@ -71,11 +71,11 @@ DATA = {
     # Container formats to read besides the usual ones, by FFmpeg's names. A file of hls, concat, dash, sdp or image2
     # makes FFmpeg open others that it names, so allow those for data that you trust only.
     "MEDIA_FORMATS_EXTRA": [],
-    # Load blank clips and read no file, for timing.
+    # Read the first sample alone, and give it out for all others, to time training without data.
     "DUMMY_LOAD": False,
-    # Lines of a list read at a time; 0 for the whole list.
+    # Samples of a training epoch: epochs take one chunk of the list after the other; 0 for the whole list.
     "LOADER_CHUNK_SIZE": 0,
-    # Lines of the whole list, if it is read in chunks.
+    # First samples of the list that the chunks are taken from; 0 for all.
     "LOADER_CHUNK_OVERALL_SIZE": 0,
     # Probability of a grayscale training clip, 0 to 1.
     "COLOR_RND_GRAYSCALE": 0.0,

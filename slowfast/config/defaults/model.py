@@ -2,8 +2,8 @@
 
 # Model, loss and head.
 MODEL = {
-    # ResNet and SlowFast only: temporal kernels, by name: 2d, c2d, c2d_nopool, i3d, i3d_nopool, slow, slow_c2d,
-    # slow_i3d, or slowfast.
+    # ResNet and SlowFast only: temporal kernels and strides, by name: 2d, c2d, c2d_nopool, i3d, i3d_nopool, slow,
+    # slow_c2d, slow_i3d, csn, r2plus1d, or slowfast.
     "ARCH": "slowfast",
     # Model, by registered name: ResNet, SlowFast, X3D, RegNet, MViT, TimeSformer, MaskMViT (masked learning), or a
     # project's.
@@ -59,8 +59,9 @@ MODEL = {
 RESNET = {
     # Layers: 18, 50 or 101.
     "DEPTH": 50,
-    # Residual block: basic_transform (two convolutions), bottleneck_transform (three) or x3d_transform (three, with a
-    # 3x3x3 in the middle).
+    # Residual block: basic_transform (two convolutions), bottleneck_transform (three), x3d_transform (three, with a
+    # 3x3x3 in the middle), csn_transform (three, with a depthwise 3x3x3 there) or r2plus1d_transform (four, with a
+    # 3x1x1 and a 1x3x3 there).
     "TRANS_FUNC": "bottleneck_transform",
     # Channels of the stem, and of a group; all widths are multiples.
     "WIDTH_PER_GROUP": 64,
@@ -80,7 +81,7 @@ RESNET = {
     "ZERO_INIT_FINAL_BN": False,
     # Initialize the weights of each block's last convolution to 0.
     "ZERO_INIT_FINAL_CONV": False,
-    # Stem, by name.
+    # Stem: resnet_stem, the only one; PGT's files have the key.
     "STEM_FUNC": "resnet_stem",
     # Pad the stem's max pooling by one pixel on each side.
     "STEM_POOL_PAD": True,
@@ -123,7 +124,7 @@ NONLOCAL = {
 
 # Batch normalization.
 BN = {
-    # Norm: batchnorm, frozen_batchnorm, sync_batchnorm or sub_batchnorm.
+    # Norm: batchnorm, frozen_batchnorm, sync_batchnorm (sync_batchnorm_apex is read as it), sub_batchnorm or none.
     "NORM_TYPE": "batchnorm",
     # Momentum of the running statistics, as in PyTorch: weight of the new batch, 0 to 1.
     "MOMENTUM": 0.1,

@@ -22,6 +22,7 @@ _CHOICES = {
     "DIST_BACKEND": ("nccl", "gloo", "mpi"),
     "MODEL.COMPILE_MODE": ("default", "max-autotune-no-cudagraphs"),
     "MODEL.MEMORY_FORMAT": ("auto", "contiguous", "channels_last"),
+    "RESNET.STEM_FUNC": ("resnet_stem",),
     "REGNET.DEPTH": ("400M", "400MF", "4G", "4.0G", "4.0GF"),
     "TEST.CHECKPOINT_TYPE": ("pytorch", "caffe2", "aia"),
     "TRACKER.NAMES": ("wandb", "mlflow", "trackio"),
@@ -36,6 +37,7 @@ _LEAST = {
     0: (
         *("DEMO.BUFFER_SIZE", "DEMO.CLIP_VIS_SIZE", "DEMO.DISPLAY_HEIGHT", "DEMO.DISPLAY_WIDTH"),
         *("BN.EPSILON", "BN.WEIGHT_DECAY", "DATA.MAX_FRAME_PIXELS", "DATA_LOADER.NUM_WORKERS", "DIST.MAX_RESTARTS"),
+        *("DATA.LOADER_CHUNK_SIZE", "DATA.LOADER_CHUNK_OVERALL_SIZE"),
         *("DIST.STOP_TIMEOUT", "MODEL.FC_INIT_STD", "NUM_GPUS", "SHARD_ID", "SOLVER.BASE_LR", "SOLVER.COSINE_END_LR"),
         *("SOLVER.LR_REFERENCE_BATCH", "SOLVER.WARMUP_EPOCHS", "SOLVER.WARMUP_START_LR", "SOLVER.WEIGHT_DECAY"),
         *("TRAIN.EARLY_STOP_PATIENCE", "TRAIN.KILL_LOSS_EXPLOSION_FACTOR"),

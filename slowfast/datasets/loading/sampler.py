@@ -6,6 +6,7 @@ Both are functions of seed, epoch and iteration, and of the share of the process
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -123,6 +124,9 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         shapes: shapes of the training batches, by iteration.
         workers: val and test: loader workers; 0 or 1 for batches in order.
         groups: val and test: group of each sample; a batch holds samples of one group. None for no such rule.
+        chunk: train: samples of an epoch; 0 for all. Epochs take one chunk of the list after the other, the last one
+            goes on at its start.
+        chunked: train: first samples that chunks are taken from; 0 for all.
 
     Raises:
         ValueError: there is no full batch.
@@ -139,9 +143,13 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         shapes: BatchShapes | None = None,
         workers: int = 0,
         groups: Sequence[int] | None = None,
+        chunk: int = 0,
+        chunked: int = 0,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"a process gets {batch_size} samples a batch; it needs at least 1")
+        self._chunked = min(chunked, num_samples) if chunk and chunked else num_samples
+        num_samples = min(chunk, self._chunked) if chunk else num_samples
         self.num_samples, self.batch_size, self.shuffle, self.seed = num_samples, batch_size, shuffle, seed
         self.rank, self.world_size, self.shapes = rank, world_size, shapes or BatchShapes()
         self.epoch, self.start_iteration = 0, 0
@@ -169,7 +177,8 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
 
     def _shuffled(self) -> Iterator[tuple[int, list[int]]]:
         permutation = torch.randperm(self.num_samples, generator=seeded_generator(self.seed, "train", self.epoch))
-        order = permutation[self.rank :: self.world_size].tolist()
+        first = self.epoch % math.ceil(self._chunked / self.num_samples) * self.num_samples
+        order = ((permutation + first) % self._chunked)[self.rank :: self.world_size].tolist()
         for iteration in range(len(self)):
             start = self.shapes.plain_before(iteration) * self.batch_size
             yield iteration, order[start : start + self.shapes.size_factor(iteration) * self.batch_size]

@@ -69,6 +69,14 @@ def test_detectron2_is_built_of_the_published_keys_and_gives_persons(detectron2)
     assert source.facts == {"boxes": "detectron2", "least_score": 0.6, "every": 1.0}
     assert detectron2.cfg.file == "zoo of configs/a/b.yaml"
     assert (detectron2.cfg.MODEL.WEIGHTS, detectron2.cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST) == ("w.pkl", 0.6)
+    older = (
+        "DEMO.DETECTRON2_OBJECT_DETECTION_MODEL_CFG",
+        "c/d.yaml",
+        "DEMO.DETECTRON2_OBJECT_DETECTION_MODEL_WEIGHTS",
+        "o.pkl",
+    )
+    box_source("detectron2", load_config(None, ["NUM_GPUS", 0, *older]))
+    assert (detectron2.cfg.file, detectron2.cfg.MODEL.WEIGHTS) == ("zoo of configs/c/d.yaml", "o.pkl")
     frame = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     boxes, scores = source.detector(frame)
     assert boxes.tolist() == [[1, 2, 3, 4], [0, 0, 9, 9]]
