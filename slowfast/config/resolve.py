@@ -45,8 +45,10 @@ def num_pathways(cfg: CfgNode) -> int:
     import_core()
     models = REGISTRIES["MODEL.MODEL_NAME"]
     if cfg.MODEL.MODEL_NAME in models:
-        return models.fact(cfg.MODEL.MODEL_NAME, "num_pathways")
-    # A published name that is not implemented here; its file still loads.
+        stated = models.fact(cfg.MODEL.MODEL_NAME, "num_pathways")
+        if stated:
+            return stated
+    # A published name that is not implemented here, whose file still loads; or a model as PySlowFast's users write it.
     return 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
 
 
