@@ -23,7 +23,14 @@ from slowfast.engine.loop import predict_batches, predict_steps
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.engine.pictures import draw_classes
-from slowfast.engine.preflight import RESULTS_NAME, VAL_RESULTS_NAME, describe_model, predictions_path, record_config
+from slowfast.engine.preflight import (
+    RESULTS_NAME,
+    VAL_RESULTS_NAME,
+    describe_model,
+    pickle_path,
+    predictions_path,
+    record_config,
+)
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task, build_task
@@ -51,8 +58,9 @@ def test(cfg: Any) -> dict[str, Any]:
 
     The evaluator of the data set saves predictions to `OUTPUT_DIR/test_predictions.npz` (or to the file
     `TEST.SAVE_RESULTS_PATH` in that folder, .npz or .parquet), and beside it a .csv with the best classes of each video
-    by name. Boxes are also saved in AVA's format, as `detections.csv` and `groundtruth.csv`. Results are written to
-    `OUTPUT_DIR/test_results.json`, all settings to `config.yaml`, and metrics to the trackers, as `Test/...`.
+    by name. `TEST.SAVE_RESULTS_PATH x.pkl` writes PySlowFast's file too. Boxes are also saved in AVA's format, as
+    `detections.csv` and `groundtruth.csv`. Results are written to `OUTPUT_DIR/test_results.json`, all settings to
+    `config.yaml`, and metrics to the trackers, as `Test/...`.
 
     With `TEST.NUM_TEMPORAL_CLIPS` the test runs once for each number N in it. Predictions are saved apart, as
     `test_predictions_N.npz`, and metrics are `TestN/...`. The results are those of the last number, with
@@ -160,6 +168,8 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
     # Saved before metrics are computed: a failure there must not cost the pass.
     stem, ending = os.path.splitext(predictions_path(cfg))
     written = evaluator.save(f"{stem}{suffix}{ending}", cfg.OUTPUT_DIR, about)
+    if pickle_path(cfg) and not evaluator.save_pickle(pickle_path(cfg)):
+        logger.warning("%s is not written: it is for scores of whole videos", pickle_path(cfg))
     labeled = evaluator.labeled
     if written and is_main_process():
         after = (

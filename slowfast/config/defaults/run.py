@@ -133,7 +133,8 @@ TEST = {
     "NUM_SPATIAL_CROPS": 3,
     # Several values of NUM_ENSEMBLE_VIEWS to test one after the other, in place of that key; [] for that alone.
     "NUM_TEMPORAL_CLIPS": [],
-    # File in OUTPUT_DIR for the predictions, .npz or .parquet; "" for test_predictions.npz.
+    # File in OUTPUT_DIR for the predictions, .npz or .parquet; "" for test_predictions.npz. A .pkl is written besides
+    # that: PySlowFast's pickle of [scores, labels], a row for each video of the list.
     "SAVE_RESULTS_PATH": "",
     # Fold batch norms into the convolutions before them: faster, with the same scores up to rounding.
     "FOLD_NORMS": True,
