@@ -31,6 +31,7 @@ from slowfast.engine.preflight import (
     predictions_path,
     record_config,
 )
+from slowfast.engine.pyslowfast_rows import PassRows, log_test, name_as_published, validation
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task, build_task
@@ -156,8 +157,9 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
     ClassPlots.from_config(cfg, dataset.info.class_names)  # a wrong file of classes stops the run here
     task = build_task(cfg)
     steps = long_clip_steps(task, dataset)
+    rows = PassRows(cfg, len(loader), device)
     with worker_deaths_explained():
-        evaluator, broken = _run_evaluator(task, model, loader, cfg, device, autocast_dtype(cfg), steps=steps)
+        evaluator, broken = _run_evaluator(task, model, loader, cfg, device, autocast_dtype(cfg), rows, steps=steps)
     about = {
         "checkpoint": checkpoint,
         **evaluator.counts(),
@@ -168,6 +170,7 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
     # Saved before metrics are computed: a failure there must not cost the pass.
     stem, ending = os.path.splitext(predictions_path(cfg))
     written = evaluator.save(f"{stem}{suffix}{ending}", cfg.OUTPUT_DIR, about)
+    name_as_published(cfg, written)
     if pickle_path(cfg) and not evaluator.save_pickle(pickle_path(cfg)):
         logger.warning("%s is not written: it is for scores of whole videos", pickle_path(cfg))
     labeled = evaluator.labeled
@@ -181,6 +184,8 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
     if labeled:
         draw_classes(cfg, dataset, evaluator, "test", None, epochs_completed(checkpoint))
     log_json_stats({"_type": "test_final", **results})
+    if labeled:
+        log_test(cfg, results)
     return results
 
 
@@ -216,7 +221,9 @@ def evaluate(
     dtype = state.optim_step.autocast_dtype
     task, model = evaluation_parts(state)
     loss = ValidationLoss.from_config(state.run_cfg)
-    evaluator, broken = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop, loss)
+    epoch = f"{state.epoch}/{state.max_epoch}"
+    rows = PassRows(state.cfg, len(loader), state.device, epoch)
+    evaluator, broken = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, rows, should_stop, loss)
     if any_process(should_stop(), state.device):
         return {}
     _check_predictions(loader.dataset, broken)
@@ -226,7 +233,7 @@ def evaluate(
         metrics = {"loss": mean_loss, **metrics}
     stats = {
         "_type": "val_epoch",
-        "epoch": f"{state.epoch}/{state.max_epoch}",
+        "epoch": epoch,
         "epoch_seconds": time.perf_counter() - started,
         **evaluator.counts(),
         **evaluator.protocol(),
@@ -234,7 +241,8 @@ def evaluate(
         **memory_stats(state.device),
         **metrics,
     }
-    recorder.record(stats, "Val", state.epoch)
+    added = validation(state.cfg, stats, recorder.least_errors, rows.seconds, state.device)
+    recorder.record(stats, "Val", state.epoch, added)
     draw_classes(state.run_cfg, loader.dataset, evaluator, "val", recorder.boards, state.epoch)
     keep(metrics)
     results = {"epoch": state.epoch, **metrics, **evaluator.protocol()}
@@ -250,6 +258,7 @@ def _run_evaluator(
     cfg: Any,
     device: torch.device,
     dtype: torch.dtype | None,
+    rows: PassRows,
     should_stop: Callable[[], bool] = lambda: False,
     loss: ValidationLoss | None = None,
     steps: Steps | None = None,
@@ -258,6 +267,7 @@ def _run_evaluator(
 
     Args:
         dtype: of autocast; None for full precision.
+        rows: takes in every batch, for the log.
         should_stop: asked after each batch; True ends the pass early.
         loss: takes in every batch.
         steps: in which clips are read; None reads each clip at once.
@@ -286,6 +296,7 @@ def _run_evaluator(
             if loss is not None:
                 loss.add(batch, prediction)
             evaluator.process(batch, prediction)
+        rows.add(batch, prediction)
         if should_stop():
             break
     for files_of_rank, broken_of_rank in all_gather_object((dict(files), broken)):

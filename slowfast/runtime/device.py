@@ -94,6 +94,16 @@ def peak_memory(device: torch.device) -> float:
     return peak / _GIB if sys.platform == "darwin" else peak * 1024 / _GIB
 
 
+def host_memory() -> tuple[float, float]:
+    """Return the memory of this host in use, and in all, in GiB; where the system does not tell, 0."""
+    try:
+        told = dict(re.findall(r"(\w+):\s+(\d+) kB", Path("/proc/meminfo").read_text()))
+        whole, free = (int(told[name]) * 1024 / _GIB for name in ("MemTotal", "MemAvailable"))
+    except (OSError, KeyError):
+        return 0.0, 0.0
+    return whole - free, whole
+
+
 def device_rng_state(device: torch.device) -> torch.Tensor | None:
     """Return the state of the device's random generator; None on the CPU."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else None

@@ -21,6 +21,9 @@ TOP = {
     "DIST_BACKEND": "nccl",
     # Iterations between two lines of the log.
     "LOG_PERIOD": 10,
+    # Names and rows in logs and results: pyslowfast also writes those that its scripts read, beside ours
+    # (docs/migrating.md); plain writes ours alone.
+    "LOG_STYLE": "pyslowfast",
     # Log the model, its parameters and its multiply-adds at the start.
     "LOG_MODEL_INFO": True,
     # Older files set it; nothing reads it.
