@@ -92,10 +92,12 @@ class PassRows:
         """Take in a batch, and write a row where one is due."""
         now = time.perf_counter()
         spent, self._last, self._done = now - self._last, now, self._done + 1
+        if not is_on(self._cfg):
+            return
         if prediction is not None and prediction.boxes is None and self._epoch:
             for name, value in batch_means({"scores": prediction.scores}, batch.labels).items():
                 self._errors.setdefault(name, []).append(value.item())
-        if is_on(self._cfg) and self._done % self._cfg.LOG_PERIOD == 0:
+        if self._done % self._cfg.LOG_PERIOD == 0:
             log_json_stats({}, self._row(spent))
             self._errors = {}
 

@@ -46,14 +46,14 @@ from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import all_gather_object, any_process, barrier, is_main_process
 from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
 from slowfast.runtime.logging import get_logger, log_json_stats
-from slowfast.runtime.run_lock import alone_in_output_dir
+from slowfast.runtime.run_lock import beside_training, is_alone
 from slowfast.runtime.seed import seed_all
 from slowfast.utils.files import atomic_write, check_regular
 
 logger = get_logger(__name__)
 
 
-@alone_in_output_dir
+@beside_training
 def test(cfg: Any) -> dict[str, Any]:
     """Measure the model of a config on the test split.
 
@@ -67,7 +67,8 @@ def test(cfg: Any) -> dict[str, Any]:
     `test_predictions_N.npz`, and metrics are `TestN/...`. The results are those of the last number, with
     `by_temporal_clips`: N -> its results.
 
-    Where no video of the list has a label, predictions are saved and nothing is measured.
+    Where no video of the list has a label, predictions are saved and nothing is measured. In the folder of a training
+    that goes on, its newest checkpoint is tested, and `config.yaml` is left alone.
 
     Returns:
         The evaluator's metrics, and `checkpoint` (the file, "" for random weights), `views`, `unreadable_files`,
@@ -79,8 +80,8 @@ def test(cfg: Any) -> dict[str, Any]:
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ValueError: there is no checkpoint, or it does not fit; a view is missing; scores are NaN or infinite (the
-            predictions are saved); another job runs in `OUTPUT_DIR`; or the processes differ in config, code, data or
-            weights.
+            predictions are saved); another test runs in `OUTPUT_DIR`; or the processes differ in config, code, data
+            or weights.
         OSError: results cannot be written, or a loader worker died.
         RuntimeError: too many files cannot be read.
     """
@@ -92,7 +93,8 @@ def test(cfg: Any) -> dict[str, Any]:
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg)
     checkpoint = load_test_weights(model, cfg)
-    record_config(cfg, log=not cfg.TRAIN.ENABLE)
+    if is_alone(cfg.OUTPUT_DIR):  # config.yaml stays that of a training that goes on
+        record_config(cfg, log=not cfg.TRAIN.ENABLE)
     if cfg.LOG_MODEL_INFO and is_main_process():
         logger.info("%s", describe_model(model, cfg))
     setup_model(model, device, ModelSetup.from_config(cfg), training=False)

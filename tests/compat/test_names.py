@@ -200,3 +200,33 @@ def test_weights_of_a_file(tiny_cfg, tmp_path):
     assert load_checkpoint(path, other, optimizer=again) == 4 and again.param_groups[0]["lr"] == 0.1
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
     assert load_checkpoint(path, other, epoch_reset=True) == -1
+
+
+def test_rates_and_epochs_that_are_due(tiny_cfg):
+    """Cosine from BASE_LR 0.1 to 0 over 4 epochs: half of it after two."""
+    from slowfast.compat import functions
+
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 4, "SOLVER.BASE_LR", 0.1, "SOLVER.WARMUP_EPOCHS", 0.0,
+                   "TRAIN.EVAL_PERIOD", 2, "TRAIN.CHECKPOINT_PERIOD", 3)  # fmt: skip
+    rates = [functions.get_epoch_lr(2, cfg), functions.get_lr_at_epoch(cfg, 2), functions.get_epoch_lr(0, cfg)]
+    assert rates == pytest.approx([0.05, 0.05, 0.1])
+    assert [functions.is_eval_epoch(cfg, epoch) for epoch in range(4)] == [False, True, False, True]
+    assert [functions.is_checkpoint_epoch(cfg, epoch) for epoch in range(4)] == [False, False, True, True]
+
+
+def test_what_is_not_as_there_is_told(tiny_cfg):
+    from slowfast.compat import functions
+
+    cfg = tiny_cfg()
+    cfg.defrost()
+    cfg.DETECTION.ENABLE = True
+    with pytest.raises(ValueError, match="gives no boxes"):
+        functions.construct_loader(cfg, "train")
+    with pytest.raises(ValueError, match="reduction='none'"):
+        functions.get_loss_func("cross_entropy")(reduction="none")
+    with pytest.raises(ValueError, match="cross_entropy"):
+        functions.get_loss_func("cross_entrop")
+    with pytest.raises(RuntimeError, match="NaN"):
+        functions.check_nan_losses(torch.tensor(float("nan")))
+    with pytest.raises(ValueError, match="1 labels for 2"):
+        functions.topks_correct(torch.rand(2, 5), torch.tensor([1]), (1,))
