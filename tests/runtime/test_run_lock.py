@@ -79,19 +79,16 @@ def test_holder_that_ends_frees_the_folder(holder, tmp_path):
     assert (tmp_path / LOCK_NAME).read_text() == ""
 
 
-def _held(folder, name):
-    """Hold a lock in another process, until its standard input closes."""
-    code = """
-import sys
-from slowfast.runtime.run_lock import run_lock
-with run_lock(sys.argv[1], sys.argv[2]):
+# Holds a lock as another job does, without the seconds that an import of PyTorch takes.
+JOB = """
+import fcntl, json, os, sys
+with open(sys.argv[1], "w") as stream:
+    fcntl.lockf(stream, fcntl.LOCK_EX)
+    json.dump({"pid": os.getpid(), "host": "elsewhere", "started": "today"}, stream)
+    stream.flush()
     print(flush=True)
     sys.stdin.read()
 """
-    command = [sys.executable, "-c", code, str(folder), name]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    process.stdout.readline()
-    return process
 
 
 @pytest.fixture
@@ -100,7 +97,9 @@ def others(tmp_path):
     started = []
 
     def hold(name):
-        started.append(_held(tmp_path, name))
+        command = [sys.executable, "-c", JOB, str(tmp_path / name)]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        started[-1].stdout.readline()
 
     yield hold
     for process in started:
@@ -119,7 +118,7 @@ def test_a_test_goes_on_beside_a_training(others, tmp_path, tiny_cfg, caplog):
     assert (tmp_path / "config.yaml").read_text() == "of the training"
     others(TEST_LOCK_NAME)
     before = (tmp_path / "test_results.json").stat()
-    with pytest.raises(FolderInUseError, match="is in use by the job with pid"):
+    with pytest.raises(FolderInUseError, match="is in use by the job with pid .* on host elsewhere"):
         run_test(cfg)
     assert (tmp_path / "test_results.json").stat() == before
 
