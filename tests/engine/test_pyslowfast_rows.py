@@ -122,3 +122,8 @@ def test_files_of_boxes_have_their_names_too(tiny_cfg, tmp_path, monkeypatch, li
     assert (tmp_path / "detections_latest.csv").read_text() == "a,0902,0,0,1,1,3,0.5\n"
     assert sorted(path.name for path in tmp_path.glob("*.csv*")) == ["detections.csv", "detections_latest.csv"]
     assert (os.stat(written[1]).st_nlink == 2) == links
+
+
+def test_another_style_is_an_error(tiny_cfg):
+    with pytest.raises(ValueError, match="LOG_STYLE is 'detectron'.*plain, pyslowfast"):
+        tiny_cfg("LOG_STYLE", "detectron")
