@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slowfast import compat
+
 if TYPE_CHECKING:
     from slowfast.apps.predict.predictor import Predictor
 
 __all__ = ["load"]
+
+compat.install()
 
 
 def load(path: Any, **options: Any) -> Predictor:

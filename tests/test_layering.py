@@ -20,6 +20,7 @@ LAYERS = [
     {"models", "datasets", "evaluation", "checkpoint"},
     {"engine"},
     {"apps"},
+    {"compat"},
 ]
 OPTIONAL = {"torchvision", "detectron2", "pytorchvideo", "matplotlib", "submitit", "pyarrow", "torchcodec"}
 OPTIONAL |= {"onnx", "onnxruntime", "onnxscript", "PIL"}

@@ -3,9 +3,10 @@
 python tools/evaluate.py PREDICTIONS [--classes FILE] [--evaluation NAME] [--per-class] [--output DIR] [--plot FILE]
 python tools/evaluate.py --ava GROUNDTRUTH DETECTIONS [--excluded FILE] [--label-map FILE] [--evaluation NAME] [...]
 
-PREDICTIONS is a file that a test wrote, .npz or .parquet. The metrics are printed. --output writes metrics.json,
-classes.csv and, for single-label data sets, confusion.csv. --plot draws the confusion matrix or the average precision
-of classes, and for a model that reads in steps the accuracy after each step (needs matplotlib, the extra `plot`).
+PREDICTIONS is a file that a test wrote, .npz or .parquet, or PySlowFast's .pkl. The metrics are printed. --output
+writes metrics.json, classes.csv and, for single-label data sets, confusion.csv. --plot draws the confusion matrix or
+the average precision of classes, and for a model that reads in steps the accuracy after each step (needs matplotlib,
+the extra `plot`).
 tools/plot.py draws these and more, for papers.
 
 In the CSV files a class name that a spreadsheet would take for a formula has an apostrophe in front, and so has one

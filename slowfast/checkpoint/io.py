@@ -229,6 +229,9 @@ def load_last_checkpoint(output_dir: str, epoch: int = -1, task: str = "") -> tu
     for file in reversed(files):
         try:
             return load_checkpoint(file.path), file.path
+        except FileNotFoundError:
+            # A training that goes on in the folder has replaced it by a newer one.
+            return load_last_checkpoint(output_dir, epoch)
         except ValueError as error:
             logger.warning("skipping a checkpoint: %s", error)
     if files:

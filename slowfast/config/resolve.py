@@ -67,9 +67,9 @@ def num_pathways(cfg: CfgNode) -> int:
     import_core()
     models = REGISTRIES["MODEL.MODEL_NAME"]
     name = backbone_name(cfg)
-    if name in models and models.fact(name, "num_pathways"):
-        return models.fact(name, "num_pathways")
-    # A published name that is not implemented here; its file still loads.
+    if name in models and (stated := models.fact(name, "num_pathways")):
+        return stated
+    # A published name that is not implemented here, whose file still loads; or a model as PySlowFast's users write it.
     return 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from slowfast.config.resolve import num_labels
 from slowfast.config.rules.run import share_of_batch
@@ -18,6 +19,7 @@ from slowfast.datasets.kinetics import Kinetics
 from slowfast.datasets.loading.batch import collate
 from slowfast.datasets.loading.sampler import BatchShapes, EpochBatchSampler
 from slowfast.datasets.ssv2 import SSv2
+from slowfast.datasets.tuples import MultiLabelTupleDataset, TupleDataset
 from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import get_local_world_size, get_rank, get_world_size
 from slowfast.runtime.loader_workers import check_workers
@@ -38,17 +40,28 @@ DATASET_REGISTRY.register("ava")(AVA)
 DATASET_REGISTRY.register("imagenet")(ImageNet)
 
 
-def build_dataset(cfg: Any, split: str) -> ClipDataset:
+def build_dataset(*arguments: Any) -> ClipDataset:
     """Build the data set `TRAIN.DATASET` (train, val) or `TEST.DATASET` (test).
+
+    A registered class of PySlowFast's kind is read through `TupleDataset`.
+
+    Args:
+        arguments: `cfg, split`; or, as in PySlowFast, `name, cfg, split` with the name of the data set.
 
     Raises:
         ValueError: the split or the name does not exist; the class does not derive from `ClipDataset`; its kind of
             labels does not fit DETECTION.ENABLE, DATA.MULTI_LABEL, the loss or the head; and what the class raises.
     """
+    *named, cfg, split = arguments
     check_split(split)
     key = "TEST.DATASET" if split == "test" else "TRAIN.DATASET"
-    name = cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET
+    (name,) = named or [cfg.TEST.DATASET if split == "test" else cfg.TRAIN.DATASET]
     dataset = DATASET_REGISTRY.get(name, key)
+    if isinstance(dataset, type) and issubclass(dataset, Dataset) and not issubclass(dataset, ClipDataset):
+        make = partial(MultiLabelTupleDataset if cfg.DATA.MULTI_LABEL else TupleDataset, plain=dataset)
+        dataset = make.func
+    else:
+        make = dataset
     if not (isinstance(dataset, type) and issubclass(dataset, ClipDataset)):
         raise ValueError(
             f"{key} {name} is {dataset!r}, which is not a data set: derive it from slowfast.datasets.VideoDataset "
@@ -61,7 +74,7 @@ def build_dataset(cfg: Any, split: str) -> ClipDataset:
         )
     if not cfg.DETECTION.ENABLE:
         _check_labels(cfg, key, name, dataset.label_kind == "multi")
-    built = dataset(cfg, split)
+    built = make(cfg, split)
     source = f" ({built.info.source})" if built.info.source else ""
     logger.info("%s: %s%s", split, built.summary(num_labels(cfg)[0]), source)
     return built

@@ -18,7 +18,17 @@ from slowfast.utils.errors import short
 # Patterns of the settings that change neither weights nor optimizer, statistics or random numbers of a resumed run:
 # places, logging, tests, how data is loaded, initial weights.
 _INDIFFERENT = (
-    *("OUTPUT_DIR", "LOG_PERIOD", "LOG_MODEL_INFO", "LOGS.*", "TENSORBOARD.*", "TRACKER.*", "TEST.*", "DEMO.*"),
+    *(
+        "OUTPUT_DIR",
+        "LOG_PERIOD",
+        "LOG_MODEL_INFO",
+        "LOG_STYLE",
+        "LOGS.*",
+        "TENSORBOARD.*",
+        "TRACKER.*",
+        "TEST.*",
+        "DEMO.*",
+    ),
     *("SHARD_ID", "DIST.*", "DATA_LOADER.*", "DATA.CACHE_VIDEOS", "DATA.MAX_UNREADABLE_FRACTION"),
     # What is read there is compared itself.
     *("DATA.PATH_TO_DATA_DIR", "DATA.PATH_TO_PRELOAD_IMDB", "DATA.PATH_PREFIX"),

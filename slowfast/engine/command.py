@@ -28,7 +28,7 @@ from slowfast.runtime.distributed import is_main_process
 from slowfast.runtime.elastic import LostContactError, ProcessFailedError, RunStopped
 from slowfast.runtime.launch import launch
 from slowfast.runtime.logging import get_logger, setup_logging
-from slowfast.runtime.run_lock import alone_in_output_dir, run_lock
+from slowfast.runtime.run_lock import alone_in_output_dir, beside_training, run_lock
 from slowfast.runtime.signals import TrainingInterrupted
 from slowfast.utils.errors import print_error
 
@@ -56,8 +56,10 @@ class App:
 def _run(cfg: Any, visualize: App | None, demo: App | None) -> None:
     """Train, test, visualize and run the demo in this process, as the config says."""
     activate_projects(cfg)
-    if cfg.TRAIN.ENABLE or cfg.TEST.ENABLE:
+    if cfg.TRAIN.ENABLE:
         _train_and_test(cfg)
+    elif cfg.TEST.ENABLE:
+        _test(cfg)
     if visualize is not None and _visualizes(cfg):
         _visualize(cfg, visualize)
     if demo is not None and cfg.DEMO.ENABLE and is_main_process():
@@ -67,10 +69,15 @@ def _run(cfg: Any, visualize: App | None, demo: App | None) -> None:
 @alone_in_output_dir
 def _train_and_test(cfg: Any) -> None:
     setup_logging(cfg.OUTPUT_DIR)
-    if cfg.TRAIN.ENABLE:
-        train(cfg)
+    train(cfg)
     if cfg.TEST.ENABLE:
         test(cfg)
+
+
+@beside_training
+def _test(cfg: Any) -> None:
+    setup_logging(cfg.OUTPUT_DIR)
+    test(cfg)
 
 
 def _visualizes(cfg: Any) -> bool:

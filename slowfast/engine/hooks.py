@@ -9,6 +9,7 @@ import datetime
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from slowfast.config.projects import call_project, import_project
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.loading.unreadable import UnreadableFiles
+from slowfast.engine import pyslowfast_rows
 from slowfast.engine.state import Averages, TrainState, batch_means
 from slowfast.engine.trackers import TensorBoard, build_trackers
 from slowfast.runtime.device import peak_memory
@@ -62,15 +64,22 @@ class Recorder:
 
     Attributes:
         boards: files for TensorBoard, which take pictures too; in the main process alone, and with TENSORBOARD.ENABLE.
+        least_errors: the least error, percent, of the validations so far, by name.
     """
 
     def __init__(self, cfg: Any, first_step: int = 0):
         self._trackers = build_trackers(cfg, first_step) if is_main_process() else []
         self.boards = [tracker for tracker in self._trackers if isinstance(tracker, TensorBoard)]
+        self._for_scripts = pyslowfast_rows.is_on(cfg)
+        self.least_errors: dict[str, float] = {}
 
-    def record(self, stats: dict[str, Any], tag: str, step: int) -> None:
-        """Write one JSON object of statistics; its floats become the scalars `tag/name` of the trackers at `step`."""
-        log_json_stats(stats)
+    def record(self, stats: dict[str, Any], tag: str, step: int, for_scripts: Mapping[str, Any] | None = None) -> None:
+        """Write one JSON object of statistics; its floats become the scalars `tag/name` of the trackers at `step`.
+
+        Args:
+            for_scripts: what PySlowFast's scripts read besides (`LOG_STYLE`).
+        """
+        log_json_stats(stats, for_scripts or {} if self._for_scripts else None)
         values = {name: value for name, value in stats.items() if isinstance(value, float)}
         for tracker in self._trackers:
             tracker.record(tag, values, step)
@@ -152,7 +161,7 @@ class _IterationStats(Hook):
 
     def before_epoch(self, state: TrainState) -> None:
         self._restart()
-        self.epoch_started = time.perf_counter()
+        self.epoch_started, self.epoch_seconds, self.epoch_iterations = time.perf_counter(), [0.0, 0.0], 0
 
     def after_step(self, state: TrainState, batch: Batch, result: dict[str, torch.Tensor]) -> None:
         means = batch_means(result, batch.labels)
@@ -161,6 +170,9 @@ class _IterationStats(Hook):
         self.iterations += 1
         self.data_seconds += state.data_seconds
         self.step_seconds += state.step_seconds
+        self.epoch_seconds[0] += state.data_seconds
+        self.epoch_seconds[1] += state.step_seconds
+        self.epoch_iterations += 1
         if state.iteration % self.period == 0:
             self._report(state)
             self._restart()
@@ -175,26 +187,34 @@ class _IterationStats(Hook):
             **state.averages.read(),
             **self.unreadable.counts,
         }
-        self.recorder.record(stats, "TrainEpoch", state.epoch + 1)
+        data, step = (seconds / max(1, self.epoch_iterations) for seconds in self.epoch_seconds)
+        for_scripts = _times(state, data, step) | pyslowfast_rows.memory(state.device, host=True)
+        for_scripts |= pyslowfast_rows.place(state.cfg, "train", stats["epoch"])
+        self.recorder.record(stats, "TrainEpoch", state.epoch + 1, for_scripts)
 
     def _report(self, state: TrainState) -> None:
         data, step = self.data_seconds / self.iterations, self.step_seconds / self.iterations
-        left = (state.max_epoch - state.epoch) * state.epoch_length - state.iteration
         stats = {
             "_type": "train_iter",
             "epoch": f"{state.epoch + 1}/{state.max_epoch}",
             "iter": f"{state.iteration}/{state.epoch_length}",
-            "dt": data + step,
-            "dt_data": data,
-            "dt_net": step,
-            "eta": str(datetime.timedelta(seconds=int((data + step) * left))),
+            **_times(state, data, step),
             "lr": state.lr,
             **memory_stats(state.device),
             **self.window.read(),
         }
         if state.optim_step.grad_norm is not None:
             stats["grad_norm"] = float(state.optim_step.grad_norm)
-        self.recorder.record(stats, "Train", state.step)
+        for_scripts = pyslowfast_rows.memory(state.device)
+        for_scripts |= pyslowfast_rows.place(state.cfg, "train", stats["epoch"], stats["iter"])
+        self.recorder.record(stats, "Train", state.step, for_scripts)
+
+
+def _times(state: TrainState, data: float, step: float) -> dict[str, Any]:
+    """Return the mean times of an iteration, and what is left of the run at that speed."""
+    left = (state.max_epoch - state.epoch) * state.epoch_length - state.iteration
+    eta = str(datetime.timedelta(seconds=int((data + step) * left)))
+    return {"dt": data + step, "dt_data": data, "dt_net": step, "eta": eta}
 
 
 class ProgressBar(Hook):

@@ -89,16 +89,23 @@ def _check_test_list(cfg: Any) -> None:
 
 
 def predictions_path(cfg: Any) -> str:
-    """Return the path of a test's predictions.
+    """Return the path of a test's predictions; with PySlowFast's pickle (see `pickle_path`) the default one.
 
     Raises:
         ValueError: `TEST.SAVE_RESULTS_PATH` has an unknown ending.
     """
+    name = "" if pickle_path(cfg) else cfg.TEST.SAVE_RESULTS_PATH
     try:
-        check_format(cfg.TEST.SAVE_RESULTS_PATH or _PREDICTIONS_NAME)
+        check_format(name or _PREDICTIONS_NAME)
     except ValueError as error:
-        raise ValueError(f"TEST.SAVE_RESULTS_PATH {error}") from error
-    return os.path.join(cfg.OUTPUT_DIR, cfg.TEST.SAVE_RESULTS_PATH or _PREDICTIONS_NAME)
+        raise ValueError(f"TEST.SAVE_RESULTS_PATH {error}, or as PySlowFast's pickle to .pkl") from error
+    return os.path.join(cfg.OUTPUT_DIR, name or _PREDICTIONS_NAME)
+
+
+def pickle_path(cfg: Any) -> str:
+    """Return the path of the pickle of predictions that a test writes besides, as PySlowFast does; "" for none."""
+    name = cfg.TEST.SAVE_RESULTS_PATH
+    return os.path.join(cfg.OUTPUT_DIR, name) if name.endswith(".pkl") else ""
 
 
 def _check_places(output_dir: str) -> None:

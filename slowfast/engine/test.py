@@ -23,7 +23,15 @@ from slowfast.engine.loop import predict_batches, predict_steps
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.engine.pictures import draw_classes
-from slowfast.engine.preflight import RESULTS_NAME, VAL_RESULTS_NAME, describe_model, predictions_path, record_config
+from slowfast.engine.preflight import (
+    RESULTS_NAME,
+    VAL_RESULTS_NAME,
+    describe_model,
+    pickle_path,
+    predictions_path,
+    record_config,
+)
+from slowfast.engine.pyslowfast_rows import PassRows, log_test, name_as_published, validation
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import Task, build_task
@@ -38,27 +46,29 @@ from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import all_gather_object, any_process, barrier, is_main_process
 from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
 from slowfast.runtime.logging import get_logger, log_json_stats
-from slowfast.runtime.run_lock import alone_in_output_dir
+from slowfast.runtime.run_lock import beside_training, is_alone
 from slowfast.runtime.seed import seed_all
 from slowfast.utils.files import atomic_write, check_regular
 
 logger = get_logger(__name__)
 
 
-@alone_in_output_dir
+@beside_training
 def test(cfg: Any) -> dict[str, Any]:
     """Measure the model of a config on the test split.
 
     The evaluator of the data set saves predictions to `OUTPUT_DIR/test_predictions.npz` (or to the file
     `TEST.SAVE_RESULTS_PATH` in that folder, .npz or .parquet), and beside it a .csv with the best classes of each video
-    by name. Boxes are also saved in AVA's format, as `detections.csv` and `groundtruth.csv`. Results are written to
-    `OUTPUT_DIR/test_results.json`, all settings to `config.yaml`, and metrics to the trackers, as `Test/...`.
+    by name. `TEST.SAVE_RESULTS_PATH x.pkl` writes PySlowFast's file too. Boxes are also saved in AVA's format, as
+    `detections.csv` and `groundtruth.csv`. Results are written to `OUTPUT_DIR/test_results.json`, all settings to
+    `config.yaml`, and metrics to the trackers, as `Test/...`.
 
     With `TEST.NUM_TEMPORAL_CLIPS` the test runs once for each number N in it. Predictions are saved apart, as
     `test_predictions_N.npz`, and metrics are `TestN/...`. The results are those of the last number, with
     `by_temporal_clips`: N -> its results.
 
-    Where no video of the list has a label, predictions are saved and nothing is measured.
+    Where no video of the list has a label, predictions are saved and nothing is measured. In the folder of a training
+    that goes on, its newest checkpoint is tested, and `config.yaml` is left alone.
 
     Returns:
         The evaluator's metrics, and `checkpoint` (the file, "" for random weights), `views`, `unreadable_files`,
@@ -70,8 +80,8 @@ def test(cfg: Any) -> dict[str, Any]:
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ValueError: there is no checkpoint, or it does not fit; a view is missing; scores are NaN or infinite (the
-            predictions are saved); another job runs in `OUTPUT_DIR`; or the processes differ in config, code, data or
-            weights.
+            predictions are saved); another test runs in `OUTPUT_DIR`; or the processes differ in config, code, data
+            or weights.
         OSError: results cannot be written, or a loader worker died.
         RuntimeError: too many files cannot be read.
     """
@@ -86,7 +96,8 @@ def test(cfg: Any) -> dict[str, Any]:
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg)
     checkpoint = load_test_weights(model, cfg)
-    record_config(cfg, log=not cfg.TRAIN.ENABLE)
+    if is_alone(cfg.OUTPUT_DIR):  # config.yaml stays that of a training that goes on
+        record_config(cfg, log=not cfg.TRAIN.ENABLE)
     if cfg.LOG_MODEL_INFO and is_main_process():
         logger.info("%s", describe_model(model, cfg))
     setup_model(model, device, ModelSetup.from_config(cfg), training=False)
@@ -151,8 +162,9 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
     ClassPlots.from_config(cfg, dataset.info.class_names)  # a wrong file of classes stops the run here
     task = build_task(cfg)
     steps = long_clip_steps(task, dataset)
+    rows = PassRows(cfg, len(loader), device)
     with worker_deaths_explained():
-        evaluator, broken = _run_evaluator(task, model, loader, cfg, device, autocast_dtype(cfg), steps=steps)
+        evaluator, broken = _run_evaluator(task, model, loader, cfg, device, autocast_dtype(cfg), rows, steps=steps)
     about = {
         "checkpoint": checkpoint,
         **evaluator.counts(),
@@ -163,6 +175,9 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
     # Saved before metrics are computed: a failure there must not cost the pass.
     stem, ending = os.path.splitext(predictions_path(cfg))
     written = evaluator.save(f"{stem}{suffix}{ending}", cfg.OUTPUT_DIR, about)
+    name_as_published(cfg, written)
+    if pickle_path(cfg) and not evaluator.save_pickle(pickle_path(cfg)):
+        logger.warning("%s is not written: it is for scores of whole videos", pickle_path(cfg))
     labeled = evaluator.labeled
     if written and is_main_process():
         after = (
@@ -174,6 +189,8 @@ def _test_views(cfg: Any, model: nn.Module, checkpoint: str, device: torch.devic
     if labeled:
         draw_classes(cfg, dataset, evaluator, "test", None, epochs_completed(checkpoint))
     log_json_stats({"_type": "test_final", **results})
+    if labeled:
+        log_test(cfg, results)
     return results
 
 
@@ -209,7 +226,9 @@ def evaluate(
     dtype = state.optim_step.autocast_dtype
     task, model = evaluation_parts(state)
     loss = ValidationLoss.from_config(state.run_cfg)
-    evaluator, broken = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, should_stop, loss)
+    epoch = f"{state.epoch}/{state.max_epoch}"
+    rows = PassRows(state.cfg, len(loader), state.device, epoch)
+    evaluator, broken = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, rows, should_stop, loss)
     if any_process(should_stop(), state.device):
         return {}
     _check_predictions(loader.dataset, broken)
@@ -219,7 +238,7 @@ def evaluate(
         metrics = {"loss": mean_loss, **metrics}
     stats = {
         "_type": "val_epoch",
-        "epoch": f"{state.epoch}/{state.max_epoch}",
+        "epoch": epoch,
         "epoch_seconds": time.perf_counter() - started,
         **evaluator.counts(),
         **evaluator.protocol(),
@@ -227,7 +246,8 @@ def evaluate(
         **memory_stats(state.device),
         **metrics,
     }
-    recorder.record(stats, "Val", state.epoch)
+    added = validation(state.cfg, stats, recorder.least_errors, rows.seconds, state.device)
+    recorder.record(stats, "Val", state.epoch, added)
     draw_classes(state.run_cfg, loader.dataset, evaluator, "val", recorder.boards, state.epoch)
     keep(metrics)
     results = {"epoch": state.epoch, **metrics, **evaluator.protocol()}
@@ -243,6 +263,7 @@ def _run_evaluator(
     cfg: Any,
     device: torch.device,
     dtype: torch.dtype | None,
+    rows: PassRows,
     should_stop: Callable[[], bool] = lambda: False,
     loss: ValidationLoss | None = None,
     steps: Steps | None = None,
@@ -251,6 +272,7 @@ def _run_evaluator(
 
     Args:
         dtype: of autocast; None for full precision.
+        rows: takes in every batch, for the log.
         should_stop: asked after each batch; True ends the pass early.
         loss: takes in every batch.
         steps: in which clips are read; None reads each clip at once.
@@ -279,6 +301,7 @@ def _run_evaluator(
             if loss is not None:
                 loss.add(batch, prediction)
             evaluator.process(batch, prediction)
+        rows.add(batch, prediction)
         if should_stop():
             break
     for files_of_rank, broken_of_rank in all_gather_object((dict(files), broken)):

@@ -24,6 +24,9 @@ logger = get_logger(__name__)
 
 RUNS_NAME = "tracker_runs.json"
 
+# Scalars that TensorBoard has under PySlowFast's names too, of training and validation (`LOG_STYLE`).
+_PUBLISHED_NAMES = {"top1_err": "Top1_err", "top5_err": "Top5_err", "ava_map": "mAP"}
+
 
 class Tracker(abc.ABC):
     """Base class of trackers: a sink of scalars of one run; the main process alone has any."""
@@ -51,11 +54,14 @@ class TensorBoard(Tracker):
 
         self._folder = os.path.join(cfg.OUTPUT_DIR, cfg.TENSORBOARD.LOG_DIR or f"runs-{cfg.TRAIN.DATASET}")
         self._writer = SummaryWriter(self._folder, purge_step=first_step)
+        self._for_scripts = cfg.LOG_STYLE == "pyslowfast"
 
     def record(self, tag: str, values: Mapping[str, float], step: int) -> None:
         with no_room_explained(self._folder):
             for name, value in values.items():
                 self._writer.add_scalar(f"{tag}/{name}", value, step)
+                if self._for_scripts and tag in ("Train", "Val") and name in _PUBLISHED_NAMES:
+                    self._writer.add_scalar(f"{tag}/{_PUBLISHED_NAMES[name]}", value, step)
 
     def record_picture(self, tag: str, encoded: bytes, step: int) -> None:
         """Take in a picture, PNG or GIF."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows
 from slowfast.evaluation.ava_files import write_detections, write_groundtruth
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
+from slowfast.evaluation.results_pickle import write_pickle
 from slowfast.runtime.distributed import all_gather_object
 
 if TYPE_CHECKING:  # data sets supply evaluators, and so import this module
@@ -138,6 +139,10 @@ class Evaluator(abc.ABC):
         """
         return []
 
+    def save_pickle(self, path: str) -> bool:
+        """Write the scores as PySlowFast does (`TEST.SAVE_RESULTS_PATH x.pkl`); return False if it has no such file."""
+        return False
+
 
 class VideoEvaluator(Evaluator):
     """Classification of whole videos, with one or several labels each; scores of a video's views are joined.
@@ -218,6 +223,20 @@ class VideoEvaluator(Evaluator):
         predictions.save(paths[0])
         predictions.save_table(paths[1])
         return paths
+
+    def save_pickle(self, path: str) -> bool:
+        """Write all videos in the order of the list; those that cannot be read have scores and labels of 0, as there.
+
+        Raises:
+            ValueError: as `predictions`.
+            OSError: the file cannot be written.
+        """
+        self.predictions()
+        scores, labels = self._joined.values[_MAIN].clone(), self._labels.clone()
+        skipped = sorted(self.skipped)
+        scores[skipped], labels[skipped] = 0, 0
+        write_pickle(path, scores, labels)
+        return True
 
     def _label(self, video: Tensor, labels: Tensor) -> None:
         if self._labels is None:

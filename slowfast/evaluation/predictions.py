@@ -314,12 +314,16 @@ def _name_of(number: int, names: list[str]) -> str:
 
 
 def load(path: str | os.PathLike) -> ClassificationPredictions | BoxPredictions:
-    """Load the predictions that `save` wrote.
+    """Load the predictions that `save` wrote, or a pickle (.pkl) of PySlowFast's, of which nothing is executed.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is of another kind or not whole, or Parquet without pyarrow.
     """
+    if os.fspath(path).endswith(".pkl"):
+        from slowfast.evaluation.results_pickle import load_pickle  # late: it builds predictions of this module
+
+        return load_pickle(os.fspath(path))
     check_format(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file of predictions {path}")

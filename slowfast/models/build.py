@@ -7,7 +7,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from slowfast.config.resolve import stage_entry
+from slowfast.config.resolve import num_pathways, stage_entry
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.nonlocal_ import INSTANTIATIONS, NonLocal
 from slowfast.layers.norm import (
@@ -22,6 +22,7 @@ from slowfast.layers.pool import KINDS, SpaceTimePool
 from slowfast.models.base import VideoModel
 from slowfast.models.blocks import TRANSFORMS, BranchOptions, residual_pathway
 from slowfast.models.heads import ClassificationHead, RoIHead, RoIPool
+from slowfast.runtime.device import find_device
 from slowfast.runtime.distributed import get_world_size, norm_group
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import naming_keys
@@ -32,7 +33,9 @@ logger = get_logger(__name__)
 # Builders of clip models: builder(cfg) -> VideoModel. `num_pathways` is the number of clips that the model takes (0:
 # that of MODEL.ARCH), `archs` the values of MODEL.ARCH that the builder reads, () if it does not read the key, `task`
 # the name of the task that trains it if that is not the one for class scores.
-MODEL_REGISTRY = Registry("MODEL.MODEL_NAME", facts={"num_pathways": 1, "archs": (), "task": ""})
+MODEL_REGISTRY = Registry(
+    "MODEL.MODEL_NAME", facts={"num_pathways": 1, "archs": (), "task": ""}, unnamed={"num_pathways": 0}
+)
 
 # Adapters that a project applies to a built model: adapter(model, cfg) -> nn.Module.
 MODEL_ADAPTERS = Registry("MODEL.ADAPTER", several=True)
@@ -44,10 +47,14 @@ CHOICES["NONLOCAL.INSTANTIATION"] = INSTANTIATIONS
 CHOICES["MODEL.FINAL_POOL"] = KINDS
 
 
-def build_model(cfg: CfgNode) -> nn.Module:
-    """Build the model of a configuration, on the CPU, with fresh weights.
+def build_model(cfg: CfgNode, gpu_id: int | None = None) -> nn.Module:
+    """Build the model of a configuration, with fresh weights.
 
-    See `VideoModel` for what it takes and returns. With MODEL.ADAPTER set, the project decides that.
+    See `VideoModel` for what it takes and returns. With MODEL.ADAPTER set, the project decides that. A registered class
+    that derives from `nn.Module` alone, as PySlowFast's users write it, becomes a `VideoModel` with the same weights.
+
+    Args:
+        gpu_id: GPU to move the model to; None for the CPU.
 
     Raises:
         ValueError: MODEL.MODEL_NAME or MODEL.ADAPTER is not registered, the builder returns no `VideoModel`, or a
@@ -55,7 +62,10 @@ def build_model(cfg: CfgNode) -> nn.Module:
     """
     if _norm_type(cfg) == "sync_batchnorm" and _single_process(cfg):
         logger.info("BN.NORM_TYPE sync_batchnorm is built as batchnorm: a single process has no peers")
-    model = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)
+    builder = MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)
+    if isinstance(builder, type) and issubclass(builder, nn.Module) and not issubclass(builder, VideoModel):
+        builder = _as_video_model(builder, num_pathways(cfg))
+    model = builder(cfg)
     if not isinstance(model, VideoModel):
         raise ValueError(
             f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME!r} builds a {type(model).__name__}; derive that from "
@@ -63,7 +73,15 @@ def build_model(cfg: CfgNode) -> nn.Module:
         )
     for name in MODEL_ADAPTERS.names(cfg.MODEL.ADAPTER):
         model = MODEL_ADAPTERS.get(name)(model, cfg)
-    return model
+    return model if gpu_id is None else model.to(find_device(gpu_id))
+
+
+def _as_video_model(plain: type[nn.Module], pathways: int) -> type[VideoModel]:
+    """Return a subclass of a class of PySlowFast's kind, `class(cfg)` with `forward(inputs)`, that is a `VideoModel`.
+
+    Names of weights are its own. What single features need beyond a forward is missing, and named where it is asked.
+    """
+    return type(plain.__name__, (plain, VideoModel), {"num_pathways": pathways, "__module__": plain.__module__})
 
 
 def build_norm(cfg: CfgNode, kind: str) -> Callable[[int], nn.Module]:

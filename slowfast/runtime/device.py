@@ -56,19 +56,23 @@ def device_of(cfg: Any) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def find_device(name: str | torch.device | None) -> torch.device:
-    """Return the device of a name such as "cpu" or "cuda:1"; of None, the GPU if there is one, else the CPU.
+def find_device(name: str | int | torch.device | None) -> torch.device:
+    """Return the device of a name such as "cpu" or "cuda:1", or of a GPU's number; of None, the GPU if there is one.
 
     Raises:
         ValueError: there is no such device on this host.
     """
     try:
-        device = torch.device(name or ("cuda" if device_count() else "cpu"))
+        device = torch.device("cuda", name) if isinstance(name, int) else torch.device(name or _best_device())
     except RuntimeError as error:
         raise ValueError(f"device {name!r} is unknown; give cpu, cuda or cuda:NUMBER") from error
     if device.type != "cpu" and (device.index or 0) >= device_count():
         raise ValueError(f"device is {str(device)!r}, and this host has {device_count()} GPUs; give another, or cpu")
     return device
+
+
+def _best_device() -> str:
+    return "cuda" if device_count() else "cpu"
 
 
 def device_name(device: torch.device) -> str:
@@ -88,6 +92,16 @@ def peak_memory(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / _GIB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / _GIB if sys.platform == "darwin" else peak * 1024 / _GIB
+
+
+def host_memory() -> tuple[float, float]:
+    """Return the memory of this host in use, and in all, in GiB; where the system does not tell, 0."""
+    try:
+        told = dict(re.findall(r"(\w+):\s+(\d+) kB", Path("/proc/meminfo").read_text()))
+        whole, free = (int(told[name]) * 1024 / _GIB for name in ("MemTotal", "MemAvailable"))
+    except (OSError, KeyError):
+        return 0.0, 0.0
+    return whole - free, whole
 
 
 def device_rng_state(device: torch.device) -> torch.Tensor | None:

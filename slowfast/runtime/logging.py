@@ -2,7 +2,7 @@
 
 Each object of statistics is logged as a line for people and as a line `json_stats: {...}` for programs, both to
 standard output and `OUTPUT_DIR/stdout.log`; a terminal shows the first alone. The objects, one a line, also go to
-`OUTPUT_DIR/json_stats.jsonl`.
+`OUTPUT_DIR/json_stats.jsonl`. With what PySlowFast's scripts read besides, they go to `OUTPUT_DIR/json_stats.log`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import simplejson
@@ -24,6 +25,7 @@ from slowfast.utils.text import printable
 _JSON = "json_stats: %s"
 _FORMAT = "[%(asctime)s][%(levelname)s] %(name)s: %(message)s"
 _stats_path: str | None = None
+_scripts_path: str | None = None  # of PySlowFast's file of statistics
 _handlers: list[logging.Handler] = []  # those of `setup_logging`
 
 
@@ -82,18 +84,19 @@ def setup_logging(output_dir: str | None = None) -> None:
     Raises:
         OSError: the folder cannot be created or written, or what has the name of a log file is no regular file.
     """
-    global _stats_path
+    global _stats_path, _scripts_path
     root = logging.getLogger()
     while _handlers:
         handler = _handlers.pop()
         root.removeHandler(handler)
         handler.close()
     handlers: list[logging.Handler] = [_ConsoleHandler()]
-    _stats_path = None
+    _stats_path = _scripts_path = None
     if output_dir and is_main_process():
         os.makedirs(output_dir, exist_ok=True)
-        log, _stats_path = (os.path.join(output_dir, name) for name in ("stdout.log", "json_stats.jsonl"))
-        for path in (log, _stats_path):
+        names = ("stdout.log", "json_stats.jsonl", "json_stats.log")
+        log, _stats_path, _scripts_path = (os.path.join(output_dir, name) for name in names)
+        for path in (log, _stats_path, _scripts_path):
             check_regular(path)
         handlers.append(_FileHandler(log))
     for handler in handlers:
@@ -104,16 +107,27 @@ def setup_logging(output_dir: str | None = None) -> None:
     logging.captureWarnings(True)
 
 
-def log_json_stats(stats: dict[str, Any]) -> None:
-    """Log an object of statistics. In JSON floats are rounded to six digits; NaN and infinity become null."""
+def log_json_stats(stats: Mapping[str, Any], for_scripts: Mapping[str, Any] | None = None) -> None:
+    """Log an object of statistics. In JSON floats are rounded to six digits; NaN and infinity become null.
+
+    Args:
+        stats: the object; {} for one that is for PySlowFast's scripts alone.
+        for_scripts: what those read besides, in the log and `json_stats.log`; None writes no such file.
+    """
     if not is_main_process():
         return
-    line = simplejson.dumps({key: _rounded(value) for key, value in stats.items()}, sort_keys=True)
-    logger = get_logger(__name__)
-    logger.info("%s", stats_line(stats))
-    logger.info(_JSON, line)
-    if _stats_path is not None:
-        append_line(_stats_path, line)
+    logger, whole = get_logger(__name__), _json({**(for_scripts or {}), **stats})
+    if stats:
+        logger.info("%s", stats_line(stats))
+    logger.info(_JSON, whole)
+    if _stats_path is not None and stats:
+        append_line(_stats_path, _json(stats))
+    if _scripts_path is not None and for_scripts is not None:
+        append_line(_scripts_path, _JSON % whole)
+
+
+def _json(stats: Mapping[str, Any]) -> str:
+    return simplejson.dumps({key: _rounded(value) for key, value in stats.items()}, sort_keys=True)
 
 
 def _rounded(value: Any) -> Any:

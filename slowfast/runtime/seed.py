@@ -23,6 +23,13 @@ def seed_all(seed: int, rank: int = 0) -> None:
     torch.manual_seed(value)
 
 
+def seed_all_but_gpus(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch on the CPU, where GPUs go on with what they have drawn."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+
+
 def rng_state(device: torch.device | None = None) -> dict[str, Any]:
     """Return the state of all generators as numbers and tensors, which load without unpickling code."""
     version, python_words, python_gauss = random.getstate()

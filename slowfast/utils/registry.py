@@ -24,6 +24,7 @@ class Registry:
         several: a value may hold several names joined by "+", or none.
         ignore_case: names are lower case, and a value's case does not count.
         aliases: pattern (* matches anything) of values -> the name that they stand for.
+        unnamed: facts of objects that are registered under their own name, as in PySlowFast.
     """
 
     def __init__(
@@ -34,19 +35,21 @@ class Registry:
         several: bool = False,
         ignore_case: bool = False,
         aliases: Mapping[str, str] | None = None,
+        unnamed: Mapping[str, Any] | None = None,
     ):
         self.key = " or ".join(keys)
         self.default, self.several, self.ignore_case = default, several, ignore_case
         self._default_facts, self._aliases = dict(facts or {}), dict(aliases or {})
+        self._unnamed = dict(unnamed or {})
         self._objects: dict[str, Any] = {}
         self._facts: dict[str, dict[str, Any]] = {}
         REGISTRIES.update(dict.fromkeys(keys, self))
 
-    def register(self, name: str, **facts: Any) -> Callable[[Any], Any]:
+    def register(self, name: str = "", **facts: Any) -> Callable[[Any], Any]:
         """Return a decorator that registers a function or class under `name`.
 
         Args:
-            name: value of the configuration key.
+            name: value of the configuration key; "" for the object's own name, in lower case with `ignore_case`.
             facts: what `fact` returns for it; those left out have the registry's defaults.
 
         Raises:
@@ -56,7 +59,9 @@ class Registry:
         if unknown:
             known = ", ".join(self._default_facts) or "none"
             raise ValueError(f"{self.key} {name!r} is registered with {', '.join(unknown)}; known facts: {known}")
-        if not name or self.names(name) != [name]:
+        if not name:
+            return lambda obj: self.register(self._own_name(obj), **(self._unnamed | facts))(obj)
+        if self.names(name) != [name]:
             rule = "lower case" if self.ignore_case else "no '+'" if self.several else "not empty"
             raise ValueError(f"{self.key} {name!r} cannot be registered; the name must be {rule}")
 
@@ -67,6 +72,9 @@ class Registry:
             return obj
 
         return add
+
+    def _own_name(self, obj: Any) -> str:
+        return obj.__name__.lower() if self.ignore_case else obj.__name__
 
     def names(self, value: str) -> list[str]:
         """Return the names that a value of the key holds: one, or any number where `several` are allowed."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from slowfast.checkpoint import io
 from slowfast.checkpoint.io import (
     checkpoint_path,
     find_checkpoints,
@@ -56,6 +57,21 @@ def test_superseded_files_go(saved, tmp_path):
     newest = saved(2, 3)
     remove_superseded(str(tmp_path))
     assert sorted(str(path) for path in (tmp_path / "checkpoints").iterdir()) == sorted([*kept, newest])
+
+
+def test_a_checkpoint_that_is_superseded_while_it_is_read(saved, tmp_path, monkeypatch):
+    """A training that goes on writes a newer one, and removes the one that a test is about to open."""
+    saved(1, 7)
+    read = io._read_checkpoint
+
+    def replaced(path):
+        if "iteration" in path:
+            saved(2)
+            remove_superseded(str(tmp_path))
+        return read(path)
+
+    monkeypatch.setattr(io, "_read_checkpoint", replaced)
+    assert load_last_checkpoint(str(tmp_path))[1] == checkpoint_path(str(tmp_path), 2)
 
 
 class Payload:

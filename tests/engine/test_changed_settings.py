@@ -19,6 +19,7 @@ RESUME = ["SOLVER.MAX_EPOCH", 5, "TRAIN.CHECKPOINT_FILE_PATH"]
 # Other values of the settings that should change nothing in a resumed run; the rest of them has no effect at all.
 OTHERS = {
     "LOG_PERIOD": 3, "LOG_MODEL_INFO": False, "LOGS.DIR": "elsewhere", "LOGS.PERIOD": 7, "LOGS.LOG_MODEL": True,
+    "LOG_STYLE": "plain",
     "SHARD_ID": 0, "DIST.TIMEOUT": 90.0, "DIST.START_TIMEOUT": 90.0, "DIST.STOP_TIMEOUT": 9.0, "DIST.MAX_RESTARTS": 2,
     "TRAIN.ENABLE": False, "TRAIN.CHECKPOINT_FILE_PATH": "no.pyth", "TRAIN.CHECKPOINT_TYPE": "caffe2",
     "TRAIN.CHECKPOINT_INFLATE": True, "TRAIN.CHECKPOINT_EPOCH_RESET": True, "TRAIN.CHECKPOINT_STRICT": True,

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from slowfast.engine.task import TASK_REGISTRY, ClipTask
 from slowfast.engine.test import last_evaluation
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
-from slowfast.evaluation.predictions import ClassificationPredictions
+from slowfast.evaluation.predictions import ClassificationPredictions, load
 from slowfast.models import build_model
 
 
@@ -291,6 +292,19 @@ def test_test_joins_views_and_writes_results(tiny_cfg, stats_of):
         assert [row["video"] for row in csv.DictReader(stream)] == dataset.paths
 
 
+def test_the_pickle_of_pyslowfast_is_written_besides(tiny_cfg):
+    """As their scripts read it: `preds, labels = pickle.load(f)`, tensors with a row for each video of the list."""
+    cfg = tiny_cfg("TEST.SAVE_RESULTS_PATH", "x.pkl", "TEST.ALLOW_RANDOM_WEIGHTS", True)
+    results, out = run_test(cfg), Path(cfg.OUTPUT_DIR)
+    with open(out / "x.pkl", "rb") as stream:
+        preds, labels = pickle.load(stream)  # noqa: S301
+    assert labels.tolist() == [0, 1, 0, 1] and labels.dtype == torch.int64
+    assert preds.dtype == torch.float32
+    saved = load(out / "test_predictions.npz")
+    np.testing.assert_array_equal(preds.numpy(), saved.scores)
+    assert load(out / "x.pkl").metrics()["top1_acc"] == results["top1_acc"]
+
+
 def test_scores_are_saved_before_metrics_are_computed(tiny_cfg, monkeypatch):
     def fail(predictions):
         raise RuntimeError("metrics failed")
@@ -353,8 +367,8 @@ def test_results_of_another_program_say_nothing(tmp_path, text, epoch):
 
 def test_a_name_that_predictions_cannot_have_stops_before_training(tiny_cfg):
     for run in (train, run_test):
-        with pytest.raises(ValueError, match="TEST.SAVE_RESULTS_PATH scores.pkl: .* end in .npz or .parquet"):
-            run(cfg := tiny_cfg("SOLVER.MAX_EPOCH", 1, "TEST.ENABLE", True, "TEST.SAVE_RESULTS_PATH", "scores.pkl"))
+        with pytest.raises(ValueError, match="TEST.SAVE_RESULTS_PATH scores.txt: .* end in .npz or .parquet"):
+            run(cfg := tiny_cfg("SOLVER.MAX_EPOCH", 1, "TEST.ENABLE", True, "TEST.SAVE_RESULTS_PATH", "scores.txt"))
     assert not list(Path(cfg.OUTPUT_DIR).rglob("checkpoint_epoch*"))
 
 

@@ -219,3 +219,16 @@ def test_the_evaluation_is_named_with_the_numbers(tmp_path):
         path = str(tmp_path / f"{evaluation}.npz")
         evaluator.save(path, str(tmp_path), {})
         assert load(path).metrics()["ava_map"] == ap
+
+
+def test_the_pickle_has_a_row_for_each_video_of_the_list(tmp_path):
+    evaluator = VideoEvaluator("abc", 2, "max")
+    for video in (0, 2):
+        add_views(evaluator, torch.rand(2, 4), torch.tensor([3, 3]), torch.tensor([video] * 2), torch.tensor([0, 1]))
+    add_views(evaluator, torch.rand(1, 4), torch.tensor([3]), torch.tensor([1]), torch.tensor([0]))
+    evaluator.skip(1)
+    evaluator.gather()
+    assert evaluator.save_pickle(str(tmp_path / "x.pkl"))
+    found = load(tmp_path / "x.pkl")
+    assert found.labels.tolist() == [3, 0, 3] and found.scores[1].tolist() == [0] * 4
+    np.testing.assert_array_equal(found.scores[[0, 2]], evaluator.predictions().scores)

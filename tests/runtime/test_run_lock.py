@@ -10,8 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
-from slowfast.runtime.run_lock import LOCK_NAME, FolderInUseError, alone_in_output_dir, run_lock
+from slowfast.runtime.run_lock import (
+    LOCK_NAME,
+    TEST_LOCK_NAME,
+    FolderInUseError,
+    alone_in_output_dir,
+    beside_training,
+    is_alone,
+    run_lock,
+)
 
 # Holds the folder and says so; a forked child outlives it.
 HOLDER = """
@@ -68,6 +77,59 @@ def test_holder_that_ends_frees_the_folder(holder, tmp_path):
     with run_lock(str(tmp_path)):
         pass
     assert (tmp_path / LOCK_NAME).read_text() == ""
+
+
+# Holds a lock as another job does, without the seconds that an import of PyTorch takes.
+JOB = """
+import fcntl, json, os, sys
+with open(sys.argv[1], "w") as stream:
+    fcntl.lockf(stream, fcntl.LOCK_EX)
+    json.dump({"pid": os.getpid(), "host": "elsewhere", "started": "today"}, stream)
+    stream.flush()
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def others(tmp_path):
+    """Function: hold a lock of `tmp_path` in another process until the test ends."""
+    started = []
+
+    def hold(name):
+        command = [sys.executable, "-c", JOB, str(tmp_path / name)]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        started[-1].stdout.readline()
+
+    yield hold
+    for process in started:
+        process.communicate(timeout=60)
+
+
+def test_a_test_goes_on_beside_a_training(others, tmp_path, tiny_cfg, caplog):
+    """Its config.yaml stays, and a second test is refused."""
+    (tmp_path / "config.yaml").write_text("of the training")
+    cfg = tiny_cfg("OUTPUT_DIR", str(tmp_path), "TRAIN.ENABLE", False, "TEST.ALLOW_RANDOM_WEIGHTS", True)
+    others(LOCK_NAME)
+    with caplog.at_level("INFO"):
+        assert run_test(cfg)["videos"] == 4
+    assert caplog.text.count("testing beside the training: OUTPUT_DIR") == 1
+    assert (tmp_path / "test_results.json").exists()
+    assert (tmp_path / "config.yaml").read_text() == "of the training"
+    others(TEST_LOCK_NAME)
+    before = (tmp_path / "test_results.json").stat()
+    with pytest.raises(FolderInUseError, match="is in use by the job with pid .* on host elsewhere"):
+        run_test(cfg)
+    assert (tmp_path / "test_results.json").stat() == before
+
+
+def test_a_training_tests_even_beside_another_test(others, tmp_path, tiny_cfg, caplog):
+    others(TEST_LOCK_NAME)
+    done = beside_training(lambda cfg: is_alone(cfg.OUTPUT_DIR))
+    with run_lock(str(tmp_path)):
+        assert done(tiny_cfg("OUTPUT_DIR", str(tmp_path)))
+    assert "Both tests go on" in caplog.text
+    assert not is_alone(str(tmp_path))
 
 
 def test_left_over_text_of_a_dead_job_blocks_nobody(tmp_path):

@@ -47,6 +47,12 @@ def test_a_published_setting_of_ava(run_tool, repo, folder, tmp_path, file, eval
     logged = [json.loads(line) for line in (out / "json_stats.jsonl").read_text().splitlines()]
     assert [line["ava_evaluation"] for line in logged if "ava_map" in line] == [evaluation] * 2
     assert results["ava_map"] == pytest.approx(again["mAP@0.5"], abs=1e-6)
+    # As PySlowFast's scripts read them.
+    assert (out / "detections_latest.csv").read_text() == (out / "detections.csv").read_text()
+    rows = [json.loads(line.removeprefix("json_stats: ")) for line in (out / "json_stats.log").read_text().splitlines()]
+    assert rows[-1] == {"mode": "test", "map": pytest.approx(results["ava_map"], rel=1e-5)}
+    (val,) = [row for row in rows if row.get("_type") == "val_epoch"]
+    assert val["map"] == val["ava_map"] and (val["mode"], val["cur_epoch"]) == ("val", "1")
     assert results["unreadable_files"] == 0 and results["key_frames"] > 5 > results["videos"] > 0
 
 

@@ -21,6 +21,9 @@ TOP = {
     "DIST_BACKEND": "nccl",
     # Iterations between two lines of the log.
     "LOG_PERIOD": 10,
+    # Names and rows in logs and results: pyslowfast also writes those that its scripts read, beside ours
+    # (docs/migrating.md); plain writes ours alone.
+    "LOG_STYLE": "pyslowfast",
     # Log the model, its parameters and its multiply-adds at the start.
     "LOG_MODEL_INFO": True,
     # Older files set it; nothing reads it.
@@ -133,7 +136,8 @@ TEST = {
     "NUM_SPATIAL_CROPS": 3,
     # Several values of NUM_ENSEMBLE_VIEWS to test one after the other, in place of that key; [] for that alone.
     "NUM_TEMPORAL_CLIPS": [],
-    # File in OUTPUT_DIR for the predictions, .npz or .parquet; "" for test_predictions.npz.
+    # File in OUTPUT_DIR for the predictions, .npz or .parquet; "" for test_predictions.npz. A .pkl is written besides
+    # that: PySlowFast's pickle of [scores, labels], a row for each video of the list.
     "SAVE_RESULTS_PATH": "",
     # Fold batch norms into the convolutions before them: faster, with the same scores up to rounding.
     "FOLD_NORMS": True,

@@ -20,6 +20,7 @@ _CHOICES = {
     "DEMO.INPUT_FORMAT": ("BGR", "RGB"),
     "DEMO.VIS_MODE": ("thres", "top-k"),
     "DIST_BACKEND": ("nccl", "gloo", "mpi"),
+    "LOG_STYLE": ("plain", "pyslowfast"),
     "MODEL.COMPILE_MODE": ("default", "max-autotune-no-cudagraphs"),
     "MODEL.MEMORY_FORMAT": ("auto", "contiguous", "channels_last"),
     "RESNET.STEM_FUNC": ("resnet_stem",),

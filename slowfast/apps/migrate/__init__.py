@@ -1,0 +1,1 @@
+"""Tell what of a project that was written for PySlowFast works here."""

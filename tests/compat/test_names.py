@@ -1,0 +1,230 @@
+"""PySlowFast's modules and names, for code that was written for it."""
+
+import importlib
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from slowfast import compat
+
+SCRIPT = """
+import slowfast.utils.checkpoint as cu
+import slowfast.utils.distributed as du
+import slowfast.utils.logging as logging
+import slowfast.utils.metrics as metrics
+import slowfast.utils.misc as misc
+import slowfast.models.losses as losses
+import slowfast.models.optimizer as optim
+from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
+from slowfast.datasets import loader
+from slowfast.models import build_model
+from slowfast.utils.parser import load_config, parse_args
+
+logger = logging.get_logger(__name__)
+
+
+def train(cfg):
+    model = build_model(cfg)
+    optimizer = optim.construct_optimizer(model, cfg)
+    start_epoch = cu.load_train_checkpoint(cfg, model, optimizer)
+    train_loader = loader.construct_loader(cfg, "train")
+    loss_fun = losses.get_loss_func(cfg.MODEL.LOSS_FUNC)(reduction="mean")
+    print("from", start_epoch)
+    for cur_epoch in range(start_epoch, cfg.SOLVER.MAX_EPOCH):
+        loader.shuffle_dataset(train_loader, cur_epoch)
+        model.train()
+        for cur_iter, (inputs, labels, index, time, meta) in enumerate(train_loader):
+            lr = optim.get_epoch_lr(cur_epoch + float(cur_iter) / len(train_loader), cfg)
+            optim.set_lr(optimizer, lr)
+            preds = model(inputs)
+            loss = loss_fun(preds, labels)
+            misc.check_nan_losses(loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            (error,) = metrics.topk_errors(preds, labels, (1,))
+            loss, error = du.all_reduce([loss, error])
+        logging.log_json_stats({"_type": "train_epoch", "epoch": cur_epoch + 1, "top1_err": error.item()})
+        if cu.is_checkpoint_epoch(cfg, cur_epoch) and du.is_master_proc(max(1, cfg.NUM_GPUS)):
+            cu.save_checkpoint(cfg.OUTPUT_DIR, model, optimizer, cur_epoch, cfg)
+
+
+if __name__ == "__main__":
+    args = parse_args()
+    for path in args.cfg_files:
+        cfg = assert_and_infer_cfg(load_config(args, path))
+        cfg.DATA_LOADER.NUM_WORKERS = 0
+        misc.launch_job(cfg=cfg, init_method=args.init_method, func=train)
+"""
+
+
+@pytest.fixture
+def fresh():
+    """Function: import a module of PySlowFast's anew; returns it."""
+
+    def load(name):
+        for known in compat.NAMES[name]:
+            vars(importlib.import_module(name)).pop(known, None)
+        return importlib.import_module(name)
+
+    return load
+
+
+def test_a_script_of_theirs_trains_resumes_and_is_told_the_new_names(tiny_file, tmp_path, repo, last_state, tiny_cfg):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    files = [tmp_path / f"{epochs}.yaml" for epochs in (1, 2)]
+    for epochs, file in enumerate(files, start=1):
+        file.write_text(f"_BASE_: {tiny_file}\nSOLVER:\n  MAX_EPOCH: {epochs}\n")
+    command = [sys.executable, "-W", "always", str(tmp_path / "script.py"), "--cfg", *map(str, files)]
+    env = {"PYTHONPATH": str(repo), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    words = [*command, "--opts", "TRAIN.CHECKPOINT_PERIOD", "1"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("from ")] == ["from 0", "from 1"]
+    cfg = tiny_cfg()
+    assert last_state(cfg)["epoch"] == 1
+    told = [line for line in done.stderr.splitlines() if "is PySlowFast's name" in line]
+    assert len(told) == len(set(told)) >= 15
+    assert any("load_config is PySlowFast's name; here it is slowfast.config.load_config" in line for line in told)
+    assert all("script.py" in line for line in told)
+
+
+@pytest.mark.parametrize("module", sorted(compat.NAMES))
+def test_every_name_is_there_and_warns_once(module, fresh):
+    loaded = fresh(module)
+    for name in compat.NAMES[module]:
+        with pytest.warns(FutureWarning, match=f"{module}.{name} is PySlowFast's name; here it is slowfast|loader"):
+            found = getattr(loaded, name)
+        assert callable(found)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert getattr(loaded, name) is found
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        loaded.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("module", sorted(compat.NAMES))
+def test_every_new_name_exists(module):
+    for old in compat.NAMES[module]:
+        new = compat.new_name(module, old)
+        if not new.startswith("slowfast."):
+            continue  # a method of an object
+        owner, _, name = new.rpartition(".")
+        assert hasattr(importlib.import_module(owner), name), new
+
+
+@pytest.mark.parametrize("module", sorted(compat.ABSENT))
+def test_modules_without_a_counterpart_say_what_takes_their_place(module):
+    with pytest.raises(ModuleNotFoundError, match="it is PySlowFast's. Here: ") as error:
+        importlib.import_module(module)
+    assert compat.ABSENT[module] in str(error.value) and error.value.name == module
+
+
+def test_other_modules_that_are_missing_are_pythons_matter():
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'slowfast.nothing'$"):
+        importlib.import_module("slowfast.nothing")
+
+
+def test_settings_made_in_code_are_derived_and_checked(fresh):
+    defaults = fresh("slowfast.config.defaults")
+    cfg = defaults.get_cfg()
+    cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH, cfg.RESNET.DEPTH = "ResNet", "slow", 18
+    with pytest.warns(FutureWarning):
+        infer = defaults.assert_and_infer_cfg
+    found = infer(cfg)
+    assert found.DATA.INPUT_CHANNEL_NUM == [3] and not found.is_frozen()
+    cfg.MODEL.ARCH = "slo"
+    with pytest.raises(ValueError, match="MODEL.ARCH"):
+        infer(cfg)
+
+
+def test_pathways_are_packed_as_published(tiny_cfg):
+    """Slow frames: `linspace(0, T - 1, T // ALPHA)`, truncated."""
+    from slowfast.compat.functions import pack_pathway_output
+
+    frames = torch.arange(32.0).view(1, 32, 1, 1).expand(3, -1, 2, 2)
+    cfg = tiny_cfg()
+    cfg.defrost()
+    (only,) = pack_pathway_output(cfg, frames)
+    assert only is frames
+    cfg.MODEL.ARCH, cfg.SLOWFAST.ALPHA = "slowfast", 8
+    slow, fast = pack_pathway_output(cfg, frames)
+    assert fast is frames and slow[0, :, 0, 0].tolist() == torch.linspace(0, 31, 4).long().tolist()
+    cfg.DATA.REVERSE_INPUT_CHANNEL = True
+    colors = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 8, 1, 1)
+    assert pack_pathway_output(cfg, colors)[1][:, 0, 0, 0].tolist() == [2, 1, 0]
+    cfg.MODEL.ARCH = "third"
+    with pytest.raises(ValueError, match="'third'"):
+        pack_pathway_output(cfg, frames)
+
+
+def test_numbers(parity):
+    from slowfast.compat import functions
+
+    preds = torch.tensor([[0.1, 0.5, 0.4], [0.7, 0.2, 0.1], [0.2, 0.3, 0.5], [0.1, 0.8, 0.1]])
+    labels = torch.tensor([1, 2, 1, 1])
+    assert [int(count) for count in functions.topks_correct(preds, labels, (1, 2))] == [2, 3]
+    assert [float(value) for value in functions.topk_errors(preds, labels, (1, 2))] == [50.0, 25.0]
+    pixels = torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8)
+    found = functions.tensor_normalize(pixels, [0.45] * 3, [0.225] * 3)
+    torch.testing.assert_close(found.flatten(), torch.tensor([-2.0, 0.55 / 0.225, (0.2 - 0.45) / 0.225]))
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    assert (functions.params_count(model), functions.params_count(model, ignore_bn=True)) == (12, 8)
+
+
+def test_index_of_a_test_counts_views(tiny_cfg):
+    from slowfast.compat.functions import construct_loader
+
+    loader = construct_loader(tiny_cfg("TEST.BATCH_SIZE", 8), "test")
+    inputs, labels, index, time, meta = next(iter(loader))
+    assert sorted(index.tolist()) == list(range(8)) and labels.tolist() == [i // 2 % 2 for i in index.tolist()]
+    assert len(time) == len(inputs[0]) == 8 and meta == {} and len(loader) == 1
+
+
+def test_weights_of_a_file(tiny_cfg, tmp_path):
+    from slowfast.compat.functions import get_last_checkpoint, has_checkpoint, load_checkpoint, save_checkpoint
+    from slowfast.models import build_model
+
+    cfg = tiny_cfg()
+    model, other = build_model(cfg), build_model(cfg)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    assert not has_checkpoint(str(tmp_path)) and get_last_checkpoint(str(tmp_path)) is None
+    path = save_checkpoint(str(tmp_path), model, optimizer, 4, cfg)
+    assert path == str(tmp_path / "checkpoints/checkpoint_epoch_00005.pyth") == get_last_checkpoint(str(tmp_path))
+    again = torch.optim.SGD(other.parameters(), lr=0.5)
+    assert load_checkpoint(path, other, optimizer=again) == 4 and again.param_groups[0]["lr"] == 0.1
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert load_checkpoint(path, other, epoch_reset=True) == -1
+
+
+def test_rates_and_epochs_that_are_due(tiny_cfg):
+    """Cosine from BASE_LR 0.1 to 0 over 4 epochs: half of it after two."""
+    from slowfast.compat import functions
+
+    cfg = tiny_cfg("SOLVER.MAX_EPOCH", 4, "SOLVER.BASE_LR", 0.1, "SOLVER.WARMUP_EPOCHS", 0.0,
+                   "TRAIN.EVAL_PERIOD", 2, "TRAIN.CHECKPOINT_PERIOD", 3)  # fmt: skip
+    rates = [functions.get_epoch_lr(2, cfg), functions.get_lr_at_epoch(cfg, 2), functions.get_epoch_lr(0, cfg)]
+    assert rates == pytest.approx([0.05, 0.05, 0.1])
+    assert [functions.is_eval_epoch(cfg, epoch) for epoch in range(4)] == [False, True, False, True]
+    assert [functions.is_checkpoint_epoch(cfg, epoch) for epoch in range(4)] == [False, False, True, True]
+
+
+def test_what_is_not_as_there_is_told(tiny_cfg):
+    from slowfast.compat import functions
+
+    cfg = tiny_cfg()
+    cfg.defrost()
+    cfg.DETECTION.ENABLE = True
+    with pytest.raises(ValueError, match="gives no boxes"):
+        functions.construct_loader(cfg, "train")
+    with pytest.raises(ValueError, match="reduction='none'"):
+        functions.get_loss_func("cross_entropy")(reduction="none")
+    with pytest.raises(ValueError, match="cross_entropy"):
+        functions.get_loss_func("cross_entrop")
+    with pytest.raises(RuntimeError, match="NaN"):
+        functions.check_nan_losses(torch.tensor(float("nan")))
+    with pytest.raises(ValueError, match="1 labels for 2"):
+        functions.topks_correct(torch.rand(2, 5), torch.tensor([1]), (1,))
