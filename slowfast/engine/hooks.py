@@ -79,7 +79,9 @@ class Recorder:
         Args:
             for_scripts: what PySlowFast's scripts read besides (`LOG_STYLE`).
         """
-        added = {**pyslowfast_rows.row_type(self._cfg, stats["_type"]), **(for_scripts or {})}
+        added = dict(for_scripts or {})
+        if "_type" in stats:  # a project's rows may have none
+            added |= pyslowfast_rows.row_type(self._cfg, stats["_type"])
         log_json_stats(stats, added if pyslowfast_rows.is_on(self._cfg) else None)
         values = {name: value for name, value in stats.items() if isinstance(value, float)}
         for tracker in self._trackers:
