@@ -208,6 +208,7 @@ RENAMED = {
 ELSEWHERE = {
     "PROJECTS": "tests/config/test_projects.py", "OUTPUT_DIR": "tests/engine/test_training.py",
     "SHARD_ID": "tests/runtime/test_launch.py",
+    "LOG_STYLE": "tests/engine/test_pyslowfast_rows.py",
     "LOG_*": "tests/engine/test_epoch_config.py tests/apps/demo/test_demo.py",
     "DIST.*": "tests/runtime/test_launch.py tests/faults/test_several_processes.py",
     "TRAIN.*CHECKPOINT*": "tests/engine/test_resume.py tests/engine/test_epoch_config.py "
