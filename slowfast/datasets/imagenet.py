@@ -201,7 +201,7 @@ def resize_image(picture: np.ndarray, height: int, width: int, mode: str) -> np.
 
 def _read(cfg: Any, split: str) -> tuple[str, Sequence[str], Sequence[int], dict[int, str] | None]:
     """Return the list or folder that was read, the paths of the images, their labels, and names of classes."""
-    data, _classes = cfg.DATA, cfg.MODEL.NUM_CLASSES
+    data = cfg.DATA
     root = data.PATH_TO_PRELOAD_IMDB or data.PATH_TO_DATA_DIR
     val = os.path.join(data.IN22k_VAL_IN1K or root, "val")
     trained = [os.path.join(root, "train"), *([os.path.join(root, "val")] if data.IN22K_TRAINVAL else [])]
