@@ -19,7 +19,7 @@ from iopath.common.file_io import PathHandler, g_pathmgr
 
 from slowfast.checkpoint.zoo.download import FileDigest, download
 from slowfast.config import get_cfg
-from slowfast.config.projects import import_project, section_owners
+from slowfast.config.projects import call_project, import_project, section_owners
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
@@ -167,7 +167,8 @@ def _collect() -> None:
     register_entries(DETECTORS)
     for module in sorted(set(section_owners().values())):
         try:
-            import_project(module, "an installed project, which may have zoo entries").setup(get_cfg())
+            project = import_project(module, "an installed project, which may have zoo entries")
+            call_project(project, "setup", get_cfg())
         except (ValueError, ImportError) as error:
             logger.warning("the zoo goes without the entries of %s: %s", module, error)
 
