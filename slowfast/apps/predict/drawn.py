@@ -83,9 +83,7 @@ def draw_video(source: str, target: str, captions: Iterable[Caption], opener: Vi
         with no_room_explained(target), replacing(target) as temporary:
             if os.path.isdir(source):
                 with opener(source) as folder:
-                    timed = (
-                        (number / folder.fps, folder.frames([number])[0]) for number in range(folder.num_frames)
-                    )
+                    timed = ((number / folder.fps, folder.frames([number])[0]) for number in range(folder.num_frames))
                     draw_frames(timed, temporary, captions, folder.duration)
                     return folder.duration
             with PyAVReader(source, limits=opener.limits) as video:
