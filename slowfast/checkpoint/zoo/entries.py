@@ -47,7 +47,6 @@ class Entry:
         measured: how the metrics were measured here; "" for metrics published by others.
         card: Markdown file that describes it; "" for none.
         license: of the file, as its publisher states it; "" if unknown.
-        not_built: kind of its model, if it is not built here: the file can be downloaded, but `zoo://` refuses it.
     """
 
     name: str
@@ -62,7 +61,6 @@ class Entry:
     measured: str = ""
     card: str = ""
     license: str = ""
-    not_built: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -214,11 +212,6 @@ class _ZooPathHandler(PathHandler):
         entry = find_entry(path)
         if entry.format == DETECTOR:
             raise ValueError(f"{path} is a detector of persons, and no checkpoint; it finds boxes: --boxes {path}")
-        if entry.not_built:
-            raise ValueError(
-                f"{path} holds {entry.not_built}, which is not built here, so its weights cannot be loaded. For other "
-                f"programs, `python tools/zoo.py download {entry.name}` gets the file"
-            )
         return str(entry.fetch())
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **_: Any) -> Any:
