@@ -15,7 +15,6 @@ from slowfast.utils.registry import REGISTRIES
 logger = get_logger(__name__)
 
 _SSL = "self-supervised learning"
-_IN22K = "ImageNet-22K"
 _BANK = "a memory bank of all videos (CONTRASTIVE.TYPE mem), which the published code cannot train either"
 _OLDER = "older keys that nothing reads, here or in the published code"
 
@@ -25,8 +24,6 @@ IGNORED_KEYS = {
     "CONTRASTIVE.MEM_TYPE": _BANK,
     "CONTRASTIVE.INTERP_MEMORY": _BANK,
     "DATA.TIME_DIFF_PROB": _SSL,
-    "DATA.IN22K_TRAINVAL": _IN22K,
-    "DATA.IN22k_VAL_IN1K": _IN22K,
     "DATA.DECODING_SHORT_SIZE": "scaling inside the decoder; tools/prepare_kinetics.py --resize scales the files once",
     "AVA.IMG_PROC_BACKEND": "choice of the image library; there is one here, and pictures are read and resized by it",
     "BENCHMARK.*": "these benchmarks (tools/benchmark.py has its own options)",

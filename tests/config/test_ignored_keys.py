@@ -26,8 +26,6 @@ def test_one_warning_lists_all(caplog):
     overrides = [
         "DATA.TIME_DIFF_PROB",
         0.5,
-        "DATA.IN22K_TRAINVAL",
-        True,
         "CONTRASTIVE.KNN_ON",
         False,
         "DATA.CROP_SIZE",
@@ -36,7 +34,6 @@ def test_one_warning_lists_all(caplog):
     (message,) = warnings_of(caplog, [*overrides, "PREFETCH.NUM_LOADERS", 3, "SOLVER.BASE_LR", 0.2])
     for key in (
         "DATA.TIME_DIFF_PROB",
-        "DATA.IN22K_TRAINVAL",
         "CONTRASTIVE.KNN_ON",
         "DATA.CROP_SIZE",
         "PREFETCH.NUM_LOADERS",

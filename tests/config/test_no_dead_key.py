@@ -208,6 +208,7 @@ RENAMED = {
 ELSEWHERE = {
     "PROJECTS": "tests/config/test_projects.py", "OUTPUT_DIR": "tests/engine/test_training.py",
     "SHARD_ID": "tests/runtime/test_launch.py",
+    "LOG_STYLE": "tests/engine/test_pyslowfast_rows.py",
     "LOG_*": "tests/engine/test_epoch_config.py tests/apps/demo/test_demo.py",
     "DIST.*": "tests/runtime/test_launch.py tests/faults/test_several_processes.py",
     "TRAIN.*CHECKPOINT*": "tests/engine/test_resume.py tests/engine/test_epoch_config.py "
@@ -234,6 +235,8 @@ ELSEWHERE = {
     "DATA.MEDIA_FORMATS_EXTRA": "tests/datasets/video/test_limits.py",
     "DATA.TRAIN_PCA_*": "tests/config/test_rules_augment.py",
     "DATA.PATH_PREFIX": "tests/config/test_load.py",
+    "MVIT.REV.*": "tests/models/test_reversible.py", "MVIT.PATCH_2D": "tests/checkpoint/test_inflate.py",
+    "DATA.PATH_TO_PRELOAD_IMDB": "tests/datasets/test_imagenet.py", "DATA.IN*_*": "tests/datasets/test_imagenet.py",
     "DATA_LOADER.ENABLE_*": "tests/datasets/video/test_frame_folder.py",
     "DETECTION.SPATIAL_*": "tests/config/test_rules_detection.py",
 }  # fmt: skip
