@@ -19,8 +19,8 @@ LAYERS = [
     {"config", "layers", "utils", "runtime"},
     {"models", "datasets", "evaluation", "checkpoint"},
     {"engine"},
-    {"apps"},
     {"compat"},
+    {"apps"},
 ]
 OPTIONAL = {"torchvision", "detectron2", "pytorchvideo", "matplotlib", "submitit", "pyarrow", "torchcodec"}
 OPTIONAL |= {"onnx", "onnxruntime", "onnxscript", "PIL"}

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import cv2
@@ -29,8 +30,11 @@ from slowfast.datasets.video.frame_folder import FrameFolder
 from slowfast.datasets.video.limits import MediaLimits
 from slowfast.datasets.video.reader import VideoReader
 from slowfast.datasets.video_dataset import VideoDataset, list_path, read_class_list, read_video_list
+from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import bernoulli
 from slowfast.utils.errors import naming_keys
+
+logger = get_logger(__name__)
 
 # Areas of random resized crops, where DATA.TRAIN_JITTER_SCALES_RELATIVE is [].
 _AREAS = (0.08, 1.0)
@@ -44,6 +48,10 @@ class ImageNet(VideoDataset):
     the images of `DATA.PATH_TO_DATA_DIR`/{train,val,test}/CLASS/, or of the lists {train,val,test}.csv there, as of
     Kinetics. Classes are numbered by their sorted names: folders named n and digits, or all if none is. A test without
     list or folder of its own takes those of val.
+
+    ImageNet-22K: with `DATA.IN22K_TRAINVAL` the images of val are trained on too, and class folders of train and val
+    are numbered together. With `DATA.IN22k_VAL_IN1K` val is that of ImageNet-1K in this folder, whose class folders
+    have the numbers of folders of the same names in train; others are left out.
 
     Sources of the transforms: "Going deeper with convolutions" (arXiv 1409.4842), section 6; with `AUG.ENABLE`, timm's.
 
@@ -193,23 +201,38 @@ def resize_image(picture: np.ndarray, height: int, width: int, mode: str) -> np.
 
 def _read(cfg: Any, split: str) -> tuple[str, Sequence[str], Sequence[int], dict[int, str] | None]:
     """Return the list or folder that was read, the paths of the images, their labels, and names of classes."""
+    data, _classes = cfg.DATA, cfg.MODEL.NUM_CLASSES
+    root = data.PATH_TO_PRELOAD_IMDB or data.PATH_TO_DATA_DIR
+    val = os.path.join(data.IN22k_VAL_IN1K or root, "val")
+    trained = [os.path.join(root, "train"), *([os.path.join(root, "val")] if data.IN22K_TRAINVAL else [])]
+    names = None
+    if data.IN22K_TRAINVAL or (data.IN22k_VAL_IN1K and split != "train"):
+        names = sorted({name for place in trained if os.path.isdir(place) for name in _class_folders(place)})
+    if split == "train":
+        parts = [_read_first(cfg, [place], names) for place in trained]
+        sources, paths, labels, named = zip(*parts, strict=True)
+        return " and ".join(sources), list(chain(*paths)), list(chain(*labels)), named[0]
+    return _read_first(cfg, [os.path.join(root, "test"), val] if split == "test" else [val], names)
+
+
+def _read_first(
+    cfg: Any, places: Sequence[str], names: list[str] | None
+) -> tuple[str, list[str], list[int], dict[int, str] | None]:
+    """Read the first of `places` that there is: PLACE.json, if lists are set, or PLACE/ or PLACE.csv."""
     data, classes = cfg.DATA, cfg.MODEL.NUM_CLASSES
     tried = []
-    for name in (split, "val") if split == "test" else (split,):
-        if data.PATH_TO_PRELOAD_IMDB:
-            source = os.path.join(data.PATH_TO_PRELOAD_IMDB, f"{name}.json")
-            if os.path.isfile(source):
-                return source, *_read_json(source, classes, data.PATH_PREFIX), None
-            tried.append(source)
-            continue
-        source = list_path(cfg, name)
-        if os.path.isdir(source):
-            return source, *_read_folders(source, classes)
-        if os.path.isfile(f"{source}.csv"):
+    for place in places:
+        if data.PATH_TO_PRELOAD_IMDB and os.path.isfile(source := f"{place}.json"):
+            return source, *_read_json(source, classes, data.PATH_PREFIX), None
+        if not data.PATH_TO_PRELOAD_IMDB and os.path.isdir(place):
+            return place, *_read_folders(place, classes, names)
+        if not data.PATH_TO_PRELOAD_IMDB and os.path.isfile(source := f"{place}.csv"):
             lists = data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS
-            return f"{source}.csv", *read_video_list(f"{source}.csv", classes, *lists), None
-        tried += [f"{source}/", f"{source}.csv"]
+            return source, *read_video_list(source, classes, *lists), None
+        tried += [f"{place}.json"] if data.PATH_TO_PRELOAD_IMDB else [f"{place}/", f"{place}.csv"]
     key = "DATA.PATH_TO_PRELOAD_IMDB" if data.PATH_TO_PRELOAD_IMDB else "DATA.PATH_TO_DATA_DIR"
+    if data.IN22k_VAL_IN1K and places[-1].startswith(data.IN22k_VAL_IN1K):
+        key = "DATA.IN22k_VAL_IN1K"
     raise FileNotFoundError(
         f"there is none of {', '.join(tried)}; {key} must be the folder that holds the images' list"
     )
@@ -232,19 +255,34 @@ def _read_json(source: str, num_classes: int, prefix: str) -> tuple[list[str], l
     return [os.path.join(prefix, entry["im_path"]) for entry in entries], [entry["class"] for entry in entries]
 
 
-def _read_folders(source: str, num_classes: int) -> tuple[list[str], list[int], dict[int, str] | None]:
+def _class_folders(source: str) -> list[str]:
     folders = sorted(entry.name for entry in os.scandir(source) if entry.is_dir() and not entry.name.startswith("."))
-    folders = [name for name in folders if _CLASS_FOLDER.fullmatch(name)] or folders
-    if len(folders) > num_classes:
-        raise ValueError(f"{source} has {len(folders)} folders of classes, but the model has {num_classes}")
+    return [name for name in folders if _CLASS_FOLDER.fullmatch(name)] or folders
+
+
+def _read_folders(
+    source: str, num_classes: int, names: list[str] | None
+) -> tuple[list[str], list[int], dict[int, str] | None]:
+    """Read the images of a folder of classes, which have the numbers of their names in `names`, or else in `source`."""
+    folders = _class_folders(source)
+    names = names or folders
+    if len(names) > num_classes:
+        raise ValueError(f"{source} has {len(names)} folders of classes, but the model has {num_classes}")
+    numbers = {name: number for number, name in enumerate(names)}
+    unknown = [name for name in folders if name not in numbers]
+    if unknown:
+        logger.warning(
+            "%s: %d of %d classes are no class of the training images and are left out: %s",
+            *(source, len(unknown), len(folders), ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")),
+        )
     paths, labels = [], []
-    for label, folder in enumerate(folders):
-        names = sorted(name for name in os.listdir(os.path.join(source, folder)) if _is_image(name))
-        paths += [os.path.join(source, folder, name) for name in names]
-        labels += [label] * len(names)
+    for folder in (name for name in folders if name in numbers):
+        images = sorted(name for name in os.listdir(os.path.join(source, folder)) if _is_image(name))
+        paths += [os.path.join(source, folder, name) for name in images]
+        labels += [numbers[folder]] * len(images)
     if not paths:
         raise ValueError(f"{source} has no image in a folder of a class ({' '.join(IMAGE_SUFFIXES)})")
-    return paths, labels, dict(enumerate(folders)) if len(folders) == num_classes else None
+    return paths, labels, dict(enumerate(names)) if len(names) == num_classes else None
 
 
 def _is_image(name: str) -> bool:

@@ -70,7 +70,7 @@ class Recorder:
     def __init__(self, cfg: Any, first_step: int = 0):
         self._trackers = build_trackers(cfg, first_step) if is_main_process() else []
         self.boards = [tracker for tracker in self._trackers if isinstance(tracker, TensorBoard)]
-        self._for_scripts = pyslowfast_rows.is_on(cfg)
+        self._cfg = cfg
         self.least_errors: dict[str, float] = {}
 
     def record(self, stats: dict[str, Any], tag: str, step: int, for_scripts: Mapping[str, Any] | None = None) -> None:
@@ -79,7 +79,10 @@ class Recorder:
         Args:
             for_scripts: what PySlowFast's scripts read besides (`LOG_STYLE`).
         """
-        log_json_stats(stats, for_scripts or {} if self._for_scripts else None)
+        added = dict(for_scripts or {})
+        if "_type" in stats:  # a project's rows may have none
+            added |= pyslowfast_rows.row_type(self._cfg, stats["_type"])
+        log_json_stats(stats, added if pyslowfast_rows.is_on(self._cfg) else None)
         values = {name: value for name, value in stats.items() if isinstance(value, float)}
         for tracker in self._trackers:
             tracker.record(tag, values, step)

@@ -1,6 +1,7 @@
 """Statistics as scripts for PySlowFast's logs read them (`LOG_STYLE pyslowfast`).
 
-What a row of ours lacks is added to it in the log, and rows that PySlowFast alone has are written besides. Errors are
+What a row of ours lacks is added to it in the log, and rows that PySlowFast alone has are written besides. With `TASK
+ssl` rows of training and validation have a type that ends in "_ssl"; errors are then of the nearest neighbors. They are
 in percent, `map` is 0 to 1 in a validation, and in percent as a text in the last row of a test, as in its meters.
 """
 
@@ -38,6 +39,11 @@ def memory(device: torch.device, host: bool = False) -> dict[str, str]:
     """Return `gpu_mem`, the peak on the GPU (0 on the CPU), and with `host` also `RAM`, in use and in all."""
     found = {"gpu_mem": f"{peak_memory(device) if device.type != 'cpu' else 0.0:.2f}G"}
     return found | ({"RAM": "{:.2f}/{:.2f}G".format(*host_memory())} if host else {})
+
+
+def row_type(cfg: Any, name: str) -> dict[str, str]:
+    """Return `_type` of a row of training or validation: its name, or with `TASK ssl` the name and "_ssl"."""
+    return {"_type": f"{name}_ssl" if cfg.TASK == "ssl" else name}
 
 
 def place(cfg: Any, mode: str, epoch: str = "", iteration: str = "") -> dict[str, str]:
@@ -110,7 +116,7 @@ class PassRows:
             return {"split": "test_iter", "cur_iter": str(self._done), "time_diff": spent, **row}
         errors = {name: statistics.median(values) for name, values in self._errors.items()}
         iteration = f"{self._done}/{self._batches}"
-        kind = {"_type": "val_iter", "epoch": self._epoch, "iter": iteration, "time_diff": spent}
+        kind = {**row_type(self._cfg, "val_iter"), "epoch": self._epoch, "iter": iteration, "time_diff": spent}
         return {**kind, **row, **memory(self._device), **errors}
 
 

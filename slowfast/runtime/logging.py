@@ -112,11 +112,11 @@ def log_json_stats(stats: Mapping[str, Any], for_scripts: Mapping[str, Any] | No
 
     Args:
         stats: the object; {} for one that is for PySlowFast's scripts alone.
-        for_scripts: what those read besides, in the log and `json_stats.log`; None writes no such file.
+        for_scripts: what those read besides or otherwise, in the log and `json_stats.log`; None writes no such file.
     """
     if not is_main_process():
         return
-    logger, whole = get_logger(__name__), _json({**(for_scripts or {}), **stats})
+    logger, whole = get_logger(__name__), _json({**stats, **(for_scripts or {})})
     if stats:
         logger.info("%s", stats_line(stats))
     logger.info(_JSON, whole)

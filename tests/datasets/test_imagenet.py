@@ -91,6 +91,50 @@ def test_lists(cfg, folder, tmp_path):
     torch.testing.assert_close(listed[0].inputs, lines[0].inputs)
 
 
+def draw(folder, *names):
+    """Write an image into each of the folders."""
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        Image.fromarray(smooth(0)).save(folder / name / "a.png")
+
+
+def labels(dataset):
+    """Return the split and class folder of each image, with its label."""
+    return [(*path.split("/")[-3:-1], label) for path, label in zip(dataset.names, dataset.labels, strict=True)]
+
+
+def test_imagenet_22k_trains_on_val_and_validates_on_imagenet_1k(cfg, tmp_path, caplog):
+    draw(tmp_path / "22k", "train/n01", "train/n03", "train/n05", "val/n03", "val/n04")
+    draw(tmp_path / "1k", "val/n05", "val/n03", "val/n09")
+    data = ["DATA.PATH_TO_DATA_DIR", str(tmp_path / "22k"), "MODEL.NUM_CLASSES", 4]
+    of_1k = ["DATA.IN22k_VAL_IN1K", str(tmp_path / "1k")]
+    joint = build_dataset(cfg(*data, "DATA.IN22K_TRAINVAL", True, *of_1k), "train")
+    assert labels(joint) == [
+        ("train", "n01", 0), ("train", "n03", 1), ("train", "n05", 3), ("val", "n03", 1), ("val", "n04", 2),
+    ]  # fmt: skip
+    assert joint.info.class_names == {0: "n01", 1: "n03", 2: "n04", 3: "n05"}
+    for split in ("val", "test"):
+        dataset = build_dataset(cfg(*data, "DATA.IN22K_TRAINVAL", True, *of_1k), split)
+        assert labels(dataset) == [("val", "n03", 1), ("val", "n05", 3)] and "/1k/" in dataset.names[0]
+    assert "1 of 3 classes are no class of the training images and are left out: n09" in caplog.text
+    assert labels(build_dataset(cfg(*data, *of_1k), "train")) == labels(joint)[:2] + [("train", "n05", 2)]
+    assert labels(build_dataset(cfg(*data, *of_1k), "val")) == [("val", "n03", 1), ("val", "n05", 2)]
+    with pytest.raises(FileNotFoundError, match=r"IN22k_VAL_IN1K must be the folder"):
+        build_dataset(cfg(*data, "DATA.IN22k_VAL_IN1K", str(tmp_path / "none")), "val")
+
+
+def test_imagenet_22k_in_lists(cfg, tmp_path):
+    for place, name, label in (("22k", "train", 0), ("22k", "val", 1), ("1k", "val", 1)):
+        (tmp_path / place).mkdir(exist_ok=True)
+        entry = {"im_path": f"{place} {name}.jpg", "class": label}
+        (tmp_path / place / f"{name}.json").write_text(json.dumps([entry]))
+    lists = ["DATA.PATH_TO_PRELOAD_IMDB", str(tmp_path / "22k"), "DATA.IN22K_TRAINVAL", True]
+    settings = cfg(*lists, "DATA.IN22k_VAL_IN1K", str(tmp_path / "1k"))
+    train, val = build_dataset(settings, "train"), build_dataset(settings, "val")
+    assert list(train.names) == ["22k train.jpg", "22k val.jpg"] and list(train.labels) == [0, 1]
+    assert list(val.names) == ["1k val.jpg"]
+
+
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
 def test_resizing_is_that_of_pillow(mode):
     picture = smooth(0)

@@ -127,3 +127,19 @@ def test_files_of_boxes_have_their_names_too(tiny_cfg, tmp_path, monkeypatch, li
 def test_another_style_is_an_error(tiny_cfg):
     with pytest.raises(ValueError, match="LOG_STYLE is 'detectron'.*plain, pyslowfast"):
         tiny_cfg("LOG_STYLE", "detectron")
+
+
+def test_rows_of_runs_without_labels_have_types_of_their_own(tiny_cfg, stats_of):
+    cfg = tiny_cfg("TASK", "ssl", "MODEL.MODEL_NAME", "ContrastiveModel", "MODEL.LOSS_FUNC", "contrastive_loss",
+                   "MODEL.HEAD_ACT", "none", "MODEL.DROPOUT_RATE", 0.0, "DATA.TRAIN_CROP_NUM_TEMPORAL", 2,
+                   "CONTRASTIVE.TYPE", "simclr", "CONTRASTIVE.DIM", 8, "CONTRASTIVE.MLP_DIM", 16, "LOG_PERIOD", 1,
+                   "CONTRASTIVE.NUM_CLASSES_DOWNSTREAM", 2, "SOLVER.MAX_EPOCH", 1,
+                   "BN.USE_PRECISE_STATS", False)  # fmt: skip
+    ours = stats_of(cfg)
+    assert {row["_type"] for row in ours} == {"train_iter", "train_epoch", "val_epoch"}
+    rows = read(cfg)
+    kinds = {row["_type"] for row in rows}
+    assert kinds == {"train_iter_ssl", "train_epoch_ssl", "val_iter_ssl", "val_epoch_ssl"}
+    (measured,) = of_type(rows, "val_epoch_ssl")
+    assert measured["min_top1_err"] == measured["top1_err"] == of_type(ours, "val_epoch")[0]["top1_err"]
+    assert all({"loss", "lr", "eta", "gpu_mem"} <= set(row) for row in of_type(rows, "train_iter_ssl"))

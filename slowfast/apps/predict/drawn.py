@@ -83,14 +83,9 @@ def draw_video(source: str, target: str, captions: Iterable[Caption], opener: Vi
         with no_room_explained(target), replacing(target) as temporary:
             if os.path.isdir(source):
                 with opener(source) as folder:
-                    facts = _Facts(_FINE, None, 0.0, folder.duration)
-                    pictures = (folder.frames([number])[0] for number in range(folder.num_frames))
-                    frames = (
-                        OrderedFrame(av.VideoFrame.from_ndarray(picture, format="rgb24"), number / folder.fps)
-                        for number, picture in enumerate(pictures)
-                    )
-                    _write(temporary, frames, facts, captions, None)
-                    return facts.end_s
+                    timed = ((number / folder.fps, folder.frames([number])[0]) for number in range(folder.num_frames))
+                    draw_frames(timed, temporary, captions, folder.duration)
+                    return folder.duration
             with PyAVReader(source, limits=opener.limits) as video:
                 end = video.duration
             with _open(source, opener.limits) as container:
@@ -99,6 +94,29 @@ def draw_video(source: str, target: str, captions: Iterable[Caption], opener: Vi
                 return end
     except av.FFmpegError as error:
         raise VideoError(source, f"it cannot be drawn into: {type(error).__name__}: {error}") from error
+
+
+def draw_frames(
+    frames: Iterable[tuple[float, np.ndarray]], target: str, captions: Iterable[Caption], end_s: float
+) -> None:
+    """Write frames that are decoded elsewhere with captions, as `draw_video` does; no file is opened but `target`.
+
+    Args:
+        frames: times in seconds, increasing, and pictures (height, width, 3) uint8, RGB, of one size.
+        target: mp4 file; what is written stays after an error.
+        captions: in the order of their starts.
+        end_s: second at which the last frame ends.
+
+    Raises:
+        ValueError: there is no frame.
+        OSError: the file cannot be written.
+    """
+    ordered = (OrderedFrame(_rgb_frame(pixels), seconds) for seconds, pixels in frames)
+    _write(target, ordered, _Facts(_FINE, None, 0.0, end_s), captions, None)
+
+
+def _rgb_frame(pixels: np.ndarray) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
 
 
 def _open(source: str, limits: MediaLimits) -> InputContainer:
@@ -253,8 +271,7 @@ class DrawnVideo:
         """
         if answer is not self._answer:
             self._answer, self._caption = answer, None if answer is None else _caption_of(answer)
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        self._encoder.add(OrderedFrame(frame, seconds), self._caption)
+        self._encoder.add(OrderedFrame(_rgb_frame(pixels), seconds), self._caption)
         self._times = [self._times[-1], seconds]
 
     @property

@@ -5,29 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from fractions import Fraction
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import av
-import cv2
-import numpy as np
-
 from slowfast.apps.predict import people_files
-from slowfast.apps.predict.drawn import ENCODER, ENCODER_SETTINGS, check_drawing
-from slowfast.apps.predict.painter import Caption, Painter
+from slowfast.apps.predict.drawn import check_drawing, draw_frames
+from slowfast.apps.predict.painter import Caption
 from slowfast.apps.predict.run import subtitles
 from slowfast.apps.predict.tables import COLUMNS, PEOPLE_COLUMNS, write_csv
-from slowfast.apps.serve.decoder import DecodedVideo, DecodingLimits, decode
+from slowfast.apps.serve.decoder import DecodingLimits, decode
 from slowfast.apps.serve.limits import RefusedError
 from slowfast.apps.serve.sessions import Session
 from slowfast.apps.serve.videos import VideoStore
-from slowfast.datasets.video.timing import ROUNDING_S
 from slowfast.utils.errors import short
 from slowfast.utils.files import NoRoomError, no_room_explained
 
 MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "vtt": "text/vtt", "mp4": "video/mp4"}
-_SMALLEST = 200  # pixels of the shorter side; text in smaller pictures cannot be read
 
 
 def write_answers(session: Session, kind: str, path: Path, store: VideoStore, limits: DecodingLimits) -> None:
@@ -106,32 +99,6 @@ def _write_mp4(session: Session, path: Path, store: VideoStore, limits: Decoding
         check_drawing()
         rate = session.model.predictor.settings.target_fps
         with store.in_use(session.video) as video, decode(video.path, limits, fps=rate) as decoded:
-            _draw(decoded, captions, path)
+            draw_frames(decoded, os.fspath(path), captions, decoded.facts.seconds)
     except ValueError as error:
         raise RefusedError(400, f"the video cannot be drawn: {short(error, 300)}") from None
-
-
-def _draw(decoded: DecodedVideo, captions: Iterable[Caption], path: Path) -> None:
-    """Write the frames of a video with captions, each held until the next."""
-    facts = decoded.facts
-    factor = max(1, -(-_SMALLEST // min(facts.width, facts.height)))
-    # H.264 at 4:2:0 takes even sides.
-    height, width = (side * factor + side * factor % 2 for side in (facts.height, facts.width))
-    painter, rate = Painter(height, width), Fraction(facts.fps).limit_denominator(1001)
-    captions = iter(captions)
-    caption, coming = None, next(captions, None)
-    with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "faststart"}) as output:
-        stream = output.add_stream(ENCODER, rate=rate, options=ENCODER_SETTINGS)
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        for number, (time_s, pixels) in enumerate(decoded):
-            while coming is not None and coming.start_s <= time_s + ROUNDING_S:
-                caption, coming = coming, next(captions, None)
-            picture = np.repeat(np.repeat(pixels, factor, axis=0), factor, axis=1)
-            picture = cv2.copyMakeBorder(
-                picture, 0, height - picture.shape[0], 0, width - picture.shape[1], cv2.BORDER_REPLICATE
-            )
-            painter.draw(picture, caption, time_s)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = number, 1 / rate
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))

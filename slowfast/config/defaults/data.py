@@ -104,9 +104,10 @@ DATA = {
     # Images, with AUG.ENABLE: crop (TEST_CROP_SIZE) over short side in validation and testing, over 0, at most 1; 0 to
     # resize to a square without a crop.
     "IN_VAL_CROP_RATIO": 0.875,
-    # Images: train on ImageNet-22K.
+    # Images: train on the images of val too (ImageNet-22K is trained on as a whole).
     "IN22K_TRAINVAL": False,
-    # Images: folder of ImageNet-1K for validation.
+    # Images: folder of ImageNet-1K, whose val is the val of ImageNet-22K, and the test where there is no other. Class
+    # folders are matched by name, lists have the numbers of the model's classes; "" for the val of the data set itself.
     "IN22k_VAL_IN1K": "",
     # Older files set it; nothing reads it (see TRAIN_CROP_SIZE and TEST_CROP_SIZE).
     "CROP_SIZE": 224,

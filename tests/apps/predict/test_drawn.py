@@ -156,7 +156,8 @@ def test_answers_are_drawn_from_their_start_to_the_next(encode, pictures, draw, 
     target = tmp_path / "answers.mp4"
     assert draw_answers(str(source), str(target), iter([answer(0.0, "walk"), answer(1.0, "run")])) == 3
     change = np.abs(np.array(decode_all(target), int) - np.array(expected, int))
-    assert change.max() < 12 and change.mean() < 0.1  # the encoder's rounding; a label differs by 100 and more
+    # On several threads, libx264 does not write the same twice. A label differs by 100 and more.
+    assert change.max() < 50 and change.mean() < 0.5
     assert sound_of(target)[1] == sound_of(source)[1]
 
 

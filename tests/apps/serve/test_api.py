@@ -172,8 +172,11 @@ def test_the_video_with_answers_drawn_in(viewer, video):
     assert reply.headers["content-type"] == "video/mp4"
     with av.open(io.BytesIO(reply.content)) as drawn, av.open(str(video)) as plain:
         assert float(drawn.streams.video[0].average_rate) == 4
-        pictures = [frame.to_ndarray(format="rgb24") for frame in drawn.decode(video=0)]
+        frames = list(drawn.decode(video=0))
+        pictures = [frame.to_ndarray(format="rgb24") for frame in frames]
         sources = [frame.to_ndarray(format="rgb24") for frame in plain.decode(video=0)]
+        assert drawn.duration == pytest.approx(9e6, abs=1e3)  # microseconds; the last frame lasts as long as others
+    assert [frame.time for frame in frames] == [number / 4 for number in range(36)]
     assert (len(pictures), pictures[0].shape) == (36, (240, 240, 3))
     enlarged = np.stack(sources).repeat(5, axis=1).repeat(5, axis=2)
     change = np.abs(np.stack(pictures).astype(int) - enlarged).mean(axis=(0, 3))
