@@ -213,7 +213,7 @@ def test_runs_resume_exactly_with_pictures_and_fine_tune(run_cfg, tmp_path, capl
             cfg = run_cfg(*MAE, "TASK", "ssl", *constant, *own)
             assert type(build_task(cfg)) is MaskedProgressiveTask
             train(cfg)
-    files = [checkpoint_path(tmp_path / name, 2) for name in ("whole", "resumed")]
+    files = [checkpoint_path(tmp_path / name, 2, pretraining=True) for name in ("whole", "resumed")]
     weights, again = (load_checkpoint(file)["model_state"] for file in files)
     assert all(torch.equal(weights[key], again[key]) for key in weights)
     picture = cv2.imread(str(tmp_path / "whole/visualization/mask/epoch_2.png"))
