@@ -135,15 +135,15 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         if self._repeated is None:
-            return self._sample(index, epoch, shape)
+            return self._sample_at(index, epoch, shape)
         if shape not in self._repeated:
-            self._repeated[shape] = self._sample(0, 0, shape)
+            self._repeated[shape] = self._sample_at(0, 0, shape)
         video, view = divmod(index, self.num_views)
         found = self._repeated[shape]
         copies = [replace(sample, video=video, view=view) for sample in (found if isinstance(found, list) else [found])]
         return copies if isinstance(found, list) else copies[0]
 
-    def _sample(self, index: int, epoch: int, shape: ClipShape | None) -> Sample | MissingSample | list[Sample]:
+    def _sample_at(self, index: int, epoch: int, shape: ClipShape | None) -> Sample | MissingSample | list[Sample]:
         if self.split == "train":
             return self._first_readable(index, seeded_generator(self.seed, self.split, epoch, index), shape)
         video, view = divmod(index, self.num_views)
