@@ -20,6 +20,7 @@ from slowfast.datasets.loading.unreadable import UnreadableError
 from slowfast.datasets.video.reader import VideoError
 from slowfast.engine.model_setup import CompileError
 from slowfast.engine.resume import load_run_config
+from slowfast.engine.task import task_class
 from slowfast.engine.test import test
 from slowfast.engine.train import train
 from slowfast.runtime.distributed import is_main_process
@@ -218,7 +219,7 @@ def _set_own_folders(configs: Sequence[Any], files: Sequence[str]) -> None:
 
 def _describe_resume(cfg: Any) -> str:
     """Say what the same command would do after a stop."""
-    files = find_checkpoints(cfg.OUTPUT_DIR, cfg.TASK) if cfg is not None else []
+    files = find_checkpoints(cfg.OUTPUT_DIR, task_class(cfg).pretrains) if cfg is not None else []
     return f"the same command continues from {files[-1].path}" if files else "there is no checkpoint yet"
 
 

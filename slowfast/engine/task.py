@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -52,10 +52,13 @@ class Task(abc.ABC):
     Attributes:
         num_steps: number of steps in which a clip is read, 1 for the whole clip at once.
         evaluates: `predict` gives class scores, so there are validations and tests.
+        pretrains: a run trains without labels. Names of its checkpoints begin with `ssl_`, and a run of TASK
+            ssl_eval... in the same folder starts from them.
     """
 
     num_steps: int = 1
     evaluates: bool = True
+    pretrains: ClassVar[bool] = False
 
     @abc.abstractmethod
     def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, Tensor]:
@@ -208,6 +211,8 @@ def pathway_names(pathways: int) -> list[str]:
 def task_class(cfg: Any) -> type[Task]:
     """Return the class of the task named by `TASK`: for "", "clip" and ssl the one that the model is registered with.
 
+    A project's task for such a model derives from that one.
+
     Raises:
         ValueError: no such task is registered, it does not derive from `Task`, or labels are asked for from a model
             that takes none, or of no model that does.
@@ -222,9 +227,9 @@ def task_class(cfg: Any) -> type[Task]:
         )
     if own and name in ("", "clip", "ssl"):
         name = own
-    elif own and TASK_REGISTRY.names(name) != [own]:
-        raise ValueError(f"MODEL.MODEL_NAME {model} is trained without labels; set TASK ssl, not {name}")
     found = TASK_REGISTRY.get(name)
+    if own and not (isinstance(found, type) and issubclass(found, TASK_REGISTRY.get(own))):
+        raise ValueError(f"MODEL.MODEL_NAME {model} is trained without labels; set TASK ssl, not {name}")
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise ValueError(f"TASK {name!r} is {found!r}, no subclass of slowfast.engine.task.Task; derive it from that")
     return found

@@ -59,15 +59,14 @@ def test_a_resumed_run_ends_with_the_same_weights(tiny_cfg, tmp_path, settings):
             # Of the schedule alone MAX_EPOCH is read, and a constant rate has none.
             steps = ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", [0], "SOLVER.LRS", [1.0]]
             train(tiny_cfg(*settings, *steps, "SOLVER.MAX_EPOCH", last, "OUTPUT_DIR", str(tmp_path / name)))
-    weights = [
-        load_checkpoint(checkpoint_path(tmp_path / name, 2, task="ssl"))["model_state"] for name in ("whole", "resumed")
-    ]
+    paths = [checkpoint_path(tmp_path / name, 2, pretraining=True) for name in ("whole", "resumed")]
+    weights = [load_checkpoint(path)["model_state"] for path in paths]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 def test_fine_tuning_in_the_same_folder_starts_from_the_pretrained_blocks(tiny_cfg, started):
     train(tiny_cfg(*MAE, "SOLVER.MAX_EPOCH", 2))
-    path = checkpoint_path(tiny_cfg().OUTPUT_DIR, 2, task="ssl")
+    path = checkpoint_path(tiny_cfg().OUTPUT_DIR, 2, pretraining=True)
     assert path.endswith("/ssl_checkpoint_epoch_00002.pyth")
     pretrained = load_checkpoint(path)["model_state"]
     state = started(tiny_cfg(*FINE_TUNE))
@@ -85,6 +84,20 @@ def test_the_model_decides_on_the_task(tiny_cfg):
     assert type(build_task(tiny_cfg(*FINE_TUNE))) is ClipTask
     with pytest.raises(ValueError, match="TASK ssl pre-trains without labels, and MODEL.MODEL_NAME MViT"):
         build_task(tiny_cfg(*FINE_TUNE, "TASK", "ssl"))
+
+
+def test_each_of_several_clips_of_a_video_has_its_own_mask(tiny_cfg, stats_of):
+    """Two times two clips of each of 4 videos; the model draws the masks of MAE, the loader those of MaskFeat."""
+    clips = ["DATA.TRAIN_CROP_NUM_TEMPORAL", 2, "AUG.ENABLE", True, "AUG.AA_TYPE", "", "AUG.NUM_SAMPLE", 2]
+    cfg = tiny_cfg(*MASKFEAT, *clips)
+    data = build_dataset(cfg, "train")
+    batch = collate([data[number] for number in range(4)])
+    assert batch.inputs[0].shape[:3] == (16, 3, 8) and batch.video.tolist() == [n // 4 for n in range(16)]
+    assert batch.mask.shape == (16, 4, 2, 2) and len({tuple(mask.flatten().tolist()) for mask in batch.mask}) > 4
+    assert all(row["loss"] > 0 for row in stats_of(tiny_cfg(*MAE, *clips)) if row["_type"] == "train_epoch")
+    model = build_model(tiny_cfg(*MAE, *clips))
+    ((_, mask),) = model.decode(model.patch_embed(batch.inputs[0]), None)
+    assert mask.flatten(1).sum(1).tolist() == [8] * 16 and len({tuple(m.flatten().tolist()) for m in mask}) > 8
 
 
 def test_masks_come_with_the_clips_of_training_alone(tiny_cfg):
@@ -144,9 +157,8 @@ def test_pictures_show_clip_mask_and_prediction(tiny_cfg, tmp_path):
     pictures = sorted((tmp_path / "seen/visualization/mask").iterdir())
     assert [path.name for path in pictures] == ["epoch_1.png", "epoch_2.png"]
     assert cv2.imread(str(pictures[0])).shape[1:] == (4 * 32, 3)
-    weights = [
-        load_checkpoint(checkpoint_path(tmp_path / name, 2, task="ssl"))["model_state"] for name in ("seen", "unseen")
-    ]
+    paths = [checkpoint_path(tmp_path / name, 2, pretraining=True) for name in ("seen", "unseen")]
+    weights = [load_checkpoint(path)["model_state"] for path in paths]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 

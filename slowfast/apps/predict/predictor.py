@@ -1,6 +1,7 @@
 """A trained model to call: `load(checkpoint)` returns a `Predictor`, which answers for videos, clips and streams.
 
-A video is the path of a file or of a folder of images, or an array or tensor (T, H, W, 3) uint8, RGB.
+A video is the path of a file or of a folder of images, or an array or tensor (T, H, W, 3) uint8, RGB. A picture is
+a video of one frame; models of images take arrays (H, W, 3) too.
 """
 
 from __future__ import annotations
@@ -22,11 +23,9 @@ from slowfast.apps.predict.pool import StreamPool
 from slowfast.apps.predict.session import StreamSession
 from slowfast.checkpoint.io import list_class_names, load_checkpoint
 from slowfast.checkpoint.weights import load_weights
-from slowfast.datasets.build import DATASET_REGISTRY
-from slowfast.datasets.clips.clip_maker import ClipMaker
-from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.build import clip_class
 from slowfast.datasets.clips.streaming import Chunk, ClipWindows, FrameIndices, StepWindows, StreamingDataset
-from slowfast.datasets.clips.temporal_sampling import SpanSampling, TemporalSampling
+from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.video.cache import ArrayVideo
 from slowfast.datasets.video.find import VideoOpener
@@ -34,7 +33,6 @@ from slowfast.datasets.video.limits import MediaLimits
 from slowfast.datasets.video.open import video_opener
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.datasets.video.timing import Timeline
-from slowfast.datasets.video_dataset import VideoDataset
 from slowfast.engine.ema import weights_to_test
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast, autocast_dtype
@@ -119,6 +117,7 @@ class Predictor:
         model, cfg, device, class_names: see above.
         scored: numbers of the outputs among which an answer's best are: all; of a model of boxes those with a name, if
             any has one (AVA names 60 of 80).
+        of_images: the model scores images, and each picture or frame on its own.
         settings: how clips are made of a video; `settings.facts()` describes it for other programs.
         stream_settings: the same for streams, which have one crop, the center.
         step_positions: steps of a stream, see `Task.stream_steps`; None for a model that reads clips.
@@ -130,12 +129,13 @@ class Predictor:
         self.scored = list(range(len(self.class_names)))
         if cfg.DETECTION.ENABLE:
             self.scored = [number for number in self.scored if self.class_names[number] != str(number)] or self.scored
-        self.settings = ClipSettings.from_config(cfg, "test")
+        self._clips = clip_class(cfg.TEST.DATASET)
+        self.of_images = self._clips.unit == "images"
+        self.settings = self._clips.clip_settings(cfg, "test")
         self.task, self.dtype = build_task(cfg), autocast_dtype(cfg)
         self.step_positions = None if self.task.stream_steps(1) is None else self.task.stream_steps
-        self._sampling = _sampling(cfg)
-        self.stream_settings = ClipSettings.from_config(_one_crop(cfg), "test")
-        self._maker = ClipMaker(self.stream_settings, video_opener(cfg), SpanSampling())
+        self.stream_settings = self._clips.clip_settings(_one_crop(cfg), "test")
+        self._maker = self._clips.maker(self.stream_settings, video_opener(cfg), SpanSampling())
 
     @torch.no_grad()
     def __call__(self, video: Video, top: int = 5, fps: float | None = None) -> Answer:
@@ -148,11 +148,16 @@ class Predictor:
 
         Raises:
             VideoError: the video cannot be read.
-            ValueError: an array of another shape or type, scores that are NaN or infinite, or a model of boxes.
+            ValueError: an array of another shape or type, scores that are NaN or infinite, a model of boxes, or a
+                model of images and several frames.
         """
         self.check_kind(boxes=False)
         open_video = self.opener(video, fps)
-        clips = ClipMaker(self.settings, open_video, self._sampling)
+        with open_video("") as reader:
+            frames = reader.num_frames
+        if self.of_images and frames > 1:
+            raise ValueError(f"this model scores images, and {_name(video)} has {frames} frames: call clips or stream")
+        clips = self._clips.maker(self.settings, open_video, self._clips.sampling)
         views = range(self.settings.num_views)
         scores = torch.cat([self._clip_scores([x[None] for x in clips.view_clip("", view).inputs]) for view in views])
         joined = scores.amax(dim=0) if self.cfg.DATA.ENSEMBLE_METHOD == "max" else scores.mean(dim=0)
@@ -339,7 +344,8 @@ class Predictor:
         if isinstance(video, (str, os.PathLike)):
             open_path = VideoOpener.from_config(self.cfg, rate)
             return lambda _: open_path(os.fspath(video))
-        array = ArrayVideo(np.asarray(video), rate)
+        frames = np.asarray(video)
+        array = ArrayVideo(frames[None] if self.of_images and frames.ndim == 3 else frames, rate)
         return lambda _: array
 
 
@@ -356,12 +362,6 @@ def _dtype_overrides(dtype: str | torch.dtype | None) -> list[Any]:
     if name == _FULL_PRECISION:
         return ["TRAIN.MIXED_PRECISION", False]
     return ["TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", name]
-
-
-def _sampling(cfg: Any) -> TemporalSampling:
-    """Return how the data set of the config samples its videos."""
-    dataset = DATASET_REGISTRY.get(cfg.TEST.DATASET)
-    return dataset.sampling if issubclass(dataset, VideoDataset) else SpanSampling()
 
 
 def _one_crop(cfg: Any) -> Any:
