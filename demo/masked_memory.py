@@ -30,8 +30,8 @@ PRETRAIN, FINE_TUNE = CONFIGS / "SWEEP_MAE_PGT_36x1.yaml", CONFIGS / "SWEEP_VIT_
 STARTS = {"from scratch": None, "masked, no memory": ("PGT.MEMORY", False), "masked, with memory": ()}
 CLASSES = 6
 BATCH = 12
-UPDATES = 300  # of fine-tuning, or MIN_EPOCHS epochs if these have more
-MIN_EPOCHS = 8
+UPDATES = 300  # of fine-tuning, where that is MIN_EPOCHS to MAX_EPOCHS epochs
+MIN_EPOCHS, MAX_EPOCHS = 8, 60
 FULL, QUICK = {"train": 1200, "val": 480, "test": 12}, {"train": 24, "val": 6, "test": 12}
 
 
@@ -94,7 +94,7 @@ class Demo:
     def fine_tune(self, start: str, seed: int, percent: int, checkpoint: str) -> dict:
         """Fine-tune on some labels; return a row of the results, with the accuracy on the held-out videos."""
         data, count = self.labeled(percent)
-        epochs = max(MIN_EPOCHS, round(UPDATES * BATCH / count))
+        epochs = min(max(MIN_EPOCHS, round(UPDATES * BATCH / count)), MAX_EPOCHS)
         settings = ["SOLVER.MAX_EPOCH", epochs, "TRAIN.EVAL_PERIOD", epochs, "TRAIN.CHECKPOINT_PERIOD", epochs]
         settings += ["TRAIN.BATCH_SIZE", min(BATCH, count), "SOLVER.WARMUP_EPOCHS", epochs / 20]
         settings += ["LOG_PERIOD", 100, "TRAIN.CHECKPOINT_FILE_PATH", checkpoint]
