@@ -50,7 +50,6 @@ def show_entry(name: str) -> None:
     for key, value in {
         "path": f"zoo://{entry.name}",
         "detector" if entry.format == DETECTOR else "setting": entry.config,
-        "model": f"{entry.not_built}, not built here" if entry.not_built else "",
         "data": entry.dataset,
         "format": entry.format + ("" if entry.format == DETECTOR else " (TRAIN.CHECKPOINT_TYPE, TEST.CHECKPOINT_TYPE)"),
         "license": entry.license and f"{entry.license}, as its publisher states for the whole repository",
@@ -191,12 +190,12 @@ def _detectors_table(entries: Iterable[Entry]) -> str:
 
 
 def _setting(entry: Entry, root: Path) -> str:
-    """Return the entry's config, as a link if its file exists, or that its model is not built here."""
+    """Return the entry's config, as a link if its file exists."""
     for path in (root / "configs" / f"{entry.config}.yaml", root / entry.config):
         if entry.config and path.is_file():
             name = Path(os.path.relpath(path, root)).with_suffix("").as_posix()
             return _link(name.removeprefix("configs/"), path, root)
-    return f"{entry.config} (not built here: {entry.not_built})".lstrip() if entry.not_built else entry.config
+    return entry.config
 
 
 def _settings_tables(root: Path) -> str:

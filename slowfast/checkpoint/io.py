@@ -1,8 +1,8 @@
 """Checkpoint files: names and writing of those of a run, reading of any kind; safetensors files.
 
 A file is `OUTPUT_DIR/checkpoints/checkpoint_epoch_00005.pyth` after five epochs, and
-`checkpoint_epoch_00005_iteration_00000012.pyth` after twelve iterations of the sixth. Those of pretraining (TASK ssl)
-begin with `ssl_`, as published, so that pretraining and what follows it can share a folder.
+`checkpoint_epoch_00005_iteration_00000012.pyth` after twelve iterations of the sixth. Those of pretraining without
+labels (TASK ssl) begin with `ssl_`, as published, so that pretraining and what follows it can share a folder.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from slowfast.utils.files import TEMPORARY, atomic_write_local, no_room_explaine
 
 logger = get_logger(__name__)
 
-_NAME = re.compile(r"(?:ssl_)?checkpoint_epoch_(\d+)(?:_iteration_(\d+))?\.pyth")
-_PRETRAINING = re.compile(r"ssl_checkpoint_epoch_\d{5}\.pyth")
+_PRETRAINING = "ssl_"  # start of the names of pretraining's checkpoints
+_NAME = re.compile(rf"({_PRETRAINING})?checkpoint_epoch_(\d+)(?:_iteration_(\d+))?\.pyth")
 
 # Keys under which other programs save weights.
 _CONTAINERS = ("model_state", "state_dict", "model")
@@ -60,43 +60,48 @@ def checkpoint_dir(output_dir: str) -> str:
     return os.path.join(output_dir, "checkpoints")
 
 
-def checkpoint_path(output_dir: str, epoch: int, iteration: int = 0, task: str = "") -> str:
-    """Return the file for `epoch` completed epochs and `iteration` iterations of the next, of a run of `TASK` task."""
+def checkpoint_path(output_dir: str, epoch: int, iteration: int = 0, pretraining: bool = False) -> str:
+    """Return the file for `epoch` completed epochs and `iteration` iterations of the next.
+
+    Args:
+        pretraining: of a run that pretrains without labels.
+    """
     within = f"_iteration_{iteration:08d}" if iteration else ""
-    return os.path.join(checkpoint_dir(output_dir), f"{_prefix(task)}checkpoint_epoch_{epoch:05d}{within}.pyth")
+    return _in_folder(output_dir, f"epoch_{epoch:05d}{within}", pretraining)
 
 
-def _prefix(task: str) -> str:
-    return "ssl_" if task == "ssl" else ""
+def best_path(output_dir: str, pretraining: bool = False) -> str:
+    """Return the file of the best checkpoint (`TRAIN.BEST_METRIC`); `pretraining` as for `checkpoint_path`."""
+    return _in_folder(output_dir, "best", pretraining)
 
 
-def find_checkpoints(output_dir: str, task: str = "") -> list[_CheckpointFile]:
-    """Return the checkpoints of a run of `TASK` task, least progress first.
+def _in_folder(output_dir: str, name: str, pretraining: bool) -> str:
+    prefix = _PRETRAINING if pretraining else ""
+    return os.path.join(checkpoint_dir(output_dir), f"{prefix}checkpoint_{name}.pyth")
+
+
+def find_checkpoints(output_dir: str, pretraining: bool = False) -> list[_CheckpointFile]:
+    """Return the checkpoints of a run, least progress first.
 
     Incomplete files are left out, and so is what is no file: folders, named pipes, links to nothing.
+
+    Args:
+        pretraining: those of a run that pretrains without labels, not those of the run that follows it.
     """
-    return [file for file in _named_as_checkpoints(output_dir, task) if os.path.isfile(file.path)]
+    return [file for file in _named_as_checkpoints(output_dir, pretraining) if os.path.isfile(file.path)]
 
 
-def _named_as_checkpoints(output_dir: str, task: str) -> list[_CheckpointFile]:
+def _named_as_checkpoints(output_dir: str, pretraining: bool) -> list[_CheckpointFile]:
     folder = checkpoint_dir(output_dir)
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    matches = [(_NAME.fullmatch(name), name) for name in names if name.startswith("ssl_") == (task == "ssl")]
-    return sorted(_CheckpointFile(int(m[1]), int(m[2] or 0), os.path.join(folder, name)) for m, name in matches if m)
+    matches = [match for name in names if (match := _NAME.fullmatch(name)) and bool(match[1]) == pretraining]
+    return sorted(_CheckpointFile(int(m[2]), int(m[3] or 0), os.path.join(folder, m[0])) for m in matches)
 
 
 def epochs_completed(path: str) -> int:
     """Return the number of epochs that the name of a checkpoint tells; 0 for another name."""
     match = _NAME.fullmatch(os.path.basename(path))
-    return int(match[1]) if match else 0
-
-
-def find_pretraining(output_dir: str) -> str:
-    """Return the newest checkpoint of self-supervised pretraining (TASK ssl) in a folder; "" for none."""
-    folder = checkpoint_dir(output_dir)
-    names = sorted(filter(_PRETRAINING.fullmatch, os.listdir(folder) if os.path.isdir(folder) else []))
-    files = [path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path)]
-    return files[-1] if files else ""
+    return int(match[2]) if match else 0
 
 
 def save_checkpoint(state: dict[str, Any], path: str) -> None:
@@ -204,21 +209,23 @@ def list_class_names(saved: dict[str, Any], num_classes: int) -> list[str]:
     return [texts.get(number, str(number)) for number in range(num_classes)]
 
 
-def load_last_checkpoint(output_dir: str, epoch: int = -1, task: str = "") -> tuple[dict[str, Any], str] | None:
+def load_last_checkpoint(
+    output_dir: str, epoch: int = -1, pretraining: bool = False
+) -> tuple[dict[str, Any], str] | None:
     """Read the last checkpoint of a run that can be read; return it and its path, or None if there is none.
 
     Args:
-        task: `TASK` of the run.
         epoch: epoch of the checkpoint, counted from 0 (`CHECKPOINT_FILE_EPOCH`); -1 for the last.
+        pretraining: see `find_checkpoints`.
 
     Raises:
         ValueError: there are checkpoints, but none can be read or none is of `epoch`.
     """
-    files = find_checkpoints(output_dir, task)
-    for other in set(_named_as_checkpoints(output_dir, task)).difference(files):
+    files = find_checkpoints(output_dir, pretraining)
+    for other in set(_named_as_checkpoints(output_dir, pretraining)).difference(files):
         logger.warning("skipping %s: it has the name of a checkpoint, and is no file", other.path)
     if epoch >= 0 and files:
-        path = checkpoint_path(output_dir, epoch + 1, task=task)
+        path = checkpoint_path(output_dir, epoch + 1, pretraining=pretraining)
         if not os.path.isfile(path):
             whole = sorted(file.epoch - 1 for file in files if not file.iteration)
             raise ValueError(
@@ -231,7 +238,7 @@ def load_last_checkpoint(output_dir: str, epoch: int = -1, task: str = "") -> tu
             return load_checkpoint(file.path), file.path
         except FileNotFoundError:
             # A training that goes on in the folder has replaced it by a newer one.
-            return load_last_checkpoint(output_dir, epoch)
+            return load_last_checkpoint(output_dir, epoch, pretraining)
         except ValueError as error:
             logger.warning("skipping a checkpoint: %s", error)
     if files:
@@ -242,9 +249,13 @@ def load_last_checkpoint(output_dir: str, epoch: int = -1, task: str = "") -> tu
     return None
 
 
-def remove_superseded(output_dir: str, task: str = "") -> None:
-    """Remove checkpoints of a run of `TASK` task inside epochs that a later one supersedes, and unfinished files."""
-    files = find_checkpoints(output_dir, task)
+def remove_superseded(output_dir: str, pretraining: bool = False) -> None:
+    """Remove a run's checkpoints inside epochs that a later one supersedes, and unfinished files.
+
+    Args:
+        pretraining: see `find_checkpoints`.
+    """
+    files = find_checkpoints(output_dir, pretraining)
     stale = [file.path for file in files[:-1] if file.iteration]
     folder = checkpoint_dir(output_dir)
     stale += [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".pyth" + TEMPORARY)]

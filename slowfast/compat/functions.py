@@ -25,6 +25,7 @@ from slowfast.engine import optim, resume
 from slowfast.engine.model_setup import unwrap
 from slowfast.engine.preflight import describe_model
 from slowfast.engine.state import next_epoch
+from slowfast.engine.task import task_class
 from slowfast.models.losses import LOSS_REGISTRY
 from slowfast.runtime import logging
 from slowfast.runtime.device import device_count, find_device, peak_memory
@@ -188,13 +189,13 @@ def make_checkpoint_dir(path_to_job: str) -> str:
 
 
 def get_path_to_checkpoint(path_to_job: str, epoch: int, task: str = "") -> str:
-    """Return the path of the checkpoint after `epoch` epochs; `task` has no effect."""
-    return io.checkpoint_path(path_to_job, epoch)
+    """Return the path of the checkpoint after `epoch` epochs; of pretraining for `task` ssl."""
+    return io.checkpoint_path(path_to_job, epoch, pretraining=task == "ssl")
 
 
 def get_last_checkpoint(path_to_job: str, task: str = "") -> str | None:
-    """Return the path of a run's newest checkpoint; None without one."""
-    found = io.find_checkpoints(path_to_job)
+    """Return the path of a run's newest checkpoint, of pretraining for `task` ssl; None without one."""
+    found = io.find_checkpoints(path_to_job, pretraining=task == "ssl")
     return found[-1].path if found else None
 
 
@@ -223,7 +224,7 @@ def save_checkpoint(
     """Write the checkpoint after the epoch `epoch`, from 0, in the main process; return its path there."""
     if get_rank():
         return None
-    path = io.checkpoint_path(path_to_job, epoch + 1)
+    path = io.checkpoint_path(path_to_job, epoch + 1, pretraining=task_class(cfg).pretrains)
     state = {"epoch": epoch, "model_state": unwrap(model).state_dict(), "optimizer_state": optimizer.state_dict()}
     state |= {} if scaler is None else {"scaler_state": scaler.state_dict()}
     io.save_checkpoint({**state, "cfg": cfg_to_yaml(cfg)}, path)
@@ -277,7 +278,8 @@ def _restore(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer | None, 
 
 def load_train_checkpoint(cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any = None) -> int:
     """Resume from the run's last checkpoint, else start from TRAIN.CHECKPOINT_FILE_PATH; return the epoch, from 0."""
-    last = io.load_last_checkpoint(cfg.OUTPUT_DIR) if cfg.TRAIN.AUTO_RESUME else None
+    pretrains = task_class(cfg).pretrains
+    last = io.load_last_checkpoint(cfg.OUTPUT_DIR, pretraining=pretrains) if cfg.TRAIN.AUTO_RESUME else None
     if last is not None:
         saved, path = last
         load_weights(unwrap(model), saved["model_state"], path)

@@ -1,7 +1,6 @@
-"""Keys and values of published files whose feature is not implemented here.
+"""Keys of published files that have no effect here, and why.
 
-A published file keeps loading. A warning names the keys without effect that are set away from their default, and the
-values that cannot be built; building one is an error.
+A published file keeps loading. A warning names those of its keys that are set away from their default.
 """
 
 from fnmatch import fnmatchcase
@@ -10,7 +9,6 @@ from fvcore.common.config import CfgNode
 
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.registry import REGISTRIES
 
 logger = get_logger(__name__)
 
@@ -37,8 +35,6 @@ IGNORED_KEYS = {
     "MODEL.SINGLE_PATHWAY_ARCH": "list of models with one pathway; a registered model says how many it takes",
     "PREFETCH.NUM_LOADERS": _OLDER,
 }
-# Published values (patterns) of keys that are otherwise implemented -> the missing feature.
-UNBUILDABLE_VALUES = {}
 
 
 def ignored_feature(key: str) -> str:
@@ -46,17 +42,8 @@ def ignored_feature(key: str) -> str:
     return next((feature for pattern, feature in IGNORED_KEYS.items() if fnmatchcase(key, pattern)), "")
 
 
-def unbuildable_feature(cfg: CfgNode, key: str) -> str:
-    """Return the missing feature that the value of `key` stands for; "" for any other value, such as a project's."""
-    value, registry = get_key(cfg, key), REGISTRIES.get(key)
-    if registry is not None and all(name in registry for name in registry.names(value)):
-        return ""
-    patterns = UNBUILDABLE_VALUES.get(key, {})
-    return next((feature for pattern, feature in patterns.items() if fnmatchcase(value, pattern)), "")
-
-
 def warn_of_ignored(cfg: CfgNode, defaults: CfgNode) -> None:
-    """Warn of ignored keys that `cfg` sets away from `defaults`, by feature, and of values that cannot be built."""
+    """Warn of ignored keys that `cfg` sets away from `defaults`, by reason."""
     features: dict[str, list[str]] = {}
     for key in leaf_keys(cfg):
         if get_key(cfg, key) != get_key(defaults, key) and (feature := ignored_feature(key)):
@@ -64,8 +51,3 @@ def warn_of_ignored(cfg: CfgNode, defaults: CfgNode) -> None:
     if features:
         listed = "; ".join(f"{', '.join(keys)} ({feature})" for feature, keys in features.items())
         logger.warning("Ignored: not implemented here: %s. The run goes without; remove these keys.", listed)
-    for key in UNBUILDABLE_VALUES:
-        if feature := unbuildable_feature(cfg, key):
-            logger.warning(
-                "%s %s is not implemented here (%s); a run that needs it will fail.", key, get_key(cfg, key), feature
-            )

@@ -89,7 +89,7 @@ def _build(layers: list[Layer], foreign: Sequence[Layer] = ()) -> tuple[CfgNode,
         names = [*dict.fromkeys([*stored, *permitted])]
     projects = find_projects(names, sections)
     for project in projects:
-        project.setup(cfg)
+        call_project(project, "setup", cfg)
     defaults = cfg.clone()
     for layer in foreign:
         leave_out_unknown(layer, defaults)

@@ -1,8 +1,9 @@
 """Projects: modules outside this package that add config sections, models and tasks.
 
 A project is a module with `setup(cfg)`, which adds its keys to the tree and registers its parts. `setup` runs once for
-every config that is loaded, so it must allow repeated calls. Two further functions are optional: `resolve(cfg)` may
-change settings after the user's are merged, and `validate(cfg)` raises ValueError. They run in the order of PROJECTS.
+every config that is loaded, so it must allow repeated calls. A module that registers its parts while it is imported
+needs none. Two further functions are optional: `resolve(cfg)` may change settings after the user's are merged, and
+`validate(cfg)` raises ValueError. They run in the order of PROJECTS.
 
 A project is named by `PROJECTS: [module]`, or found by a config section that it owns: its distribution declares an
 entry point in the group `slowfast.projects`, whose name is the section and whose value is the module.
@@ -57,7 +58,7 @@ def import_project(name: str, reason: str) -> ModuleType:
     """Import the module of a project; `reason`, for messages, says what asks for it.
 
     Raises:
-        ValueError: the module does not import, or has no `setup`.
+        ValueError: the module does not import, or neither has a `setup` nor registers anything.
     """
     if not name or name.startswith("."):
         raise ValueError(f"Project {name!r} ({reason}) is not the full name of a module, such as package.module.")
@@ -69,9 +70,21 @@ def import_project(name: str, reason: str) -> ModuleType:
             "the YAML file that names it, or into a folder of PYTHONPATH; or install it with 'pip install -e FOLDER', "
             "where FOLDER holds its pyproject.toml or setup.py."
         ) from error
-    if not callable(vars(module).get("setup")):
-        raise ValueError(f"Module {name!r} ({reason}) is not a project: it has no function setup(cfg).")
+    if not callable(vars(module).get("setup")) and not _registers(module):
+        raise ValueError(
+            f"Module {name!r} ({reason}) is not a project: it has no function setup(cfg), and registers nothing."
+        )
     return module
+
+
+def _registers(module: ModuleType) -> bool:
+    """Return True if a module, one inside it, or one that it imports or imports from, registers an object."""
+    objects = [registry.get(name) for registry in REGISTRIES.values() for name in registry]
+    homes = {getattr(registered, "__module__", "") for registered in objects}
+    return any(f"{home}.".startswith(f"{module.__name__}.") for home in homes) or any(
+        value.__name__ in homes if isinstance(value, ModuleType) else any(value is known for known in objects)
+        for value in vars(module).values()
+    )
 
 
 def call_project(module: ModuleType, name: str, cfg: CfgNode) -> Any:
@@ -109,7 +122,7 @@ def activate_projects(cfg: CfgNode) -> None:
     """Register the parts of the projects in a loaded config, in a process that did not load it."""
     scratch = get_cfg()
     for name in cfg.PROJECTS:
-        import_project(name, "named by PROJECTS").setup(scratch)
+        call_project(import_project(name, "named by PROJECTS"), "setup", scratch)
 
 
 def add_adapter(cfg: CfgNode, name: str) -> None:

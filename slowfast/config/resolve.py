@@ -69,7 +69,7 @@ def num_pathways(cfg: CfgNode) -> int:
     name = backbone_name(cfg)
     if name in models and (stated := models.fact(name, "num_pathways")):
         return stated
-    # A published name that is not implemented here, whose file still loads; or a model as PySlowFast's users write it.
+    # A model as PySlowFast's users write it, or a name that `validate` will refuse.
     return 2 if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH else 1
 
 
@@ -124,8 +124,11 @@ def feature_strides(cfg: CfgNode) -> set[int]:
 
 def _read_pytorchvideo(cfg: CfgNode) -> None:
     """Replace the names of PyTorchVideo's models and data sets by settings of ours."""
-    changes = dict(_PTV_MODELS.get(cfg.MODEL.MODEL_NAME, {}))
-    if cfg.MODEL.MODEL_NAME in ("PTVCSN", "PTVR2plus1D") and cfg.RESNET.DEPTH in STAGE_BLOCKS:
+    import_core()
+    name = cfg.MODEL.MODEL_NAME
+    # A project may have registered a model of that name.
+    changes = {} if name in REGISTRIES["MODEL.MODEL_NAME"] else dict(_PTV_MODELS.get(name, {}))
+    if "MODEL.ARCH" in changes and cfg.RESNET.DEPTH in STAGE_BLOCKS:
         # All their blocks have temporal kernels, whatever RESNET.NUM_BLOCK_TEMP_KERNEL says.
         changes["RESNET.NUM_BLOCK_TEMP_KERNEL"] = [[blocks] for blocks in STAGE_BLOCKS[cfg.RESNET.DEPTH]]
     for key in ("TRAIN.DATASET", "TEST.DATASET"):

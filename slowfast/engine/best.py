@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import os
 
-from slowfast.checkpoint.io import checkpoint_dir, load_checkpoint, save_checkpoint
+from slowfast.checkpoint.io import best_path, load_checkpoint, save_checkpoint
 from slowfast.engine.state import TrainState
 from slowfast.runtime.distributed import all_gather_object, barrier, is_main_process
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
-_NAME = "checkpoint_best.pyth"
 # Metrics of which less is better: these, and all that end in `_err`.
 _LESS = ("loss",)
 
@@ -29,7 +28,7 @@ class BestCheckpoint:
 
     def __init__(self, state: TrainState) -> None:
         self._metric = state.run_cfg.TRAIN.BEST_METRIC
-        self._path = os.path.join(checkpoint_dir(state.run_cfg.OUTPUT_DIR), _NAME)
+        self._path = best_path(state.run_cfg.OUTPUT_DIR, state.task.pretrains)
         self._best = all_gather_object(self._read() if state.run_cfg.TRAIN.AUTO_RESUME else None)[0]
 
     @property

@@ -16,12 +16,11 @@ from typing import Any
 
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import activate_projects
-from slowfast.config.ignored_keys import UNBUILDABLE_VALUES, unbuildable_feature
-from slowfast.config.merge import get_key
 from slowfast.datasets.loading.unreadable import UnreadableError
 from slowfast.datasets.video.reader import VideoError
 from slowfast.engine.model_setup import CompileError
 from slowfast.engine.resume import load_run_config
+from slowfast.engine.task import task_class
 from slowfast.engine.test import test
 from slowfast.engine.train import train
 from slowfast.runtime.distributed import is_main_process
@@ -158,10 +157,10 @@ def main(
 
 
 def _check_configs(configs: Sequence[Any], demo: App | None, visualize: App | None) -> None:
-    """Check that every run of a command does something, and needs nothing that is not implemented here.
+    """Check that every run of a command does something.
 
     Raises:
-        ValueError: a run does nothing, or a published value that it needs cannot be built.
+        ValueError: a run does nothing.
     """
     for cfg in configs:
         works = cfg.TRAIN.ENABLE or cfg.TEST.ENABLE or (visualize is not None and _visualizes(cfg))
@@ -175,11 +174,6 @@ def _check_configs(configs: Sequence[Any], demo: App | None, visualize: App | No
                 "TRAIN.ENABLE, TEST.ENABLE and DEMO.ENABLE are all False, so there is nothing to do. Set one of them "
                 f"to True{pictures}"
             )
-        for key in UNBUILDABLE_VALUES:
-            section, _, name = key.partition(".")
-            needed = name != "DATASET" or cfg[section].ENABLE
-            if needed and (feature := unbuildable_feature(cfg, key)):
-                raise ValueError(f"{key} {get_key(cfg, key)} cannot be run: {feature} is not implemented here")
 
 
 def _check_apps(cfg: Any, demo: App | None, visualize: App | None) -> None:
@@ -225,7 +219,7 @@ def _set_own_folders(configs: Sequence[Any], files: Sequence[str]) -> None:
 
 def _describe_resume(cfg: Any) -> str:
     """Say what the same command would do after a stop."""
-    files = find_checkpoints(cfg.OUTPUT_DIR, cfg.TASK) if cfg is not None else []
+    files = find_checkpoints(cfg.OUTPUT_DIR, task_class(cfg).pretrains) if cfg is not None else []
     return f"the same command continues from {files[-1].path}" if files else "there is no checkpoint yet"
 
 

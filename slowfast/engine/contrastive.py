@@ -28,6 +28,8 @@ class ContrastiveTask(Task):
     Class scores are the votes of the nearest training videos, see `MemoryBank`.
     """
 
+    pretrains = True
+
     def __init__(self, cfg: Any):
         self.cfg = cfg
         self.evaluates = cfg.CONTRASTIVE.KNN_ON

@@ -35,7 +35,7 @@ _NO_CLASSES = (
 class MaskedTask(Task):
     """Pre-train a `MaskMViT` on clips without labels."""
 
-    evaluates = False
+    evaluates, pretrains = False, True
 
     def __init__(self, cfg: Any):
         self.loss, self.cfg = build_loss(cfg), cfg

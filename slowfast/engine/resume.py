@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 import slowfast
-from slowfast.checkpoint.io import find_checkpoints, find_pretraining, load_checkpoint, load_last_checkpoint
+from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, load_last_checkpoint
 from slowfast.checkpoint.weights import LoadReport, load_weights
 from slowfast.checkpoint.zoo.entries import PREFIX, find_entry
 from slowfast.config import cfg_from_yaml, get_cfg, load_config
@@ -21,6 +21,7 @@ from slowfast.engine.epoch_config import enter_epoch
 from slowfast.engine.model_setup import unwrap
 from slowfast.engine.saved_state import check_epoch, naming_source
 from slowfast.engine.state import TrainState, next_epoch
+from slowfast.engine.task import task_class
 from slowfast.runtime.device import device_count
 from slowfast.runtime.logging import get_logger
 
@@ -42,8 +43,8 @@ def start_training_from(state: TrainState) -> None:
         FileNotFoundError: no such file.
         ValueError: the file is damaged, of another program, or does not fit the config.
     """
-    cfg = state.cfg
-    if not cfg.TRAIN.AUTO_RESUME and find_checkpoints(cfg.OUTPUT_DIR, cfg.TASK):
+    cfg, pretrains = state.cfg, state.task.pretrains
+    if not cfg.TRAIN.AUTO_RESUME and find_checkpoints(cfg.OUTPUT_DIR, pretrains):
         logger.warning(
             "OUTPUT_DIR %s holds checkpoints of an earlier run, and TRAIN.AUTO_RESUME is False: this run overwrites "
             "those of equal epochs, and a test takes the one of the last epoch. Set OUTPUT_DIR to another folder",
@@ -51,7 +52,7 @@ def start_training_from(state: TrainState) -> None:
         )
     last = None
     if cfg.TRAIN.AUTO_RESUME:
-        last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TRAIN.CHECKPOINT_FILE_EPOCH, cfg.TASK)
+        last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TRAIN.CHECKPOINT_FILE_EPOCH, pretrains)
     if last is not None:
         saved, path = last
         with naming_source(path):
@@ -66,9 +67,9 @@ def start_training_from(state: TrainState) -> None:
                 cfg.TRAIN.CHECKPOINT_FILE_EPOCH,
             )
         return
-    evaluates = cfg.TRAIN.AUTO_RESUME and cfg.TASK.startswith("ssl_eval")
-    pretrained = find_pretraining(cfg.OUTPUT_DIR) if evaluates else ""
-    path = pretrained or cfg.TRAIN.CHECKPOINT_FILE_PATH
+    follows = cfg.TRAIN.AUTO_RESUME and cfg.TASK.startswith("ssl_eval")
+    pretrained = find_checkpoints(cfg.OUTPUT_DIR, pretraining=True) if follows else []
+    path = pretrained[-1].path if pretrained else cfg.TRAIN.CHECKPOINT_FILE_PATH
     if not path:
         logger.info("training starts from random weights")
         return
@@ -97,7 +98,7 @@ def load_test_weights(model: nn.Module, cfg: Any) -> str:
     """
     path, kind, key = cfg.TEST.CHECKPOINT_FILE_PATH, cfg.TEST.CHECKPOINT_TYPE, "TEST.CHECKPOINT_TYPE"
     if not path:
-        last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TEST.CHECKPOINT_FILE_EPOCH, cfg.TASK)
+        last = load_last_checkpoint(cfg.OUTPUT_DIR, cfg.TEST.CHECKPOINT_FILE_EPOCH, task_class(cfg).pretrains)
         if last is not None:
             _load_to_test(model, *last, cfg)
             return last[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -52,10 +52,13 @@ class Task(abc.ABC):
     Attributes:
         num_steps: number of steps in which a clip is read, 1 for the whole clip at once.
         evaluates: `predict` gives class scores, so there are validations and tests.
+        pretrains: a run trains without labels. Names of its checkpoints begin with `ssl_`, and a run of TASK
+            ssl_eval... in the same folder starts from them.
     """
 
     num_steps: int = 1
     evaluates: bool = True
+    pretrains: ClassVar[bool] = False
 
     @abc.abstractmethod
     def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, Tensor]:

@@ -194,7 +194,7 @@ def _ends_early(state: TrainState, best: BestCheckpoint) -> bool:
 
 def _is_saved(state: TrainState) -> bool:
     """Return True if there is a checkpoint after the last completed epoch; every process calls it."""
-    return all_gather_object(os.path.exists(checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch, task=state.cfg.TASK)))[0]
+    return all_gather_object(os.path.exists(_path(state)))[0]
 
 
 def _is_due(state: TrainState, epoch: int, period: int) -> bool:
@@ -218,13 +218,18 @@ def _settle_norms(state: TrainState) -> None:
 
 def _save(state: TrainState) -> str:
     """Write a checkpoint in the main process, while the others wait; return its path."""
-    path = checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch, state.iteration, state.cfg.TASK)
+    path = _path(state)
     for model in state.models:
         average_bn_stats(model)
     saved = state.capture()
     if is_main_process():
         save_checkpoint(saved, path)
-        remove_superseded(state.cfg.OUTPUT_DIR, state.cfg.TASK)
+        remove_superseded(state.cfg.OUTPUT_DIR, state.task.pretrains)
         logger.info("saved %s", path)
     barrier()
     return path
+
+
+def _path(state: TrainState) -> str:
+    """Return the file of a checkpoint at this place in training."""
+    return checkpoint_path(state.cfg.OUTPUT_DIR, state.epoch, state.iteration, state.task.pretrains)

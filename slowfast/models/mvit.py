@@ -23,14 +23,13 @@ from slowfast.models.mvit_blocks import (
     PatchEmbed,
     block_sizes,
 )
-from slowfast.models.reversible import RES_PATHS, ReversibleBackbone, StreamFusion, build_reversible
+from slowfast.models.reversible import ReversibleBackbone, StreamFusion, build_reversible
 from slowfast.models.tokens import TokenHead, TokenModel, fill_sincos_3d, layer_norm
 from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES
 
 CHOICES["MVIT.MODE"] = POOL_MODES
 CHOICES["MVIT.NORM"] = ("layernorm",)
-CHOICES["MVIT.REV.RES_PATH"] = RES_PATHS
 
 
 @dataclass(frozen=True)

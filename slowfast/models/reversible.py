@@ -16,11 +16,15 @@ from slowfast.layers.mlp import DropPath, Mlp
 from slowfast.layers.reversible import Branch, run_reversible
 from slowfast.models.mvit_blocks import BlockSizes, Norm, default_window
 from slowfast.models.tokens import layer_norm
-from slowfast.utils.errors import naming_keys
+from slowfast.utils.errors import check_choice, naming_keys
+from slowfast.utils.registry import CHOICES
 
 RES_PATHS = ("conv", "max")
-_FUSIONS = "add, max, min, avg, concat, concat_linear, concat_linear_K or ln+concat_linear_K (K times the width)"
-_LINEAR = re.compile(r"(ln\+)?concat_linear(?:_(\d+(?:\.\d+)?))?")
+_MLPS = [f"{norm}concat_linear{times}" for norm in ("", "ln+") for times in ("", "_[0-9]*")]
+FUSIONS = ("add", "max", "min", "avg", "concat", *_MLPS)
+CHOICES["MVIT.REV.RES_PATH"] = RES_PATHS
+CHOICES["MVIT.REV.RESPATH_FUSE"] = CHOICES["MVIT.REV.PRE_Q_FUSION"] = FUSIONS
+_LINEAR = re.compile(r"(ln\+)?concat_linear(?:_(.+))?")
 
 
 class StreamFusion(nn.Module):
@@ -35,14 +39,13 @@ class StreamFusion(nn.Module):
         halves: the output is (B, L, C).
 
     Raises:
-        ValueError: unknown mode.
+        ValueError: unknown mode, or K is no number.
     """
 
     def __init__(self, mode: str, dim: int):
         super().__init__()
+        check_choice("fusion", mode, FUSIONS)
         linear = _LINEAR.fullmatch(mode)
-        if not linear and mode not in ("add", "max", "min", "avg", "concat"):
-            raise ValueError(f"fusion {mode!r} is not known; it can be {_FUSIONS}")
         self.mode, self.halves, self.fuse_fn = mode, "concat" not in mode, None
         if linear:
             mlp = Mlp(dim, int(dim * float(linear[2] or 1)), dim)

@@ -13,6 +13,7 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
+from fnmatch import fnmatchcase
 from functools import reduce
 from operator import getitem
 from typing import Any
@@ -83,12 +84,12 @@ def nearest_keys(name: str, known: Iterable[str], count: int = 1) -> list[str]:
 
 
 def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    """Check that `value` is one of `choices`.
+    """Check that `value` is one of `choices`, which may be patterns (* matches anything, [0-9] a digit).
 
     Raises:
         ValueError: with `key`, the value found, all choices and the nearest one.
     """
-    if value not in choices:
+    if not any(fnmatchcase(value, choice) for choice in choices):
         nearest = "".join(f" The nearest is {near}." for near in nearest_keys(value, choices))
         raise ValueError(f"{key} is {short(value)!r}; it can be {', '.join(choices) or 'nothing yet'}.{nearest}")
 

@@ -10,7 +10,8 @@ from slowfast.utils.errors import check_choice
 
 # Registry of each configuration key. `load_config` checks every key of its tree that is listed here.
 REGISTRIES: dict[str, Registry] = {}
-# Names that a further key takes, stated by the builder that reads the key. `load_config` checks these keys too.
+# Names, or patterns of names, that a further key takes, stated by the builder that reads the key. `load_config` checks
+# these keys too.
 CHOICES: dict[str, Sequence[str]] = {}
 
 

@@ -11,9 +11,9 @@ import torch
 
 from slowfast.checkpoint import io
 from slowfast.checkpoint.io import (
+    best_path,
     checkpoint_path,
     find_checkpoints,
-    find_pretraining,
     load_checkpoint,
     load_last_checkpoint,
     remove_superseded,
@@ -175,13 +175,33 @@ def test_what_is_no_file_is_skipped_and_not_opened(saved, tmp_path, caplog, put)
     put(tmp_path / "checkpoints" / "checkpoint_epoch_00002.pyth")
     put(tmp_path / "checkpoints" / "ssl_checkpoint_epoch_00007.pyth")
     assert [file.path for file in find_checkpoints(str(tmp_path))] == [good]
-    assert find_pretraining(str(tmp_path)) == ""
+    assert find_checkpoints(str(tmp_path), pretraining=True) == []
     assert load_last_checkpoint(str(tmp_path))[1] == good
     assert "skipping" in caplog.text and "checkpoint_epoch_00002.pyth" in caplog.text
     newer = saved(2)
     assert load_last_checkpoint(str(tmp_path))[1] == newer and not os.path.islink(newer)
     if put is _folder:
         assert Path(f"{newer}.moved", "theirs").read_text() == "precious"
+
+
+def test_pretraining_and_what_follows_it_share_a_folder(saved, tmp_path):
+    folder = str(tmp_path)
+    own = [saved(1), saved(2)]
+    names = [checkpoint_path(folder, *place, pretraining=True) for place in ((9, 5), (10, 0), (10, 7))]
+    for path in (*names, best_path(folder), best_path(folder, pretraining=True)):
+        save_checkpoint(STATE, path)
+    assert [os.path.basename(path) for path in (names[1], best_path(folder, pretraining=True))] == [
+        "ssl_checkpoint_epoch_00010.pyth",
+        "ssl_checkpoint_best.pyth",
+    ]
+    assert [file.path for file in find_checkpoints(folder)] == own
+    remove_superseded(folder)
+    assert [file.path for file in find_checkpoints(folder, pretraining=True)] == names
+    remove_superseded(folder, pretraining=True)
+    assert [file.path for file in find_checkpoints(folder, pretraining=True)] == names[1:]
+    Path(names[2]).write_bytes(b"cut off")
+    assert load_last_checkpoint(folder, pretraining=True)[1] == names[1]
+    assert load_last_checkpoint(folder)[1] == own[1]
 
 
 def test_checkpoints_may_be_links_to_another_disk(saved, tmp_path):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from iopath.common.file_io import g_pathmgr
 
 from slowfast.apps.zoo import fill_page, show_entry
@@ -107,8 +106,7 @@ CLASSES = {
     "AVA 2.1": 80, "AVA 2.2": 80, "Kinetics": 80,
 }  # fmt: skip
 PUBLISHED = [Entry(**values) for values in json.loads(zoo.PUBLISHED.read_text())["entries"]]
-SETTINGS = {(entry.config, entry.dataset) for entry in PUBLISHED if not entry.not_built}
-NOT_BUILT = [entry for entry in PUBLISHED if entry.not_built]
+SETTINGS = {(entry.config, entry.dataset) for entry in PUBLISHED}
 
 
 @pytest.mark.parametrize(("config", "dataset"), sorted(SETTINGS))
@@ -117,21 +115,6 @@ def test_settings_of_published_entries_load_and_build(repo, config, dataset):
     with torch.device("meta"):
         model = build_model(cfg)
     assert model.state_dict()["head.projection.weight"].shape[0] == cfg.MODEL.NUM_CLASSES == CLASSES[dataset]
-
-
-def test_entries_whose_model_is_not_built_say_so(repo, tmp_path, cache):
-    """Their published setting does not build either, and loading stops before anything is downloaded."""
-    published = json.loads((repo / "tests/fixtures/published_settings/slowfast.json").read_text())
-    assert len(NOT_BUILT) == 16
-    for entry in NOT_BUILT:
-        with pytest.raises(ValueError, match=f"zoo://{entry.name} holds {entry.not_built}, which is not built here"):
-            local_path(f"zoo://{entry.name}")
-        if entry.config:
-            path = tmp_path / "published.yaml"
-            path.write_text(yaml.safe_dump(published[f"{entry.config}.yaml"]))
-            with pytest.raises(ValueError, match=r"not built|MODEL_NAME"):
-                build_model(load_config(path, ["NUM_GPUS", 0]))
-    assert not cache.exists()
 
 
 def test_files_that_ship_are_what_they_say():

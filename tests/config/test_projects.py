@@ -16,6 +16,7 @@ from slowfast.config import (
     load_config,
     remove_adapter,
 )
+from slowfast.config.projects import import_core
 from slowfast.models import build_model
 from slowfast.utils.registry import REGISTRIES
 
@@ -58,6 +59,7 @@ def install(tmp_path, monkeypatch):
     site = tmp_path / "site"
     monkeypatch.syspath_prepend(str(site))
     before = set(sys.modules)
+    import_core()  # all registries are there, whichever test comes first
     for registry in REGISTRIES.values():  # a module made anew may register its names anew
         monkeypatch.setattr(registry, "_objects", dict(registry._objects))
 
@@ -161,6 +163,27 @@ def test_module_that_is_no_project(install, write):
     install("plain_module", "X = 1\n")
     with pytest.raises(ValueError, match=r"'plain_module' .* no function setup"):
         load_config(write("PROJECTS: [plain_module]\n"))
+
+
+BARE = """
+from slowfast.models import MODEL_REGISTRY
+
+@MODEL_REGISTRY.register()
+class BareNet:
+    def __init__(self, cfg):
+        pass
+"""
+
+
+@pytest.mark.parametrize("importing", ["", "import bare_net", "from bare_net import BareNet as Net"])
+def test_a_module_that_registers_when_it_is_imported_needs_no_setup(install, importing):
+    install("bare_net", BARE)
+    install("bare_parts", importing)
+    name = "bare_parts" if importing else "bare_net"
+    for _ in range(2):
+        cfg = load_config(None, ["PROJECTS", [name], "MODEL.MODEL_NAME", "BareNet"])
+        assert cfg.PROJECTS == [name]
+        activate_projects(cfg)
 
 
 def test_two_owners_of_a_section(zebra, install):

@@ -232,7 +232,7 @@ def expected_settings(file: str) -> dict:
         settings["OUTPUT_DIR"] = "logs/" + name.removesuffix(".yaml")
     if "DATA.DECODING_BACKEND" in settings:  # torchvision is read as pyav, the default
         settings["DATA.DECODING_BACKEND"] = "pyav"
-    if ours := PYTORCHVIDEO.get(settings["MODEL.MODEL_NAME"]):
+    if ours := PYTORCHVIDEO.get(settings.get("MODEL.MODEL_NAME")):
         if settings.pop("MODEL.SINGLE_PATHWAY_ARCH", None):  # CSN and R(2+1)D: all blocks have temporal kernels
             settings["RESNET.NUM_BLOCK_TEMP_KERNEL"] = [[3], [4], [6 if settings["RESNET.DEPTH"] == 50 else 23], [3]]
         sections = {"MODEL_NAME": "MODEL.", "TRANS_FUNC": "RESNET.", "SPATIAL_STRIDES": "RESNET."}

@@ -40,7 +40,7 @@ def test_a_run_is_evaluated_by_neighbors_and_resumes_exactly(method, ssl_cfg, st
     stats = stats_of(cfg)
     (measured,) = (entry for entry in stats if entry["_type"] == "val_epoch")
     assert {"top1_acc", "top1_err"} <= measured.keys() and "loss" not in measured
-    saved = [load_checkpoint(file.path) for file in find_checkpoints(cfg.OUTPUT_DIR)]
+    saved = [load_checkpoint(file.path) for file in find_checkpoints(cfg.OUTPUT_DIR, pretraining=True)]
     whole = saved[-1]["model_state"]
     assert whole["knn_mem.labels"].tolist() == [0, 1] * 6
     assert torch.allclose(whole["knn_mem.memory"].norm(dim=2), torch.ones(12, 1), atol=1e-5)
@@ -48,10 +48,10 @@ def test_a_run_is_evaluated_by_neighbors_and_resumes_exactly(method, ssl_cfg, st
     assert run_test(cfg)["videos"] == 4
 
     (tmp_path / "again/checkpoints").mkdir(parents=True)
-    shutil.copy(find_checkpoints(cfg.OUTPUT_DIR)[0].path, tmp_path / "again/checkpoints")
+    shutil.copy(find_checkpoints(cfg.OUTPUT_DIR, pretraining=True)[0].path, tmp_path / "again/checkpoints")
     again = ssl_cfg(method, "OUTPUT_DIR", str(tmp_path / "again"))
     train(again)
-    resumed = load_checkpoint(find_checkpoints(again.OUTPUT_DIR)[-1].path)["model_state"]
+    resumed = load_checkpoint(find_checkpoints(again.OUTPUT_DIR, pretraining=True)[-1].path)["model_state"]
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[key], value) for key, value in whole.items())
 
@@ -59,7 +59,7 @@ def test_a_run_is_evaluated_by_neighbors_and_resumes_exactly(method, ssl_cfg, st
 def test_a_linear_probe_starts_from_the_backbone(ssl_cfg, tiny_cfg, tmp_path):
     pretraining = ssl_cfg("byol", "SOLVER.MAX_EPOCH", 1, "CONTRASTIVE.KNN_ON", False)
     train(pretraining)
-    file = find_checkpoints(pretraining.OUTPUT_DIR)[-1].path
+    file = find_checkpoints(pretraining.OUTPUT_DIR, pretraining=True)[-1].path
     probe = tiny_cfg(
         *("TASK", "ssl_eval_tiny", "MODEL.DETACH_FINAL_FC", True, "TRAIN.CHECKPOINT_FILE_PATH", file),
         *("TRAIN.CHECKPOINT_EPOCH_RESET", True, "TRAIN.CHECKPOINT_CLEAR_NAME_PATTERN", ["backbone."]),
@@ -81,7 +81,7 @@ def test_weights_stay_while_the_queue_fills(queue, stay, ssl_cfg):
     """Three iterations of 4 videos: with a queue of 8 the third moves the weights, which the average follows."""
     cfg = ssl_cfg("moco", "SOLVER.MAX_EPOCH", 1, "CONTRASTIVE.QUEUE_LEN", queue)
     train(cfg)
-    state = load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR)[-1].path)["model_state"]
+    state = load_checkpoint(find_checkpoints(cfg.OUTPUT_DIR, pretraining=True)[-1].path)["model_state"]
     assert state["iter"].item() == 3 and state["ptr"].item() == 12 % queue
     key = "s1.pathway0_stem.conv.weight"
     assert torch.equal(state[f"backbone.{key}"], state[f"backbone_hist.{key}"]) == stay
@@ -129,7 +129,7 @@ def test_settings_that_do_not_fit(settings, named, ssl_cfg):
 
 def test_a_task_and_model_that_do_not_fit(ssl_cfg, tiny_cfg):
     with pytest.raises(ValueError, match="TASK ssl"):
-        train(ssl_cfg("moco", "TASK", ""))
+        train(ssl_cfg("moco", "TASK", "ssl_eval"))
     with pytest.raises(ValueError, match="ContrastiveModel"):
         train(tiny_cfg("TASK", "ssl"))
     with pytest.raises(ValueError, match="memory bank"):

@@ -59,15 +59,14 @@ def test_a_resumed_run_ends_with_the_same_weights(tiny_cfg, tmp_path, settings):
             # Of the schedule alone MAX_EPOCH is read, and a constant rate has none.
             steps = ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", [0], "SOLVER.LRS", [1.0]]
             train(tiny_cfg(*settings, *steps, "SOLVER.MAX_EPOCH", last, "OUTPUT_DIR", str(tmp_path / name)))
-    weights = [
-        load_checkpoint(checkpoint_path(tmp_path / name, 2, task="ssl"))["model_state"] for name in ("whole", "resumed")
-    ]
+    paths = [checkpoint_path(tmp_path / name, 2, pretraining=True) for name in ("whole", "resumed")]
+    weights = [load_checkpoint(path)["model_state"] for path in paths]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 def test_fine_tuning_in_the_same_folder_starts_from_the_pretrained_blocks(tiny_cfg, started):
     train(tiny_cfg(*MAE, "SOLVER.MAX_EPOCH", 2))
-    path = checkpoint_path(tiny_cfg().OUTPUT_DIR, 2, task="ssl")
+    path = checkpoint_path(tiny_cfg().OUTPUT_DIR, 2, pretraining=True)
     assert path.endswith("/ssl_checkpoint_epoch_00002.pyth")
     pretrained = load_checkpoint(path)["model_state"]
     state = started(tiny_cfg(*FINE_TUNE))
@@ -144,9 +143,8 @@ def test_pictures_show_clip_mask_and_prediction(tiny_cfg, tmp_path):
     pictures = sorted((tmp_path / "seen/visualization/mask").iterdir())
     assert [path.name for path in pictures] == ["epoch_1.png", "epoch_2.png"]
     assert cv2.imread(str(pictures[0])).shape[1:] == (4 * 32, 3)
-    weights = [
-        load_checkpoint(checkpoint_path(tmp_path / name, 2, task="ssl"))["model_state"] for name in ("seen", "unseen")
-    ]
+    paths = [checkpoint_path(tmp_path / name, 2, pretraining=True) for name in ("seen", "unseen")]
+    weights = [load_checkpoint(path)["model_state"] for path in paths]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 

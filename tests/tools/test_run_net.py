@@ -129,20 +129,6 @@ def test_mistakes_are_one_clear_message(command, arguments, words):
         assert word in last
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["MODEL.MODEL_NAME", "MaskMViT"], "MODEL.MODEL_NAME MaskMViT cannot be run: masked autoencoding"),
-        (["TASK", "ssl"], "TASK ssl cannot be run: self-supervised learning"),
-        (["TEST.DATASET", "ptvkinetics"], "TEST.DATASET ptvkinetics cannot be run: this data set of PyTorchVideo"),
-    ],
-)
-def test_what_is_not_implemented_is_said(command, arguments, words):
-    status, stderr = command(*arguments)
-    assert status == 2
-    assert words in stderr.splitlines()[-1]
-
-
 def test_mistakes_in_the_test_list_come_before_training(command, tiny_data, tiny_cfg, tmp_path):
     for split in ("train", "val"):
         (tmp_path / f"{split}.csv").write_text((tiny_data / f"{split}.csv").read_text())

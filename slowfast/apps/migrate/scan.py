@@ -160,7 +160,7 @@ class _Reader(ast.NodeVisitor):
                 continue
             if call.value.id in _REGISTRIES:
                 key = "MODEL.MODEL_NAME" if call.value.id == "MODEL_REGISTRY" else "TRAIN.DATASET, TEST.DATASET"
-                here = f"works as it is: name it by {key}; PROJECTS names a module that imports this file"
+                here = f"works as it is: name it by {key}, and its module by PROJECTS"
                 self.found.append((("registered", node.name, SAME, here), node.lineno))
 
     def _own_file(self, module: str) -> bool:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from slowfast.config import get_cfg, load_config
-from slowfast.config.ignored_keys import UNBUILDABLE_VALUES, ignored_feature
+from slowfast.config.ignored_keys import ignored_feature
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.projects import import_core
 from slowfast.config.sources import file_layers
 from slowfast.utils.errors import first_line, nearest_keys
-from slowfast.utils.registry import REGISTRIES
 
 _NAMING = ("MODEL.MODEL_NAME", "TRAIN.DATASET", "TEST.DATASET")
 
@@ -48,9 +46,6 @@ def check_settings(path: Path, registered: Collection[str] = ()) -> list[tuple[s
             found.append((key, "missing", f"no such key; the nearest is {near}. A project adds keys of its own"))
         elif key in known and ignored_feature(key) and value != get_key(defaults, key):
             found.append((key, "missing", f"without effect: {ignored_feature(key)}"))
-        for pattern, feature in UNBUILDABLE_VALUES.get(key, {}).items():
-            if isinstance(value, str) and fnmatchcase(value, pattern) and value not in REGISTRIES[key]:
-                found.append((f"{key} {value}", "missing", f"not implemented here: {feature}"))
     if not found and named and "PROJECTS" not in values:
         return [(path.name, "missing", f"add PROJECTS: [MODULE], which registers {', '.join(named)}")]
     if not found and "PROJECTS" not in values:

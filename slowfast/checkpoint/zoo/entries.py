@@ -19,7 +19,7 @@ from iopath.common.file_io import PathHandler, g_pathmgr
 
 from slowfast.checkpoint.zoo.download import FileDigest, download
 from slowfast.config import get_cfg
-from slowfast.config.projects import import_project, section_owners
+from slowfast.config.projects import call_project, import_project, section_owners
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
@@ -47,7 +47,6 @@ class Entry:
         measured: how the metrics were measured here; "" for metrics published by others.
         card: Markdown file that describes it; "" for none.
         license: of the file, as its publisher states it; "" if unknown.
-        not_built: kind of its model, if it is not built here: the file can be downloaded, but `zoo://` refuses it.
     """
 
     name: str
@@ -62,7 +61,6 @@ class Entry:
     measured: str = ""
     card: str = ""
     license: str = ""
-    not_built: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -167,7 +165,8 @@ def _collect() -> None:
     register_entries(DETECTORS)
     for module in sorted(set(section_owners().values())):
         try:
-            import_project(module, "an installed project, which may have zoo entries").setup(get_cfg())
+            project = import_project(module, "an installed project, which may have zoo entries")
+            call_project(project, "setup", get_cfg())
         except (ValueError, ImportError) as error:
             logger.warning("the zoo goes without the entries of %s: %s", module, error)
 
@@ -213,11 +212,6 @@ class _ZooPathHandler(PathHandler):
         entry = find_entry(path)
         if entry.format == DETECTOR:
             raise ValueError(f"{path} is a detector of persons, and no checkpoint; it finds boxes: --boxes {path}")
-        if entry.not_built:
-            raise ValueError(
-                f"{path} holds {entry.not_built}, which is not built here, so its weights cannot be loaded. For other "
-                f"programs, `python tools/zoo.py download {entry.name}` gets the file"
-            )
         return str(entry.fetch())
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **_: Any) -> Any:

@@ -17,7 +17,7 @@ MODEL = {
     "LOSS_FUNC": "cross_entropy",
     # Older files set it; a registered model says how many pathways it takes.
     "SINGLE_PATHWAY_ARCH": ["2d", "c2d", "i3d", "slow", "x3d", "mvit", "maskmvit"],
-    # Values of MODEL.ARCH with two pathways, for published models that are not implemented here.
+    # Values of MODEL.ARCH with two pathways, for registered models that do not say how many they take.
     "MULTI_PATHWAY_ARCH": ["slowfast"],
     # Activation of the head in eval mode: softmax, sigmoid or none.
     "HEAD_ACT": "softmax",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from fvcore.common.config import CfgNode
 
-from slowfast.config.ignored_keys import unbuildable_feature
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.rules import contrastive, data, model, run
 from slowfast.utils.errors import check_choice
@@ -92,10 +91,10 @@ def validate(cfg: CfgNode) -> None:
 
 
 def _check_names(cfg: CfgNode) -> None:
-    """Check that keys of registries hold registered names, or published ones that are not implemented here."""
+    """Check that keys of registries hold registered names."""
     keys = set(leaf_keys(cfg))
     for key, registry in REGISTRIES.items():
-        if key in keys and not unbuildable_feature(cfg, key):
+        if key in keys:
             registry.check(get_key(cfg, key), key)
     name, arch = cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH
     models = REGISTRIES["MODEL.MODEL_NAME"]
