@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slowfast.apps.predict.predictor import Predictor, Video
+from slowfast.apps.predict.predictor import Predictor
+from slowfast.apps.predict.scorer import Video
 from slowfast.apps.visualize.attribution import Attributions, Step, StepPath
 from slowfast.apps.visualize.clips import clip_frames
 from slowfast.apps.visualize.gradcam import grad_cam
@@ -78,7 +79,8 @@ class Evidence:
         label, name: number and name of the class.
         step: number of the step (of a clip model: of the clip), from 0.
         score: of the class at the step.
-        steps: the last `EvidenceSettings.most_steps` up to this one, in order; values add up to 1. Of a clip model the clip alone.
+        steps: the last `EvidenceSettings.most_steps` up to this one, in order; values add up to 1. Of a clip model the
+            clip alone.
         left_out: number of steps before them. Their memory is read, but not explained. 0 for a clip model.
         frames: frames of these steps, in order; values add up to 1.
         operators: parts of the memory, in the order in which the model computes them; empty without memory.
