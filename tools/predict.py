@@ -5,12 +5,13 @@ python tools/predict.py --checkpoint FILE|zoo://NAME --source PATH ... [--output
                         [--boxes FILE.csv|FILE.onnx|zoo://NAME|detectron2 [--every S] [--box-score S]]
                         [--shard I/N] [--device NAME] [--dtype fp32|bf16|fp16] [KEY VALUE ...]
 
-A source is a video file, a folder of images (one video), a folder of videos, or a list of paths (.txt, .csv). Without
---output the answers are printed. With it, each video gets its answers (JSON Lines), subtitles (WebVTT) and a picture in
-DIR/videos, with --video also a copy (mp4) with the answers drawn in; when all are done, DIR gets answers.jsonl and
-answers.csv, and with --events events.jsonl and events.csv. With --boxes, a model that scores boxes answers about each
-person; detections.csv has all scores in AVA's format. The same command goes on after a stop. Under torchrun, or
-with --shard I/N on several machines, each process takes its share, and the last one to finish writes the tables.
+A source is a video file, a folder of images (one video), a folder of videos, or a list of paths (.txt, .csv). A
+model of images answers about each picture, of a folder too. Without --output the answers are printed. With it, each
+video gets its answers (JSON Lines), subtitles (WebVTT) and a picture in DIR/videos, with --video also a copy (mp4) with
+the answers drawn in; when all are done, DIR gets answers.jsonl and answers.csv, and with --events events.jsonl and
+events.csv. With --boxes, a model that scores boxes answers about each person; detections.csv has all scores in AVA's
+format. The same command goes on after a stop. Under torchrun, or with --shard I/N on several machines, each process
+takes its share, and the last one to finish writes the tables.
 
 A source may also be live, one at a time: standard input (-), a camera (/dev/video0, or 0), or an address (rtsp://...,
 http://...). Its answers are printed, or written, as they come, until it ends or Ctrl-C. See docs/predict.md.
@@ -114,8 +115,8 @@ def _run(args: argparse.Namespace) -> int:
         raise ValueError(f"--stride is {args.stride:g}, and is for live sources of clip models; leave it out")
     if not args.boxes and (args.every, args.box_score) != (None, None):
         raise ValueError("--every and --box-score are for boxes of persons; name them with --boxes, or leave it out")
-    videos = [] if live else find_sources(args.source, args.output)
     predictor = load(args.checkpoint, args.device, args.dtype, args.classes, args.overrides)
+    videos = [] if live else find_sources(args.source, args.output, predictor.of_images)
     if args.boxes:
         boxes = box_source(args.boxes, predictor.cfg, args.every, args.box_score)
         options = dataclasses.replace(options, boxes=boxes)

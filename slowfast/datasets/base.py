@@ -103,7 +103,9 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
         self.names, self.open_video = names, open_video
         self.num_videos, self.num_views = len(names), num_views
         answer = "replaced by another file" if split == "train" else "left out"
-        self.unreadable = UnreadableFiles(self.num_videos, cfg.DATA.MAX_UNREADABLE_FRACTION, answer, self.folder_key)
+        kind = "image" if self.unit == "images" else "video"
+        most = cfg.DATA.MAX_UNREADABLE_FRACTION
+        self.unreadable = UnreadableFiles(self.num_videos, most, answer, self.folder_key, kind)
 
     @abc.abstractmethod
     def training_sample(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample | list[Sample]:
@@ -135,15 +137,15 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         if self._repeated is None:
-            return self._sample(index, epoch, shape)
+            return self._sample_at(index, epoch, shape)
         if shape not in self._repeated:
-            self._repeated[shape] = self._sample(0, 0, shape)
+            self._repeated[shape] = self._sample_at(0, 0, shape)
         video, view = divmod(index, self.num_views)
         found = self._repeated[shape]
         copies = [replace(sample, video=video, view=view) for sample in (found if isinstance(found, list) else [found])]
         return copies if isinstance(found, list) else copies[0]
 
-    def _sample(self, index: int, epoch: int, shape: ClipShape | None) -> Sample | MissingSample | list[Sample]:
+    def _sample_at(self, index: int, epoch: int, shape: ClipShape | None) -> Sample | MissingSample | list[Sample]:
         if self.split == "train":
             return self._first_readable(index, seeded_generator(self.seed, self.split, epoch, index), shape)
         video, view = divmod(index, self.num_views)
@@ -185,7 +187,8 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
 
     def make_evaluator(self, cfg: Any) -> Evaluator:
         """Make the object that gathers predictions on this split and measures them."""
-        return VideoEvaluator(self.names, self.num_views, cfg.DATA.ENSEMBLE_METHOD, self.info.class_names)
+        method, info = cfg.DATA.ENSEMBLE_METHOD, self.info
+        return VideoEvaluator(self.names, self.num_views, method, info.class_names, info.unit)
 
     def summary(self, num_classes: int | None = None) -> str:
         """Describe the split in one line for the log: its size, views and classes.

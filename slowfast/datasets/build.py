@@ -20,6 +20,7 @@ from slowfast.datasets.loading.batch import collate
 from slowfast.datasets.loading.sampler import BatchShapes, EpochBatchSampler
 from slowfast.datasets.ssv2 import SSv2
 from slowfast.datasets.tuples import MultiLabelTupleDataset, TupleDataset
+from slowfast.datasets.video_dataset import VideoDataset
 from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import get_local_world_size, get_rank, get_world_size
 from slowfast.runtime.loader_workers import check_workers
@@ -78,6 +79,12 @@ def build_dataset(*arguments: Any) -> ClipDataset:
     source = f" ({built.info.source})" if built.info.source else ""
     logger.info("%s: %s%s", split, built.summary(num_labels(cfg)[0]), source)
     return built
+
+
+def clip_class(name: str) -> type[VideoDataset]:
+    """Return the class of a data set, for how it makes clips; `VideoDataset` for one without whole videos."""
+    dataset = DATASET_REGISTRY.get(name)
+    return dataset if issubclass(dataset, VideoDataset) else VideoDataset
 
 
 def _check_labels(cfg: Any, key: str, name: str, multi_label: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -20,7 +20,6 @@ from torch import Generator, Tensor
 from slowfast.datasets.base import check_split
 from slowfast.datasets.clips.clip_maker import Clip, ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
-from slowfast.datasets.clips.temporal_sampling import TemporalSampling
 from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.transforms import pixels as transforms
 from slowfast.datasets.transforms.augmentation import image_lighting
@@ -41,45 +40,6 @@ _AREAS = (0.08, 1.0)
 _CLASS_FOLDER = re.compile(r"n[0-9]+")
 
 
-class ImageNet(VideoDataset):
-    """Images with one label each, in one view.
-
-    `DATA.PATH_TO_PRELOAD_IMDB`/{train,val,test}.json lists {"im_path": ..., "class": ...}. Without that key they are
-    the images of `DATA.PATH_TO_DATA_DIR`/{train,val,test}/CLASS/, or of the lists {train,val,test}.csv there, as of
-    Kinetics. Classes are numbered by their sorted names: folders named n and digits, or all if none is. A test without
-    list or folder of its own takes those of val.
-
-    ImageNet-22K: with `DATA.IN22K_TRAINVAL` the images of val are trained on too, and class folders of train and val
-    are numbered together. With `DATA.IN22k_VAL_IN1K` val is that of ImageNet-1K in this folder, whose class folders
-    have the numbers of folders of the same names in train; others are left out.
-
-    Sources of the transforms: "Going deeper with convolutions" (arXiv 1409.4842), section 6; with `AUG.ENABLE`, timm's.
-
-    Raises:
-        FileNotFoundError: neither list nor folder is there.
-        ValueError: a list that does not parse, a label outside the classes, no image; see also `VideoDataset`.
-    """
-
-    unit = "images"
-
-    def __init__(self, cfg: Any, split: str) -> None:
-        with naming_keys(cfg, "MODEL.NUM_CLASSES"):
-            source, paths, labels, names = _read(cfg, check_split(split))
-        names = read_class_list(list_path(cfg, "classes.txt"), cfg.MODEL.NUM_CLASSES) or names
-        opener = partial(_open_image, limits=MediaLimits.from_config(cfg))
-        super().__init__(cfg, split, paths, labels, opener, class_names=names, source=source)
-
-    @staticmethod
-    def clip_settings(cfg: Any, split: str) -> ClipSettings:
-        """Read the settings of the split; see `ImageMaker` for sizes and crops."""
-        return _image_settings(cfg, split)
-
-    def clip_maker(self, cfg: Any, settings: ClipSettings) -> ClipMaker:
-        """Build the maker of the clips."""
-        strong = cfg.AUG.ENABLE
-        return ImageMaker(settings, self.open_video, self.sampling, strong, cfg.AUG.INTERPOLATION)
-
-
 def _open_image(path: str, limits: MediaLimits) -> VideoReader:
     return FrameFolder([path], fps=1.0, name=path, limits=limits)
 
@@ -90,14 +50,16 @@ def _image_settings(cfg: Any, split: str) -> ClipSettings:
     if split == "train":
         a = settings.augmentation
         if cfg.AUG.ENABLE:
-            return replace(settings, augmentation=replace(a, areas=a.areas or _AREAS))
+            augmentation = replace(a, areas=a.areas or _AREAS)
+            return replace(settings, augmentation=augmentation, interpolation=cfg.AUG.INTERPOLATION)
         return replace(settings, augmentation=replace(a, color_jitter=image_lighting(cfg)))
     if cfg.AUG.ENABLE:
         crop, ratio = data.TEST_CROP_SIZE, data.IN_VAL_CROP_RATIO
         if not 0 <= ratio <= 1:
             raise ValueError(f"DATA.IN_VAL_CROP_RATIO is {ratio}; it is over 0 and at most 1, or 0 for no crop.")
         short = int(crop / ratio) if ratio else 0
-        return replace(settings, crop=crop, full_crop=crop, short_sides=(short, short))
+        sizes = {"crop": crop, "full_crop": crop, "short_sides": (short, short)}
+        return replace(settings, **sizes, interpolation=cfg.AUG.INTERPOLATION)
     # The published code resizes to TRAIN_CROP_SIZE and crops TEST_CROP_SIZE, which is larger in its setting.
     crop, short = sorted((data.TRAIN_CROP_SIZE, data.TEST_CROP_SIZE))
     return replace(settings, crop=crop, full_crop=crop, short_sides=(short, short))
@@ -106,30 +68,14 @@ def _image_settings(cfg: Any, split: str) -> ClipSettings:
 class ImageMaker(ClipMaker):
     """Make clips of images.
 
-    With `strong` (AUG.ENABLE), training: random resized crop, flip, RandAugment or color jitter, random erasing. Val
-    and test: bicubic resize of the short side, or to the square if `settings.short_sides` are 0, and center crop. The
-    resizing is antialiased, as Pillow's. Otherwise clips are made as of videos.
-
-    Args:
-        settings, open_video, sampling: see `ClipMaker`.
-        strong: see above.
-        interpolation: nearest, bilinear, bicubic, or random (bilinear or bicubic), of the training crops.
+    With `settings.interpolation` (AUG.ENABLE), training: random resized crop, flip, RandAugment or color jitter, random
+    erasing. Val and test: bicubic resize of the short side, or to the square if `settings.short_sides` are 0, and
+    center crop. The resizing is antialiased, as Pillow's. Without it clips are made as of videos.
     """
-
-    def __init__(
-        self,
-        settings: ClipSettings,
-        open_video: Callable[[str], VideoReader],
-        sampling: TemporalSampling,
-        strong: bool,
-        interpolation: str,
-    ) -> None:
-        super().__init__(settings, open_video, sampling)
-        self._strong, self._interpolation = strong, interpolation
 
     def training_clips(self, path: str, generator: Generator, shape: ClipShape | None = None) -> list[Clip]:
         """Make `augmentation.copies` training clips, each augmented independently."""
-        if not self._strong:
+        if not self.settings.interpolation:
             return super().training_clips(path, generator, shape)
         s = self.settings.shaped(shape)
         picture = self._picture(path)
@@ -137,18 +83,33 @@ class ImageMaker(ClipMaker):
 
     def center_clip(self, path: str) -> Clip:
         """Make the clip of val."""
-        if not self._strong:
+        if not self.settings.interpolation:
             return super().center_clip(path)
         return self._whole(path)
 
     def view_clip(self, path: str, view: int) -> Clip:
         """Make the only view of a test."""
-        if not self._strong:
+        if not self.settings.interpolation:
             return super().view_clip(path, view)
         return self._whole(path)
 
+    def window_crops(
+        self, video: VideoReader, windows: Sequence[Sequence[Sequence[int]]], views: Sequence[int] | None = None
+    ) -> Iterator[list[list[Tensor]]]:
+        """Yield for each window its only view, every frame an image of its own."""
+        if not self.settings.interpolation:
+            yield from super().window_crops(video, windows, views)
+            return
+        for window in windows:
+            pathways = ([self._pixels(video.frames([index])) for index in pathway] for pathway in window)
+            yield [[torch.cat(images, dim=1) for images in pathways]]
+
     def _whole(self, path: str) -> Clip:
-        s, picture = self.settings, self._picture(path)
+        return self._clip(self._pixels(self._picture(path)), self.settings)
+
+    def _pixels(self, picture: np.ndarray) -> Tensor:
+        """Return an image (1, H, W, 3) uint8 of val or test as the model reads it, (3, 1, H', W')."""
+        s = self.settings
         if s.short_sides[0]:
             picture = resize_image(picture, *size_by_short_side(*picture.shape[1:3], s.short_sides[0]), "bicubic")
             top, left = (round((side - s.crop) / 2) for side in picture.shape[1:3])
@@ -156,12 +117,12 @@ class ImageMaker(ClipMaker):
         else:
             picture = resize_image(picture, s.crop, s.crop, "bicubic")
         colors = transforms.normalization(s.mean, s.std, s.reverse_channels)
-        return self._clip(transforms.to_clip(picture, colors), s)
+        return transforms.to_clip(picture, colors)
 
     def _augmented(self, picture: np.ndarray, s: ClipSettings, generator: Generator, copy: int) -> Tensor:
         a = s.augmentation
         crop = Crop.random_resized(*picture.shape[1:3], a.areas, a.aspects, generator)
-        mode = self._interpolation
+        mode = s.interpolation
         if mode == "random":
             mode = "bilinear" if bernoulli(generator, 0.5) else "bicubic"
         cut = resize_image(crop.of(picture), s.crop, s.crop, mode)
@@ -185,6 +146,41 @@ class ImageMaker(ClipMaker):
         return Clip(self._pathways(clip), [0] * s.num_frames, 1, 1.0, np.zeros(1))
 
 
+class ImageNet(VideoDataset):
+    """Images with one label each, in one view.
+
+    `DATA.PATH_TO_PRELOAD_IMDB`/{train,val,test}.json lists {"im_path": ..., "class": ...}. Without that key they are
+    the images of `DATA.PATH_TO_DATA_DIR`/{train,val,test}/CLASS/, or of the lists {train,val,test}.csv there, as of
+    Kinetics. Classes are numbered by their sorted names: folders named n and digits, or all if none is. A test without
+    list or folder of its own takes those of val.
+
+    ImageNet-22K: with `DATA.IN22K_TRAINVAL` the images of val are trained on too, and class folders of train and val
+    are numbered together. With `DATA.IN22k_VAL_IN1K` val is that of ImageNet-1K in this folder, whose class folders
+    have the numbers of folders of the same names in train; others are left out.
+
+    Sources of the transforms: "Going deeper with convolutions" (arXiv 1409.4842), section 6; with `AUG.ENABLE`, timm's.
+
+    Raises:
+        FileNotFoundError: neither list nor folder is there.
+        ValueError: a list that does not parse, a label outside the classes, no image; see also `VideoDataset`.
+    """
+
+    unit = "images"
+    maker = ImageMaker
+
+    def __init__(self, cfg: Any, split: str) -> None:
+        with naming_keys(cfg, "MODEL.NUM_CLASSES"):
+            source, paths, labels, names = _read(cfg, check_split(split))
+        names = read_class_list(list_path(cfg, "classes.txt"), cfg.MODEL.NUM_CLASSES) or names
+        opener = partial(_open_image, limits=MediaLimits.from_config(cfg))
+        super().__init__(cfg, split, paths, labels, opener, class_names=names, source=source)
+
+    @staticmethod
+    def clip_settings(cfg: Any, split: str) -> ClipSettings:
+        """Read the settings of the split; see `ImageMaker` for sizes and crops."""
+        return _image_settings(cfg, split)
+
+
 def resize_image(picture: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
     """Resize an image (1, H, W, 3) uint8 as Pillow does, up to rounding: with antialiasing, unless `mode` is nearest.
 
@@ -201,7 +197,7 @@ def resize_image(picture: np.ndarray, height: int, width: int, mode: str) -> np.
 
 def _read(cfg: Any, split: str) -> tuple[str, Sequence[str], Sequence[int], dict[int, str] | None]:
     """Return the list or folder that was read, the paths of the images, their labels, and names of classes."""
-    data, _classes = cfg.DATA, cfg.MODEL.NUM_CLASSES
+    data = cfg.DATA
     root = data.PATH_TO_PRELOAD_IMDB or data.PATH_TO_DATA_DIR
     val = os.path.join(data.IN22k_VAL_IN1K or root, "val")
     trained = [os.path.join(root, "train"), *([os.path.join(root, "val")] if data.IN22K_TRAINVAL else [])]

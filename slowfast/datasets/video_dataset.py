@@ -50,6 +50,7 @@ class VideoDataset(ClipDataset):
     Attributes:
         sampling: which frames of a video make a clip; of the class, since it does not depend on the lists. By default
             frames are spread evenly over a span of time, as published for Kinetics.
+        maker: class of `clips`.
         paths: see above.
         clips: maker of the clips.
         draw_mask: draws the mask of a training clip; None without (`AUG.GEN_MASK_LOADER`).
@@ -61,6 +62,7 @@ class VideoDataset(ClipDataset):
     """
 
     sampling: ClassVar[TemporalSampling] = SpanSampling()
+    maker: ClassVar[type[ClipMaker]] = ClipMaker
 
     def __init__(
         self,
@@ -85,22 +87,18 @@ class VideoDataset(ClipDataset):
             self.unreadable.update_from(cache.unreadable.items())
             self.unreadable.check()
             self.open_video = cache.open
-        self.clips = self.clip_maker(cfg, settings)
+        self.clips = self.maker(settings, self.open_video, self.sampling)
 
     @staticmethod
     def clip_settings(cfg: Any, split: str) -> ClipSettings:
         """Read the settings of the clips of a split."""
         return ClipSettings.from_config(cfg, split)
 
-    def clip_maker(self, cfg: Any, settings: ClipSettings) -> ClipMaker:
-        """Build the maker of the clips."""
-        return ClipMaker(settings, self.open_video, self.sampling)
-
     def reshaped(self, cfg: Any) -> VideoDataset:
         """Return the same videos, and the same count of unreadable ones, as clips of another shape."""
         other = copy.copy(self)
         other.draw_mask = build_masking(cfg) if self.split == "train" else None
-        other.clips = self.clip_maker(cfg, self.clip_settings(cfg, self.split))
+        other.clips = self.maker(self.clip_settings(cfg, self.split), self.open_video, self.sampling)
         return other
 
     @property

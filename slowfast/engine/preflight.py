@@ -14,7 +14,7 @@ from torch import nn
 from slowfast.checkpoint.io import checkpoint_dir
 from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import get_key, leaf_keys
-from slowfast.datasets.build import build_dataset
+from slowfast.datasets.build import build_dataset, clip_class
 from slowfast.engine import multigrid
 from slowfast.engine.model_setup import unwrap
 from slowfast.engine.optim import lr_at, lr_scale
@@ -160,7 +160,8 @@ def describe_model(model: nn.Module, cfg: Any) -> str:
     except Exception as error:  # a project's model may fail on dummy inputs; the run goes on
         logger.debug("multiply-adds of %s could not be counted: %s", type(model).__name__, error)
         return line
-    return f"{line}; {size.multiply_adds / 1e9:.4g} GFLOPs (multiply-adds) a training clip read at once"
+    what = "an image" if _unit(cfg) == "images" else "a training clip read at once"
+    return f"{line}; {size.multiply_adds / 1e9:.4g} GFLOPs (multiply-adds) {what}"
 
 
 def describe_schedule(cfg: Any) -> str:
@@ -172,12 +173,16 @@ def describe_schedule(cfg: Any) -> str:
     batch, accum, scale = cfg.TRAIN.BATCH_SIZE * cfg.NUM_SHARDS, cfg.TRAIN.ACCUM_STEPS, lr_scale(cfg)
     place = f"{get_world_size()} process(es) on {cfg.NUM_SHARDS} host(s)"
     line = (
-        f"batch of an optimizer step: {batch * accum} clips ({batch} in {place}, {accum} accumulated); "
+        f"batch of an optimizer step: {batch * accum} {_unit(cfg)} ({batch} in {place}, {accum} accumulated); "
         f"learning rate {lr_at(cfg.SOLVER, 0.0) * scale:g} at epoch 0, base {cfg.SOLVER.BASE_LR * scale:g}"
     )
     if scale != 1.0:
         line += f" (SOLVER.BASE_LR {cfg.SOLVER.BASE_LR:g} scaled by {scale:g})"
     return line
+
+
+def _unit(cfg: Any) -> str:
+    return "images" if clip_class(cfg.TRAIN.DATASET).unit == "images" else "clips"
 
 
 def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
@@ -190,10 +195,11 @@ def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:
         return
     parts = f" and BN.NUM_SPLITS {splits}" if splits > 1 else ""
     logger.warning(
-        "batch norm takes its statistics over %d clips (TRAIN.BATCH_SIZE %d over %d process(es)%s); fewer than %d are "
+        "batch norm takes its statistics over %d %s (TRAIN.BATCH_SIZE %d over %d process(es)%s); fewer than %d are "
         "too noisy to train well. Raise TRAIN.BATCH_SIZE%s, or set BN.NORM_TYPE frozen_batchnorm and start from a "
         "checkpoint. TRAIN.ACCUM_STEPS does not change the batch of norm layers",
         seen,
+        _unit(cfg),
         cfg.TRAIN.BATCH_SIZE,
         processes,
         parts,

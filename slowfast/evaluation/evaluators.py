@@ -167,15 +167,22 @@ class VideoEvaluator(Evaluator):
         num_views: views of a video.
         method: "sum" or "max": how scores of views are joined.
         class_names: class number, from 0, -> name; a class without a name is named by its number.
+        unit: name of the count, "videos" or "images".
 
     Raises:
         ValueError: another method.
     """
 
     def __init__(
-        self, names: Sequence[str], num_views: int, method: str = "sum", class_names: Mapping[int, str] | None = None
+        self,
+        names: Sequence[str],
+        num_views: int,
+        method: str = "sum",
+        class_names: Mapping[int, str] | None = None,
+        unit: str = "videos",
     ) -> None:
         super().__init__(len(names))
+        self.unit = unit
         self.names, self.class_names = list(names), class_names
         self._joined = _JoinedScores(len(names), method)
         self._seen = torch.zeros(len(names), num_views, dtype=torch.int32)
@@ -198,6 +205,9 @@ class VideoEvaluator(Evaluator):
                 came = seen.any(dim=1)
                 self._label(came, labels[came])
             self._seen = self._seen + seen
+
+    def counts(self) -> dict[str, int]:
+        return {self.unit: self.num_videos - len(self.skipped)}
 
     @property
     def labeled(self) -> bool:

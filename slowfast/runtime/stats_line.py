@@ -18,6 +18,7 @@ _FORMS = {
     "ram_gib": "ram {:.2f} GiB",
     "key_frames": "{} key frames",
     "videos": "{} videos",
+    "images": "{} images",
     "views": "{} views",
     "unreadable_files": "{} unreadable files",
     "replaced_samples": "{} replaced samples",

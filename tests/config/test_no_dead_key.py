@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from slowfast.apps.benchmark.compare import random_batch
 from slowfast.config import load_config
 from slowfast.config.ignored_keys import ignored_feature
 from slowfast.config.merge import get_key, leaf_keys
@@ -24,11 +26,12 @@ from slowfast.engine.mixing import Mixing
 from slowfast.engine.model_setup import ModelSetup
 from slowfast.engine.optim import build_optimizer, lr_at, lr_scale
 from slowfast.engine.optim_step import build_optim_step
-from slowfast.engine.task import dummy_inputs
+from slowfast.engine.task import build_task, dummy_inputs
 from slowfast.models import build_model
 from slowfast.models.build import build_norm
 from slowfast.models.losses import build_loss
 from slowfast.runtime.device import device_of
+from tests.config.key_cases import CASES, CONTRASTIVE, ELSEWHERE, HERE, REFUSED, RENAMED, SECTIONS
 
 ROOT = Path(__file__).parents[2]
 DEFAULTS = load_config(None, ["PROJECTS", ["pgt"]])
@@ -100,152 +103,33 @@ def observe_training(cfg):
     return digest(build_loss(cfg), mixing and vars(mixing), ModelSetup.from_config(cfg), phases)
 
 
+def observe_pretraining(cfg):
+    """Steps of masked or contrastive learning on noise, in early and late epochs; weights, predictions, features."""
+    torch.manual_seed(0)
+    model, task = build_model(cfg).train(), build_task(cfg)
+    fresh = digest(repr(model), list(model.state_dict()), *model.state_dict().values())
+    step = build_optim_step(cfg, model, torch.optim.SGD(model.parameters(), 0.05))
+    batch, found = random_batch(cfg, 8), []
+    if cfg.MODEL.MODEL_NAME == "ContrastiveModel":  # two clips of each of four videos
+        batch.video, batch.view, batch.labels = batch.video // 2, batch.video % 2, batch.video // 2 % 3
+        if model.knn_mem is not None:
+            model.knn_mem.reserve(4)
+    for epoch in (0, 0, 1, 16, 17):
+        task.epoch, task.iteration, task.progress, task.before = epoch, len(found), epoch, epoch
+        found += [task.train_step(model, batch, step)["loss"]]
+    model.eval()
+    if task.evaluates:
+        found += [task.predict(model, batch).scores]
+    elif cfg.MODEL.MODEL_NAME == "MaskMViT":
+        predictions, targets = model(batch.inputs, batch.mask)
+        found += [*predictions, *[x for pair in targets for x in pair if torch.is_tensor(x)]]
+    return digest(fresh, *found, *model.state_dict().values())
+
+
 PHASE_KEYS = ("DATA.NUM_FRAMES", "DATA.TRAIN_CROP_SIZE", "DATA.SAMPLING_RATE", "TRAIN.BATCH_SIZE", "SOLVER.MAX_EPOCH",
               "SOLVER.STEPS", "SOLVER.LRS", "BN.NORM_TYPE", "BN.NUM_SPLITS", "MULTIGRID.DEFAULT_B")  # fmt: skip
-MVIT = ("MVIT.EMBED_DIM", 8, "MVIT.DEPTH", 3, "MVIT.PATCH_PADDING", [1, 3, 3], "MVIT.DIM_MUL", [[1, 2.0]],
-        "MVIT.POOL_Q_STRIDE", [[1, 1, 2, 2]], "MVIT.POOL_KV_STRIDE_ADAPTIVE", [1, 4, 4],
-        "MVIT.POOL_KVQ_KERNEL", [3, 3, 3], "MVIT.HEAD_MUL", [[1, 2.0]])  # fmt: skip
-# Section -> (what is observed, model of `tiny_models`, settings under which its keys count).
-SECTIONS = {
-    "MODEL": ("model", "ResNet"), "RESNET": ("model", "ResNet"), "BN": ("model", "ResNet"),
-    "SLOWFAST": ("model", "SlowFast"), "X3D": ("model", "X3D"), "REGNET": ("model", "RegNet"),
-    "MVIT": ("model", "MViT"), "TIMESFORMER": ("model", "TimeSformer"),
-    "NONLOCAL": ("model", "ResNet", "NONLOCAL.LOCATION", [[[0]], [[]], [[]], [[]]]),
-    "DETECTION": ("model", "ResNet", "DETECTION.ENABLE", True, "MODEL.HEAD_ACT", "sigmoid", "MODEL.LOSS_FUNC", "bce"),
-    "SOLVER": ("optimizer", "ResNet", "SOLVER.MAX_EPOCH", 20),
-    "AUG": ("clips", "ResNet", "AUG.ENABLE", True), "DATA": ("clips", "ResNet"),
-    "DATA_LOADER": ("clips", "ResNet"),
-    "MIXUP": ("training", "ResNet", "MIXUP.ENABLE", True, "MODEL.LOSS_FUNC", "soft_cross_entropy"),
-    "MULTIGRID": ("training", "ResNet", "MULTIGRID.LONG_CYCLE", True, "MULTIGRID.SHORT_CYCLE", True,
-                  "SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", [0, 4, 8],
-                  "SOLVER.LRS", [1, 0.1, 0.01], "SOLVER.MAX_EPOCH", 10, "TRAIN.BATCH_SIZE", 8),
-}  # fmt: skip
-# Key -> (value away from its default, "@WHAT/MODEL" if not the section's, settings under which it counts). Other keys
-# get the value of `away`.
-_ADAM = ("SOLVER.OPTIMIZING_METHOD", "adam")
-_STEPS = ("SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.STEPS", [0, 10], "SOLVER.LRS", [1, 0.1])
-_WARM_UP = ("SOLVER.WARMUP_EPOCHS", 2.0)
-_CROPS = ("DATA.TRAIN_JITTER_SCALES_RELATIVE", [0.2, 1.0], "DATA.TRAIN_JITTER_ASPECT_RELATIVE", [0.75, 1.33])
-_BLOCKS = [[1], [1], [1], [1]]
-_PLAIN = ("AUG.AA_TYPE", "", "AUG.RE_PROB", 0.0)
-_CHUNKS = ("DATA.LOADER_CHUNK_SIZE", 4)
-CASES = {
-    "MODEL.ARCH": ("i3d",), "MODEL.MODEL_NAME": ("X3D",), "MODEL.NUM_CLASSES": (7,), "MODEL.HEAD_ACT": ("sigmoid",),
-    "MODEL.FINAL_POOL": (["max", "avg"],), "MODEL.POSITIONS_FOR": ([4, 32], "@model/MViT", *MVIT),
-    "MODEL.LOSS_FUNC": ("bce_logit", "@training"), "MODEL.DROPOUT_RATE": (0.3,), "MODEL.DROPCONNECT_RATE": (0.4,),
-    "MODEL.MEMORY_FORMAT": ("contiguous", "@training"), "MODEL.ACT_CHECKPOINT": (True, "@training"),
-    "MODEL.COMPILE": (True, "@training"), "MODEL.FREEZE_STAGES": (["s1"], "@training"),
-    "MODEL.COMPILE_MODE": ("max-autotune-no-cudagraphs", "@training", "MODEL.COMPILE", True),
-    "MODEL.DETACH_FINAL_FC": (True, "@training"), "MODEL.FP16_ALLREDUCE": (True, "@training"),
-    "RESNET.DEPTH": (50,), "RESNET.TRANS_FUNC": ("basic_transform",), "RESNET.WIDTH_PER_GROUP": (4,),
-    "RESNET.NUM_GROUPS": (2,), "RESNET.SPATIAL_STRIDES": ([[1], [2], [2], [1]],),
-    "RESNET.SPATIAL_DILATIONS": ([[1], [1], [1], [2]],), "RESNET.NUM_BLOCK_TEMP_KERNEL": (_BLOCKS,),
-    "RESNET.STRIDE_1X1": (True, "RESNET.TRANS_FUNC", "bottleneck_transform"),
-    "BN.NORM_TYPE": ("sub_batchnorm",), "BN.NUM_SPLITS": (2, "BN.NORM_TYPE", "sub_batchnorm"),
-    "BN.WEIGHT_DECAY": (0.25, "@optimizer"),
-    "SLOWFAST.BETA_INV": (2,), "SLOWFAST.ALPHA": (2,), "SLOWFAST.SLOW_INDICES": ([0, 3],),
-    "SLOWFAST.FUSION_KERNEL_SZ": (3,), "X3D.DIM_C5": (16,), "X3D.DIM_C1": (16,), "X3D.BOTTLENECK_FACTOR": (2.0,),
-    "X3D.CHANNELWISE_3x3x3": (False,), "REGNET.DEPTH": ("4G",),
-    "NONLOCAL.LOCATION": ([[[]], [[1]], [[]], [[]]],), "NONLOCAL.GROUP": ([[2], [1], [1], [1]],),
-    "NONLOCAL.INSTANTIATION": ("softmax",), "NONLOCAL.POOL": ([[[1, 1, 1]]] * 4,),
-    "DETECTION.ENABLE": (True, "DETECTION.ENABLE", False),
-    "MVIT.MODE": ("avg",), "MVIT.PATCH_KERNEL": ([1, 7, 7], "MVIT.PATCH_PADDING", [0, 3, 3]),
-    "MVIT.PATCH_STRIDE": ([2, 8, 8],), "MVIT.PATCH_PADDING": ([1, 2, 2],), "MVIT.DEPTH": (4,),
-    "MVIT.EMBED_DIM": (16,), "MVIT.USE_FIXED_SINCOS_POS": (True, "MVIT.EMBED_DIM", 16),
-    "MVIT.ZERO_DECAY_POS_CLS": (False, "@optimizer"), "MVIT.REL_POS_SPATIAL": (False,),
-    "MVIT.REL_POS_TEMPORAL": (False,), "MVIT.DIM_MUL": ([[2, 2.0]],), "MVIT.HEAD_MUL": ([[2, 2.0]],),
-    "MVIT.POOL_KV_STRIDE": ([[0, 1, 4, 4]], "MVIT.POOL_KV_STRIDE_ADAPTIVE", None),
-    "MVIT.POOL_Q_STRIDE": ([[2, 1, 2, 2]],), "MVIT.POOL_KV_STRIDE_ADAPTIVE": ([1, 2, 2],),
-    "MVIT.POOL_KVQ_KERNEL": ([1, 3, 3],),
-    "TIMESFORMER.EMBED_DIM": (8,), "TIMESFORMER.NUM_HEADS": (4,), "TIMESFORMER.DEPTH": (1,),
-    "TIMESFORMER.ZERO_DECAY_POS_CLS": (False, "@optimizer"),
-    "SOLVER.OPTIMIZING_METHOD": ("adamw",), "SOLVER.BASE_LR_SCALE_NUM_SHARDS": (True, "NUM_SHARDS", 2),
-    "SOLVER.LR_POLICY": ("steps_with_relative_lrs", "SOLVER.STEPS", [0, 10], "SOLVER.LRS", [1, 0.1]),
-    "SOLVER.STEPS": ([0, 5], *_STEPS), "SOLVER.LRS": ([1, 0.2], *_STEPS), "SOLVER.WARMUP_START_LR": (0.02, *_WARM_UP),
-    "SOLVER.COSINE_AFTER_WARMUP": (True, *_WARM_UP), "SOLVER.DAMPENING": (0.2, "SOLVER.NESTEROV", False),
-    "SOLVER.BETAS": ([0.5, 0.9], *_ADAM), "SOLVER.CLIP_GRAD_VAL": (1.0,), "SOLVER.CLIP_GRAD_L2NORM": (1.0,),
-    "SOLVER.GAMMA": (0.5, "@training", *SECTIONS["MULTIGRID"][2:]),
-    "DATA.TRAIN_NUM_FRAMES": ([2, 4],),
-    "DATA.INPUT_CHANNEL_NUM": ([1], "@model", "DATA.MEAN", [0.4], "DATA.STD", [0.2]), "DATA.NUM_FRAMES": (2,),
-    "DATA.MEAN": ([0.4, 0.4, 0.4],),
-    "DATA.STD": ([0.3, 0.3, 0.3],), "DATA.TRAIN_CROP_SIZE": (28,), "DATA.TEST_CROP_SIZE": (28,),
-    "DATA.TRAIN_JITTER_SCALES": ([44, 48],), "DATA.TRAIN_JITTER_SCALES_RELATIVE": ([0.5, 1.0], *_CROPS),
-    "DATA.TRAIN_JITTER_ASPECT_RELATIVE": ([1.0, 1.0], *_CROPS), "DATA.TRAIN_JITTER_MOTION_SHIFT": (True, *_CROPS),
-    "DATA.TRAIN_JITTER_FPS": (60.0,), "DATA.COLOR_RND_GRAYSCALE": (1.0,),
-    "DATA.LOADER_CHUNK_SIZE": (4,), "DATA.LOADER_CHUNK_OVERALL_SIZE": (5, *_CHUNKS),
-    "DATA_LOADER.NUM_WORKERS": (1,), "DATA_LOADER.PREFETCH_FACTOR": (3, "DATA_LOADER.NUM_WORKERS", 1),
-    "AUG.ENABLE": (True, "AUG.ENABLE", False), "AUG.COLOR_JITTER": (0.1, *_PLAIN), "AUG.AA_TYPE": ("rand-m3-n1",),
-    "AUG.INTERPOLATION": ("bilinear", *_CROPS), "AUG.RE_MODE": ("const", "AUG.RE_PROB", 1.0),
-    "AUG.RE_COUNT": (2, "AUG.RE_PROB", 1.0), "AUG.RE_SPLIT": (True, "AUG.NUM_SAMPLE", 2, "AUG.RE_PROB", 1.0),
-    "MULTIGRID.DEFAULT_B": (2, "@optimizer", "SOLVER.LR_REFERENCE_BATCH", 8), "MULTIGRID.DEFAULT_S": (16, "@clips"),
-    "MULTIGRID.LONG_CYCLE_SAMPLING_RATE": (4, "@clips"), "MIXUP.ENABLE": (True, "MIXUP.ENABLE", False),
-    "MULTIGRID.SHORT_CYCLE": (False, "DATA.TRAIN_CROP_SIZE", 64, "DATA.TRAIN_JITTER_SCALES", [64, 80]),
-    "MULTIGRID.LONG_CYCLE": (False,), "MULTIGRID.SHORT_CYCLE_FACTORS": ([0.4, 0.6],),
-    "MULTIGRID.LONG_CYCLE_FACTORS": ([[0.5, 0.7], [1.0, 1.0]],),
-    "TRAIN.BATCH_SIZE": (2, "@clips"),
-    "TEST.BATCH_SIZE": (2, "@clips"), "TEST.NUM_ENSEMBLE_VIEWS": (3, "@clips"), "TEST.NUM_SPATIAL_CROPS": (3, "@clips"),
-    "TEST.FOLD_NORMS": (False, "@training"), "TRAIN.MIXED_PRECISION": (True, "@training"),
-    "TRAIN.MIXED_PRECISION_DTYPE": ("fp16", "@training", "TRAIN.MIXED_PRECISION", True),
-    "TRAIN.ACCUM_STEPS": (2, "@optimizer"), "RNG_SEED": (5, "@clips"),
-    "NUM_SHARDS": (2, "@optimizer", "SOLVER.BASE_LR_SCALE_NUM_SHARDS", True),
-}  # fmt: skip
 
-
-# Key -> a value that is refused; the message names the key. Some have one value only.
-REFUSED = {
-    "MVIT.NORM": "batchnorm", "RESNET.STEM_FUNC": "x3d_stem", "TIMESFORMER.ATTENTION_TYPE": "space_only",
-    "DIST_BACKEND": "carrier", "DATA.DECODING_BACKEND": "film", "DATA.MULTI_LABEL": True,
-    "DATA.ENSEMBLE_METHOD": "most",
-    "DATA.PATH_TO_DATA_DIR": "/nowhere", "DATA.PATH_LABEL_SEPARATOR": "|", "MODEL.ADAPTER": "none", "TASK": "rest",
-    "TRAIN.DATASET": "none", "TEST.DATASET": "none",
-}  # fmt: skip
-# Keys that are older names of others, by these.
-RENAMED = {
-    "LOGS.DIR": "OUTPUT_DIR", "LOGS.PERIOD": "LOG_PERIOD", "LOGS.LOG_MODEL": "LOG_MODEL_INFO",
-    "AVA.TRAIN_PCA_EIGVAL": "DATA.TRAIN_PCA_EIGVAL", "AVA.TRAIN_PCA_EIGVEC": "DATA.TRAIN_PCA_EIGVEC",
-}  # fmt: skip
-# Keys of whole programs, by pattern -> the test files that show their effect; they have the key's name in them.
-ELSEWHERE = {
-    "PROJECTS": "tests/config/test_projects.py", "OUTPUT_DIR": "tests/engine/test_training.py",
-    "SHARD_ID": "tests/runtime/test_launch.py",
-    "LOG_STYLE": "tests/engine/test_pyslowfast_rows.py",
-    "LOG_*": "tests/engine/test_epoch_config.py tests/apps/demo/test_demo.py",
-    "DIST.*": "tests/runtime/test_launch.py tests/faults/test_several_processes.py",
-    "TRAIN.*CHECKPOINT*": "tests/engine/test_resume.py tests/engine/test_epoch_config.py "
-    "tests/checkpoint/test_forms.py",
-    "TRAIN.BEST_METRIC": "tests/engine/test_best_checkpoint.py", "TRAIN.EARLY_*": "tests/engine/test_early_stop.py",
-    "TRAIN.KILL_*": "tests/engine/test_hooks.py",
-    "TRAIN.*": "tests/engine/test_training.py tests/engine/test_resume.py tests/engine/test_early_stop.py",
-    "TEST.CYCLIC_LOAD": "tests/datasets/test_ssv2.py", "TEST.CHECKPOINT_TYPE": "tests/checkpoint/test_forms.py",
-    "TEST.*": "tests/engine/test_training.py tests/engine/test_resume.py", "EMA.*": "tests/engine/test_ema.py",
-    "TRACKER.*": "tests/engine/test_trackers.py", "BN.*PRECISE*": "tests/engine/test_training.py",
-    "TENSORBOARD.*": "tests/apps/visualize/test_visualize.py tests/evaluation/test_class_plots.py "
-    "tests/engine/test_pictures.py tests/tools/test_visualization_tool.py",
-    "DEMO.*": "tests/apps/demo/test_demo.py tests/apps/demo/test_boxes.py tests/apps/people/test_sources.py",
-    "AVA.*": "tests/datasets/ava/test_dataset.py tests/datasets/clips/test_clips_with_boxes.py "
-    "tests/tools/test_detection_runs.py tests/apps/people/test_ava_boxes.py tests/apps/predict/test_people.py "
-    "projects/pgt/tests/test_targets.py",
-    "PGT.*": "projects/pgt/tests/test_task.py projects/pgt/tests/test_plan.py projects/pgt/tests/test_mgrid.py "
-    "projects/pgt/tests/test_conversion.py projects/pgt/tests/test_attention.py projects/pgt/tests/test_lateral.py "
-    "projects/pgt/tests/test_progressive.py projects/pgt/tests/test_targets.py",
-    "NONLOCAL.PROGRESS": "projects/pgt/tests/test_progressive.py",
-    "MULTIGRID.EVAL_FREQ": "tests/engine/test_epoch_config.py",
-    "DATA.CACHE_VIDEOS": "tests/engine/test_epoch_config.py",
-    "DATA.M[AE][XD]*_*S": "tests/datasets/video/test_limits.py",
-    "DATA.MEDIA_FORMATS_EXTRA": "tests/datasets/video/test_limits.py",
-    "DATA.TRAIN_PCA_*": "tests/config/test_rules_augment.py",
-    "DATA.PATH_PREFIX": "tests/config/test_load.py",
-    "MVIT.REV.*": "tests/models/test_reversible.py", "MVIT.PATCH_2D": "tests/checkpoint/test_inflate.py",
-    "DATA.PATH_TO_PRELOAD_IMDB": "tests/datasets/test_imagenet.py", "DATA.IN*_*": "tests/datasets/test_imagenet.py",
-    "DATA_LOADER.ENABLE_*": "tests/datasets/video/test_frame_folder.py",
-    "DETECTION.SPATIAL_*": "tests/config/test_rules_detection.py",
-}  # fmt: skip
 UNCHANGED = {}  # what is observed without the change, by what it is and the settings
-# Keys with a test of their own below.
-HERE = (
-    "NUM_GPUS", "BN.NUM_SYNC_DEVICES", "BN.GLOBAL_SYNC", "DATA_LOADER.PIN_MEMORY", "DATA.DUMMY_LOAD",
-    "MODEL.MULTI_PATHWAY_ARCH",
-)  # fmt: skip
 
 
 def away(key):
@@ -308,7 +192,7 @@ def test_another_value_changes_what_is_observed(key, tiny_models, tiny_data):
                  "TEST.NUM_SPATIAL_CROPS", 1, "DATA.NUM_FRAMES", 4, "DATA.TRAIN_JITTER_SCALES", [36, 40]]  # fmt: skip
     base += [*settings, *more]
     observe = {"model": observe_model, "optimizer": observe_optimizer, "clips": observe_clips,
-               "training": observe_training}[what]  # fmt: skip
+               "training": observe_training, "pretraining": observe_pretraining}[what]  # fmt: skip
     before, cfg = load_config(None, base), load_config(None, [*base, key, value])
     assert get_key(cfg, key) != get_key(before, key)
     if (what, str(base)) not in UNCHANGED:
@@ -360,6 +244,24 @@ def test_groups_of_synchronized_norms(tiny_cfg, monkeypatch):
     assert seen == [(False, 1), (False, 2), (True, 1)]
     apex = tiny_cfg("BN.NORM_TYPE", "sync_batchnorm_apex")
     assert apex.BN.NORM_TYPE == "sync_batchnorm"
+
+
+def test_features_and_norms_of_all_processes(tiny_models, monkeypatch):
+    seen = []
+    monkeypatch.setattr("slowfast.models.build.norm_group", lambda *sizes: None)
+    monkeypatch.setattr("slowfast.models.contrastive_methods.gather_rows", lambda rows: seen.append(rows) or rows)
+    base = [*tiny_models["ResNet"], *CONTRASTIVE, "CONTRASTIVE.TYPE", "simclr", "CONTRASTIVE.BN_MLP", True]
+    for everywhere, count in ((True, 2), (False, 0)):
+        cfg = load_config(None, [*base, "CONTRASTIVE.SIMCLR_DIST_ON", everywhere])
+        clips = [random_batch(cfg, 4).inputs] * 2
+        (loss,) = (model := build_model(cfg)).passes(lambda module, clip: module(clip), model, clips, 0.0, 0.0)
+        seen.clear()
+        loss()
+        assert len(seen) == count
+    for synchronized in (False, True):
+        model = build_model(load_config(None, [*base, "NUM_GPUS", 2, "CONTRASTIVE.BN_SYNC_MLP", synchronized]))
+        norms = [module for module in model.backbone.head.modules() if isinstance(module, _BatchNorm)]
+        assert [isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms] == [synchronized]
 
 
 def test_gpus_are_asked_for(tiny_cfg, monkeypatch):

@@ -1,60 +1,15 @@
-"""The YAML files say what was published, agree with themselves, load, and build.
+"""The YAML files say what was published, agree with themselves, and load.
 
-`fixtures/published_settings` holds the published settings word for word (file name -> keys): `slowfast.json`
-those of PySlowFast, `pgt.json` those of the PGT code. Every deliberate difference of our files is in a table
-below.
+Every deliberate difference of our files is in a table below.
 """
 
-import ast
-import json
-from pathlib import Path
-
 import pytest
-import torch
 import yaml
 
-import pgt
-from slowfast.apps.benchmark.compare import random_batch
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 from slowfast.engine.model_setup import ModelSetup
 from slowfast.engine.task import ClipTask, build_task
-from slowfast.layers.norm import BatchNorm
-from slowfast.models import build_model
-from slowfast.models.losses import build_loss
-
-ROOT = Path(__file__).parents[2]
-PUBLISHED = {
-    owner: json.loads((ROOT / f"tests/fixtures/published_settings/{owner}.json").read_text())
-    for owner in ("slowfast", "pgt")
-}
-FOLDERS = {"slowfast": ROOT / "configs", "pgt": ROOT / "projects/pgt/configs"}
-# Published files whose model is built, of folders whose others need more than is built.
-MODELS_OF_CHECKPOINTS = (
-    "ImageNet/MVIT_B_16_CONV.yaml",
-    "ImageNet/MVITv2_S.yaml",
-    "ImageNet/MVITv2_T.yaml",
-    "ImageNet/RES_R50.yaml",
-    "ImageNet/REV_MVIT_B_16_CONV.yaml",
-    "ImageNet/REV_VIT_B.yaml",
-    "ImageNet/REV_VIT_S.yaml",
-    "Kinetics/REV_MVIT_B_16x4_CONV.yaml",
-    "masked_ssl/in1k_VIT_B_MaskFeat_FT.yaml",
-    "masked_ssl/in1k_VIT_L_MaskFeat_FT.yaml",
-    "masked_ssl/k400_MVITv2_L_16x4_FT.yaml",
-    "masked_ssl/k400_MVITv2_S_16x4_FT.yaml",
-    "masked_ssl/k400_VIT_B_16x4_FT.yaml",
-    "masked_ssl/k400_VIT_H_16x4_FT.yaml",
-    "masked_ssl/k400_VIT_L_16x4_FT.yaml",
-    *(
-        f"masked_ssl/{name}_PT.yaml"
-        for name in (
-            *("in1k_VIT_B_MaskFeat", "in1k_VIT_L_MaskFeat", "k400_MVITv2_L_16x4_MaskFeat"),
-            *("k400_MVITv2_S_16x4_MaskFeat", "k400_VIT_B_16x4_MAE", "k400_VIT_H_16x4_MAE", "k400_VIT_L_16x4_MAE"),
-        )
-    ),
-)
-FAMILIES = ("SLOW_", "SLOWFAST_", "I3D_", "C2D_", "X3D_", "MVIT", "CSN_", "R2PLUS1D_")
-LATER_FOLDERS = ("masked_ssl", "ImageNet")
+from tests.config.published import FILES, FOUND, OWN, PUBLISHED, flatten, path_of, plain, published_chain, yaml_chain
 
 # What the models of PyTorchVideo are here.
 PYTORCHVIDEO = {
@@ -141,16 +96,6 @@ WORKED_OUT = {
 }
 
 
-def owed(owner: str, name: str) -> bool:
-    if owner == "pgt" or name in MODELS_OF_CHECKPOINTS or name.startswith("contrastive_ssl/"):
-        return True
-    folder, _, file = name.rpartition("/")
-    return file.startswith(FAMILIES) and not any(part in LATER_FOLDERS for part in folder.split("/"))
-
-
-FILES = [f"{owner}/{name}" for owner, files in PUBLISHED.items() for name in files if owed(owner, name)]
-FOUND = {f"{owner}/{path.relative_to(folder)}" for owner, folder in FOLDERS.items() for path in folder.rglob("*.yaml")}
-OWN = sorted(FOUND - set(FILES))
 # Ours: settings that nobody has published.
 OWN_SETTINGS = {
     "pgt/Charades/SLOWFAST_PROG_76x8_R101_K400_overlap_1_4.yaml",
@@ -177,45 +122,6 @@ OWN_SETTINGS = {
     "slowfast/Synthetic/SSV2_SLOW_8.yaml",
     "slowfast/Synthetic/SWEEP_SLOW_8x1.yaml",
 }
-
-
-def path_of(file: str) -> Path:
-    owner, _, name = file.partition("/")
-    return FOLDERS[owner] / name
-
-
-def flatten(tree: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in tree.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
-
-
-def plain(value):
-    """Numbers as numbers, so that 1, 1.0 and the texts 1e-4 and (3, 7, 7) of a published file compare by value."""
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, str):
-        try:
-            return plain(ast.literal_eval(value)) if value.startswith("(") else float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def published_chain(owner: str, name: str) -> dict:
-    """Return a published setting on top of its base's, flat."""
-    own = dict(PUBLISHED[owner][name])
-    base = own.pop("_BASE_", None) or own.pop("BASE_", None)
-    below = published_chain(owner, f"{name.rpartition('/')[0]}/{base}") if base else {}
-    return {**below, **flatten(own)}
-
-
-def yaml_chain(path: Path) -> dict:
-    """Return one of our files on top of its base's, flat, read without the project's loader."""
-    own = yaml.safe_load(path.read_text())
-    base = own.pop("_BASE_", None)
-    return {**(yaml_chain(path.parent / base) if base else {}), **flatten(own)}
 
 
 def expected_settings(file: str) -> dict:
@@ -250,10 +156,10 @@ def expected_settings(file: str) -> dict:
     return settings
 
 
-def test_every_owed_setting_has_a_file_and_no_other_is_there():
+def test_every_published_setting_has_a_file_and_no_other_is_there():
     assert set(OWN) == OWN_SETTINGS
     assert set(FILES) <= FOUND
-    assert len(FILES) == 55 + 12 + 19 + 72 + len(MODELS_OF_CHECKPOINTS)
+    assert {owner: len(files) for owner, files in PUBLISHED.items()} == {"slowfast": 108, "pgt": 72}
     assert set(DIFFERENCES) | SURPLUS_RATES <= set(FILES)
 
 
@@ -316,90 +222,6 @@ def test_file_agrees_with_itself(file):
     assert settings["TRAIN.BATCH_SIZE"] % settings["NUM_GPUS"] == 0
     assert settings["TEST.BATCH_SIZE"] % settings["NUM_GPUS"] == 0
     assert settings["SOLVER.WARMUP_EPOCHS"] < settings["SOLVER.MAX_EPOCH"]
-
-
-# Blocks of the fourth of a network's five stages.
-STAGE4 = {
-    ("ResNet", 50): 6,
-    ("ResNet", 101): 23,
-    ("SlowFast", 50): 6,
-    ("SlowFast", 101): 23,
-    ("X3D", 2.2): 11,
-    ("X3D", 5.0): 25,
-}
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_file_builds(file):
-    # NUM_GPUS 0: one process, in which synchronized batch norm is plain batch norm
-    cfg = load_config(path_of(file), ["NUM_GPUS", 0])
-    with torch.device("meta"):
-        model = build_model(cfg)
-    shapes = {name.removeprefix("backbone."): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    name = cfg.MODEL.MODEL_NAME
-    if name == "RegNet":
-        assert sum(p.numel() for p in model.parameters()) == 8_796_800 + 385 * (cfg.MODEL.NUM_CLASSES - 200)
-        return
-    if name == "MaskMViT":
-        assert len(model.blocks) == cfg.MVIT.DEPTH and "pred_head.projections.0.weight" in shapes
-        return
-    if name == "ContrastiveModel":
-        layers = [shape for key, shape in shapes.items() if key.startswith("head.projection.") and len(shape) == 2]
-        assert len(layers) == cfg.CONTRASTIVE.NUM_MLP_LAYERS
-        assert layers[-1] == (cfg.MODEL.NUM_CLASSES, cfg.CONTRASTIVE.MLP_DIM)
-        return
-    assert shapes["head.projection.weight"][0] == cfg.MODEL.NUM_CLASSES
-    if name == "MViT":
-        assert len(model.layers) == cfg.MVIT.DEPTH
-        return
-    depth = cfg.X3D.DEPTH_FACTOR if name == "X3D" else cfg.RESNET.DEPTH
-    stage4 = {name.split(".")[1] for name in shapes if name.startswith("s4.pathway0_res")}
-    if (name, depth) in STAGE4:
-        assert len(stage4) == STAGE4[name, depth]
-    nonlocal_blocks = sum(len(pathway) for stage in cfg.NONLOCAL.LOCATION for pathway in stage)
-    assert sum(name.endswith("conv_theta.weight") for name in shapes) == nonlocal_blocks
-
-
-SMALL = [
-    "NUM_GPUS", 0, "DATA.TRAIN_CROP_SIZE", 32, "DATA.TEST_CROP_SIZE", 32, "RESNET.WIDTH_PER_GROUP", 8,
-    "X3D.WIDTH_FACTOR", 1.0, "X3D.DIM_C5", 64, "MVIT.EMBED_DIM", 48, "TIMESFORMER.EMBED_DIM", 24,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("file", [*FILES, *OWN])
-@torch.no_grad()
-def test_small_model_of_a_file_runs(file):
-    cfg = load_config(path_of(file), SMALL)
-    torch.manual_seed(0)
-    model, batch = build_model(cfg).eval(), random_batch(cfg, 1)
-    if cfg.MODEL.MODEL_NAME == "RegNet":  # its blocks start as the identity, and its head has no memory
-        for norm in model.modules():
-            if isinstance(norm, BatchNorm):
-                norm.weight.fill_(1)
-    if cfg.MODEL.MODEL_NAME == "MaskMViT":
-        predictions, targets = model(batch.inputs, batch.mask)
-        assert [len(x) for x in predictions] == [len(x) for x, _ in targets] and len(predictions[0])
-        assert bool(torch.isfinite(build_loss(cfg)(predictions, targets)))
-        return
-    inputs, boxes = batch.inputs, [batch.key_frames[0].boxes.repeat(2, 1)] if cfg.DETECTION.ENABLE else []
-    if not cfg.MODEL.ADAPTER:
-        every_score = [model(inputs, *boxes)]
-    else:
-        every_score, memory, steps = [], None, pgt.StepPlan.from_config(cfg).split(inputs)
-        for step in steps:
-            scores, memory = model(step, memory, *boxes)
-            every_score.append(scores)
-        assert len(every_score) == cfg.PGT.STEPS
-        alone, _ = model(steps[-1], None, *boxes)
-        assert bool((scores - alone).abs().max() > 0) == cfg.PGT.MEMORY  # memory reaches the last step
-    for scores in every_score:
-        assert scores.shape == (2 if boxes else 1, cfg.MODEL.NUM_CLASSES)
-        if cfg.TASK == "ssl":
-            assert torch.allclose(scores.norm(dim=1), torch.ones(len(scores)))
-            continue
-        assert bool(torch.isfinite(scores).all()) and bool(((scores >= 0) & (scores <= 1)).all())
-        if cfg.MODEL.HEAD_ACT == "softmax":
-            torch.testing.assert_close(scores.sum(1), torch.ones(len(scores)))
 
 
 @pytest.mark.parametrize(("owner", "name"), [(owner, name) for owner in PUBLISHED for name in PUBLISHED[owner]])

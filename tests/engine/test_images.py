@@ -1,6 +1,7 @@
 """Train and test models of images, and start a model of clips from one."""
 
 import logging
+import re
 
 import cv2
 import numpy as np
@@ -46,10 +47,15 @@ def small(repo, tmp_path):
                      "SOLVER.LRS", [1, 0.1]]),
     ],
 )  # fmt: skip
-def test_dark_and_bright_images_are_told_apart(small, name, overrides):
+def test_dark_and_bright_images_are_told_apart(small, name, overrides, caplog):
+    caplog.set_level(logging.INFO)
     cfg = small(name, *overrides)
     assert train(cfg)["top1_acc"] == 100.0
-    assert run_test(cfg)["top1_acc"] == 100.0
+    results = run_test(cfg)
+    assert (results["top1_acc"], results["images"]) == (100.0, 6)
+    # Counts are counts of images.
+    assert not re.search(r"[0-9] (videos|clips)\b|training clip", caplog.text)
+    assert "optimizer step: 8 images" in caplog.text and ", 6 images" in caplog.text
 
 
 def test_a_model_of_clips_starts_from_one_of_images(small, tiny_cfg, tmp_path, caplog):

@@ -86,6 +86,20 @@ def test_the_model_decides_on_the_task(tiny_cfg):
         build_task(tiny_cfg(*FINE_TUNE, "TASK", "ssl"))
 
 
+def test_each_of_several_clips_of_a_video_has_its_own_mask(tiny_cfg, stats_of):
+    """Two times two clips of each of 4 videos; the model draws the masks of MAE, the loader those of MaskFeat."""
+    clips = ["DATA.TRAIN_CROP_NUM_TEMPORAL", 2, "AUG.ENABLE", True, "AUG.AA_TYPE", "", "AUG.NUM_SAMPLE", 2]
+    cfg = tiny_cfg(*MASKFEAT, *clips)
+    data = build_dataset(cfg, "train")
+    batch = collate([data[number] for number in range(4)])
+    assert batch.inputs[0].shape[:3] == (16, 3, 8) and batch.video.tolist() == [n // 4 for n in range(16)]
+    assert batch.mask.shape == (16, 4, 2, 2) and len({tuple(mask.flatten().tolist()) for mask in batch.mask}) > 4
+    assert all(row["loss"] > 0 for row in stats_of(tiny_cfg(*MAE, *clips)) if row["_type"] == "train_epoch")
+    model = build_model(tiny_cfg(*MAE, *clips))
+    ((_, mask),) = model.decode(model.patch_embed(batch.inputs[0]), None)
+    assert mask.flatten(1).sum(1).tolist() == [8] * 16 and len({tuple(m.flatten().tolist()) for m in mask}) > 8
+
+
 def test_masks_come_with_the_clips_of_training_alone(tiny_cfg):
     data = build_dataset(tiny_cfg(*MASKFEAT, "AUG.ENABLE", True, "AUG.AA_TYPE", "", "AUG.NUM_SAMPLE", 2), "train")
     batch = collate([data[0], data[1]])

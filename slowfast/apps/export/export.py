@@ -25,7 +25,7 @@ from torch.utils import _pytree as pytree
 
 from slowfast.checkpoint.io import list_class_names, load_checkpoint
 from slowfast.config import cfg_to_yaml
-from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.build import clip_class
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.task import Graph, build_task, dummy_inputs
@@ -80,7 +80,7 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
     model = setup_model(model, torch.device("cpu"), how, training=False).requires_grad_(False)
     # For programs without this one: `export.json` has them, and every file.
     facts = {
-        "preprocessing": ClipSettings.from_config(cfg, "test").facts(),
+        "preprocessing": clip_class(cfg.TEST.DATASET).clip_settings(cfg, "test").facts(),
         "class_names": list_class_names(load_checkpoint(checkpoint) if checkpoint else {}, cfg.MODEL.NUM_CLASSES),
     }
     make_graphs = build_task(cfg).export_graphs

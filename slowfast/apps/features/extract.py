@@ -24,9 +24,7 @@ from slowfast.apps.features.files import FORMAT_VERSION, FeatureFolder, VideoFea
 from slowfast.apps.features.rows import VideoRows
 from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import get_key, leaf_keys
-from slowfast.datasets.build import build_dataset
-from slowfast.datasets.clips.clip_maker import ClipMaker
-from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.build import build_dataset, clip_class
 from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, StreamingDataset
 from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.unreadable import UnreadableFiles
@@ -269,7 +267,7 @@ class _Extraction:
     def __init__(self, cfg: Any, options: FeatureOptions, task: Task, model: nn.Module, device: torch.device) -> None:
         self.cfg, self.options, self.task, self.model, self.device = cfg, options, task, model, device
         self.dtype = autocast_dtype(cfg)
-        self.settings = ClipSettings.from_config(cfg, "test")
+        self.settings = clip_class(cfg.TEST.DATASET).clip_settings(cfg, "test")
 
     def run(
         self,
@@ -337,7 +335,7 @@ class _Extraction:
         )
         # A step needs the memory of the step before it.
         at_once = 1 if steps else max(1, self.cfg.TEST.BATCH_SIZE // get_local_world_size() // crops)
-        clips = ClipMaker(self.settings, open_video, SpanSampling())
+        clips = clip_class(self.cfg.TEST.DATASET).maker(self.settings, open_video, SpanSampling())
         workers = min(self.cfg.DATA_LOADER.NUM_WORKERS, len(numbers))
         check_workers(workers)
         loader = DataLoader(

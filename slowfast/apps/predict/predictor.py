@@ -1,6 +1,7 @@
 """A trained model to call: `load(checkpoint)` returns a `Predictor`, which answers for videos, clips and streams.
 
-A video is the path of a file or of a folder of images, or an array or tensor (T, H, W, 3) uint8, RGB.
+A video is the path of a file or of a folder of images, or an array or tensor (T, H, W, 3) uint8, RGB. A picture is
+a video of one frame; models of images take arrays (H, W, 3) too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from slowfast.apps.people.sources import BoxSource, Detector, box_source
 from slowfast.apps.predict.live import LiveSource
@@ -22,14 +23,10 @@ from slowfast.apps.predict.scorer import Answer, Scorer, Video, name_of
 from slowfast.apps.predict.session import StreamSession
 from slowfast.checkpoint.io import list_class_names, load_checkpoint
 from slowfast.checkpoint.weights import load_weights
-from slowfast.datasets.build import DATASET_REGISTRY
-from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.streaming import ClipWindows, StepWindows
-from slowfast.datasets.clips.temporal_sampling import SpanSampling, TemporalSampling
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.video.limits import MediaLimits
 from slowfast.datasets.video.timing import Timeline
-from slowfast.datasets.video_dataset import VideoDataset
 from slowfast.engine.ema import weights_to_test
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.resume import checkpoint_config
@@ -74,11 +71,7 @@ def load(
 
 
 class Predictor(Scorer):
-    """A model that answers for videos. Nothing of one call is remembered in the next; arguments as of a `Scorer`."""
-
-    def __init__(self, model: nn.Module, cfg: Any, device: torch.device, class_names: Sequence[str]) -> None:
-        super().__init__(model, cfg, device, class_names)
-        self._sampling = _sampling(cfg)
+    """A `Scorer` that answers for videos. Nothing of one call is remembered in the next."""
 
     @torch.no_grad()
     def __call__(self, video: Video, top: int = 5, fps: float | None = None) -> Answer:
@@ -91,11 +84,18 @@ class Predictor(Scorer):
 
         Raises:
             VideoError: the video cannot be read.
-            ValueError: an array of another shape or type, scores that are NaN or infinite, or a model of boxes.
+            ValueError: an array of another shape or type, scores that are NaN or infinite, a model of boxes, or a
+                model of images and several frames.
         """
         self.check_kind(boxes=False)
         open_video = self.opener(video, fps)
-        clips = ClipMaker(self.settings, open_video, self._sampling)
+        with open_video("") as reader:
+            frames = reader.num_frames
+        if self.of_images and frames > 1:
+            raise ValueError(
+                f"this model scores images, and {name_of(video)} has {frames} frames: call clips or stream"
+            )
+        clips = self.dataset.maker(self.settings, open_video, self.dataset.sampling)
         views = range(self.settings.num_views)
         scores = torch.cat([self._clip_scores([x[None] for x in clips.view_clip("", view).inputs]) for view in views])
         joined = scores.amax(dim=0) if self.cfg.DATA.ENSEMBLE_METHOD == "max" else scores.mean(dim=0)
@@ -207,12 +207,6 @@ def _dtype_overrides(dtype: str | torch.dtype | None) -> list[Any]:
     if name == _FULL_PRECISION:
         return ["TRAIN.MIXED_PRECISION", False]
     return ["TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", name]
-
-
-def _sampling(cfg: Any) -> TemporalSampling:
-    """Return how the data set of the config samples its videos."""
-    dataset = DATASET_REGISTRY.get(cfg.TEST.DATASET)
-    return dataset.sampling if issubclass(dataset, VideoDataset) else SpanSampling()
 
 
 def _class_names(classes: str | os.PathLike | Sequence[str] | None, saved: Mapping[str, Any], cfg: Any) -> list[str]:

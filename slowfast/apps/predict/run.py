@@ -28,7 +28,7 @@ from slowfast.apps.predict.scorer import Answer
 from slowfast.apps.predict.tables import COLUMNS, PEOPLE_COLUMNS, join_files, write_csv
 from slowfast.apps.predict.timeline import Timeline
 from slowfast.apps.predict.unreadable import UnreadablePart, clock, keep_parts, kept_parts, unreadable_parts
-from slowfast.datasets.video.find import VideoOpener, has_images, place_of, video_files
+from slowfast.datasets.video.find import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoOpener, has_images, place_of, video_files
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video_dataset import read_paths
 from slowfast.engine.consistency import weight_facts
@@ -90,11 +90,12 @@ class PredictOptions:
             raise ValueError(f"--mode {self.mode} is for models of whole clips; with boxes leave it out")
 
 
-def find_sources(places: Sequence[str], without: str = "") -> list[str]:
+def find_sources(places: Sequence[str], without: str = "", pictures: bool = False) -> list[str]:
     """Return the videos at some places, each once: a file, a folder of images, a folder of videos, or a list of paths.
 
     A list is a file that ends in .txt or .csv, lines `path` or `path label`. The folder `without` is left out of the
-    folders: it holds videos that a run wrote.
+    folders: it holds videos that a run wrote. With `pictures`, for models of images, the pictures below a folder count
+    one by one, as videos do.
 
     Raises:
         FileNotFoundError: no such place, or a folder without videos and images.
@@ -103,7 +104,10 @@ def find_sources(places: Sequence[str], without: str = "") -> list[str]:
     found: list[str] = []
     for place in places:
         if os.path.isdir(place):
-            videos = [place] if has_images(place) else video_files(place, without)
+            if pictures:
+                videos = video_files(place, without, VIDEO_SUFFIXES + IMAGE_SUFFIXES)
+            else:
+                videos = [place] if has_images(place) else video_files(place, without)
             if not videos:
                 raise FileNotFoundError(f"the folder {place} holds neither videos nor images")
             found += videos
@@ -140,21 +144,23 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
         check_drawing()
     keep_together(predictor, options)
     started, seconds, unreadable = time.monotonic(), 0.0, {}
+    unit = "image" if predictor.of_images else "video"
     share = videos[options.shard :: options.num_shards]
     todo = [video for video in share if not _is_done(video, options)]
     parts = {video: _kept_parts(video, options) or [] for video in share if video not in todo}
-    with tqdm(total=len(share), initial=len(share) - len(todo), unit="video", disable=None, dynamic_ncols=True) as bar:
+    with tqdm(total=len(share), initial=len(share) - len(todo), unit=unit, disable=None, dynamic_ncols=True) as bar:
         for video in todo:
             begun = time.monotonic()
             try:
                 length = _make_files(predictor, video, options)
                 seconds += length
                 parts[video] = _kept_parts(video, options) or []
-                logger.info("%s: %s", video, _speed(length, time.monotonic() - begun))
-                bar.set_postfix_str(f"{seconds / (time.monotonic() - started):.1f} x real time")
+                if not predictor.of_images:
+                    logger.info("%s: %s", video, _speed(length, time.monotonic() - begun))
+                    bar.set_postfix_str(f"{seconds / (time.monotonic() - started):.1f} x real time")
             except VideoError as error:
                 unreadable[video] = error.cause
-                logger.warning("unreadable video %s: %s (left out)", video, error.cause)
+                logger.warning("unreadable %s %s: %s (left out)", unit, video, error.cause)
             bar.update()
     for video in share:
         for part in parts.get(video, []):
@@ -162,7 +168,9 @@ def predict_videos(predictor: Predictor, videos: Sequence[str], options: Predict
     complete = all(os.path.isfile(_path_of(options.output, video)) for video in videos if video not in unreadable)
     if complete and len(unreadable) < len(videos):
         _join(videos, options, unreadable)
-    if todo:
+    if todo and predictor.of_images:
+        logger.info("%d images in %.1f s", len(todo), time.monotonic() - started)
+    elif todo:
         logger.info("all videos: %s", _speed(seconds, time.monotonic() - started))
     return {
         "videos": len(share),

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from slowfast.datasets.clips.clip_maker import ClipMaker
-from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.build import clip_class
 from slowfast.datasets.clips.streaming import Chunk, FrameIndices, StreamingDataset
 from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.batch import Batch
@@ -64,6 +63,8 @@ class Scorer:
         model, cfg, device, class_names: see above.
         scored: numbers of the outputs among which an answer's best are: all; of a model of boxes those with a name, if
             any has one (AVA names 60 of 80).
+        dataset: class of the data set whose clips it scores, see `clip_class`.
+        of_images: the model scores images, and each picture or frame on its own.
         settings: how clips are made of a video; `settings.facts()` describes it for other programs.
         stream_settings: the same for streams, which have one crop, the center.
         step_positions: steps of a stream, see `Task.stream_steps`; None for a model that reads clips.
@@ -75,11 +76,13 @@ class Scorer:
         self.scored = list(range(len(self.class_names)))
         if cfg.DETECTION.ENABLE:
             self.scored = [number for number in self.scored if self.class_names[number] != str(number)] or self.scored
-        self.settings = ClipSettings.from_config(cfg, "test")
+        self.dataset = clip_class(cfg.TEST.DATASET)
+        self.of_images = self.dataset.unit == "images"
+        self.settings = self.dataset.clip_settings(cfg, "test")
         self.task, self.dtype = build_task(cfg), autocast_dtype(cfg)
         self.step_positions = None if self.task.stream_steps(1) is None else self.task.stream_steps
-        self.stream_settings = ClipSettings.from_config(_one_crop(cfg), "test")
-        self._maker = ClipMaker(self.stream_settings, video_opener(cfg), SpanSampling())
+        self.stream_settings = self.dataset.clip_settings(_one_crop(cfg), "test")
+        self._maker = self.dataset.maker(self.stream_settings, video_opener(cfg), SpanSampling())
 
     def check_kind(self, boxes: bool) -> None:
         """Raise ValueError if the model scores boxes and a method for clips is called, or the reverse."""
@@ -165,7 +168,8 @@ class Scorer:
         if isinstance(video, (str, os.PathLike)):
             open_path = VideoOpener.from_config(self.cfg, rate)
             return lambda _: open_path(os.fspath(video))
-        array = ArrayVideo(np.asarray(video), rate)
+        frames = np.asarray(video)
+        array = ArrayVideo(frames[None] if self.of_images and frames.ndim == 3 else frames, rate)
         return lambda _: array
 
 

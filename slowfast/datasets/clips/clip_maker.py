@@ -21,6 +21,7 @@ from slowfast.datasets.transforms.crops import (
     size_by_short_side,
     transform_boxes,
 )
+from slowfast.datasets.video.cache import ArrayVideo
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.datasets.video.timing import Timeline
 from slowfast.runtime.seed import bernoulli
@@ -82,11 +83,12 @@ class ClipMaker:
         with self._open(path) as video:
             timeline = Timeline.of(video)
             grid = timeline.grid(self.sampling.grid_fps(s))
-            times = self.sampling.training_clips(grid.num_frames, grid.fps, s, generator)
+            chosen = [*map(grid.frames, self.sampling.training_clips(grid.num_frames, grid.fps, s, generator))]
+            source, places = _decoded_once(video, chosen)
             clips = [
                 (clip, indices)
-                for indices in map(grid.frames, times)
-                for clip, _ in _training_pixels(video, indices, s, generator, copies=s.augmentation.copies)
+                for indices, place in zip(chosen, places, strict=True)
+                for clip, _ in _training_pixels(source, place, s, generator, copies=s.augmentation.copies)
             ]
         return [
             Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline.times) for clip, indices in clips
@@ -260,6 +262,19 @@ class _Cutting:
                 height, width, random_short_side(*s.short_sides, s.inverse_uniform, self._generator)
             )
             self.crop = Crop.random_square(*self.size, s.crop, self._generator)
+
+
+def _decoded_once(video: VideoReader, clips: list[list[int]]) -> tuple[VideoReader, list[list[int]]]:
+    """Decode the frames of several clips in one pass, if they take at most `MAX_VIEW_BYTES`.
+
+    Returns:
+        The video to read the clips from, and their frame indices in it.
+    """
+    union = sorted(set().union(*clips))
+    # The first frame is a key frame, so decoding it is cheap.
+    if len(clips) == 1 or video.frames([0]).nbytes * len(union) > MAX_VIEW_BYTES:
+        return video, clips
+    return ArrayVideo(video.frames(union), video.fps), [np.searchsorted(union, clip).tolist() for clip in clips]
 
 
 def _training_pixels(

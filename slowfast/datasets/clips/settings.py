@@ -37,6 +37,7 @@ class ClipSettings:
     alpha: int  # frame-rate ratio of the slow pathway; 0 without one
     slow_indices: tuple[int, ...]  # frames of the slow pathway; () for evenly spread ones
     augmentation: Augmentation  # train only
+    interpolation: str = ""  # of images: of the crops of train; val and test are bicubic; "" resizes them as frames
 
     @staticmethod
     def from_config(cfg: Any, split: str) -> ClipSettings:
@@ -94,7 +95,8 @@ class ClipSettings:
         Frames are scaled to [0, 1], resized bilinearly (no antialiasing) to `short_side` and cropped at the center to
         `crop` (0: not cropped). Then `mean` is subtracted and the result divided by `std`, both of R, G, B, and
         channels are put in `channel_order`. A clip of `frames` spans `frames` x `sampling_rate` / `target_fps`
-        seconds. With two pathways, every `alpha`-th of them goes to the slow one (0: one pathway).
+        seconds. With two pathways, every `alpha`-th of them goes to the slow one (0: one pathway). Of images `resize`
+        says how they are resized; a `short_side` of 0 is a square of `crop`.
         """
         order = "BGR" if self.reverse_channels else "RGB"
         return {
@@ -107,6 +109,7 @@ class ClipSettings:
             "mean": list(self.mean),
             "std": list(self.std),
             "alpha": self.alpha,
+            **({"resize": "bicubic, antialiased"} if self.interpolation else {}),
         }
 
     @property

@@ -23,6 +23,7 @@ class UnreadableFiles(dict[str, str]):
         max_fraction: fraction of them that may be unreadable (`DATA.MAX_UNREADABLE_FRACTION`).
         answer: how such a file is handled, for the log.
         folder_key: configuration key of the folder of the files.
+        kind: of the files, for messages.
     """
 
     def __init__(
@@ -31,19 +32,21 @@ class UnreadableFiles(dict[str, str]):
         max_fraction: float,
         answer: str = "replaced by another file",
         folder_key: str = "DATA.PATH_PREFIX",
+        kind: str = "video",
     ) -> None:
         super().__init__()
         self.num_files = num_files
         self.max_fraction = max_fraction
         self.answer = answer
         self.folder_key = folder_key
+        self.kind = kind
 
     def add(self, path: str, cause: str) -> bool:
         """Add a file; if it is new, log it and return True."""
         if path in self:
             return False
         self[path] = cause
-        logger.warning("unreadable video %s: %s (%s)", path, cause, self.answer)
+        logger.warning("unreadable %s %s: %s (%s)", self.kind, path, cause, self.answer)
         return True
 
     def update_from(self, pairs: Iterable[tuple[str, str]]) -> int:
@@ -58,7 +61,7 @@ class UnreadableFiles(dict[str, str]):
         if len(self) > _SHOWN:
             lines.append(f"  ... and {len(self) - _SHOWN} more, each with its cause in the log")
         raise UnreadableError(
-            f"{len(self)} of {self.num_files} video files cannot be read, more than "
+            f"{len(self)} of {self.num_files} {self.kind} files cannot be read, more than "
             f"DATA.MAX_UNREADABLE_FRACTION {self.max_fraction:g} allows. "
             f"If they do not exist, check {self.folder_key}.\n" + "\n".join(lines)
         )

@@ -23,7 +23,7 @@ VIDEO_SUFFIXES = (
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
-def video_files(root: str, without: str = "") -> list[str]:
+def video_files(root: str, without: str = "", suffixes: tuple[str, ...] = VIDEO_SUFFIXES) -> list[str]:
     """List the video files below a folder, and below folders that links lead to; names with a leading dot are skipped.
 
     A folder is read once, by its real path, however many links lead to it.
@@ -31,6 +31,7 @@ def video_files(root: str, without: str = "") -> list[str]:
     Args:
         root: the folder.
         without: a folder below it that is left out; "" for none.
+        suffixes: of the files, in lower case.
 
     Returns:
         Paths below `root`, the files of a folder sorted and before those of its subfolders.
@@ -42,6 +43,10 @@ def video_files(root: str, without: str = "") -> list[str]:
         raise FileNotFoundError(f"there is no folder of videos {root}")
     seen = {os.path.realpath(without)} if without else set()
     found, links = [], [root]
+
+    def is_listed(name: str) -> bool:
+        return name.lower().endswith(suffixes) and not name.startswith(".")
+
     # Links come after real folders, so that a folder is listed under its own name if it has one below `root`.
     while links:
         for folder, folders, names in os.walk(links.pop(0)):
@@ -52,7 +57,7 @@ def video_files(root: str, without: str = "") -> list[str]:
             seen.add(real)
             links += [path for name in folders if os.path.islink(path := os.path.join(folder, name))]
             place = os.path.relpath(folder, root).split(os.sep) if folder != root else []
-            found += [(place, name, folder) for name in names if _is_video_name(name) and not name.startswith(".")]
+            found += [(place, name, folder) for name in names if is_listed(name)]
     return [os.path.join(folder, name) for _, name, folder in sorted(found)]
 
 
@@ -145,7 +150,7 @@ def find_videos(folder: str, names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class VideoOpener:
-    """Picklable opener of video files and folders of images.
+    """Picklable opener of video files, folders of images, and pictures, which are videos of one frame.
 
     Args:
         open_file: path of a video file -> `VideoReader`.
@@ -168,6 +173,8 @@ class VideoOpener:
         """Open a video; VideoError if it cannot be read."""
         if os.path.isdir(path):
             return FrameFolder(_images_of(path), self.image_fps, self.threads, path, self.limits)
+        if path.lower().endswith(IMAGE_SUFFIXES):
+            return FrameFolder([path], self.image_fps, name=path, limits=self.limits)
         return self.open_file(path)
 
 

@@ -2,12 +2,15 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 from slowfast.datasets import build_dataset, collate
+from slowfast.datasets.clips import clip_maker
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import SegmentSampling, SpanSampling, StrideSampling
+from slowfast.datasets.video.cache import ArrayVideo
 
 LONG = 300
 
@@ -47,6 +50,25 @@ def test_a_short_video_comes_as_near_as_it_can(tiny_cfg):
     cfg = tiny_cfg("DATA.TRAIN_CROP_NUM_TEMPORAL", 2, "CONTRASTIVE.DELTA_CLIPS_MIN", 100.0)
     first, second = clips_of(cfg, SpanSampling(), 0, frames=40)
     assert second[0] - first[-1] > 10  # of at most 25
+
+
+def test_the_clips_of_a_video_are_decoded_in_one_pass_where_they_fit_in_memory(tiny_cfg, make_clips, monkeypatch):
+    """Clips are those of single decodings."""
+    pixels = np.random.default_rng(0).integers(0, 256, (LONG, 36, 48, 3), np.uint8)
+    made, passes = [], []
+    for limit in (2**28, 0):
+        monkeypatch.setattr(clip_maker, "MAX_VIEW_BYTES", limit)
+        video = ArrayVideo(pixels, 30.0)
+        monkeypatch.setattr(video, "frames", lambda indices: passes[-1].append(indices) or pixels[list(indices)])
+        passes.append([])
+        clips = make_clips(tiny_cfg("DATA.TRAIN_CROP_NUM_TEMPORAL", 4, "DATA.SAMPLING_RATE", 16), "train", video)
+        made.append(clips.training_clips("a", torch.Generator().manual_seed(0)))
+    together, apart = made
+    assert [len(indices) for indices in passes[0]] == [1, len(set().union(*(clip.frames for clip in together)))]
+    assert len(passes[1]) == 1 + 4
+    for one, other in zip(together, apart, strict=True):
+        assert one.frames == other.frames and torch.equal(one.inputs[0], other.inputs[0])
+    assert [clip.frames for clip in together] == sorted(clip.frames for clip in together)
 
 
 def test_clips_of_a_video_follow_each_other_in_a_batch(tiny_cfg):
