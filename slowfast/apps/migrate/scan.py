@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slowfast.apps.migrate.settings import check_settings
-from slowfast.compat import ABSENT, NAMES, new_name
+from slowfast.compat import ABSENT, NAMES, absent, new_name
 from slowfast.utils.errors import first_line, nearest_keys
 
 SAME, MAPPED, MISSING = "same", "mapped", "missing"
@@ -139,6 +139,8 @@ class _Reader(ast.NodeVisitor):
                 self._use(module, part, node.lineno)
                 return
             module = f"{module}.{part}"
+        if absent(module):
+            self._use(module, "", node.lineno)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self._registers(node)
@@ -166,7 +168,7 @@ class _Reader(ast.NodeVisitor):
     def _own_file(self, module: str) -> bool:
         """Return True if the project has a copy of PySlowFast with this module, which PySlowFast does not have."""
         path = self._root.joinpath(*module.split("."))
-        return path.with_suffix(".py").is_file() and module not in NAMES and not _absent(module)
+        return path.with_suffix(".py").is_file() and module not in NAMES and not absent(module)
 
     def _use(self, module: str, name: str, line: int) -> None:
         if self._own_file(module) and not _is_module(module):
@@ -178,14 +180,9 @@ class _Reader(ast.NodeVisitor):
             self.found.append((("name", f"{module}.{name}" if name else module, *told), line))
 
 
-def _absent(module: str) -> str:
-    """Return the entry of `ABSENT` that a module belongs to; "" for none."""
-    return next((known for known in ABSENT if f"{module}.".startswith(f"{known}.")), "")
-
-
 def _is_module(name: str) -> bool:
     """Return True if PySlowFast's module `name` is known, or a module is here; only ours is imported."""
-    if name in NAMES or _absent(name):
+    if name in NAMES or absent(name):
         return True
     try:
         return importlib.util.find_spec(name) is not None
@@ -197,8 +194,9 @@ def _verdict(module: str, name: str) -> tuple[str, str] | None:
     """Return the verdict on a name, "" for the module itself, and what it is here; None where nothing is to say."""
     if new_name(module, name):
         return MAPPED, new_name(module, name)
-    if _absent(module):
-        return MISSING, ABSENT[_absent(module)]
+    full = f"{module}.{name}" if name else module
+    if absent(full):
+        return MISSING, ABSENT[absent(full)]
     if module in NAMES and not name:
         return None  # what is used of it is told
     if name == "*":
