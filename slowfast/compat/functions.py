@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,17 +19,24 @@ from slowfast.checkpoint import io
 from slowfast.checkpoint.weights import load_weights
 from slowfast.config import cfg_to_yaml, get_cfg
 from slowfast.config.merge import get_key, leaf_keys
-from slowfast.datasets.build import build_loader
-from slowfast.datasets.clips.temporal_sampling import slow_indices
 from slowfast.engine import optim, resume
 from slowfast.engine.model_setup import unwrap
 from slowfast.engine.preflight import describe_model
 from slowfast.engine.state import next_epoch
 from slowfast.engine.task import task_class
+from slowfast.evaluation.classification import topk_hits
+from slowfast.layers.norm import SubBatchNorm3d
+from slowfast.models import build
 from slowfast.models.losses import LOSS_REGISTRY
 from slowfast.runtime import logging
-from slowfast.runtime.device import device_count, find_device, peak_memory
-from slowfast.runtime.distributed import get_rank, get_world_size, is_distributed
+from slowfast.runtime.device import device_count, device_of, find_device, peak_memory
+from slowfast.runtime.distributed import (
+    all_gather_object,
+    get_local_world_size,
+    get_rank,
+    get_world_size,
+    is_distributed,
+)
 from slowfast.runtime.launch import launch
 
 logger = logging.get_logger(__name__)
@@ -88,72 +95,6 @@ def launch_job(cfg: Any, init_method: str, func: Callable[[Any], Any], daemon: b
     launch(func, cfg, init_method=init_method)
 
 
-class _TupleLoader:
-    """Loader whose batches are PySlowFast's tuples (inputs, labels, index, time, meta).
-
-    Attributes:
-        loader: the loader of `Batch`es.
-        dataset, batch_sampler: of that.
-    """
-
-    def __init__(self, cfg: Any, split: str) -> None:
-        self.loader = build_loader(cfg, split)
-        self.dataset, self.batch_sampler = self.loader.dataset, self.loader.batch_sampler
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[tuple[list[Tensor], Tensor, Tensor, Tensor, dict]]:
-        for batch in self.loader:
-            if batch.size:
-                index = batch.video * self.dataset.num_views + batch.view
-                yield batch.inputs, batch.labels, index, torch.zeros(batch.size, 1), {}
-
-
-def construct_loader(cfg: Any, split: str, is_precise_bn: bool = False) -> _TupleLoader:
-    """Build the loader of a split; videos that cannot be read are left out of val and test.
-
-    Raises:
-        ValueError: the batches hold boxes; and what `build_loader` raises.
-    """
-    if cfg.DETECTION.ENABLE:
-        raise ValueError(
-            "construct_loader gives no boxes (DETECTION.ENABLE True): use slowfast.datasets.build_loader, whose "
-            "batches have key_frames"
-        )
-    return _TupleLoader(cfg, split)
-
-
-def shuffle_dataset(loader: Any, cur_epoch: int) -> None:
-    """Choose the epoch, from 0, that the next pass reads."""
-    loader.batch_sampler.set_epoch(cur_epoch, 0)
-
-
-def pack_pathway_output(cfg: Any, frames: Tensor) -> list[Tensor]:
-    """Return the clip of each pathway of a clip (C, T, H, W), by MODEL.ARCH.
-
-    Raises:
-        ValueError: MODEL.ARCH is of no known number of pathways.
-    """
-    if cfg.DATA.REVERSE_INPUT_CHANNEL:
-        frames = frames[[2, 1, 0]]
-    if cfg.MODEL.ARCH in cfg.MODEL.MULTI_PATHWAY_ARCH:
-        return [frames[:, slow_indices(frames.shape[1], cfg.SLOWFAST.ALPHA, cfg.SLOWFAST.SLOW_INDICES)], frames]
-    if cfg.MODEL.ARCH in cfg.MODEL.SINGLE_PATHWAY_ARCH:
-        return [frames]
-    known = sorted([*cfg.MODEL.SINGLE_PATHWAY_ARCH, *cfg.MODEL.MULTI_PATHWAY_ARCH])
-    raise ValueError(f"MODEL.ARCH is {cfg.MODEL.ARCH!r}; pathways are known of {', '.join(known)}")
-
-
-def tensor_normalize(
-    tensor: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor, func: Any = None
-) -> Tensor:
-    """Return frames (..., C) with the mean taken off and divided by the standard deviation; bytes are 0 to 1 before."""
-    tensor = tensor.float() / 255.0 if tensor.dtype == torch.uint8 else tensor
-    tensor = tensor if func is None else func(tensor)
-    return (tensor - torch.as_tensor(mean)) / torch.as_tensor(std)
-
-
 def get_loss_func(loss_name: str) -> Callable[..., nn.Module]:
     """Return the class of a loss, called with `reduction="mean"` or nothing; ValueError if there is none."""
     LOSS_REGISTRY.check(loss_name)
@@ -167,8 +108,51 @@ def get_loss_func(loss_name: str) -> Callable[..., nn.Module]:
 
 
 def construct_optimizer(model: nn.Module, cfg: Any) -> torch.optim.Optimizer:
-    """Build the optimizer of a model, which may have its parallel wrapper."""
+    """Build the optimizer of a model, which may have its parallel wrapper.
+
+    PySlowFast's `build_model` puts the model on the GPU, and wraps it for several processes. Here that is done to the
+    model itself, now: with NUM_GPUS it is moved, and of several processes each backward pass averages the gradients.
+    """
+    if unwrap(model) is model:
+        _place(model, cfg)
+        if is_distributed():
+            _share_gradients(model)
     return optim.build_optimizer(unwrap(model), cfg)
+
+
+def _place(model: nn.Module, cfg: Any) -> None:
+    """Move a model to the device of this process, unless it is on a GPU."""
+    if all(tensor.device.type == "cpu" for tensor in model.state_dict().values()):
+        model.to(device_of(cfg))
+
+
+def _share_gradients(model: nn.Module) -> None:
+    """Take the weights of the main process, and average each gradient over the processes when it is complete."""
+
+    def average(parameter: Tensor) -> None:
+        all_reduce([parameter.grad])
+
+    for tensor in model.state_dict().values():
+        dist.broadcast(tensor, 0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(average)
+
+
+def init_weights(
+    model: nn.Module, fc_init_std: float = 0.01, zero_init_final_bn: bool = True, zero_init_final_conv: bool = False
+) -> None:
+    """Initialize a network in place; see `slowfast.models.build.init_weights`.
+
+    Args:
+        zero_init_final_bn: norms with the attribute `transform_final_bn` start at zero.
+        zero_init_final_conv: convolutions with the attribute `final_conv` start at zero.
+    """
+    build.init_weights(model, fc_init_std)
+    for module in model.modules():
+        norm, conv = (vars(module).get(name, False) for name in ("transform_final_bn", "final_conv"))
+        if (zero_init_final_bn and norm) or (zero_init_final_conv and conv):
+            nn.init.zeros_(module.weight)
 
 
 def get_epoch_lr(cur_epoch: float, cfg: Any) -> float:
@@ -294,20 +278,29 @@ def load_train_checkpoint(cfg: Any, model: nn.Module, optimizer: torch.optim.Opt
 
 
 def load_test_checkpoint(cfg: Any, model: nn.Module) -> None:
-    """Load the weights that a test of this configuration takes; see `slowfast.engine.resume.load_test_weights`."""
+    """Load the weights that a test of this configuration takes, and move the model to the GPU of NUM_GPUS.
+
+    See `slowfast.engine.resume.load_test_weights`.
+    """
+    _place(unwrap(model), cfg)
     resume.load_test_weights(unwrap(model), cfg)
 
 
 def all_gather(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return each tensor of all processes, joined along the first dimension in the order of ranks."""
+    """Return each tensor of all processes, joined along the first dimension in the order of ranks; sizes may differ."""
     if not is_distributed():
         return list(tensors)
-    gathered = []
-    for tensor in tensors:
-        parts = [torch.empty_like(tensor) for _ in range(get_world_size())]
-        dist.all_gather(parts, tensor.contiguous())
-        gathered.append(torch.cat(parts))
+    gathered, counts = [], all_gather_object([len(tensor) for tensor in tensors])
+    for tensor, *sizes in zip(tensors, *counts, strict=True):
+        parts = [tensor.new_empty(max(sizes), *tensor.shape[1:]) for _ in sizes]
+        dist.all_gather(parts, torch.cat([tensor, tensor.new_zeros(max(sizes) - len(tensor), *tensor.shape[1:])]))
+        gathered.append(torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]))
     return gathered
+
+
+def all_gather_unaligned(data: Any, group: Any = None) -> list[Any]:
+    """Return what each process gives, in the order of ranks; `group` has no effect."""
+    return all_gather_object(data)
 
 
 def all_reduce(tensors: Sequence[Tensor], average: bool = True) -> Sequence[Tensor]:
@@ -324,13 +317,26 @@ def is_master_proc(num_gpus: int = 8) -> bool:
     return get_rank() % num_gpus == 0
 
 
+def get_local_rank() -> int:
+    """Return the number of this process on its host."""
+    return get_rank() % get_local_world_size()
+
+
+def init_distributed_training(cfg: Any) -> None:
+    """Do nothing: `launch_job` has made the group of processes."""
+
+
+def setup_environment() -> None:
+    """Do nothing: there is nothing to set up."""
+
+
 def log_json_stats(stats: Mapping[str, Any], output_dir: str | None = None) -> None:
     """Log a row of statistics; it goes to the folder of `setup_logging`, whatever `output_dir` says."""
     logging.log_json_stats(stats, {})
 
 
 def topks_correct(preds: Tensor, labels: Tensor, ks: Sequence[int]) -> list[Tensor]:
-    """Return the number of clips whose label is among the best k classes, for each k.
+    """Return the number of clips whose label is among the best k classes, for each k; at most all classes.
 
     Args:
         preds: (B, classes) scores.
@@ -341,8 +347,7 @@ def topks_correct(preds: Tensor, labels: Tensor, ks: Sequence[int]) -> list[Tens
     """
     if len(preds) != len(labels):
         raise ValueError(f"there are {len(labels)} labels for {len(preds)} predictions")
-    hits = preds.topk(max(ks), dim=1).indices.eq(labels.view(-1, 1))
-    return [hits[:, :k].sum().float() for k in ks]
+    return list(topk_hits(preds, labels, ks).sum(dim=1).float())
 
 
 def topk_errors(preds: Tensor, labels: Tensor, ks: Sequence[int]) -> list[Tensor]:
@@ -364,6 +369,14 @@ def check_nan_losses(loss: Tensor | float) -> None:
 def gpu_mem_usage() -> float:
     """Return the peak memory on the GPU in GiB; 0 without one."""
     return peak_memory(find_device(None)) if device_count() else 0.0
+
+
+def aggregate_sub_bn_stats(module: nn.Module) -> int:
+    """Join the statistics of the splits of each `SubBatchNorm3d`, in place; return how many there are."""
+    norms = [norm for norm in module.modules() if isinstance(norm, SubBatchNorm3d)]
+    for norm in norms:
+        norm.aggregate()
+    return len(norms)
 
 
 def params_count(model: nn.Module, ignore_bn: bool = False) -> int:

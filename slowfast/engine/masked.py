@@ -18,7 +18,7 @@ from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.pictures import PictureWriter, encode_png
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import TASK_REGISTRY, Graph, Task
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models.losses import build_loss
 from slowfast.models.masked import MaskMViT, pixel_targets
 from slowfast.runtime.distributed import is_main_process
@@ -88,10 +88,14 @@ class MaskPictures(Hook):
         masks = None if batch.mask is None else batch.mask[:_CLIPS_SHOWN]
         # A mask that the model draws must not advance the random state of the run.
         before = rng_state(state.device)
-        picture = draw_masked(model, batch.inputs[0][:_CLIPS_SHOWN], masks, self.settings)
+        picture = self.draw(model, batch.inputs[0][:_CLIPS_SHOWN], masks)
         set_rng_state(before, state.device)
         writer = PictureWriter(state.cfg.OUTPUT_DIR, "mask", [])
         writer.write(f"epoch_{state.epoch + 1}", encode_png(picture))
+
+    def draw(self, model: nn.Module, clip: Tensor, mask: Tensor | None) -> np.ndarray:
+        """Draw the picture of clips (B, 3, T, H, W); a project that trains otherwise may override it."""
+        return draw_masked(model, clip, mask, self.settings)
 
 
 @torch.no_grad()

@@ -56,7 +56,7 @@ def parameter_groups(
     """Split the trainable parameters by weight decay and depth; each is in exactly one group.
 
     Args:
-        model: shared parameters count once; see `VideoModel.no_weight_decay`.
+        model: shared parameters count once; see `VideoModel.no_weight_decay`, which other modules may lack.
         weight_decay: of all parameters but the following.
         norm_weight_decay: of the parameters of normalization layers.
         zero_decay_1d: no decay of biases and other one-dimensional parameters.
@@ -70,7 +70,7 @@ def parameter_groups(
         ValueError: the model has no trainable parameter, or see `layer_scales`.
     """
     scales = layer_scales(model, layer_decay) if layer_decay != 1.0 else {}
-    undecayed = model.no_weight_decay()
+    undecayed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
     members: dict[str, list[nn.Parameter]] = {"norm": [], "rest": [], "no_decay": []}
     seen: set[int] = set()
     for module_name, module in model.named_modules():

@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 from slowfast.datasets.clips.temporal_sampling import slow_indices
 from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.engine.optim_step import OptimStep
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models.build import MODEL_REGISTRY
 from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry
@@ -211,6 +211,8 @@ def pathway_names(pathways: int) -> list[str]:
 def task_class(cfg: Any) -> type[Task]:
     """Return the class of the task named by `TASK`: for "", "clip" and ssl the one that the model is registered with.
 
+    A project's task for such a model derives from that one.
+
     Raises:
         ValueError: no such task is registered, it does not derive from `Task`, or labels are asked for from a model
             that takes none, or of no model that does.
@@ -225,9 +227,9 @@ def task_class(cfg: Any) -> type[Task]:
         )
     if own and name in ("", "clip", "ssl"):
         name = own
-    elif own and TASK_REGISTRY.names(name) != [own]:
-        raise ValueError(f"MODEL.MODEL_NAME {model} is trained without labels; set TASK ssl, not {name}")
     found = TASK_REGISTRY.get(name)
+    if own and not (isinstance(found, type) and issubclass(found, TASK_REGISTRY.get(own))):
+        raise ValueError(f"MODEL.MODEL_NAME {model} is trained without labels; set TASK ssl, not {name}")
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise ValueError(f"TASK {name!r} is {found!r}, no subclass of slowfast.engine.task.Task; derive it from that")
     return found

@@ -246,7 +246,8 @@ def init_weights(model: nn.Module, fc_std: float = 0.01) -> nn.Module:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=fc_std)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, (BatchNorm, FrozenBatchNorm3d)) and module.weight is not None:
             nn.init.constant_(module.weight, 0.0 if zero else 1.0)
             nn.init.zeros_(module.bias)

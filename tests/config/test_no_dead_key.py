@@ -293,6 +293,8 @@ def test_dummy_load_reads_one_sample(tiny_cfg, monkeypatch):
     later = [dataset[index] for index in (1, 3, 7)]
     assert [(sample.video, sample.view) for sample in later] == [(0, 1), (1, 1), (3, 1)]
     assert all(torch.equal(sample.inputs[0], first.inputs[0]) for sample in later)
+    dataset = build_dataset(tiny_cfg("DATA.DUMMY_LOAD", True, "DATA.TRAIN_CROP_NUM_TEMPORAL", 2), "train")
+    assert [(clip.video, clip.view) for clip in dataset[3]] == [(3, 0), (3, 1)]
 
 
 def test_chunks_of_the_list_take_turns(tiny_cfg):

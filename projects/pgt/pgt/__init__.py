@@ -9,8 +9,8 @@ __all__ = ["StepPlan", "resolve", "setup", "validate"]
 
 
 def setup(cfg) -> None:
-    """Add the section PGT to a config; register the model adapter, the task, and checkpoints in the zoo."""
-    from pgt import conversion, task  # noqa: F401  (registers on import; late, so that a plan alone needs no models)
+    """Add the section PGT to a config; register the model adapter, the tasks, and checkpoints in the zoo."""
+    from pgt import conversion, masked, task  # noqa: F401  (registers on import; late, so that a plan alone needs no models)
     from slowfast.checkpoint.zoo.entries import register_entries
 
     register_entries(Path(__file__).parent / "zoo" / "entries.json")

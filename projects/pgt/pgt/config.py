@@ -15,7 +15,9 @@ from slowfast.utils.errors import check_choice
 
 ENSEMBLES = ("sum", "max", "last")
 NAME = "progressive"  # of the task and of the model adapter
-TOKEN_MODELS = ("MViT", "TimeSformer")  # values of MODEL.MODEL_NAME
+MASKED_NAME = "progressive_masked"  # of the task of masked learning
+MASKED_MODEL = "MaskMViT"  # value of MODEL.MODEL_NAME
+TOKEN_MODELS = ("MViT", MASKED_MODEL, "TimeSformer")  # values of MODEL.MODEL_NAME
 
 logger = get_logger(__name__)
 
@@ -64,6 +66,9 @@ def defaults() -> CfgNode:
             "HEAD_CACHE": "published",
             # Backpropagate through the memory over all steps (needs TRAIN_TOGETHER); False: truncate between steps.
             "FULL_GRADIENT": False,
+            # Masked learning (MODEL.MODEL_NAME MaskMViT): steps between the memory and the masked step. 0 masks the
+            # step right behind the memory; n predicts further ahead, and the n steps between are not seen.
+            "MASK_AHEAD": 0,
             # Weight of each step's loss; [] for 1 each.
             "STEP_WEIGHTS": [],
             # Hand memory from step to step; False: every step starts without memory (ablation).
@@ -96,7 +101,7 @@ def resolve(cfg: CfgNode) -> None:
     """Derive settings from the section: task, model adapter, lists per pathway, frames of the slow pathway."""
     if not cfg.PGT.ENABLE:
         _warn_of_unused(cfg)
-        if cfg.TASK == NAME:  # a saved configuration with the section switched off again
+        if cfg.TASK in (NAME, MASKED_NAME):  # a saved configuration with the section switched off again
             cfg.TASK, cfg.SLOWFAST.SLOW_INDICES = "", []
             remove_adapter(cfg, NAME)
             cfg.DATA.TRAIN_NUM_FRAMES = []
@@ -111,7 +116,7 @@ def resolve(cfg: CfgNode) -> None:
             *(cfg.DATA.NUM_FRAMES, plan.num_frames, plan.pathway_sums(), cfg.DATA.NUM_FRAMES, plan.fitting()),
         )
         cfg.DATA.NUM_FRAMES = plan.num_frames
-    set_task(cfg, NAME, "PGT.ENABLE True")
+    _set_task(cfg)
     add_adapter(cfg, NAME)
     cfg.PGT.TPOOL_SIZE = per_pathway(cfg.PGT.TPOOL_SIZE, plan.num_pathways, "PGT.TPOOL_SIZE")
     cfg.PGT.MGRID_STEP_LEN = mgrid.step_lengths(cfg.PGT.MGRID_STEP_LEN, plan.num_pathways)
@@ -126,6 +131,13 @@ def resolve(cfg: CfgNode) -> None:
         cfg.AVA.FRAMES_AFTER_KEY, cfg.AVA.BOX_FRAMES = plan.frames_after_key, longest.centers()
     if cfg.PGT.ALL_STEP_TEST and cfg.PGT.ENSEMBLE_METHOD != "last":
         cfg.DATA.ENSEMBLE_METHOD = cfg.PGT.ENSEMBLE_METHOD  # of the boxes that several clips score
+
+
+def _set_task(cfg: CfgNode) -> None:
+    masked = cfg.MODEL.MODEL_NAME == MASKED_MODEL
+    if masked and cfg.TASK == "ssl":
+        cfg.TASK = ""  # it says that no label is read, which holds
+    set_task(cfg, MASKED_NAME if masked else NAME, "PGT.ENABLE True")
 
 
 def _warn_of_unused(cfg: CfgNode) -> None:
@@ -162,7 +174,7 @@ def _reject_published_traps(cfg: CfgNode) -> None:
 
 def _reject_models_without_memory(cfg: CfgNode) -> None:
     options = cfg.MVIT
-    if cfg.MODEL.MODEL_NAME != "MViT" or not (options.REV.ENABLE or options.PATCH_2D):
+    if cfg.MODEL.MODEL_NAME not in ("MViT", MASKED_MODEL) or not (options.REV.ENABLE or options.PATCH_2D):
         return
     if options.REV.ENABLE:
         raise ValueError(
@@ -194,7 +206,7 @@ def head_cache(cfg: CfgNode) -> str | None:
 
 def token_frames(cfg: CfgNode, frames: int) -> int:
     """Return the temporal positions of the tokens of `frames` frames."""
-    if cfg.MODEL.MODEL_NAME != "MViT":
+    if cfg.MODEL.MODEL_NAME == "TimeSformer":
         return frames
     options = cfg.MVIT
     kernel, stride, padding = options.PATCH_KERNEL[0], options.PATCH_STRIDE[0], options.PATCH_PADDING[0]
@@ -224,6 +236,7 @@ def validate(cfg: CfgNode) -> None:
         raise ValueError(f"PGT.TPOOL_SIZE is {list(options.TPOOL_SIZE)}; every entry must be at least 1")
     if cfg.MODEL.MODEL_NAME in TOKEN_MODELS:
         _validate_attention(cfg)
+    _validate_masked(cfg)
     _validate_training(cfg)
     _validate_multigrid(cfg)
     plan = StepPlan.from_config(cfg)
@@ -259,6 +272,41 @@ def _validate_attention(cfg: CfgNode) -> None:
         raise ValueError(
             f"PGT.ATTENTION_MEMORY is {cfg.PGT.ATTENTION_MEMORY}; the first step of {step} frames has {first} "
             f"positions in time to remember: set 1 to {first}, or 0 for the default"
+        )
+
+
+def _validate_masked(cfg: CfgNode) -> None:
+    options, loader = cfg.PGT, cfg.AUG.GEN_MASK_LOADER
+    if cfg.MODEL.MODEL_NAME != MASKED_MODEL:
+        if options.MASK_AHEAD:
+            raise ValueError(
+                f"PGT.MASK_AHEAD is {options.MASK_AHEAD} with MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME}, which masks "
+                f"nothing; set it to 0, or MODEL_NAME {MASKED_MODEL}"
+            )
+        return
+    fewest = min(options.STEPS_RANGE[0] if options.STEPS_RANGE else options.STEPS, options.STEPS)
+    if fewest < 2 and options.MEMORY:
+        raise ValueError(
+            f"a clip of {fewest} step (PGT.STEPS, PGT.STEPS_RANGE) has no memory to predict a masked step from; take "
+            "longer clips of at least 2 steps, or set PGT.MEMORY False"
+        )
+    if not 0 <= options.MASK_AHEAD < fewest - options.MEMORY:
+        raise ValueError(
+            f"PGT.MASK_AHEAD is {options.MASK_AHEAD}; in clips of {fewest} steps (PGT.STEPS, PGT.STEPS_RANGE) it is "
+            f"0 to {fewest - options.MEMORY - 1}"
+        )
+    stride = cfg.MVIT.PATCH_STRIDE[0]
+    step, new = options.STEP_LEN[0], options.STEP_LEN[0] - options.OVERLAP[0]
+    if any(frames % stride or token_frames(cfg, frames) != frames // stride for frames in (step, new)):
+        raise ValueError(
+            f"the {step} frames of the first step and the {new} new ones of a later step (PGT.STEP_LEN, PGT.OVERLAP) "
+            f"must be whole patches of MVIT.PATCH_STRIDE[0] {stride} frames, so that each has a target"
+        )
+    if options.MGRID or (loader and options.STEPS_RANGE):
+        raise ValueError(
+            f"PGT.MGRID {options.MGRID}, PGT.STEPS_RANGE {list(options.STEPS_RANGE)} and AUG.GEN_MASK_LOADER {loader} "
+            f"with MODEL.MODEL_NAME {MASKED_MODEL}: masks of the loader have one size. Set MGRID False, and "
+            "STEPS_RANGE [] or GEN_MASK_LOADER False"
         )
 
 

@@ -10,6 +10,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from pgt.config import NAME, TOKEN_MODELS, head_cache, memory_frames, token_frames
+from pgt.masked import MaskedProgressiveModel
 from pgt.memory import CACHE_POLICIES, CachePolicy, WholeStep
 from pgt.model import ProgressiveModel
 from pgt.operators.attention import (
@@ -30,6 +31,7 @@ from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.pool import AvgPool3d, SpaceTimePool, TimePool
 from slowfast.models.base import VideoModel
 from slowfast.models.build import MODEL_ADAPTERS, NORMS, build_norm
+from slowfast.models.masked import MaskMViT, PredictionHead
 from slowfast.models.mvit import MultiscaleBlock, PatchEmbed
 from slowfast.models.slowfast import FuseFastToSlow
 from slowfast.models.timesformer import TimeAttention
@@ -110,7 +112,8 @@ def convert(model: VideoModel, rules: Rules) -> ProgressiveModel:
             + ("PGT.HEAD is False; set it True" if rules.head is None else "no pooling of its head is known here")
             + ", take another model, or set PGT.ENABLE False"
         )
-    return ProgressiveModel(model, conversion.operators)
+    kind = MaskedProgressiveModel if isinstance(model, MaskMViT) else ProgressiveModel
+    return kind(model, conversion.operators)
 
 
 class Conversion:
@@ -257,6 +260,10 @@ def _convert_pooling_attention(conversion: Conversion, name: str, attention: Poo
     conversion.replace(name, attention, MarkovPoolingAttention.from_layer(attention, name, policy))
 
 
+def _leave_plain(conversion: Conversion, name: str, layer: nn.Module) -> None:
+    """Convert nothing. The decoder of masked learning sees memory through the encoder, which is what is kept of it."""
+
+
 def _convert_time_attention(conversion: Conversion, name: str, attention: TimeAttention) -> None:
     policy = conversion.body_policy(attention)
     conversion.replace(name, attention, MarkovTimeAttention.from_layer(attention, name, policy))
@@ -286,6 +293,7 @@ CONVERTERS: dict[type[nn.Module], Callable[[Conversion, str, nn.Module], None]] 
     MultiscaleBlock: _convert_block,
     PoolingAttention: _convert_pooling_attention,
     TimeAttention: _convert_time_attention,
+    PredictionHead: _leave_plain,
 }
 
 # Class of a layer with windows along time -> operator.

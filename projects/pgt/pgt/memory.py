@@ -166,12 +166,13 @@ class Carry:
     Args:
         memory: memory of the step before; None at the start of a video.
         full_gradient: keep the new memory in the autograd graph; otherwise it is detached.
+        writes: leave memory. A step with masked tokens only reads.
     """
 
-    def __init__(self, memory: Memory | None, full_gradient: bool = False):
+    def __init__(self, memory: Memory | None, full_gradient: bool = False, writes: bool = True):
         self.old = {name: frames for name, frames in (memory or {}).items() if name != START}
         self.new: Memory = {}
-        self.full_gradient = full_gradient
+        self.full_gradient, self.writes = full_gradient, writes
         self.start = (memory or {}).get(START)
 
     @contextmanager
@@ -193,16 +194,20 @@ class Carry:
     def read(self, name: str, x: torch.Tensor) -> torch.Tensor | None:
         """Return the memory of operator `name` in the dtype of x; None at the start of a video.
 
+        Args:
+            x: input of the step (B, C, T, H, W), or tokens without a grid (B, C, L).
+
         Raises:
             ValueError: it does not fit x in batch, channels or size.
         """
         memory = self.old.get(name)
         if memory is None:
             return None
-        if (memory.shape[:2], memory.shape[3:]) != (x.shape[:2], x.shape[3:]):
+        if memory.shape[:2] != x.shape[:2] or (x.dim() == 5 and memory.shape[3:] != x.shape[3:]):
+            kind = "(B, C, T, H, W)" if x.dim() == 5 else "(B, C, tokens)"
             raise ValueError(
                 f"memory of {name} has shape {tuple(memory.shape)} (B, C, O, H, W), but the step's features there have "
-                f"{tuple(x.shape)} (B, C, T, H, W): batch, channels and size must agree"
+                f"{tuple(x.shape)} {kind}: batch, channels and size must agree"
             )
         return memory.to(x.dtype)
 

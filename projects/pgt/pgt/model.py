@@ -91,13 +91,7 @@ class ProgressiveModel(VideoModel):
             ValueError: the memory is of another model, batch or size; or what the clip model raises.
             RuntimeError: a layer with memory was not called, or its memory was lost in a graph break.
         """
-        known = (memory or {}).keys() - {START}
-        if known and known != self.operators:
-            wrong = sorted(known ^ self.operators)
-            raise ValueError(
-                f"the memory has {len(known)} entries, the model {len(self.operators)} operators with memory; they "
-                f"differ in {', '.join(wrong[:5])}{' ...' if len(wrong) > 5 else ''}: it is of another model"
-            )
+        self.check_memory(memory)
         full_gradient = self.full_gradient if full_gradient is None else full_gradient
         carry = Carry(memory if self.carries_memory else None, full_gradient)
         with carry.active():
@@ -109,6 +103,16 @@ class ProgressiveModel(VideoModel):
                 "has to call every layer in every step, and under MODEL.COMPILE it must compile without graph breaks"
             )
         return scores, carry.new if self.carries_memory else {}
+
+    def check_memory(self, memory: Memory | None) -> None:
+        """Raise ValueError unless the memory has an entry for each operator, or none."""
+        known = (memory or {}).keys() - {START}
+        if known and known != self.operators:
+            wrong = sorted(known ^ self.operators)
+            raise ValueError(
+                f"the memory has {len(known)} entries, the model {len(self.operators)} operators with memory; they "
+                f"differ in {', '.join(wrong[:5])}{' ...' if len(wrong) > 5 else ''}: it is of another model"
+            )
 
     def step_features(
         self, step_inputs: list[torch.Tensor], memory: Memory | None = None

@@ -17,7 +17,7 @@ from pgt.plan import StepPlan
 from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.task import TASK_REGISTRY, Graph, Task, model_inputs, pathway_names
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models.losses import build_loss
 
 # Steps after which the sizes of a memory must have settled; no memory is as long.
@@ -26,9 +26,8 @@ _MOST_STEPS = 32
 MemoryFilter = Callable[[int, Memory], Memory | None]
 
 
-@TASK_REGISTRY.register(NAME)
-class ProgressiveTask(Task):
-    """Forward with the memory of the step before, loss and backward, for each step of a clip. ("PGT", section 3.)
+class StepTraining:
+    """Mixin of tasks that train on a clip in steps.
 
     The weights are updated once a clip, by the sum of the steps' gradients (PGT.TRAIN_TOGETHER), or after each step.
 
@@ -43,13 +42,9 @@ class ProgressiveTask(Task):
         options = cfg.PGT
         self.plan = StepPlan.from_config(cfg)
         self.num_steps = self.plan.steps
-        self.loss = build_loss(cfg)
         self.weights = list(options.STEP_WEIGHTS) or [1.0] * max(options.STEPS, *options.STEPS_RANGE, 0)
         self.together = options.TRAIN_TOGETHER
         self.full_gradient = options.FULL_GRADIENT
-        self.progressive_eval = options.PG_EVAL
-        self.ensemble_method = options.ENSEMBLE_METHOD
-        self.all_steps = options.ALL_STEP_TEST
 
     @staticmethod
     def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
@@ -65,37 +60,69 @@ class ProgressiveTask(Task):
         cfg.freeze()
         return cfg
 
+    def train_steps(
+        self, optim_step: OptimStep, steps: Sequence[int], step_loss: Callable[[int], torch.Tensor]
+    ) -> torch.Tensor:
+        """Run forward and backward of each step, and update the weights.
+
+        Args:
+            steps: numbers of the steps, in order.
+            step_loss: runs the forward of step s and returns its loss.
+
+        Returns:
+            The weighted mean of the losses, detached.
+        """
+        losses = []
+        for s in steps:
+            with optim_step.sync(last=s == steps[-1] or not self.together):
+                with optim_step.autocast():
+                    loss = self.weights[s] * step_loss(s)
+                if not self.full_gradient:
+                    optim_step.backward(loss)
+                    loss = loss.detach()
+                elif s == steps[-1]:
+                    optim_step.backward(torch.stack([*losses, loss]).sum())
+            losses.append(loss)
+            if not self.together:
+                optim_step()
+        if self.together:
+            optim_step()
+        return torch.stack(losses).detach().sum() / sum(self.weights[s] for s in steps)
+
+
+@TASK_REGISTRY.register(NAME)
+class ProgressiveTask(StepTraining, Task):
+    """Forward with the memory of the step before, loss and backward, for each step of a clip. ("PGT", section 3.)"""
+
+    def __init__(self, cfg: CfgNode):
+        super().__init__(cfg)
+        self.loss = build_loss(cfg)
+        self.progressive_eval = cfg.PGT.PG_EVAL
+        self.ensemble_method = cfg.PGT.ENSEMBLE_METHOD
+        self.all_steps = cfg.PGT.ALL_STEP_TEST
+
     def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, torch.Tensor]:
         """Train on one batch of clips, in as many steps as they are long.
 
         Returns:
             `loss`, the weighted mean over steps; `scores`, the mean over steps, or with boxes those of the last step.
         """
-        memory, losses, scores = None, [], []
+        memory, scores = None, []
         plan = self.plan.for_clips(batch.inputs)
-        key_frames, final = step_boxes(batch, plan), plan.steps - 1
-        for s, step_inputs in enumerate(plan.split(batch.inputs)):
-            with optim_step.sync(last=s == final or not self.together):
-                with optim_step.autocast():
-                    if key_frames is None:
-                        logits, memory = model(step_inputs, memory)
-                        target = step_target(batch, plan, s)
-                    else:
-                        logits, memory = model(step_inputs, memory, key_frames[s].boxes)
-                        target = key_frames[s].labels
-                    loss = self.weights[s] * self.loss(logits, target)
-                if not self.full_gradient:
-                    optim_step.backward(loss)
-                    loss = loss.detach()
-                elif s == final:
-                    optim_step.backward(torch.stack([*losses, loss]).sum())
-            losses.append(loss)
+        key_frames, inputs = step_boxes(batch, plan), plan.split(batch.inputs)
+
+        def step_loss(s: int) -> torch.Tensor:
+            nonlocal memory
+            if key_frames is None:
+                logits, memory = model(inputs[s], memory)
+                target = step_target(batch, plan, s)
+            else:
+                logits, memory = model(inputs[s], memory, key_frames[s].boxes)
+                target = key_frames[s].labels
             scores.append(logits.detach())
-            if not self.together:
-                optim_step()
-        if self.together:
-            optim_step()
-        mean_loss = torch.stack(losses).detach().sum() / sum(self.weights[: plan.steps])
+            return self.loss(logits, target)
+
+        mean_loss = self.train_steps(optim_step, range(plan.steps), step_loss)
         # Steps have boxes of their own, so their scores have no mean.
         return {"loss": mean_loss, "scores": torch.stack(scores).mean(dim=0) if key_frames is None else scores[-1]}
 

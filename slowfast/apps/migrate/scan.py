@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slowfast.apps.migrate.settings import check_settings
-from slowfast.compat import ABSENT, NAMES, new_name
+from slowfast.compat import ABSENT, NAMES, absent, new_name
 from slowfast.utils.errors import first_line, nearest_keys
 
 SAME, MAPPED, MISSING = "same", "mapped", "missing"
 
+_LOADS = "slowfast.utils.parser.load_config"  # what a script of the project's own loads settings by
 _SKIPPED = {"__pycache__", "node_modules", "site-packages", "build", "dist"}
 _LARGEST = 2**20  # bytes of a file
 _REGISTRIES = ("MODEL_REGISTRY", "DATASET_REGISTRY")
@@ -55,14 +56,16 @@ def scan(folder: str | os.PathLike[str]) -> list[Finding]:
         raise NotADirectoryError(f"{folder} is no folder; give that of your project")
     places: dict[tuple[str, str, str, str], list[str]] = {}
     registered: set[str] = set()
+    own_script = False
     # Settings last: they may name what the code registers.
     for path in sorted(_files(root), key=lambda path: path.suffix != ".py"):
         place = path.relative_to(root).as_posix()
         if path.suffix == ".py":
             found = _of_python(path, root)
             registered |= {name for (kind, name, *_), _ in found if kind == "registered"}
+            own_script |= any(name == _LOADS for (_, name, *_), _ in found)
         else:
-            found = [(("setting", *verdict), 0) for verdict in check_settings(path, registered)]
+            found = [(("setting", *verdict), 0) for verdict in check_settings(path, registered, own_script)]
         for what, line in found:
             places.setdefault(what, []).append(f"{place}:{line}" if line else place)
     return [Finding(*what, tuple(dict.fromkeys(where))) for what, where in sorted(places.items())]
@@ -139,6 +142,8 @@ class _Reader(ast.NodeVisitor):
                 self._use(module, part, node.lineno)
                 return
             module = f"{module}.{part}"
+        if absent(module):
+            self._use(module, "", node.lineno)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self._registers(node)
@@ -166,7 +171,7 @@ class _Reader(ast.NodeVisitor):
     def _own_file(self, module: str) -> bool:
         """Return True if the project has a copy of PySlowFast with this module, which PySlowFast does not have."""
         path = self._root.joinpath(*module.split("."))
-        return path.with_suffix(".py").is_file() and module not in NAMES and not _absent(module)
+        return path.with_suffix(".py").is_file() and module not in NAMES and not absent(module)
 
     def _use(self, module: str, name: str, line: int) -> None:
         if self._own_file(module) and not _is_module(module):
@@ -178,14 +183,9 @@ class _Reader(ast.NodeVisitor):
             self.found.append((("name", f"{module}.{name}" if name else module, *told), line))
 
 
-def _absent(module: str) -> str:
-    """Return the entry of `ABSENT` that a module belongs to; "" for none."""
-    return next((known for known in ABSENT if f"{module}.".startswith(f"{known}.")), "")
-
-
 def _is_module(name: str) -> bool:
     """Return True if PySlowFast's module `name` is known, or a module is here; only ours is imported."""
-    if name in NAMES or _absent(name):
+    if name in NAMES or absent(name):
         return True
     try:
         return importlib.util.find_spec(name) is not None
@@ -197,8 +197,9 @@ def _verdict(module: str, name: str) -> tuple[str, str] | None:
     """Return the verdict on a name, "" for the module itself, and what it is here; None where nothing is to say."""
     if new_name(module, name):
         return MAPPED, new_name(module, name)
-    if _absent(module):
-        return MISSING, ABSENT[_absent(module)]
+    full = f"{module}.{name}" if name else module
+    if absent(full):
+        return MISSING, ABSENT[absent(full)]
     if module in NAMES and not name:
         return None  # what is used of it is told
     if name == "*":

@@ -161,7 +161,7 @@ class AVA(ClipDataset):
         boxes = [each.boxes for each in annotated]
         with _errors_named_after(self.names[video]):
             clip = self.clips.training_clip_with_boxes(self._video_of(video), indices, boxes, generator, shape)
-        return self._sample(video, clip, annotated)
+        return self._annotated_sample(video, clip, annotated)
 
     def evaluation_sample(self, video: int, view: int) -> Sample:
         """Make the clip of key frame `video` for val or test."""
@@ -171,7 +171,7 @@ class AVA(ClipDataset):
         boxes = [each.boxes for each in annotated]
         with _errors_named_after(self.names[video]):
             clip = self.clips.evaluation_clip_with_boxes(self._video_of(video), indices, boxes)
-        return self._sample(video, clip, annotated)
+        return self._annotated_sample(video, clip, annotated)
 
     def _check_ground_truth(self, annotations: Annotations) -> None:
         """Raise ValueError now if no annotated box is left to score against, rather than after an epoch."""
@@ -206,7 +206,7 @@ class AVA(ClipDataset):
             found.append(_Annotated(*self._boxes.of(number if number >= 0 else key_frame), number))
         return found
 
-    def _sample(self, key_frame: int, clip: Clip, annotated: Sequence[_Annotated]) -> Sample:
+    def _annotated_sample(self, key_frame: int, clip: Clip, annotated: Sequence[_Annotated]) -> Sample:
         label = torch.from_numpy(annotated[-1].labels.max(axis=0))
         key_frames = []
         for boxes, annotation in zip(clip.boxes, annotated, strict=True):

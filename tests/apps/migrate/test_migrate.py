@@ -17,7 +17,7 @@ from slowfast.datasets import loader
 from slowfast.datasets.decoder import decode
 from slowfast.models.build import MODEL_REGISTRY, build_modell
 from slowfast.models.mynet import Part
-from slowfast.utils.meters import TrainMeter
+from slowfast.utils.meters import AVAMeter
 from slowfast.visualization.utils import process_cv2_inputs
 import numpy as np
 
@@ -78,7 +78,7 @@ def test_what_a_project_uses(project):
     assert "the nearest is SOLVER.BASE_LR." in missing["SOLVER.BASE_LRR"]
     assert "MODEL.ARCH" in missing["wrong.yaml"] and "MODEL.MODEL_NAME UsersNet" in missing["own.yaml"]
     assert set(missing) >= {
-        "slowfast.utils.checkpoint.no_such_thing", "slowfast.utils.meters.TrainMeter", "old.py",
+        "slowfast.utils.checkpoint.no_such_thing", "slowfast.utils.meters.AVAMeter", "old.py",
         "slowfast.visualization.utils.process_cv2_inputs",
     }  # fmt: skip
     line = CODE.splitlines().index("        cu.no_such_thing()") + 1
@@ -98,7 +98,7 @@ def test_the_tool(project, repo, tmp_path, capsys):
     assert tool.main([str(project), "--json", str(tmp_path / "found.json")]) == 1
     text = capsys.readouterr().out
     assert text.index("missing: to be changed") < text.index("mapped: works") < text.index("same: works")
-    assert "slowfast.utils.meters.TrainMeter -> hooks" in text
+    assert "slowfast.utils.meters.AVAMeter -> slowfast.evaluation.evaluators.BoxEvaluator" in text
     listed = json.loads(Path(tmp_path / "found.json").read_text())
     assert {"kind", "name", "verdict", "here", "places"} == set(listed[0])
     for name in ("train.py", "old.py", "bad.yaml", "wrong.yaml", "own.yaml"):

@@ -81,8 +81,11 @@ class MarkovPoolingAttention(MarkovOperator, PoolingAttention):
         if carry is None:
             return self._attend(q, k, v, q_thw, k_thw, self.rel_pos(q_thw, k_thw))
         first = self.num_prefix_tokens
-        maps = torch.cat([as_map(x[:, first:], k_thw) for x in (k, v)], dim=1)
-        return self.run(carry, maps, q, k, v, q_thw, k_thw)
+        if carry.writes:
+            remembered = torch.cat([as_map(x[:, first:], k_thw) for x in (k, v)], dim=1)
+        else:  # the visible tokens of a masked step form no grid
+            remembered = torch.cat([k, v], dim=-1)[:, first:].transpose(1, 2)
+        return self.run(carry, remembered, q, k, v, q_thw, k_thw)
 
     def step(
         self,

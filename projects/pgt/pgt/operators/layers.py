@@ -70,12 +70,13 @@ class MarkovOperator(nn.Module):
         raise NotImplementedError
 
     def run(self, carry: Carry, remembered: torch.Tensor, *inputs: Any) -> torch.Tensor:
-        """Read memory, compute `step(memory, *inputs)`, write the memory of `remembered`."""
+        """Read memory, compute `step(memory, *inputs)`, write the memory of `remembered` if the carry writes."""
         if self.policy is None:
             return self.step(None, *inputs)
         memory = carry.read(self.name, remembered)
         y = carry.by_sample(self.step, memory, *inputs)
-        carry.write(self.name, self.policy, remembered, memory)
+        if carry.writes:
+            carry.write(self.name, self.policy, remembered, memory)
         return y
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
