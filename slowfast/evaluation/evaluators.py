@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import abc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,9 +23,6 @@ from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredic
 from slowfast.evaluation.results_pickle import write_pickle
 from slowfast.runtime.distributed import all_gather_object
 
-if TYPE_CHECKING:  # data sets supply evaluators, and so import this module
-    from slowfast.datasets.loading.batch import Batch, Boxes
-
 METHODS = ("sum", "max")
 _DETECTIONS_NAME, _GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
 
@@ -33,6 +30,24 @@ _DETECTIONS_NAME, _GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
 _MAIN, _STEPS = "", "steps"
 # Number of videos or key frames that a message names.
 _NAMED = 5
+
+
+class Batch(Protocol):
+    """What an evaluator reads of a batch of clips; see `slowfast.datasets.loading.batch.Batch`."""
+
+    labels: Tensor
+    video: Tensor
+    view: Tensor
+
+
+class Boxes(Protocol):
+    """What an evaluator reads of the boxes of a batch; see `slowfast.datasets.loading.batch.Boxes`."""
+
+    key_frame: Tensor
+    number: Tensor
+
+    def map(self, move: Callable[[Tensor], Tensor]) -> Boxes:
+        """Apply `move` to every tensor."""
 
 
 @dataclass
