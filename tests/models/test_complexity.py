@@ -91,7 +91,7 @@ def test_counting_leaves_random_numbers_alone(tiny_model):
 
 
 def block(tokens, dim):
-    """Multiply-adds of a transformer block: queries, keys, values and output; attention; MLP of four times the width."""
+    """Multiply-adds of a transformer block: four linear maps, attention, MLP of four times the width."""
     return 4 * tokens * dim**2 + 2 * tokens**2 * dim + 8 * tokens * dim**2
 
 
