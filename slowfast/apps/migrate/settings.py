@@ -17,7 +17,9 @@ from slowfast.utils.errors import first_line, nearest_keys
 _NAMING = ("MODEL.MODEL_NAME", "TRAIN.DATASET", "TEST.DATASET")
 
 
-def check_settings(path: Path, registered: Collection[str] = ()) -> list[tuple[str, str, str]]:
+def check_settings(
+    path: Path, registered: Collection[str] = (), own_script: bool = False
+) -> list[tuple[str, str, str]]:
     """Return (name, verdict, what to do) for the keys of a file that do not work here, or else one for the file.
 
     A file without a section of ours is none of settings: the list is empty. A file that names projects is not loaded,
@@ -25,6 +27,7 @@ def check_settings(path: Path, registered: Collection[str] = ()) -> list[tuple[s
 
     Args:
         registered: names of models and data sets that the project of the file registers.
+        own_script: the project loads settings by itself, in a script that registers these.
     """
     import_core()
     defaults = get_cfg()
@@ -47,7 +50,10 @@ def check_settings(path: Path, registered: Collection[str] = ()) -> list[tuple[s
         elif key in known and reason_without_effect(key) and value != get_key(defaults, key):
             found.append((key, "missing", f"without effect: {reason_without_effect(key)}"))
     if not found and named and "PROJECTS" not in values:
-        return [(path.name, "missing", f"add PROJECTS: [MODULE], which registers {', '.join(named)}")]
+        hint = f"PROJECTS: [MODULE], which registers {', '.join(named)}"
+        if own_script:
+            return [(path.name, "same", f"works with a script of yours; for tools/run_net.py add {hint}")]
+        return [(path.name, "missing", f"add {hint}")]
     if not found and "PROJECTS" not in values:
         found = _load(path)
     return found or [(path.name, "same", "the file loads")]
