@@ -18,7 +18,7 @@ from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.pictures import PictureWriter, encode_png
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import TASK_REGISTRY, Task, check_classes
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models.losses import build_loss
 from slowfast.models.masked import MaskMViT, pixel_targets
 from slowfast.runtime.distributed import is_main_process

@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 from slowfast.datasets.clips.temporal_sampling import slow_indices
 from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.engine.optim_step import OptimStep
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models.build import MODEL_REGISTRY
 from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry

@@ -23,7 +23,7 @@ from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.batch import KeyFrame, Sample, collate
 from slowfast.datasets.video.find import stem
 from slowfast.datasets.video.reader import VideoReader
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 
 
 @dataclass(frozen=True)

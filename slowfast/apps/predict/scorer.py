@@ -21,8 +21,8 @@ from slowfast.datasets.video.open import video_opener
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.engine.optim_step import autocast, autocast_dtype
 from slowfast.engine.task import build_task, check_classes
-from slowfast.evaluation.evaluators import Prediction
 from slowfast.evaluation.finite import check_finite
+from slowfast.evaluation.prediction import Prediction
 
 Video = str | os.PathLike | np.ndarray | Tensor
 """A path, or an array (T, H, W, 3) uint8, RGB."""

@@ -36,7 +36,7 @@ from slowfast.engine.task import build_task
 from slowfast.engine.trackers import TensorBoard
 from slowfast.evaluation.class_plots import class_names
 from slowfast.evaluation.classification import NO_LABEL, confusion_matrix
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models import build_model
 from slowfast.runtime.device import device_of
 from slowfast.runtime.logging import get_logger
