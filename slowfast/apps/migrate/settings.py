@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slowfast.config import get_cfg, load_config
-from slowfast.config.ignored_keys import ignored_feature
+from slowfast.config.ignored_keys import reason_without_effect
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.projects import import_core
 from slowfast.config.sources import file_layers
@@ -47,8 +47,8 @@ def check_settings(
         if key not in known and key != "PROJECTS":
             near = ", ".join(nearest_keys(key, sorted(known), 1))
             found.append((key, "missing", f"no such key; the nearest is {near}. A project adds keys of its own"))
-        elif key in known and ignored_feature(key) and value != get_key(defaults, key):
-            found.append((key, "missing", f"without effect: {ignored_feature(key)}"))
+        elif key in known and reason_without_effect(key) and value != get_key(defaults, key):
+            found.append((key, "missing", f"without effect: {reason_without_effect(key)}"))
     if not found and named and "PROJECTS" not in values:
         hint = f"PROJECTS: [MODULE], which registers {', '.join(named)}"
         if own_script:
