@@ -12,7 +12,6 @@ from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
-_SSL = "self-supervised learning"
 _BANK = "a memory bank of all videos (CONTRASTIVE.TYPE mem), which the published code cannot train either"
 _OLDER = "older keys that nothing reads, here or in the published code"
 
@@ -21,7 +20,6 @@ IGNORED_KEYS = {
     "CONTRASTIVE.LENGTH": _BANK,
     "CONTRASTIVE.MEM_TYPE": _BANK,
     "CONTRASTIVE.INTERP_MEMORY": _BANK,
-    "DATA.TIME_DIFF_PROB": _SSL,
     "DATA.DECODING_SHORT_SIZE": "scaling inside the decoder; tools/prepare_kinetics.py --resize scales the files once",
     "AVA.IMG_PROC_BACKEND": "choice of the image library; there is one here, and pictures are read and resized by it",
     "BENCHMARK.*": "these benchmarks (tools/benchmark.py has its own options)",

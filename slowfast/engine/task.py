@@ -240,6 +240,17 @@ def build_task(cfg: Any) -> Task:
     return task_class(cfg)(cfg)
 
 
+def build_classifying_task(cfg: Any) -> Task:
+    """Build the task named by `TASK`; ValueError if it trains without labels, and so gives no classes."""
+    task = build_task(cfg)
+    if task.pretrains:
+        raise ValueError(
+            f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} is trained without labels and predicts no classes; train a "
+            f"classifier from its checkpoint first (TASK ssl_eval, MODEL.ARCH {cfg.MODEL.ARCH}), and take that one's"
+        )
+    return task
+
+
 def dummy_inputs(cfg: Any, count: int, crop: int, generator: Generator | None = None) -> list[Tensor]:
     """Return `count` clips of noise (count, C, T, crop, crop), one tensor per pathway, of the config's frames."""
     channels, frames = cfg.DATA.INPUT_CHANNEL_NUM, cfg.DATA.NUM_FRAMES

@@ -37,7 +37,7 @@ from slowfast.engine.ema import weights_to_test
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast, autocast_dtype
 from slowfast.engine.resume import checkpoint_config
-from slowfast.engine.task import build_task
+from slowfast.engine.task import build_classifying_task
 from slowfast.evaluation.evaluators import Prediction
 from slowfast.evaluation.finite import check_finite
 from slowfast.evaluation.report import read_class_names
@@ -132,7 +132,7 @@ class Predictor:
         self._clips = clip_class(cfg.TEST.DATASET)
         self.of_images = self._clips.unit == "images"
         self.settings = self._clips.clip_settings(cfg, "test")
-        self.task, self.dtype = build_task(cfg), autocast_dtype(cfg)
+        self.task, self.dtype = build_classifying_task(cfg), autocast_dtype(cfg)
         self.step_positions = None if self.task.stream_steps(1) is None else self.task.stream_steps
         self.stream_settings = self._clips.clip_settings(_one_crop(cfg), "test")
         self._maker = self._clips.maker(self.stream_settings, video_opener(cfg), SpanSampling())

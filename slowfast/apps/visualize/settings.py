@@ -13,7 +13,7 @@ from slowfast.apps.visualize.gradcam import find_layer
 from slowfast.apps.visualize.layers import LayerChoice, color_map
 from slowfast.apps.visualize.saved import read_scores
 from slowfast.datasets.build import build_dataset
-from slowfast.engine.task import build_task
+from slowfast.engine.task import build_classifying_task, build_task
 from slowfast.evaluation.class_plots import ClassPlots, class_names, read_subset
 from slowfast.evaluation.predictions import ClassificationPredictions
 from slowfast.models import build_model
@@ -37,6 +37,7 @@ def check(cfg: Any) -> None:
         else:
             saved_scores(cfg)
     if board.MODEL_VIS.ENABLE or board.WRONG_PRED_VIS.ENABLE:
+        build_classifying_task(cfg)
         check_pictures(cfg)
         # A model takes a second on the CPU, and not every builder can do with the meta device.
         check_layers(cfg, build_model(cfg))
