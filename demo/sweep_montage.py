@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 import slowfast
-from slowfast.apps.predict.predictor import Answer, Predictor
+from slowfast.apps.predict.predictor import Predictor
+from slowfast.apps.predict.scorer import Answer
 from slowfast.apps.synthetic import render
 from slowfast.apps.visualize.evidence import Evidence, evidence
 from slowfast.apps.visualize.evidence_files import with_heat

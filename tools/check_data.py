@@ -18,10 +18,10 @@ from pathlib import Path
 from slowfast.apps.prepare.check import KINDS, CheckOptions, check
 from slowfast.config import activate_projects, load_config
 from slowfast.runtime.device import available_cores
+from slowfast.runtime.distributed import atomic_write
 from slowfast.runtime.logging import setup_logging
 from slowfast.runtime.seed import SPLITS
 from slowfast.utils.errors import exit_status, names_among
-from slowfast.utils.files import atomic_write
 
 CACHE_NAME = "check_data.jsonl"
 

@@ -16,8 +16,8 @@ import sys
 from collections.abc import Sequence
 
 from slowfast.apps.migrate.scan import MAPPED, MISSING, SAME, Finding, scan
+from slowfast.runtime.distributed import atomic_write
 from slowfast.utils.errors import exit_status
-from slowfast.utils.files import atomic_write
 
 _TITLES = {
     MISSING: "to be changed",

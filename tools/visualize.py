@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from slowfast.apps.predict.predictor import load
 from slowfast.apps.predict.run import find_sources
-from slowfast.apps.visualize.evidence import evidence
+from slowfast.apps.visualize.evidence import EvidenceSettings, evidence
 from slowfast.apps.visualize.evidence_files import write_evidence
 from slowfast.datasets.video.reader import VideoError
 from slowfast.runtime.logging import setup_logging
@@ -63,19 +63,10 @@ def _run(args: argparse.Namespace) -> None:
         raise ValueError("--layer is for Grad-CAM, which explains clip models without --memory; leave one of them out")
     if not args.memory and (args.gradient or args.wipe):
         raise ValueError("--gradient and --wipe are for attribution through memory; add --memory")
+    method = ("gradient" if args.gradient else "integrated") if args.memory else "grad-cam"
+    settings = EvidenceSettings(method, args.points, args.layer, args.most_steps, args.wipe)
     predictor = load(args.checkpoint, args.device, args.dtype, args.classes, args.overrides)
-    found = evidence(
-        predictor,
-        videos[0],
-        args.label,
-        args.step,
-        ("gradient" if args.gradient else "integrated") if args.memory else "grad-cam",
-        args.fps,
-        args.wipe,
-        args.most_steps,
-        args.points,
-        args.layer,
-    )
+    found = evidence(predictor, videos[0], args.label, args.step, args.fps, settings)
     paths = write_evidence(found, args.output, {"checkpoint": args.checkpoint, "video": os.path.abspath(videos[0])})
     shares = [round(step.value, 4) for step in found.steps]
     print(json.dumps({"class": found.name, "step": found.step, "score": found.score, "steps": shares, "files": paths}))

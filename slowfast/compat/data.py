@@ -12,55 +12,88 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
+from slowfast.datasets.base import ClipDataset
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.clips.temporal_sampling import slow_indices
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.transforms.crops import Crop, random_short_side, size_by_short_side
-from slowfast.runtime.distributed import is_distributed
+from slowfast.datasets.tuples import TupleDataset
+from slowfast.runtime.distributed import all_gather_object, get_world_size, is_distributed
+
+_Tuple = tuple[list[Tensor], Tensor, Tensor, Tensor, dict[str, Tensor]]
+
+
+class _AllViews:
+    """A data set of ours, of which `num_videos` counts each view of a video, as in PySlowFast."""
+
+    def __init__(self, dataset: ClipDataset) -> None:
+        self._data, self.num_videos = dataset, len(dataset)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
 
 
 class _TupleLoader:
     """Loader whose batches are PySlowFast's tuples (inputs, labels, index, time, meta).
 
     With DETECTION.ENABLE labels are (M, classes) of the M boxes of the batch, and `meta` has `boxes` (M, 5), for the
-    model, `metadata` (M, 2), number of the video in `dataset.videos` and second, and in val and test `ori_boxes` (M,
+    model, `metadata` (M, 2), number of the video in `dataset.videos`
+    and second, and in val and test `ori_boxes` (M,
     5), relative to the frame. The first column of boxes is the number of the clip in the batch.
+
+    Several processes get equally many batches: one that has none left in val or test repeats its last one, as there.
 
     Attributes:
         loader: the loader of `Batch`es.
-        dataset, batch_sampler: of that.
+        dataset: the data set that the user registered; of ours one whose `num_videos` counts all views.
+        batch_sampler: of `loader`.
     """
 
     def __init__(self, cfg: Any, split: str) -> None:
         self.loader = build_loader(cfg, split)
-        self.dataset, self.batch_sampler = self.loader.dataset, self.loader.batch_sampler
-        videos = self.dataset.videos if cfg.DETECTION.ENABLE else []
+        self._data, self.batch_sampler = self.loader.dataset, self.loader.batch_sampler
+        self.dataset = self._data.items if isinstance(self._data, TupleDataset) else _AllViews(self._data)
+        videos = self._data.videos if cfg.DETECTION.ENABLE else []
         self._video_numbers = {name: number for number, name in enumerate(videos)}
 
     def __len__(self) -> int:
         return len(self.loader)
 
-    def __iter__(self) -> Iterator[tuple[list[Tensor], Tensor, Tensor, Tensor, dict[str, Tensor]]]:
-        for batch in self.loader:
-            if not batch.size:
-                continue
-            # In training a view is one of several clips that an item gave.
-            train = self.dataset.split == "train"
-            index = batch.video if train else batch.video * self.dataset.num_views + batch.view
-            time = torch.zeros(batch.size, 1)
-            if batch.key_frames:
-                yield batch.inputs, batch.key_frames[-1].labels, index, time, self._boxes(batch)
-            else:
-                yield batch.inputs, batch.labels, index, time, {}
+    def __iter__(self) -> Iterator[_Tuple]:
+        tuples = (self._tuple(batch) for batch in self.loader if batch.size)
+        if self._data.split == "train" or not is_distributed():
+            yield from tuples
+            return
+        last = None
+        while True:
+            found = next(tuples, None)
+            if not any(all_gather_object(found is not None)):
+                return
+            last = found or last
+            if last is None:
+                raise ValueError(f"there are too few items of {self._data.split} for {get_world_size()} processes")
+            yield last
+
+    def _tuple(self, batch: Batch) -> _Tuple:
+        # In training a view is one of several clips that an item gave.
+        train = self._data.split == "train"
+        index = batch.video if train else batch.video * self._data.num_views + batch.view
+        time = torch.zeros(batch.size, 1)
+        if batch.key_frames:
+            return batch.inputs, batch.key_frames[-1].labels, index, time, self._boxes(batch)
+        return batch.inputs, batch.labels, index, time, {}
 
     def _boxes(self, batch: Batch) -> dict[str, Tensor]:
         found = batch.key_frames[-1]
-        places = [self.dataset.key_frames[number] for number in batch.video[found.boxes[:, 0].long()].tolist()]
+        places = [self._data.key_frames[number] for number in batch.video[found.boxes[:, 0].long()].tolist()]
         # Whole seconds make a tensor of whole numbers, as there.
         rows = [(self._video_numbers[name], int(at) if float(at).is_integer() else at) for name, at in places]
         meta = {"boxes": found.boxes, "metadata": torch.tensor(rows)}
-        if self.dataset.split != "train":  # there boxes outside the crop are left out
-            boxes = [torch.from_numpy(self.dataset.boxes_of(number)).float() for number in batch.video.tolist()]
+        if self._data.split != "train":  # there boxes outside the crop are left out
+            boxes = [torch.from_numpy(self._data.boxes_of(number)).float() for number in batch.video.tolist()]
             meta["ori_boxes"] = torch.cat([found.boxes[:, :1], torch.cat(boxes)], dim=1)
         return meta
 

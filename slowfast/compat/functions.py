@@ -287,14 +287,14 @@ def load_test_checkpoint(cfg: Any, model: nn.Module) -> None:
 
 
 def all_gather(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return each tensor of all processes, joined along the first dimension in the order of ranks."""
+    """Return each tensor of all processes, joined along the first dimension in the order of ranks; sizes may differ."""
     if not is_distributed():
         return list(tensors)
-    gathered = []
-    for tensor in tensors:
-        parts = [torch.empty_like(tensor) for _ in range(get_world_size())]
-        dist.all_gather(parts, tensor.contiguous())
-        gathered.append(torch.cat(parts))
+    gathered, counts = [], all_gather_object([len(tensor) for tensor in tensors])
+    for tensor, *sizes in zip(tensors, *counts, strict=True):
+        parts = [tensor.new_empty(max(sizes), *tensor.shape[1:]) for _ in sizes]
+        dist.all_gather(parts, torch.cat([tensor, tensor.new_zeros(max(sizes) - len(tensor), *tensor.shape[1:])]))
+        gathered.append(torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]))
     return gathered
 
 

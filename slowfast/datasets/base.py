@@ -97,8 +97,10 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
         source: str = "",
     ) -> None:
         self.split, self.seed = check_split(split), cfg.RNG_SEED
-        # The samples that DATA.DUMMY_LOAD repeats, by the shape of their batch; None without it.
-        self._repeated: dict[ClipShape | None, Any] | None = {} if cfg.DATA.DUMMY_LOAD else None
+        # The samples that DATA.DUMMY_LOAD repeats, by the shape of their batch; None without it, and where boxes are
+        # scored, which each key frame has of its own.
+        dummy = cfg.DATA.DUMMY_LOAD and (split == "train" or self.label_kind != "boxes")
+        self._repeated: dict[ClipShape | None, Any] | None = {} if dummy else None
         self.info = DatasetInfo(self.label_kind, class_names, source, self.unit)
         self.names, self.open_video = names, open_video
         self.num_videos, self.num_views = len(names), num_views
@@ -142,7 +144,9 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
             self._repeated[shape] = self._sample_at(0, 0, shape)
         video, view = divmod(index, self.num_views)
         found = self._repeated[shape]
-        copies = [replace(sample, video=video, view=view) for sample in (found if isinstance(found, list) else [found])]
+        # Several clips of a training video have views of their own.
+        samples = found if isinstance(found, list) else [found]
+        copies = [replace(sample, video=video, view=view or sample.view) for sample in samples]
         return copies if isinstance(found, list) else copies[0]
 
     def _sample_at(self, index: int, epoch: int, shape: ClipShape | None) -> Sample | MissingSample | list[Sample]:

@@ -256,7 +256,7 @@ def _listed(cfg: Any, path: str) -> _Source:
     if broken:
         logger.warning("%s lacks frames of %d videos, such as %s", path, len(broken), broken[0])
     lengths = [len(frames.paths(video)) for video in range(len(frames))]
-    opener = ListedFrames.from_config(cfg, frames, FRAME_RATE)
+    opener = ListedFrames.from_config(cfg, frames.paths_by_name(), FRAME_RATE)
     return _Source(path, frames.videos, opener, lengths, _ListedSpans(frames))
 
 

@@ -216,7 +216,7 @@ def _listed(
             logger.warning(
                 "%d videos of %s are not in %s and left out: %d are in both", len(names), source, other, len(both)
             )
-    return both, [video.name for video in both], ListedFrames.from_config(cfg, frames, _FRAME_RATE)
+    return both, [video.name for video in both], ListedFrames.from_config(cfg, frames.paths_by_name(), _FRAME_RATE)
 
 
 def _has_annotations(cfg: Any, part: str) -> bool:

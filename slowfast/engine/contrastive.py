@@ -13,7 +13,7 @@ from slowfast.engine.model_setup import unwrap
 from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.state import TrainState
 from slowfast.engine.task import TASK_REGISTRY, Task
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models.contrastive_methods import ContrastiveModel, MoCo
 from slowfast.runtime.distributed import get_world_size
 from slowfast.utils.errors import naming_keys

@@ -19,7 +19,7 @@ from slowfast.engine.optim import lr_at, lr_scale, set_lr
 from slowfast.engine.optim_step import autocast
 from slowfast.engine.state import Averages, TrainState
 from slowfast.engine.task import Task
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.utils.errors import naming_keys
 
 

@@ -153,8 +153,8 @@ def _check_batchnorms(model: nn.Module, device: torch.device) -> None:
     """
     if device.type == "cpu" and any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
         raise ValueError(
-            "BN.NORM_TYPE sync_batchnorm trains on GPUs only, and NUM_GPUS is 0; set BN.NORM_TYPE batchnorm, which has "
-            "the same weights"
+            "BN.NORM_TYPE sync_batchnorm, as CONTRASTIVE.BN_SYNC_MLP, trains on GPUs only, and NUM_GPUS is 0; set "
+            "BN.NORM_TYPE batchnorm and BN_SYNC_MLP False, which have the same weights"
         )
 
 

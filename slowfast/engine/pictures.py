@@ -15,9 +15,8 @@ from slowfast.datasets.base import ClipDataset
 from slowfast.engine.trackers import TensorBoard
 from slowfast.evaluation.class_plots import ClassPlots
 from slowfast.evaluation.evaluators import Evaluator, VideoEvaluator
-from slowfast.runtime.distributed import is_main_process
+from slowfast.runtime.distributed import atomic_write, is_main_process
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.files import atomic_write
 
 logger = get_logger(__name__)
 

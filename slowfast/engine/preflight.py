@@ -21,12 +21,11 @@ from slowfast.engine.optim import lr_at, lr_scale
 from slowfast.engine.state import TrainState
 from slowfast.engine.trackers import check_trackers
 from slowfast.evaluation.class_plots import ClassPlots
-from slowfast.evaluation.predictions import check_format
+from slowfast.evaluation.prediction_tables import check_format
 from slowfast.layers.norm import SubBatchNorm3d, trainable_batchnorms
 from slowfast.models.complexity import complexity
-from slowfast.runtime.distributed import get_local_world_size, get_world_size, is_main_process
+from slowfast.runtime.distributed import atomic_write, get_local_world_size, get_world_size, is_main_process
 from slowfast.runtime.logging import get_logger
-from slowfast.utils.files import atomic_write
 
 logger = get_logger(__name__)
 

@@ -19,7 +19,7 @@ import torch
 
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.state import batch_means
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.runtime.device import host_memory, peak_memory
 from slowfast.runtime.distributed import is_main_process
 from slowfast.runtime.logging import log_json_stats

@@ -16,6 +16,7 @@ from slowfast.config import cfg_to_yaml
 from slowfast.config.merge import leaf_keys
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.engine.changed_settings import check_optimizer_goes_on, describe_changes, saved_settings
+from slowfast.engine.consistency import data_facts
 from slowfast.engine.ema import WeightAverage
 from slowfast.engine.model_setup import unwrap
 from slowfast.engine.optim import get_lr, load_optimizer_state, lr_scale
@@ -23,7 +24,6 @@ from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.saved_state import check_saved, describe_unknown, naming_source
 from slowfast.engine.task import Task
 from slowfast.evaluation.classification import TOP5_CLASSES, topk_hits
-from slowfast.runtime.consistency import data_facts
 from slowfast.runtime.distributed import all_gather_object, get_rank, get_world_size, is_distributed, is_main_process
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import rng_state, set_rng_state

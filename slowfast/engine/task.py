@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 from slowfast.datasets.clips.temporal_sampling import slow_indices
 from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.engine.optim_step import OptimStep
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models.build import MODEL_REGISTRY
 from slowfast.models.losses import build_loss
 from slowfast.utils.registry import Registry
@@ -240,15 +240,17 @@ def build_task(cfg: Any) -> Task:
     return task_class(cfg)(cfg)
 
 
-def build_classifying_task(cfg: Any) -> Task:
-    """Build the task named by `TASK`; ValueError if it trains without labels, and so gives no classes."""
-    task = build_task(cfg)
-    if task.pretrains:
+def check_classes(cfg: Any) -> None:
+    """Check that a trained model names classes, for programs that show its scores or export it.
+
+    Raises:
+        ValueError: it is pre-trained without labels.
+    """
+    if task_class(cfg).pretrains:
         raise ValueError(
-            f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} is trained without labels and predicts no classes; train a "
-            f"classifier from its checkpoint first (TASK ssl_eval, MODEL.ARCH {cfg.MODEL.ARCH}), and take that one's"
+            f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} is pre-trained without labels and names no classes; fine-tune "
+            "its weights first (TASK ssl_eval, see docs/pretraining.md)"
         )
-    return task
 
 
 def dummy_inputs(cfg: Any, count: int, crop: int, generator: Generator | None = None) -> list[Tensor]:

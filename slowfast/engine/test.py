@@ -17,6 +17,7 @@ from slowfast.checkpoint.io import epochs_completed
 from slowfast.datasets.base import ClipDataset
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.step_batches import Steps, long_clip_steps, step_loader
+from slowfast.engine.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.engine.epoch_config import evaluation_parts
 from slowfast.engine.hooks import Recorder, memory_stats
 from slowfast.engine.loop import predict_batches, predict_steps
@@ -41,14 +42,13 @@ from slowfast.evaluation.class_plots import ClassPlots
 from slowfast.evaluation.evaluators import Evaluator
 from slowfast.evaluation.finite import refusal
 from slowfast.models import build_model
-from slowfast.runtime.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.runtime.device import device_of
-from slowfast.runtime.distributed import all_gather_object, any_process, barrier, is_main_process
+from slowfast.runtime.distributed import all_gather_object, any_process, atomic_write, barrier, is_main_process
 from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
 from slowfast.runtime.logging import get_logger, log_json_stats
 from slowfast.runtime.run_lock import beside_training, is_alone
 from slowfast.runtime.seed import seed_all
-from slowfast.utils.files import atomic_write, check_regular
+from slowfast.utils.files import check_regular
 
 logger = get_logger(__name__)
 

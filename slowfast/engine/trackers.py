@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from slowfast.config.merge import get_key, leaf_keys
+from slowfast.runtime.distributed import atomic_write
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import short
-from slowfast.utils.files import atomic_write, no_room_explained
+from slowfast.utils.files import no_room_explained
 from slowfast.utils.json_file import read_json
 
 logger = get_logger(__name__)

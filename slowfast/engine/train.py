@@ -12,6 +12,7 @@ from slowfast.checkpoint.io import checkpoint_path, remove_superseded, save_chec
 from slowfast.datasets.build import build_loader
 from slowfast.engine import preflight
 from slowfast.engine.best import BestCheckpoint
+from slowfast.engine.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.engine.epoch_config import build_state, check_phases, enter_epoch
 from slowfast.engine.hooks import Recorder, build_hooks
 from slowfast.engine.loop import epoch_batches, train_epoch
@@ -22,7 +23,6 @@ from slowfast.engine.precise_bn import update_bn_stats
 from slowfast.engine.resume import start_training_from
 from slowfast.engine.state import TrainState
 from slowfast.engine.test import evaluate, last_evaluation
-from slowfast.runtime.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.runtime.distributed import all_gather_object, barrier, is_main_process
 from slowfast.runtime.loader_workers import shield_workers, worker_deaths_explained
 from slowfast.runtime.logging import get_logger

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slowfast.datasets.loading.batch import Batch
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models.losses import LOSS_REGISTRY, build_loss
 from slowfast.runtime.distributed import all_gather_object
 

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows, evaluate_ava
+from slowfast.runtime.distributed import atomic_write
 from slowfast.utils.errors import quote, record, short
-from slowfast.utils.files import atomic_write
 
 # Coordinates may exceed 0 to 1 by this much: published detections do by 0.004, less than a pixel or two.
 _ROUNDING = 0.005

@@ -10,8 +10,7 @@ from __future__ import annotations
 import abc
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,56 +18,18 @@ from torch import Tensor
 
 from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows
 from slowfast.evaluation.ava_files import write_detections, write_groundtruth
+from slowfast.evaluation.joined_scores import JoinedScores
+from slowfast.evaluation.prediction import Batch, Prediction
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
 from slowfast.evaluation.results_pickle import write_pickle
 from slowfast.runtime.distributed import all_gather_object
 
-if TYPE_CHECKING:  # data sets supply evaluators, and so import this module
-    from slowfast.datasets.loading.batch import Batch, Boxes
-
-METHODS = ("sum", "max")
 _DETECTIONS_NAME, _GROUNDTRUTH_NAME = "detections.csv", "groundtruth.csv"
 
 # Names of joined scores: those of the whole clip, and those of its steps.
 _MAIN, _STEPS = "", "steps"
 # Number of videos or key frames that a message names.
 _NAMED = 5
-
-
-@dataclass
-class Prediction:
-    """Output of a model for a batch.
-
-    Attributes:
-        scores: (B, classes) of the clips; of a model that scores boxes (M, classes), one row for each of `boxes`.
-        boxes: the boxes that are scored; None where clips are.
-        steps: (B, S, classes) scores of each step, for clips that are read in S steps.
-        variants: scores of other ways of joining the steps, shaped as `scores`, by name.
-        summed: number of scores of which `scores` is the sum.
-    """
-
-    scores: Tensor
-    boxes: Boxes | None = None
-    steps: Tensor | None = None
-    variants: dict[str, Tensor] = field(default_factory=dict)
-    summed: int = 1
-
-    def on_cpu(self) -> Prediction:
-        """Return a copy on the CPU, with scores in float32."""
-        return Prediction(
-            self.scores.float().cpu(),
-            None if self.boxes is None else self.boxes.map(Tensor.cpu),
-            None if self.steps is None else self.steps.float().cpu(),
-            {name: scores.float().cpu() for name, scores in self.variants.items()},
-            self.summed,
-        )
-
-    def broken(self, video: Tensor) -> set[int]:
-        """Return the videos, or key frames, with a score that is NaN or infinite; `video` (B,) is that of each clip."""
-        parts = [self.scores, *self.variants.values(), *([] if self.steps is None else [self.steps])]
-        rows = torch.stack([~part.isfinite().flatten(1).all(dim=1) for part in parts]).any(dim=0)
-        number = video if self.boxes is None else self.boxes.key_frame
-        return set(number[rows].tolist()) - {-1}  # key frame -1 is not of the split
 
 
 class Evaluator(abc.ABC):
@@ -169,7 +130,7 @@ class VideoEvaluator(Evaluator):
         super().__init__(len(names))
         self.unit = unit
         self.names, self.class_names = list(names), class_names
-        self._joined = _JoinedScores(len(names), method)
+        self._joined = JoinedScores(len(names), method)
         self._seen = torch.zeros(len(names), num_views, dtype=torch.int32)
         self._labels: Tensor | None = None
 
@@ -296,7 +257,7 @@ class BoxEvaluator(Evaluator):
         self._boxes = np.concatenate([np.zeros((0, 4)), *boxes])
         self._sizes = torch.tensor([len(part) for part in boxes], dtype=torch.int64)
         self._first = self._sizes.cumsum(0) - self._sizes
-        self._joined = _JoinedScores(len(self._boxes), method)
+        self._joined = JoinedScores(len(self._boxes), method)
         self._times = torch.zeros(len(self._boxes), dtype=torch.int64)
 
     def process(self, batch: Batch, prediction: Prediction) -> None:
@@ -388,48 +349,3 @@ class BoxEvaluator(Evaluator):
         ]
         more = f" and {len(frames) - _NAMED} more key frames" if len(frames) > _NAMED else ""
         return "; ".join(named) + more
-
-
-class _JoinedScores:
-    """Named scores (rows, ...), joined row by row by their sum or their maximum, in any order.
-
-    Attributes:
-        values: the joined scores by name; a row without scores is 0 ("sum") or minus infinity ("max"), and a score
-            that was NaN or infinite once is NaN.
-    """
-
-    def __init__(self, rows: int, method: str) -> None:
-        if method not in METHODS:
-            raise ValueError(f"scores of views are joined by {' or '.join(METHODS)}, not by {method!r}")
-        self.rows, self.method = rows, method
-        self.values: dict[str, Tensor] = {}
-
-    def add(self, row: Tensor, scores: Mapping[str, Tensor]) -> None:
-        """Take in scores (B, ...) by name for the rows `row` (B,); a row may occur several times.
-
-        Raises:
-            ValueError: other names than those that came before.
-        """
-        if self.values and set(scores) != set(self.values):
-            raise ValueError(f"scores {sorted(scores)} came after scores {sorted(self.values)}")
-        for name, part in scores.items():
-            # A NaN stays in sums and maxima, an infinity does not: neither may vanish behind the other scores.
-            part = part.float().where(part.isfinite(), torch.nan)
-            joined = self._named(name, part)
-            if self.method == "sum":
-                joined.index_add_(0, row, part)
-            else:
-                index = row.view(-1, *[1] * (part.dim() - 1)).expand_as(part)
-                joined.scatter_reduce_(0, index, part, "amax")
-
-    def merge(self, other: _JoinedScores) -> None:
-        """Take in what another process has joined."""
-        for name, part in other.values.items():
-            joined = self._named(name, part)
-            self.values[name] = joined + part if self.method == "sum" else torch.maximum(joined, part)
-
-    def _named(self, name: str, part: Tensor) -> Tensor:
-        if name not in self.values:
-            fill = 0.0 if self.method == "sum" else -torch.inf
-            self.values[name] = torch.full((self.rows, *part.shape[1:]), fill)
-        return self.values[name]

@@ -1,10 +1,4 @@
-"""Predictions of a test: scores with all that is needed to compute every metric, to save them and to load them.
-
-A file of predictions holds a main table and others, in .npz or Parquet; a table has columns (N, ...). In .npz each
-column is an array, named `COLUMN` in the main table and `TABLE.COLUMN` in the others. In Parquet the rows of all tables
-follow each other, and the text column `table` names the table ("" is the main one). Columns of more dimensions are flat
-lists.
-"""
+"""Predictions of a test: scores with all that is needed to compute every metric, to save them and to load them."""
 
 from __future__ import annotations
 
@@ -12,9 +6,8 @@ import csv
 import dataclasses
 import io
 import itertools
-import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +16,22 @@ import torch
 from slowfast.evaluation.ava import AVA_EVALUATIONS, DEFAULT_EVALUATION, BoxRows, evaluate_ava
 from slowfast.evaluation.ava_files import second_column
 from slowfast.evaluation.classification import NO_LABEL, class_values, classification_metrics, confusion_matrix
-from slowfast.utils.archives import read_npz
+from slowfast.evaluation.prediction_tables import (
+    check_format,
+    check_names,
+    check_shapes,
+    checked_labels,
+    key_frame_table,
+    key_frames_of,
+    read_tables,
+    real_numbers,
+    texts,
+    whole_numbers,
+    write_tables,
+)
+from slowfast.evaluation.results_pickle import read_pickle
+from slowfast.runtime.distributed import atomic_write
 from slowfast.utils.errors import first_line
-from slowfast.utils.files import atomic_write
-from slowfast.utils.tables import arrow_table, numpy_column, read_parquet, require_parquet
 from slowfast.utils.text import printable, spreadsheet_cell
 
 if TYPE_CHECKING:  # imported where it is used: it takes a second
@@ -34,11 +39,8 @@ if TYPE_CHECKING:  # imported where it is used: it takes a second
 
 FORMAT_VERSION = 1
 _VARIANT = "variants/"
-_FORMATS = (".npz", ".parquet")
-_ABOUT = "about"
 # Number of best classes in the table for people.
 _LISTED = 5
-_Table = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass
@@ -67,9 +69,9 @@ class ClassificationPredictions:
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.scores, self.labels = _real("scores", self.scores, 2), _labels(self.labels)
-        self.variants = {name: _real(f"variant {name}", values, 2) for name, values in self.variants.items()}
-        self.steps = None if self.steps is None else _real("steps", self.steps, 3)
+        self.scores, self.labels = real_numbers("scores", self.scores, 2), checked_labels(self.labels)
+        self.variants = {name: real_numbers(f"variant {name}", values, 2) for name, values in self.variants.items()}
+        self.steps = None if self.steps is None else real_numbers("steps", self.steps, 3)
         videos, classes = self.scores.shape
         if not classes:
             raise ValueError("scores have no column; they need one for each class")
@@ -79,9 +81,9 @@ class ClassificationPredictions:
         if self.steps is not None:
             given["steps"] = self.steps
             shapes["steps"] = (videos, *self.steps.shape[1:2], classes)
-        _check_shapes(given, shapes, self.scores)
-        _check_names("videos", self.videos, videos)
-        _check_names("class_names", self.class_names, classes)
+        check_shapes(given, shapes, self.scores)
+        check_names("videos", self.videos, videos)
+        check_names("class_names", self.class_names, classes)
 
     @property
     def labeled(self) -> bool:
@@ -143,8 +145,7 @@ class ClassificationPredictions:
         if self.steps is not None:
             columns["steps"] = self.steps
         columns.update({_VARIANT + name: values for name, values in self.variants.items()})
-        about = _about("classification", self.class_names, self.meta)
-        _write_tables(path, columns, {}, about)
+        write_tables(path, columns, {}, _about("classification", self.class_names, self.meta))
 
     def save_table(self, path: str | os.PathLike) -> None:
         """Write a CSV file for people atomically, in the main process: a row for each video, with its best classes.
@@ -171,7 +172,9 @@ class ClassificationPredictions:
         for row in range(videos):
             labels = np.flatnonzero(self.labels[row]).tolist() if self.labels.ndim == 2 else [int(self.labels[row])]
             labels = labels if self.labeled else []
-            label = spreadsheet_cell(printable("; ".join(_name_of(number, names) for number in labels)))
+            # A label may be outside of the model's classes.
+            shown = "; ".join(names[number] if 0 <= number < classes else str(number) for number in labels)
+            label = spreadsheet_cell(printable(shown))
             found = [""] * (1 + 2 * len(ranks))
             if finite[row]:
                 answers = zip(best[row], values[row], strict=True)
@@ -216,18 +219,18 @@ class BoxPredictions:
 
     def __post_init__(self) -> None:
         AVA_EVALUATIONS.check(self.evaluation)
-        self.key_frame = _whole("key_frame", self.key_frame)
-        self.class_ids = _whole("class_ids", self.class_ids)
-        self.boxes = _real("boxes", self.boxes, 2).astype(np.float64, copy=False)
-        self.scores = _real("scores", self.scores, 2)
-        self.variants = {name: _real(f"variant {name}", values, 2) for name, values in self.variants.items()}
+        self.key_frame = whole_numbers("key_frame", self.key_frame)
+        self.class_ids = whole_numbers("class_ids", self.class_ids)
+        self.boxes = real_numbers("boxes", self.boxes, 2).astype(np.float64, copy=False)
+        self.scores = real_numbers("scores", self.scores, 2)
+        self.variants = {name: real_numbers(f"variant {name}", values, 2) for name, values in self.variants.items()}
         boxes, classes = self.scores.shape
         given = {"key_frame": self.key_frame, "boxes": self.boxes, "class_ids": self.class_ids}
         shapes = {"key_frame": (boxes,), "boxes": (boxes, 4), "class_ids": (classes,)}
         for name, values in self.variants.items():
             given[f"variant {name}"], shapes[f"variant {name}"] = values, (boxes, classes)
-        _check_shapes(given, shapes, self.scores)
-        _check_names("class_names", self.class_names, classes)
+        check_shapes(given, shapes, self.scores)
+        check_names("class_names", self.class_names, classes)
 
     def detections(self, variant: str | None = None) -> BoxRows:
         """Return a row for each box and class, N x classes in all, as in AVA's files.
@@ -289,12 +292,12 @@ class BoxPredictions:
         # One type for all: in Parquet they share a column.
         seconds = second_column([second for keys in key_frames.values() for _, second in keys]).dtype
         others = {
-            **{name: _key_frame_table(keys, seconds) for name, keys in key_frames.items()},
+            **{name: key_frame_table(keys, seconds) for name, keys in key_frames.items()},
             "groundtruth": {"key_frame": truth.key_frame, "boxes": truth.boxes, "class": truth.classes},
         }
         about = _about("boxes", self.class_names, self.meta)
         about |= {"class_ids": self.class_ids.tolist(), "evaluation": self.evaluation}
-        _write_tables(path, columns, others, about)
+        write_tables(path, columns, others, about)
 
     def _samples(self) -> np.ndarray:
         """Return the ground truth boxes of each class that count, (classes,)."""
@@ -308,11 +311,6 @@ class BoxPredictions:
         return np.array([precisions[class_id] for class_id in ids])
 
 
-def _name_of(number: int, names: list[str]) -> str:
-    """Return the name of a class; of one that the model does not have, its number."""
-    return names[number] if 0 <= number < len(names) else str(number)
-
-
 def load(path: str | os.PathLike) -> ClassificationPredictions | BoxPredictions:
     """Load the predictions that `save` wrote, or a pickle (.pkl) of PySlowFast's, of which nothing is executed.
 
@@ -321,20 +319,34 @@ def load(path: str | os.PathLike) -> ClassificationPredictions | BoxPredictions:
         ValueError: the file is of another kind or not whole, or Parquet without pyarrow.
     """
     if os.fspath(path).endswith(".pkl"):
-        from slowfast.evaluation.results_pickle import load_pickle  # late: it builds predictions of this module
-
         return load_pickle(os.fspath(path))
     check_format(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file of predictions {path}")
-    read = _read_parquet if os.fspath(path).endswith(".parquet") else _read_npz
     try:
-        return _from_tables(*read(os.fspath(path)))
+        return _from_tables(*read_tables(os.fspath(path)))
     except PermissionError:
         raise
     except Exception as error:  # NumPy, zipfile, zlib and pyarrow raise many types for damaged and foreign files
         cause = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
         raise ValueError(f"{path} is not a whole file of predictions: {cause}") from error
+
+
+def load_pickle(path: str) -> ClassificationPredictions:
+    """Load a file of PySlowFast's, or one that `write_pickle` wrote; nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, or holds something else.
+    """
+    try:
+        scores, labels = read_pickle(path)
+        return ClassificationPredictions(scores, labels, [str(number) for number in range(len(scores))])
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no file of predictions: neither .npz or .parquet of a test, nor PySlowFast's pickle of "
+            f"[scores, labels] ({error})"
+        ) from error
 
 
 def _from_tables(tables: dict[str, dict[str, np.ndarray]], about: Any) -> ClassificationPredictions | BoxPredictions:
@@ -352,22 +364,21 @@ def _from_tables(tables: dict[str, dict[str, np.ndarray]], about: Any) -> Classi
         raise ValueError(f"meta is {about['meta']!r:.40}, not JSON values by name")
     if kind == "classification":
         return ClassificationPredictions(
-            main["scores"], main["labels"], _texts("paths", main["paths"]), main.get("steps"), **common
+            main["scores"], main["labels"], texts("paths", main["paths"]), main.get("steps"), **common
         )
     if kind != "boxes":
         raise ValueError(f"predictions of kind {kind!r:.40} are neither classification nor boxes")
     truth = tables["groundtruth"]
-    truth_boxes = _real("boxes of the ground truth", truth["boxes"], 2)
-    truth_places = (_whole(f"{name} of the ground truth", truth[name]) for name in ("key_frame", "class"))
-    truth_key_frame, truth_class = truth_places
+    truth_boxes = real_numbers("boxes of the ground truth", truth["boxes"], 2)
+    key_frame, classes = (whole_numbers(f"{name} of the ground truth", truth[name]) for name in ("key_frame", "class"))
     return BoxPredictions(
-        _keys(tables["key_frames"]),
+        key_frames_of(tables["key_frames"]),
         main["key_frame"],
         main["boxes"],
         main["scores"],
         about["class_ids"],
-        BoxRows(_keys(tables["groundtruth_key_frames"]), truth_key_frame, truth_boxes, truth_class),
-        _keys(tables["excluded"]),
+        BoxRows(key_frames_of(tables["groundtruth_key_frames"]), key_frame, truth_boxes, classes),
+        key_frames_of(tables["excluded"]),
         **common,
         evaluation=about.get("evaluation", DEFAULT_EVALUATION),  # files of earlier versions do not say
     )
@@ -387,139 +398,3 @@ def _class_table(
 
 def _about(kind: str, class_names: list[str] | None, meta: dict[str, Any]) -> dict[str, Any]:
     return {"version": FORMAT_VERSION, "kind": kind, "class_names": class_names, "meta": meta}
-
-
-def _key_frame_table(keys: list[tuple[str, float]], dtype: np.dtype) -> _Table:
-    videos, seconds = zip(*keys, strict=True) if keys else ((), ())
-    return {"video": np.array(videos, dtype=str), "second": np.array(seconds, dtype=dtype)}
-
-
-def _keys(table: Mapping[str, np.ndarray]) -> list[tuple[str, float]]:
-    return list(zip(_texts("video", table["video"]), _real("second", table["second"], 1).tolist(), strict=True))
-
-
-def _real(name: str, values: Any, dims: int) -> np.ndarray:
-    """Return an array of real numbers, in the byte order of this machine; ValueError for another type or shape."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf" or array.ndim != dims:
-        raise ValueError(
-            f"{name} are {array.dtype} of shape {array.shape}; they must be real numbers in {dims} dimension(s)"
-        )
-    native = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 and array.dtype.kind == "f" else None
-    return array.astype(native or (np.float64 if array.dtype.kind == "f" else np.int64), copy=False)
-
-
-def _whole(name: str, values: Any) -> np.ndarray:
-    """Return (N,) int64; ValueError for another type or shape."""
-    array = np.asarray(values)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ValueError(f"{name} are {array.dtype} of shape {array.shape}; they must be a row of whole numbers")
-    return array.astype(np.int64, copy=False)
-
-
-def _labels(values: Any) -> np.ndarray:
-    """Return class numbers (V,), or (V, classes) of 0 and 1; ValueError for another type or shape, or other values."""
-    array = np.asarray(values)
-    if array.ndim == 1:
-        return _whole("labels", array)
-    if array.ndim != 2 or array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise ValueError(
-            f"labels are {array.dtype} of shape {array.shape}; they must be a class number for each video, or 0 and 1 "
-            "for each video and class"
-        )
-    return array
-
-
-def _texts(name: str, column: np.ndarray) -> list[str]:
-    if column.ndim != 1 or (column.size and column.dtype.kind != "U"):
-        raise ValueError(f"{name} are {column.dtype} of shape {column.shape}; they must be a row of texts")
-    return column.tolist()
-
-
-def _check_shapes(given: Mapping[str, np.ndarray], shapes: Mapping[str, tuple], scores: np.ndarray) -> None:
-    wrong = [f"{name} {values.shape}" for name, values in given.items() if values.shape != shapes[name]]
-    if wrong:
-        raise ValueError(f"scores {scores.shape} do not go with {', '.join(wrong)}")
-
-
-def _check_names(name: str, values: Any, length: int) -> None:
-    if values is None:
-        return
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{name} are {values!r:.40}, not a list of texts")
-    if len(values) != length:
-        raise ValueError(f"there are {len(values)} {name} for {length}")
-
-
-def check_format(path: str | os.PathLike) -> None:
-    """Raise ValueError if `path` does not end in .npz or .parquet, or if pyarrow is missing for Parquet."""
-    suffix = os.path.splitext(path)[1]
-    if suffix not in _FORMATS:
-        raise ValueError(f"{path}: predictions are written to files that end in {' or '.join(_FORMATS)}")
-    if suffix == ".parquet":
-        require_parquet()
-
-
-def _write_tables(path: str | os.PathLike, main: _Table, others: Mapping[str, _Table], about: dict[str, Any]) -> None:
-    """Write tables to a file atomically, in the main process.
-
-    Args:
-        main: columns of the main table.
-        others: other tables by name.
-        about: JSON values to keep beside the tables.
-
-    Raises:
-        ValueError: see `check_format`.
-        OSError: the file cannot be written.
-    """
-    check_format(path)
-    fill = _fill_parquet if os.fspath(path).endswith(".parquet") else _fill_npz
-    atomic_write(os.path.abspath(path), lambda stream: fill(stream, {"": main, **others}, about))
-
-
-def _fill_npz(stream: Any, tables: Mapping[str, _Table], about: dict[str, Any]) -> None:
-    arrays = {
-        f"{table}.{name}" if table else name: column
-        for table, columns in tables.items()
-        for name, column in columns.items()
-    }
-    np.savez(stream, **arrays, **{_ABOUT: json.dumps(about)})
-
-
-def _read_npz(path: str) -> tuple[dict[str, dict[str, np.ndarray]], Any]:
-    """Read the tables of a file by name ("" is the main one), and the JSON values beside them."""
-    tables: dict[str, dict[str, np.ndarray]] = {}
-    arrays = read_npz(path)
-    about = json.loads(arrays.pop(_ABOUT).item())
-    for key, column in arrays.items():
-        table, _, name = key.rpartition(".")
-        tables.setdefault(table, {})[name] = column
-    return tables, about
-
-
-def _fill_parquet(stream: Any, tables: Mapping[str, _Table], about: dict[str, Any]) -> None:
-    import pyarrow
-
-    shapes = {table: {name: list(c.shape[1:]) for name, c in columns.items()} for table, columns in tables.items()}
-    parts = [arrow_table({"table": _names(table, columns), **columns}) for table, columns in tables.items()]
-    whole = pyarrow.concat_tables(parts, promote_options="default")
-    metadata = {_ABOUT: json.dumps(about), "shapes": json.dumps(shapes)}
-    pyarrow.parquet.write_table(whole.replace_schema_metadata(metadata), stream, write_page_checksum=True)
-
-
-def _names(table: str, columns: _Table) -> np.ndarray:
-    return np.full(len(next(iter(columns.values()))), table, dtype=f"U{max(len(table), 1)}")
-
-
-def _read_parquet(path: str) -> tuple[dict[str, dict[str, np.ndarray]], Any]:
-    """See `_read_npz`."""
-    import pyarrow
-
-    whole, metadata = read_parquet(path)
-    about, shapes = json.loads(metadata[_ABOUT]), json.loads(metadata["shapes"])
-    table_of = whole.column("table").to_numpy()
-    tables: dict[str, dict[str, np.ndarray]] = {}
-    for table, columns in shapes.items():
-        rows = whole.filter(pyarrow.array(table_of == table))
-        tables[table] = {name: numpy_column(rows.column(name), shape) for name, shape in columns.items()}
-    return tables, about

@@ -13,7 +13,7 @@ import numpy as np
 
 from slowfast.evaluation.ava import DEFAULT_EVALUATION, BoxRows, evaluate_ava
 from slowfast.evaluation.predictions import BoxPredictions, ClassificationPredictions
-from slowfast.utils.files import atomic_write
+from slowfast.runtime.distributed import atomic_write
 from slowfast.utils.json_file import read_json, read_text
 from slowfast.utils.label_map import read_label_map
 from slowfast.utils.text import one_line, spreadsheet_cell

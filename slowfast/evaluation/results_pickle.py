@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from slowfast.checkpoint.formats.plain_pickle import RefusedPickleError, read_plain_pickle
-from slowfast.evaluation.predictions import ClassificationPredictions
-from slowfast.utils.files import atomic_write, regular_file
+from slowfast.runtime.distributed import atomic_write
+from slowfast.utils.files import regular_file
 
 
 def write_pickle(path: str, scores: Tensor, labels: Tensor) -> None:
@@ -18,8 +18,8 @@ def write_pickle(path: str, scores: Tensor, labels: Tensor) -> None:
     atomic_write(os.path.abspath(path), pickle.dumps([scores, labels]))
 
 
-def load_pickle(path: str) -> ClassificationPredictions:
-    """Load a file of PySlowFast's, or one that `write_pickle` wrote; nothing in it is executed.
+def read_pickle(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read the scores and labels of a file; nothing in it is executed.
 
     Raises:
         FileNotFoundError: no such file.
@@ -27,15 +27,9 @@ def load_pickle(path: str) -> ClassificationPredictions:
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file of predictions {path}")
-    try:
-        with open(path, "rb", opener=regular_file) as stream:
-            content = read_plain_pickle(stream, tensors=True)
-        if not isinstance(content, list) or len(content) != 2:
-            raise RefusedPickleError("it is not [scores, labels]")
-        scores, labels = (np.asarray(part) for part in content)
-        return ClassificationPredictions(scores, labels, [str(number) for number in range(len(scores))])
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is no file of predictions: neither .npz or .parquet of a test, nor PySlowFast's pickle of "
-            f"[scores, labels] ({error})"
-        ) from error
+    with open(path, "rb", opener=regular_file) as stream:
+        content = read_plain_pickle(stream, tensors=True)
+    if not isinstance(content, list) or len(content) != 2:
+        raise RefusedPickleError("it is not [scores, labels]")
+    scores, labels = (np.asarray(part) for part in content)
+    return scores, labels

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from slowfast.utils.files import Content, atomic_write_local
+
 
 def is_distributed() -> bool:
     """Return True if this process belongs to a process group."""
@@ -61,6 +63,13 @@ def norm_group(everywhere: bool, neighbors: int) -> Any:
 def is_main_process() -> bool:
     """Return True on rank 0, which writes files and logs."""
     return get_rank() == 0
+
+
+def atomic_write(path: str | os.PathLike, content: Content) -> None:
+    """Write a file from rank 0, with its folder; other ranks do nothing. See `atomic_write_local`."""
+    if is_main_process():
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        atomic_write_local(path, content)
 
 
 def barrier() -> None:

@@ -21,8 +21,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from slowfast.runtime.distributed import is_main_process
-
 # Not by `get_logger`: its module writes log files by this one.
 logger = logging.getLogger(__name__)
 
@@ -55,13 +53,6 @@ def regular_file(path: str | bytes | os.PathLike, flags: int) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, f"not a regular file but {_KINDS.get(stat.S_IFMT(mode), 'something else')}", path)
     return descriptor
-
-
-def atomic_write(path: str | os.PathLike, content: Content) -> None:
-    """Write a file from rank 0, with its folder; other ranks do nothing. See `atomic_write_local`."""
-    if is_main_process():
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        atomic_write_local(path, content)
 
 
 def atomic_write_local(path: str | os.PathLike, content: Content, durable: bool = False) -> None:

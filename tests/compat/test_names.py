@@ -1,64 +1,12 @@
 """PySlowFast's modules and names, for code that was written for it."""
 
 import importlib
-import subprocess
-import sys
 import warnings
 
 import pytest
 import torch
 
 from slowfast import compat
-
-SCRIPT = """
-import slowfast.utils.checkpoint as cu
-import slowfast.utils.distributed as du
-import slowfast.utils.logging as logging
-import slowfast.utils.metrics as metrics
-import slowfast.utils.misc as misc
-import slowfast.models.losses as losses
-import slowfast.models.optimizer as optim
-from slowfast.config.defaults import assert_and_infer_cfg, get_cfg
-from slowfast.datasets import loader
-from slowfast.models import build_model
-from slowfast.utils.parser import load_config, parse_args
-
-logger = logging.get_logger(__name__)
-
-
-def train(cfg):
-    model = build_model(cfg)
-    optimizer = optim.construct_optimizer(model, cfg)
-    start_epoch = cu.load_train_checkpoint(cfg, model, optimizer)
-    train_loader = loader.construct_loader(cfg, "train")
-    loss_fun = losses.get_loss_func(cfg.MODEL.LOSS_FUNC)(reduction="mean")
-    print("from", start_epoch)
-    for cur_epoch in range(start_epoch, cfg.SOLVER.MAX_EPOCH):
-        loader.shuffle_dataset(train_loader, cur_epoch)
-        model.train()
-        for cur_iter, (inputs, labels, index, time, meta) in enumerate(train_loader):
-            lr = optim.get_epoch_lr(cur_epoch + float(cur_iter) / len(train_loader), cfg)
-            optim.set_lr(optimizer, lr)
-            preds = model(inputs)
-            loss = loss_fun(preds, labels)
-            misc.check_nan_losses(loss)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            (error,) = metrics.topk_errors(preds, labels, (1,))
-            loss, error = du.all_reduce([loss, error])
-        logging.log_json_stats({"_type": "train_epoch", "epoch": cur_epoch + 1, "top1_err": error.item()})
-        if cu.is_checkpoint_epoch(cfg, cur_epoch) and du.is_master_proc(max(1, cfg.NUM_GPUS)):
-            cu.save_checkpoint(cfg.OUTPUT_DIR, model, optimizer, cur_epoch, cfg)
-
-
-if __name__ == "__main__":
-    args = parse_args()
-    for path in args.cfg_files:
-        cfg = assert_and_infer_cfg(load_config(args, path))
-        cfg.DATA_LOADER.NUM_WORKERS = 0
-        misc.launch_job(cfg=cfg, init_method=args.init_method, func=train)
-"""
 
 
 @pytest.fixture
@@ -71,25 +19,6 @@ def fresh():
         return importlib.import_module(name)
 
     return load
-
-
-def test_a_script_of_theirs_trains_resumes_and_is_told_the_new_names(tiny_file, tmp_path, repo, last_state, tiny_cfg):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    files = [tmp_path / f"{epochs}.yaml" for epochs in (1, 2)]
-    for epochs, file in enumerate(files, start=1):
-        file.write_text(f"_BASE_: {tiny_file}\nSOLVER:\n  MAX_EPOCH: {epochs}\n")
-    command = [sys.executable, "-W", "always", str(tmp_path / "script.py"), "--cfg", *map(str, files)]
-    env = {"PYTHONPATH": str(repo), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-    words = [*command, "--opts", "TRAIN.CHECKPOINT_PERIOD", "1"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=env)
-    assert done.returncode == 0, done.stderr
-    assert [line for line in done.stdout.splitlines() if line.startswith("from ")] == ["from 0", "from 1"]
-    cfg = tiny_cfg()
-    assert last_state(cfg)["epoch"] == 1
-    told = [line for line in done.stderr.splitlines() if "is PySlowFast's name" in line]
-    assert len(told) == len(set(told)) >= 15
-    assert any("load_config is PySlowFast's name; here it is slowfast.config.load_config" in line for line in told)
-    assert all("script.py" in line for line in told)
 
 
 @pytest.mark.parametrize("module", sorted(compat.NAMES))

@@ -58,3 +58,12 @@ def yaml_chain(path: Path) -> dict:
     own = yaml.safe_load(path.read_text())
     base = own.pop("_BASE_", None)
     return {**(yaml_chain(path.parent / base) if base else {}), **flatten(own)}
+
+
+def write_published(folder: Path) -> None:
+    """Write the published settings as a user has them: YAML files, without PROJECTS, with LOGS.DIR."""
+    for owner, files in PUBLISHED.items():
+        for name, settings in files.items():
+            path = folder / owner / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(yaml.safe_dump(settings, sort_keys=False))

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.apps.benchmark.compare import random_batch
 from slowfast.config import load_config
-from slowfast.config.ignored_keys import ignored_feature
+from slowfast.config.ignored_keys import reason_without_effect
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.resolve import num_pathways
 from slowfast.datasets.build import build_dataset, build_loader
@@ -144,7 +144,7 @@ def away(key):
 
 def kind_of(key):
     """The way in which a key is shown to be alive; "" for none."""
-    if ignored_feature(key):
+    if reason_without_effect(key):
         return "ignored"
     if key in REFUSED:
         return "refused"
@@ -293,6 +293,8 @@ def test_dummy_load_reads_one_sample(tiny_cfg, monkeypatch):
     later = [dataset[index] for index in (1, 3, 7)]
     assert [(sample.video, sample.view) for sample in later] == [(0, 1), (1, 1), (3, 1)]
     assert all(torch.equal(sample.inputs[0], first.inputs[0]) for sample in later)
+    dataset = build_dataset(tiny_cfg("DATA.DUMMY_LOAD", True, "DATA.TRAIN_CROP_NUM_TEMPORAL", 2), "train")
+    assert [(clip.video, clip.view) for clip in dataset[3]] == [(3, 0), (3, 1)]
 
 
 def test_chunks_of_the_list_take_turns(tiny_cfg):

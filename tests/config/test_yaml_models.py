@@ -70,7 +70,12 @@ def test_small_model_of_a_file_runs(file):
             if isinstance(norm, BatchNorm):
                 norm.weight.fill_(1)
     if cfg.MODEL.MODEL_NAME == "MaskMViT":
-        predictions, targets = model(batch.inputs, batch.mask)
+        if cfg.MODEL.ADAPTER:
+            steps = pgt.StepPlan.from_config(cfg).split(batch.inputs)
+            _, memory = model(steps[0], seen=steps[0])
+            (predictions, targets), _ = model(steps[1], memory)
+        else:
+            predictions, targets = model(batch.inputs, batch.mask)
         assert [len(x) for x in predictions] == [len(x) for x, _ in targets] and len(predictions[0])
         assert bool(torch.isfinite(build_loss(cfg)(predictions, targets)))
         return

@@ -14,7 +14,7 @@ from slowfast.datasets.loading.batch import Batch
 from slowfast.engine import validation_loss
 from slowfast.engine.train import train
 from slowfast.engine.validation_loss import ValidationLoss
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models import build_model
 
 LOGITS = torch.tensor([[3.0, -1.0, 0.5], [-2.0, 4.0, 1.0], [0.0, 0.25, -7.0], [1.0, 1.0, 1.0]])

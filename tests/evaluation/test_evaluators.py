@@ -10,7 +10,8 @@ import torch
 from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.evaluation import evaluators
 from slowfast.evaluation.ava import BoxRows
-from slowfast.evaluation.evaluators import BoxEvaluator, Prediction, VideoEvaluator
+from slowfast.evaluation.evaluators import BoxEvaluator, VideoEvaluator
+from slowfast.evaluation.prediction import Prediction
 from slowfast.evaluation.predictions import load
 
 KEY_FRAMES = [("a", 902), ("a", 903), ("b", 902), ("b", 903)]

@@ -13,7 +13,7 @@ import torch
 import slowfast
 from slowfast.apps.synthetic import render
 from slowfast.apps.synthetic.files import encode_video
-from slowfast.apps.visualize.evidence import evidence
+from slowfast.apps.visualize.evidence import EvidenceSettings, evidence
 from slowfast.apps.visualize.evidence_files import as_dict, with_heat
 from slowfast.apps.visualize.gradcam import grad_cam
 
@@ -32,7 +32,7 @@ def video(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(video):
-    return evidence(slowfast.load(PGT, device="cpu"), video[1], points=8)
+    return evidence(slowfast.load(PGT, device="cpu"), video[1], settings=EvidenceSettings(points=8))
 
 
 def test_the_files_of_a_video(run_tool, video, tmp_path):
@@ -90,7 +90,7 @@ def test_pictures_for_a_page(found):
 def test_grad_cam_of_a_clip(run_tool, video, tmp_path):
     path, frames, _ = video
     predictor = slowfast.load(CLIP, device="cpu")
-    seen = evidence(predictor, frames, "left-right", step=1, method="grad-cam", layers=["s4"])
+    seen = evidence(predictor, frames, "left-right", step=1, settings=EvidenceSettings("grad-cam", layers=["s4"]))
     clip = ((torch.as_tensor(frames[8:16]).permute(3, 0, 1, 2)[None].float() / 255) - 0.45) / 0.225
     ((wanted,), _) = grad_cam(predictor.model, [clip], ["s4"], torch.tensor([render.CLASS_NAMES.index("left-right")]))
     shares = (wanted.sum(dim=(2, 3)) / wanted.sum())[0].numpy()

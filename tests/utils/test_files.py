@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from slowfast.runtime.distributed import atomic_write
 from slowfast.utils.files import (
     FileLockedError,
     NoRoomError,
     append_line,
-    atomic_write,
     atomic_write_local,
     file_lock,
     no_room_explained,

@@ -17,7 +17,7 @@ from pgt.plan import StepPlan
 from slowfast.datasets.loading.batch import Batch, Boxes
 from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.task import TASK_REGISTRY, Graph, Task, model_inputs, pathway_names
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models.losses import build_loss
 
 # Steps after which the sizes of a memory must have settled; no memory is as long.

@@ -11,7 +11,7 @@ from pgt import StepPlan
 from slowfast.apps.predict.predictor import Predictor
 from slowfast.apps.synthetic import render
 from slowfast.apps.visualize.attribution import StepPath
-from slowfast.apps.visualize.evidence import evidence
+from slowfast.apps.visualize.evidence import EvidenceSettings, evidence
 from slowfast.datasets.video.reader import VideoError
 from slowfast.engine.task import build_task
 from slowfast.models import build_model
@@ -61,7 +61,7 @@ def test_the_evidence_lies_on_the_frames_in_which_the_discs_cross(predictor, met
     for seed in (1, 2, 3):
         for index in range(3):
             frames, crossing = video_of(seed, index)
-            found = evidence(predictor, frames, method=method, points=16)
+            found = evidence(predictor, frames, settings=EvidenceSettings(method, 16))
             assert found.name == render.CLASS_NAMES[render.label_of(index)]
             shares.append(values_of(found)[crossing].sum())
     assert np.mean(shares) > least  # 22 % of the frames
@@ -70,10 +70,10 @@ def test_the_evidence_lies_on_the_frames_in_which_the_discs_cross(predictor, met
 
 def test_a_wiped_memory_has_no_evidence(predictor):
     frames, crossing = early_video()
-    kept = evidence(predictor, frames, points=8)
+    kept = evidence(predictor, frames, settings=EvidenceSettings(points=8))
     assert values_of(kept)[crossing].sum() > 0.9
     assert kept.score > 0.9
-    wiped = evidence(predictor, frames, kept.label, points=8, wiped=[4])
+    wiped = evidence(predictor, frames, kept.label, settings=EvidenceSettings(points=8, wiped=[4]))
     assert wiped.score < 0.5
     assert (values_of(wiped)[: STEPS[-1].start] == 0).all()  # exactly, and all discs are there
     assert [frame.attribution for frame in wiped.frames[: STEPS[-1].start]] == [0] * STEPS[-1].start
@@ -84,7 +84,7 @@ def test_a_wiped_memory_has_no_evidence(predictor):
 
 def test_shares_add_up(predictor):
     frames, _ = video_of(0, 1)
-    found = evidence(predictor, frames, points=8)
+    found = evidence(predictor, frames, settings=EvidenceSettings(points=8))
     assert [frame.index for frame in found.frames] == list(range(36))
     assert [frame.time_s for frame in found.frames] == [number / 4 for number in range(36)]
     assert [(step.start_s, step.end_s) for step in found.steps] == [
@@ -107,12 +107,12 @@ def test_shares_add_up(predictor):
 def test_an_earlier_step_and_another_class(predictor):
     frames, _ = video_of(0, 1)
     answer = list(predictor.stream(frames))[2]
-    found = evidence(predictor, frames, step=2, points=4)
+    found = evidence(predictor, frames, step=2, settings=EvidenceSettings(points=4))
     assert (found.step, found.name, found.score) == (2, answer.names[0], pytest.approx(float(answer.scores[0])))
     assert [frame.index for frame in found.frames] == list(range(22))
-    same = evidence(predictor, frames, answer.names[0], step=-3, points=4)
+    same = evidence(predictor, frames, answer.names[0], step=-3, settings=EvidenceSettings(points=4))
     assert values_of(same).tolist() == values_of(found).tolist()
-    other = evidence(predictor, frames, answer.names[1], step=2, points=4)
+    other = evidence(predictor, frames, answer.names[1], step=2, settings=EvidenceSettings(points=4))
     assert (other.name, other.score) == (answer.names[1], pytest.approx(float(answer.scores[1])))
 
 
@@ -122,7 +122,7 @@ def test_gradients_are_those_of_the_whole_computation_at_once(predictor):
     (gradient,) = torch.autograd.grad(log_score(predictor.model, clip).sum(), clip)
     mean = clip.mean(dim=2, keepdim=True)
     wanted = (gradient * (clip - mean)).sum(dim=(1, 3, 4))[0].detach().numpy()
-    found = evidence(predictor, frames, CLASS, method="gradient")
+    found = evidence(predictor, frames, CLASS, settings=EvidenceSettings("gradient"))
     np.testing.assert_allclose([frame.attribution for frame in found.frames], wanted, rtol=1e-3, atol=1e-4)
 
 
@@ -166,7 +166,7 @@ def test_captum_integrates_the_same(predictor):
     mean = clip.mean(dim=2, keepdim=True).expand_as(clip)
     integral = attribution.IntegratedGradients(lambda clip: log_score(predictor.model, clip))
     wanted = integral.attribute(clip, mean, n_steps=8, method="riemann_middle").sum(dim=(1, 3, 4))[0]
-    found = evidence(predictor, frames, CLASS, points=8)
+    found = evidence(predictor, frames, CLASS, settings=EvidenceSettings(points=8))
     np.testing.assert_allclose([frame.attribution for frame in found.frames], wanted, rtol=2e-3, atol=2e-4)
 
 
@@ -204,7 +204,7 @@ def test_nothing_stays_on_the_model(predictor):
     frames, _ = video_of(0, 1)
     before = [answer.all_scores for answer in predictor.stream(frames)]
     weights = {name: x.clone() for name, x in predictor.model.state_dict().items()}
-    evidence(predictor, frames, points=4)
+    evidence(predictor, frames, settings=EvidenceSettings(points=4))
     assert not predictor.model.full_gradient
     assert not predictor.model.training
     assert all(x.grad is None and not x.requires_grad for x in predictor.model.parameters())
@@ -217,7 +217,7 @@ def test_nothing_stays_on_the_model(predictor):
 
 def test_a_long_video_is_explained_by_its_last_steps(predictor):
     frames = np.concatenate([video_of(seed, 1)[0] for seed in range(3)])  # 108 frames: 16 steps, the last not complete
-    found = evidence(predictor, frames, most_steps=3, points=4)
+    found = evidence(predictor, frames, settings=EvidenceSettings(points=4, most_steps=3))
     answers = list(predictor.stream(frames))
     assert (found.step, found.left_out, len(found.steps)) == (15, 13, 3)
     assert found.score == pytest.approx(float(answers[-1].scores[0]), rel=1e-5)  # the memory before them is read
@@ -232,7 +232,7 @@ def test_a_frame_has_the_attributions_of_both_pathways(progressive_cfg, parity):
     model = parity.fill_module(build_model(cfg)).eval().requires_grad_(False)
     predictor = Predictor(model, cfg, torch.device("cpu"), [str(number) for number in range(cfg.MODEL.NUM_CLASSES)])
     video = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
-    found = evidence(predictor, video, method="gradient")
+    found = evidence(predictor, video, settings=EvidenceSettings("gradient"))
 
     plan, clip = StepPlan.from_config(cfg), as_clip(video)
     inputs = [clip[:, :, plan.slow_indices()].requires_grad_(), clip.clone().requires_grad_()]
@@ -252,7 +252,7 @@ def test_a_clip_model_has_the_evidence_of_its_clip_alone():
     predictor = slowfast.load("zoo://sweep_slow_8x1", device="cpu")
     frames, _ = video_of(0, 1)
     for step, first in ((1, 8), (-1, 28)):
-        found = evidence(predictor, frames, step=step, points=4)
+        found = evidence(predictor, frames, step=step, settings=EvidenceSettings(points=4))
         answer = predictor.clips(frames)[step]
         assert (found.name, found.score) == (answer.names[0], pytest.approx(float(answer.scores[0]), rel=1e-5))
         assert [frame.index for frame in found.frames] == list(range(first, first + 8))
@@ -269,23 +269,27 @@ def test_a_clip_model_has_the_evidence_of_its_clip_alone():
         ({"label": 6}, "class 6 .* 6, from 0 to 5"),
         ({"step": 5}, "step 5 .* 5 steps, from 0 to 4"),
         ({"step": -6}, "step -6 .* 5 steps"),
-        ({"method": "gradients"}, "gradients.*integrated, gradient"),
-        ({"most_steps": 0}, "0 steps"),
-        ({"points": 0}, "0 points"),
-        ({"wiped": [5]}, "before step 5: step 4 "),
-        ({"wiped": [4, -1]}, "before step -1"),
+        ({"settings": {"method": "gradients"}}, "gradients.*integrated, gradient"),
+        ({"settings": {"most_steps": 0}}, "0 steps"),
+        ({"settings": {"points": 0}}, "0 points"),
+        ({"settings": {"wiped": [5]}}, "before step 5: step 4 "),
+        ({"settings": {"wiped": [4, -1]}}, "before step -1"),
     ],
 )
 def test_mistakes_are_one_line(predictor, arguments, words):
+    def ask():
+        settings = EvidenceSettings(**arguments.get("settings", {}))
+        evidence(predictor, video_of(0, 0)[0], **{**arguments, "settings": settings})
+
     with pytest.raises(ValueError, match=words) as error:
-        evidence(predictor, video_of(0, 0)[0], **arguments)
+        ask()
     assert "\n" not in str(error.value)
 
 
 def test_a_still_has_no_evidence_and_no_other_class_is_proposed(predictor):
     still = video_of(0, 0)[0][:1]
     with pytest.raises(ValueError, match="no frame speaks") as error:
-        evidence(predictor, still, points=2)
+        evidence(predictor, still, settings=EvidenceSettings(points=2))
     assert "another class" not in str(error.value)
 
 

@@ -24,7 +24,8 @@ from slowfast.apps.benchmark.report import machine, spread
 from slowfast.apps.benchmark.stream_report import format_hours, format_pool
 from slowfast.apps.predict.live import LiveSource
 from slowfast.apps.predict.live_answers import LiveAnswers
-from slowfast.apps.predict.predictor import Answer, Predictor, load
+from slowfast.apps.predict.predictor import Predictor, load
+from slowfast.apps.predict.scorer import Answer
 from slowfast.apps.predict.session import StreamSession
 from slowfast.apps.synthetic.files import encode_video
 from slowfast.apps.synthetic.render import render_video

@@ -30,15 +30,16 @@ from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.unreadable import UnreadableFiles
 from slowfast.datasets.video.open import VideoReader, video_opener
 from slowfast.datasets.video_dataset import read_paths
+from slowfast.engine.consistency import check_consistency, weight_facts
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import autocast, autocast_dtype
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.task import Task, build_task
 from slowfast.models import build_model
-from slowfast.runtime.consistency import check_consistency, weight_facts
 from slowfast.runtime.device import device_of
 from slowfast.runtime.distributed import (
     all_gather_object,
+    atomic_write,
     barrier,
     get_local_world_size,
     get_rank,
@@ -50,7 +51,6 @@ from slowfast.runtime.logging import get_logger
 from slowfast.runtime.run_lock import run_lock
 from slowfast.runtime.seed import seed_all
 from slowfast.utils.errors import check_choice
-from slowfast.utils.files import atomic_write
 from slowfast.utils.json_file import read_json
 
 logger = get_logger(__name__)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slowfast.config import get_cfg, load_config
-from slowfast.config.ignored_keys import ignored_feature
+from slowfast.config.ignored_keys import reason_without_effect
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.projects import import_core
 from slowfast.config.sources import file_layers
@@ -17,14 +17,18 @@ from slowfast.utils.errors import first_line, nearest_keys
 _NAMING = ("MODEL.MODEL_NAME", "TRAIN.DATASET", "TEST.DATASET")
 
 
-def check_settings(path: Path, registered: Collection[str] = ()) -> list[tuple[str, str, str]]:
-    """Return (name, verdict, what to do) for the keys of a file that do not work here, or else one for the file.
+def check_settings(
+    path: Path, registered: Collection[str] = (), own_script: bool = False
+) -> list[tuple[str, str, str]]:
+    """Return (name, verdict, what to do) for the keys of a file that do not work here, or else one for the file and one
+    for each of its keys without effect.
 
     A file without a section of ours is none of settings: the list is empty. A file that names projects is not loaded,
     since that would import them.
 
     Args:
         registered: names of models and data sets that the project of the file registers.
+        own_script: the project loads settings by itself, in a script that registers these.
     """
     import_core()
     defaults = get_cfg()
@@ -34,7 +38,7 @@ def check_settings(path: Path, registered: Collection[str] = ()) -> list[tuple[s
         return [(path.name, "missing", first_line(error))] if _names_a_section(path, defaults) else []
     if not isinstance(values, Mapping) or not any(key in defaults for key in values):
         return []
-    known, found = set(leaf_keys(defaults)), []
+    known, found, idle = set(leaf_keys(defaults)), [], []
     own = {name.lower() for name in registered}
     named = []
     for key, value in _leaves(values, known):
@@ -44,13 +48,16 @@ def check_settings(path: Path, registered: Collection[str] = ()) -> list[tuple[s
         if key not in known and key != "PROJECTS":
             near = ", ".join(nearest_keys(key, sorted(known), 1))
             found.append((key, "missing", f"no such key; the nearest is {near}. A project adds keys of its own"))
-        elif key in known and ignored_feature(key) and value != get_key(defaults, key):
-            found.append((key, "missing", f"without effect: {ignored_feature(key)}"))
+        elif key in known and reason_without_effect(key) and value != get_key(defaults, key):
+            idle.append((key, "same", f"without effect: {reason_without_effect(key)}"))
     if not found and named and "PROJECTS" not in values:
-        return [(path.name, "missing", f"add PROJECTS: [MODULE], which registers {', '.join(named)}")]
+        hint = f"PROJECTS: [MODULE], which registers {', '.join(named)}"
+        if own_script:
+            return [(path.name, "same", f"works with a script of yours; for tools/run_net.py add {hint}")]
+        return [(path.name, "missing", f"add {hint}")]
     if not found and "PROJECTS" not in values:
         found = _load(path)
-    return found or [(path.name, "same", "the file loads")]
+    return found or [(path.name, "same", "the file loads"), *idle]
 
 
 def _names_a_section(path: Path, defaults: Mapping[str, Any]) -> bool:

@@ -25,7 +25,7 @@ from slowfast.apps.plot.style import require_matplotlib
 from slowfast.apps.predict import people_files
 from slowfast.apps.predict.painter import Caption, Painter
 from slowfast.apps.predict.people import PeopleAnswer
-from slowfast.apps.predict.predictor import Answer
+from slowfast.apps.predict.scorer import Answer
 from slowfast.apps.predict.sound import sound_packets
 from slowfast.datasets.video.find import VideoOpener
 from slowfast.datasets.video.in_order import OrderedFrame, frames_in_order

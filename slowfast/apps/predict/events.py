@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slowfast.apps.predict.predictor import Answer
+from slowfast.apps.predict.scorer import Answer
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from slowfast.apps.predict.live import LiveFrame, LiveSource
 from slowfast.apps.predict.resample import Resampler
+from slowfast.apps.predict.scorer import Answer, Scorer
+from slowfast.apps.predict.session import StreamSession
 from slowfast.runtime.logging import get_logger
-
-if TYPE_CHECKING:  # it makes them
-    from slowfast.apps.predict.predictor import Answer, Predictor
 
 logger = get_logger(__name__)
 
@@ -28,7 +26,7 @@ class LiveAnswers:
     the times of the answers go on.
 
     Args:
-        predictor: the model.
+        scorer: the model.
         source: the source.
         fps: frames a second for the model; None for the rate that the source claims, or else `DATA.TARGET_FPS`.
         stride, top: as of a session.
@@ -41,12 +39,12 @@ class LiveAnswers:
     """
 
     def __init__(
-        self, predictor: Predictor, source: LiveSource, fps: float | None = None, stride: float = 0.0, top: int = 5
+        self, scorer: Scorer, source: LiveSource, fps: float | None = None, stride: float = 0.0, top: int = 5
     ) -> None:
         self.source, self.lag_s, self.resets = source, None, 0
         self.on_frame: Callable[[LiveFrame], None] | None = None
-        self._fps = (source.fps or predictor.settings.target_fps) if fps is None else fps
-        self._session = predictor.session(self._fps, stride, top)
+        self._fps = (source.fps or scorer.settings.target_fps) if fps is None else fps
+        self._session = StreamSession(scorer, self._fps, stride, top)
         self._longest_gap_s = max(_LIVE_GAP_S if source.is_live else _FILE_GAP_S, _GAP_SLOTS / self._fps)
         self._start_s = 0.0  # of the stretch
         self._slots, self._busy_s = 0, 0.0

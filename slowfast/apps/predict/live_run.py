@@ -18,8 +18,9 @@ from tqdm import tqdm
 from slowfast.apps.predict.drawn import check_drawing, drawn_video
 from slowfast.apps.predict.events import Event, EventFinder
 from slowfast.apps.predict.live_answers import LiveAnswers
-from slowfast.apps.predict.predictor import Answer, Predictor
+from slowfast.apps.predict.predictor import Predictor
 from slowfast.apps.predict.run import PredictOptions, event_facts, facts_of, keep_together
+from slowfast.apps.predict.scorer import Answer
 from slowfast.apps.predict.tables import COLUMNS, write_csv
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.files import append_line

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from slowfast.apps.people.sources import BoxSource, VideoPersons
 from slowfast.apps.people.tracker import Person
+from slowfast.apps.predict.scorer import Scorer
 from slowfast.datasets.ava.footage import at_rate
 from slowfast.datasets.ava.key_frames import Clock, clip_frames, seconds_of_clip
 from slowfast.datasets.clips.clip_maker import ClipMaker
@@ -23,10 +23,7 @@ from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.batch import KeyFrame, Sample, collate
 from slowfast.datasets.video.find import stem
 from slowfast.datasets.video.reader import VideoReader
-from slowfast.evaluation.evaluators import Prediction
-
-if TYPE_CHECKING:
-    from slowfast.apps.predict.predictor import Predictor
+from slowfast.evaluation.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ class _Moment:
 
 
 def people_answers(
-    predictor: Predictor, name: str, open_path: Callable[[str], VideoReader], source: BoxSource, top: int
+    scorer: Scorer, name: str, open_path: Callable[[str], VideoReader], source: BoxSource, top: int
 ) -> Iterator[PeopleAnswer]:
     """Yield the answers about a video, see `Predictor.people`.
 
@@ -107,19 +104,19 @@ def people_answers(
         source: of the boxes.
         top: number of best classes of a person.
     """
-    fps = predictor.cfg.AVA.FPS
+    fps = scorer.cfg.AVA.FPS
 
     def open_video(_: str = "") -> VideoReader:
         return at_rate(open_path(name), fps)
 
     persons = source.persons(stem(name), open_video)
-    return _answers(predictor, open_video, persons, top)
+    return _answers(scorer, open_video, persons, top)
 
 
 def _answers(
-    predictor: Predictor, open_video: Callable[[str], VideoReader], persons: VideoPersons, top: int
+    scorer: Scorer, open_video: Callable[[str], VideoReader], persons: VideoPersons, top: int
 ) -> Iterator[PeopleAnswer]:
-    ava, settings, method = predictor.cfg.AVA, predictor.settings, predictor.cfg.DATA.ENSEMBLE_METHOD
+    ava, settings, method = scorer.cfg.AVA, scorer.settings, scorer.cfg.DATA.ENSEMBLE_METHOD
     clips, clock = ClipMaker(settings, open_video, SpanSampling()), Clock(ava.FPS, 0)
     with open_video("") as video:
         length = video.num_frames
@@ -129,15 +126,15 @@ def _answers(
         frames = clip_frames(key, settings.num_frames, settings.sampling_rate, length, ava.FRAMES_AFTER_KEY)
         seconds = seconds_of_clip(frames, ava.BOX_FRAMES, second, clock, ava.FRAMES_AFTER_KEY)
         while waiting and waiting[0].second < min(seconds):  # no later clip reads it
-            yield _answer(predictor, waiting.popleft(), method, top)
+            yield _answer(scorer, waiting.popleft(), method, top)
         span = min(frames) / ava.FPS, (max(frames) + 1) / ava.FPS
         waiting.append(_Moment(number, second, span, persons.at(second)))
         persons.forget(min(seconds))
         if waiting[-1].persons:
-            prediction = predictor.predict(collate([_sample(clips, frames, seconds, persons, waiting)]))
+            prediction = scorer.predict(collate([_sample(clips, frames, seconds, persons, waiting)]))
             _take_in(prediction, waiting, method)
     for moment in waiting:
-        yield _answer(predictor, moment, method, top)
+        yield _answer(scorer, moment, method, top)
 
 
 def _sample(
@@ -170,16 +167,16 @@ def _take_in(prediction: Prediction, waiting: deque[_Moment], method: str) -> No
             moments[number].add(prediction.scores[start:stop], method)
 
 
-def _answer(predictor: Predictor, moment: _Moment, method: str, top: int) -> PeopleAnswer:
+def _answer(scorer: Scorer, moment: _Moment, method: str, top: int) -> PeopleAnswer:
     """Make the answer of a moment."""
     answers = []
     for row, person in enumerate(moment.persons):
         scores = moment.scores[row] / (moment.times if method == "sum" else 1)
-        answer = predictor.answer(*moment.span, scores, top)
+        answer = scorer.answer(*moment.span, scores, top)
         answers.append(
             PersonAnswer(person.identity, person.box, person.score, answer.scores, answer.names, answer.all_scores)
         )
-    highest = np.zeros(len(predictor.class_names), np.float32)
+    highest = np.zeros(len(scorer.class_names), np.float32)
     for answer in answers:
-        highest[predictor.scored] = np.maximum(highest, answer.all_scores)[predictor.scored]
+        highest[scorer.scored] = np.maximum(highest, answer.all_scores)[scorer.scored]
     return PeopleAnswer(*moment.span, moment.second, answers, highest)

@@ -14,7 +14,8 @@ import numpy as np
 from slowfast.apps.predict.events import Event, EventFinder, EventRule
 from slowfast.apps.predict.painter import Box, Caption
 from slowfast.apps.predict.people import PeopleAnswer
-from slowfast.apps.predict.predictor import Answer, Predictor
+from slowfast.apps.predict.predictor import Predictor
+from slowfast.apps.predict.scorer import Answer
 from slowfast.datasets.video.find import stem
 from slowfast.evaluation.ava_files import second_text
 from slowfast.utils.text import printable, spreadsheet_cell

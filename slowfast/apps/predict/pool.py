@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import queue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from slowfast.apps.predict.scorer import Answer, Scorer
 from slowfast.apps.predict.session import StreamSession
 from slowfast.datasets.clips.streaming import FrameIndices
 from slowfast.evaluation.finite import check_finite
-
-if TYPE_CHECKING:  # it makes pools
-    from slowfast.apps.predict.predictor import Answer, Predictor
 
 
 class StreamPool:
@@ -28,7 +26,7 @@ class StreamPool:
     A pool is used from one thread.
 
     Args:
-        predictor: the model.
+        scorer: the model.
         max_streams: number of streams that may be open.
         max_batch: number of windows in a batch.
         max_waiting: number of complete windows of one stream that may wait.
@@ -37,13 +35,13 @@ class StreamPool:
         ValueError: one of the numbers is below 1.
     """
 
-    def __init__(self, predictor: Predictor, max_streams: int, max_batch: int = 32, max_waiting: int = 4) -> None:
+    def __init__(self, scorer: Scorer, max_streams: int, max_batch: int = 32, max_waiting: int = 4) -> None:
         if min(max_streams, max_batch, max_waiting) < 1:
             raise ValueError(
                 f"a pool of {max_streams} streams, {max_batch} windows in a batch and {max_waiting} waiting windows is "
                 "impossible; each must be at least 1"
             )
-        self.predictor, self.max_streams, self.max_waiting = predictor, max_streams, max_waiting
+        self.scorer, self.max_streams, self.max_waiting = scorer, max_streams, max_waiting
         self._max_batch = max_batch
         self._streams: set[PooledStream] = set()
         # Streams and their next windows, in the order in which these became the next ones.
@@ -62,7 +60,7 @@ class StreamPool:
     def open(
         self, fps: float | None = None, stride: float = 0.0, top: int = 5, state: dict[str, Any] | None = None
     ) -> PooledStream:
-        """Open a stream; arguments as of `Predictor.session`.
+        """Open a stream; arguments as of `StreamSession`.
 
         Args:
             state: continue from this result of `PooledStream.state` or `StreamSession.state`.
@@ -73,7 +71,7 @@ class StreamPool:
         """
         if len(self._streams) >= self.max_streams:
             raise queue.Full(f"{self.max_streams} streams are open, as many as the pool takes; finish or close one")
-        session = self.predictor.session(fps, stride, top)
+        session = StreamSession(self.scorer, fps, stride, top)
         if state is not None:
             session.load_state(state)
         stream = PooledStream(self, session)
@@ -90,7 +88,7 @@ class StreamPool:
         if not batch:
             return []
         inputs = [stream._session.inputs(window) for stream, window in batch]
-        scores, memories = self.predictor.joined_scores(inputs, [stream._session.memory for stream, _ in batch])
+        scores, memories = self.scorer.joined_scores(inputs, [stream._session.memory for stream, _ in batch])
         answers = []
         for (stream, window), row, memory in zip(batch, scores, memories, strict=True):
             del self._waiting[stream]

@@ -23,14 +23,15 @@ from slowfast.apps.predict.drawn import check_drawing, draw_video
 from slowfast.apps.predict.events import Event, EventFinder, EventRule
 from slowfast.apps.predict.painter import Caption
 from slowfast.apps.predict.people import PeopleAnswer
-from slowfast.apps.predict.predictor import Answer, Predictor
+from slowfast.apps.predict.predictor import Predictor
+from slowfast.apps.predict.scorer import Answer
 from slowfast.apps.predict.tables import COLUMNS, PEOPLE_COLUMNS, join_files, write_csv
 from slowfast.apps.predict.timeline import Timeline
 from slowfast.apps.predict.unreadable import UnreadablePart, clock, keep_parts, kept_parts, unreadable_parts
 from slowfast.datasets.video.find import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoOpener, has_images, place_of, video_files
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video_dataset import read_paths
-from slowfast.runtime.consistency import weight_facts
+from slowfast.engine.consistency import weight_facts
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import check_choice
 from slowfast.utils.files import atomic_write_local, no_room_explained, replacing

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from slowfast.apps.predict.scorer import Answer, Scorer
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.streaming import FrameIndices, StepPositions, StepWindows, pathways_of
 from slowfast.datasets.clips.temporal_sampling import clip_span, span_indices
 from slowfast.datasets.video.cache import ArrayVideo
-
-if TYPE_CHECKING:  # it makes sessions
-    from slowfast.apps.predict.predictor import Answer, Predictor
 
 _VERSION = 1  # of the state
 _PREPARED_AT_A_TIME = 8  # frames; as float32 of full size they are large
@@ -31,8 +29,8 @@ class StreamSession:
     `receive`, and for each window that is `ready`, its `inputs` and what `arrived`.
 
     Args:
-        predictor: the model.
-        fps: frames a second that are pushed.
+        scorer: the model.
+        fps: frames a second that are pushed; None for `DATA.TARGET_FPS`.
         stride: frames from the start of a clip to that of the next, for clip models; 0 for clips without overlap.
         top: number of best classes in an answer.
 
@@ -43,13 +41,14 @@ class StreamSession:
         ValueError: a rate or stride that is impossible, or a stride for a model that reads in steps.
     """
 
-    def __init__(self, predictor: Predictor, fps: float, stride: float = 0.0, top: int = 5) -> None:
+    def __init__(self, scorer: Scorer, fps: float | None = None, stride: float = 0.0, top: int = 5) -> None:
+        fps = scorer.settings.target_fps if fps is None else fps
         if not fps > 0 or not stride >= 0:
             raise ValueError(f"a stream of {fps} frames a second with a stride of {stride} frames is impossible")
-        if stride and predictor.step_positions:
+        if stride and scorer.step_positions:
             raise ValueError(f"stride is {stride}, but this model reads in steps of a fixed length; leave it out")
-        self._predictor, self._fps, self._stride, self._top = predictor, float(fps), float(stride), top
-        settings, steps = predictor.stream_settings, predictor.step_positions
+        self._scorer, self._fps, self._stride, self._top = scorer, float(fps), float(stride), top
+        settings, steps = scorer.stream_settings, scorer.step_positions
         self._windows = _Steps(settings, steps, fps) if steps else _Clips(settings, fps, stride)
         self.reset()
 
@@ -106,7 +105,7 @@ class StreamSession:
         indices = sorted(wanted)
         for start in range(0, len(indices), _PREPARED_AT_A_TIME):
             some = indices[start : start + _PREPARED_AT_A_TIME]
-            prepared = self._predictor.prepare(pixels[[index - first for index in some]])
+            prepared = self._scorer.prepare(pixels[[index - first for index in some]])
             # Copies, since one frame that is kept would keep all of them.
             self._frames.update((index, prepared[:, [number]]) for number, index in enumerate(some))
         self._last = pixels[-1:].copy()
@@ -115,7 +114,7 @@ class StreamSession:
         """Take note that no frames follow: the last window need not be complete."""
         self._ended = True
         if self._count:
-            self._frames[self._count - 1] = self._predictor.prepare(self._last)
+            self._frames[self._count - 1] = self._scorer.prepare(self._last)
 
     def ready(self) -> FrameIndices | None:
         """Return the next window, per pathway, if all that it reads is there."""
@@ -150,7 +149,7 @@ class StreamSession:
         needed = min(map(min, self._windows.frames(self._number)))
         self._frames = {index: frame for index, frame in self._frames.items() if index >= needed}
         start, end = min(map(min, window)) / self._fps, (max(map(max, window)) + 1) / self._fps
-        return self._predictor.answer(start, end, scores, self._top)
+        return self._scorer.answer(start, end, scores, self._top)
 
     def window_end_s(self, number: int) -> float:
         """Return the second at which a window ends, from 0."""
@@ -190,14 +189,14 @@ class StreamSession:
             raise ValueError(f"the state is of a session with {found}, and this one has {wanted}")
         self._count, self._number = int(state["count"]), int(state["number"])
         self._ended = False
-        self.memory = _copy(state["memory"], self._predictor.device)
+        self.memory = _copy(state["memory"], self._scorer.device)
         self._frames = _copy(state["frames"], "cpu")
         self._last = None if state["last"] is None else state["last"].numpy().copy()
 
     def _answers(self) -> list[Answer]:
         answers = []
         while window := self.ready():
-            scores, memory = self._predictor.step_scores(self.inputs(window), self.memory)
+            scores, memory = self._scorer.step_scores(self.inputs(window), self.memory)
             answers.append(self.arrived(window, scores[0], memory))
         return answers
 

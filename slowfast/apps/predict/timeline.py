@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slowfast.apps.plot.style import SMALL, WIDTHS, new_figure, save, set_title, shortened, styled
-from slowfast.apps.predict.predictor import Answer
+from slowfast.apps.predict.scorer import Answer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from slowfast.apps.predict import people_files
-from slowfast.apps.predict.predictor import Answer
 from slowfast.apps.predict.run import facts_of
+from slowfast.apps.predict.scorer import Answer
 from slowfast.apps.serve.feeds import CameraFeed, Feed, SourceFeed, VideoFeed, collect
 from slowfast.apps.serve.limits import RefusedError, ServeLimits
 from slowfast.apps.serve.models import PERSONS_EVERY_S, ServedModel

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from slowfast.apps.predict.predictor import Answer
 from slowfast.apps.predict.resample import Resampler
+from slowfast.apps.predict.scorer import Answer
 from slowfast.apps.serve.feeds import Feed, FeedFrame
 from slowfast.apps.serve.worker import Listener, PoolWorker
 

@@ -10,7 +10,8 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from slowfast.apps.predict.pool import PooledStream, StreamPool
-from slowfast.apps.predict.predictor import Answer, Predictor
+from slowfast.apps.predict.predictor import Predictor
+from slowfast.apps.predict.scorer import Answer
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slowfast.apps.predict.predictor import Predictor, Video
+from slowfast.apps.predict.predictor import Predictor
+from slowfast.apps.predict.scorer import Video
 from slowfast.apps.visualize.attribution import Attributions, Step, StepPath
 from slowfast.apps.visualize.clips import clip_frames
 from slowfast.apps.visualize.gradcam import grad_cam
@@ -78,7 +79,8 @@ class Evidence:
         label, name: number and name of the class.
         step: number of the step (of a clip model: of the clip), from 0.
         score: of the class at the step.
-        steps: the last `most_steps` steps up to this one, in order; values add up to 1. Of a clip model the clip alone.
+        steps: the last `EvidenceSettings.most_steps` up to this one, in order; values add up to 1. Of a clip model the
+            clip alone.
         left_out: number of steps before them. Their memory is read, but not explained. 0 for a clip model.
         frames: frames of these steps, in order; values add up to 1.
         operators: parts of the memory, in the order in which the model computes them; empty without memory.
@@ -104,54 +106,74 @@ class Evidence:
     method: str
 
 
+@dataclass(frozen=True)
+class EvidenceSettings:
+    """Say how evidence is computed.
+
+    Attributes:
+        method: "integrated" or "gradient", see `StepPath`; or "grad-cam", for clip models.
+        points: of the integral. On the demo's videos 32 are within 0.03 of the shares of 256.
+        layers: of Grad-CAM, one for each pathway or one for all; () for the last stage of a residual network.
+        most_steps: greatest number of steps whose frames are kept.
+        wiped: numbers of steps, from 0, before which the memory is emptied. Frames before them then have no evidence.
+
+    Raises:
+        ValueError: no such method; no points or steps.
+    """
+
+    method: str = METHODS[0]
+    points: int = 32
+    layers: Sequence[str] = ()
+    most_steps: int = 64
+    wiped: Collection[int] = ()
+
+    def __post_init__(self) -> None:
+        check_choice("the method", self.method, METHODS)
+        if self.most_steps < 1 or self.points < 1:
+            raise ValueError(
+                f"{self.most_steps} steps and {self.points} points of the integral are asked for; both must be 1 or "
+                "more"
+            )
+
+
+_USUAL_SETTINGS = EvidenceSettings()
+
+
 def evidence(
     predictor: Predictor,
     video: Video,
     label: int | str | None = None,
     step: int = -1,
-    method: str = METHODS[0],
     fps: float | None = None,
-    wiped: Collection[int] = (),
-    most_steps: int = 64,
-    points: int = 32,
-    layers: Sequence[str] = (),
+    settings: EvidenceSettings = _USUAL_SETTINGS,
 ) -> Evidence:
     """Find the evidence for a class at a step of a video. The model stays as it is, and may be used meanwhile.
 
-    The first steps of a video longer than `most_steps` steps have no gradient; see `Evidence.left_out`.
+    The first steps of a video longer than `settings.most_steps` have no gradient; see `Evidence.left_out`.
 
     Args:
         predictor: a model of whole clips; with a memory, its task defines `differentiable_step`.
         video: see `slowfast.apps.predict.predictor`.
         label: number or name of the class; None for the best at this step.
         step: number of the step, or of the clip of a clip model; negative ones count from the end.
-        method: "integrated" or "gradient", see `StepPath`; or "grad-cam", for clip models.
         fps: frames a second; None for `DATA.TARGET_FPS`.
-        wiped: numbers of steps, from 0, before which the memory is emptied. Frames before them then have no evidence.
-        most_steps: greatest number of steps whose frames are kept.
-        points: of the integral. On the demo's videos 32 are within 0.03 of the shares of 256.
-        layers: of Grad-CAM, one for each pathway or one for all; () for the last stage of a residual network.
+        settings: the method, and what of the memory it sees.
 
     Raises:
         VideoError: the video cannot be read.
-        ValueError: no such class, step, step to wipe before or method; a model of boxes; a memory without gradients; or
-            no frame speaks for the class.
+        ValueError: no such class, step, or step to wipe before; a model of boxes; a memory without gradients; or no
+            frame speaks for the class.
     """
-    check_choice("the method", method, METHODS)
-    if most_steps < 1 or points < 1:
-        raise ValueError(
-            f"{most_steps} steps and {points} points of the integral are asked for; both must be 1 or more"
-        )
     predictor.check_kind(boxes=False)
     number = None if label is None else _class_number(predictor, label)
-    chunks, memory = _windows_up_to(predictor, video, step, fps, wiped, most_steps)
-    if outside := [number for number in wiped if not 0 <= number <= chunks[-1].first]:
+    chunks, memory = _windows_up_to(predictor, video, step, fps, settings)
+    if outside := [number for number in settings.wiped if not 0 <= number <= chunks[-1].first]:
         raise ValueError(
             f"the memory cannot be wiped before step {outside[0]}: step {chunks[-1].first} is explained, and it can be "
             "wiped before the steps from 0 to this one"
         )
     windows = [[x.to(predictor.device) for x in chunk.inputs] for chunk in chunks]
-    resets = [place for place, chunk in enumerate(chunks) if chunk.first in wiped]
+    resets = [place for place, chunk in enumerate(chunks) if chunk.first in settings.wiped]
     path = StepPath(_step_of(predictor), windows, memory, resets)
     scores = path.scores()
     if number is None:
@@ -161,13 +183,13 @@ def evidence(
         picked = scores[:, number]
         return picked if predictor.cfg.MODEL.HEAD_ACT == "none" else picked.clamp(min=_SMALLEST).log()
 
-    if method == "grad-cam":
-        found = _grad_cam(predictor, windows[-1], number, layers)
+    if settings.method == "grad-cam":
+        found = _grad_cam(predictor, windows[-1], number, settings.layers)
     else:
-        found = path.attribute(target, points if method == "integrated" else 0)
+        found = path.attribute(target, settings.points if settings.method == "integrated" else 0)
     with predictor.opener(video, fps)("") as reader:
         times = Timeline.of(reader).times
-    return _join(predictor, chunks, found, times, (number, scores, method))
+    return _join(predictor, chunks, found, times, (number, scores, settings.method))
 
 
 def _join(
@@ -247,16 +269,16 @@ def _class_number(predictor: Predictor, label: int | str) -> int:
 
 
 def _windows_up_to(
-    predictor: Predictor, video: Video, step: int, fps: float | None, wiped: Collection[int], most: int
+    predictor: Predictor, video: Video, step: int, fps: float | None, settings: EvidenceSettings
 ) -> tuple[list[Chunk], Any]:
     """Return the windows of a video that have a gradient, up to a step, and the memory in front of the first.
 
     Raises:
         ValueError: the video has no such step.
     """
-    settings, positions = predictor.stream_settings, predictor.step_positions
-    windows = StepWindows(settings, positions) if positions else ClipWindows(settings)
-    kept: deque[tuple[Chunk, Any]] = deque(maxlen=most if positions else 1)
+    stream, positions = predictor.stream_settings, predictor.step_positions
+    windows = StepWindows(stream, positions) if positions else ClipWindows(stream)
+    kept: deque[tuple[Chunk, Any]] = deque(maxlen=settings.most_steps if positions else 1)
     memory = None
     for chunk in predictor.chunks(video, fps, windows):
         count = chunk.windows
@@ -265,7 +287,7 @@ def _windows_up_to(
                 f"step {step} does not exist: the video has {count} steps, from 0 to {count - 1}, or from -{count} to "
                 "-1, counted from the end"
             )
-        memory = None if chunk.first in wiped else memory
+        memory = None if chunk.first in settings.wiped else memory
         kept.append((chunk, memory))
         if chunk.first == step % count:
             break

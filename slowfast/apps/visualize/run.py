@@ -32,11 +32,11 @@ from slowfast.engine.loop import predict_batches
 from slowfast.engine.model_setup import move_model
 from slowfast.engine.pictures import PictureWriter, encode_png
 from slowfast.engine.resume import load_test_weights
-from slowfast.engine.task import build_classifying_task
+from slowfast.engine.task import build_task
 from slowfast.engine.trackers import TensorBoard
 from slowfast.evaluation.class_plots import class_names
 from slowfast.evaluation.classification import NO_LABEL, confusion_matrix
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 from slowfast.models import build_model
 from slowfast.runtime.device import device_of
 from slowfast.runtime.logging import get_logger
@@ -109,7 +109,7 @@ class _ModelPictures:
         check_pictures(cfg)
         self.choices, self.cam_layers = array_layers(cfg), cam_layers(cfg)
         self.with_maps = bool(self.cam_layers)
-        self.device, self.task = device_of(cfg), build_classifying_task(cfg)
+        self.device, self.task = device_of(cfg), build_task(cfg)
         model = build_model(cfg)
         load_test_weights(model, cfg)
         self.model = move_model(model, self.device, cfg.MODEL.MEMORY_FORMAT).eval()

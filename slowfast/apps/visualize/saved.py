@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from slowfast.evaluation.predictions import ClassificationPredictions, load
-from slowfast.evaluation.results_pickle import load_pickle
+from slowfast.evaluation.predictions import ClassificationPredictions, load, load_pickle
 
 
 def read_scores(path: str) -> ClassificationPredictions:

@@ -71,7 +71,8 @@ DATA = {
     # Container formats to read besides the usual ones, by FFmpeg's names. A file of hls, concat, dash, sdp or image2
     # makes FFmpeg open others that it names, so allow those for data that you trust only.
     "MEDIA_FORMATS_EXTRA": [],
-    # Read the first sample alone, and give it out for all others, to time training without data.
+    # Read the first sample alone, and give it out for all others, to time training without data. Key frames whose boxes
+    # are scored, in validation and testing, are read.
     "DUMMY_LOAD": False,
     # Samples of a training epoch: epochs take one chunk of the list after the other; 0 for the whole list.
     "LOADER_CHUNK_SIZE": 0,

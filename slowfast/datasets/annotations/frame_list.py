@@ -51,6 +51,10 @@ class FrameList:
         """Return the frame paths of video number `video`, ordered by `frame_id`."""
         return self._paths[video]
 
+    def paths_by_name(self) -> dict[str, FramePaths]:
+        """Return the frame paths of each video by its name."""
+        return dict(zip(self.videos, self._paths, strict=True))
+
     def spans(self, video: int) -> np.ndarray:
         """Return (n, 3) int32 labels of the video: class, first and last frame, from 0, both included."""
         return self._spans[self._ends[video - 1] if video else 0 : self._ends[video]]

@@ -51,7 +51,7 @@ class Footage:
         if ava.FRAME_LIST_DIR:
             frames = read_frame_list(_lists(cfg, "TRAIN_LISTS" if split == "train" else "TEST_LISTS"), ava.FRAME_DIR)
             _warn_of_gaps(frames)
-            listed = ListedFrames.from_config(cfg, frames, ava.FPS)
+            listed = ListedFrames.from_config(cfg, frames.paths_by_name(), ava.FPS)
             if ava.KINETICS_CLIPS:
                 clips = find_clips(names, frames.videos)
                 others = {name: listed.paths[clip] for name, clip in clips.items()}

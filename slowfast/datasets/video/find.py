@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slowfast.datasets.annotations.frame_list import FrameList
 from slowfast.datasets.video.frame_folder import FrameFolder, image_threads
 from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
 from slowfast.datasets.video.open import video_opener
@@ -229,9 +228,8 @@ class ListedFrames:
     limits: MediaLimits = USUAL_LIMITS
 
     @staticmethod
-    def from_config(cfg: Any, frames: FrameList, fps: float) -> ListedFrames:
-        """Build from a list of frames and a configuration."""
-        paths = {name: frames.paths(video) for video, name in enumerate(frames.videos)}
+    def from_config(cfg: Any, paths: Mapping[str, Sequence[str]], fps: float) -> ListedFrames:
+        """Build from frame paths and a configuration."""
         return ListedFrames(paths, fps, image_threads(cfg), MediaLimits.from_config(cfg))
 
     def __call__(self, name: str) -> VideoReader:

@@ -12,7 +12,7 @@ from slowfast.apps.predict import drawn
 from slowfast.apps.predict.drawn import draw_answers, draw_video, drawn_video
 from slowfast.apps.predict.painter import Box, Caption
 from slowfast.apps.predict.people import PeopleAnswer, PersonAnswer
-from slowfast.apps.predict.predictor import Answer
+from slowfast.apps.predict.scorer import Answer
 from slowfast.datasets.video.find import VideoOpener
 from slowfast.datasets.video.open import open as open_video
 from slowfast.datasets.video.reader import VideoError

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from slowfast.apps.predict.events import Event, EventFinder, EventRule
-from slowfast.apps.predict.predictor import Answer
+from slowfast.apps.predict.scorer import Answer
 from slowfast.apps.predict.timeline import Timeline
 
 

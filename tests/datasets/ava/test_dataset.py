@@ -17,7 +17,7 @@ from slowfast.datasets import build_dataset, build_loader
 from slowfast.datasets.loading.batch import Boxes, MissingSample
 from slowfast.datasets.loading.sampler import ClipShape, SampleKey
 from slowfast.datasets.loading.unreadable import UnreadableError
-from slowfast.evaluation.evaluators import Prediction
+from slowfast.evaluation.prediction import Prediction
 
 FPS = 30
 SIZES = {"tall": (36, 20), "wide": (20, 44)}  # height, width

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from slowfast.config.merge import leaf_keys
-from slowfast.runtime.consistency import (
+from slowfast.engine.consistency import (
     HOST_SETTINGS,
     check_consistency,
     code_facts,
@@ -25,7 +25,7 @@ import json, sys
 from datetime import timedelta
 import torch, torch.distributed as dist
 from slowfast.config.merge import leaf_keys
-from slowfast.runtime.consistency import check_consistency, launch_facts
+from slowfast.engine.consistency import check_consistency, launch_facts
 from slowfast.config import load_config
 
 rank, store, cases = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
@@ -94,8 +94,8 @@ def test_ranks_of_one_value_are_told_together_and_long_lists_are_cut(monkeypatch
         gathered.append(item)
         return [f"digest {n}" for n in range(4)] if len(gathered) == 1 else facts
 
-    monkeypatch.setattr("slowfast.runtime.consistency.all_gather_object", gather)
-    monkeypatch.setattr("slowfast.runtime.consistency.get_world_size", lambda: 4)
+    monkeypatch.setattr("slowfast.engine.consistency.all_gather_object", gather)
+    monkeypatch.setattr("slowfast.engine.consistency.get_world_size", lambda: 4)
     with pytest.raises(ValueError) as caught:
         check_consistency(dict)
     _, first, *_, last = str(caught.value).splitlines()
