@@ -119,12 +119,16 @@ _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 
 
 def peak_memory_of(work: Callable[[], Any], device: torch.device) -> dict[str, float]:
-    """Measure the peak memory of a call of `work`. Call `work` once before, to warm up.
+    """Measure the peak memory of a call of `work`, after another call to warm up.
+
+    On the CPU do this first in a process: free pieces that earlier work left in the heap are used again, and count.
 
     Returns:
         `process_mib`, the peak memory in use (resident on the CPU, allocated on a GPU), and `peak_mib`, the part above
         the memory in use before the call.
     """
+    _return_freed_memory()
+    work()
     _return_freed_memory()
     idle = _reset_peak(device)
     work()

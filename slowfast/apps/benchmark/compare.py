@@ -157,16 +157,17 @@ def prepare_work(variant: Variant, training: bool) -> Callable[[], None]:
 
 
 def measure_alone(variant: Variant, training: bool, iterations: int) -> dict[str, float]:
-    """Measure one variant: one iteration to warm up, `iterations` against the clock, and one for the memory.
+    """Measure the time of one variant in `iterations`, or with 0 its memory; each after an iteration to warm up.
 
     Returns:
-        `seconds`, the median of an iteration, unless `iterations` is 0. `process_mib`, the peak memory in use.
-        `peak_mib`, the part of it above the idle process (libraries, model, optimizer state and batch).
+        `seconds`, the median of an iteration; or `process_mib`, the peak memory in use, and `peak_mib`, the part of it
+        above the idle process (libraries, model, optimizer state and batch).
     """
     device, work = device_of(variant.cfg), prepare_work(variant, training)
+    if not iterations:
+        return peak_memory_of(work, device)
     _seconds(work, 1, device)
-    seconds = [_seconds(work, 1, device) for _ in range(iterations)]
-    return {**({"seconds": statistics.median(seconds)} if seconds else {}), **peak_memory_of(work, device)}
+    return {"seconds": statistics.median(_seconds(work, 1, device) for _ in range(iterations))}
 
 
 def compare(variants: Sequence[Variant], training: bool, rounds: int) -> list[dict[str, Any]]:

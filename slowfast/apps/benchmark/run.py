@@ -104,10 +104,10 @@ def compare_points(
     for _ in range(repeats):
         for point in points:
             own = ConfigSource(source.file, [*source.overrides, *shlex.split(point)])
-            measured = in_fresh_process(_measure_alone, own, "train_steps", "config", None, iterations)
-            if measured is None:
+            parts = [in_fresh_process(_measure_alone, own, "train_steps", "config", None, n) for n in (iterations, 0)]
+            if None in parts:
                 raise ValueError(f"memory ran out at --point {point!r}")
-            runs[point].append(measured)
+            runs[point].append({**parts[0], **parts[1]})
     rows = [{"point": point, **medians(results)} for point, results in runs.items()]
     print(format_points(rows))
     return rows

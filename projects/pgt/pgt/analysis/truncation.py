@@ -284,9 +284,7 @@ def gradient_memory(cfg: CfgNode, steps: int, truncated: bool) -> dict[str, floa
     batch, optim_step = random_batch(cfg).to(device), GradientOnly(model, autocast_dtype(cfg))
 
     def work() -> None:
-        model.zero_grad(set_to_none=True)
         add_gradient(task, model, batch, optim_step, steps, truncated)
+        model.zero_grad(set_to_none=True)
 
-    work()  # to warm up
-    model.zero_grad(set_to_none=True)
     return peak_memory_of(work, device)
