@@ -214,6 +214,9 @@ def test_a_perfect_prediction_is_drawn_as_the_clip(tiny_cfg, normalize):
         (["MASK.PRETRAIN_DEPTH", [0, 1]], "decodes one block"),
         (["MASK.DEC_KV_STRIDE", [2, 2]], "MASK.DEC_KV_STRIDE"),
         (["MASK.PER_FRAME_MASKING", True, "AUG.MASK_TUBE", True], "AUG.MASK_TUBE"),
+        (["MASK.DECODER_EMBED_DIM", 0], "DECODER_EMBED_DIM 0"),
+        (["MASK.DECODER_DEPTH", -1], "MASK.DECODER_DEPTH is -1"),
+        (["AUG.MAX_MASK_PATCHES_PER_BLOCK", 0], "AUG.MAX_MASK_PATCHES_PER_BLOCK is 0"),
     ],
 )
 def test_mistakes_in_settings_of_mae(settings, named):

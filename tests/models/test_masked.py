@@ -196,3 +196,17 @@ def test_mistakes():
     fine = ["MVIT.PATCH_KERNEL", [2, 4, 4], "MVIT.PATCH_STRIDE", [2, 4, 4], "MASK.PRED_HOG", True]
     with pytest.raises(ValueError, match="do not divide a token of 4 x 4"):
         build_model(load_config(None, [*MASKFEAT, *fine]))
+
+
+@pytest.mark.parametrize("settings", [MAE, MASKFEAT])
+@pytest.mark.parametrize("odd", [["DATA.NUM_FRAMES", 5], ["DATA.TRAIN_CROP_SIZE", 36]])
+def test_clips_are_whole_tokens(settings, odd):
+    with pytest.raises(ValueError, match=f"{odd[0]} {odd[1]}.* whole tokens"):
+        build_model(load_config(None, [*settings, *odd]))
+
+
+@torch.no_grad()
+def test_a_mask_of_nothing_is_no_loss_of_nan():
+    model = build_model(load_config(None, MASKFEAT))
+    with pytest.raises(ValueError, match=r"no token of 2 clip.* AUG.MASK_RATIO"):
+        model(tiny_clip(), torch.zeros(2, 2, 2, 2, dtype=torch.bool))
