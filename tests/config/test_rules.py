@@ -176,7 +176,17 @@ MISSPELLED = {
 }
 # Keys of files and of free text. AUG.AA_TYPE is a recipe with numbers, which the data set reads. Metrics are those of
 # the data set's evaluator, and TRAIN.BEST_METRIC is checked by the first validation.
-FREE_TEXT = ("*_DIR", "*.DIR", "*_PATH", "*_LISTS", "*_FILE", "DATA.PATH_*", "AUG.AA_TYPE", "MODEL.MULTI_PATHWAY_ARCH")
+FREE_TEXT = (
+    "*_DIR",
+    "*.DIR",
+    "*_PATH",
+    "*_LISTS",
+    "*_FILE",
+    "DATA.PATH_*",
+    "DATA.IN22k_VAL_IN1K",
+    "AUG.AA_TYPE",
+    "MODEL.MULTI_PATHWAY_ARCH",
+)
 FREE_TEXT += ("TRACKER.PROJECT", "TRACKER.RUN_NAME")
 # Color maps are matplotlib's, an extra, and are checked where they are drawn by.
 FREE_TEXT += ("TENSORBOARD.*COLORMAP", "TENSORBOARD.WRONG_PRED_VIS.TAG")
