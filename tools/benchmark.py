@@ -3,6 +3,7 @@
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] [--variants NAME,...] [--measure size,time,memory,steps]
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --point "KEY VALUE ..." [--point "KEY VALUE ..."]...
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --data [--workers 0,1,2,4] [--clips N]
+python tools/benchmark.py --cfg FILE [KEY VALUE ...] --epochs
 python tools/benchmark.py --cfg FILE [KEY VALUE ...] --soak N
 python tools/benchmark.py --stream day|camera|pool|speed|persons|viewers [--model "FILE|zoo://NAME [KEY VALUE ...]"]...
 
@@ -20,8 +21,10 @@ Every --point is a set of overrides: time and memory of a training iteration, ea
 turns, --repeats times; the table gives medians.
 
 --data loads clips of the configured data set: training clips and test views per second, by stage in --iterations rounds
-of --clips clips in this process, and from a loader by number of workers. --soak N lets one worker make N training clips
-and tells whether its memory grows. For one core: taskset -c 0 env OMP_NUM_THREADS=1 python tools/benchmark.py ...
+of --clips clips in this process, and from a loader by number of workers. --epochs is PySlowFast's benchmark: it loads
+BENCHMARK.NUM_EPOCHS epochs of training clips, with a line every BENCHMARK.LOG_PERIOD iterations. --soak N lets one
+worker make N training clips and tells whether its memory grows. For one core: taskset -c 0 env OMP_NUM_THREADS=1
+python tools/benchmark.py ...
 
 --stream measures streams, and prints a table of Markdown. A model is a checkpoint, or a YAML file with random weights:
   day     memory of the process at each of --hours hours of a looped file in one session, as fast as it goes
@@ -47,6 +50,7 @@ from slowfast.apps.benchmark.run import (
     MEASURES,
     ConfigSource,
     compare_points,
+    measure_epochs,
     measure_loading,
     measure_model,
     watch_worker,
@@ -90,6 +94,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     data.add_argument("--splits", type=names_among(SPLITS), default=list(SPLITS), **names)
     data.add_argument("--workers", type=_worker_counts, default=[0, 1, 2, 4], metavar="N,...", help="default: 0,1,2,4")
     data.add_argument("--clips", type=int, default=60, metavar="N", help="of a round, or of a loader (default: 60)")
+    data.add_argument("--epochs", action="store_true", help="load whole epochs, as the section BENCHMARK says")
     data.add_argument("--soak", type=int, default=0, metavar="N", help="measure a worker's memory over N clips instead")
     stream = parser.add_argument_group("streams")
     stream.add_argument("--stream", choices=STREAM_KINDS, help="what to measure")
@@ -128,6 +133,8 @@ def _run(args: argparse.Namespace) -> None:
         measured = _measure_stream(args)
     elif args.soak:
         measured = watch_worker(source, args.soak)
+    elif args.epochs:
+        measured = measure_epochs(source)
     elif args.data:
         measured = measure_loading(source, args.splits, args.workers, args.clips, args.iterations)
     elif args.point:

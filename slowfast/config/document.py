@@ -15,7 +15,8 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from slowfast.config.defaults import MODULES, get_cfg
-from slowfast.config.ignored_keys import ignored_feature
+from slowfast.config.ignored_keys import reason_without_effect
+from slowfast.config.merge import leaf_keys
 
 _INTRO = """\
 # All configuration keys
@@ -24,8 +25,9 @@ Made from the key tree by `python -m slowfast.config.document docs/config.md{pro
 
 A YAML file holds `SECTION:` blocks of `KEY: value` lines; on the command line a key is written `SECTION.KEY value`. A
 value is read as the type of its default. A file may name others to start from with `_BASE_: FILE`. `~` is expanded in
-paths. Keys marked *ignored*, with the reason, keep published files loading and have no effect; a run warns if one is
-set.
+paths.
+
+Keys marked *ignored* keep published files loading and have no effect; a run warns if one is set. These are all:
 """
 
 
@@ -42,9 +44,14 @@ def document(projects: Sequence[str] = ()) -> str:
         for section in [key for key in cfg if key not in core and key not in owners]:
             owners[section] = name
             comments |= _project_comments(project, section, cfg[section])
+    reasons: dict[str, list[str]] = {}
+    for key in leaf_keys(cfg):
+        if reason := reason_without_effect(key):
+            reasons.setdefault(reason, []).append(f"`{key}`")
     sections = [name for name, value in cfg.items() if isinstance(value, CfgNode)]
     lines = [_INTRO.format(projects="".join(f" {name}" for name in projects))]
-    lines += ["Sections: " + ", ".join(f"[{name}](#{name.lower()})" for name in sections) + ".\n"]
+    lines += [f"- {', '.join(keys)}: {reason}" for reason, keys in reasons.items()]
+    lines += ["\nSections: " + ", ".join(f"[{name}](#{name.lower()})" for name in sections) + ".\n"]
     lines += _table("Top level", "", {key: cfg[key] for key in cfg if key not in sections}, comments)
     for name in sections:
         lines += _table(name, name, cfg[name], comments, owners.get(name, ""))
@@ -66,8 +73,7 @@ def _table(title: str, prefix: str, values: dict[str, Any], comments: dict[str, 
         if isinstance(value, CfgNode):
             inner += _table(key, key, value, comments)
             continue
-        reason = ignored_feature(key)
-        ignored = f"*ignored* ({_escaped(reason)}) " if reason else ""
+        ignored = "*ignored* " if reason_without_effect(key) else ""
         lines.append(f"| `{name}` | {_code(value)} | {ignored}{_escaped(comments[key])} |")
     return [*lines, "", *inner]
 

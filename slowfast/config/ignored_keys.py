@@ -13,41 +13,41 @@ from slowfast.runtime.logging import get_logger
 logger = get_logger(__name__)
 
 _SSL = "self-supervised learning"
-_BANK = "a memory bank of all videos (CONTRASTIVE.TYPE mem), which the published code cannot train either"
-_OLDER = "older keys that nothing reads, here or in the published code"
+_BANK = "of CONTRASTIVE.TYPE mem, which the published code cannot train either"
+_OLDER = "nothing reads it in the published code either"
 
-# Pattern of full key names -> the missing feature. The first pattern that matches counts.
+# Pattern of full key names -> the reason. The first pattern that matches counts.
 IGNORED_KEYS = {
     "CONTRASTIVE.LENGTH": _BANK,
     "CONTRASTIVE.MEM_TYPE": _BANK,
     "CONTRASTIVE.INTERP_MEMORY": _BANK,
     "DATA.TIME_DIFF_PROB": _SSL,
-    "DATA.DECODING_SHORT_SIZE": "scaling inside the decoder; tools/prepare_kinetics.py --resize scales the files once",
-    "AVA.IMG_PROC_BACKEND": "choice of the image library; there is one here, and pictures are read and resized by it",
-    "BENCHMARK.*": "these benchmarks (tools/benchmark.py has its own options)",
-    "MULTIGRID.DEFAULT_T": "set by multigrid training itself",
+    "DATA.DECODING_SHORT_SIZE": "each frame is resized once, to what its clip needs, as it is decoded; "
+    "tools/prepare_kinetics.py --resize scales the files",
+    "AVA.IMG_PROC_BACKEND": "both backends resize bilinearly, as is done here; they differ in rounding",
+    "MULTIGRID.DEFAULT_T": "the run sets it, as in the published code",
     "SOLVER.STEP_SIZE": _OLDER,
     "SOLVER.WARMUP_FACTOR": _OLDER,
     "DATA.CROP_SIZE": _OLDER,
     "DATA.VIEW": _OLDER,
     "DEBUG": _OLDER,
     "LOGS.FILE_NAME": _OLDER,
-    "MODEL.SINGLE_PATHWAY_ARCH": "list of models with one pathway; a registered model says how many it takes",
+    "MODEL.SINGLE_PATHWAY_ARCH": "a model says how many pathways it takes, or MULTI_PATHWAY_ARCH",
     "PREFETCH.NUM_LOADERS": _OLDER,
 }
 
 
-def ignored_feature(key: str) -> str:
-    """Return the feature that `key` belongs to and that is not implemented; "" for a key with an effect."""
-    return next((feature for pattern, feature in IGNORED_KEYS.items() if fnmatchcase(key, pattern)), "")
+def reason_without_effect(key: str) -> str:
+    """Return why `key` has no effect; "" for a key with one."""
+    return next((reason for pattern, reason in IGNORED_KEYS.items() if fnmatchcase(key, pattern)), "")
 
 
 def warn_of_ignored(cfg: CfgNode, defaults: CfgNode) -> None:
-    """Warn of ignored keys that `cfg` sets away from `defaults`, by reason."""
-    features: dict[str, list[str]] = {}
+    """Warn of keys without effect that `cfg` sets away from `defaults`, by reason."""
+    reasons: dict[str, list[str]] = {}
     for key in leaf_keys(cfg):
-        if get_key(cfg, key) != get_key(defaults, key) and (feature := ignored_feature(key)):
-            features.setdefault(feature, []).append(key)
-    if features:
-        listed = "; ".join(f"{', '.join(keys)} ({feature})" for feature, keys in features.items())
-        logger.warning("Ignored: not implemented here: %s. The run goes without; remove these keys.", listed)
+        if get_key(cfg, key) != get_key(defaults, key) and (reason := reason_without_effect(key)):
+            reasons.setdefault(reason, []).append(key)
+    if reasons:
+        listed = "; ".join(f"{', '.join(keys)} ({reason})" for reason, keys in reasons.items())
+        logger.warning("Ignored keys: %s. Remove them.", listed)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
-from slowfast.config.ignored_keys import ignored_feature
+from slowfast.config.ignored_keys import reason_without_effect
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.sources import text_layer
 from slowfast.utils.errors import short
@@ -59,7 +59,7 @@ def saved_settings(saved: dict[str, Any]) -> dict[str, Any]:
 
 def is_indifferent(key: str) -> bool:
     """Return True for a setting that changes nothing about the training of a resumed run."""
-    return bool(ignored_feature(key)) or any(fnmatchcase(key, pattern) for pattern in _INDIFFERENT)
+    return bool(reason_without_effect(key)) or any(fnmatchcase(key, pattern) for pattern in _INDIFFERENT)
 
 
 def describe_changes(before: dict[str, Any], cfg: Any) -> str:

@@ -17,7 +17,7 @@ from slowfast.engine.model_setup import unwrap
 from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.pictures import PictureWriter, encode_png
 from slowfast.engine.state import TrainState
-from slowfast.engine.task import TASK_REGISTRY, Graph, Task
+from slowfast.engine.task import TASK_REGISTRY, Task, check_classes
 from slowfast.evaluation.prediction import Prediction
 from slowfast.models.losses import build_loss
 from slowfast.models.masked import MaskMViT, pixel_targets
@@ -26,9 +26,6 @@ from slowfast.runtime.seed import rng_state, set_rng_state
 
 _CLIPS_SHOWN = 4
 _MASKED = 0.5  # gray level of masked places
-_NO_CLASSES = (
-    "MODEL.MODEL_NAME MaskMViT predicts what is masked, not classes; fine-tune its weights with MODEL.MODEL_NAME MViT"
-)
 
 
 @TASK_REGISTRY.register("masked")
@@ -50,15 +47,7 @@ class MaskedTask(Task):
 
     def predict(self, model: nn.Module, batch: Batch) -> Prediction:
         """Raise ValueError: no class is predicted."""
-        raise ValueError(_NO_CLASSES)
-
-    def predict_step(self, model: nn.Module, inputs: list[Tensor], memory: Any) -> tuple[Tensor, Any]:
-        """Raise ValueError: no class is predicted."""
-        raise ValueError(_NO_CLASSES)
-
-    def export_graphs(self, model: nn.Module, inputs: list[Tensor]) -> list[Graph]:
-        """Raise ValueError: no class is predicted."""
-        raise ValueError(_NO_CLASSES)
+        check_classes(self.cfg)
 
     def hooks(self) -> list[Hook]:
         return [MaskPictures(ClipSettings.from_config(self.cfg, "train"))] if self.cfg.VIS_MASK.ENABLE else []

@@ -240,6 +240,19 @@ def build_task(cfg: Any) -> Task:
     return task_class(cfg)(cfg)
 
 
+def check_classes(cfg: Any) -> None:
+    """Check that a trained model names classes, for programs that show its scores or export it.
+
+    Raises:
+        ValueError: it is pre-trained without labels.
+    """
+    if task_class(cfg).pretrains:
+        raise ValueError(
+            f"MODEL.MODEL_NAME {cfg.MODEL.MODEL_NAME} is pre-trained without labels and names no classes; fine-tune "
+            "its weights first (TASK ssl_eval, see docs/pretraining.md)"
+        )
+
+
 def dummy_inputs(cfg: Any, count: int, crop: int, generator: Generator | None = None) -> list[Tensor]:
     """Return `count` clips of noise (count, C, T, crop, crop), one tensor per pathway, of the config's frames."""
     channels, frames = cfg.DATA.INPUT_CHANNEL_NUM, cfg.DATA.NUM_FRAMES

@@ -12,6 +12,7 @@ import numpy as np
 from slowfast.config.resolve import num_labels
 from slowfast.evaluation.report import read_class_names
 from slowfast.utils.errors import require_matplotlib, short
+from slowfast.utils.fonts import add_fonts
 from slowfast.utils.json_file import read_json, read_text
 from slowfast.utils.text import one_line, plot_label
 
@@ -219,5 +220,6 @@ def _new_figure(size: Sequence[float]) -> tuple[Any, Any]:
 
 def _png(figure: Any) -> bytes:
     stream = io.BytesIO()
+    add_fonts(figure)
     figure.savefig(stream, format="png", dpi=100)
     return stream.getvalue()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,8 @@ def run_reversible(x: Tensor, blocks: Blocks, recompute: bool = True) -> tuple[T
     """Run reversible blocks on x1 = x2 = x, and return the streams (y1, y2).
 
     Streams are float32 under mixed precision too, since the backward pass gets them by subtraction. Gradients are those
-    of autograd but for rounding. Dropout repeats its random numbers.
+    of autograd but for rounding. Dropout repeats its random numbers, and branches see the context variables of the
+    forward pass again. What branches read besides `x` and their parameters gets no gradient.
 
     Args:
         x: (B, L, C).
@@ -73,6 +75,7 @@ class _Reversible(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, blocks: Blocks, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         kind = x.device.type
         ctx.blocks, ctx.parameters, ctx.states = blocks, parameters, []
+        ctx.run = copy_context().run
         # The cache of casts is off: casts that are made here have no gradient.
         ctx.autocast = {
             "device_type": kind,
@@ -100,7 +103,7 @@ class _Reversible(torch.autograd.Function):
             """Return the output of a branch and the gradient at its input, and add up those of its parameters."""
             trained = _trained(branch)
             with torch.autocast(**ctx.autocast), _repeating(state):
-                x, y = _with_graph(branch, x)
+                x, y = ctx.run(_with_graph, branch, x)
             dx, *of_parameters = torch.autograd.grad(y, [x, *trained], dy.to(y.dtype), allow_unused=True)
             for parameter, gradient in zip(trained, of_parameters, strict=True):
                 if gradient is not None:

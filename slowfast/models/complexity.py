@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from slowfast.config.resolve import num_pathways
 from slowfast.layers.conv import use_plain_convolutions
 from slowfast.models.build import MODEL_REGISTRY
+from slowfast.models.masked import MaskMViT
+from slowfast.models.masks import random_mask
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class _Complexity:
 def complexity(cfg: CfgNode, crop: int | None = None) -> _Complexity:
     """Count parameters and multiply-adds of a clip model, for one clip of DATA.NUM_FRAMES frames.
 
-    PyTorch's FlopCounterMode counts attention, which fvcore's FlopCountAnalysis does not.
+    PyTorch's FlopCounterMode counts attention, which fvcore's FlopCountAnalysis does not. Of a masked model
+    these are encoder and decoder of pre-training under AUG.MASK_RATIO, without the targets.
 
     Args:
         crop: pixels of the clip's sides; None for DATA.TRAIN_CROP_SIZE.
@@ -46,7 +49,14 @@ def complexity(cfg: CfgNode, crop: int | None = None) -> _Complexity:
         ]
         boxes = [torch.tensor([[0.0, 0.0, 0.0, crop, crop]])] if cfg.DETECTION.ENABLE else []
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(inputs, *boxes)
+            if isinstance(model, MaskMViT):
+                grid = model.token_grids((cfg.DATA.NUM_FRAMES, crop, crop))[0][-1]
+                # How many tokens are computed depends on the values of the mask, and the meta device has none.
+                model.decode(
+                    model.patch_embed(inputs[0]), random_mask(1, grid, cfg.AUG.MASK_RATIO, device=torch.device("cpu"))
+                )
+            else:
+                model(inputs, *boxes)
     return _Complexity(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
 
 

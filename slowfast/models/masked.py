@@ -217,7 +217,7 @@ class MaskFeat(MaskMViT):
         mask = given(mask)
         thw = tuple(features.shape[2:])
         tokens = as_tokens(features)
-        masked = enlarge(mask, thw).flatten(1)[..., None]
+        masked = enlarge(mask, thw).flatten(1)[..., None].to(tokens.device)
         tokens = self._embedded(torch.where(masked, self.mask_token.to(tokens.dtype), tokens), thw)
         decoded = []
         for depth, block in enumerate(self.blocks):

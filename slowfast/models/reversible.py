@@ -170,11 +170,12 @@ class StageTransition(CheckpointedBlock):
     def _shortcut(self, x: torch.Tensor, thw: Size) -> torch.Tensor:
         """Change the channels and pool; the queries' layers fit the channels that the queries have when pooled."""
         if self.pool_first:
-            x = self._pooled(x, thw)
+            x = self.pool_shortcut(x, thw)
         x = x if self.res_proj is None else self.res_proj(x)
-        return x if self.pool_first else self._pooled(x, thw)
+        return x if self.pool_first else self.pool_shortcut(x, thw)
 
-    def _pooled(self, x: torch.Tensor, thw: Size) -> torch.Tensor:
+    def pool_shortcut(self, x: torch.Tensor, thw: Size) -> torch.Tensor:
+        """Pool tokens (B, L, C) of the shortcut to (B, L', C)."""
         if self.residual_path == "conv":
             return self.F.attn.pool("q", x, thw)[0]
         return x if self.pool_skip is None else pool_tokens(x, thw, self.pool_skip, 0)[0]

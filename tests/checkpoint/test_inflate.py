@@ -74,6 +74,23 @@ def test_a_still_clip_gives_what_its_image_gave():
     torch.testing.assert_close(video(picture.expand(-1, -1, 9, -1, -1)), image(picture).expand(-1, -1, 5, -1, -1))
 
 
+@pytest.mark.parametrize("arch", ["c2d", "i3d"])
+@torch.no_grad()
+def test_a_resnet_of_images_sees_in_equal_frames_what_it_sees_in_the_image(tiny_cfg, shallow, parity, arch):
+    """Away from the ends of the clip, where zeros are padded, features are the image's."""
+    image = parity.fill_module(build_model(tiny_cfg(*shallow, "MODEL.ARCH", "2d", "DATA.NUM_FRAMES", 1))).eval()
+    video = build_model(tiny_cfg(*shallow, "MODEL.ARCH", arch, "DATA.NUM_FRAMES", 32)).eval()
+    assert load_weights(video, image.state_dict(), "file", inflate=True).is_exact
+    picture = torch.randn(2, 3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    (flat,), (moving,) = (
+        model.forward_features([picture.expand(-1, -1, frames, -1, -1)]) for model, frames in ((image, 1), (video, 32))
+    )
+    middle = moving.shape[2] // 2
+    torch.testing.assert_close(moving[:, :, middle], flat[:, :, 0], rtol=1e-4, atol=1e-5)
+    ends_differ = not torch.allclose(moving[:, :, 0], flat[:, :, 0], rtol=1e-2)
+    assert ends_differ == (arch == "i3d")
+
+
 def test_without_the_setting_the_error_says_so(tiny_cfg):
     model = build_model(tiny_cfg(*R50))
     weights = {torchvision_key(name): value for name, value in image_weights(model, classes=2).items()}
@@ -117,6 +134,22 @@ APART = ["MVIT.SEP_POS_EMBED", True]
 TRANSFORMERS = {
     "joint": (NO_CLASS_TOKEN, []),
     "apart": (NO_CLASS_TOKEN, APART),
+    "without_pooling": (
+        [
+            *NO_CLASS_TOKEN,
+            "MVIT.POOL_Q_STRIDE",
+            [],
+            "MVIT.POOL_KV_STRIDE_ADAPTIVE",
+            None,
+            "MVIT.DIM_MUL",
+            [],
+            "MVIT.HEAD_MUL",
+            [],
+            "MVIT.POOL_KVQ_KERNEL",
+            None,
+        ],
+        [],
+    ),
     "relative": (
         [*NO_CLASS_TOKEN, "MVIT.USE_ABS_POS", False, "MVIT.REL_POS_SPATIAL", True, "MVIT.RESIDUAL_POOLING", True],
         ["MVIT.REL_POS_TEMPORAL", True],

@@ -127,8 +127,9 @@ def test_what_a_larger_one_has_to_change(tmp_path, run_tool):
         "slowfast.utils.meters.AVAMeter", "slowfast.utils.multigrid.MultigridSchedule",
         "slowfast.utils.misc.plot_input",
         "slowfast.models.video_model_builder.SlowFast", "slowfast.config.custom_config", "slowfast.models.mine",
-        "MINE.WIDTH",
+        "MINE.WIDTH", "slowfast",
     }  # fmt: skip
+    assert found["slowfast"].places == ("slowfast/config/custom_config.py",)
     assert "setup(cfg)" in missing["slowfast.config.custom_config"]
     assert "BoxEvaluator" in missing["slowfast.utils.meters.AVAMeter"]
     assert found["slowfast.utils.misc.plot_input"].places == ("train.py:10",)
@@ -136,5 +137,5 @@ def test_what_a_larger_one_has_to_change(tmp_path, run_tool):
     assert mapped == {"slowfast.models.losses.get_loss_func", "slowfast.utils.meters.TrainMeter",
                       "slowfast.utils.misc.frozen_bn_stats"}  # fmt: skip
     assert {"Mine", "slowfast.models.losses.SoftTargetCrossEntropy"} <= set(found)
-    for line in ("missing: to be changed (10)", "mapped: works, under another name here (3)"):
+    for line in ("missing: to be changed (11)", "mapped: works, under another name here (3)"):
         assert line in output

@@ -175,6 +175,7 @@ ELSEWHERE = {
     "AVA.*": "tests/datasets/ava/test_dataset.py tests/datasets/clips/test_clips_with_boxes.py "
     "tests/tools/test_detection_runs.py tests/apps/people/test_ava_boxes.py tests/apps/predict/test_people.py "
     "projects/pgt/tests/test_targets.py",
+    "BENCHMARK.*": "tests/tools/test_benchmark.py",
     "PGT.*": "projects/pgt/tests/test_task.py projects/pgt/tests/test_plan.py projects/pgt/tests/test_mgrid.py "
     "projects/pgt/tests/test_masked_memory.py "
     "projects/pgt/tests/test_conversion.py projects/pgt/tests/test_attention.py projects/pgt/tests/test_lateral.py "

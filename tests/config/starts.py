@@ -6,6 +6,7 @@ data sets in the published formats, one view of a test.
 
 import contextlib
 import io
+import logging
 import shutil
 import sys
 import tempfile
@@ -92,6 +93,7 @@ def start(path: Path, places: dict[str, list[object]], output: Path) -> str:
 
 def main() -> None:
     """Print what fails, and how many files load, build and start."""
+    logging.disable(logging.WARNING)
     word, counts, files = (sys.argv[1:] or [""])[0], {"load": 0, "build": 0, "start": 0}, []
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)

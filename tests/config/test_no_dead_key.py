@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast.apps.benchmark.compare import random_batch
 from slowfast.config import load_config
-from slowfast.config.ignored_keys import ignored_feature
+from slowfast.config.ignored_keys import reason_without_effect
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.config.resolve import num_pathways
 from slowfast.datasets.build import build_dataset, build_loader
@@ -144,7 +144,7 @@ def away(key):
 
 def kind_of(key):
     """The way in which a key is shown to be alive; "" for none."""
-    if ignored_feature(key):
+    if reason_without_effect(key):
         return "ignored"
     if key in REFUSED:
         return "refused"

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from slowfast.config import load_config
 from slowfast.datasets import build_dataset
@@ -204,6 +204,65 @@ def test_an_unreadable_image_is_replaced_in_training(cfg, folder, tmp_path):
     sample = build_dataset(settings, "train")[0]
     assert sample.video == 1 and sample.replaced[0][0] == str(tmp_path / "broken.jpg")
     assert "broken.jpg" in build_dataset(settings, "val")[0].path
+
+
+def odd_pictures(folder):
+    """Write images of many kinds; return the pixels of each (H, W, 3), as Pillow has them."""
+    colors = Image.fromarray(smooth(0))
+    gray = colors.convert("L")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    clear = colors.convert("RGBA")
+    clear.putalpha(gray)
+    colors.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    colors.save(folder / "turned.jpg", exif=turned, quality=95)
+    colors.save(folder / "a png.JPEG", "PNG")
+    colors.convert("P", palette=Image.Palette.ADAPTIVE).save(folder / "palette.png")
+    gray.save(folder / "gray.png")
+    gray.convert("1").save(folder / "black and white.png")
+    clear.save(folder / "alpha.png")
+    colors.save(folder / "moving.webp", save_all=True, append_images=[colors.rotate(180)], lossless=True)
+    expected = {
+        path.name: np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB")) for path in folder.iterdir()
+    }
+    # Pillow clips numbers of 16 bits.
+    Image.fromarray(np.asarray(gray).astype(np.uint16) * 257).save(folder / "gray of 16 bits.png")
+    cv2.imwrite(str(folder / "16 bits.png"), np.asarray(colors)[..., ::-1].astype(np.uint16) * 257)
+    return {**expected, "gray of 16 bits.png": expected["gray.png"], "16 bits.png": np.asarray(colors)}
+
+
+def test_odd_images_have_the_pixels_that_pillow_reads(cfg, tmp_path):
+    place = tmp_path / "val" / "n01"
+    place.mkdir(parents=True)
+    expected = odd_pictures(place)
+    dataset = build_dataset(cfg("DATA.PATH_TO_DATA_DIR", str(tmp_path), "DATA.IN_VAL_CROP_RATIO", 0), "val")
+    assert len(dataset) == len(expected) == 10
+    for number, path in enumerate(dataset.names):
+        pixels = expected[path.rpartition("/")[2]]
+        assert pixels.shape == ((80, 60, 3) if path.endswith("turned.jpg") else (60, 80, 3))
+        wanted = normalized(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC))
+        # Decoders of CMYK round otherwise, by 1.
+        assert (dataset[number].inputs[0] - wanted).abs().max() < 2.1 / 255 / min(STD), path
+
+
+def test_files_without_an_image_have_a_line_each(cfg, tmp_path, caplog):
+    colors = Image.fromarray(smooth(0))
+    colors.save(tmp_path / "moving.gif", save_all=True, append_images=[colors.rotate(180)])
+    colors.save(tmp_path / "whole.png")
+    colors.save(tmp_path / "whole.jpg")
+    for suffix in ("png", "jpg"):
+        content = (tmp_path / f"whole.{suffix}").read_bytes()
+        (tmp_path / f"half.{suffix}").write_bytes(content[: len(content) // 2])
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    names = ["moving.gif", "half.png", "half.jpg", "empty.jpg", "missing.jpg"]
+    entries = [{"im_path": str(tmp_path / name), "class": 0} for name in names]
+    (tmp_path / "val.json").write_text(json.dumps(entries))
+    dataset = build_dataset(cfg("DATA.PATH_TO_PRELOAD_IMDB", str(tmp_path), "DATA.MAX_UNREADABLE_FRACTION", 1.0), "val")
+    for number, name in enumerate(names):
+        sample = dataset[number]
+        assert sample.path.endswith(name) and "\n" not in sample.cause and name in sample.cause, sample
+    assert "JPEG, PNG, BMP, WebP, TIFF and PNM are read" in dataset[0].cause
+    assert "cut off" in dataset[2].cause
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 
 from slowfast.checkpoint.io import checkpoint_path, find_checkpoints, load_checkpoint, save_checkpoint
 from slowfast.config import cfg_to_yaml, get_cfg
-from slowfast.config.ignored_keys import ignored_feature
+from slowfast.config.ignored_keys import reason_without_effect
 from slowfast.config.merge import get_key, leaf_keys, set_key
 from slowfast.engine.changed_settings import describe_changes, is_indifferent, saved_settings
 from slowfast.engine.epoch_config import build_state
@@ -89,7 +89,7 @@ def test_every_changed_key_is_said_or_known_to_change_nothing():
         set_key(cfg, key, before[key])
         if is_indifferent(key):
             assert said == "", key
-            assert key in OTHERS or key in ELSEWHERE or ignored_feature(key), key
+            assert key in OTHERS or key in ELSEWHERE or reason_without_effect(key), key
         else:
             assert said.startswith(f"these apply from now on: {key} ") and "(was " in said, key
 
@@ -108,7 +108,7 @@ def test_what_is_said_to_change_nothing_changes_nothing(tiny_cfg, tiny_data, tmp
     places = ["DATA.PATH_TO_DATA_DIR", tmp_path / "moved", "DATA.PATH_PREFIX", tmp_path / "moved"]
     cfg = tiny_cfg("EMA.ENABLE", True, *[str(place) for place in places])
     cfg.defrost()
-    ignored = [key for key in leaf_keys(cfg) if ignored_feature(key)]
+    ignored = [key for key in leaf_keys(cfg) if reason_without_effect(key)]
     for key, value in {**OTHERS, **{key: other_value(get_key(cfg, key)) for key in ignored}}.items():
         set_key(cfg, key, value)
     cfg.freeze()

@@ -58,6 +58,25 @@ def test_dark_and_bright_images_are_told_apart(small, name, overrides, caplog):
     assert "optimizer step: 8 images" in caplog.text and ", 6 images" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("ImageNet/MVIT_B_16_CONV", ["MVIT.EMBED_DIM", 8]),
+        ("ImageNet/MVITv2_T", ["MVIT.EMBED_DIM", 8]),
+        ("ImageNet/REV_MVIT_B_16_CONV", ["MVIT.EMBED_DIM", 8]),
+        ("masked_ssl/in1k_VIT_B_MaskFeat_FT", SMALL_VIT),
+        ("masked_ssl/in1k_VIT_B_MaskFeat_PT", [*SMALL_VIT, "MASK.PRETRAIN_DEPTH", [2]]),
+    ],
+)
+def test_published_settings_of_images_start(small, name, overrides):
+    sizes = ["DATA.TRAIN_CROP_SIZE", 64, "DATA.TEST_CROP_SIZE", 64, "SOLVER.MAX_EPOCH", 1, "TRAIN.EVAL_PERIOD", 1]
+    cfg = small(f"../{name}", *sizes, *overrides)
+    metrics = train(cfg)
+    if "PT" not in name:
+        assert set(metrics) >= {"top1_acc"}
+        assert run_test(cfg)["images"] == 6
+
+
 def test_a_model_of_clips_starts_from_one_of_images(small, tiny_cfg, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     train(small("REV_VIT_S", *SMALL_VIT, "SOLVER.BASE_LR", 0.01, "SOLVER.MAX_EPOCH", 1))

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from slowfast.apps.benchmark.compare import random_batch
+from slowfast.apps.export.export import export
+from slowfast.apps.predict.predictor import Predictor
+from slowfast.apps.visualize.settings import check_pictures
 from slowfast.checkpoint.io import checkpoint_path, load_checkpoint
 from slowfast.config import load_config
 from slowfast.datasets.build import build_dataset
@@ -128,12 +131,17 @@ def test_pretraining_on_images(tiny_cfg, stats_of, tmp_path):
     assert len(list((tmp_path / "out/visualization/mask").iterdir())) == 4
 
 
-def test_no_class_is_predicted(tiny_cfg):
-    cfg = tiny_cfg(*MAE)
+def test_no_class_is_predicted(tiny_cfg, tmp_path):
+    cfg = tiny_cfg(*MAE, "TENSORBOARD.MODEL_VIS.ENABLE", True)
     assert run_test(cfg) == {}
-    task, model, clips = build_task(cfg), build_model(cfg), random_batch(cfg, 1).inputs
-    for predicting in (lambda: task.predict_step(model, clips, None), lambda: task.export_graphs(model, clips)):
-        with pytest.raises(ValueError, match="fine-tune its weights"):
+    task, model = build_task(cfg), build_model(cfg)
+    for predicting in (
+        lambda: task.predict(model, random_batch(cfg, 1)),
+        lambda: Predictor(model, cfg, torch.device("cpu"), ["a", "b"]),
+        lambda: export(cfg, str(tmp_path / "exported"), ["onnx"]),
+        lambda: check_pictures(cfg),
+    ):
+        with pytest.raises(ValueError, match="MaskMViT is pre-trained without labels .* fine-tune its weights"):
             predicting()
 
 

@@ -88,3 +88,26 @@ def test_counting_leaves_random_numbers_alone(tiny_model):
     torch.manual_seed(0)
     complexity(cfg)
     assert torch.equal(torch.rand(3), expected)
+
+
+def block(tokens, dim):
+    """Multiply-adds of a transformer block: four linear maps, attention, MLP of four times the width."""
+    return 4 * tokens * dim**2 + 2 * tokens**2 * dim + 8 * tokens * dim**2
+
+
+def test_masked_pretraining_counts_visible_tokens_and_the_decoder(repo):
+    size = complexity(load_config(repo / "configs/masked_ssl/k400_VIT_B_16x4_MAE_PT.yaml", ["NUM_GPUS", 0]))
+    tokens, dim, narrow = 8 * 14 * 14, 768, 512
+    kept = int(tokens * 0.1)
+    expected = tokens * dim * (3 * 2 * 16 * 16) + 12 * block(1 + kept, dim) + (1 + kept) * dim * narrow
+    expected += 4 * block(1 + tokens, narrow) + (tokens - kept) * narrow * (3 * 16 * 16)
+    assert size.multiply_adds == expected
+
+
+def test_masked_pretraining_of_mvit_costs_what_all_tokens_cost(repo):
+    pretraining, fine_tuning = (
+        complexity(load_config(repo / f"configs/masked_ssl/k400_MVITv2_S_16x4_{name}.yaml", ["NUM_GPUS", 0]))
+        for name in ("MaskFeat_PT", "FT")
+    )
+    # Its last stage has stride 1 in place of 2.
+    assert 1 < pretraining.multiply_adds / fine_tuning.multiply_adds < 1.4

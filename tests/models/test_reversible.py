@@ -174,7 +174,6 @@ def test_a_class_token_is_left_out_with_a_warning(tiny_mvit, caplog):
         (["MVIT.LAYER_SCALE_INIT_VALUE", 0.1], "set MVIT.LAYER_SCALE_INIT_VALUE 0.0"),
         (["MODEL.COMPILE", True], "MODEL.COMPILE True with MVIT.REV.ENABLE True"),
         (["DETECTION.ENABLE", True], "set DETECTION.ENABLE False"),
-        (["PGT.ENABLE", True, "DATA.NUM_FRAMES", 36], "PGT.ENABLE True with MVIT.REV.ENABLE True"),
     ],
 )
 def test_what_cannot_be_built_is_named(settings, message, tiny_mvit):

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from slowfast.apps.benchmark.data import time_epochs
 from slowfast.config import load_config
 from slowfast.config.load import cfg_to_yaml
+from slowfast.datasets.kinetics import Kinetics
 from slowfast.models import build_model
 
 STEPS = ["PGT.ENABLE", True, "PGT.STEPS", 2, "PGT.STEP_LEN", [8], "DATA.NUM_FRAMES", 15]
@@ -88,6 +90,7 @@ def test_steps_beside_end_to_end_training_and_their_memory(cfg_file, benchmark):
         (["--data", "--workers", "-1"], "-1 is less than 0"),
         (["--data", "--clips", "0"], "at least 1"),
         (["--soak", "-3"], "at least 1"),
+        (["--epochs", "BENCHMARK.NUM_EPOCHS", "0"], "BENCHMARK.NUM_EPOCHS is 0"),
         (["--data", "DATA.PATH_TO_DATA_DIR", "/none"], "/none/train.csv"),
     ],
 )
@@ -107,6 +110,23 @@ def test_loading(benchmark, tiny_file):
     lines, measured = benchmark(tiny_file, "--soak", 12)
     assert measured["soak"]["clips"] == 12
     assert "from the second to the last quarter" in lines[-1]
+
+
+def test_whole_epochs_as_pyslowfast_times_them(benchmark, tiny_file):
+    settings = ["BENCHMARK.NUM_EPOCHS", 2, "BENCHMARK.LOG_PERIOD", 2]  # 3 iterations of 4 clips an epoch
+    lines, measured = benchmark(tiny_file, "--epochs", *settings)
+    places = [(row["epoch"], row["iteration"]) for row in measured["epochs"]]
+    assert places == [(1, 2), (1, 3), (2, 2), (2, 3)] and lines[-1].split()[:2] == ["2", "3"]
+    assert all(row["ms"] > 0 and row["clips_per_second"] > 0 for row in measured["epochs"])
+
+
+@pytest.mark.parametrize(("shuffle", "ordered"), [(True, False), (False, True)])
+def test_epochs_in_random_order_or_that_of_the_list(tiny_cfg, monkeypatch, shuffle, ordered):
+    read = []
+    get = Kinetics.__getitem__
+    monkeypatch.setattr(Kinetics, "__getitem__", lambda self, key: read.append(key.index) or get(self, key))
+    time_epochs(lambda overrides: tiny_cfg("BENCHMARK.SHUFFLE", shuffle, "BENCHMARK.NUM_EPOCHS", 1, *overrides))
+    assert sorted(read) == list(range(12)) and (read == sorted(read)) == ordered
 
 
 def test_a_stream_of_clips_as_markdown_and_json(tiny_file, run_tool, tmp_path):

@@ -95,4 +95,8 @@ def test_mistakes_are_told_in_one_line(run_tool):
         assert status == 2 and told.count("\n") == 1 and told.startswith("error: ")
     with socket.create_server(("127.0.0.1", 0)) as other:
         status, told = run_tool(*checkpoint, "--port", other.getsockname()[1])
-        assert status == 2 and str(other.getsockname()[1]) in told
+        assert status == 2 and str(other.getsockname()[1]) in told and "--port" in told
+    for host in ("no.such.host.invalid", "192.0.2.1"):
+        status, told = run_tool(*checkpoint, "--host", host, "--token", "s3cret-token")
+        last = told.splitlines()[-1]
+        assert status == 2 and f"error: --host {host}" in last and "--port" not in last

@@ -176,12 +176,14 @@ def _reject_models_without_memory(cfg: CfgNode) -> None:
     options = cfg.MVIT
     if cfg.MODEL.MODEL_NAME not in ("MViT", MASKED_MODEL) or not (options.REV.ENABLE or options.PATCH_2D):
         return
-    if options.REV.ENABLE:
+    if options.REV.ENABLE and cfg.PGT.FULL_GRADIENT:
         raise ValueError(
-            "PGT.ENABLE True with MVIT.REV.ENABLE True: reversible blocks are computed again in the backward pass, "
-            "when the memory that they read has changed. Set MVIT.REV.ENABLE False; MODEL.ACT_CHECKPOINT True saves "
-            "activations"
+            "PGT.FULL_GRADIENT True with MVIT.REV.ENABLE True: reversible blocks keep no activations, by which "
+            "gradients could reach the memory of earlier steps. Set PGT.FULL_GRADIENT False, or MVIT.REV.ENABLE "
+            "False and MODEL.ACT_CHECKPOINT True"
         )
+    if not options.PATCH_2D:
+        return
     raise ValueError(
         "PGT.ENABLE True with MVIT.PATCH_2D True: a model of images has no steps in time. Set MVIT.PATCH_2D False, or "
         "PGT.ENABLE False"

@@ -21,6 +21,7 @@ from pgt.operators.attention import (
     StepConv3d,
     StepMaxPool3d,
     StepPositions,
+    StepTransition,
     StepWindow,
 )
 from pgt.operators.layers import MarkovConv3d, MarkovOperator, MarkovPool, MarkovTimePool, StepFusion
@@ -33,6 +34,7 @@ from slowfast.models.base import VideoModel
 from slowfast.models.build import MODEL_ADAPTERS, NORMS, build_norm
 from slowfast.models.masked import MaskMViT, PredictionHead
 from slowfast.models.mvit import MultiscaleBlock, PatchEmbed
+from slowfast.models.reversible import StageTransition
 from slowfast.models.slowfast import FuseFastToSlow
 from slowfast.models.timesformer import TimeAttention
 from slowfast.models.tokens import TokenModel
@@ -251,6 +253,15 @@ def _convert_block(conversion: Conversion, name: str, block: MultiscaleBlock) ->
     conversion.visit(f"{name}.attn", block.attn)
 
 
+def _convert_transition(conversion: Conversion, name: str, transition: StageTransition) -> None:
+    conversion.convert_window(f"{name}.pool_skip", transition.pool_skip, conversion.body_policy(transition))
+    conversion.visit_children(name, transition)
+    queries = f"{name}.F.attn.pool_q"
+    if transition.residual_path == "conv" and queries in conversion.operators:
+        conversion.replace(name, transition, StepTransition.from_layer(transition))
+        conversion.operators.append(queries + StepTransition.ending)
+
+
 def _convert_pooling_attention(conversion: Conversion, name: str, attention: PoolingAttention) -> None:
     policy = conversion.body_policy(attention)
     heads = 1 if attention.options.mode == "conv_unshared" else attention.heads
@@ -291,6 +302,7 @@ CONVERTERS: dict[type[nn.Module], Callable[[Conversion, str, nn.Module], None]] 
     TokenModel: _convert_token_model,
     PatchEmbed: _convert_patches,
     MultiscaleBlock: _convert_block,
+    StageTransition: _convert_transition,
     PoolingAttention: _convert_pooling_attention,
     TimeAttention: _convert_time_attention,
     PredictionHead: _leave_plain,

@@ -174,6 +174,19 @@ class Carry:
         self.new: Memory = {}
         self.full_gradient, self.writes = full_gradient, writes
         self.start = (memory or {}).get(START)
+        self._ending = ""
+
+    @contextmanager
+    def beside(self, ending: str) -> Iterator[None]:
+        """Give the operators that are called inside other memories, under their names with an ending.
+
+        For a layer that a step calls twice.
+        """
+        self._ending = ending
+        try:
+            yield
+        finally:
+            self._ending = ""
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -200,7 +213,7 @@ class Carry:
         Raises:
             ValueError: it does not fit x in batch, channels or size.
         """
-        memory = self.old.get(name)
+        memory = self.old.get(name + self._ending)
         if memory is None:
             return None
         if memory.shape[:2] != x.shape[:2] or (x.dim() == 5 and memory.shape[3:] != x.shape[3:]):
@@ -232,7 +245,7 @@ class Carry:
         """
         with torch.set_grad_enabled(self.full_gradient and torch.is_grad_enabled()):
             new = self.by_sample(lambda past, now: policy.update(now, past), memory, x)
-        self.new.setdefault(name, new)
+        self.new.setdefault(name + self._ending, new)
 
 
 def select(memory: Memory, samples: Samples) -> Memory | None:

@@ -101,6 +101,10 @@ VARIANTS = {
         *MVIT, "MVIT.CLS_EMBED_ON", False, "MVIT.SEP_POS_EMBED", True, "MVIT.MODE", "max",
         "MVIT.POOL_Q_STRIDE", [[1, 2, 2, 2]], "PGT.CACHE", "avg", "PGT.CACHE_MOMENTUM", 0.25, "PGT.ATTENTION_MEMORY", 2,
     ],
+    "mvit_reversible": [
+        *MVIT, "MVIT.REV.ENABLE", True, "MVIT.REV.BUFFER_LAYERS", [1], "MVIT.DEPTH", 4, "MVIT.CLS_EMBED_ON", False,
+        "MVIT.POOL_Q_STRIDE", [[1, 1, 2, 2]], "PGT.CACHE", "max", "PGT.CACHE_MOMENTUM", 0.25,
+    ],
     "timesformer": TIMESFORMER,
 }  # fmt: skip
 

@@ -199,6 +199,49 @@ def measure_data(load: Load, splits: Sequence[str], workers: Sequence[int], clip
     return measured
 
 
+def time_epochs(load: Load) -> list[dict[str, float]]:
+    """Load BENCHMARK.NUM_EPOCHS epochs of training clips, in random order, or without BENCHMARK.SHUFFLE the list's.
+
+    Returns:
+        For every BENCHMARK.LOG_PERIOD iterations, and for those left at the end of an epoch: `epoch` and `iteration`,
+        counted from 1, that end them; `ms` of an iteration; `clips_per_second`.
+
+    Raises:
+        ValueError: BENCHMARK.NUM_EPOCHS or LOG_PERIOD is below 1; and what `build_loader` raises.
+    """
+    cfg = load([])
+    options = cfg.BENCHMARK
+    if min(options.NUM_EPOCHS, options.LOG_PERIOD) < 1:
+        raise ValueError(
+            f"BENCHMARK.NUM_EPOCHS is {options.NUM_EPOCHS} and LOG_PERIOD {options.LOG_PERIOD}; both are at least 1"
+        )
+    loader = build_loader(cfg, "train")
+    sampler, rows = loader.batch_sampler, []
+    if not options.SHUFFLE:
+        size = sampler.batch_size
+        starts = range(0, len(loader.dataset) - size + 1, size)
+        loader = DataLoader(
+            loader.dataset,
+            batch_sampler=[[SampleKey(index) for index in range(start, start + size)] for start in starts],
+            collate_fn=loader.collate_fn,
+            num_workers=loader.num_workers,
+            persistent_workers=loader.persistent_workers,
+            prefetch_factor=loader.prefetch_factor,
+            worker_init_fn=loader.worker_init_fn,
+        )
+    for epoch in range(options.NUM_EPOCHS):
+        sampler.set_epoch(epoch)
+        clips, first, start = 0, 0, time.perf_counter()
+        for iteration, batch in enumerate(loader, 1):
+            clips += batch.size
+            if iteration % options.LOG_PERIOD == 0 or iteration == len(loader):
+                seconds = time.perf_counter() - start
+                row = {"epoch": epoch + 1, "iteration": iteration, "ms": 1000 * seconds / (iteration - first)}
+                rows.append({**row, "clips_per_second": clips / seconds})
+                clips, first, start = 0, iteration, time.perf_counter()
+    return rows
+
+
 def soak(load: Load, clips: int) -> dict[str, Any]:
     """Measure the memory of one loader worker while it makes training clips.
 

@@ -149,6 +149,15 @@ def format_data(split: str, figures: dict[str, Any]) -> str:
     return text
 
 
+def format_epochs(rows: Sequence[dict[str, float]]) -> str:
+    """Format the times of loading, a line for each row of `time_epochs`."""
+    head = ["epoch", "iteration", "ms an iteration", "clips a second"]
+    cells = [
+        [str(row["epoch"]), str(row["iteration"]), f"{row['ms']:.1f}", f"{row['clips_per_second']:.1f}"] for row in rows
+    ]
+    return format_table(head, cells)
+
+
 def format_soak(result: dict[str, Any]) -> str:
     """Format the memory of a worker by clips made in about ten lines, and the verdict."""
     points = result["points"][:: max(1, len(result["points"]) // 10)]

@@ -25,10 +25,11 @@ from slowfast.apps.benchmark.compare import (
     make_variant,
     measure_alone,
 )
-from slowfast.apps.benchmark.data import SPLITS, measure_data, soak
+from slowfast.apps.benchmark.data import SPLITS, measure_data, soak, time_epochs
 from slowfast.apps.benchmark.report import (
     as_rows,
     format_data,
+    format_epochs,
     format_points,
     format_soak,
     format_steps,
@@ -132,6 +133,14 @@ def measure_loading(
     result = _loading_heading(source)
     result["data"] = measure_data(source.load, splits, workers, clips, rounds)
     print("\n" + "\n\n".join(format_data(split, figures) for split, figures in result["data"].items()))
+    return result
+
+
+def measure_epochs(source: ConfigSource) -> dict[str, Any]:
+    """Measure the loading of whole epochs, as the section BENCHMARK says; ValueError as of `time_epochs`."""
+    result = _loading_heading(source)
+    result["epochs"] = time_epochs(source.load)
+    print(format_epochs(result["epochs"]))
     return result
 
 

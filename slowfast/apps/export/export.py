@@ -28,7 +28,7 @@ from slowfast.config import cfg_to_yaml
 from slowfast.datasets.build import clip_class
 from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.resume import load_test_weights
-from slowfast.engine.task import Graph, build_task, dummy_inputs
+from slowfast.engine.task import Graph, build_task, check_classes, dummy_inputs
 from slowfast.models import build_model
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import seed_all
@@ -72,6 +72,7 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
         raise ValueError(
             "DETECTION.ENABLE is True; models that score boxes cannot be exported, only those of whole clips"
         )
+    check_classes(cfg)
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg).eval()
     checkpoint = load_test_weights(model, cfg)

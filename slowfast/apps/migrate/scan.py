@@ -18,6 +18,7 @@ from slowfast.utils.errors import first_line, nearest_keys
 SAME, MAPPED, MISSING = "same", "mapped", "missing"
 
 _LOADS = "slowfast.utils.parser.load_config"  # what a script of the project's own loads settings by
+_COPY = "a copy of PySlowFast, which hides this package and is not read; move what you changed in it to files of yours"
 _SKIPPED = {"__pycache__", "node_modules", "site-packages", "build", "dist"}
 _LARGEST = 2**20  # bytes of a file
 _REGISTRIES = ("MODEL_REGISTRY", "DATASET_REGISTRY")
@@ -60,7 +61,9 @@ def scan(folder: str | os.PathLike[str]) -> list[Finding]:
     # Settings last: they may name what the code registers.
     for path in sorted(_files(root), key=lambda path: path.suffix != ".py"):
         place = path.relative_to(root).as_posix()
-        if path.suffix == ".py":
+        if path.suffix == ".py" and _is_published(path, root):
+            found = [(("name", "slowfast", MISSING, _COPY), 0)]
+        elif path.suffix == ".py":
             found = _of_python(path, root)
             registered |= {name for (kind, name, *_), _ in found if kind == "registered"}
             own_script |= any(name == _LOADS for (_, name, *_), _ in found)
@@ -84,6 +87,13 @@ def _files(root: Path) -> Iterator[Path]:
             path = here / name
             if path.suffix in (".py", ".yaml", ".yml") and path.is_file() and path.stat().st_size <= _LARGEST:
                 yield path
+
+
+def _is_published(path: Path, root: Path) -> bool:
+    """Return True for a file of a copy of PySlowFast that PySlowFast has too."""
+    parts = path.relative_to(root).with_suffix("").parts
+    module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return parts[0] == "slowfast" and _is_module(module)
 
 
 def _of_python(path: Path, root: Path) -> list[tuple[tuple[str, str, str, str], int]]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from slowfast.utils.errors import require_matplotlib
 from slowfast.utils.files import atomic_write_local
+from slowfast.utils.fonts import add_fonts
 from slowfast.utils.text import plot_label
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     metadata = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with _style():
+        add_fonts(figure)
         atomic_write_local(path, lambda stream: figure.savefig(stream, format=form, metadata=metadata))
 
 

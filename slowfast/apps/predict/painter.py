@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import bisect
 import colorsys
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from slowfast.utils.fonts import fonts_beside, own_font_file
 from slowfast.utils.text import one_line
 
 Color = tuple[int, int, int]  # red, green, blue
@@ -206,14 +206,9 @@ def _color_of(number: int) -> Color:
 
 
 class _Font:
-    """matplotlib's own font, at a size in pixels."""
+    """matplotlib's own font, and others for what it lacks, at a size in pixels."""
 
     def __init__(self, size: int) -> None:
-        import matplotlib
-        from matplotlib.ft2font import FT2Font
-
-        self._font = FT2Font(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
-        self._font.set_size(size, 72)  # at 72 dots an inch, a point is a pixel
         self._size = size
 
     def width(self, text: str) -> int:
@@ -238,8 +233,12 @@ class _Font:
         patch.ink(mask, baseline + below - mask.shape[0], left, color)
 
     def _set(self, text: str) -> None:
+        from matplotlib.font_manager import get_font
+
+        self._font = get_font([own_font_file(), *(font.fname for font in fonts_beside(text))])
+        self._font.set_size(self._size, 72)  # at 72 dots an inch, a point is a pixel
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of signs that the font lacks; it has a box for them
+            warnings.simplefilter("ignore")  # of signs that no font has; there is a box for them
             self._font.set_text(text, 0.0)
 
 

@@ -20,7 +20,7 @@ from slowfast.datasets.video.find import VideoOpener
 from slowfast.datasets.video.open import video_opener
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.engine.optim_step import autocast, autocast_dtype
-from slowfast.engine.task import build_task
+from slowfast.engine.task import build_task, check_classes
 from slowfast.evaluation.finite import check_finite
 from slowfast.evaluation.prediction import Prediction
 
@@ -72,6 +72,7 @@ class Scorer:
     """
 
     def __init__(self, model: nn.Module, cfg: Any, device: torch.device, class_names: Sequence[str]) -> None:
+        check_classes(cfg)
         self.model, self.cfg, self.device, self.class_names = model, cfg, device, list(class_names)
         self.scored = list(range(len(self.class_names)))
         if cfg.DETECTION.ENABLE:

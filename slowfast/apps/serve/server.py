@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import json
 import secrets
 import signal
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from slowfast.apps.serve.downloads import MEDIA_TYPES, write_answers
 from slowfast.apps.serve.explain import find_evidence
+from slowfast.apps.serve.folder import temporary_folder
 from slowfast.apps.serve.guard import Guard, check_token
 from slowfast.apps.serve.limits import RefusedError, ServeLimits
 from slowfast.apps.serve.models import ServedModel
+from slowfast.apps.serve.replies import body_of, chunks_of, json_reply, message_of, with_json_ranges
 from slowfast.apps.serve.samples import add_samples
 from slowfast.apps.serve.sessions import Message, Session, Sessions
 from slowfast.apps.serve.videos import VideoStore
@@ -27,8 +29,6 @@ from slowfast.utils.errors import short
 
 _STATIC = Path(__file__).parent / "static"
 _MOST_MESSAGE = 4 * 2**20  # bytes of a viewer's message: a frame of a camera
-_CHUNK = 2**16  # bytes of a file that are sent at a time
-_MOST_BODY = 10_000  # bytes of a request in JSON
 _MOST_STEPS = 10**7  # of a video
 _SWEEP_S = 5.0  # seconds between looks for what is old
 _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
@@ -80,7 +80,7 @@ class Server:
     async def info(self, _: Any) -> Any:
         """Describe models, samples and limits."""
         limits = asdict(self._limits)
-        return _json(
+        return json_reply(
             {
                 "models": [model.describe() for model in self._models.values()],
                 "samples": [sample.describe() for sample in self.store.samples],
@@ -100,12 +100,12 @@ class Server:
             video = await self.store.receive(request.query_params.get("name", ""), request.stream())
         except ClientDisconnect:
             raise RefusedError(400, "the upload broke off") from None  # nobody hears it, but it is no error of ours
-        return _json(video.describe(), 201)
+        return json_reply(video.describe(), 201)
 
     async def remove(self, request: Any) -> Any:
         """Remove an upload."""
         self.store.remove(request.path_params["video"])
-        return _json({})
+        return json_reply({})
 
     async def file(self, request: Any) -> Any:
         """Send the bytes of a video, also in part."""
@@ -126,16 +126,16 @@ class Server:
         stream, size = open(path, "rb"), path.stat().st_size  # noqa: SIM115 - _chunks closes it
         path.unlink()  # so that nothing stays, however the reply ends
         headers = {"content-length": str(size), "content-disposition": f'attachment; filename="answers.{kind}"'}
-        return StreamingResponse(_chunks(stream), media_type=MEDIA_TYPES[kind], headers=headers)
+        return StreamingResponse(chunks_of(stream), media_type=MEDIA_TYPES[kind], headers=headers)
 
     async def evidence(self, request: Any) -> Any:
         """Find the evidence for an answer."""
-        wish = _text((await _body(request)).decode("utf-8", "replace"))
+        wish = message_of((await body_of(request)).decode("utf-8", "replace"))
         model, step, label = self._models.get(str(wish.get("model"))), wish.get("step"), wish.get("class")
         if model is None or type(step) is not int or not 0 <= step < _MOST_STEPS or type(label) not in (int, str):
             raise RefusedError(400, "evidence needs a model, a video, the number of a step from 0, and a class")
-        video = str(wish.get("video"))
-        return _json(await self._run_alone(find_evidence, model, self.store, self._limits.decoding, video, step, label))
+        video, limits = str(wish.get("video")), self._limits.decoding
+        return json_reply(await self._run_alone(find_evidence, model, self.store, limits, video, step, label))
 
     async def _run_alone(self, work: Callable[..., Any], *args: Any) -> Any:
         """Run long work on a thread, one at a time, so that streams go on beside it."""
@@ -160,7 +160,7 @@ class Server:
             try:
                 with fail_after(self._limits.idle_s):
                     wish = await _receive(websocket)
-                session = self.sessions.open(_text(wish), send)
+                session = self.sessions.open(message_of(wish), send)
             except (RefusedError, TimeoutError) as error:
                 told = str(error) or f"no message came for {self._limits.idle_s:g} s"
                 await _send(websocket, {"type": "error", "error": told})
@@ -209,25 +209,25 @@ def make_app(server: Server, options: ServeOptions) -> Any:
         await asyncio.to_thread(server.sessions.close)
 
     def refused(_: Any, error: RefusedError) -> Any:
-        return _json({"error": error.message}, error.status)
+        return json_reply({"error": error.message}, error.status)
 
     def http_error(_: Any, error: HTTPException) -> Any:
-        return _json({"error": error.detail}, error.status_code)
+        return json_reply({"error": error.detail}, error.status_code)
 
     def failed(_: Any, __: Exception) -> Any:
-        return _json({"error": "the server failed; its operator finds the reason in its output"}, 500)
+        return json_reply({"error": "the server failed; its operator finds the reason in its output"}, 500)
 
     handlers = {RefusedError: refused, HTTPException: http_error, Exception: failed}
     app = Starlette(routes=server.routes(), exception_handlers=handlers, lifespan=lifespan)
-    return Guard(app, options.host, options.token)
+    return Guard(with_json_ranges(app), options.host, options.token)
 
 
 def serve(models: Sequence[ServedModel], options: ServeOptions) -> None:
     """Serve the page until Ctrl-C or SIGTERM; uploads are removed then.
 
     Raises:
-        ValueError: a part of the extra `web` is missing.
-        OSError: the address is in use, or no address of this machine.
+        ValueError: a part of the extra `web` is missing, or the host is no address of this machine.
+        OSError: the port is in use.
     """
     uvicorn = web_server()
     _share_arenas()
@@ -236,11 +236,11 @@ def serve(models: Sequence[ServedModel], options: ServeOptions) -> None:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="slowfast-serve-") as folder,
+            temporary_folder() as folder,
             _listen(options) as listener,
         ):
-            server = Server(models, Path(folder), options)
-            add_samples(server.store, models, Path(folder) / "samples")
+            server = Server(models, folder, options)
+            add_samples(server.store, models, folder / "samples")
             config = uvicorn.Config(
                 make_app(server, options),
                 log_level="warning",
@@ -262,6 +262,11 @@ def _listen(options: ServeOptions) -> socket.socket:
     try:
         return socket.create_server((options.host, options.port), family=family)
     except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_NODATA):
+            raise ValueError(
+                f"--host {options.host} is no address of this machine; take one that it has, 0.0.0.0 for all of them, "
+                "or leave --host out for this machine alone"
+            ) from None
         told = f"port {options.port} of {options.host} cannot be used ({error.strerror}); name another by --port"
         raise OSError(error.errno, told) from error
 
@@ -314,33 +319,6 @@ async def _send(websocket: Any, message: Message) -> None:
         raise _Gone from None
 
 
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    with stream:
-        while chunk := stream.read(_CHUNK):
-            yield chunk
-
-
-async def _body(request: Any) -> bytes:
-    """Return the body of a request; RefusedError (413) if it is too long for a message."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BODY:
-            raise RefusedError(413, f"the message is longer than the {_MOST_BODY} bytes that are allowed")
-    return body
-
-
-def _text(data: str | bytes) -> Message:
-    """Return a text message of a viewer; RefusedError if it is no JSON object."""
-    try:
-        message = json.loads(data) if isinstance(data, str) else None
-    except (ValueError, RecursionError):
-        message = None
-    if not isinstance(message, dict):
-        raise RefusedError(400, "the message is no JSON object")
-    return message
-
-
 async def _exchange(websocket: Any, session: Session, outgoing: asyncio.Queue) -> None:
     """Pass messages between a viewer and the session, until either ends."""
 
@@ -359,7 +337,7 @@ async def _exchange(websocket: Any, session: Session, outgoing: asyncio.Queue) -
                 if isinstance(data, bytes):
                     session.put(data)
                 else:
-                    session.control(_text(data))
+                    session.control(message_of(data))
             except RefusedError as error:
                 await _send(websocket, {"type": "error", "error": error.message})
 
@@ -372,9 +350,3 @@ async def _exchange(websocket: Any, session: Session, outgoing: asyncio.Queue) -
 
         group.start_soon(run, send_all)
         group.start_soon(run, receive_all)
-
-
-def _json(value: Any, status: int = 200) -> Any:
-    from starlette.responses import JSONResponse
-
-    return JSONResponse(value, status, headers={"cache-control": "no-store"})

@@ -16,6 +16,7 @@ from slowfast.apps.demo.drawing import Mark, draw_marks
 from slowfast.apps.predict.drawn import ENCODER, ENCODER_SETTINGS
 from slowfast.apps.visualize.layers import class_colors, color_map
 from slowfast.utils.files import no_room_explained, replacing
+from slowfast.utils.fonts import add_fonts
 from slowfast.utils.text import plot_label
 
 FRAMES_PER_SECOND = 4  # as PySlowFast shows clips
@@ -93,6 +94,7 @@ def with_classes(
         longest = max(8, width // 8)
         name = name if len(name) <= longest else f"{name[: longest - 1]}…"
         panel.text(0.02, row, plot_label(name), va="center_baseline", fontsize=8)
+    add_fonts(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     band = np.asarray(canvas.buffer_rgba())[..., :3]

@@ -13,7 +13,7 @@ from slowfast.apps.visualize.gradcam import find_layer
 from slowfast.apps.visualize.layers import LayerChoice, color_map
 from slowfast.apps.visualize.saved import read_scores
 from slowfast.datasets.build import build_dataset
-from slowfast.engine.task import build_task
+from slowfast.engine.task import build_task, check_classes
 from slowfast.evaluation.class_plots import ClassPlots, class_names, read_subset
 from slowfast.evaluation.predictions import ClassificationPredictions
 from slowfast.models import build_model
@@ -78,9 +78,11 @@ def check_pictures(cfg: Any) -> None:
     """Check the sections `MODEL_VIS` and `WRONG_PRED_VIS`, without a model and its data.
 
     Raises:
-        ValueError: a setting does not fit.
+        ValueError: a setting does not fit, or the model names no classes.
     """
     vis, wrong = cfg.TENSORBOARD.MODEL_VIS, cfg.TENSORBOARD.WRONG_PRED_VIS
+    if vis.ENABLE or wrong.ENABLE:
+        check_classes(cfg)
     key = "TENSORBOARD.MODEL_VIS"
     if vis.ENABLE and (vis.MODEL_WEIGHTS or vis.ACTIVATIONS) and not vis.LAYER_LIST:
         raise ValueError(f"{key}.LAYER_LIST is empty; name the layers whose weights or activations are drawn")

@@ -293,13 +293,13 @@ TENSORBOARD = {
     },
 }
 
-# PySlowFast's benchmark of data loading.
+# PySlowFast's benchmark of data loading: tools/benchmark.py --epochs.
 BENCHMARK = {
     # Epochs of loading to time.
     "NUM_EPOCHS": 5,
     # Iterations between two lines of the log.
     "LOG_PERIOD": 100,
-    # Load in random order.
+    # Load in random order; False: in that of the list.
     "SHUFFLE": True,
 }
 

@@ -43,8 +43,8 @@ def project(tmp_path):
     (root / "train.py").write_text(CODE)
     (root / "old.py").write_text("print 'Python 2'\n")
     (root / "own.yaml").write_text("MODEL:\n  MODEL_NAME: UsersNet\nTRAIN:\n  DATASET: kinetics\n")
-    (root / "good.yaml").write_text("TRAIN:\n  BATCH_SIZE: 8\nTEST:\n  BATCH_SIZE: 8\n")
-    (root / "bad.yaml").write_text("SOLVER:\n  BASE_LRR: 0.1\nBENCHMARK:\n  NUM_EPOCHS: 9\n")
+    (root / "good.yaml").write_text("TRAIN:\n  BATCH_SIZE: 8\nPREFETCH:\n  NUM_LOADERS: 3\n")
+    (root / "bad.yaml").write_text("SOLVER:\n  BASE_LRR: 0.1\n")
     (root / "wrong.yaml").write_text("MODEL:\n  ARCH: nothing\n")
     (root / "list.yaml").write_text("names: [a, b]\n")
     (root / "env").mkdir()
@@ -69,7 +69,7 @@ def test_what_a_project_uses(project):
     same = {name for name, finding in found.items() if finding.verdict == "same"}
     assert same == {
         "slowfast.config.defaults.get_cfg", "slowfast.models.build.MODEL_REGISTRY", "UsersNet", "json_stats.log",
-        "good.yaml",
+        "good.yaml", "PREFETCH.NUM_LOADERS",
     }  # fmt: skip
     missing = {name: finding.here for name, finding in found.items() if finding.verdict == "missing"}
     assert "the nearest is build_model" in missing["slowfast.models.build.build_modell"]

@@ -70,6 +70,10 @@ def test_a_video_comes_goes_and_is_sent_in_parts(viewer, video):
     assert whole.content == video.read_bytes() and whole.headers["content-type"] == "video/mp4"
     part = viewer.http.get(f"{address}/file", headers={"range": "bytes=100-149"})
     assert part.status_code == 206 and part.content == video.read_bytes()[100:150]
+    for asked, status in (("bytes=a-b", 400), ("seconds=1-2", 400), ("bytes=99999999-", 416)):
+        reply = viewer.http.get(f"{address}/file", headers={"range": asked})
+        error_of(reply, status, viewer)
+        assert reply.headers.get("content-range", "").endswith(f"*/{len(whole.content)}" if status == 416 else "")
     assert viewer.http.delete(address).status_code == 200
     error_of(viewer.http.get(f"{address}/file"), 404, viewer)
     error_of(viewer.http.delete(address), 404, viewer)

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pgt.memory import active_carry
-from pgt.operators.layers import MarkovOperator
+from pgt.operators.layers import MarkovOperator, adopt
 from slowfast.layers.attention import (
     PoolingAttention,
     RelPos,
@@ -47,6 +47,7 @@ from slowfast.layers.attention import (
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.pool import AvgPool3d
+from slowfast.models.reversible import StageTransition
 from slowfast.models.timesformer import TimeAttention
 from slowfast.models.tokens import fit_table
 
@@ -232,6 +233,29 @@ class StepAvgPool3d(_StepPool, AvgPool3d):
     """Average pooling whose windows read memory."""
 
     filler = 0.0
+
+
+class StepTransition(StageTransition):
+    """Transition of a reversible model, whose shortcut is pooled by the layer of the queries, with a second memory.
+
+    Attributes:
+        ending: of the name of that memory.
+    """
+
+    ending = ".shortcut"
+
+    @classmethod
+    def from_layer(cls, layer: StageTransition) -> StepTransition:
+        """Make one of the clip model's transition; they share everything."""
+        return adopt(cls, layer)
+
+    def pool_shortcut(self, x: torch.Tensor, thw: Size) -> torch.Tensor:
+        """Pool tokens (B, L, C) of the shortcut to (B, L', C)."""
+        carry = active_carry()
+        if carry is None or self.residual_path != "conv":
+            return super().pool_shortcut(x, thw)
+        with carry.beside(self.ending):
+            return super().pool_shortcut(x, thw)
 
 
 @dataclass(frozen=True)

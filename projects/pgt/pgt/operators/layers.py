@@ -25,7 +25,7 @@ from slowfast.layers.pool import SpaceTimePool, TimePool, pool_space, pool_time
 from slowfast.models.slowfast import FuseFastToSlow
 
 
-def _adopt(cls: type[nn.Module], layer: nn.Module) -> nn.Module:
+def adopt(cls: type[nn.Module], layer: nn.Module) -> nn.Module:
     """Make a module of class `cls` from `layer`, with its parameters, buffers, submodules, hooks and mode.
 
     All of these are shared, so `layer` is to be replaced by the result. `cls` derives from the class of `layer`.
@@ -50,12 +50,12 @@ class MarkovOperator(nn.Module):
 
     @classmethod
     def from_layer(cls, layer: nn.Module, name: str, policy: CachePolicy | None, **settings: Any) -> MarkovOperator:
-        """Make an operator of a layer; it shares the layer's parameters, hooks and mode, see `_adopt`.
+        """Make an operator of a layer; it shares the layer's parameters, hooks and mode, see `adopt`.
 
         Args:
             settings: further attributes of the operator.
         """
-        operator = _adopt(cls, layer)
+        operator = adopt(cls, layer)
         for key, value in {"name": name, "policy": policy, **settings}.items():
             setattr(operator, key, value)
         return operator
@@ -119,7 +119,7 @@ class StepFusion(FuseFastToSlow):
     @classmethod
     def from_layer(cls, layer: FuseFastToSlow) -> StepFusion:
         """Make one of the clip model's lateral connection; they share everything."""
-        return _adopt(cls, layer)
+        return adopt(cls, layer)
 
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor]:
         """Join the lateral features to the slow ones.
