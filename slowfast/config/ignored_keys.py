@@ -12,7 +12,6 @@ from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)
 
-_SSL = "self-supervised learning"
 _BANK = "of CONTRASTIVE.TYPE mem, which the published code cannot train either"
 _OLDER = "nothing reads it in the published code either"
 
@@ -21,7 +20,6 @@ IGNORED_KEYS = {
     "CONTRASTIVE.LENGTH": _BANK,
     "CONTRASTIVE.MEM_TYPE": _BANK,
     "CONTRASTIVE.INTERP_MEMORY": _BANK,
-    "DATA.TIME_DIFF_PROB": _SSL,
     "DATA.DECODING_SHORT_SIZE": "each frame is resized once, to what its clip needs, as it is decoded; "
     "tools/prepare_kinetics.py --resize scales the files",
     "AVA.IMG_PROC_BACKEND": "both backends resize bilinearly, as is done here; they differ in rounding",

@@ -81,6 +81,12 @@ class ContrastiveModel(VideoModel):
         """Return the modules of each pathway of the backbone."""
         return self.backbone.pathways()
 
+    def depth_groups(self) -> list[list[nn.Module]]:
+        """Return the layers of the backbone by depth; all else is trained as its head is."""
+        groups = self.backbone.depth_groups()
+        groups[-1] += [module for name, module in self.named_children() if name != "backbone"]
+        return groups
+
     def no_weight_decay(self) -> set[str]:
         """Return the names of the parameters without weight decay."""
         return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}

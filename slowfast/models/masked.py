@@ -16,8 +16,8 @@ from slowfast.layers.attention import Size, as_map, as_tokens
 from slowfast.layers.hog import Hog
 from slowfast.models.build import MODEL_REGISTRY
 from slowfast.models.masks import enlarge, equal_counts, given, random_mask
-from slowfast.models.mvit import MultiscaleEncoder, attention_options, build_blocks, encoder_parts
 from slowfast.models.mvit_blocks import AttentionPooling, MultiscaleBlock, block_sizes
+from slowfast.models.mvit_encoder import MultiscaleEncoder, attention_options, build_blocks, encoder_parts
 from slowfast.models.tokens import fill_sincos_3d, layer_norm
 from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES

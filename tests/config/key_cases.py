@@ -110,6 +110,7 @@ CASES = {
     "AUG.MASK_FRAMES": (True, "@pretraining/MViT", *_MASKFEAT),
     "AUG.MASK_WINDOW_SIZE": ([4, 3, 4], "@pretraining/MViT", *_MASKFEAT),
     "AUG.MAX_MASK_PATCHES_PER_BLOCK": (1, "@pretraining/MViT", *_IMAGES),
+    "DATA.TIME_DIFF_PROB": (1.0,),
     "DATA.SSL_COLOR_JITTER": (True,), "DATA.SSL_COLOR_BRI_CON_SAT": ([0.1, 0.1, 0.1], *_JITTER),
     "DATA.SSL_COLOR_HUE": (0.4, *_JITTER), "DATA.SSL_MOCOV2_AUG": (False, *_JITTER),
     "DATA.SSL_BLUR_SIGMA_MIN": ([0.0, 1.9], *_JITTER), "DATA.SSL_BLUR_SIGMA_MAX": ([0.0, 0.2], *_JITTER),

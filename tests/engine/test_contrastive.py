@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from slowfast.apps.synthetic.files import encode_video
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.config import load_config
 from slowfast.engine.test import test as run_test
@@ -150,3 +151,76 @@ def test_other_backbones(arch, tiny_models):
     assert all(p.grad is not None for p in model.backbone.head.parameters())
     assert model.eval()(inputs).shape == (2, 8)
     assert isinstance(model.backbone.head.projection.projection[0], nn.Linear)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("predict", "--mode", "stream"), ("predict", "--mode", "clips"), ("export",), ("visualize",),
+        ("serve", "--port", 0),
+    ],
+)  # fmt: skip
+def test_tools_that_need_classes_refuse_features(command, run_of, run_tool, tiny_data, tmp_path):
+    name, *options = command
+    options += [] if name in ("export", "serve") else ["--source", tiny_data / "test 0.mp4"]
+    options += [] if name == "serve" else ["--output", tmp_path / "there"]
+    path = run_of(*SSL, "CONTRASTIVE.TYPE", "simclr")
+    status, output = run_tool(name, "--checkpoint", path, *options)
+    assert status == 2 and "error: MODEL.MODEL_NAME ContrastiveModel" in output.splitlines()[-1]
+    assert "TASK ssl_eval" in output
+
+
+# Settings of each method.
+LEARNING = {
+    "moco": ["CONTRASTIVE.QUEUE_LEN", 32, "CONTRASTIVE.MOMENTUM", 0.9, "CONTRASTIVE.SEQUENTIAL", True],
+    "simclr": [],
+    "swav": ["CONTRASTIVE.BN_MLP", True, "CONTRASTIVE.T", 0.3],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def gratings(tmp_path_factory):
+    """96 training and 64 validation videos of gratings in four directions, which are the classes.
+
+    Brightness, contrast and phase change within each video, so that its clips share the direction alone.
+    """
+    folder, rng = tmp_path_factory.mktemp("gratings"), np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+    for split, count in (("train", 96), ("val", 64), ("test", 4)):
+        lines = []
+        for number in range(count):
+            label, frames = number % 4, []
+            angle = np.pi * label / 4
+            for _ in range(3):
+                gray, contrast, phase = rng.uniform(60, 195), rng.uniform(30, 60), rng.uniform(0, 2 * np.pi)
+                wave = np.sin(2 * np.pi / 8 * (x * np.cos(angle) + y * np.sin(angle)) + phase)
+                frames += [gray + contrast * wave[..., None] + rng.normal(0, 8, (32, 32, 3)) for _ in range(4)]
+            path = folder / f"{split}{number}.mp4"
+            encode_video(path, np.clip(frames, 0, 255).astype(np.uint8))
+            lines.append(f"{path} {label}\n")
+        (folder / f"{split}.csv").write_text("".join(lines))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", LEARNING)
+def test_neighbors_of_a_trained_network_are_of_the_same_class(method, gratings, stats_of, tiny_cfg, shallow, tmp_path):
+    def run(name, *settings):
+        return stats_of(
+            tiny_cfg(
+                *(*SSL, "CONTRASTIVE.TYPE", method, "CONTRASTIVE.NUM_CLASSES_DOWNSTREAM", 4, *shallow),
+                *("CONTRASTIVE.DIM", 32, "CONTRASTIVE.MLP_DIM", 64, "CONTRASTIVE.T", 0.1, "DATA.NUM_FRAMES", 2),
+                *("DATA.SAMPLING_RATE", 1, "DATA.TRAIN_JITTER_SCALES", [32, 36], "DATA.RANDOM_FLIP", False),
+                *("DATA.PATH_TO_DATA_DIR", str(gratings), "TRAIN.BATCH_SIZE", 8, "TRAIN.EVAL_PERIOD", 100),
+                *("SOLVER.OPTIMIZING_METHOD", "adamw", "SOLVER.BASE_LR", 0.003, "SOLVER.MAX_EPOCH", 10),
+                *("TRAIN.CHECKPOINT_PERIOD", 100, "LOG_PERIOD", 1000, "SOLVER.WEIGHT_DECAY", 1e-4),
+                *(*LEARNING[method], *settings, "OUTPUT_DIR", str(tmp_path / name)),
+            )
+        )
+
+    trained = run("trained")
+    losses = [row["loss"] for row in trained if row["_type"].startswith("train_epoch")]
+    assert losses[-1] < losses[0] - 0.3
+    # Three epochs at rate 0 fill the bank and settle the norms.
+    untrained = run("untrained", "SOLVER.BASE_LR", 0.0, "SOLVER.MAX_EPOCH", 3)
+    assert trained[-1]["top1_acc"] > untrained[-1]["top1_acc"] + 15

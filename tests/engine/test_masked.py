@@ -225,6 +225,7 @@ def test_mistakes_in_settings_of_mae(settings, named):
     ("settings", "named"),
     [
         (["AUG.MASK_WINDOW_SIZE", [8, 2, 2]], r"its time must be 4"),
+        (["AUG.MASK_WINDOW_SIZE", [4, 1, 2]], r"at least 2"),
         (["AUG.MASK_WINDOW_SIZE", [2, 2]], r"\[time, height, width\]"),
         (["AUG.MASK_TUBE", True, "AUG.MASK_FRAMES", True], "AUG.MASK_FRAMES"),
     ],

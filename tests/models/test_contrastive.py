@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from slowfast.config import load_config
+from slowfast.engine.optim import layer_scales
 from slowfast.models import build_model
 
 # Epoch of the two iterations of each fixture; the momentum encoder's one and the prototypes' freezing depend on it.
@@ -70,3 +71,18 @@ def check_state(model, expected, prefix, epoch, relative_error):
     state = model.state_dict()
     for key, value in found.items():
         assert relative_error(state[key], value) < 1e-9 if value.any() else not state[key].any()
+
+
+@pytest.mark.parametrize("method", ["moco", "byol", "simclr", "swav"])
+def test_layers_learn_by_their_depth(method, tiny_model):
+    depths = ["CONTRASTIVE.PREDICTOR_DEPTHS", [2]] if method == "byol" else []
+    ssl = ["MODEL.MODEL_NAME", "ContrastiveModel", "MODEL.LOSS_FUNC", "contrastive_loss", "CONTRASTIVE.QUEUE_LEN", 8]
+    clips = ["DATA.TRAIN_CROP_NUM_TEMPORAL", 2, "CONTRASTIVE.TYPE", method, "TRAIN.BATCH_SIZE", 4, *depths]
+    model = build_model(load_config(None, [*tiny_model, *ssl, *clips]))
+    scales = layer_scales(model, 0.5)
+    named = {name: scales[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    # A ResNet of 18 layers: the stem, 8 blocks, the head.
+    assert named["backbone.s1.pathway0_stem.conv.weight"] == 0.5**9
+    assert named["backbone.s5.pathway0_res1.branch2.b.weight"] == 0.5
+    last = [scale for name, scale in named.items() if "head" in name or "prototypes" in name]
+    assert set(last) == {1.0}

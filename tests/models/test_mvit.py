@@ -10,7 +10,7 @@ from slowfast.engine.multigrid import epoch_config
 from slowfast.engine.optim import layer_scales, parameter_groups
 from slowfast.models import build_model
 from slowfast.models.blocks import round_channels
-from slowfast.models.mvit import AttentionPooling, block_sizes
+from slowfast.models.mvit_blocks import AttentionPooling, block_sizes
 from slowfast.models.tokens import adapt_positions, sincos_3d
 
 V1 = ["MVIT.SEP_POS_EMBED", True]

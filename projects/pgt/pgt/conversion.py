@@ -33,7 +33,7 @@ from slowfast.layers.pool import AvgPool3d, SpaceTimePool, TimePool
 from slowfast.models.base import VideoModel
 from slowfast.models.build import MODEL_ADAPTERS, NORMS, build_norm
 from slowfast.models.masked import MaskMViT, PredictionHead
-from slowfast.models.mvit import MultiscaleBlock, PatchEmbed
+from slowfast.models.mvit_blocks import MultiscaleBlock, PatchEmbed
 from slowfast.models.reversible import StageTransition
 from slowfast.models.slowfast import FuseFastToSlow
 from slowfast.models.timesformer import TimeAttention

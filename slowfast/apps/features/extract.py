@@ -28,7 +28,8 @@ from slowfast.datasets.build import build_dataset, clip_class
 from slowfast.datasets.clips.streaming import Chunk, ClipWindows, StepWindows, StreamingDataset
 from slowfast.datasets.clips.temporal_sampling import SpanSampling
 from slowfast.datasets.loading.unreadable import UnreadableFiles
-from slowfast.datasets.video.open import VideoReader, video_opener
+from slowfast.datasets.video.find import VideoOpener
+from slowfast.datasets.video.open import VideoReader
 from slowfast.datasets.video_dataset import read_paths
 from slowfast.engine.consistency import check_consistency, weight_facts
 from slowfast.engine.model_setup import ModelSetup, setup_model
@@ -156,7 +157,12 @@ def _list_videos(
     """
     if options.videos:
         count = len(options.videos)
-        return list(options.videos), [-1] * count, ["--videos"] * count, video_opener(cfg)
+        return (
+            list(options.videos),
+            [-1] * count,
+            ["--videos"] * count,
+            VideoOpener.from_config(cfg, cfg.DATA.TARGET_FPS),
+        )
     data = cfg.DATA
     if options.csv or cfg.TEST.DATASET.lower() == "kinetics":
         # Lines without a label are fine here, and the data set would refuse them.
@@ -167,7 +173,7 @@ def _list_videos(
             )
         paths, labels, lines = read_paths(csv, data.PATH_LABEL_SEPARATOR, data.PATH_PREFIX, data.SKIP_ROWS)
         labels, places = [-1 if label is None else label for label in labels], [f"{csv}, line {n}" for n in lines]
-        return paths, labels, places, video_opener(cfg)
+        return paths, labels, places, VideoOpener.from_config(cfg, cfg.DATA.TARGET_FPS)
     dataset = build_dataset(cfg, "test")
     labels = list(dataset.labels) if dataset.label_kind == "single" else [-1] * len(dataset.videos)
     places = [f"video {number} of {dataset.info.source}" for number in range(len(labels))]
@@ -251,7 +257,8 @@ def _save_about(output: str, about: dict[str, Any]) -> None:
 
 def _summary(videos: int, there: set[str], unreadable: UnreadableFiles, broken: set[str]) -> dict[str, Any]:
     written = videos - len(there) - len(unreadable) - len(broken)
-    logger.info("%d videos: %d written, %d were there, %d unreadable", videos, written, len(there), len(unreadable))
+    counts = (videos, unreadable.kind, written, len(there), len(unreadable))
+    logger.info("%d %ss: %d written, %d were there, %d unreadable", *counts)
     summary = {"videos": videos, "written": written, "already_there": len(there), "unreadable": dict(unreadable)}
     return {**summary, "not_finite": sorted(broken)} if broken else summary
 
@@ -291,10 +298,10 @@ class _Extraction:
         there = {path for path in unique if folder.has(path)}
         barrier()  # all processes have the same list
         todo = [number for number, path in enumerate(unique) if path not in there]
-        unreadable = UnreadableFiles(len(unique), self.cfg.DATA.MAX_UNREADABLE_FRACTION, "left out")
-        bar = tqdm(
-            total=len(unique), initial=len(there), unit="video", disable=not is_main_process(), dynamic_ncols=True
-        )
+        kind = "image" if clip_class(self.cfg.TEST.DATASET).unit == "images" else "video"
+        most = self.cfg.DATA.MAX_UNREADABLE_FRACTION
+        unreadable = UnreadableFiles(len(unique), most, "left out", kind=kind)
+        bar = tqdm(total=len(unique), initial=len(there), unit=kind, disable=not is_main_process(), dynamic_ncols=True)
         begun: dict[int, VideoRows] = {}
         broken: set[str] = set()
         with bar, worker_deaths_explained(), contextlib.ExitStack() as on_exit:

@@ -30,7 +30,8 @@ from slowfast.apps.predict.sound import sound_packets
 from slowfast.datasets.video.find import VideoOpener
 from slowfast.datasets.video.in_order import OrderedFrame, frames_in_order
 from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
-from slowfast.datasets.video.pyav import PyAVReader, display_matrix, upright
+from slowfast.datasets.video.orientation import display_matrix, upright
+from slowfast.datasets.video.pyav import PyAVReader
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.streams import choose_stream
 from slowfast.datasets.video.timing import ROUNDING_S

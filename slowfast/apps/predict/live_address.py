@@ -21,7 +21,7 @@ import av
 from av.container import InputContainer
 
 from slowfast.datasets.video.limits import MediaLimits
-from slowfast.datasets.video.pyav import DECODE_ERRORS
+from slowfast.datasets.video.open_stream import DECODE_ERRORS
 
 _STANDARD_INPUT = "-"
 # Protocols of FFmpeg that an address of a scheme may use, also by redirection or in a playlist.

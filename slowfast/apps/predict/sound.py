@@ -8,7 +8,7 @@ from typing import Any
 import av
 from av.container import InputContainer, OutputContainer
 
-from slowfast.datasets.video.pyav import DECODE_ERRORS, until_error
+from slowfast.datasets.video.open_stream import DECODE_ERRORS, until_error
 from slowfast.runtime.logging import get_logger
 
 logger = get_logger(__name__)

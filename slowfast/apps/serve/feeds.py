@@ -21,7 +21,7 @@ from slowfast.apps.serve.decoder import DecodedVideo, DecodingLimits, decode
 from slowfast.apps.serve.limits import RefusedError
 from slowfast.apps.serve.videos import VideoStore
 from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
-from slowfast.datasets.video.pyav import DECODE_ERRORS
+from slowfast.datasets.video.open_stream import DECODE_ERRORS
 from slowfast.datasets.video.reader import VideoError
 from slowfast.utils.errors import short
 

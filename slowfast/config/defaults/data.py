@@ -80,7 +80,8 @@ DATA = {
     "LOADER_CHUNK_OVERALL_SIZE": 0,
     # Probability of a grayscale training clip, 0 to 1.
     "COLOR_RND_GRAYSCALE": 0.0,
-    # Probability of frame differences in place of frames, 0 to 1.
+    # Probability that a training clip shows the changes from frame to frame in place of frames, 0 to 1. The last change
+    # comes twice.
     "TIME_DIFF_PROB": 0.0,
     # AlexNet lighting noise (AVA.TRAIN_USE_COLOR_AUGMENTATION): PCA eigenvalues of the training set's RGB values.
     "TRAIN_PCA_EIGVAL": [0.225, 0.224, 0.229],

@@ -1,4 +1,4 @@
-"""Rules between keys of contrastive learning: CONTRASTIVE, DATA.TRAIN_CROP_NUM_*, DATA.SSL_*."""
+"""Rules between keys of contrastive learning: CONTRASTIVE, DATA.TRAIN_CROP_NUM_*, TIME_DIFF_PROB, SSL_*."""
 
 from fvcore.common.config import CfgNode
 
@@ -30,6 +30,11 @@ def _views(cfg: CfgNode) -> None:
         raise ValueError(
             f"CONTRASTIVE.DELTA_CLIPS_MIN {options.DELTA_CLIPS_MIN} is over DELTA_CLIPS_MAX {options.DELTA_CLIPS_MAX}; "
             "they are the least and the greatest distance of two clips, in frames."
+        )
+    if not 0 <= data.TIME_DIFF_PROB <= 1 or (data.TIME_DIFF_PROB and data.NUM_FRAMES < 2):
+        raise ValueError(
+            f"DATA.TIME_DIFF_PROB is {data.TIME_DIFF_PROB} with NUM_FRAMES {data.NUM_FRAMES}; it is a probability, 0 "
+            "to 1, and changes from frame to frame take at least 2 frames."
         )
     if len(data.SSL_COLOR_BRI_CON_SAT) != 3 or min(data.SSL_COLOR_BRI_CON_SAT) < 0:
         raise ValueError(

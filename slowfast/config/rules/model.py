@@ -279,6 +279,11 @@ def _mask_window(cfg: CfgNode) -> None:
             f"AUG.MASK_WINDOW_SIZE is {window}; it is [time, height, width]{', or [height, width]' if tube else ''}, "
             "each at least 1."
         )
+    if not cfg.AUG.MASK_FRAMES and min(window[-2:]) < 2:
+        raise ValueError(
+            f"AUG.MASK_WINDOW_SIZE is {window}; a masked block is smaller than it in height and width, so these are at "
+            "least 2."
+        )
     frames = cfg.DATA.NUM_FRAMES // cfg.MVIT.PATCH_STRIDE[0]
     if len(window) == 3 and window[0] != frames:
         raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,8 +11,10 @@ from torch import Generator, Tensor
 
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import TemporalSampling, slow_indices
+from slowfast.datasets.clips.view_decoder import MAX_VIEW_BYTES, Resizing, TemporalView, ViewDecoder
 from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.transforms import pixels as transforms
+from slowfast.datasets.transforms.augmentation import frame_differences
 from slowfast.datasets.transforms.crops import (
     CENTER,
     Crop,
@@ -26,8 +27,6 @@ from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.datasets.video.timing import Timeline
 from slowfast.runtime.seed import bernoulli
 
-# Memory for the decoded frames of one video, in bytes; of larger videos fewer views are decoded at a time.
-MAX_VIEW_BYTES = 2**28
 _AT_ONCE = 16  # frames that are resized at a time, to float32, which may take more memory than the clip
 
 
@@ -66,9 +65,9 @@ class ClipMaker:
     ) -> None:
         self.settings, self.sampling = settings, sampling
         self._open = open_video
-        self._decoder = _ViewDecoder(settings, open_video, sampling)
+        self._decoder = ViewDecoder(settings, open_video, sampling)
         # The temporal view that was resized last: its spatial crops are asked for one after the other.
-        self._resized: tuple[_TemporalView | None, np.ndarray | None] = (None, None)
+        self._resized: tuple[TemporalView | None, np.ndarray | None] = (None, None)
 
     def training_clips(self, path: str, generator: Generator, shape: ClipShape | None = None) -> list[Clip]:
         """Make the training clips of a video: `augmentation.copies` of each of `temporal_clips`, in order of time.
@@ -171,8 +170,8 @@ class ClipMaker:
             clips = [self._cut(part, crop) for crop in crops]
             yield [[clip[:, np.searchsorted(own, pathway)] for pathway in window] for clip in clips]
 
-    def _resizing(self) -> _Resizing:
-        return _Resizing(self.settings.short_sides[0])
+    def _resizing(self) -> Resizing:
+        return Resizing(self.settings.short_sides[0])
 
     def _size_and_crop(self, full: tuple[int, int], position: int) -> tuple[tuple[int, int], Crop]:
         """Return (height, width) to resize val or test frames of size `full` to, and the crop at `position`."""
@@ -198,29 +197,6 @@ class ClipMaker:
         if not s.alpha:
             return [clip]
         return [clip[:, slow_indices(clip.shape[1], s.alpha, s.slow_indices)], clip]
-
-
-class _Resizing:
-    """Fit of val and test frames: resize each to a short side of `short` pixels.
-
-    Args:
-        short: the short side.
-        if_smaller: keep frames as they are that would take more bytes resized, as float32.
-
-    Attributes:
-        full: (height, width) of the frames; None before the first one.
-    """
-
-    def __init__(self, short: int, if_smaller: bool = False) -> None:
-        self._short, self._if_smaller = short, if_smaller
-        self.full: tuple[int, int] | None = None
-
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        self.full = frames.shape[1:3]
-        height, width = size_by_short_side(*self.full, self._short)
-        if self._if_smaller and np.dtype(np.float32).itemsize * height * width >= math.prod(self.full):
-            return frames
-        return transforms.resize_exactly(frames, height, width)
 
 
 class _Cutting:
@@ -285,7 +261,7 @@ def _training_pixels(
     boxes: Sequence[np.ndarray] = (),
     copies: int = 1,
 ) -> list[tuple[Tensor, list[np.ndarray]]]:
-    """Decode frames and augment them: RandAugment, resize, crop, flip, color jitter, random erasing.
+    """Decode frames and augment them: RandAugment, resize, crop, flip, color jitter, differences, random erasing.
 
     Frames are resized as they are decoded, unless all are needed at full size: by RandAugment, by a crop that moves
     through the clip, and by several clips. Pixels stay uint8 until the one pass that flips, colors and transposes them.
@@ -334,92 +310,8 @@ def _finished(
         picture = a.view_color(picture, generator)
     colors = transforms.compose(a.color_jitter.sample(picture, generator), normalize)
     clip = transforms.to_clip(picture, colors, flip)
+    if a.time_differences and bernoulli(generator, a.time_differences):
+        clip = frame_differences(clip)
     if a.erasing is not None and (not a.erase_second_half or copy >= a.copies // 2):
         a.erasing(clip, generator)
     return clip, [transform_boxes(each, place.full, place.size, place.crop, flip) for each in boxes]
-
-
-@dataclass(frozen=True, eq=False)
-class _TemporalView:
-    """A decoded temporal view: the frames at indices `frames` of the video.
-
-    `pixels` are (T, H, W, 3) uint8, or resized to float32 where that takes less memory; `full` is (height, width) of
-    the video.
-    """
-
-    pixels: np.ndarray
-    full: tuple[int, int]
-    frames: list[int]
-    num_frames: int
-    fps: float
-    times: np.ndarray
-
-
-class _ViewDecoder:
-    """Decoder of temporal views that keeps the last video.
-
-    The first request of a video decodes as many of its views as `MAX_VIEW_BYTES` allows, in one call.
-
-    Args: as `ClipMaker`.
-    """
-
-    def __init__(
-        self, settings: ClipSettings, open_video: Callable[[str], VideoReader], sampling: TemporalSampling
-    ) -> None:
-        self._settings, self._open, self._sampling = settings, open_video, sampling
-        self._path: str | None = None
-        self._decoded: _Decoded | None = None
-        self._last: tuple[int, _TemporalView] | None = None
-
-    def view(self, path: str, temporal: int) -> _TemporalView:
-        """Return a temporal view; the very same object if it is the last one; VideoError if it is unreadable."""
-        if path != self._path or temporal not in self._decoded.indices:
-            # Free the frames of the last video before decoding others.
-            self._path = self._decoded = self._last = None
-            self._decoded, self._path = self._decode(path, temporal), path
-        if self._last is None or self._last[0] != temporal:
-            self._last = temporal, self._decoded.view(temporal)
-        return self._last[1]
-
-    def _decode(self, path: str, first: int) -> _Decoded:
-        """Decode view `first` and the views after it that fit."""
-        s = self._settings
-        with self._open(path) as video:
-            stop = first + (self._views_at_once(video) if s.temporal_views > 1 else 1)
-            timeline = Timeline.of(video)
-            grid = timeline.grid(self._sampling.grid_fps(s))
-            indices = {
-                view: grid.frames(self._sampling.view(grid.num_frames, grid.fps, s, view))
-                for view in range(first, min(stop, s.temporal_views))
-            }
-            union = sorted(set().union(*indices.values()))
-            resized = self._resizing()
-            frames = video.fitted(union, resized)
-            return _Decoded(indices, union, frames, resized.full, video.num_frames, video.fps, timeline.times)
-
-    def _views_at_once(self, video: VideoReader) -> int:
-        # The first frame is a key frame, so decoding it is cheap.
-        (picture,) = video.fitted([0], self._resizing())
-        return max(1, MAX_VIEW_BYTES // (picture.nbytes * self._settings.num_frames))
-
-    def _resizing(self) -> _Resizing:
-        return _Resizing(self._settings.short_sides[0], if_smaller=True)
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """Frame indices of each decoded view, their sorted union, and the frames of the union."""
-
-    indices: dict[int, list[int]]
-    union: list[int]
-    frames: np.ndarray
-    full: tuple[int, int]
-    num_frames: int
-    fps: float
-    times: np.ndarray
-
-    def view(self, temporal: int) -> _TemporalView:
-        """Gather the frames of a view; without a copy if it is the only one."""
-        indices = self.indices[temporal]
-        pixels = self.frames if indices == self.union else self.frames[np.searchsorted(self.union, indices)]
-        return _TemporalView(pixels, self.full, indices, self.num_frames, self.fps, self.times)

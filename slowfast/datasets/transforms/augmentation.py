@@ -150,6 +150,7 @@ class Augmentation:
         rand_augment: operations on whole frames before the crop; None for off.
         view_color: color augmentation of self-supervised learning, of the crop; None for off.
         color_jitter: color noise of the crop.
+        time_differences: probability that a clip shows the changes between its frames, see `frame_differences`.
         erasing: random erasing; None for off.
         erase_second_half: erase only in the second half of the copies.
     """
@@ -161,6 +162,7 @@ class Augmentation:
     rand_augment: RandAugment | None = None
     view_color: ViewColor | None = None
     color_jitter: ColorJitter = ColorJitter()
+    time_differences: float = 0.0
     erasing: RandomErasing | None = None
     erase_second_half: bool = False
 
@@ -181,9 +183,19 @@ class Augmentation:
             rand_augment=_rand_augment(cfg) if strong and aug.AA_TYPE else None,
             view_color=ViewColor.from_config(cfg),
             color_jitter=_color_jitter(cfg),
+            time_differences=data.TIME_DIFF_PROB,
             erasing=_erasing(cfg) if strong and aug.RE_PROB else None,
             erase_second_half=aug.RE_SPLIT,
         )
+
+
+def frame_differences(clip: Tensor) -> Tensor:
+    """Return what changes from each frame of a normalized clip (3, T, H, W) to the next; the last change comes twice.
+
+    T is at least 2.
+    """
+    changes = clip[:, 1:] - clip[:, :-1]
+    return torch.cat([changes, changes[:, -1:]], dim=1)
 
 
 def _rand_augment(cfg: Any) -> RandAugment:

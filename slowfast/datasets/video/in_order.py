@@ -10,7 +10,9 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
-from slowfast.datasets.video.pyav import DECODE_ERRORS, PyAVReader, display_matrix, upright
+from slowfast.datasets.video.open_stream import DECODE_ERRORS
+from slowfast.datasets.video.orientation import display_matrix, upright
+from slowfast.datasets.video.pyav import PyAVReader
 from slowfast.datasets.video.reader import VideoError
 
 

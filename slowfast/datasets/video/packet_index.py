@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ONE_FRAME_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d"}
 # One packet, one frame shown, in any container, as long as no frame is reordered (unlike VP8 and Theora).
 UNORDERED_CODECS = {"mpeg4", "msmpeg4v3", "mjpeg", "cinepak", "prores"}
+# Seeking forward costs about as much as decoding this many frames.
+_SEEK_COST = 8
 # Stands for a missing time stamp, as in FFmpeg (AV_NOPTS_VALUE).
 NO_STAMP = -(2**63)
 # An MPEG-4 packet under this many bytes may be a mere header, "not coded", which shows nothing.
@@ -144,3 +146,23 @@ def _doubt(index: PacketIndex, stream: VideoStream, container: str, count: int, 
     if span > gap and any((after - before) * stream.time_base > gap for before, after in pairwise(index.pts)):
         return "time stamps jump"
     return ""
+
+
+def decoding_runs(index: PacketIndex, positions: list[int]) -> list[tuple[int, list[int]]]:
+    """Group sorted positions into (key packet, positions) to decode in one go; seek only where that is cheaper."""
+    runs: list[tuple[int, list[int]]] = []
+    for position in positions:
+        key = index.key_of(index.pts[position])
+        if runs:
+            last = runs[-1][1][-1]
+            if _frames_between(index, last, index.key_pts[key]) <= _SEEK_COST:
+                runs[-1][1].append(position)
+                continue
+        runs.append((key, [position]))
+    return runs
+
+
+def _frames_between(index: PacketIndex, position: int, pts: int) -> int:
+    """Count the frames after `position` and before time stamp `pts`, up to `_SEEK_COST` + 1."""
+    ahead = index.pts[position + 1 : position + 2 + _SEEK_COST]
+    return sum(1 for stamp in ahead if stamp < pts)

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from slowfast.datasets.video.cache import LRUCache
-from slowfast.datasets.video.pyav import MissingFrames, PyAVReader, display_matrix
+from slowfast.datasets.video.orientation import display_matrix
+from slowfast.datasets.video.pyav import MissingFrames, PyAVReader
 
 # Shared libraries that the system must have in one version, 4 to 8.
 LIBRARIES = "libavcodec, libavdevice, libavfilter, libavformat, libavutil, libswresample and libswscale"
@@ -57,24 +58,24 @@ class TorchCodecReader(PyAVReader):
         """See `VideoReader`."""
         _decoder_class()
 
-    def _by_stamp(self, wanted: list[int], skip: bool) -> Iterator[tuple[int, np.ndarray]]:
+    def by_stamp(self, wanted: list[int], skip: bool) -> Iterator[tuple[int, np.ndarray]]:
         # An open file has one position, which two decoders cannot share.
-        if self._file is not None or not self._decodes_alike():
-            yield from super()._by_stamp(wanted, skip)
+        if self.video.file is not None or not self._decodes_alike():
+            yield from super().by_stamp(wanted, skip)
             return
         # PyAV has opened the file before, and checked its format and the size of its frames.
         decoder = _decoder_class()(
-            self._source(),
-            stream_index=self._stream.index,
+            self.video.source(),
+            stream_index=self.video.stream.index,
             dimension_order="NHWC",
-            num_ffmpeg_threads=self._threads,
+            num_ffmpeg_threads=self.video.threads,
         )
         if len(decoder) != self.num_frames:
             raise MissingFrames(f"torchcodec sees {len(decoder)} frames, not {self.num_frames}")
         for start in range(0, len(wanted), _FRAMES_AT_ONCE):
             part = wanted[start : start + _FRAMES_AT_ONCE]
             batch = decoder.get_frames_at(part)
-            stamps = [self._index.pts[i] * float(self._stream.time_base) for i in part]
+            stamps = [self.index.pts[i] * float(self.video.stream.time_base) for i in part]
             if not np.allclose(batch.pts_seconds.numpy(), stamps, rtol=0, atol=1e-4):
                 raise MissingFrames("torchcodec gives frames of other times")
             yield from zip(part, batch.data.numpy(), strict=True)
@@ -82,7 +83,7 @@ class TorchCodecReader(PyAVReader):
     def _decodes_alike(self) -> bool:
         alike = _alike.get(self.version)
         if alike is None:
-            frame = next(self._decode_from(0, {self._index.pts[0]}, skip=False))
+            frame = next(self.decode_from(0, {self.index.pts[0]}, skip=False))
             a, b, c, d = display_matrix(frame)
             eight_bits = all(component.bits == 8 for component in frame.format.components)
             alike = eight_bits and frame.height % 2 == 0 and a * d - b * c > 0

@@ -1,6 +1,7 @@
 """A model of images answers about pictures, and about frames of videos one by one."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 import slowfast
 from slowfast.apps.export.export import export
+from slowfast.apps.features.extract import FeatureOptions, extract
 from slowfast.checkpoint.io import save_checkpoint
 from slowfast.config import cfg_to_yaml, load_config
 from slowfast.datasets.video.reader import VideoError
@@ -25,7 +27,16 @@ OF_IMAGES = [
 def saved(tiny_mvit, parity, tmp_path):
     """Config and filled model of images, and their checkpoint."""
     path = str(tmp_path / "images.pyth")
-    more = ["NUM_GPUS", 0, "TEST.NUM_ENSEMBLE_VIEWS", 10, "TEST.CHECKPOINT_FILE_PATH", path]
+    more = [
+        "NUM_GPUS",
+        0,
+        "DATA_LOADER.NUM_WORKERS",
+        0,
+        "TEST.NUM_ENSEMBLE_VIEWS",
+        10,
+        "TEST.CHECKPOINT_FILE_PATH",
+        path,
+    ]
     cfg = load_config(None, [*tiny_mvit, *OF_IMAGES, *more])
     model = parity.fill_module(build_model(cfg)).eval()
     save_checkpoint({"model_state": model.state_dict(), "cfg": cfg_to_yaml(cfg)}, path)
@@ -44,9 +55,8 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-@torch.no_grad()
-def scores_of(cfg, model, path):
-    """Return the scores of a picture, resized and cropped by Pillow."""
+def pixels_of(cfg, path):
+    """Return (1, 3, 1, 32, 32) of a picture, resized and cropped by Pillow."""
     picture = Image.open(path)
     short = int(32 / 0.875)
     width, height = (int(side / min(picture.size) * short) for side in picture.size)
@@ -54,14 +64,15 @@ def scores_of(cfg, model, path):
     left, top = round((width - 32) / 2), round((height - 32) / 2)
     pixels = np.asarray(picture.crop((left, top, left + 32, top + 32))) / 255
     colors = torch.from_numpy((pixels - cfg.DATA.MEAN) / cfg.DATA.STD).float()
-    return model([colors.permute(2, 0, 1)[None, :, None]])[0].numpy()
+    return colors.permute(2, 0, 1)[None, :, None]
 
 
 def test_the_answer_about_a_picture_is_that_of_its_pixels(saved, pictures):
     cfg, model, path = saved
     predictor = slowfast.load(path, device="cpu")
     for picture in sorted(pictures.rglob("*.png")):
-        expected = scores_of(cfg, model, picture)
+        with torch.no_grad():
+            expected = model([pixels_of(cfg, picture)])[0].numpy()
         array = np.asarray(Image.open(picture))
         answers = [
             predictor(str(picture)),
@@ -118,3 +129,18 @@ def test_the_files_of_an_export_compute_it(saved, tmp_path):
     np.testing.assert_allclose(session.run(["scores"], {"clip": images.numpy()})[0], expected, rtol=1e-3, atol=1e-4)
     program = torch.export.load(str(tmp_path / "e/model.pt2")).module()
     torch.testing.assert_close(program([images]), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_features_of_pictures_are_those_of_their_pixels(saved, pictures, tmp_path, caplog):
+    cfg, model, _ = saved
+    caplog.set_level(logging.INFO)
+    paths = tuple(map(str, sorted(pictures.rglob("*.png"))))
+    extract(cfg, FeatureOptions(str(tmp_path / "features"), videos=paths))
+    assert "3 images: 3 written" in caplog.text
+    for path in paths:
+        with np.load(f"{tmp_path}/features/videos/{path}.npz") as found:
+            with torch.no_grad():
+                (expected,) = model.forward_features([pixels_of(cfg, path)])
+            expected = expected.mean(dim=(2, 3, 4))[0].numpy()
+            (feature,) = found["features"].reshape(-1, len(expected))
+            np.testing.assert_allclose(feature, expected, atol=0.02 * expected.std())

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from slowfast.datasets import Sample, build_dataset, collate
-from slowfast.datasets.clips import clip_maker
+from slowfast.datasets.clips import view_decoder
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import SpanSampling
@@ -99,7 +99,7 @@ def test_views_of_a_video_share_its_decoding(maker):
 
 def test_large_videos_are_decoded_a_few_views_at_a_time(maker, monkeypatch):
     """Room for the 8 frames of two views, of 40 x 40 pixels."""
-    monkeypatch.setattr(clip_maker, "MAX_VIEW_BYTES", 8 * 40 * 40 * 3)
+    monkeypatch.setattr(view_decoder, "MAX_VIEW_BYTES", 8 * 40 * 40 * 3)
     clips, reader = maker("test", "TEST.NUM_ENSEMBLE_VIEWS", 5)
     frames = [clips.view_clip("a", view).frames for view in range(5)]
     together = [sorted(set().union(*frames[i : i + 2])) for i in (0, 2, 4)]

@@ -81,3 +81,23 @@ def test_clips_of_a_video_follow_each_other_in_a_batch(tiny_cfg):
     (clips,) = batch.inputs
     assert clips.shape == (8, 3, 4, 32, 32)
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(clips, 2))
+
+
+def test_frames_give_way_to_their_changes(tiny_cfg):
+    """Each clip by itself, with the probability of the key; the last change comes twice."""
+
+    def clips(*settings):
+        (found,) = collate([build_dataset(tiny_cfg("DATA.TRAIN_CROP_NUM_TEMPORAL", 2, *settings), "train")[5]]).inputs
+        return found
+
+    frames, changes = clips(), clips("DATA.TIME_DIFF_PROB", 1.0)
+    # The draw of the first clip moves those of the second.
+    for number in range(3):
+        assert torch.allclose(changes[0, :, number], frames[0, :, number + 1] - frames[0, :, number], atol=1e-5)
+    assert torch.equal(changes[:, :, 3], changes[:, :, 2])
+    dataset = build_dataset(tiny_cfg("DATA.TRAIN_CROP_NUM_TEMPORAL", 4, "DATA.TIME_DIFF_PROB", 0.5), "train")
+    drawn = [torch.equal(clip[:, 3], clip[:, 2]) for index in range(12) for clip in collate([dataset[index]]).inputs[0]]
+    assert 12 < sum(drawn) < 36
+    for settings in (["DATA.TIME_DIFF_PROB", 1.5], ["DATA.TIME_DIFF_PROB", 0.5, "DATA.NUM_FRAMES", 1]):
+        with pytest.raises(ValueError, match="TIME_DIFF_PROB"):
+            tiny_cfg(*settings)

@@ -1,5 +1,6 @@
 """Frames by index equal those of a full decode, whatever the file is like."""
 
+import ast
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from slowfast.datasets.video import open as decode
+from slowfast.datasets.video import torchcodec
+from slowfast.datasets.video.pyav import PyAVReader
 
 # Irregular times in thousandths of a second: a variable frame rate.
 IRREGULAR = [int(t) for t in np.cumsum(np.random.default_rng(1).integers(10, 90, 70))]
@@ -223,3 +226,16 @@ def test_another_backend(videos):
 def test_unknown_backend_names_the_known():
     with pytest.raises(ValueError, match="decord.*pyav"):
         decode.open("a.mp4", backend="decord")
+
+
+def test_a_subclass_uses_no_private_member_of_its_base():
+    # Where torchcodec is not installed, nothing else would tell that a name it takes from `PyAVReader` has changed.
+    code = Path(torchcodec.__file__).read_text()
+    (made,) = (node for node in ast.parse(code).body if isinstance(node, ast.ClassDef))
+    names = {node.name for node in made.body if isinstance(node, ast.FunctionDef)}
+    used = {
+        node.attr for node in ast.walk(made) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    assert {name for name in used if name.startswith("_")} <= names
+    assert {"by_stamp", "decode_from", "video"} <= used | names
+    assert all(hasattr(PyAVReader, name) for name in names if not name.startswith("_"))
