@@ -208,6 +208,8 @@ def test_a_perfect_prediction_is_drawn_as_the_clip(tiny_cfg, normalize):
         (["MASK.PRETRAIN_DEPTH", [2]], r"MASK.PRETRAIN_DEPTH is \[2\].* 0 to 1"),
         (["AUG.MASK_RATIO", 1.0], "AUG.MASK_RATIO is 1.0"),
         (["MASK.HEAD_TYPE", "joint"], "separate_xformer"),
+        (["DATA.NUM_FRAMES", 9], r"DATA.NUM_FRAMES 9 .*PATCH_STRIDE \[2, 16, 16\]"),
+        (["DATA.TRAIN_CROP_SIZE", 40], "TRAIN_CROP_SIZE 40"),
         (["MASK.MAE_RND_MASK", False], "AUG.GEN_MASK_LOADER False"),
         (["MASK.MAE_ON", False], "AUG.GEN_MASK_LOADER False"),
         (["MVIT.POOL_Q_STRIDE", [[1, 1, 2, 2]]], "MVIT.POOL_Q_STRIDE"),

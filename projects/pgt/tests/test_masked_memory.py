@@ -256,7 +256,7 @@ def test_the_model_decides_on_the_task():
         (["AUG.MASK_RATIO", 1.5], "AUG.MASK_RATIO is 1.5"),
         (["PGT.STEPS", 1, "DATA.NUM_FRAMES", 6], "a clip of 1 step .* at least 2 steps"),
         (["PGT.MASK_AHEAD", 1], "PGT.MASK_AHEAD is 1; in clips of 2 steps .* 0 to 0"),
-        (["PGT.OVERLAP", [1], "DATA.NUM_FRAMES", 11], r"the 5 new ones .* whole patches of MVIT.PATCH_STRIDE\[0\] 2"),
+        (["PGT.OVERLAP", [1], "PGT.STEPS", 3, "DATA.NUM_FRAMES", 16], r"the 5 new ones .* MVIT.PATCH_STRIDE\[0\] 2"),
         ([*GIVEN, "PGT.STEPS_RANGE", [2, 3]], "masks of the loader have one size"),
         (["MVIT.PATCH_2D", True], "no steps in time"),
         (["MODEL.COMPILE", True], "MODEL.COMPILE False"),

@@ -231,6 +231,12 @@ def _masked(cfg: CfgNode) -> None:
         )
     if not 0 < aug.MASK_RATIO < 1:
         raise ValueError(f"AUG.MASK_RATIO is {aug.MASK_RATIO}; masked learning needs one over 0 and under 1.")
+    frames, crop, stride = cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE, cfg.MVIT.PATCH_STRIDE
+    if any(n % step for n, step in zip((frames, crop, crop)[-len(stride) :], stride, strict=True)):
+        raise ValueError(
+            f"DATA.NUM_FRAMES {frames} and TRAIN_CROP_SIZE {crop} with MVIT.PATCH_STRIDE {stride}: masked learning "
+            "predicts whole patches; set them to multiples of the stride."
+        )
     for key in ("DEC_KV_KERNEL", "DEC_KV_STRIDE"):
         if mask[key]:
             _row(f"MASK.{key}", mask[key], 3, 1)
