@@ -372,8 +372,8 @@ def _check_whole_tokens(cfg: CfgNode, stride: Size) -> None:
     if any(size % step for size, step in zip((frames, crop, crop), stride, strict=True)):
         raise ValueError(
             f"DATA.NUM_FRAMES {frames} and DATA.TRAIN_CROP_SIZE {crop} are not whole tokens of "
-            f"{' x '.join(map(str, stride))} frames and pixels (MVIT.PATCH_STRIDE, POOL_Q_STRIDE), so their pixels make "
-            "no targets; set multiples of these"
+            f"{' x '.join(map(str, stride))} frames and pixels (MVIT.PATCH_STRIDE, POOL_Q_STRIDE), so their pixels "
+            "make no targets; set multiples of these"
         )
 
 
