@@ -158,14 +158,9 @@ class MaskMViT(MultiscaleEncoder):
             mask: (B, t, h, w), from the loader; None to draw one here.
 
         Raises:
-            ValueError: the mask is missing, does not fit, or masks nothing.
+            ValueError: the mask is missing or does not fit.
         """
         decoded = self.decode(self.patch_embed(inputs[0]), mask)
-        if not len(decoded[0][0]):
-            raise ValueError(
-                f"no token of {len(inputs[0])} clip(s) is masked, so there is no loss; raise AUG.MASK_RATIO, or "
-                "AUG.MASK_WINDOW_SIZE if no block fits it"
-            )
         clip = inputs[0] if inputs[0].dim() == 5 else inputs[0].unsqueeze(2)  # an image is a clip of one frame
         targets = [(self.targets(clip, i, used), self.weight) for i, (_, used) in enumerate(decoded)]
         return [prediction for prediction, _ in decoded], targets

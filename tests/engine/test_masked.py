@@ -238,3 +238,8 @@ def test_mistakes_in_settings_of_mae(settings, named):
 def test_mistakes_in_settings_of_masks(settings, named):
     with pytest.raises(ValueError, match=named):
         load_config(None, ["NUM_GPUS", 0, *MASKFEAT, *settings])
+
+
+def test_masks_that_hide_nothing_are_no_loss_of_nan(tiny_cfg):
+    with pytest.raises(ValueError, match=r"no token of .* is masked.* AUG.MASK_RATIO"):
+        train(tiny_cfg(*MASKFEAT, "AUG.MASK_RATIO", 0.001))
