@@ -40,7 +40,13 @@ class MaskedTask(Task):
     def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, Tensor]:
         with optim_step.sync():
             with optim_step.autocast():
-                loss = self.loss(*model(batch.inputs, batch.mask))
+                predictions, targets = model(batch.inputs, batch.mask)
+                if not len(predictions[0]):
+                    raise ValueError(
+                        f"no token of {batch.size} clip(s) is masked, so there is no loss; raise AUG.MASK_RATIO, or "
+                        "AUG.MASK_WINDOW_SIZE if no block fits it"
+                    )
+                loss = self.loss(predictions, targets)
             optim_step.backward(loss)
         optim_step()
         return {"loss": loss.detach()}

@@ -48,6 +48,11 @@ def build_contrastive_model(cfg: CfgNode) -> ContrastiveModel:
 def _build_backbone(cfg: CfgNode) -> VideoModel:
     """Build the network of MODEL.ARCH with a projection, and perhaps a predictor, in its head."""
     options = cfg.CONTRASTIVE
+    if backbone_name(cfg) == cfg.MODEL.MODEL_NAME:
+        raise ValueError(
+            f"MODEL.ARCH {cfg.MODEL.ARCH} names no network that MODEL.MODEL_NAME ContrastiveModel can be built around; "
+            "set one of ResNet, SlowFast, X3D or MViT, such as slow, slowfast, x3d or mvit"
+        )
     inner = cfg.clone()
     inner.defrost()
     inner.MODEL.MODEL_NAME, inner.MODEL.NUM_CLASSES, inner.MODEL.HEAD_ACT = backbone_name(cfg), options.DIM, "none"

@@ -321,7 +321,8 @@ def build_mask_mvit(cfg: CfgNode) -> MaskMViT:
     """Build a masked model from MASK.* and MVIT.*; blocks behind the last of MASK.PRETRAIN_DEPTH are left out.
 
     Raises:
-        ValueError: see `encoder_parts` and `MaskTarget.length`; tokens of MAE are pooled or have relative positions.
+        ValueError: see `encoder_parts` and `MaskTarget.length`; a clip is not whole tokens; tokens of MAE are pooled or
+            have relative positions.
     """
     mask, depths = cfg.MASK, sorted(cfg.MASK.PRETRAIN_DEPTH)
     patch_embed, sizes, rates, size, tokens, norm_stem = encoder_parts(cfg)
@@ -332,6 +333,8 @@ def build_mask_mvit(cfg: CfgNode) -> MaskMViT:
     for each in sizes:
         step = each.pool_q.stride if each.pool_q else (1, 1, 1)
         strides.append(tuple(a * b for a, b in zip(strides[-1], step, strict=True)))
+    for depth in depths:
+        _check_whole_tokens(cfg, strides[depth + 1])
     lengths = [target.length(cfg.DATA.INPUT_CHANNEL_NUM[0], strides[depth + 1]) for depth in depths]
     dims = [mask.DECODER_EMBED_DIM if mask.MAE_ON else sizes[depth].dim_out for depth in depths]
     grids = [tuple(n * a // b for n, a, b in zip(size, strides[0], strides[d + 1], strict=True)) for d in depths]
@@ -356,6 +359,17 @@ def build_mask_mvit(cfg: CfgNode) -> MaskMViT:
     if mask.SCALE_INIT_BY_DEPTH:
         model.scale_by_depth()
     return model
+
+
+def _check_whole_tokens(cfg: CfgNode, stride: Size) -> None:
+    """Raise ValueError unless tokens of `stride` (T, H, W) frames and pixels divide a training clip."""
+    frames, crop = cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE
+    if any(size % step for size, step in zip((frames, crop, crop), stride, strict=True)):
+        raise ValueError(
+            f"DATA.NUM_FRAMES {frames} and DATA.TRAIN_CROP_SIZE {crop} are not whole tokens of "
+            f"{' x '.join(map(str, stride))} frames and pixels (MVIT.PATCH_STRIDE, POOL_Q_STRIDE), so their pixels "
+            "make no targets; set multiples of these"
+        )
 
 
 def _decoder(cfg: CfgNode, dim: int, size: Size) -> list[MultiscaleBlock]:

@@ -119,6 +119,10 @@ def test_votes_of_neighbors():
         (["CONTRASTIVE.QUEUE_LEN", 9], "8 or 12"),
         (["MODEL.LOSS_FUNC", "cross_entropy"], "contrastive_loss"),
         (["CONTRASTIVE.PREDICTOR_DEPTHS", [2]], "byol"),
+        (["CONTRASTIVE.TYPE", "byol"], r"PREDICTOR_DEPTHS is \[\]"),
+        (["CONTRASTIVE.TYPE", "swav", "CONTRASTIVE.SWAV_QEUE_LEN", 3], "SWAV_QEUE_LEN 3 .* batch of 4"),
+        (["CONTRASTIVE.TYPE", "simclr", "TRAIN.BATCH_SIZE", 1], "TRAIN.BATCH_SIZE 1"),
+        (["CONTRASTIVE.BN_MLP", True, "TRAIN.BATCH_SIZE", 1], "CONTRASTIVE.BN_MLP True"),
         (["BN.USE_PRECISE_STATS", True], "USE_PRECISE_STATS"),
         (["CONTRASTIVE.DELTA_CLIPS_MIN", 4.0, "CONTRASTIVE.DELTA_CLIPS_MAX", 2.0], "DELTA_CLIPS_MAX"),
     ],
@@ -135,6 +139,8 @@ def test_a_task_and_model_that_do_not_fit(ssl_cfg, tiny_cfg):
         train(tiny_cfg("TASK", "ssl"))
     with pytest.raises(ValueError, match="memory bank"):
         build_model(tiny_cfg(*SSL))
+    with pytest.raises(ValueError, match="MODEL.ARCH maskmvit names no network"):
+        build_model(ssl_cfg("moco", "MODEL.ARCH", "maskmvit"))
 
 
 @pytest.mark.parametrize("arch", ["slowfast", "x3d", "mvit"])

@@ -208,12 +208,17 @@ def test_a_perfect_prediction_is_drawn_as_the_clip(tiny_cfg, normalize):
         (["MASK.PRETRAIN_DEPTH", [2]], r"MASK.PRETRAIN_DEPTH is \[2\].* 0 to 1"),
         (["AUG.MASK_RATIO", 1.0], "AUG.MASK_RATIO is 1.0"),
         (["MASK.HEAD_TYPE", "joint"], "separate_xformer"),
+        (["DATA.NUM_FRAMES", 9], r"DATA.NUM_FRAMES 9 .*PATCH_STRIDE \[2, 16, 16\]"),
+        (["DATA.TRAIN_CROP_SIZE", 40], "TRAIN_CROP_SIZE 40"),
         (["MASK.MAE_RND_MASK", False], "AUG.GEN_MASK_LOADER False"),
         (["MASK.MAE_ON", False], "AUG.GEN_MASK_LOADER False"),
         (["MVIT.POOL_Q_STRIDE", [[1, 1, 2, 2]]], "MVIT.POOL_Q_STRIDE"),
         (["MASK.PRETRAIN_DEPTH", [0, 1]], "decodes one block"),
         (["MASK.DEC_KV_STRIDE", [2, 2]], "MASK.DEC_KV_STRIDE"),
         (["MASK.PER_FRAME_MASKING", True, "AUG.MASK_TUBE", True], "AUG.MASK_TUBE"),
+        (["MASK.DECODER_EMBED_DIM", 0], "DECODER_EMBED_DIM 0"),
+        (["MASK.DECODER_DEPTH", -1], "MASK.DECODER_DEPTH is -1"),
+        (["AUG.MAX_MASK_PATCHES_PER_BLOCK", 0], "AUG.MAX_MASK_PATCHES_PER_BLOCK is 0"),
     ],
 )
 def test_mistakes_in_settings_of_mae(settings, named):
@@ -233,3 +238,8 @@ def test_mistakes_in_settings_of_mae(settings, named):
 def test_mistakes_in_settings_of_masks(settings, named):
     with pytest.raises(ValueError, match=named):
         load_config(None, ["NUM_GPUS", 0, *MASKFEAT, *settings])
+
+
+def test_masks_that_hide_nothing_are_no_loss_of_nan(tiny_cfg):
+    with pytest.raises(ValueError, match=r"no token of .* is masked.* AUG.MASK_RATIO"):
+        train(tiny_cfg(*MASKFEAT, "AUG.MASK_RATIO", 0.001))

@@ -10,15 +10,13 @@ import pytest
 from slowfast.evaluation import evaluate_ava, evaluate_ava_files
 from slowfast.evaluation.ava import BoxRows
 from slowfast.evaluation.ava_files import (
-    _read_at_once,
-    _read_by_line,
-    _Rules,
     read_detections,
     read_excluded,
     read_groundtruth,
     write_detections,
     write_groundtruth,
 )
+from slowfast.evaluation.ava_lines import Rules, _read_at_once, _read_by_line
 
 LINES = ["a,0902,0.1,0.2,0.5,0.6,3,0.25", "b c,903,-0.004,0,1e0,.75,80,0.5"]
 
@@ -155,7 +153,7 @@ def test_a_file_reads_the_same_at_once_and_line_by_line(tmp_path):
     """pandas takes a column of True for numbers, and lets a stray quote swallow the lines below."""
     generator = np.random.default_rng(0)
     path, read_at_once = str(tmp_path / "boxes.csv"), 0
-    for rules in (_Rules(9, None), _Rules(9, 0.5), _Rules(None, None), _Rules(None, -np.inf)) * 80:
+    for rules in (Rules(9, None), Rules(9, 0.5), Rules(None, None), Rules(None, -np.inf)) * 80:
         rows = [["ab"[n % 2], "0902", "0.1", "0.2", "0.5", "0.9", str(n + 1), "0.75"] for n in range(3)]
         # The last column of annotations is a person, and ignored.
         columns = 7 if rules.least_score is None else 8

@@ -1,6 +1,9 @@
 """MoCo, BYOL, SimCLR and SwAV against the numbers of the published code."""
 
+import copy
+import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -86,3 +89,138 @@ def test_layers_learn_by_their_depth(method, tiny_model):
     assert named["backbone.s5.pathway0_res1.branch2.b.weight"] == 0.5
     last = [scale for name, scale in named.items() if "head" in name or "prototypes" in name]
     assert set(last) == {1.0}
+
+
+@pytest.fixture
+def small(tiny_model):
+    """`small(method, *settings)`: a model of the method with a small backbone, in float64, in train mode."""
+
+    def build(method, *settings):
+        given = [
+            *tiny_model, "MODEL.MODEL_NAME", "ContrastiveModel", "MODEL.LOSS_FUNC", "contrastive_loss",
+            "CONTRASTIVE.TYPE", method, "CONTRASTIVE.DIM", 6, "CONTRASTIVE.MLP_DIM", 10, "CONTRASTIVE.T", 0.3,
+            "CONTRASTIVE.NUM_MLP_LAYERS", 4, "CONTRASTIVE.QUEUE_LEN", 9, "TRAIN.BATCH_SIZE", 3, "DATA.NUM_FRAMES", 2,
+            "DATA.TRAIN_CROP_NUM_TEMPORAL", 3, "CONTRASTIVE.MOMENTUM", 0.6, "SOLVER.MAX_EPOCH", 8, *settings,
+        ]  # fmt: skip
+        torch.manual_seed(0)
+        return build_model(load_config(None, given)).double().train()
+
+    return build
+
+
+def iterate(model, clips, epoch, before):
+    """Run an iteration, move the weights by its gradients, and return the loss."""
+    model.zero_grad()
+    total = 0.0
+    for compute in model.passes(forward, model, clips, epoch, before):
+        loss = compute()
+        loss.backward()
+        total += loss.item()
+    model.finish(epoch)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.grad is not None:
+                p -= 0.05 * p.grad
+    return total
+
+
+def features(network, clip):
+    return [row / row.norm() for row in network(clip)]
+
+
+def random_clips(count):
+    generator = torch.Generator().manual_seed(1)
+    return [[torch.randn(3, 3, 2, 32, 32, generator=generator).double()] for _ in range(count)]
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+@pytest.mark.parametrize("all_views", [True, False])
+def test_moco_one_row_at_a_time(sequential, all_views, small):
+    """Four keys of three videos wrap around a queue of nine; the momentum rises along a cosine."""
+    settings = ["CONTRASTIVE.SEQUENTIAL", sequential, "CONTRASTIVE.MOCO_MULTI_VIEW_QUEUE", all_views]
+    model, clips = small("moco", *settings, "CONTRASTIVE.MOMENTUM_ANNEALING", True), random_clips(4)
+    queue, pointer, history = [row.clone() for row in model.queue_x], 0, None
+    for iteration, epoch in enumerate((2.0, 2.5, 3.0)):
+        rises = 2.0 + 0.5 * (iteration - 1) if sequential else epoch
+        m = 1 - 0.4 * (math.cos(math.pi * rises / 8) + 1) / 2
+        online = {name: p.detach().clone() for name, p in model.backbone.named_parameters()}
+        history = {n: m * history[n] + (1 - m) * p for n, p in online.items()} if history else online
+        with torch.no_grad():
+            own = [features(model.backbone, clip) for clip in clips]
+            encoder = copy.deepcopy(model.backbone)
+            for name, p in encoder.named_parameters():
+                p.copy_(history[name])
+            keys = [features(encoder, clip) for clip in clips]
+        losses = []
+        for query in range(4 if sequential else 1):
+            rows = []
+            for other in (number for number in range(4) if number != query):
+                for video in range(3):
+                    q = own[query][video]
+                    negatives = sum(math.exp(float(q @ old) / 0.3) for old in queue)
+                    positive = math.exp(float(q @ keys[other][video]) / 0.3)
+                    rows.append(-math.log(positive / (positive + negatives)))
+            losses.append(sum(rows) / len(rows))
+        assert iterate(model, clips, epoch, epoch - 0.5) == pytest.approx(sum(losses), rel=1e-9)
+        for clip in (keys if sequential else keys[1:])[: None if all_views else 1]:
+            for key in clip:
+                queue[pointer], pointer = key, (pointer + 1) % 9
+        assert int(model.ptr) == pointer and torch.allclose(model.queue_x, torch.stack(queue), atol=1e-12)
+
+
+@pytest.mark.parametrize(("count", "sequential", "depth"), [(3, True, 3), (2, False, 2)])
+def test_byol_one_row_at_a_time(count, sequential, depth, small):
+    settings = ["CONTRASTIVE.SEQUENTIAL", sequential, "CONTRASTIVE.PREDICTOR_DEPTHS", [depth]]
+    model, clips = small("byol", *settings, "DATA.TRAIN_CROP_NUM_TEMPORAL", count), random_clips(count)
+    assert sum(isinstance(m, torch.nn.Linear) for m in model.backbone.head.predictors.modules()) == depth
+    with torch.no_grad():
+        predictor = model.backbone.head.predictors[0]
+        guesses = [features(predictor, model.backbone(clip)) for clip in clips]
+        keys = [features(model.backbone, clip) for clip in clips]
+    expected = 0.0
+    for one in range(count):
+        pairs = [float(guesses[one][v] @ keys[other][v]) for other in range(count) if other != one for v in range(3)]
+        expected -= sum(pairs) / len(pairs) / 0.3
+    assert iterate(model, clips, 0.0, 0.0) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("count", "sequential"), [(4, True), (2, False)])
+def test_simclr_one_row_at_a_time(count, sequential, small):
+    settings = ["CONTRASTIVE.SEQUENTIAL", sequential, "DATA.TRAIN_CROP_NUM_TEMPORAL", count]
+    model, clips = small("simclr", *settings), random_clips(count)
+    with torch.no_grad():
+        own = [features(model.backbone, clip) for clip in clips]
+    expected = 0.0
+    for first, second in itertools.pairwise(own):
+        rows = [*first, *second]
+        for one in range(6):
+            others = {other: math.exp(float(rows[one] @ rows[other]) / 0.3) for other in range(6) if other != one}
+            expected -= math.log(others[(one + 3) % 6] / sum(others.values())) / 6
+    assert iterate(model, clips, 0.0, 0.0) == pytest.approx(expected, rel=1e-9)
+
+
+def test_swav_one_row_at_a_time(small):
+    """Codes of the first two of three clips, balanced with a queue of two batches from epoch 15 on."""
+    model, clips = small("swav", "CONTRASTIVE.SWAV_QEUE_LEN", 6), random_clips(3)
+    queues = [[], []]
+    for epoch in (14.0, 15.0, 15.5, 16.0):
+        with torch.no_grad():
+            prototypes = [row / row.norm() for row in model.swav_prototypes.weight]
+            own = [features(model.backbone, clip) for clip in clips]
+            scores = [torch.stack([torch.stack([f @ p for p in prototypes]) for f in clip]) for clip in own]
+            losses = []
+            for clip, queue in enumerate(queues):
+                rows = [*scores[clip]]
+                if epoch >= 15 and len(queue) == 6:
+                    rows += [torch.stack([f @ p for p in prototypes]) for f in queue]
+                codes = np.exp(torch.stack(rows).numpy() / 0.05)
+                for _ in range(3):
+                    codes = codes / codes.sum(axis=0)
+                    codes = codes / codes.sum(axis=1, keepdims=True)
+                for other in (number for number in range(3) if number != clip):
+                    chances = np.exp(scores[other].numpy() / 0.3)
+                    chances /= chances.sum(axis=1, keepdims=True)
+                    losses.append(-(codes[:3] * np.log(chances)).sum(axis=1).mean())
+                if epoch >= 15:
+                    queue[:] = [*own[clip], *queue][:6]
+        assert iterate(model, clips, epoch, epoch) == pytest.approx(sum(losses) / 4, rel=1e-8)

@@ -196,3 +196,9 @@ def test_mistakes():
     fine = ["MVIT.PATCH_KERNEL", [2, 4, 4], "MVIT.PATCH_STRIDE", [2, 4, 4], "MASK.PRED_HOG", True]
     with pytest.raises(ValueError, match="do not divide a token of 4 x 4"):
         build_model(load_config(None, [*MASKFEAT, *fine]))
+
+
+def test_clips_are_whole_tokens_where_these_are_pooled():
+    odd = ["DATA.TRAIN_CROP_SIZE", 48, "MVIT.POOL_Q_STRIDE", [[1, 1, 2, 2]]]
+    with pytest.raises(ValueError, match="TRAIN_CROP_SIZE 48 are not whole tokens of 2 x 32 x 32"):
+        build_model(load_config(None, [*MASKFEAT, *odd]))

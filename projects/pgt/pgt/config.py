@@ -304,6 +304,11 @@ def _validate_masked(cfg: CfgNode) -> None:
             f"the {step} frames of the first step and the {new} new ones of a later step (PGT.STEP_LEN, PGT.OVERLAP) "
             f"must be whole patches of MVIT.PATCH_STRIDE[0] {stride} frames, so that each has a target"
         )
+    if cfg.MODEL.COMPILE:
+        raise ValueError(
+            f"MODEL.COMPILE True with PGT.ENABLE True and MODEL.MODEL_NAME {MASKED_MODEL}: the number of masked tokens "
+            "breaks the graph, and memory would be lost in the break. Set MODEL.COMPILE False"
+        )
     if options.MGRID or (loader and options.STEPS_RANGE):
         raise ValueError(
             f"PGT.MGRID {options.MGRID}, PGT.STEPS_RANGE {list(options.STEPS_RANGE)} and AUG.GEN_MASK_LOADER {loader} "

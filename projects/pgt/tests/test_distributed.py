@@ -6,22 +6,29 @@ import sys
 import pytest
 import torch
 
-from pgt.task import ProgressiveTask
 from slowfast.config import load_config
 from slowfast.config.load import cfg_to_yaml
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.optim_step import OptimStep
+from slowfast.engine.task import build_task
 from slowfast.models import build_model
+
+MASKFEAT = [
+    "MODEL.MODEL_NAME", "MaskMViT", "MODEL.ARCH", "mvit", "MODEL.LOSS_FUNC", "multi_mse", "MASK.ENABLE", True,
+    "MASK.PRETRAIN_DEPTH", [0], "AUG.GEN_MASK_LOADER", True, "AUG.MASK_WINDOW_SIZE", [10, 4, 4], "AUG.MASK_RATIO", 0.9,
+    "MVIT.DEPTH", 1, "MVIT.EMBED_DIM", 16, "MVIT.PATCH_KERNEL", [2, 8, 8], "MVIT.PATCH_STRIDE", [2, 8, 8],
+    "MVIT.PATCH_PADDING", [0, 0, 0], "PGT.OVERLAP", [2], "DATA.NUM_FRAMES", 20,
+]  # fmt: skip
 
 # Each process trains on its half of the batch that the test saved; the main one saves what came out.
 PAIR = """
 import sys
 import torch
-from pgt.task import ProgressiveTask
 from slowfast.config import activate_projects, load_config
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.model_setup import setup_model, unwrap
 from slowfast.engine.optim_step import OptimStep
+from slowfast.engine.task import build_task
 from slowfast.models import build_model
 from slowfast.runtime.distributed import get_rank
 from slowfast.runtime.launch import launch
@@ -36,9 +43,10 @@ def pair(cfg):
     exchanged = count_exchanges(model)
     half = slice(get_rank(), get_rank() + 1)
     labels = given["labels"][half]
-    batch = Batch([clip[half] for clip in given["clips"]], labels, labels, labels)
+    mask = None if given["mask"] is None else given["mask"][half]
+    batch = Batch([clip[half] for clip in given["clips"]], labels, labels, labels, mask=mask)
     update = OptimStep(model, torch.optim.SGD(model.parameters(), lr=0.05))
-    ProgressiveTask(cfg).train_step(model, batch, update)
+    build_task(cfg).train_step(model, batch, update)
     if get_rank() == 0:
         total = sum(p.numel() for p in model.parameters())
         out = {"weights": unwrap(model).state_dict(), "exchanges": sum(exchanged) / total}
@@ -56,8 +64,9 @@ if __name__ == "__main__":
         (["PGT.TRAIN_TOGETHER", True], 1),
         (["PGT.TRAIN_TOGETHER", False], 3),
         (["PGT.TRAIN_TOGETHER", True, "PGT.FULL_GRADIENT", True], 1),
+        ([*MASKFEAT, "PGT.TRAIN_TOGETHER", True], 1),
     ],
-    ids=["together", "per_step", "full_gradient"],
+    ids=["together", "per_step", "full_gradient", "masked"],
 )
 def test_two_processes_equal_one(
     settings, exchanges, progressive_settings, random_clip, parity, tmp_path, exchange_counter
@@ -66,13 +75,15 @@ def test_two_processes_equal_one(
     cfg = load_config(None, overrides)
     model = parity.fill_module(build_model(cfg)).train()
     clips, labels = random_clip(cfg), torch.tensor([1, 3])
-    torch.save({"weights": model.state_dict(), "clips": clips, "labels": labels}, tmp_path / "given.pt")
+    mask = torch.arange(2 * 10 * 4 * 4).view(2, 10, 4, 4) % 10 > 0 if cfg.AUG.GEN_MASK_LOADER else None
+    given = {"weights": model.state_dict(), "clips": clips, "labels": labels, "mask": mask}
+    torch.save(given, tmp_path / "given.pt")
     (tmp_path / "cfg.yaml").write_text(cfg_to_yaml(cfg))
     (tmp_path / "pair.py").write_text(exchange_counter + PAIR)
     subprocess.run([sys.executable, tmp_path / "pair.py", tmp_path / "cfg.yaml"], check=True, timeout=120)
 
     update = OptimStep(model, torch.optim.SGD(model.parameters(), lr=0.05))
-    ProgressiveTask(cfg).train_step(model, Batch(clips, labels, labels, labels), update)
+    build_task(cfg).train_step(model, Batch(clips, labels, labels, labels, mask=mask), update)
     out = torch.load(tmp_path / "out.pt")
     assert out["exchanges"] == exchanges
     for name, weight in model.state_dict().items():

@@ -230,6 +230,18 @@ def test_runs_resume_exactly_with_pictures_and_fine_tune(run_cfg, tmp_path, capl
     assert all(key in caplog.text for key in ("mask_token", "head.projection.weight"))
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_activation_checkpointing_changes_nothing(settings, full, run_cfg, random_clip):
+    weights = []
+    for on in (False, True):
+        cfg = run_cfg(*settings, *GIVEN, "PGT.FULL_GRADIENT", full, "MODEL.ACT_CHECKPOINT", on)
+        torch.manual_seed(0)
+        state, plan = build_state(cfg), StepPlan.from_config(cfg)
+        state.task.train_step(state.model, a_batch(random_clip(cfg)[0], plan), state.optim_step)
+        weights.append(state.model.state_dict())
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+
+
 def test_the_model_decides_on_the_task():
     assert isinstance(build_model(config(MAE)), MaskedProgressiveModel)
     assert config(MAE).TASK == config(MAE, "TASK", "ssl").TASK == "progressive_masked"
@@ -244,9 +256,10 @@ def test_the_model_decides_on_the_task():
         (["AUG.MASK_RATIO", 1.5], "AUG.MASK_RATIO is 1.5"),
         (["PGT.STEPS", 1, "DATA.NUM_FRAMES", 6], "a clip of 1 step .* at least 2 steps"),
         (["PGT.MASK_AHEAD", 1], "PGT.MASK_AHEAD is 1; in clips of 2 steps .* 0 to 0"),
-        (["PGT.OVERLAP", [1], "DATA.NUM_FRAMES", 11], r"the 5 new ones .* whole patches of MVIT.PATCH_STRIDE\[0\] 2"),
+        (["PGT.OVERLAP", [1], "PGT.STEPS", 3, "DATA.NUM_FRAMES", 16], r"the 5 new ones .* MVIT.PATCH_STRIDE\[0\] 2"),
         ([*GIVEN, "PGT.STEPS_RANGE", [2, 3]], "masks of the loader have one size"),
         (["MVIT.PATCH_2D", True], "no steps in time"),
+        (["MODEL.COMPILE", True], "MODEL.COMPILE False"),
         (["MODEL.MODEL_NAME", "MViT", "MODEL.LOSS_FUNC", "cross_entropy", "PGT.MASK_AHEAD", 1], "masks nothing"),
     ],
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+# Not `slowfast.apps.predict.painter`: it takes matplotlib for its font, and the demo draws with the core dependencies.
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _HEIGHT_OF_FONT = 22  # pixels of a capital at scale 1
 _TEXT, _BACK, _BACK_COVERS = (255, 255, 255), np.array((0, 0, 0)), 0.55

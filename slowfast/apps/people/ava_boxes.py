@@ -11,7 +11,8 @@ from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.find import stem
 from slowfast.datasets.video.timing import Timeline
 from slowfast.evaluation.ava import BoxRows
-from slowfast.evaluation.ava_files import NO_LABEL, write_detections
+from slowfast.evaluation.ava_files import write_detections
+from slowfast.evaluation.ava_lines import NO_LABEL
 
 
 def write_person_boxes(path: str, videos: Sequence[str], detector: Detector, first_second: int = 0) -> int:

@@ -68,10 +68,10 @@ def _model(cfg: CfgNode) -> None:
             "they must be over 0, 0 to 1, and at least 0."
         )
     depths = options.PREDICTOR_DEPTHS
-    if depths and (options.TYPE != "byol" or min(depths) < 2):
+    if bool(depths) != (options.TYPE == "byol") or min(depths, default=2) < 2:
         raise ValueError(
             f"CONTRASTIVE.PREDICTOR_DEPTHS is {depths} with TYPE {options.TYPE}; byol alone has predictors, each of 2 "
-            "layers or more. Set [] for other methods."
+            "layers or more. Set [2] for byol, [] for other methods."
         )
 
 
@@ -91,7 +91,29 @@ def _run(cfg: CfgNode) -> None:
             f"CONTRASTIVE.QUEUE_LEN {options.QUEUE_LEN} is no multiple of the batch of {batch} videos "
             f"(TRAIN.BATCH_SIZE x NUM_SHARDS); set it to {nearest_multiples(options.QUEUE_LEN, batch)}."
         )
+    if cfg.TRAIN.ENABLE:
+        _batch(cfg, batch)
     unfit = {"MIXUP.ENABLE": cfg.MIXUP.ENABLE, "BN.USE_PRECISE_STATS": cfg.BN.USE_PRECISE_STATS}
     for key, value in unfit.items():
         if value:
             raise ValueError(f"{key} is True, which does not fit MODEL.MODEL_NAME ContrastiveModel; set it to False.")
+
+
+def _batch(cfg: CfgNode, batch: int) -> None:
+    """Check that `batch`, the videos of a batch in all processes, are enough for what is computed over them."""
+    options, own = cfg.CONTRASTIVE, batch // (max(cfg.NUM_GPUS, 1) * cfg.NUM_SHARDS)
+    if options.TYPE == "swav" and 0 < options.SWAV_QEUE_LEN < batch:
+        raise ValueError(
+            f"CONTRASTIVE.SWAV_QEUE_LEN {options.SWAV_QEUE_LEN} does not hold a batch of {batch} videos "
+            f"(TRAIN.BATCH_SIZE x NUM_SHARDS); set it to {batch} or more, or to 0 for no queue."
+        )
+    if options.TYPE == "simclr" and (batch if options.SIMCLR_DIST_ON else own) < 2:
+        raise ValueError(
+            f"TRAIN.BATCH_SIZE {cfg.TRAIN.BATCH_SIZE} with CONTRASTIVE.TYPE simclr and SIMCLR_DIST_ON "
+            f"{options.SIMCLR_DIST_ON} leaves no other video to tell a clip from; a batch of 2 videos is the least."
+        )
+    if options.BN_MLP and (batch if options.BN_SYNC_MLP else own) < 2:
+        raise ValueError(
+            f"TRAIN.BATCH_SIZE {cfg.TRAIN.BATCH_SIZE} gives one clip a process to CONTRASTIVE.BN_MLP True, and a batch "
+            "norm needs 2; raise it, or set BN_MLP False."
+        )

@@ -231,6 +231,22 @@ def _masked(cfg: CfgNode) -> None:
         )
     if not 0 < aug.MASK_RATIO < 1:
         raise ValueError(f"AUG.MASK_RATIO is {aug.MASK_RATIO}; masked learning needs one over 0 and under 1.")
+    if mask.DECODER_DEPTH < 0 or mask.DECODER_EMBED_DIM < 1:
+        raise ValueError(
+            f"MASK.DECODER_DEPTH is {mask.DECODER_DEPTH} and DECODER_EMBED_DIM {mask.DECODER_EMBED_DIM}; they must be "
+            "at least 0 and at least 1."
+        )
+    if aug.MAX_MASK_PATCHES_PER_BLOCK is not None and aug.MAX_MASK_PATCHES_PER_BLOCK < 1:
+        raise ValueError(
+            f"AUG.MAX_MASK_PATCHES_PER_BLOCK is {aug.MAX_MASK_PATCHES_PER_BLOCK}; it must be at least 1, or None for "
+            "no limit."
+        )
+    frames, crop, stride = cfg.DATA.NUM_FRAMES, cfg.DATA.TRAIN_CROP_SIZE, cfg.MVIT.PATCH_STRIDE
+    if any(n % step for n, step in zip((frames, crop, crop)[-len(stride) :], stride, strict=True)):
+        raise ValueError(
+            f"DATA.NUM_FRAMES {frames} and TRAIN_CROP_SIZE {crop} with MVIT.PATCH_STRIDE {stride}: masked learning "
+            "predicts whole patches; set them to multiples of the stride."
+        )
     for key in ("DEC_KV_KERNEL", "DEC_KV_STRIDE"):
         if mask[key]:
             _row(f"MASK.{key}", mask[key], 3, 1)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from slowfast.evaluation.ava_files import NO_LABEL, BoxTable
+from slowfast.evaluation.ava_files import BoxTable
+from slowfast.evaluation.ava_lines import NO_LABEL
 from slowfast.runtime.logging import get_logger
 from slowfast.utils.errors import record
 

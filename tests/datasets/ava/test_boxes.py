@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from slowfast.datasets.ava.key_frames import KeyFrameBoxes
-from slowfast.evaluation.ava_files import NO_LABEL, read_boxes, read_excluded
+from slowfast.evaluation.ava_files import read_boxes, read_excluded
+from slowfast.evaluation.ava_lines import NO_LABEL
 
 
 def test_annotated_rows(written):
