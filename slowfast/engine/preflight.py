@@ -182,7 +182,10 @@ def describe_schedule(cfg: Any) -> str:
 
 
 def _unit(cfg: Any) -> str:
-    return "images" if clip_class(cfg.TRAIN.DATASET).unit == "images" else "clips"
+    """Return what TRAIN.BATCH_SIZE counts."""
+    if clip_class(cfg.TRAIN.DATASET).unit == "images":
+        return "images"
+    return "videos" if cfg.DATA.TRAIN_CROP_NUM_TEMPORAL * cfg.DATA.TRAIN_CROP_NUM_SPATIAL > 1 else "clips"
 
 
 def warn_small_norm_batch(model: nn.Module, cfg: Any) -> None:

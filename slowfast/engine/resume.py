@@ -71,7 +71,16 @@ def start_training_from(state: TrainState) -> None:
     pretrained = find_checkpoints(cfg.OUTPUT_DIR, pretraining=True) if follows else []
     path = pretrained[-1].path if pretrained else cfg.TRAIN.CHECKPOINT_FILE_PATH
     if not path:
-        logger.info("training starts from random weights")
+        if cfg.TASK.startswith("ssl_eval"):
+            logger.warning(
+                "TASK %s evaluates a pre-training, but training starts from random weights: TRAIN.CHECKPOINT_FILE_PATH "
+                "is empty, and no ssl_checkpoint_epoch_NUMBER.pyth is taken from OUTPUT_DIR %s (TRAIN.AUTO_RESUME %s)",
+                cfg.TASK,
+                cfg.OUTPUT_DIR,
+                cfg.TRAIN.AUTO_RESUME,
+            )
+        else:
+            logger.info("training starts from random weights")
         return
     saved, report = take_weights(unwrap(state.model), cfg, path, drop_mismatch=bool(pretrained))
     if state.ema is not None:

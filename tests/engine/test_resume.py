@@ -138,3 +138,11 @@ def test_an_evaluation_of_pretraining_starts_from_it(tiny_cfg, task, started):
     assert started(cfg).epoch == 1
     with pytest.raises(FileNotFoundError, match="another.pyth"):
         started(tiny_cfg("TRAIN.CHECKPOINT_FILE_PATH", "another.pyth", "TRAIN.AUTO_RESUME", False, *settings))
+
+
+@pytest.mark.parametrize(("task", "warns"), [("ssl_eval", True), ("", False)])
+def test_an_evaluation_of_random_weights_is_told(tiny_cfg, caplog, started, task, warns):
+    started(tiny_cfg("TASK", task))
+    told = [record for record in caplog.records if "random weights" in record.getMessage()]
+    assert [record.levelname for record in told] == ["WARNING" if warns else "INFO"]
+    assert ("ssl_checkpoint_epoch_" in told[0].getMessage()) == warns
