@@ -1,1 +1,1 @@
-"""Programs built on the framework: prepare, synthetic, features, predict, people, demo, export, benchmark, SLURM."""
+"""Programs built on the framework, each in a folder or file of its own; `tools/` holds their commands."""

@@ -176,9 +176,13 @@ def test_tools_that_need_classes_refuse_features(command, run_of, run_tool, tiny
     assert "TASK ssl_eval" in output
 
 
-# Settings of each method.
+# Settings of each method. BYOL needs wide MLPs, a larger batch, and clips that never share their brightness.
 LEARNING = {
     "moco": ["CONTRASTIVE.QUEUE_LEN", 32, "CONTRASTIVE.MOMENTUM", 0.9, "CONTRASTIVE.SEQUENTIAL", True],
+    "byol": [
+        *METHODS["byol"], "CONTRASTIVE.DIM", 256, "CONTRASTIVE.MLP_DIM", 1024, "CONTRASTIVE.DELTA_CLIPS_MIN", 3.0,
+        "TRAIN.BATCH_SIZE", 16, "SOLVER.BASE_LR", 0.0015, "SOLVER.MAX_EPOCH", 12,
+    ],
     "simclr": [],
     "swav": ["CONTRASTIVE.BN_MLP", True, "CONTRASTIVE.T", 0.3],
 }  # fmt: skip
