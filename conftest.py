@@ -59,7 +59,7 @@ def repo():
 
 @pytest.fixture(scope="session")
 def parity():
-    """The functions of fill.py, and `load(folder, name) -> (meta, arrays)`, of the published models' numbers."""
+    """Return the functions of fill.py, and `load(folder, name) -> (meta, arrays)`, of the published models' numbers."""
     fill = _load_module(ROOT / "tests/fixtures/parity/fill.py")
 
     def load(folder, name):

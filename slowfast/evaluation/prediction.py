@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Batch(Protocol):
-    """What an evaluator reads of a batch of clips; see `slowfast.datasets.loading.batch.Batch`."""
+    """Hold what an evaluator reads of a batch of clips; see `slowfast.datasets.loading.batch.Batch`."""
 
     labels: Tensor
     video: Tensor
@@ -19,7 +19,7 @@ class Batch(Protocol):
 
 
 class Boxes(Protocol):
-    """What an evaluator reads of the boxes of a batch; see `slowfast.datasets.loading.batch.Boxes`."""
+    """Hold what an evaluator reads of the boxes of a batch; see `slowfast.datasets.loading.batch.Boxes`."""
 
     key_frame: Tensor
     number: Tensor

@@ -32,7 +32,7 @@ Output = tuple[list[torch.Tensor], list[tuple[torch.Tensor, float]]]
 
 @dataclass(frozen=True)
 class MaskTarget:
-    """What is predicted of a masked token.
+    """Tell what is predicted of a masked token.
 
     Attributes:
         hog: predict HOG features; False for pixels.

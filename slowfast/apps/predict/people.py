@@ -15,7 +15,7 @@ from torch import Tensor
 
 from slowfast.apps.people.sources import BoxSource, VideoPersons
 from slowfast.apps.people.tracker import Person
-from slowfast.apps.predict.scorer import Scorer
+from slowfast.apps.predict.scorer import Scorer, in_words
 from slowfast.datasets.ava.footage import at_rate
 from slowfast.datasets.ava.key_frames import Clock, clip_frames, seconds_of_clip
 from slowfast.datasets.clips.clip_maker import ClipMaker
@@ -47,8 +47,7 @@ class PersonAnswer:
     all_scores: np.ndarray = field(repr=False)
 
     def __str__(self) -> str:
-        best = ", ".join(f"{name} {score:.3f}" for name, score in zip(self.names, self.scores, strict=True))
-        return f"person {self.identity}: {best}"
+        return f"person {self.identity}: {in_words(self.names, self.scores)}"
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,12 @@ class Answer:
     all_scores: np.ndarray = field(repr=False)
 
     def __str__(self) -> str:
-        best = ", ".join(f"{name} {score:.3f}" for name, score in zip(self.names, self.scores, strict=True))
-        return f"{self.start_s:.2f} to {self.end_s:.2f} s: {best}"
+        return f"{self.start_s:.2f} to {self.end_s:.2f} s: {in_words(self.names, self.scores)}"
+
+
+def in_words(names: Sequence[str], scores: Sequence[float] | np.ndarray) -> str:
+    """Return classes with their scores as text, in the order given."""
+    return ", ".join(f"{name} {score:.3f}" for name, score in zip(names, scores, strict=True))
 
 
 class Scorer:
