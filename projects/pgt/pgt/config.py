@@ -44,9 +44,8 @@ def defaults() -> CfgNode:
             "OVERLAP": [1],
             # Update the weights once a clip, by the sum of the steps' gradients; False: after each step.
             "TRAIN_TOGETHER": False,
-            # Memory of an operator: the "last" frames, adaptive "max" or "avg" pooling over time, a learned "gate"
-            # between old and new frames, learned "slots", or another policy that a project registers in
-            # pgt.memory.CACHE_POLICIES.
+            # Memory of an operator: the "last" frames, adaptive "max" or "avg" pooling over time, a learned "gate" or
+            # learned "slots", or another policy that a project registers in pgt.memory.CACHE_POLICIES.
             "CACHE": "last",
             # Momentum m of the memory: weight of the old one, 0 <= m < 1.
             "CACHE_MOMENTUM": 0.0,
@@ -68,8 +67,7 @@ def defaults() -> CfgNode:
             "HEAD_CACHE": "published",
             # Backpropagate through the memory over all steps (needs TRAIN_TOGETHER); False: truncate between steps.
             "FULL_GRADIENT": False,
-            # Steps that a gradient passes through: a clip's steps are cut in groups of as many, with one backward pass
-            # for each group. 1: truncate between all steps.
+            # Steps in a group with one backward pass, through which gradients pass; 1: truncate between all steps.
             "GRADIENT_STEPS": 1,
             # Masked learning (MODEL.MODEL_NAME MaskMViT): steps between the memory and the masked step. 0 masks the
             # step right behind the memory; n predicts further ahead, and the n steps between are not seen.
