@@ -141,7 +141,7 @@ class VideoDataset(ClipDataset):
             timeline = Timeline.of(reader)
             grid = timeline.grid(clips.sampling.grid_fps(s))
             frames = grid.frames(clips.sampling.view(grid.num_frames, grid.fps, s, views[0] // s.spatial_views))
-            clip = Clip([], frames, reader.num_frames, reader.fps, timeline.times)
+            clip = Clip([], frames, reader.num_frames, reader.fps, timeline)
             samples = [self.sample_of(video, view, clip) for view in views]
             step_bytes = 12 * s.short_sides[0] ** 2 * max(len(step[-1]) for step in steps)
             at_once = max(1, most_bytes // step_bytes)

@@ -185,6 +185,7 @@ ELSEWHERE = {
     "MULTIGRID.EVAL_FREQ": "tests/engine/test_epoch_config.py",
     "DATA.CACHE_VIDEOS": "tests/engine/test_epoch_config.py",
     "DATA.M[AE][XD]*_*S": "tests/datasets/video/test_limits.py",
+    "DATA.INDEX_CACHE": "tests/datasets/video/test_index_cache.py",
     "DATA.MEDIA_FORMATS_EXTRA": "tests/datasets/video/test_limits.py",
     "DATA.TRAIN_PCA_*": "tests/config/test_rules_augment.py",
     "DATA.PATH_PREFIX": "tests/config/test_load.py",
