@@ -128,6 +128,8 @@ DATA_LOADER = {
     "PREFETCH_FACTOR": 2,
     # Copy batches into pinned memory, for faster transfer to a GPU.
     "PIN_MEMORY": True,
+    # Read training clips step by step, as a task that trains in steps (PGT) needs them, in the memory of a few steps.
+    "IN_STEPS": False,
     # Decode a video with several threads.
     "ENABLE_MULTI_THREAD_DECODE": False,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -90,6 +91,45 @@ class ClipMaker:
                 for clip, _ in _training_pixels(source, place, s, generator, copies=s.augmentation.copies)
             ]
         return [Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline) for clip, indices in clips]
+
+    def training_steps(
+        self,
+        path: str,
+        generator: Generator,
+        shape: ClipShape | None,
+        steps: Sequence[Sequence[Sequence[int]]],
+        most_bytes: int,
+    ) -> Iterator[list[Clip]]:
+        """Yield for each step its part of the clips of `training_clips`, of which there is one in time.
+
+        For every part the augmentation is drawn anew from one state of the generator, so that it is the same. That
+        holds where the draws do not depend on the number of frames.
+
+        Args:
+            path, generator, shape: see `training_clips`.
+            steps: for each step and pathway, positions among the frames of a clip.
+            most_bytes: of frames that are decoded at a time, as float32. The first step is decoded alone.
+        """
+        s = self.settings.shaped(shape)
+        copies = s.augmentation.copies
+        with self._open(path) as video:
+            timeline = Timeline.of(video)
+            grid = timeline.grid(self.sampling.grid_fps(s))
+            (indices,) = map(grid.frames, self.sampling.training_clips(grid.num_frames, grid.fps, s, generator))
+            drawn = generator.get_state()
+            step_bytes = 12 * s.crop**2 * max(len(step[-1]) for step in steps) * copies
+            at_once = max(1, most_bytes // step_bytes)
+            starts = [0, *range(1, len(steps), at_once), len(steps)]
+            for first, stop in itertools.pairwise(starts):
+                positions = sorted({position for step in steps[first:stop] for frames in step for position in frames})
+                generator.set_state(drawn)
+                made = _training_pixels(video, [indices[i] for i in positions], s, generator, copies=copies)
+                for step in steps[first:stop]:
+                    places = [np.searchsorted(positions, frames) for frames in step]
+                    yield [
+                        Clip([clip[:, place] for place in places], indices, video.num_frames, video.fps, timeline)
+                        for clip, _ in made
+                    ]
 
     def training_clip_with_boxes(
         self,
