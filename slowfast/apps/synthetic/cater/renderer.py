@@ -4,6 +4,7 @@ One model, compiled once in a process, brings the meshes, the lights and the gro
 straight into the list of shapes that MuJoCo draws, so no video needs a model of its own.
 """
 
+import importlib
 import os
 from ctypes.util import find_library
 from types import ModuleType
@@ -15,6 +16,7 @@ from slowfast.apps.synthetic.cater.camera import FIELD_OF_VIEW, Camera
 from slowfast.apps.synthetic.cater.objects import CONE, CUBE, CYLINDER, SIZES, SNITCH, Object
 from slowfast.apps.synthetic.cater.world import World
 
+_LIBRARIES = ("osmesa", "egl")
 _SUPERSAMPLING = 2  # pictures are drawn larger and reduced, which takes a third of the time of MuJoCo's own smoothing
 _SIDES = 40  # of a cone
 _RING = (0.76, 0.24)  # radii of the snitch's rings and of their tubes, in radii of the snitch
@@ -40,25 +42,26 @@ _MODEL = """
 """
 
 
-def load_mujoco() -> ModuleType:
-    """Import MuJoCo, which draws by OSMesa or, where that is missing, by EGL; MUJOCO_GL chooses one.
+def load_mujoco() -> tuple[ModuleType, type]:
+    """Import MuJoCo and its context to draw in memory: that of MUJOCO_GL, or else OSMesa, or else EGL.
 
     Raises:
         ValueError: MuJoCo, or the library that draws, is missing.
     """
     library = os.environ.setdefault("MUJOCO_GL", "osmesa" if find_library("OSMesa") else "egl")
     os.environ.setdefault("LP_NUM_THREADS", "0")  # threads of Mesa's own gain nothing on small pictures
+    if library not in _LIBRARIES:
+        raise ValueError(f"MUJOCO_GL {library}: {' and '.join(_LIBRARIES)} draw without a display")
     try:
-        import mujoco
-        import mujoco.renderer  # noqa: F401 - loads the library
+        # Named, since MuJoCo's own choice is made once: by what MUJOCO_GL was when it was imported first.
+        return importlib.import_module("mujoco"), importlib.import_module(f"mujoco.{library}").GLContext
     except ModuleNotFoundError:
         raise ValueError("the cater set is drawn by MuJoCo; install it: pip install 'slowfast-pgt[cater]'") from None
-    except (ImportError, AttributeError, RuntimeError) as error:
+    except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"MuJoCo cannot draw with MUJOCO_GL={library} ({error}): the system's OSMesa is missing (apt "
-            "install libosmesa6), or its EGL (libegl1)"
+            f"MuJoCo cannot draw with MUJOCO_GL={library} ({error}): the system's OSMesa is missing (apt install "
+            "libosmesa6), or its EGL (libegl1)"
         ) from None
-    return mujoco
 
 
 class Renderer:
@@ -70,23 +73,23 @@ class Renderer:
         Raises:
             ValueError: see `load_mujoco`.
         """
-        self._mujoco = mujoco = load_mujoco()
+        self._mujoco, context = load_mujoco()
+        mujoco = self._mujoco
         self.size, self._pixels = size, size * _SUPERSAMPLING
         meshes = {f"cone_{name}": _cone(radius) for name, radius in SIZES.items()} | {SNITCH: _rings()}
         assets = "".join(
             f'<mesh name="{name}" vertex="{_text(v)}" face="{_text(f)}"/>' for name, (v, f) in meshes.items()
         )
         bodies = "".join(f'<geom type="mesh" mesh="{name}"/>' for name in meshes)
-        slices = int(
-            np.clip(size // 4, 16, 32)
-        )  # of round shapes: as many as the size lets see, for they take the time
+        # Slices of round shapes take most of the time.
+        slices = int(np.clip(size // 4, 16, 32))
         model = _MODEL.format(pixels=self._pixels, slices=slices, stacks=slices // 2, meshes=assets, bodies=bodies)
         self._model = mujoco.MjModel.from_xml_string(model)
         # MuJoCo moves a mesh to its center of mass and turns it to its axes of inertia.
         self._meshes = {name: self._mesh_pose(name) for name in meshes}
         data = mujoco.MjData(self._model)
         mujoco.mj_forward(self._model, data)
-        self._gl = mujoco.GLContext(self._pixels, self._pixels)
+        self._gl = context(self._pixels, self._pixels)
         self._gl.make_current()
         self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
@@ -145,6 +148,7 @@ class Renderer:
 
     def _fill(self, world: World) -> None:
         """Write the shapes of a scene: the ground is shape 0, object i has shadow 2 i + 1 and shape 2 i + 2."""
+        self._gl.make_current()  # another renderer may have drawn since
         kinds = self._mujoco.mjtGeom
         self._scene.ngeom = 0
         self._add(kinds.mjGEOM_BOX, (20, 20, 0.5), _GROUND, (0.0, 0.0))
