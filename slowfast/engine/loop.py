@@ -59,8 +59,10 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
         for hook in hooks:
             hook.after_step(state, batch, result)
         if state.optim_step.at_boundary and state.iteration < state.epoch_length and should_stop():
+            state.optim_step.check()
             return False
         waiting = time.perf_counter()
+    state.optim_step.check()
     for hook in hooks:
         hook.after_epoch(state)
     state.epoch, state.iteration = state.epoch + 1, 0

@@ -129,7 +129,7 @@ def _run_epochs(
                     _save(state)
                 return metrics
             enter_epoch(state, state.epoch)
-            if train_epoch(state, hooks, lambda: stop.agreed(state.device)):
+            if train_epoch(state, hooks, lambda: stop.agreed_late(state.device)):
                 metrics = _finish_epoch(state, measure) or metrics
         raise TrainingInterrupted(f"stopped on request; the same command continues from {_save(state)}", stop.signum)
     finally:

@@ -86,6 +86,28 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def reading_waits(device: torch.device) -> bool:
+    """Return True if reading a tensor of `device` waits until the device has done all that was queued."""
+    return device.type != "cpu"
+
+
+class HostCopy:
+    """Copy of a tensor on its way to the host; reading it does not wait for work that was queued after it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._copy = tensor.detach().to("cpu", non_blocking=True)  # into pinned memory
+        self._event = None
+        if reading_waits(tensor.device):
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def read(self) -> torch.Tensor:
+        """Return the copy, on the CPU, once it is there."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._copy
+
+
 def peak_memory(device: torch.device) -> float:
     """Return the peak memory in GiB: allocated on the GPU, or resident on the CPU."""
     if device.type == "cuda":

@@ -126,8 +126,13 @@ class Batch:
         return self.replaced + [(sample.path, sample.cause) for sample in self.missing]
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """Move all tensors to `device`; copies from pinned memory do not block."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Move the tensors to `device`; copies from pinned memory do not block.
+
+        Boxes stay on the CPU: RoIAlign checks them there, and reading them back would wait for the GPU.
+        """
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        kept = [replace(new, boxes=old.boxes) for new, old in zip(moved.key_frames, self.key_frames, strict=True)]
+        return replace(moved, key_frames=kept)
 
     def pin_memory(self) -> Batch:
         """Copy all tensors to pinned memory; DataLoader calls this if a GPU is used."""
