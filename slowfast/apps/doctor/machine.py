@@ -15,21 +15,12 @@ from pathlib import Path
 import torch
 
 from slowfast.checkpoint.zoo.entries import cache_folder
-from slowfast.runtime.device import available_cores, device_count, host_memory
+from slowfast.runtime.device import Gpu, available_cores, gpu_arches, gpu_libraries, gpus, host_memory
 
 _GIB = 1024.0**3
 # Decoder of each video codec, as FFmpeg names them; the first that is there decodes.
 _DECODERS = {"H.264": ("h264",), "HEVC": ("hevc",), "VP9": ("vp9", "libvpx-vp9"), "AV1": ("libdav1d", "libaom-av1")}
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU as PyTorch sees it; memory in GiB."""
-
-    name: str
-    memory: float
-    capability: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -76,8 +67,8 @@ class Machine:
             packages=_packages(),
             driver=driver,
             driver_gpus=listed,
-            gpus=tuple(_gpu(number) for number in range(device_count())),
-            arches=tuple(torch.cuda.get_arch_list()),
+            gpus=tuple(gpus()),
+            arches=tuple(gpu_arches()),
             cpu=cpu,
             cpu_flags=flags,
             cores=available_cores(),
@@ -90,7 +81,7 @@ class Machine:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return (name, value) of each fact, for people."""
-        gpus = [f"{gpu.name}, {gpu.memory:.0f} GiB, {gpu.capability[0]}.{gpu.capability[1]}" for gpu in self.gpus]
+        found = [f"{gpu.name}, {gpu.memory:.0f} GiB, {gpu.capability[0]}.{gpu.capability[1]}" for gpu in self.gpus]
         decoders = ", ".join(f"{codec} {name or 'missing'}" for codec, name in self.decoders.items())
         shared = (
             "none" if self.shared_memory is None else "{:.1f} of {:.1f} GiB free".format(*map(_gib, self.shared_memory))
@@ -100,7 +91,7 @@ class Machine:
             ("system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}"),
             *((name, version or "missing") for name, version in self.packages.items()),
             ("NVIDIA driver", f"{self.driver}, {self.driver_gpus} GPU(s)" if self.driver else "none"),
-            ("GPUs of PyTorch", "; ".join(gpus) or "none"),
+            ("GPUs of PyTorch", "; ".join(found) or "none"),
             ("processor", f"{self.cpu}, {self.cores} core(s), {' '.join(self.cpu_flags) or 'no AVX2'}"),
             ("memory", "{:.1f} of {:.1f} GiB in use".format(*self.memory) if self.memory[1] else "not known"),
             ("shared memory", shared),
@@ -120,26 +111,15 @@ def _packages() -> dict[str, str]:
     import cv2
 
     codec = av.library_versions.get("libavcodec", ())
-    nccl = torch.cuda.nccl.version() if torch.distributed.is_nccl_available() else ()
     return {
         "slowfast-pgt": _version("slowfast-pgt"),
         "PyTorch": torch.__version__,
-        "CUDA of PyTorch": torch.version.cuda or "",
-        "cuDNN": format_cudnn(torch.backends.cudnn.version()),
-        "NCCL": ".".join(map(str, nccl)),
+        **gpu_libraries(),
         "PyAV": f"{av.__version__} (libavcodec {'.'.join(map(str, codec))})",
         "torchcodec": _version("torchcodec"),
         "OpenCV": cv2.__version__,
         "NumPy": _version("numpy"),
     }
-
-
-def format_cudnn(number: int | None) -> str:
-    """Return cuDNN's version from its number, 91002 for 9.10.2 and 8902 for 8.9.2; "" for None."""
-    if number is None:
-        return ""
-    major, rest = divmod(number, 10000 if number >= 90000 else 1000)
-    return f"{major}.{rest // 100}.{rest % 100}"
 
 
 def _version(package: str) -> str:
@@ -160,11 +140,6 @@ def _driver() -> tuple[str, int]:
     except (OSError, subprocess.SubprocessError):
         return "", 0
     return (told[0], len(told)) if told else ("", 0)
-
-
-def _gpu(number: int) -> Gpu:
-    found = torch.cuda.get_device_properties(number)
-    return Gpu(found.name, found.total_memory / _GIB, (found.major, found.minor))
 
 
 def _processor() -> tuple[str, tuple[str, ...]]:

@@ -22,7 +22,7 @@ from slowfast.config import load_config
 from slowfast.engine.model_setup import move_model
 from slowfast.engine.optim_step import autocast
 from slowfast.models import VideoModel, build_model
-from slowfast.runtime.device import device_count, find_device
+from slowfast.runtime.device import device_count, find_device, select_device
 from slowfast.utils.errors import first_line
 
 # Largest accepted error of features and of the stem's gradient, over the largest number; a device that computes wrongly
@@ -183,9 +183,9 @@ def _all_reduce(rank: int, processes: int, backend: str, port: int, results: tor
     """Measure in one of the processes; rank 0 puts the median seconds, and if the sums are right."""
     gpu = backend == "nccl"
     if gpu:
-        torch.cuda.set_device(rank)
+        select_device(rank)
     dist.init_process_group(backend, f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
-    values = torch.full((_REDUCED,), rank + 1.0, device="cuda" if gpu else "cpu")
+    values = torch.full((_REDUCED,), rank + 1.0, device=find_device(rank if gpu else "cpu"))
     dist.all_reduce(values)
     right = bool((values == processes * (processes + 1) / 2).all())
     seconds = []

@@ -125,6 +125,9 @@ DATA_LOADER = {
     "PREFETCH_FACTOR": 2,
     # Copy batches into pinned memory, for faster transfer to a GPU.
     "PIN_MEMORY": True,
+    # Hand over training clips as 8-bit pixels, and normalize them on the device: a quarter of the bytes to copy. It is
+    # refused with augmentation that needs more than 8 bits (color jitter, random erasing).
+    "NORMALIZE_ON_DEVICE": False,
     # Decode a video with several threads.
     "ENABLE_MULTI_THREAD_DECODE": False,
 }
