@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from slowfast.datasets.build import build_loader
+from slowfast.datasets.step_loading import SteppedBatch
 from slowfast.engine.loop import epoch_batches, training_normalization
 from slowfast.engine.train import train
 
@@ -51,6 +52,15 @@ def test_training_is_the_same_within_rounding(tiny_cfg, tmp_path):
 def test_augmentation_beyond_8_bits_is_refused(tiny_cfg, settings, key):
     with pytest.raises(ValueError, match=key):
         build_loader(tiny_cfg(*settings, *ON), "train")
+
+
+def test_a_batch_read_in_steps_is_normalized_step_by_step(tiny_cfg):
+    clips = torch.arange(256, dtype=torch.uint8).view(1, 1, 4, 8, 8).repeat(1, 3, 1, 1, 1)
+    none = torch.zeros(1, dtype=torch.int64)
+    batch = SteppedBatch([], none, none, none, reader=iter([[clips[:, :, :2]], [clips[:, :, 2:]]]), frames=4)
+    steps = list(batch.to("cpu").map_inputs(training_normalization(tiny_cfg(*ON))).in_steps(None))
+    expected = (clips / 255 - 0.45) / 0.225
+    torch.testing.assert_close(torch.cat([step for (step,) in steps], dim=2), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_clips_that_are_normalized_already_are_refused(tiny_cfg):

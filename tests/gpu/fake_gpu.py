@@ -23,7 +23,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
 
-from slowfast.apps.benchmark.compare import random_batch  # noqa: E402
 from slowfast.config import load_config  # noqa: E402
 from slowfast.datasets.loading.unreadable import UnreadableFiles  # noqa: E402
 from slowfast.engine.ema import build_average  # noqa: E402
@@ -34,6 +33,7 @@ from slowfast.engine.optim import build_optimizer  # noqa: E402
 from slowfast.engine.optim_step import build_optim_step  # noqa: E402
 from slowfast.engine.state import TrainState  # noqa: E402
 from slowfast.engine.task import build_task  # noqa: E402
+from slowfast.engine.trial import random_batch  # noqa: E402
 from slowfast.models import build_model  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
