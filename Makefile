@@ -50,7 +50,8 @@ serve: install
 	$(BIN)/python tools/serve.py --checkpoint zoo://sweep_pgt_36x1 --checkpoint zoo://sweep_slow_8x1
 
 test: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 -m 'not processes'
+	$(BIN)/python -m pytest --durations=15 -m processes
 
 # A warning is an error: of a link that leads nowhere, a page that no other leads to, a module that cannot be imported.
 docs: install
