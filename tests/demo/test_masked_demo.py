@@ -23,7 +23,7 @@ def demo(demo_module, monkeypatch, run_tool, tmp_path):
         # `python -m slowfast.apps.synthetic ...` or `python tools/run_net.py ...`
         status = make_videos(words[1:]) if tool == "-m" else run_tool("run_net", *words)[0]
         assert not status
-        return jobs.Usage(1.0, 1.0)
+        return jobs.Usage(1.0, 1.0, 1.0)
 
     monkeypatch.setattr(jobs.Workshop, "run", run)
     monkeypatch.setattr(jobs.Workshop, "run_all", lambda self, tasks: [task() for task in tasks])

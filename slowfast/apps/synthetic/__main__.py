@@ -2,7 +2,8 @@
 
     python -m slowfast.apps.synthetic --output DIR
 
-makes the `sweep` set (`sweep.py`). Add --annotations for frames, their labels, and boxes of the moving disc.
+makes the `sweep` set (`sweep.py`). Add --annotations for frames, their labels, and boxes of the moving disc; --steps
+and --gap for videos of any length with a known gap between the two events.
 
     python -m slowfast.apps.synthetic --format kinetics|charades|ava|ssv2 --output DIR
 
@@ -45,6 +46,22 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--workers", type=int, default=available_cores(), metavar="N", help="processes (default: one a core; 0: none)"
     )
     parser.add_argument("--annotations", action="store_true", help="sweep only: add frames, their labels, and boxes")
+    group = parser.add_argument_group("sweep with a known gap between the events")
+    group.add_argument("--steps", type=int, default=0, metavar="N", help="steps of a video, as PGT reads it")
+    group.add_argument(
+        "--gap",
+        type=int,
+        nargs=2,
+        default=(0, 0),
+        metavar=("MIN", "MAX"),
+        help="steps from the one with the first event to the one with the second (default: all that fit)",
+    )
+    for option, default, words in (
+        ("--step-len", 8, "frames of the first step"),
+        ("--overlap", 1, "frames of memory, which a later step has less"),
+        ("--lead", 0, "steps before the first event, at least"),
+    ):
+        group.add_argument(option, type=int, default=default, metavar="N", help=f"{words} (default: {default})")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="picture of some videos to write")
     return parser.parse_args(argv)
 
@@ -54,11 +71,15 @@ def _make(args: argparse.Namespace) -> tuple[bool, list[int], np.ndarray | None]
     counts = {split: count for split in SPLITS if (count := vars(args)[split]) is not None}
     settings = {"size": args.size, "seed": args.seed, **counts}
     if args.format == SWEEP:
-        spec = sweep.SweepSpec(**settings, annotations=args.annotations)
+        steps = {"steps": args.steps, "min_gap": args.gap[0], "max_gap": args.gap[1]}
+        steps |= {"step_len": args.step_len, "overlap": args.overlap, "lead": args.lead}
+        spec = sweep.SweepSpec(**settings, annotations=args.annotations, **steps)
         made = sweep.make_sweep(args.output, spec, args.workers)
         return made, list(spec.counts.values()), sweep.preview(spec) if args.preview else None
     if args.annotations:
         raise ValueError(f"--annotations belongs to sweep; the format {args.format} always has its own")
+    if args.steps or any(args.gap):
+        raise ValueError(f"--steps and --gap belong to sweep; videos of the format {args.format} have one length")
     spec = formats.SetSpec(args.format, **settings)
     made = formats.make_set(args.output, spec, args.workers)
     return made, list(spec.counts.values()), formats.preview(spec) if args.preview else None
