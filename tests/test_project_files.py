@@ -17,7 +17,7 @@ DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "fvcore", "yacs": "fvc
 # detectron2 are taken where they are there.
 EXTRAS = {"matplotlib", "submitit", "onnx", "onnxruntime", "pyarrow", "torchvision", "torchcodec", "detectron2"}
 EXTRAS |= {"wandb", "mlflow", "trackio", "pillow"}
-EXTRAS |= {"starlette", "uvicorn", "websockets", "anyio"}
+EXTRAS |= {"starlette", "uvicorn", "websockets", "anyio", "mujoco"}
 
 
 def dependencies() -> set[str]:

@@ -23,6 +23,9 @@ NULLABLE = {
     "SOLVER.CLIP_GRAD_L2NORM": float,
     "SOLVER.CLIP_GRAD_VAL": float,
 }
+# Switches that may also be measured.
+AUTO = "auto"
+_SWITCHES = ("MODEL.COMPILE", "TRAIN.MIXED_PRECISION")
 # Example of the items of lists whose default is empty.
 ITEMS = {
     "AVA.BOX_FRAMES": [1],
@@ -180,6 +183,8 @@ def _read(key: str, value: Any, layer: Layer, defaults: CfgNode) -> Any:
             f"{key} in {layer.where(path)} holds one value (default {default!r}) and is not a section, got keys "
             f"{short(', '.join(map(str, list(value)[:100])))}."
         )
+    if key in _SWITCHES and value == AUTO:
+        return AUTO
     endless = key in _ENDLESS or (isinstance(default, float) and math.isinf(default))
     try:
         read = read_value(value, kind, ITEMS.get(key, default), nullable=key in NULLABLE)

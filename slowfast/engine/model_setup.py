@@ -70,7 +70,7 @@ class ModelSetup:
             tuple(model.FREEZE_STAGES),
             model.DETACH_FINAL_FC,
             model.ACT_CHECKPOINT,
-            model.COMPILE_MODE if model.COMPILE else "",
+            model.COMPILE_MODE if model.COMPILE is True else "",
             model.FP16_ALLREDUCE,
             cfg.TEST.FOLD_NORMS,
             autocast_dtype(cfg),
@@ -130,10 +130,10 @@ def move_model(model: nn.Module, device: torch.device, memory_format: str = "aut
 
     Args:
         memory_format: "contiguous": plain 3-D convolutions. "channels_last": planar convolutions where kernels allow.
-            "auto": channels_last on the CPU, where it is faster (docs/performance.md), contiguous elsewhere.
+            "auto": `default_memory_format`.
     """
     if memory_format == "auto":
-        memory_format = "channels_last" if device.type == "cpu" else "contiguous"
+        memory_format = default_memory_format(device)
     in_last = memory_format == "channels_last"
     set_planar(model, in_last)
     model = model.to(device)
@@ -143,6 +143,11 @@ def move_model(model: nn.Module, device: torch.device, memory_format: str = "aut
             if tensor.dim() == 5:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
     return model
+
+
+def default_memory_format(device: torch.device) -> str:
+    """Return the format that is mostly the faster one: channels_last on the CPU (docs/performance.md)."""
+    return "channels_last" if device.type == "cpu" else "contiguous"
 
 
 def _check_batchnorms(model: nn.Module, device: torch.device) -> None:

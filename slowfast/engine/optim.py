@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from slowfast.checkpoint.weights import plain_weights
+from slowfast.engine.optim_step import autocast_dtype
 from slowfast.models.base import VideoModel
 from slowfast.utils.errors import naming_keys, short
 from slowfast.utils.registry import Registry
@@ -155,7 +156,7 @@ def build_optimizer(model: VideoModel, cfg: Any) -> torch.optim.Optimizer:
 @OPTIMIZERS.register("sgd")
 def _sgd(groups: list[dict[str, Any]], cfg: Any) -> torch.optim.Optimizer:
     solver = cfg.SOLVER
-    overflows = cfg.TRAIN.MIXED_PRECISION and cfg.TRAIN.MIXED_PRECISION_DTYPE == "fp16"
+    overflows = autocast_dtype(cfg) is torch.float16
     late = cfg.MODEL.MODEL_NAME == "ContrastiveModel" and cfg.CONTRASTIVE.TYPE == "swav"
     with naming_keys(cfg, "SOLVER.NESTEROV", "SOLVER.MOMENTUM", "SOLVER.DAMPENING"):
         return torch.optim.SGD(

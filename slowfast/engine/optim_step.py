@@ -141,8 +141,8 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.Abst
 
 
 def autocast_dtype(cfg: Any) -> torch.dtype | None:
-    """Return the dtype of mixed precision; None if it is off."""
-    return _DTYPES[cfg.TRAIN.MIXED_PRECISION_DTYPE] if cfg.TRAIN.MIXED_PRECISION else None
+    """Return the dtype of mixed precision; None if it is off, or `auto` and not settled (`slowfast.engine.fastest`)."""
+    return _DTYPES[cfg.TRAIN.MIXED_PRECISION_DTYPE] if cfg.TRAIN.MIXED_PRECISION is True else None
 
 
 def build_optim_step(cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> OptimStep:

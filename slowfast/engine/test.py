@@ -19,6 +19,7 @@ from slowfast.datasets.build import build_loader
 from slowfast.datasets.step_batches import Steps, long_clip_steps, step_loader
 from slowfast.engine.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.engine.epoch_config import evaluation_parts
+from slowfast.engine.fastest import settle
 from slowfast.engine.hooks import Recorder, memory_stats
 from slowfast.engine.loop import predict_batches, predict_steps
 from slowfast.engine.model_setup import ModelSetup, setup_model
@@ -100,6 +101,7 @@ def test(cfg: Any) -> dict[str, Any]:
         record_config(cfg, log=not cfg.TRAIN.ENABLE)
     if cfg.LOG_MODEL_INFO and is_main_process():
         logger.info("%s", describe_model(model, cfg))
+    cfg = settle(cfg, training=False)
     setup_model(model, device, ModelSetup.from_config(cfg), training=False)
     clips = cfg.TEST.NUM_TEMPORAL_CLIPS
     if clips and cfg.TEST.NUM_ENSEMBLE_VIEWS not in clips:

@@ -14,6 +14,7 @@ from slowfast.engine import preflight
 from slowfast.engine.best import BestCheckpoint
 from slowfast.engine.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.engine.epoch_config import build_state, check_phases, enter_epoch
+from slowfast.engine.fastest import settle
 from slowfast.engine.hooks import Recorder, build_hooks
 from slowfast.engine.loop import epoch_batches, train_epoch
 from slowfast.engine.model_setup import CompileError, average_bn_stats, compile_failures_explained, unwrap
@@ -52,6 +53,7 @@ def train(cfg: Any) -> dict[str, float]:
         RuntimeError: too many files cannot be read.
     """
     check_consistency(lambda: launch_facts(cfg))
+    cfg = settle(cfg, training=True)
     state = build_state(cfg)
     check_phases(cfg, state.loader.dataset)
     val_loader = build_loader(cfg, "val") if state.task.evaluates else None
@@ -74,7 +76,7 @@ def train(cfg: Any) -> dict[str, float]:
     preflight.check_and_announce(state)
     recorder = Recorder(cfg, first_step=state.step)
     try:
-        with StopRequest() as stop, worker_deaths_explained(), compile_failures_explained(cfg.MODEL.COMPILE):
+        with StopRequest() as stop, worker_deaths_explained(), compile_failures_explained(cfg.MODEL.COMPILE is True):
             return _run_epochs(state, val_loader, recorder, stop, best)
     except CompileError as error:
         if not stop.requested:

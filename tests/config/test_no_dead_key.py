@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast.apps.benchmark.compare import random_batch
 from slowfast.config import load_config
 from slowfast.config.ignored_keys import reason_without_effect
 from slowfast.config.merge import get_key, leaf_keys
@@ -27,6 +26,7 @@ from slowfast.engine.model_setup import ModelSetup
 from slowfast.engine.optim import build_optimizer, lr_at, lr_scale
 from slowfast.engine.optim_step import build_optim_step
 from slowfast.engine.task import build_task, dummy_inputs
+from slowfast.engine.trial import random_batch
 from slowfast.models import build_model
 from slowfast.models.build import build_norm
 from slowfast.models.losses import build_loss

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import pgt
-from slowfast.apps.benchmark.compare import random_batch
 from slowfast.config import load_config
+from slowfast.engine.trial import random_batch
 from slowfast.layers.norm import BatchNorm
 from slowfast.models import build_model
 from slowfast.models.losses import build_loss

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.apps.benchmark.compare import random_batch
 from slowfast.apps.export.export import export
 from slowfast.apps.predict.predictor import Predictor
 from slowfast.apps.visualize.settings import check_pictures
@@ -21,6 +20,7 @@ from slowfast.engine.masked import MaskedTask, draw_masked
 from slowfast.engine.task import ClipTask, build_task
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
+from slowfast.engine.trial import random_batch
 from slowfast.models import build_model
 
 VIT = [

@@ -9,6 +9,10 @@ and --gap for videos of any length with a known gap between the two events.
 
 makes a set with the folders, names and files that the authors of that data set publish (`formats.py`).
 
+    python -m slowfast.apps.synthetic --format cater --scale tiny|small|full --output DIR
+
+makes the set after CATER: rendered scenes in which cones hide what has to be found at the end (`cater/dataset.py`).
+
 A complete set made with the same parameters is kept.
 """
 
@@ -19,11 +23,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from slowfast.apps.synthetic import formats, sweep
-from slowfast.apps.synthetic.render import SPLITS
+from slowfast.apps.synthetic import formats, render, sweep
+from slowfast.apps.synthetic.cater import dataset as cater
 from slowfast.runtime.device import available_cores
 
-SWEEP = "sweep"
+SWEEP, CATER = "sweep", "cater"
 
 
 def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -34,11 +38,15 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the set")
-    choices = [SWEEP, *formats.FORMATS]
+    choices = [SWEEP, *formats.FORMATS, CATER]
     parser.add_argument("--format", choices=choices, default=SWEEP, help="format of the files (default: sweep)")
-    parser.add_argument("--size", type=int, default=32, metavar="PIXELS", help="short side of the frames (default: 32)")
+    sizes = ", ".join(f"cater {name} {scale.size}" for name, scale in cater.SCALES.items())
+    parser.add_argument(
+        "--size", type=int, metavar="PIXELS", help=f"short side of the frames (default: {render.MIN_SIZE}, {sizes})"
+    )
     usual = {SWEEP: sweep.SweepSpec().counts} | {name: form.counts for name, form in formats.FORMATS.items()}
-    for split in SPLITS:
+    usual |= {f"cater {name}": scale.counts for name, scale in cater.SCALES.items()}
+    for split in render.SPLITS:
         counts = ", ".join(f"{name} {counts[split]}" for name, counts in usual.items() if split in counts)
         parser.add_argument(f"--{split}", type=int, metavar="N", help=f"number of {split} videos (default: {counts})")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other videos (default: 0)")
@@ -46,6 +54,10 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--workers", type=int, default=available_cores(), metavar="N", help="processes (default: one a core; 0: none)"
     )
     parser.add_argument("--annotations", action="store_true", help="sweep only: add frames, their labels, and boxes")
+    parser.add_argument(
+        "--scale", choices=list(cater.SCALES), help="cater only: amount and difficulty (default: small)"
+    )
+    parser.add_argument("--moving-camera", action="store_true", help="cater only: let the camera move")
     group = parser.add_argument_group("sweep with a known gap between the events")
     group.add_argument("--steps", type=int, default=0, metavar="N", help="steps of a video, as PGT reads it")
     group.add_argument(
@@ -68,18 +80,26 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _make(args: argparse.Namespace) -> tuple[bool, list[int], np.ndarray | None]:
     """Make the set; return whether it is new, the number of videos of each split, and the preview."""
-    counts = {split: count for split in SPLITS if (count := vars(args)[split]) is not None}
-    settings = {"size": args.size, "seed": args.seed, **counts}
+    counts = {split: count for split in render.SPLITS if (count := vars(args)[split]) is not None}
+    settings = {"seed": args.seed, **counts}
+    if args.size is not None:
+        settings["size"] = args.size
+    if args.annotations and args.format != SWEEP:
+        raise ValueError(f"--annotations belongs to sweep; the format {args.format} always has its own")
+    if args.format != SWEEP and (args.steps or any(args.gap)):
+        raise ValueError(f"--steps and --gap belong to sweep; videos of the format {args.format} have one length")
+    if args.format == CATER:
+        spec = cater.CaterSpec(args.scale or "small", moving=args.moving_camera, **settings)
+        made = cater.make_cater(args.output, spec, args.workers)
+        return made, list(spec.counts.values()), cater.preview(spec) if args.preview else None
+    if args.scale or args.moving_camera:
+        raise ValueError(f"--scale and --moving-camera belong to cater, not to {args.format}")
     if args.format == SWEEP:
         steps = {"steps": args.steps, "min_gap": args.gap[0], "max_gap": args.gap[1]}
         steps |= {"step_len": args.step_len, "overlap": args.overlap, "lead": args.lead}
         spec = sweep.SweepSpec(**settings, annotations=args.annotations, **steps)
         made = sweep.make_sweep(args.output, spec, args.workers)
         return made, list(spec.counts.values()), sweep.preview(spec) if args.preview else None
-    if args.annotations:
-        raise ValueError(f"--annotations belongs to sweep; the format {args.format} always has its own")
-    if args.steps or any(args.gap):
-        raise ValueError(f"--steps and --gap belong to sweep; videos of the format {args.format} have one length")
     spec = formats.SetSpec(args.format, **settings)
     made = formats.make_set(args.output, spec, args.workers)
     return made, list(spec.counts.values()), formats.preview(spec) if args.preview else None

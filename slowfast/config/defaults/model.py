@@ -30,13 +30,13 @@ MODEL = {
     # Standard deviation of the initial weights of the last linear layer.
     "FC_INIT_STD": 0.01,
     # Memory format of activations: "contiguous", with nn.Conv3d; "channels_last", with 2D convolutions where the
-    # kernels allow; "auto", the faster one as measured, channels_last on the CPU. The results are the same.
+    # kernels allow; "auto", the faster one, as measured before the first batch. The results are the same.
     "MEMORY_FORMAT": "auto",
     # Use activation checkpointing: recompute the activations of blocks in the backward pass, for less memory and more
     # time.
     "ACT_CHECKPOINT": False,
     # Compile the model (torch.compile). The first batch of each shape takes minutes; tools/benchmark.py measures the
-    # gain.
+    # gain, and so does "auto", before the first batch.
     "COMPILE": False,
     # Mode of torch.compile: "default" or "max-autotune-no-cudagraphs".
     "COMPILE_MODE": "default",

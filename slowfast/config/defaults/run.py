@@ -98,7 +98,7 @@ TRAIN = {
     "CHECKPOINT_FILE_EPOCH": -1,
     # Load only the weights, not epoch and optimizer, from a file of another TASK or TRAIN.DATASET.
     "TRANSFER_WEIGHT": True,
-    # Train with automatic mixed precision (autocast).
+    # Use automatic mixed precision (autocast); "auto": where it is faster, as measured before the first batch.
     "MIXED_PRECISION": False,
     # Data type of mixed precision: bf16 or fp16.
     "MIXED_PRECISION_DTYPE": "bf16",

@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from slowfast.apps.benchmark import compare as benchmark
-from slowfast.apps.benchmark.compare import BASELINE, Variant, compare, make_variant, prepare_work
+from slowfast.apps.benchmark.compare import BASELINE, Variant, compare, make_variant
 from slowfast.apps.benchmark.report import as_rows, format_steps
 from slowfast.config import load_config
+from slowfast.engine import trial
+from slowfast.engine.trial import make_trial
 from slowfast.layers.conv import use_plain_convolutions
 from slowfast.models import build_model
 
@@ -20,7 +22,7 @@ def load(tiny_model):
 def test_turns_alternate(load, monkeypatch):
     calls = []
     monkeypatch.setattr(benchmark, "_SHORTEST_TURN", 0.0)
-    monkeypatch.setattr(benchmark, "prepare_work", lambda variant, training: lambda: calls.append(variant.name))
+    monkeypatch.setattr(benchmark, "_work", lambda variant, training: lambda: calls.append(variant.name))
     results = compare([Variant(name, load(())) for name in ("a", "b")], True, 3)
     assert calls == ["a", "b"] * 5  # twice to warm up
     assert [(result["name"], len(result["seconds"])) for result in results] == [("a", 3), ("b", 3)]
@@ -61,8 +63,8 @@ def test_the_baseline_is_plain_and_scores_the_same(load):
 
 def test_training_for_the_clock_keeps_the_weights(load, monkeypatch):
     built = []
-    monkeypatch.setattr(benchmark, "build_model", lambda cfg: built.append(build_model(cfg)) or built[-1])
-    train = prepare_work(make_variant(load, "train", "fp32"), True)
+    monkeypatch.setattr(trial, "build_model", lambda cfg: built.append(build_model(cfg)) or built[-1])
+    train = make_trial(make_variant(load, "train", "fp32").cfg, True)
     before = {name: p.detach().clone() for name, p in built[0].named_parameters()}
     statistics = built[0].state_dict()["s1.pathway0_stem.bn.running_mean"].clone()
     train()

@@ -20,7 +20,6 @@ from torch import nn
 
 from pgt.model import ProgressiveModel
 from pgt.task import ProgressiveTask
-from slowfast.apps.benchmark.compare import random_batch
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.loop import epoch_batches
@@ -28,6 +27,7 @@ from slowfast.engine.model_setup import ModelSetup, setup_model
 from slowfast.engine.optim_step import OptimStep, autocast_dtype
 from slowfast.engine.resume import take_weights
 from slowfast.engine.task import build_task
+from slowfast.engine.trial import random_batch
 from slowfast.models import build_model
 from slowfast.runtime.device import device_of, peak_memory_of
 from slowfast.runtime.seed import seed_all

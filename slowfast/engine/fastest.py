@@ -1,0 +1,258 @@
+"""Choice of memory format, precision and compilation by measurement, for settings with the value `auto`.
+
+The real model trains, or predicts, a few batches of noise on the real device. The answer is kept in a file, so that a
+run that is resumed on the same machine computes the same numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slowfast.checkpoint.zoo.entries import cache_folder
+from slowfast.config.merge import AUTO, get_key, leaf_keys, set_key
+from slowfast.engine.changed_settings import is_indifferent
+from slowfast.engine.model_setup import default_memory_format
+from slowfast.engine.task import build_task
+from slowfast.engine.trial import make_trial, seconds_of
+from slowfast.models.complexity import complexity
+from slowfast.runtime.device import device_name, device_of
+from slowfast.runtime.distributed import all_gather_object, get_world_size, is_main_process
+from slowfast.runtime.logging import get_logger
+from slowfast.runtime.seed import rng_state, set_rng_state
+from slowfast.utils.errors import first_line
+from slowfast.utils.files import atomic_write_local, file_lock
+
+logger = get_logger(__name__)
+
+Choice = dict[str, Any]  # key -> value
+Values = tuple[tuple[str, Any], ...]  # of a candidate: (key, value), ...
+
+# Values of each setting, the plain ones first: contiguous fp32 is what the others have to beat.
+_VALUES = {
+    "MODEL.MEMORY_FORMAT": ("contiguous", "channels_last"),
+    "TRAIN.MIXED_PRECISION": (False, True),
+    "MODEL.COMPILE": (False, True),
+}
+_LEAST_WORK = 2e9  # multiply-adds of a batch; below, the gain is milliseconds, as is the noise of the clock
+_CPU_CLIPS = 2  # of a batch on the CPU, where layout and precision matter alike in smaller batches
+_ROUNDS = 3
+_SECONDS = 15.0  # after which no further round begins
+_OUT_OF_RACE = 1.5  # slower than the best of a round by this factor: measured no further
+_FIRST_OUT_OF_RACE = 3.0  # the same of the first batch, which also sets things up
+_MARGIN = 1.03  # faster than the plain setting by less: noise
+# Largest difference of the scores from those in contiguous fp32, relative to the largest score.
+_TOLERANCE, _MIXED_TOLERANCE = 1e-3, 0.1
+# Settings that decide neither what is computed in a batch nor how fast.
+_WITHOUT_EFFECT = ("SOLVER.*", "RNG_SEED", "BENCHMARK.*", "DATA.PATH*", "TRAIN.DATASET", "TRAIN.EVAL*", "TASK")
+
+
+def settle(cfg: Any, training: bool) -> Any:
+    """Return the config with the fastest value in place of each `auto`; `cfg` itself if there is none.
+
+    All processes of a run have to call it, and get the same answer. A small model keeps `auto`, which the model's setup
+    takes for `default_memory_format` and full precision, uncompiled.
+
+    Args:
+        training: measure training iterations; False: predictions.
+
+    Raises:
+        RuntimeError: a batch of noise cannot be computed in one of several processes.
+    """
+    keys = [key for key in _VALUES if get_key(cfg, key) == AUTO]
+    if not keys:
+        return cfg
+    count = _clips(cfg)
+    if count * complexity(cfg).multiply_adds < _LEAST_WORK:
+        return cfg
+    path = _answer_path(cfg, keys, training)
+    known = all_gather_object(_read(path, keys) if is_main_process() else None)[0]
+    return _with_choice(cfg, known or _measured(cfg, keys, training, count, path))
+
+
+def _clips(cfg: Any) -> int:
+    """Return the clips of a batch to measure."""
+    count = max(1, cfg.TRAIN.BATCH_SIZE // get_world_size())
+    whole = device_of(cfg).type != "cpu" or cfg.BN.NORM_TYPE == "sub_batchnorm"
+    return count if whole else min(count, _CPU_CLIPS)
+
+
+def _unmeasured(cfg: Any, keys: list[str]) -> Choice:
+    return {key: default_memory_format(device_of(cfg)) if key == "MODEL.MEMORY_FORMAT" else False for key in keys}
+
+
+def _with_choice(cfg: Any, choice: Choice) -> Any:
+    cfg = cfg.clone()
+    cfg.defrost()
+    for key, value in choice.items():
+        set_key(cfg, key, value)
+    cfg.freeze()
+    return cfg
+
+
+def _answer_path(cfg: Any, keys: list[str], training: bool) -> Path:
+    """Return the file of the answer: its name depends on device, versions, and the settings of the model."""
+    device = device_of(cfg)
+    settings = {key: get_key(cfg, key) for key in leaf_keys(cfg) if not _is_without_effect(key)}
+    where = [device_name(device), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), torch.__version__]
+    facts = json.dumps([where, get_world_size(), training, keys, settings], sort_keys=True, default=str)
+    return cache_folder().parent / "fastest" / f"{hashlib.sha256(facts.encode()).hexdigest()[:20]}.json"
+
+
+def _is_without_effect(key: str) -> bool:
+    return is_indifferent(key) or any(fnmatchcase(key, pattern) for pattern in _WITHOUT_EFFECT)
+
+
+def _read(path: Path, keys: list[str]) -> Choice | None:
+    """Return a kept answer; None if there is none, or if the file holds something else."""
+    try:
+        choice = json.loads(path.read_text())["choice"]
+        known = {key: choice[key] for key in keys}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return known if all(value in _VALUES[key] for key, value in known.items()) else None
+
+
+def _measured(cfg: Any, keys: list[str], training: bool, count: int, path: Path) -> Choice:
+    """Measure, keep the answer, and log it; an answer that cannot be kept is not used."""
+    start = time.perf_counter()
+    with _random_state_kept(device_of(cfg)):
+        seconds = _Race(cfg, keys, training, count).run()
+    choice, kept = _winner(seconds) if seconds else _unmeasured(cfg, keys), f"kept in {path}"
+    if is_main_process():
+        try:
+            choice = _keep(path, keys, choice, seconds)
+        except OSError as error:
+            choice, kept = _unmeasured(cfg, keys), f"not kept ({error}), so the rule is taken that needs no measurement"
+        times = ", ".join(f"{_in_words(values)} {1000 * value:.0f} ms" for values, value in seconds.items())
+        logger.info(
+            "%s, measured in %.0f s (%s of %d clips: %s), %s",
+            _in_words(choice.items()),
+            time.perf_counter() - start,
+            *("training" if training else "prediction", count, times or "nothing ran", kept),
+        )
+    return all_gather_object(choice)[0]
+
+
+def _in_words(values: Any) -> str:
+    return " ".join(f"{key} {value}" for key, value in values)
+
+
+def _keep(path: Path, keys: list[str], choice: Choice, seconds: dict[Any, float]) -> Choice:
+    """Write the answer and return it; of two runs that measure at once, the first one's answer counts for both."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(path.with_suffix(".lock"), "a measured choice"):
+        known = _read(path, keys)
+        if known is None:
+            times = {_in_words(values): value for values, value in seconds.items()}
+            atomic_write_local(path, json.dumps({"choice": choice, "seconds": times}, indent=2) + "\n")
+    return known or choice
+
+
+@dataclasses.dataclass
+class _Race:
+    """Measurement of all candidates; see `settle` for the arguments.
+
+    Attributes:
+        plain: results of the first candidate, which the others' have to equal.
+        seconds: of a batch, the least of the rounds; of those that ran, agreed and were not far behind.
+        start: time at which the race began.
+    """
+
+    cfg: Any
+    keys: list[str]
+    training: bool
+    count: int
+    plain: Tensor | None = None
+    seconds: dict[Values, float] = dataclasses.field(default_factory=dict)
+    start: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def run(self) -> dict[Values, float]:
+        """Measure on the CPU in turn, since its speed changes; elsewhere one by one, since memory is short."""
+        candidates = list(itertools.product(*([(key, value) for value in _VALUES[key]] for key in self.keys)))
+        device = device_of(self.cfg)
+        for group in [candidates] if device.type == "cpu" else [[values] for values in candidates]:
+            self._take_turns(self._runnable(group, device), device)
+        return self.seconds
+
+    def _take_turns(self, works: dict[Values, Callable[[], Tensor]], device: torch.device) -> None:
+        for _ in range(_ROUNDS):
+            own = {values: seconds_of(work, 1, device) for values, work in works.items()}
+            for values, value in _slowest(own).items():
+                self.seconds[values] = min(value, self.seconds.get(values, value))
+            bound = _OUT_OF_RACE * min(self.seconds.values(), default=0.0)
+            self.seconds = {values: value for values, value in self.seconds.items() if value <= bound}
+            works = {values: work for values, work in works.items() if values in self.seconds}
+            if max(all_gather_object(time.perf_counter() - self.start)) > _SECONDS:
+                return
+
+    def _runnable(self, candidates: Sequence[Values], device: torch.device) -> dict[Values, Callable[[], Tensor]]:
+        """Return the work of those that run, each after a batch to warm up, and whose results agree."""
+        works, first = {}, {}
+        for values in candidates:
+            cfg = _with_choice(self.cfg, dict(values))
+            with _failures_told(values):
+                if self._agrees(values, cfg):
+                    works[values] = make_trial(cfg, self.training, count=self.count)
+                    first[values] = seconds_of(works[values], 1, device)
+        first = _slowest(first)
+        bound = _FIRST_OUT_OF_RACE * min(first.values(), default=0.0)
+        return {values: works[values] for values, value in first.items() if value <= bound}
+
+    def _agrees(self, values: Values, cfg: Any) -> bool:
+        result = _result(cfg, self.count)
+        self.plain = result if self.plain is None else self.plain
+        apart = float((result - self.plain).abs().max() / self.plain.abs().max().clamp_min(1e-12))
+        agrees = apart <= (_MIXED_TOLERANCE if cfg.TRAIN.MIXED_PRECISION else _TOLERANCE)
+        if not agrees:
+            logger.warning("%s is not taken: its results differ by %.2g of the largest", _in_words(values), apart)
+        return agrees
+
+
+def _slowest(own: dict[Values, float]) -> dict[Values, float]:
+    """Return the seconds of each candidate in the slowest process."""
+    told = all_gather_object(own)
+    return {values: max(each[values] for each in told) for values in own}
+
+
+def _result(cfg: Any, count: int) -> Tensor:
+    """Return what is compared between candidates: scores; of a model without classes, the loss."""
+    return make_trial(cfg, not build_task(cfg).evaluates, count=count)().detach().double().cpu()
+
+
+@contextlib.contextmanager
+def _random_state_kept(device: torch.device) -> Iterator[None]:
+    """Leave the random generators as they were."""
+    state = rng_state(device)
+    try:
+        yield
+    finally:
+        set_rng_state(state, device)
+
+
+@contextlib.contextmanager
+def _failures_told(values: Values) -> Iterator[None]:
+    """Warn of a candidate that cannot be run, and go on; with several processes fail, since the others wait."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:  # out of memory and CompileError are RuntimeErrors
+        if get_world_size() > 1:
+            raise RuntimeError(f"with {_in_words(values)} a batch of noise failed; set these keys: {error}") from error
+        logger.warning("%s is not taken: it fails here (%s)", _in_words(values), first_line(error))
+
+
+def _winner(seconds: dict[Values, float]) -> Choice:
+    """Return the fastest candidate; the first one if no other is faster beyond noise."""
+    first, best = next(iter(seconds)), min(seconds, key=seconds.get)
+    return dict(first if seconds[first] <= _MARGIN * seconds[best] else best)

@@ -1,0 +1,203 @@
+"""Settings with the value `auto`: which candidate is taken, that results are the same, and that answers are kept."""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from slowfast.config import load_config
+from slowfast.engine import fastest
+from slowfast.engine.fastest import settle
+from slowfast.engine.train import train
+from slowfast.engine.trial import make_trial
+from slowfast.runtime.seed import rng_state
+
+FORMAT, MIXED, COMPILE = "MODEL.MEMORY_FORMAT", "TRAIN.MIXED_PRECISION", "MODEL.COMPILE"
+CANDIDATES = list(itertools.product(("contiguous", "channels_last"), (False, True)))
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch, tmp_path):
+    """Measure models of any size, and keep the answers in a folder of the test."""
+    monkeypatch.setattr(fastest, "_LEAST_WORK", 0)
+    monkeypatch.setenv("SLOWFAST_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """`clock(seconds)`: let the n-th candidate take seconds[n] a batch; returns the list of calls."""
+
+    def set_clock(seconds):
+        order, calls = {}, []
+
+        def seconds_of(work, count, device):
+            calls.append(order.setdefault(work, len(order)))
+            return seconds[order[work]]
+
+        monkeypatch.setattr(fastest, "seconds_of", seconds_of)
+        return calls
+
+    return set_clock
+
+
+def auto(tiny_model, *overrides):
+    return load_config(None, [*tiny_model, "TRAIN.BATCH_SIZE", 2, FORMAT, "auto", MIXED, "auto", *overrides])
+
+
+def chosen(cfg):
+    return cfg.MODEL.MEMORY_FORMAT, cfg.TRAIN.MIXED_PRECISION
+
+
+@pytest.mark.parametrize("fast, training", [(0, False), (1, True), (2, True), (3, False), (3, True)])
+def test_each_candidate_can_win_and_computes_the_same(tiny_model, clock, fast, training):
+    clock([0.1 if number == fast else 0.14 for number in range(4)])
+    cfg = settle(auto(tiny_model, "MODEL.DROPOUT_RATE", 0.0), training)
+    assert chosen(cfg) == CANDIDATES[fast]
+    plain = load_config(None, [*tiny_model, "TRAIN.BATCH_SIZE", 2, FORMAT, "contiguous", "MODEL.DROPOUT_RATE", 0.0])
+    tolerance = 0.05 if cfg.TRAIN.MIXED_PRECISION else 1e-5
+    torch.testing.assert_close(
+        make_trial(cfg, training)().float(), make_trial(plain, training)(), rtol=tolerance, atol=tolerance
+    )
+
+
+def test_noise_does_not_beat_the_plain_setting(tiny_model, clock):
+    clock([0.100, 0.098, 0.120, 0.099])
+    assert chosen(settle(auto(tiny_model), True)) == ("contiguous", False)
+
+
+def test_a_slow_candidate_leaves_the_race(tiny_model, clock):
+    calls = clock([1.0, 5.0, 0.9, 1.7])
+    assert chosen(settle(auto(tiny_model), True)) == ("channels_last", False)
+    assert calls == [0, 1, 2, 3, 0, 2, 3, 0, 2, 0, 2]  # the first batch, then three rounds
+
+
+def test_the_race_ends_in_time(tiny_model, clock, monkeypatch):
+    monkeypatch.setattr(fastest, "_SECONDS", 0.0)
+    calls = clock([1.0, 0.9])
+    assert settle(load_config(None, [*tiny_model, FORMAT, "auto"]), True).MODEL.MEMORY_FORMAT == "channels_last"
+    assert calls == [0, 1, 0, 1]
+
+
+def test_other_results_are_not_taken(tiny_model, clock, monkeypatch, caplog):
+    clock([1.0, 0.5])
+    result = fastest._result
+    monkeypatch.setattr(
+        fastest, "_result", lambda cfg, count: result(cfg, count) * (1 + (cfg.MODEL.MEMORY_FORMAT != "contiguous"))
+    )
+    cfg = settle(load_config(None, [*tiny_model, FORMAT, "auto"]), True)
+    assert cfg.MODEL.MEMORY_FORMAT == "contiguous" and "channels_last" in caplog.text
+
+
+def test_a_candidate_that_fails_is_left_out(tiny_model, clock, monkeypatch, caplog):
+    clock([1.0, 0.5, 0.2])
+    make = fastest.make_trial
+
+    def make_or_fail(cfg, training, count):
+        if cfg.TRAIN.MIXED_PRECISION:
+            raise torch.OutOfMemoryError("no room for 3 GiB")
+        return make(cfg, training, count=count)
+
+    monkeypatch.setattr(fastest, "make_trial", make_or_fail)
+    assert chosen(settle(auto(tiny_model), True)) == ("channels_last", False)
+    assert "no room for 3 GiB" in caplog.text
+
+
+def test_the_answer_is_kept(tiny_model, clock, tmp_path):
+    clock([1.0, 1.4, 0.7, 1.4])
+    first = settle(auto(tiny_model), True)
+    clock([1.0, 0.1, 1.0, 1.0])
+    assert settle(auto(tiny_model, "SOLVER.BASE_LR", 0.5, "OUTPUT_DIR", "elsewhere"), True).MODEL == first.MODEL
+    assert chosen(settle(auto(tiny_model), False)) == ("contiguous", True)  # prediction is measured apart
+    clock([0.1, 1.0, 1.0, 1.0])
+    assert chosen(settle(auto(tiny_model, "DATA.NUM_FRAMES", 12), True)) == ("contiguous", False)  # so is another model
+    (kept, *_) = sorted((tmp_path / "cache" / "fastest").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    assert json.loads(kept.read_text())["choice"] == {FORMAT: "channels_last", MIXED: False}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"choice": {"MODEL.MEMORY_FORMAT": "sideways"}}'])
+def test_a_damaged_answer_is_measured_again(tiny_model, clock, tmp_path, content):
+    clock([1.0, 0.7] * 2)
+    cfg = load_config(None, [*tiny_model, FORMAT, "auto"])
+    settle(cfg, True)
+    (path,) = (tmp_path / "cache" / "fastest").glob("*.json")
+    path.write_text(content)
+    assert settle(cfg, True).MODEL.MEMORY_FORMAT == "channels_last"
+    assert json.loads(path.read_text())["choice"] == {FORMAT: "channels_last"}
+
+
+def test_an_answer_that_cannot_be_kept_is_not_used(tiny_model, clock, tmp_path, caplog):
+    """Otherwise a resumed run could compute other numbers than it began with."""
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    caplog.set_level("INFO")
+    clock([1.0, 1.4, 1.4, 0.1])
+    assert chosen(settle(auto(tiny_model), True)) == ("channels_last", False)
+    assert "not kept" in caplog.text
+
+
+def test_the_first_of_two_answers_counts(tiny_model, clock, monkeypatch):
+    """Another run measures at the same time, and is done first."""
+    clock([1.0, 0.5])
+    cfg = load_config(None, [*tiny_model, FORMAT, "auto"])
+    race = fastest._Race.run
+
+    def beaten(self):
+        seconds = race(self)
+        fastest._keep(fastest._answer_path(cfg, [FORMAT], True), [FORMAT], {FORMAT: "contiguous"}, {})
+        return seconds
+
+    monkeypatch.setattr(fastest._Race, "run", beaten)
+    assert settle(cfg, True).MODEL.MEMORY_FORMAT == "contiguous"
+
+
+def test_nothing_else_changes(tiny_model, monkeypatch):
+    cfg = load_config(None, [*tiny_model, FORMAT, "contiguous", MIXED, True])
+    assert settle(cfg, True) is cfg
+    before = str(rng_state())
+    settle(load_config(None, [*tiny_model, FORMAT, "auto", "MODEL.DROPOUT_RATE", 0.5]), True)
+    assert str(rng_state()) == before
+    monkeypatch.setattr(fastest, "_LEAST_WORK", 1e12)
+    small = auto(tiny_model)
+    assert settle(small, True) is small
+
+
+def test_a_training_takes_the_fastest(tiny_cfg, clock, caplog):
+    clock([1.0, 1.4, 0.7, 1.4])
+    caplog.set_level("INFO")
+    cfg = tiny_cfg(FORMAT, "auto", MIXED, "auto", "SOLVER.MAX_EPOCH", 1)
+    train(cfg)
+    assert "MODEL.MEMORY_FORMAT channels_last TRAIN.MIXED_PRECISION False" in caplog.text
+    assert load_config(Path(cfg.OUTPUT_DIR) / "config.yaml").MODEL.MEMORY_FORMAT == "channels_last"
+
+
+PAIR = """
+import sys
+from slowfast.config import load_config
+from slowfast.engine import fastest
+from slowfast.runtime.distributed import get_rank
+from slowfast.runtime.launch import launch
+
+def pair(cfg):
+    fastest._LEAST_WORK = 0
+    # Each process finds another candidate the fastest; the slower of the two clocks counts.
+    order = {}
+    times = [[1.0, 0.6, 0.8], [1.0, 0.9, 0.7]][get_rank()]
+    fastest.seconds_of = lambda work, count, device: times[order.setdefault(work, len(order))]
+    print("rank", get_rank(), fastest.settle(cfg, True).MODEL.MEMORY_FORMAT)
+
+if __name__ == "__main__":
+    launch(pair, load_config(None, sys.argv[1:]), num_procs=2)
+"""
+
+
+def test_processes_agree(tiny_model, tmp_path):
+    script = tmp_path / "pair.py"
+    script.write_text(PAIR)
+    overrides = [*tiny_model, "TRAIN.BATCH_SIZE", 2, "OUTPUT_DIR", tmp_path / "out"]
+    command = [sys.executable, str(script), *map(str, overrides)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    said = [line for line in done.stdout.splitlines() if line.startswith("rank")]
+    assert sorted(said) == ["rank 0 channels_last", "rank 1 channels_last"], done.stderr
