@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pgt import StepPlan
+from pgt.memory import CACHE_POLICIES
 from pgt.task import step_scores
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import activate_projects, load_config
@@ -197,6 +198,31 @@ def test_last_hands_over_one_step_and_the_others_all(reach, variant, reaches):
     with torch.no_grad():
         same = torch.equal(step_scores(model, [clip], plan)[-1], step_scores(model, [other], plan)[-1])
     assert same is not reaches
+
+
+@pytest.mark.parametrize(
+    ("rule", "overlap", "shares"),
+    [
+        ("last", 1, (0, 0.25, 0.5, 0.9)),
+        ("avg", 1, (1 / 8, 0.25 + 0.75 / 8, 0.5 + 0.5 / 8, 0.9 + 0.1 / 8)),
+        ("avg", 2, (1 / 5, 0.4, 0.6, 0.92)),
+        ("avg", 4, (1 / 3, 0.5, 2 / 3, 0.9 + 0.1 / 3)),
+        ("max", 1, (1, 1, 1, 1)),
+        ("max", 4, (1, 1, 1, 1)),
+    ],
+)
+def test_the_share_of_memory_that_a_step_keeps_is_as_the_page_says(rule, overlap, shares):
+    """Seven new frames of zeros: what is left of a memory of ones, from step to step, in the long run."""
+    for momentum, share in zip((0, 0.25, 0.5, 0.9), shares, strict=True):
+        policy, memory = (
+            CACHE_POLICIES.get(rule)(overlap, momentum),
+            torch.ones(1, 1, overlap, 1, 1, dtype=torch.double),
+        )
+        peaks = []
+        for _ in range(300):
+            memory = policy.update(torch.zeros(1, 1, 7, 1, 1, dtype=torch.double), memory)
+            peaks.append(memory.max().item())
+        assert peaks[-1] == pytest.approx(share * peaks[-2], rel=1e-4)
 
 
 def test_variants_differ_in_memory_alone(reach):
