@@ -108,16 +108,16 @@ class ProgressiveTask(StepTraining, Task):
             `loss`, the weighted mean over steps; `scores`, the mean over steps, or with boxes those of the last step.
         """
         memory, scores = None, []
-        plan = self.plan.for_clips(batch.inputs)
-        key_frames, inputs = step_boxes(batch, plan), plan.split(batch.inputs)
+        plan = self.plan.for_frames(batch.num_frames)
+        key_frames, inputs = step_boxes(batch, plan), batch.in_steps(plan.split)
 
         def step_loss(s: int) -> torch.Tensor:
             nonlocal memory
             if key_frames is None:
-                logits, memory = model(inputs[s], memory)
+                logits, memory = model(next(inputs), memory)
                 target = step_target(batch, plan, s)
             else:
-                logits, memory = model(inputs[s], memory, key_frames[s].boxes)
+                logits, memory = model(next(inputs), memory, key_frames[s].boxes)
                 target = key_frames[s].labels
             scores.append(logits.detach())
             return self.loss(logits, target)
@@ -143,6 +143,10 @@ class ProgressiveTask(StepTraining, Task):
     def clip_steps(self, num_frames: int) -> list[list[list[int]]] | None:
         """Return the frames of a clip that each step reads, per pathway; None without PGT.PG_EVAL."""
         return self.plan.for_frames(num_frames).positions() if self.progressive_eval else None
+
+    def training_steps(self, num_frames: int) -> list[list[list[int]]]:
+        """Return the frames of a training clip that each step reads, per pathway."""
+        return self.plan.for_frames(num_frames).positions()
 
     def join_steps(self, scores: Sequence[torch.Tensor]) -> Prediction:
         """Return the ensemble of the steps' scores, S of (B, classes)."""

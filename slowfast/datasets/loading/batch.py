@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -114,6 +114,15 @@ class Batch:
     def targets(self) -> Tensor:
         """Targets of the loss: `mixed_labels`, or else `labels`."""
         return self.labels if self.mixed_labels is None else self.mixed_labels
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip, of its fast pathway if there are two."""
+        return self.inputs[-1].shape[2]
+
+    def in_steps(self, split: Callable[[list[Tensor]], Sequence[list[Tensor]]]) -> Iterator[list[Tensor]]:
+        """Return the inputs of each step, in order, as `split` divides clips into them."""
+        return iter(split(self.inputs))
 
     @property
     def size(self) -> int:
