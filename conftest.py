@@ -26,6 +26,14 @@ def _load_module(path):
     return module
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Write names of files that are no text as escapes: pytest-xdist sends what tests print as UTF-8."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
     """Fail a test that leaves a file in the current folder, which is where runs without an OUTPUT_DIR write."""
