@@ -67,8 +67,11 @@ if __name__ == "__main__":
         (["PGT.TRAIN_TOGETHER", False], 3),
         (["PGT.TRAIN_TOGETHER", True, "PGT.FULL_GRADIENT", True], 1),
         ([*MASKFEAT, "PGT.TRAIN_TOGETHER", True], 1),
+        (["PGT.TRAIN_TOGETHER", False, "PGT.CACHE", "gate"], 3),
+        (["PGT.TRAIN_TOGETHER", False, "PGT.GRADIENT_STEPS", 2, "PGT.CACHE", "slots"], 2),
+        (["PGT.TRAIN_TOGETHER", True, "PGT.CACHE", "gate", "PGT.MEMORY", False], 1),
     ],
-    ids=["together", "per_step", "full_gradient", "masked"],
+    ids=["together", "per_step", "full_gradient", "masked", "gate", "slots_in_groups", "gate_without_memory"],
 )
 def test_two_processes_equal_one(
     settings, exchanges, progressive_settings, random_clip, parity, tmp_path, exchange_counter
