@@ -13,6 +13,8 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 # Extras of pyproject.toml to install with it.
 EXTRAS ?= test,plot,web,dev
+# Processes that share the tests, file by file in the order of folders, which puts long files first; 0 runs them in one.
+WORKERS ?= 2
 # Time of make fuzz, and the seed of its cases.
 SECONDS ?= 60
 SEED ?= 0
@@ -60,7 +62,8 @@ serve: install
 	$(BIN)/python tools/serve.py --checkpoint zoo://sweep_pgt_36x1 --checkpoint zoo://sweep_slow_8x1
 
 test: install
-	$(BIN)/python -m pytest --durations=15
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15 -m 'not processes'
+	$(BIN)/python -m pytest --durations=15 -m processes
 
 # A warning is an error: of a link that leads nowhere, a page that no other leads to, a module that cannot be imported.
 docs: install

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib.util
 import json
+import os
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent
+# Processes that tests start would compile all modules anew, for half a second each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def _load_module(path):
@@ -21,6 +24,24 @@ def _load_module(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Write names of files that are no text as escapes: pytest-xdist sends what tests print as UTF-8."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    """Fail a test that leaves a file in the current folder, which is where runs without an OUTPUT_DIR write."""
+    folder = os.getcwd()
+    before = set(os.listdir(folder))
+    yield
+    left = {name for name in os.listdir(folder) if not name.startswith((".hypothesis", ".pytest_cache", "__pycache__"))}
+    assert left <= before
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -206,29 +207,52 @@ def told_of_limit():
     return run
 
 
+@pytest.fixture(scope="session")
+def own_logging():
+    """`with own_logging():` remove the destinations of `setup_logging` at the end."""
+
+    @contextlib.contextmanager
+    def own():
+        root = logging.getLogger()
+        before = list(root.handlers)
+        yield
+        for handler in [handler for handler in root.handlers if handler not in before]:
+            root.removeHandler(handler)
+            handler.close()
+        logging.captureWarnings(False)
+
+    return own
+
+
 @pytest.fixture
-def clean_logging():
+def clean_logging(own_logging):
     """Remove the destinations of `setup_logging` after the test."""
-    root = logging.getLogger()
-    before = list(root.handlers)
-    yield
-    for handler in [handler for handler in root.handlers if handler not in before]:
-        root.removeHandler(handler)
-        handler.close()
-    logging.captureWarnings(False)
+    with own_logging():
+        yield
 
 
-@pytest.fixture
-def run_tool(capsys, clean_logging):
-    """Function: call the main of `tools/NAME.py` in this process; returns its exit status and what it printed."""
+@pytest.fixture(scope="session")
+def tool_main():
+    """`tool_main(name)`: the main of `tools/NAME.py`."""
 
-    def call(name: str, *arguments: object) -> tuple[int, str]:
+    def load(name: str) -> Callable[[list[str]], int]:
         spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        return module.main
+
+    return load
+
+
+@pytest.fixture
+def run_tool(capsys, clean_logging, tool_main):
+    """Function: call the main of `tools/NAME.py` in this process; returns its exit status and what it printed."""
+
+    def call(name: str, *arguments: object) -> tuple[int, str]:
+        main = tool_main(name)
         capsys.readouterr()
         try:
-            status = module.main([str(argument) for argument in arguments])
+            status = main([str(argument) for argument in arguments])
         except SystemExit as exit:  # of argparse
             status = exit.code
         written = capsys.readouterr()

@@ -6,15 +6,18 @@ The section DEMO says what is shown; see docs/demo_net.md. Without --cfg, a chec
 import sys
 from collections.abc import Sequence
 
-from slowfast.apps.demo.run import run_demo
-from slowfast.engine.command import App
-from slowfast.engine.command import main as command
+from slowfast.engine.arguments import parse_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo, and no training or test; return the exit status."""
+    arguments = parse_arguments(argv, __doc__)
+    # Late, since they import PyTorch, which takes seconds that --help and a wrong option do not need.
+    from slowfast.apps.demo.run import run_demo
+    from slowfast.engine import command
+
     alone = ["TRAIN.ENABLE", False, "TEST.ENABLE", False, "DEMO.ENABLE", True]
-    return command(argv, extra=alone, description=__doc__, demo=App(run_demo))
+    return command.main(arguments, extra=alone, demo=command.App(run_demo))
 
 
 if __name__ == "__main__":

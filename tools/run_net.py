@@ -3,16 +3,19 @@
 import sys
 from collections.abc import Sequence
 
-from slowfast.apps.demo.run import run_demo
-from slowfast.apps.visualize.run import visualize
-from slowfast.apps.visualize.settings import check
-from slowfast.engine.command import App
-from slowfast.engine.command import main as command
+from slowfast.engine.arguments import parse_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the config enables; return the exit status."""
-    return command(argv, description=__doc__, demo=App(run_demo), visualize=App(visualize, check))
+    arguments = parse_arguments(argv, __doc__)
+    # Late, since they import PyTorch, which takes seconds that --help and a wrong option do not need.
+    from slowfast.apps.demo.run import run_demo
+    from slowfast.apps.visualize.run import visualize
+    from slowfast.apps.visualize.settings import check
+    from slowfast.engine import command
+
+    return command.main(arguments, demo=command.App(run_demo), visualize=command.App(visualize, check))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from slowfast.checkpoint.zoo.download import FileDigest
 from slowfast.checkpoint.zoo.entries import DETECTOR, Entry, all_entries, cache_folder, find_entry
 from slowfast.config import cfg_from_yaml, cfg_to_yaml, load_config
 from slowfast.evaluation.report import read_class_names
+from slowfast.utils.tables import replace_marked
 
 _UNITS = {
     "top1": "top-1",
@@ -154,11 +155,7 @@ def fill_page(text: str, root: Path) -> str:
         "settings": _settings_tables(root),
     }
     for name, table in tables.items():
-        mark = _BLOCK.format(name)
-        if text.count(mark) != 2:
-            raise ValueError(f"MODEL_ZOO.md needs the line {mark.strip()!r} before and after the table")
-        before, _, after = text.split(mark)
-        text = before + mark + table + mark + after
+        text = replace_marked(text, _BLOCK.format(name), table, "MODEL_ZOO.md")
     return text
 
 

@@ -121,7 +121,7 @@ NAMES: dict[str, dict[str, str | tuple[str, str]]] = {
     },
     "slowfast.utils.parser": {
         "load_config": ("slowfast.config.load_config", f"{_FUNCTIONS}.load_config"),
-        "parse_args": ("slowfast.engine.command.main", f"{_FUNCTIONS}.parse_args"),
+        "parse_args": ("slowfast.engine.arguments.parse_arguments", f"{_FUNCTIONS}.parse_args"),
     },
     "slowfast.utils.weight_init_helper": {
         "init_weights": ("slowfast.models.build.init_weights", f"{_FUNCTIONS}.init_weights"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Generator, Tensor
@@ -22,6 +22,8 @@ from slowfast.runtime.seed import SPLITS, seeded_generator
 
 # Videos tried in place of an unreadable one before giving up.
 _MAX_SUBSTITUTES = 10
+
+Made = TypeVar("Made")
 
 LabelKind = Literal["single", "multi", "boxes"]
 
@@ -151,7 +153,12 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
 
     def _sample_at(self, index: int, epoch: int, shape: ClipShape | None) -> Sample | MissingSample | list[Sample]:
         if self.split == "train":
-            return self._first_readable(index, seeded_generator(self.seed, self.split, epoch, index), shape)
+            generator = seeded_generator(self.seed, self.split, epoch, index)
+            found, replaced = self.first_readable(
+                index, generator, lambda video: self.training_sample(video, generator, shape)
+            )
+            (found[0] if isinstance(found, list) else found).replaced = replaced
+            return found
         video, view = divmod(index, self.num_views)
         try:
             return self.evaluation_sample(video, view)
@@ -208,13 +215,21 @@ class ClipDataset(Dataset[Sample | MissingSample], abc.ABC):
             return []
         return [f"{len(seen)} classes occur" + (f" of {num_classes}" if num_classes else "")]
 
-    def _first_readable(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample | list[Sample]:
+    def first_readable(
+        self, video: int, generator: Generator, make: Callable[[int], Made]
+    ) -> tuple[Made, list[tuple[str, str]]]:
+        """Return what `make` makes of a training video, or of the first one that can be read of those in its place.
+
+        Returns:
+            That, and (path, cause) of the files that it replaces.
+
+        Raises:
+            UnreadableError: none of them can be read.
+        """
         replaced: list[tuple[str, str]] = []
         for _ in range(1 + _MAX_SUBSTITUTES):
             try:
-                found = self.training_sample(video, generator, shape)
-                (found[0] if isinstance(found, list) else found).replaced = replaced
-                return found
+                return make(video), replaced
             except VideoError as error:
                 replaced.append((error.path, error.cause))
                 video = int(torch.randint(self.num_videos, (), generator=generator))

@@ -206,7 +206,7 @@ class Charades(VideoDataset):
         super().__init__(cfg, split, source.paths, labels, source.open_video, class_names=names, source=source.name)
 
     def sample_of(self, video: int, view: int, clip: Clip) -> Sample:
-        spans = self._spans(video, clip.times)
+        spans = self._spans(video, clip.timeline.times)
         frames, last = (clip.frames, clip.frames[-1]) if self.split == "train" else ([0], clip.num_frames - 1)
         label = labels_between(spans, frames[0], last, self._num_classes).float()
         sample = Sample(clip.inputs, label, video, view)

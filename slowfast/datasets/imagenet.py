@@ -143,7 +143,7 @@ class ImageMaker(ClipMaker):
     def _clip(self, image: Tensor, s: ClipSettings) -> Clip:
         """Make a clip of an image (3, 1, H, W): as many equal frames as the settings say."""
         clip = image.expand(-1, s.num_frames, -1, -1).contiguous()
-        return Clip(self._pathways(clip), [0] * s.num_frames, 1, 1.0, np.zeros(1))
+        return Clip(self._pathways(clip), [0] * s.num_frames, 1, 1.0, None)
 
 
 class ImageNet(VideoDataset):

@@ -16,13 +16,15 @@ from slowfast.datasets.clips.clip_maker import Clip, ClipMaker
 from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.clips.temporal_sampling import SpanSampling, TemporalSampling
 from slowfast.datasets.loading.batch import Sample
-from slowfast.datasets.loading.sampler import ClipShape
+from slowfast.datasets.loading.sampler import ClipShape, SampleKey
 from slowfast.datasets.transforms.masking import build_masking
 from slowfast.datasets.video.cache import VideoCache
 from slowfast.datasets.video.open import VideoReader, video_opener
+from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.timing import Timeline
 from slowfast.evaluation.classification import NO_LABEL
 from slowfast.runtime.logging import get_logger
+from slowfast.runtime.seed import seeded_generator
 from slowfast.utils.errors import quote, record
 
 logger = get_logger(__name__)
@@ -119,29 +121,78 @@ class VideoDataset(ClipDataset):
             samples = [replace(sample, mask=self.draw_mask(generator)) for sample in samples]
         return samples if len(samples) > 1 else samples[0]
 
+    def training_steps(
+        self, key: SampleKey, steps: Sequence[Sequence[Sequence[int]]], most_bytes: int
+    ) -> Iterator[list[Sample]]:
+        """Yield the clips of `self[key]` step by step, each with the inputs of a step.
+
+        A file that breaks off behind the first step has been trained on. Its last frame is shown to the end, and the
+        sample of the step where that begins names the file under `replaced`.
+
+        Args:
+            key: of the sample.
+            steps, most_bytes: see `ClipMaker.training_steps`.
+
+        Raises:
+            UnreadableError: see `first_readable`.
+        """
+        index, epoch, shape = key
+        generator = seeded_generator(self.seed, self.split, epoch, index)
+
+        def begin(video: int) -> tuple[int, Iterator[list[Clip]], list[Clip]]:
+            reader = self.clips.training_steps(self.paths[video], generator, shape, steps, most_bytes)
+            return video, reader, next(reader)
+
+        (video, reader, clips), replaced = self.first_readable(index, generator, begin)
+        samples = [self.sample_of(video, number, clip) for number, clip in enumerate(clips)]
+        samples[0].replaced = replaced
+        yield samples
+        broken = False
+        for step in steps[1:]:
+            lost: list[tuple[str, str]] = []
+            try:
+                clips = clips if broken else next(reader)
+            except VideoError as error:
+                broken, lost = True, [(error.path, error.cause)]
+            parts = [_last_repeated(clip.inputs, step) if broken else clip.inputs for clip in clips]
+            changes = [{"inputs": inputs, "frame_labels": None, "replaced": []} for inputs in parts]
+            samples = [replace(sample, **change) for sample, change in zip(samples, changes, strict=True)]
+            samples[0].replaced = lost
+            yield samples
+
     def evaluation_sample(self, video: int, view: int) -> Sample:
         """Make a view of a video, or the only one of val, its middle."""
         path = self.paths[video]
-        middle = self.split == "val" and self.num_views == 1
-        clip = self.clips.center_clip(path) if middle else self.clips.view_clip(path, view)
+        clip = self.clips.center_clip(path) if self._takes_middle else self.clips.view_clip(path, view)
         return self.sample_of(video, view, clip)
+
+    @property
+    def _takes_middle(self) -> bool:
+        return self.split == "val" and self.num_views == 1
 
     def evaluation_steps(
         self, video: int, views: Sequence[int], steps: Sequence[Sequence[Sequence[int]]], most_bytes: int
     ) -> Iterator[list[Sample]]:
-        """Yield views of a test video step by step, each with the inputs of a step; VideoError if it cannot be read.
+        """Yield views of a video of val or test step by step, each with the inputs of a step.
 
         Args:
             views: their numbers; they show the same frames in different crops.
             steps: for each step and pathway, positions among the frames of a clip.
             most_bytes: of frames that are decoded at a time.
+
+        Raises:
+            VideoError: it cannot be read.
         """
         clips, s = self.clips, self.clips.settings
         with self.open_video(self.paths[video]) as reader:
             timeline = Timeline.of(reader)
             grid = timeline.grid(clips.sampling.grid_fps(s))
-            frames = grid.frames(clips.sampling.view(grid.num_frames, grid.fps, s, views[0] // s.spatial_views))
-            clip = Clip([], frames, reader.num_frames, reader.fps, timeline.times)
+            if self._takes_middle:
+                frames = clips.sampling.center(grid.num_frames, grid.fps, s)
+            else:
+                frames = clips.sampling.view(grid.num_frames, grid.fps, s, views[0] // s.spatial_views)
+            frames = grid.frames(frames)
+            clip = Clip([], frames, reader.num_frames, reader.fps, timeline)
             samples = [self.sample_of(video, view, clip) for view in views]
             step_bytes = 12 * s.short_sides[0] ** 2 * max(len(step[-1]) for step in steps)
             at_once = max(1, most_bytes // step_bytes)
@@ -150,6 +201,11 @@ class VideoDataset(ClipDataset):
                 windows = [[[frames[i] for i in pathway] for pathway in step] for step in part]
                 for crops in clips.window_crops(reader, windows, [view % s.spatial_views for view in views]):
                     yield [replace(sample, inputs=inputs) for sample, inputs in zip(samples, crops, strict=True)]
+
+
+def _last_repeated(inputs: Sequence[Tensor], step: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Return the last frame of each pathway (3, T, H, W), for all frames of a step."""
+    return [clip[:, -1:].expand(-1, len(frames), -1, -1) for clip, frames in zip(inputs, step, strict=True)]
 
 
 def list_path(cfg: Any, name: str) -> str:

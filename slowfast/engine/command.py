@@ -1,4 +1,4 @@
-"""Command line of training and testing: `[--cfg FILE ...] [KEY VALUE ...]`."""
+"""The command of training and testing: load the configs, run them, and turn errors into an exit status."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ logger = get_logger(__name__)
 
 _FAILURE = 1
 _USER_ERROR = 2
-_FILE_OPTIONS = ("--cfg", "--cfg_file", "--cfg_files")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,18 +93,16 @@ def _visualize(cfg: Any, visualize: App) -> None:
 
 
 def main(
-    argv: Sequence[str] | None = None,
+    arguments: argparse.Namespace,
     extra: Sequence[Any] = (),
-    description: str = "",
     demo: App | None = None,
     visualize: App | None = None,
 ) -> int:
     """Load the config, run it, and turn errors into a message and an exit status.
 
     Args:
-        argv: arguments; None for those of this process.
+        arguments: of `slowfast.engine.arguments.parse_arguments`.
         extra: overrides merged after the user's.
-        description: for `--help`.
         demo: runs the demo; None leaves `DEMO.ENABLE` without effect.
         visualize: draws what TENSORBOARD asks for; None leaves its `MODEL_VIS`, `WRONG_PRED_VIS` and `PREDICTIONS_PATH`
             without effect.
@@ -114,7 +111,7 @@ def main(
         0; 2 for a user's mistake, explained in the last line; 1 if a process failed otherwise; 143 after a SIGTERM and
         130 after Ctrl-C, with the training state saved.
     """
-    arguments, cfg = _parse_arguments(argv, description), None
+    cfg = None
     _show_stack_on_request()
     try:
         setup_logging()
@@ -241,42 +238,3 @@ def _without_traceback(error: Exception) -> Exception | str:
     if not text.startswith("Caught "):
         return error
     return re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1].strip()
-
-
-def _parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """Parse the command line: its options, with the list `cfg` of files, and `overrides`."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        *_FILE_OPTIONS,
-        dest="cfg",
-        action="append",
-        metavar="FILE",
-        help="YAML file of settings; several (--cfg A.yaml B.yaml) run one after the other, until one fails; without "
-        "it a checkpoint is tested with its own settings",
-    )
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override those of the file")
-    parser.add_argument("--opts", nargs="+", metavar="KEY VALUE", help="the same, as in older command lines")
-    parser.add_argument(
-        "--num_procs", type=int, help="with NUM_GPUS 0: this many CPU processes that share each batch (for tests)"
-    )
-    parser.add_argument("--num_shards", type=int, metavar="N", help="number of hosts (not under torchrun)")
-    parser.add_argument("--shard_id", type=int, metavar="I", help="index of this host, from 0")
-    parser.add_argument(
-        "--init_method", default="", metavar="tcp://HOST:PORT", help="rendezvous: address and port of host 0"
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
-    return parser.parse_intermixed_args(_one_file_an_option(sys.argv[1:] if argv is None else argv))
-
-
-def _one_file_an_option(argv: Sequence[str]) -> list[str]:
-    """Put `--cfg` before every further YAML file: with nargs="+" argparse would take overrides for files."""
-    words: list[str] = []
-    in_files = False
-    for word in argv:
-        option = word.partition("=")[0] in _FILE_OPTIONS
-        first = bool(words) and words[-1] in _FILE_OPTIONS
-        in_files = option or (in_files and (first or word.endswith((".yaml", ".yml"))))
-        if in_files and not option and not first:
-            words.append(_FILE_OPTIONS[0])
-        words.append(word)
-    return words

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.datasets.build import build_loader, train_sampler
+from slowfast.datasets.step_loading import StepLoader, check_steps
 from slowfast.engine import multigrid
 from slowfast.engine.ema import build_average
 from slowfast.engine.model_setup import ModelSetup, move_model, setup_model, unwrap
@@ -57,10 +58,14 @@ def build_state(run_cfg: Any, epoch: int = 0, former: Dataset | None = None) -> 
     seed_all(cfg.RNG_SEED, get_rank())
     optimizer = build_optimizer(unwrap(model), cfg)
     ema = build_average(cfg, unwrap(model), optimizer, setup.compile_mode)
+    task = build_task(cfg)
     loader = build_loader(cfg, "train", former)
+    if cfg.DATA_LOADER.IN_STEPS:
+        check_steps(cfg, loader.dataset, task.training_steps(cfg.DATA.NUM_FRAMES))
+        loader = StepLoader(loader, task.training_steps)
     shield_workers(loader)
     optim_step = build_optim_step(cfg, model, optimizer)
-    return TrainState(cfg, model, optimizer, optim_step, build_task(cfg), loader, device, run_cfg=run_cfg, ema=ema)
+    return TrainState(cfg, model, optimizer, optim_step, task, loader, device, run_cfg=run_cfg, ema=ema)
 
 
 def enter_epoch(state: TrainState, epoch: int) -> None:

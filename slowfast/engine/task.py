@@ -159,6 +159,14 @@ class Task(abc.ABC):
         """
         return None
 
+    def training_steps(self, num_frames: int) -> list[list[list[int]]] | None:
+        """Return the frames of a training clip of `num_frames` that each step reads, per pathway.
+
+        `train_step` then takes them from `Batch.in_steps`, in order, so that a clip need not be in memory as a whole
+        (`DATA_LOADER.IN_STEPS`). None: it needs the whole clip.
+        """
+        return None
+
     def join_steps(self, scores: Sequence[Tensor]) -> Prediction:
         """Return the prediction of clips, given the class scores (B, classes) of each step: the last ones."""
         return Prediction(scores[-1])

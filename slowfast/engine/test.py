@@ -230,7 +230,10 @@ def evaluate(
     loss = ValidationLoss.from_config(state.run_cfg)
     epoch = f"{state.epoch}/{state.max_epoch}"
     rows = PassRows(state.cfg, len(loader), state.device, epoch)
-    evaluator, broken = _run_evaluator(task, model, loader, state.cfg, state.device, dtype, rows, should_stop, loss)
+    steps = long_clip_steps(task, loader.dataset)
+    evaluator, broken = _run_evaluator(
+        task, model, loader, state.cfg, state.device, dtype, rows, should_stop, loss, steps
+    )
     if any_process(should_stop(), state.device):
         return {}
     _check_predictions(loader.dataset, broken)

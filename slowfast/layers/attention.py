@@ -218,6 +218,9 @@ class PoolingAttention(nn.Module):
         size: (T, H, W) of the tokens that relative position embeddings are built for.
         norm: constructor `norm(channels)`.
 
+    Attributes:
+        pooled_channels: channels of the tokens that are pooled, those of all heads.
+
     Raises:
         ValueError: the heads do not divide the channels; an unknown mode.
     """
@@ -248,9 +251,9 @@ class PoolingAttention(nn.Module):
             self.qkv = nn.Linear(dim, 3 * dim_out, bias=options.qkv_bias)
         self.proj = nn.Linear(dim_out, dim_out)
         self.proj_drop = nn.Dropout(options.dropout)
-        dim_pool = dim if options.pool_first else dim_out
+        self.pooled_channels = dim if options.pool_first else dim_out
         for name, pool in (("q", pool_q), ("k", pool_kv), ("v", pool_kv)):
-            self._add_pool(name, pool, dim_pool, norm)
+            self._add_pool(name, pool, self.pooled_channels, norm)
         self._add_tables(size, dim_out // heads)
 
     def _add_pool(self, name: str, pool: Pooling | None, dim: int, norm: Callable[[int], nn.Module]) -> None:

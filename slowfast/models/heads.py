@@ -47,6 +47,10 @@ class Classifier(nn.Module):
         """Return the modules of each pathway, without those after the concatenation."""
         return [[self]]
 
+    def pooled_channels(self) -> list[int]:
+        """Return the channels of the features that the head pools, per pathway."""
+        return [self.num_features]
+
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the linear map by a fresh one with `num_classes` outputs."""
         old = self.projection
@@ -83,7 +87,7 @@ class ClassificationHead(Classifier):
     ):
         super().__init__()
         self.num_pathways = len(pools)
-        self.num_features = sum(dims)
+        self.num_features, self.dims = sum(dims), list(dims)
         self.init_std = init_std
         for i, pool in enumerate(pools):
             self.add_module(f"pathway{i}_avgpool", pool)
@@ -94,6 +98,10 @@ class ClassificationHead(Classifier):
     def pathways(self) -> list[list[nn.Module]]:
         """Return the pooling of each pathway."""
         return [[self.get_submodule(f"pathway{i}_avgpool")] for i in range(self.num_pathways)]
+
+    def pooled_channels(self) -> list[int]:
+        """Return the channels of each pathway."""
+        return self.dims
 
     def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
         """Compute scores (B, num_classes)."""

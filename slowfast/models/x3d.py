@@ -88,6 +88,10 @@ class _X3DHead(Classifier):
             scores = self.act(scores)
         return scores.mean(dim=(1, 2, 3))
 
+    def pooled_channels(self) -> list[int]:
+        """Return the channels behind the first convolution."""
+        return [self.conv_5.out_channels]
+
     def pre_logits(self, x: list[torch.Tensor], *boxes: torch.Tensor) -> torch.Tensor:
         """Compute the inputs of the classifier (B, dim_out, T', H', W'); `boxes` are arguments of the pooling."""
         (features,) = x

@@ -1,4 +1,4 @@
-"""Tables: NumPy columns as Parquet files (package pyarrow, the extra `features`), and aligned text.
+"""Tables: NumPy columns as Parquet files (package pyarrow, the extra `features`), aligned text, and Markdown.
 
 A column is (N,) or (N, ...). Parquet holds rows of more dimensions flat, so a reader needs their shapes (the trailing
 dimensions), which the caller keeps in the file's metadata.
@@ -28,6 +28,20 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Colle
         ).rstrip()
         for line in lines
     )
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; a bar in a cell is escaped."""
+    lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in rows]
+    return f"| {' | '.join(head)} |\n|{' --- |' * len(head)}\n" + "".join(f"| {line} |\n" for line in lines)
+
+
+def replace_marked(text: str, mark: str, table: str, page: str) -> str:
+    """Replace what lies between two lines `mark`; ValueError, with the name of the page, unless there are two."""
+    if text.count(mark) != 2:
+        raise ValueError(f"{page} needs the line {mark.strip()!r} before and after the table")
+    before, _, after = text.split(mark)
+    return before + mark + table + mark + after
 
 
 def require_parquet() -> None:

@@ -185,6 +185,7 @@ ELSEWHERE = {
     "MULTIGRID.EVAL_FREQ": "tests/engine/test_epoch_config.py",
     "DATA.CACHE_VIDEOS": "tests/engine/test_epoch_config.py",
     "DATA.M[AE][XD]*_*S": "tests/datasets/video/test_limits.py",
+    "DATA.INDEX_CACHE": "tests/datasets/video/test_index_cache.py",
     "DATA.MEDIA_FORMATS_EXTRA": "tests/datasets/video/test_limits.py",
     "DATA.TRAIN_PCA_*": "tests/config/test_rules_augment.py",
     "DATA.PATH_PREFIX": "tests/config/test_load.py",
@@ -193,6 +194,8 @@ ELSEWHERE = {
     "MASK.MAE_*": "tests/engine/test_masked.py", "AUG.GEN_MASK_LOADER": "tests/engine/test_masked.py",
     "MVIT.PATCH_2D": "tests/checkpoint/test_inflate.py",
     "DATA.PATH_TO_PRELOAD_IMDB": "tests/datasets/test_imagenet.py", "DATA.IN[2_]*": "tests/datasets/test_imagenet.py",
+    "DATA_LOADER.NORMALIZE_ON_DEVICE": "tests/engine/test_bytes.py",
+    "DATA_LOADER.IN_STEPS": "projects/pgt/tests/test_training_in_steps.py",
     "DATA_LOADER.ENABLE_*": "tests/datasets/video/test_frame_folder.py",
     "DETECTION.SPATIAL_*": "tests/config/test_rules_detection.py",
 }  # fmt: skip

@@ -18,7 +18,9 @@ FOLDERS = {"slowfast": ROOT / "configs", "pgt": ROOT / "projects/pgt/configs"}
 
 FILES = [f"{owner}/{name}" for owner, files in PUBLISHED.items() for name in files]
 FOUND = {f"{owner}/{path.relative_to(folder)}" for owner, folder in FOLDERS.items() for path in folder.rglob("*.yaml")}
-OWN = sorted(FOUND - set(FILES))
+# Rows that vary a published setting; tests/apps/paper/test_paper_rows.py checks them.
+ABLATIONS = {file for file in FOUND if "/ablations/" in file}
+OWN = sorted(FOUND - set(FILES) - ABLATIONS)
 
 
 def path_of(file: str) -> Path:

@@ -129,7 +129,7 @@ def test_clips_span_the_seconds_of_a_constant_rate(phone, settings, split, offse
     for clip in of_file:
         # 20 frames of 1/30 s, from the first to the last.
         assert abs(TIMES[clip.frames[-1]] - TIMES[clip.frames[0]] - 19 / 30) <= LONGEST
-        np.testing.assert_allclose(clip.times, TIMES, atol=1e-3)
+        np.testing.assert_allclose(clip.timeline.times, TIMES, atol=1e-3)
 
 
 def windows_of_steps(num_frames):

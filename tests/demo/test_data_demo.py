@@ -1,5 +1,7 @@
-"""The demo of the four data sets as a process of its own, at a size at which nothing is learned but every part runs."""
+"""The demo of the four data sets, at a size at which nothing is learned but every part runs."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 
@@ -24,12 +26,13 @@ def plan(demo_module):
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory, quick_demo) -> tuple[Path, str]:
-    """Return folder and output of a quick demo."""
+def demo(tmp_path_factory, demo_module, parts_here) -> tuple[Path, str]:
+    """Return folder and output of a quick demo, with its parts in this process."""
     output = tmp_path_factory.mktemp("demo") / "out put"
-    done = quick_demo("data", output, "--sets", *TRIED, "--seeds", "1", "0")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return output, done.stdout
+    words, printed = ["--quick", "--output", str(output), "--sets", *TRIED, "--seeds", "1", "0"], io.StringIO()
+    with parts_here(), contextlib.redirect_stdout(printed):
+        assert demo_module("data").main(words) == 0
+    return output, printed.getvalue()
 
 
 @pytest.mark.slow

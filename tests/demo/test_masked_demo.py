@@ -6,32 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from slowfast.apps.synthetic.__main__ import main as make_videos
 from slowfast.config import load_config
 from slowfast.models import build_model
 
 
 @pytest.fixture
-def demo(demo_module, monkeypatch, run_tool, tmp_path):
+def demo(demo_module, parts_here, tmp_path):
     """`demo(*arguments)`: run the quick demo with its parts in this process; return the results and the titles."""
-    module, jobs = demo_module("masked_memory"), demo_module("sweep_jobs")
-    titles = []
-
-    def run(self, title, command, log, progress=None):
-        titles.append(title)
-        _, tool, *words = map(str, command)
-        # `python -m slowfast.apps.synthetic ...` or `python tools/run_net.py ...`
-        status = make_videos(words[1:]) if tool == "-m" else run_tool("run_net", *words)[0]
-        assert not status
-        return jobs.Usage(1.0, 1.0)
-
-    monkeypatch.setattr(jobs.Workshop, "run", run)
-    monkeypatch.setattr(jobs.Workshop, "run_all", lambda self, tasks: [task() for task in tasks])
+    module = demo_module("masked_memory")
 
     def start(*arguments):
-        titles.clear()
-        assert module.main(["--quick", "--output", str(tmp_path), *arguments]) == 0
-        return json.loads((tmp_path / "results.json").read_text()), list(titles)
+        with parts_here() as titles:
+            assert module.main(["--quick", "--output", str(tmp_path), *arguments]) == 0
+        return json.loads((tmp_path / "results.json").read_text()), titles
 
     return start
 

@@ -10,6 +10,7 @@ import yaml
 from slowfast.checkpoint import load_checkpoint, write_tensor_file
 from slowfast.checkpoint.io import save_checkpoint
 from slowfast.config import cfg_to_yaml
+from slowfast.engine.arguments import parse_arguments
 from slowfast.engine.command import main
 from slowfast.engine.resume import load_checkpoint_config
 from slowfast.models import build_model
@@ -35,7 +36,7 @@ def test_testing_without_a_file_of_settings(given, tmp_path, capsys):
     path = given(MODEL__NUM_CLASSES=3)
     out = tmp_path / "elsewhere"
     arguments = ["TRAIN.ENABLE", "False", "TEST.CHECKPOINT_FILE_PATH", path, "OUTPUT_DIR", str(out)]
-    assert main([*arguments, "TEST.NUM_ENSEMBLE_VIEWS", "1"]) == 0, capsys.readouterr().err
+    assert main(parse_arguments([*arguments, "TEST.NUM_ENSEMBLE_VIEWS", "1"])) == 0, capsys.readouterr().err
     results = json.loads((out / "test_results.json").read_text())
     assert (results["views"], results["videos"], results["checkpoint"]) == (1, 4, path)
     assert not (tmp_path / "out").exists()
@@ -103,7 +104,7 @@ def test_settings_that_cannot_be_used(given, text, words):
     ],
 )
 def test_mistakes(capsys, arguments, words):
-    assert main(arguments) == 2
+    assert main(parse_arguments(arguments)) == 2
     assert words in capsys.readouterr().err
 
 

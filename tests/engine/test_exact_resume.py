@@ -23,6 +23,7 @@ WORKERS = ["DATA_LOADER.NUM_WORKERS", 2]
 DIES = """
 import json, os, signal, sys
 import torch
+import torch._dynamo  # which the first optimizer of each process below would import, for two seconds
 torch.set_num_threads(1)
 import slowfast.checkpoint.io as io
 from slowfast.config import load_config
@@ -86,11 +87,20 @@ def assert_same_bits(one, other):
     assert torch.equal(one["rng_state"][0]["torch"], other["rng_state"][0]["torch"])
 
 
+@pytest.fixture(scope="module")
+def trained() -> list:
+    """State of the training below, once there is one: it is the same for every test."""
+    return []
+
+
 @pytest.fixture
-def uninterrupted(tiny_cfg, tmp_path):
-    cfg = tiny_cfg(*SETTINGS, "OUTPUT_DIR", str(tmp_path / "uninterrupted"))
-    train(cfg)
-    return final_state(cfg)
+def uninterrupted(tiny_cfg, tmp_path, trained):
+    """State at the end of a training that nothing stopped."""
+    if not trained:
+        cfg = tiny_cfg(*SETTINGS, "OUTPUT_DIR", str(tmp_path / "uninterrupted"))
+        train(cfg)
+        trained.append(final_state(cfg))
+    return trained[0]
 
 
 @pytest.mark.slow

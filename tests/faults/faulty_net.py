@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from slowfast.checkpoint import io as checkpoint_io
+from slowfast.engine.arguments import parse_arguments
 from slowfast.engine.command import main
 from slowfast.engine.task import ClipTask
 
@@ -102,4 +103,4 @@ if __name__ == "__main__":
     for fault in json.loads(os.environ.get("FAULTS", "[]"))[start : start + 1]:
         if rank == fault.pop("rank", 0):
             break_at(**fault)
-    sys.exit(main())
+    sys.exit(main(parse_arguments()))

@@ -9,9 +9,11 @@ import io
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import av
 import cv2
@@ -41,9 +43,11 @@ from slowfast.datasets.annotations.frame_list import read_frame_list
 from slowfast.datasets.annotations.kinetics import read_segments
 from slowfast.datasets.build import build_dataset
 from slowfast.datasets.charades import read_annotations
+from slowfast.datasets.video import index_cache
 from slowfast.datasets.video import open as decode
 from slowfast.datasets.video.frame_folder import FrameFolder
 from slowfast.datasets.video.in_order import frames_in_order
+from slowfast.datasets.video.index_cache import IndexCache
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.torchcodec import TorchCodecReader
 from slowfast.engine.epoch_config import build_state
@@ -302,6 +306,34 @@ def _video_target(name: str, *codecs: str) -> Target:
         return [_video(folder / f"{codec}.{name}", codec) for codec in codecs]
 
     return Target(name, "videos", f"case.{name}", seeds, _read_video, refusals=(VideoError,))
+
+
+_VERSION = "video.mp4", 1, 2, 3, None
+
+
+def _indices(folder: Path) -> list[bytes]:
+    """Write the cached indices of a file whose packets are trusted, and of one whose frames were counted."""
+    contents = []
+    for codec, counts in (("libx264", False), ("libvpx", True)):
+        path = folder / f"{codec}.mkv"
+        path.write_bytes(_video(path, codec))
+        with decode.open(str(path)) as video:
+            facts = video.facts
+        assert (facts.counted is not None) == counts
+        cache = IndexCache(str(folder))
+        with mock.patch.object(index_cache, "LONG_FILE", 1):
+            cache.keep(_VERSION, facts)
+        contents.append(Path(cache.path_of(_VERSION)).read_bytes())
+    return contents
+
+
+def _read_index(path: str) -> Any:
+    cache = IndexCache(os.path.dirname(path))
+    shutil.copy(path, cache.path_of(_VERSION))
+    facts = cache.load(_VERSION)
+    if facts is None:
+        raise ValueError(f"{path} is no index")
+    return facts.fps, list(facts.index.pts), list(facts.index.key_pts), list(facts.counted or ())
 
 
 def _torchcodec_targets() -> list[Target]:
@@ -601,6 +633,7 @@ TARGETS = [
     *_torchcodec_targets(),
     _image_target("jpg"),
     _image_target("png"),
+    Target("packet-index", "videos", "case.bin", _indices, _read_index, exact=True),
     Target("detector", "detectors", "case.onnx", _detectors, _read_detector),
     Target("config", "configs", "case.yaml", _configs, load_config, st.deferred(_odd_configs), named=False),
     Target("stored-config", "configs", "case.yaml", _configs, _read_stored_config, st.deferred(_odd_configs),

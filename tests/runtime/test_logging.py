@@ -99,7 +99,9 @@ def test_half_a_line_of_a_run_that_was_cut_off_is_ended(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["json_stats.jsonl", "stdout.log"])
-@pytest.mark.parametrize("put", [lambda path: path.symlink_to("/nowhere/x"), os.mkfifo, os.mkdir], ids=str)
+@pytest.mark.parametrize(
+    "put", [lambda path: path.symlink_to("/nowhere/x"), os.mkfifo, os.mkdir], ids=["link", "pipe", "folder"]
+)
 def test_what_is_no_file_of_ours_is_refused_at_the_start(tmp_path, name, put):
     put(tmp_path / name)
     with pytest.raises(OSError, match=f"move it away.*{name}"):

@@ -1,13 +1,18 @@
 """Command line of training and testing: runs, exit status and messages."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from slowfast.checkpoint.io import find_checkpoints
+from slowfast.engine.arguments import parse_arguments
 from slowfast.engine.command import main
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -15,10 +20,20 @@ def command(tiny_file, capsys):
     """`command(*arguments)`: call the command line in this process; return its exit status and standard error."""
 
     def call(*arguments):
-        status = main(["--cfg", str(tiny_file), *map(str, arguments)])
+        status = main(parse_arguments(["--cfg", str(tiny_file), *map(str, arguments)]))
         return status, capsys.readouterr().err
 
     return call
+
+
+@pytest.mark.parametrize("name", ["run_net", "train_net", "test_net", "demo_net", "visualization"])
+@pytest.mark.parametrize(("option", "status"), [("--help", 0), ("--no_such_option", 2)])
+def test_help_does_not_wait_for_pytorch(name, option, status):
+    command = [sys.executable, "-X", "importtime", ROOT / "tools" / f"{name}.py", option]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == status
+    assert "slowfast.engine.arguments" in imported and "torch" not in imported
 
 
 def test_train_and_test(command, tiny_cfg):
@@ -78,7 +93,7 @@ def files(tiny_file, tmp_path):
 
 def test_several_files_run_one_after_the_other(files, tmp_path, capsys):
     overrides = ["SOLVER.MAX_EPOCH", "1", "TEST.ENABLE", "False"]
-    assert main(["--cfg", *files, *overrides]) == 0, capsys.readouterr().err
+    assert main(parse_arguments(["--cfg", *files, *overrides])) == 0, capsys.readouterr().err
     for name, rate in (("one", 0.01), ("two", 0.02)):
         lines = (tmp_path / name / "json_stats.jsonl").read_text().splitlines()
         rates = [json.loads(line)["lr"] for line in lines if "lr" in json.loads(line)]
@@ -88,7 +103,7 @@ def test_several_files_run_one_after_the_other(files, tmp_path, capsys):
 
 def test_files_with_one_output_dir_get_a_folder_each(files, tmp_path, capsys):
     overrides = ["SOLVER.MAX_EPOCH", "1", "TEST.ENABLE", "False", "OUTPUT_DIR", str(tmp_path / "same")]
-    assert main(["--cfg", *files, *overrides]) == 0, capsys.readouterr().err
+    assert main(parse_arguments(["--cfg", *files, *overrides])) == 0, capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "same").iterdir()) == sorted(Path(file).stem for file in files)
 
 
@@ -96,16 +111,16 @@ def test_files_are_checked_before_the_first_runs(files, tmp_path, capsys):
     other = tmp_path / "other" / Path(files[0]).name
     other.parent.mkdir()
     other.write_text(Path(files[0]).read_text())
-    assert main(["--cfg", files[0], str(other), "OUTPUT_DIR", str(tmp_path / "same")]) == 2
+    assert main(parse_arguments(["--cfg", files[0], str(other), "OUTPUT_DIR", str(tmp_path / "same")])) == 2
     message = capsys.readouterr().err
     assert files[0] in message and str(other) in message and not (tmp_path / "same").exists()
-    assert main(["--cfg", files[0], str(tmp_path / "gone.yaml")]) == 2
+    assert main(parse_arguments(["--cfg", files[0], str(tmp_path / "gone.yaml")])) == 2
     assert "gone.yaml" in capsys.readouterr().err and not (tmp_path / "one").exists()
 
 
 def test_a_failing_run_stops_those_after_it(files, tmp_path, capsys):
     Path(files[0]).write_text(Path(files[0]).read_text() + "DATA: {PATH_TO_DATA_DIR: /nowhere/at/all}\n")
-    assert main(["--cfg", *files]) == 2
+    assert main(parse_arguments(["--cfg", *files])) == 2
     assert not (tmp_path / "two").exists()
 
 

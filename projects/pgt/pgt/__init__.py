@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pgt import learned_rules  # noqa: F401  (registers its rules)
 from pgt.config import add_config, resolve, validate
 from pgt.plan import StepPlan
 

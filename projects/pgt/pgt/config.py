@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from fvcore.common.config import CfgNode
 
@@ -43,8 +44,8 @@ def defaults() -> CfgNode:
             "OVERLAP": [1],
             # Update the weights once a clip, by the sum of the steps' gradients; False: after each step.
             "TRAIN_TOGETHER": False,
-            # Memory of an operator: the "last" frames, adaptive "max" or "avg" pooling over time, or another policy
-            # that a project registers in pgt.memory.CACHE_POLICIES.
+            # Memory of an operator: the "last" frames, adaptive "max" or "avg" pooling over time, a learned "gate" or
+            # learned "slots", or another policy that a project registers in pgt.memory.CACHE_POLICIES.
             "CACHE": "last",
             # Momentum m of the memory: weight of the old one, 0 <= m < 1.
             "CACHE_MOMENTUM": 0.0,
@@ -66,6 +67,8 @@ def defaults() -> CfgNode:
             "HEAD_CACHE": "published",
             # Backpropagate through the memory over all steps (needs TRAIN_TOGETHER); False: truncate between steps.
             "FULL_GRADIENT": False,
+            # Steps in a group with one backward pass, through which gradients pass; 1: truncate between all steps.
+            "GRADIENT_STEPS": 1,
             # Masked learning (MODEL.MODEL_NAME MaskMViT): steps between the memory and the masked step. 0 masks the
             # step right behind the memory; n predicts further ahead, and the n steps between are not seen.
             "MASK_AHEAD": 0,
@@ -176,10 +179,11 @@ def _reject_models_without_memory(cfg: CfgNode) -> None:
     options = cfg.MVIT
     if cfg.MODEL.MODEL_NAME not in ("MViT", MASKED_MODEL) or not (options.REV.ENABLE or options.PATCH_2D):
         return
-    if options.REV.ENABLE and cfg.PGT.FULL_GRADIENT:
+    if options.REV.ENABLE and through_memory(cfg):
+        key, value, off = through_memory(cfg)
         raise ValueError(
-            "PGT.FULL_GRADIENT True with MVIT.REV.ENABLE True: reversible blocks keep no activations, by which "
-            "gradients could reach the memory of earlier steps. Set PGT.FULL_GRADIENT False, or MVIT.REV.ENABLE "
+            f"{key} {value} with MVIT.REV.ENABLE True: reversible blocks keep no activations, by which "
+            f"gradients could reach the memory of earlier steps. Set {key} {off}, or MVIT.REV.ENABLE "
             "False and MODEL.ACT_CHECKPOINT True"
         )
     if not options.PATCH_2D:
@@ -204,6 +208,13 @@ def head_cache(cfg: CfgNode) -> str | None:
         return None
     pools_apart = cfg.MODEL.MODEL_NAME == "X3D" or cfg.DETECTION.ENABLE
     return "avg" if cfg.PGT.CACHE == "max" and not pools_apart else cfg.PGT.CACHE
+
+
+def through_memory(cfg: CfgNode) -> tuple[str, Any, Any] | None:
+    """Return the key that lets gradients through memory, its value, and that without; None if no key does."""
+    if cfg.PGT.FULL_GRADIENT:
+        return "PGT.FULL_GRADIENT", True, False
+    return ("PGT.GRADIENT_STEPS", cfg.PGT.GRADIENT_STEPS, 1) if cfg.PGT.GRADIENT_STEPS > 1 else None
 
 
 def token_frames(cfg: CfgNode, frames: int) -> int:
@@ -342,11 +353,19 @@ def _validate_training(cfg: CfgNode) -> None:
             f"PGT.STEP_WEIGHTS is {weights}; it must hold one weight for each of the {options.STEPS} steps, none "
             "below 0 and not all 0, or be [] for equal weights"
         )
-    if options.FULL_GRADIENT and cfg.MODEL.ACT_CHECKPOINT and cfg.MODEL.COMPILE:
+    if options.GRADIENT_STEPS < 1:
+        raise ValueError(f"PGT.GRADIENT_STEPS is {options.GRADIENT_STEPS}; it must be at least 1")
+    if options.FULL_GRADIENT and options.GRADIENT_STEPS > 1:
         raise ValueError(
-            "PGT.FULL_GRADIENT, MODEL.ACT_CHECKPOINT and MODEL.COMPILE, all True: compiled, a step's activations "
-            "cannot be computed again once later steps have changed the norms' statistics; set one of the three to "
-            "False"
+            f"PGT.FULL_GRADIENT True with PGT.GRADIENT_STEPS {options.GRADIENT_STEPS}: the one passes through all "
+            "steps, the other through some; set FULL_GRADIENT False or GRADIENT_STEPS 1"
+        )
+    if through_memory(cfg) and cfg.MODEL.ACT_CHECKPOINT and cfg.MODEL.COMPILE:
+        key, value, off = through_memory(cfg)
+        raise ValueError(
+            f"{key} {value} with MODEL.ACT_CHECKPOINT and MODEL.COMPILE True: compiled, a step's activations cannot be "
+            f"computed again once later steps have changed the norms' statistics; set {key} {off}, or one of the "
+            "other two to False"
         )
     if options.TRAIN_TOGETHER:
         return

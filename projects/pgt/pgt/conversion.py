@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from pgt.config import NAME, TOKEN_MODELS, head_cache, memory_frames, token_frames
+from pgt.config import NAME, TOKEN_MODELS, head_cache, memory_frames, through_memory, token_frames
 from pgt.masked import MaskedProgressiveModel
 from pgt.memory import CACHE_POLICIES, CachePolicy, WholeStep
 from pgt.model import ProgressiveModel
@@ -32,6 +32,7 @@ from slowfast.layers.nonlocal_ import NonLocal
 from slowfast.layers.pool import AvgPool3d, SpaceTimePool, TimePool
 from slowfast.models.base import VideoModel
 from slowfast.models.build import MODEL_ADAPTERS, NORMS, build_norm
+from slowfast.models.heads import Classifier
 from slowfast.models.masked import MaskMViT, PredictionHead
 from slowfast.models.mvit_blocks import MultiscaleBlock, PatchEmbed
 from slowfast.models.reversible import StageTransition
@@ -89,7 +90,7 @@ def build_progressive_model(model: VideoModel, cfg: CfgNode) -> ProgressiveModel
         ValueError: what `convert` raises.
     """
     model = convert(model, Rules.from_config(cfg))
-    model.full_gradient = cfg.PGT.FULL_GRADIENT
+    model.full_gradient = through_memory(cfg) is not None
     model.carries_memory = cfg.PGT.MEMORY
     model.step_len = StepPlan.from_config(cfg).step_len
     logger.info("%s has %d operators with memory", type(model.clip_model).__name__, len(model.operators))
@@ -168,33 +169,44 @@ class Conversion:
         if isinstance(operator, MarkovOperator) and operator.policy is not None:
             self.operators.append(name)
 
-    def body_policy(self, layer: nn.Module) -> CachePolicy:
-        """Return the policy of a layer in front of the head; a layer of no pathway is of the first."""
-        return _own(self.rules.body[self.pathway(layer)])
+    def body_policy(self, layer: nn.Module, channels: int) -> CachePolicy:
+        """Return the policy of a layer in front of the head, for `channels` channels of memory.
+
+        A layer of no pathway is of the first.
+        """
+        policy = self.rules.body[self.pathway(layer)]
+        return policy.for_operator(policy.frames, channels)
 
     def head_policy(self, layer: nn.Module) -> CachePolicy | None:
-        """Return the policy of a layer of the head; None for a head without memory."""
-        return None if self.rules.head is None else _own(self.rules.head[self.pathway(layer)])
+        """Return the policy of a pooling in the head; None for a head without memory."""
+        if self.rules.head is None:
+            return None
+        pathway = self.pathway(layer)
+        policy = self.rules.head[pathway]
+        heads = [part for part in self.model.modules() if isinstance(part, Classifier) and layer in part.modules()]
+        channels = heads[0].pooled_channels()[pathway] if heads else self.model.num_features
+        return policy.for_operator(policy.frames, channels)
 
     def pathway(self, layer: nn.Module) -> int:
         """Return the pathway of a layer; 0 for a layer of none."""
         return self._pathways.get(id(layer), 0)
 
-    def convert_window(self, name: str, layer: nn.Module | None, policy: CachePolicy, heads: int = 1) -> None:
-        """Let the windows along time of a convolution or pooling read memory.
+    def convert_window(self, name: str, layer: nn.Module | None, channels: int, heads: int = 1) -> None:
+        """Let the windows along time of a convolution or pooling of the first pathway read memory.
 
         Only the frames that padding stands for can be read, so the memory has as many; without such frames the layer
         stays as it is.
+
+        Args:
+            channels: channels of the layer's input, those of all heads.
+            heads: groups of channels that lie side by side in the batch of the layer.
         """
         if layer is None or layer.kernel_size[0] == 1 or not layer.padding[0]:
             return
         operator = next(WINDOWS[cls] for cls in type(layer).__mro__ if cls in WINDOWS)
-        window = operator.from_layer(layer, name, policy.with_frames(layer.padding[0]), heads=heads)
+        policy = self.rules.body[0].for_operator(layer.padding[0], channels)
+        window = operator.from_layer(layer, name, policy, heads=heads)
         self.replace(name, layer, window)
-
-
-def _own(policy: CachePolicy) -> CachePolicy:
-    return policy.with_frames(policy.frames)
 
 
 def _convert_pool(conversion: Conversion, name: str, pool: SpaceTimePool) -> None:
@@ -213,7 +225,7 @@ def _convert_conv(conversion: Conversion, name: str, conv: nn.Conv3d) -> None:
     if conv.kernel_size[0] == 1:
         return
     _check_conv(name, conv, stride=1)
-    conversion.replace(name, conv, MarkovConv3d.from_layer(conv, name, conversion.body_policy(conv)))
+    conversion.replace(name, conv, MarkovConv3d.from_layer(conv, name, conversion.body_policy(conv, conv.in_channels)))
 
 
 def _convert_fusion(conversion: Conversion, name: str, fusion: FuseFastToSlow) -> None:
@@ -223,7 +235,9 @@ def _convert_fusion(conversion: Conversion, name: str, fusion: FuseFastToSlow) -
         return
     conv, name = fusion.conv_f2s, f"{name}.conv_f2s"
     _check_conv(name, conv, stride=conv.stride[0])  # it divides the fast frames of a step, see pgt.operators.layers
-    conversion.replace(name, conv, MarkovConv3d.from_layer(conv, name, _own(conversion.rules.body[1])))
+    policy = conversion.rules.body[1]
+    policy = policy.for_operator(policy.frames, conv.in_channels)
+    conversion.replace(name, conv, MarkovConv3d.from_layer(conv, name, policy))
 
 
 def _convert_nonlocal(conversion: Conversion, name: str, block: NonLocal) -> None:
@@ -245,16 +259,16 @@ def _convert_token_model(conversion: Conversion, name: str, model: TokenModel) -
 
 
 def _convert_patches(conversion: Conversion, name: str, patches: PatchEmbed) -> None:
-    conversion.convert_window(f"{name}.proj", patches.proj, conversion.body_policy(patches))
+    conversion.convert_window(f"{name}.proj", patches.proj, patches.proj.in_channels)
 
 
 def _convert_block(conversion: Conversion, name: str, block: MultiscaleBlock) -> None:
-    conversion.convert_window(f"{name}.pool_skip", block.pool_skip, conversion.body_policy(block))
+    conversion.convert_window(f"{name}.pool_skip", block.pool_skip, block.attn.proj.in_features)
     conversion.visit(f"{name}.attn", block.attn)
 
 
 def _convert_transition(conversion: Conversion, name: str, transition: StageTransition) -> None:
-    conversion.convert_window(f"{name}.pool_skip", transition.pool_skip, conversion.body_policy(transition))
+    conversion.convert_window(f"{name}.pool_skip", transition.pool_skip, transition.F.attn.proj.in_features)
     conversion.visit_children(name, transition)
     queries = f"{name}.F.attn.pool_q"
     if transition.residual_path == "conv" and queries in conversion.operators:
@@ -263,11 +277,12 @@ def _convert_transition(conversion: Conversion, name: str, transition: StageTran
 
 
 def _convert_pooling_attention(conversion: Conversion, name: str, attention: PoolingAttention) -> None:
-    policy = conversion.body_policy(attention)
+    width = attention.proj.in_features
     heads = 1 if attention.options.mode == "conv_unshared" else attention.heads
     pools = {"pool_q": attention.pool_q, "pool_k": attention.pool_k, "pool_v": attention.pool_v}
     for child, pool in pools.items():
-        conversion.convert_window(f"{name}.{child}", pool, policy, heads)
+        conversion.convert_window(f"{name}.{child}", pool, attention.pooled_channels, heads)
+    policy = conversion.body_policy(attention, 2 * width)
     conversion.replace(name, attention, MarkovPoolingAttention.from_layer(attention, name, policy))
 
 
@@ -276,7 +291,7 @@ def _leave_plain(conversion: Conversion, name: str, layer: nn.Module) -> None:
 
 
 def _convert_time_attention(conversion: Conversion, name: str, attention: TimeAttention) -> None:
-    policy = conversion.body_policy(attention)
+    policy = conversion.body_policy(attention, 2 * attention.proj.in_features)
     conversion.replace(name, attention, MarkovTimeAttention.from_layer(attention, name, policy))
 
 

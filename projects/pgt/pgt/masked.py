@@ -6,8 +6,9 @@ remembered, as in training with labels:
     loss  = error of model(masked step s, memory)
     memory = memory of model(step s, memory)
 
-So memory never has a masked token in it. It is computed without gradients, or with PGT.FULL_GRADIENT as part of one
-graph over all steps. Without memory (PGT.MEMORY False, or one step) this is masked learning of each step by itself.
+So memory never has a masked token in it. It is computed without gradients, or with PGT.GRADIENT_STEPS or
+PGT.FULL_GRADIENT as part of one graph over several or all steps. Without memory (PGT.MEMORY False, or one step) this is
+masked learning of each step by itself.
 
 Shapes: clips are (B, 3, T, H, W), masks (B, t, h, w) bool, True where masked; see `slowfast.models.masked`.
 """
@@ -98,17 +99,16 @@ class MaskedProgressiveTask(StepTraining, MaskedTask):
 
     def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, torch.Tensor]:
         """Train on one batch of clips; `loss` is the weighted mean over the masked steps."""
-        plan, memory = self.plan.for_clips(batch.inputs), None
+        plan = self.plan.for_clips(batch.inputs)
         inputs, masks = plan.split(batch.inputs), self.step_masks(batch.mask, plan)
 
-        def step_loss(s: int) -> torch.Tensor:
-            nonlocal memory
+        def step_loss(s: int, memory: Memory | None) -> tuple[torch.Tensor, Memory | None]:
             # The frames before the next masked step; behind the last one nothing is to be remembered.
             seen = inputs[s - self.ahead] if s < plan.steps - 1 else None
             (predictions, targets), memory = model(inputs[s], memory, masks[s], seen)
             if not len(predictions[0]):  # the loader's mask has no place in this step
-                return torch.stack([prediction.sum() for prediction in predictions]).sum()
-            return self.loss(predictions, targets)
+                return torch.stack([prediction.sum() for prediction in predictions]).sum(), memory
+            return self.loss(predictions, targets), memory
 
         return {"loss": self.train_steps(optim_step, range(self.ahead, plan.steps), step_loss)}
 

@@ -32,11 +32,12 @@ CACHE_POLICIES = Registry("PGT.CACHE")
 class CachePolicy(ABC):
     """Rule that updates the memory of an operator.
 
-    A policy may be an `nn.Module` too. Its parameters then belong to the operator, under the name `policy`, and are
-    trained with PGT.FULL_GRADIENT; without it the memory is computed without gradients.
+    A policy may be an `nn.Module` too. Its parameters then belong to the operator, under the name `policy`. Those that
+    `read` uses are trained. Those that only `update` uses are trained with PGT.FULL_GRADIENT or PGT.GRADIENT_STEPS;
+    without these, memory is written without gradients.
 
     Attributes:
-        frames: number O of frames of memory.
+        frames: number O of frames that an operator reads.
     """
 
     frames: int
@@ -45,13 +46,27 @@ class CachePolicy(ABC):
     def update(self, x: torch.Tensor, memory: torch.Tensor | None) -> torch.Tensor:
         """Return the new memory (B, C, O, H, W), which shares no storage with the arguments.
 
+        A rule that defines `read` may hand over another number of frames, the same one after every step.
+
         Args:
             x: input of the step, (B, C, T, H, W).
-            memory: memory that the step has read, in the dtype of x; None at the start of a video.
+            memory: memory that the step was given, in the dtype of x; None at the start of a video.
         """
 
-    def with_frames(self, frames: int) -> CachePolicy:
-        """Return a copy for another number of frames of memory."""
+    def read(self, memory: torch.Tensor) -> torch.Tensor:
+        """Return the frames (B, C, O, H, W) that an operator reads of its memory; by default the memory as it is.
+
+        This is part of the step's forward, so the step's loss trains parameters that are used here.
+        """
+        return memory
+
+    def for_operator(self, frames: int, channels: int) -> CachePolicy:
+        """Return a copy of the rule for an operator.
+
+        Args:
+            frames: number O of frames that it reads.
+            channels: channels C of its memory.
+        """
         policy = copy.deepcopy(self)
         policy.frames = frames
         return policy
@@ -238,7 +253,7 @@ class Carry:
         return torch.where(_as_mask(self.start, y), function(None, *inputs), y)
 
     def write(self, name: str, policy: CachePolicy, x: torch.Tensor, memory: torch.Tensor | None) -> None:
-        """Store what operator `name` remembers of its input x, given the memory that it has read.
+        """Store what operator `name` remembers of its input x, given its memory of the step before.
 
         Only the first write is kept. Under activation checkpointing the block runs again in backward and would
         overwrite memory already passed on. The value is still computed, because autograd must save the same tensors.
@@ -307,6 +322,11 @@ def reset(memory: Memory, samples: Samples) -> Memory | None:
     start[torch.as_tensor(samples, device=start.device)] = True
     frames = {name: x.masked_fill(_as_mask(start, x), 0) for name, x in memory.items() if name != START}
     return _settled({**frames, START: start})
+
+
+def detached(memory: Memory) -> Memory:
+    """Cut a memory out of the autograd graph."""
+    return {name: x.detach() for name, x in memory.items()}
 
 
 def to(memory: Memory, device: torch.device | str) -> Memory:

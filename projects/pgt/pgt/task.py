@@ -11,7 +11,7 @@ from torch import nn
 
 from pgt import mgrid
 from pgt.config import ENSEMBLES, NAME
-from pgt.memory import Memory, join, select
+from pgt.memory import Memory, detached, join, select
 from pgt.model import ProgressiveModel
 from pgt.plan import StepPlan
 from slowfast.datasets.loading.batch import Batch, Boxes
@@ -29,13 +29,15 @@ MemoryFilter = Callable[[int, Memory], Memory | None]
 class StepTraining:
     """Mixin of tasks that train on a clip in steps.
 
-    The weights are updated once a clip, by the sum of the steps' gradients (PGT.TRAIN_TOGETHER), or after each step.
+    Steps follow in groups, with one backward pass through each group: 1 step (truncated), PGT.GRADIENT_STEPS, or all
+    steps of a clip (PGT.FULL_GRADIENT). The weights are updated once a clip, by the sum of the groups' gradients
+    (PGT.TRAIN_TOGETHER), or after each group.
 
     Attributes:
         plan: steps of a clip.
         weights: weight of each step's loss.
         together: update once a clip.
-        full_gradient: run one backward through all steps.
+        gradient_steps: steps of a group.
     """
 
     def __init__(self, cfg: CfgNode):
@@ -44,7 +46,7 @@ class StepTraining:
         self.num_steps = self.plan.steps
         self.weights = list(options.STEP_WEIGHTS) or [1.0] * max(options.STEPS, *options.STEPS_RANGE, 0)
         self.together = options.TRAIN_TOGETHER
-        self.full_gradient = options.FULL_GRADIENT
+        self.gradient_steps = len(self.weights) if options.FULL_GRADIENT else options.GRADIENT_STEPS
 
     @staticmethod
     def epoch_config(cfg: CfgNode, epoch: int) -> CfgNode:
@@ -61,33 +63,36 @@ class StepTraining:
         return cfg
 
     def train_steps(
-        self, optim_step: OptimStep, steps: Sequence[int], step_loss: Callable[[int], torch.Tensor]
+        self,
+        optim_step: OptimStep,
+        steps: Sequence[int],
+        step_loss: Callable[[int, Memory | None], tuple[torch.Tensor, Memory | None]],
     ) -> torch.Tensor:
-        """Run forward and backward of each step, and update the weights.
+        """Run forward and backward of the steps, and update the weights.
 
         Args:
             steps: numbers of the steps, in order.
-            step_loss: runs the forward of step s and returns its loss.
+            step_loss: runs the forward of step s with a memory, and returns its loss and the new memory.
 
         Returns:
             The weighted mean of the losses, detached.
         """
-        losses = []
-        for s in steps:
-            with optim_step.sync(last=s == steps[-1] or not self.together):
+        losses, group, memory = [], [], None
+        for count, s in enumerate(steps, start=1):
+            ends = count % self.gradient_steps == 0 or s == steps[-1]
+            with optim_step.sync(last=s == steps[-1] or (ends and not self.together)):
                 with optim_step.autocast():
-                    loss = self.weights[s] * step_loss(s)
-                if not self.full_gradient:
-                    optim_step.backward(loss)
-                    loss = loss.detach()
-                elif s == steps[-1]:
-                    optim_step.backward(torch.stack([*losses, loss]).sum())
-            losses.append(loss)
-            if not self.together:
+                    loss, memory = step_loss(s, memory)
+                    group.append(self.weights[s] * loss)
+                if ends:
+                    optim_step.backward(torch.stack(group).sum())
+                    losses += [loss.detach() for loss in group]
+                    group, memory = [], memory and detached(memory)
+            if ends and not self.together:
                 optim_step()
         if self.together:
             optim_step()
-        return torch.stack(losses).detach().sum() / sum(self.weights[s] for s in steps)
+        return torch.stack(losses).sum() / sum(self.weights[s] for s in steps)
 
 
 @TASK_REGISTRY.register(NAME)
@@ -107,20 +112,18 @@ class ProgressiveTask(StepTraining, Task):
         Returns:
             `loss`, the weighted mean over steps; `scores`, the mean over steps, or with boxes those of the last step.
         """
-        memory, scores = None, []
-        plan = self.plan.for_clips(batch.inputs)
-        key_frames, inputs = step_boxes(batch, plan), plan.split(batch.inputs)
+        scores, plan = [], self.plan.for_frames(batch.num_frames)
+        key_frames, inputs = step_boxes(batch, plan), batch.in_steps(plan.split)
 
-        def step_loss(s: int) -> torch.Tensor:
-            nonlocal memory
+        def step_loss(s: int, memory: Memory | None) -> tuple[torch.Tensor, Memory]:
             if key_frames is None:
-                logits, memory = model(inputs[s], memory)
+                logits, memory = model(next(inputs), memory)
                 target = step_target(batch, plan, s)
             else:
-                logits, memory = model(inputs[s], memory, key_frames[s].boxes)
+                logits, memory = model(next(inputs), memory, key_frames[s].boxes)
                 target = key_frames[s].labels
             scores.append(logits.detach())
-            return self.loss(logits, target)
+            return self.loss(logits, target), memory
 
         mean_loss = self.train_steps(optim_step, range(plan.steps), step_loss)
         # Steps have boxes of their own, so their scores have no mean.
@@ -143,6 +146,10 @@ class ProgressiveTask(StepTraining, Task):
     def clip_steps(self, num_frames: int) -> list[list[list[int]]] | None:
         """Return the frames of a clip that each step reads, per pathway; None without PGT.PG_EVAL."""
         return self.plan.for_frames(num_frames).positions() if self.progressive_eval else None
+
+    def training_steps(self, num_frames: int) -> list[list[list[int]]]:
+        """Return the frames of a training clip that each step reads, per pathway."""
+        return self.plan.for_frames(num_frames).positions()
 
     def join_steps(self, scores: Sequence[torch.Tensor]) -> Prediction:
         """Return the ensemble of the steps' scores, S of (B, classes)."""

@@ -77,6 +77,8 @@ VARIANTS = {
         "NONLOCAL.INSTANTIATION",
         "softmax",
     ],  # fmt: skip
+    "slow_gate": ["PGT.CACHE", "gate"],
+    "slow_slots": ["PGT.CACHE", "slots", "PGT.OVERLAP", [2], "DATA.NUM_FRAMES", 20, "PGT.CACHE_MOMENTUM", 0.25],
     "c2d": ["MODEL.ARCH", "c2d_nopool"],
     "no_head": ["PGT.HEAD", False],
     "x3d": X3D,

@@ -103,7 +103,7 @@ def test_measuring_leaves_the_model_as_configured(made):
     cfg, model, batch = made("PGT.FULL_GRADIENT", True, "PGT.STEP_WEIGHTS", [0.0, 0.0, 2.0])
     task = ProgressiveTask(cfg)
     gradient_of(cfg, model, batch, 2, truncated=True)
-    assert model.full_gradient and task.full_gradient and task.plan.steps == STEPS == task.num_steps
+    assert model.full_gradient and task.gradient_steps == task.plan.steps == STEPS == task.num_steps
     # With all the weight on the last of three steps the first two have no loss.
     assert not any(g.any() for g in gradient_of(cfg, model, batch, 2, truncated=False)[0].values())
 

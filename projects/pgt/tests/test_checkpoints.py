@@ -21,12 +21,15 @@ def test_there_and_back(progressive_cfg, variant, tmp_path):
     save_checkpoint({"model_state": clip.state_dict()}, there)
     torch.manual_seed(1)
     steps = build_model(cfg)
-    assert load_weights(steps, load_checkpoint(there)["model_state"], there).is_exact
+    report = load_weights(steps, load_checkpoint(there)["model_state"], there, allow_missing=True)
+    assert not (report.unexpected or report.mismatched) and all(".policy." in key for key in report.missing)
+    assert bool(report.missing) == (cfg.PGT.CACHE in ("gate", "slots"))
     write_tensor_file(steps.state_dict(), back_again)
     torch.manual_seed(2)
     back = build_model(progressive_cfg(variant, *CLIP, *one_step))
+    new = report.missing
     report = load_weights(back, load_checkpoint(back_again)["model_state"], back_again)
-    assert report.is_exact and not report.transformed
+    assert not (report.missing or report.mismatched or report.transformed) and sorted(report.unexpected) == sorted(new)
     loaded = back.state_dict()
     assert all(torch.equal(value, loaded[key]) for key, value in clip.state_dict().items())
 

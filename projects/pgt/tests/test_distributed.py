@@ -13,6 +13,8 @@ from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.task import build_task
 from slowfast.models import build_model
 
+pytestmark = pytest.mark.processes
+
 MASKFEAT = [
     "MODEL.MODEL_NAME", "MaskMViT", "MODEL.ARCH", "mvit", "MODEL.LOSS_FUNC", "multi_mse", "MASK.ENABLE", True,
     "MASK.PRETRAIN_DEPTH", [0], "AUG.GEN_MASK_LOADER", True, "AUG.MASK_WINDOW_SIZE", [10, 4, 4], "AUG.MASK_RATIO", 0.9,
@@ -65,8 +67,11 @@ if __name__ == "__main__":
         (["PGT.TRAIN_TOGETHER", False], 3),
         (["PGT.TRAIN_TOGETHER", True, "PGT.FULL_GRADIENT", True], 1),
         ([*MASKFEAT, "PGT.TRAIN_TOGETHER", True], 1),
+        (["PGT.TRAIN_TOGETHER", False, "PGT.CACHE", "gate"], 3),
+        (["PGT.TRAIN_TOGETHER", False, "PGT.GRADIENT_STEPS", 2, "PGT.CACHE", "slots"], 2),
+        (["PGT.TRAIN_TOGETHER", True, "PGT.CACHE", "gate", "PGT.MEMORY", False], 1),
     ],
-    ids=["together", "per_step", "full_gradient", "masked"],
+    ids=["together", "per_step", "full_gradient", "masked", "gate", "slots_in_groups", "gate_without_memory"],
 )
 def test_two_processes_equal_one(
     settings, exchanges, progressive_settings, random_clip, parity, tmp_path, exchange_counter

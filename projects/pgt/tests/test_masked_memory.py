@@ -91,9 +91,9 @@ def given(settings, *more):
     return config(settings, *GIVEN, *more)
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_two_steps_are_trained_as_written_out(settings, full, parity, random_clip, train_once):
-    cfg = given(settings, "PGT.FULL_GRADIENT", full, "PGT.STEP_WEIGHTS", [1.0, 0.5])
+@pytest.mark.parametrize(("full", "cache"), [(False, "last"), (True, "last"), (False, "gate")])
+def test_two_steps_are_trained_as_written_out(settings, full, cache, parity, random_clip, train_once):
+    cfg = given(settings, "PGT.FULL_GRADIENT", full, "PGT.STEP_WEIGHTS", [1.0, 0.5], "PGT.CACHE", cache)
     model, plan, clip = setup(cfg, parity, random_clip)
     twin = copy.deepcopy(model)
     result = train_once(cfg, model, a_batch(clip.detach(), plan))

@@ -11,6 +11,7 @@ import torch
 
 from pgt import StepPlan
 from pgt.conversion import Rules, convert
+from pgt.learned_rules import GatedFrames, Slots
 from pgt.memory import AvgFrames, MaxFrames, reset
 from pgt.model import ProgressiveModel
 from pgt.task import ProgressiveTask
@@ -109,8 +110,9 @@ def test_the_average_counts_every_update(together, updates, one_block_model, pro
     assert torch.equal(expected, weights[-1]) == together
 
 
-def tiny_progressive(one_block_model, full=False, dropout=0.0):
-    model = convert(one_block_model(dropout), Rules([MaxFrames(1, 0.25)], [AvgFrames(1)], [2]))
+def tiny_progressive(one_block_model, full=False, dropout=0.0, learned=False):
+    body, head = (GatedFrames(1, 0.25), Slots(1)) if learned else (MaxFrames(1, 0.25), AvgFrames(1))
+    model = convert(one_block_model(dropout), Rules([body], [head], [2]))
     model.full_gradient = full
     return model.train()
 
@@ -151,9 +153,12 @@ def assert_alike_in_threads(run_steps, model, plain):
 
 
 @pytest.mark.slow
-def test_compiled_steps_equal_eager_ones_in_four_graphs(one_block_model, fast_compiler, run_steps, run_with_gradients):
+@pytest.mark.parametrize("learned", [False, True])
+def test_compiled_steps_equal_eager_ones_in_four_graphs(
+    learned, one_block_model, fast_compiler, run_steps, run_with_gradients
+):
     """One graph for the first step and one for all others, in training and in evaluation; none is broken."""
-    plain = tiny_progressive(one_block_model)
+    plain = tiny_progressive(one_block_model, learned=learned)
     model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="default"))
     torch._dynamo.utils.counters.clear()
     assert_steps_alike(run_with_gradients, model, plain, training=True)
@@ -200,5 +205,5 @@ def test_compiled_and_recomputed_steps_equal_eager_ones(one_block_model, fast_co
     torch.testing.assert_close(*memories, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(dict(model.state_dict()), dict(plain.state_dict()), rtol=1e-4, atol=1e-5)
     settings = ["PGT.FULL_GRADIENT", True, "MODEL.ACT_CHECKPOINT", True, "MODEL.COMPILE", True]
-    with pytest.raises(ValueError, match="set one of the three to False"):
+    with pytest.raises(ValueError, match="set PGT.FULL_GRADIENT False, or one of the other two"):
         load_config(None, progressive_settings("slow", *settings))

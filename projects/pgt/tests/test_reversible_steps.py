@@ -9,10 +9,12 @@ from slowfast.models import build_model
 
 
 @pytest.fixture
-def model(progressive_cfg, parity):
-    more = ["MVIT.DROPPATH_RATE", 0.4, "MVIT.DROPOUT_RATE", 0.2]
-    cfg = progressive_cfg("mvit_reversible", *more)
-    return cfg, parity.fill_module(build_model(cfg)).double().train(), StepPlan.from_config(cfg)
+def make_model(progressive_cfg, parity):
+    def make(*settings):
+        cfg = progressive_cfg("mvit_reversible", "MVIT.DROPPATH_RATE", 0.4, "MVIT.DROPOUT_RATE", 0.2, *settings)
+        return cfg, parity.fill_module(build_model(cfg)).double().train(), StepPlan.from_config(cfg)
+
+    return make
 
 
 def gradients(model, steps, together):
@@ -31,9 +33,9 @@ def gradients(model, steps, together):
     return torch.stack(scores), {name: p.grad for name, p in model.named_parameters()}
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_gradients_with_memory_are_those_of_autograd(model, random_clip, together):
-    cfg, model, plan = model
+@pytest.mark.parametrize(("together", "cache"), [(True, "max"), (False, "max"), (False, "gate"), (True, "slots")])
+def test_gradients_with_memory_are_those_of_autograd(make_model, random_clip, together, cache):
+    cfg, model, plan = make_model("PGT.CACHE", cache)
     steps = plan.split(random_clip(cfg, dtype=torch.float64))
     scores, found = gradients(model, steps, together)
     model.rev_backbone.recompute = False
@@ -45,9 +47,9 @@ def test_gradients_with_memory_are_those_of_autograd(model, random_clip, togethe
     assert torch.equal(forgetful[0], scores[0]) and not torch.allclose(forgetful[1:], scores[1:], rtol=1e-2)
 
 
-def test_the_shortcut_of_a_transition_has_a_memory_of_its_own(model, random_clip):
+def test_the_shortcut_of_a_transition_has_a_memory_of_its_own(make_model, random_clip):
     """The layer of the queries pools two different inputs."""
-    cfg, model, plan = model
+    cfg, model, plan = make_model()
     assert isinstance(model.rev_backbone.layers[1], StepTransition)
     queries = "rev_backbone.layers.1.F.attn.pool_q"
     _, memory = model.eval()(plan.split(random_clip(cfg, dtype=torch.float64))[0])
@@ -55,6 +57,7 @@ def test_the_shortcut_of_a_transition_has_a_memory_of_its_own(model, random_clip
     assert not torch.equal(memory[queries], memory[f"{queries}.shortcut"])
 
 
-def test_gradients_through_memory_are_refused(progressive_cfg):
-    with pytest.raises(ValueError, match="PGT.FULL_GRADIENT True with MVIT.REV.ENABLE True"):
-        progressive_cfg("mvit_reversible", "PGT.FULL_GRADIENT", True)
+@pytest.mark.parametrize(("key", "value"), [("PGT.FULL_GRADIENT", True), ("PGT.GRADIENT_STEPS", 2)])
+def test_gradients_through_memory_are_refused(key, value, progressive_cfg):
+    with pytest.raises(ValueError, match=f"{key} {value} with MVIT.REV.ENABLE True"):
+        progressive_cfg("mvit_reversible", key, value)

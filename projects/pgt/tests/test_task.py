@@ -146,10 +146,15 @@ class Recorder(OptimStep):
 
 @pytest.mark.parametrize(
     ("together", "events"),
-    [(True, ["no_sync", "no_sync", "sync", "update"]), (False, ["sync", "update"] * 3)],
+    [
+        ((True, 1), ["no_sync", "no_sync", "sync", "update"]),
+        ((False, 1), ["sync", "update"] * 3),
+        ((True, 2), ["no_sync", "no_sync", "sync", "update"]),
+        ((False, 2), ["no_sync", "sync", "update", "sync", "update"]),
+    ],
 )
 def test_gradients_cross_the_wire_once_an_update(together, events, progressive_cfg, parity, random_clip):
-    cfg = progressive_cfg("slow", "PGT.TRAIN_TOGETHER", together)
+    cfg = progressive_cfg("slow", "PGT.TRAIN_TOGETHER", together[0], "PGT.GRADIENT_STEPS", together[1])
     model, batch, _ = setup(cfg, parity, random_clip)
     update = Recorder(model, torch.optim.SGD(model.parameters(), lr=LR))
     ProgressiveTask(cfg).train_step(model, batch, update)
@@ -174,6 +179,8 @@ def test_predict_progressively_and_on_the_whole_clip(method, progressive_cfg, pa
     [
         (["PGT.FULL_GRADIENT", True, "PGT.TRAIN_TOGETHER", False], "PGT.TRAIN_TOGETHER True"),
         (["PGT.TRUNCATE_GRAD", True], "PGT.FULL_GRADIENT"),
+        (["PGT.GRADIENT_STEPS", 0], "at least 1"),
+        (["PGT.GRADIENT_STEPS", 2, "PGT.FULL_GRADIENT", True], "GRADIENT_STEPS 1"),
         (["TRAIN.ACCUM_STEPS", 2, "PGT.TRAIN_TOGETHER", False], "ACCUM_STEPS is 2"),
         (["PGT.STEP_WEIGHTS", [1.0, 1.0]], "each of the 3 steps"),
         (["PGT.STEP_WEIGHTS", [0.0, 0.0, 0.0]], "not all 0"),

@@ -12,6 +12,7 @@ from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 from slowfast.checkpoint.io import load_checkpoint
 from slowfast.checkpoint.zoo.entries import all_entries, local_path
 from slowfast.config import load_config
+from slowfast.engine.arguments import parse_arguments
 from slowfast.engine.command import main
 from slowfast.engine.resume import load_checkpoint_config
 
@@ -61,7 +62,7 @@ def test_they_are_as_good_as_their_card_says(entries, tmp_path):
         torch.set_num_threads(1)
         out = tmp_path / name
         places = ["DATA.PATH_TO_DATA_DIR", str(tmp_path / "data"), "OUTPUT_DIR", str(out)]
-        assert main(["TEST.CHECKPOINT_FILE_PATH", f"zoo://{name}", *places]) == 0
+        assert main(parse_arguments(["TEST.CHECKPOINT_FILE_PATH", f"zoo://{name}", *places])) == 0
         results = json.loads((out / "test_results.json").read_text())
         assert results["videos"] == 480
         # Other machines round otherwise, which may turn a video or two.

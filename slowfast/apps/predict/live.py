@@ -16,10 +16,10 @@ from av.video.stream import VideoStream
 
 from slowfast.apps.predict.live_address import LiveAddress, has_an_end
 from slowfast.apps.predict.resample import StreamClock
+from slowfast.datasets.video.index_file import DECODE_STAMPED
 from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
 from slowfast.datasets.video.open_stream import DECODE_ERRORS
 from slowfast.datasets.video.orientation import ONE_THREAD, upright
-from slowfast.datasets.video.pyav import DECODE_STAMPED
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.streams import choose_stream
 from slowfast.runtime.logging import get_logger

@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
@@ -53,8 +55,20 @@ def make_videos(make: Callable[[Item], Made], items: Sequence[Item], workers: in
     if workers < 1:
         return list(map(make, items))
     # Spawned, not forked: a fork of a process that runs threads (PyTorch, OpenCV) may hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_watch_parent) as pool:
         return list(pool.map(make, items, chunksize=chunk))
+
+
+def _watch_parent() -> None:
+    """Let this worker end when its parent does. It would wait for work forever if the parent was killed."""
+    parent = multiprocessing.parent_process()
+
+    def end() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def read_manifest(path: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:

@@ -71,6 +71,9 @@ DATA = {
     # Container formats to read besides the usual ones, by FFmpeg's names. A file of hls, concat, dash, sdp or image2
     # makes FFmpeg open others that it names, so allow those for data that you trust only.
     "MEDIA_FORMATS_EXTRA": [],
+    # Folder of the packet indices of long files, so that a file is indexed once, not by every process. "" for none:
+    # nothing is written where nobody asked for it, and files of seconds gain nothing.
+    "INDEX_CACHE": "",
     # Read the first sample alone, and give it out for all others, to time training without data. Key frames whose boxes
     # are scored, in validation and testing, are read.
     "DUMMY_LOAD": False,
@@ -125,6 +128,11 @@ DATA_LOADER = {
     "PREFETCH_FACTOR": 2,
     # Copy batches into pinned memory, for faster transfer to a GPU.
     "PIN_MEMORY": True,
+    # Hand over training clips as 8-bit pixels, and normalize them on the device: a quarter of the bytes to copy. It is
+    # refused with augmentation that needs more than 8 bits (color jitter, random erasing).
+    "NORMALIZE_ON_DEVICE": False,
+    # Read training clips step by step, as a task that trains in steps (PGT) needs them, in the memory of a few steps.
+    "IN_STEPS": False,
     # Decode a video with several threads.
     "ENABLE_MULTI_THREAD_DECODE": False,
 }

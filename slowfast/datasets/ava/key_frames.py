@@ -191,9 +191,11 @@ class KeyFrameBoxes:
         self.video, self.second = video[first][starts], second[first][starts]
         self._box_start = np.append(starts, len(first))
         labeled = labels != NO_LABEL
-        pairs = np.unique(np.column_stack([box_of_row[labeled], labels[labeled]]), axis=0)
-        self._label_start = np.searchsorted(pairs[:, 0], np.arange(len(first) + 1))
-        self._column = (pairs[:, 1] - 1).astype(np.int32)
+        # A box and its label as one number, since NumPy sorts rows of two numbers slowly.
+        pairs = np.unique(box_of_row[labeled] * num_classes + labels[labeled] - 1)
+        box_of_label, column = np.divmod(pairs, num_classes)
+        self._label_start = np.searchsorted(box_of_label, np.arange(len(first) + 1))
+        self._column = column.astype(np.int32)
         self._video_start = np.searchsorted(self.video, np.arange(len(videos) + 1))
 
     def __len__(self) -> int:

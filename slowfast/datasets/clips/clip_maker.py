@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -35,10 +36,10 @@ class Clip:
     """Inputs of a model, and which frames they show.
 
     Attributes:
-        inputs: (3, T, H, W) float32, one per pathway.
+        inputs: (3, T, H, W) float32, or uint8 with `ClipSettings.as_bytes`, one per pathway.
         frames: index in the video of every frame of the clip (of its fast pathway).
         num_frames, fps: of the video.
-        times: (num_frames,) seconds of the video's frames.
+        timeline: seconds of the video's frames; None of a clip with boxes, whose frames were given.
         boxes: the boxes that were passed, (n, 4) float32 in pixels of the clip and clipped to it, in the same rows; a
             box outside the clip has no area.
     """
@@ -47,7 +48,7 @@ class Clip:
     frames: list[int]
     num_frames: int
     fps: float
-    times: np.ndarray
+    timeline: Timeline | None
     boxes: list[np.ndarray] = field(default_factory=list)
 
 
@@ -89,9 +90,46 @@ class ClipMaker:
                 for indices, place in zip(chosen, places, strict=True)
                 for clip, _ in _training_pixels(source, place, s, generator, copies=s.augmentation.copies)
             ]
-        return [
-            Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline.times) for clip, indices in clips
-        ]
+        return [Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline) for clip, indices in clips]
+
+    def training_steps(
+        self,
+        path: str,
+        generator: Generator,
+        shape: ClipShape | None,
+        steps: Sequence[Sequence[Sequence[int]]],
+        most_bytes: int,
+    ) -> Iterator[list[Clip]]:
+        """Yield for each step its part of the clips of `training_clips`, of which there is one in time.
+
+        For every part the augmentation is drawn anew from one state of the generator, so that it is the same. That
+        holds where the draws do not depend on the number of frames.
+
+        Args:
+            path, generator, shape: see `training_clips`.
+            steps: for each step and pathway, positions among the frames of a clip.
+            most_bytes: of frames that are decoded at a time, as float32. The first step is decoded alone.
+        """
+        s = self.settings.shaped(shape)
+        copies = s.augmentation.copies
+        with self._open(path) as video:
+            timeline = Timeline.of(video)
+            grid = timeline.grid(self.sampling.grid_fps(s))
+            (indices,) = map(grid.frames, self.sampling.training_clips(grid.num_frames, grid.fps, s, generator))
+            drawn = generator.get_state()
+            step_bytes = 12 * s.crop**2 * max(len(step[-1]) for step in steps) * copies
+            at_once = max(1, most_bytes // step_bytes)
+            starts = [0, *range(1, len(steps), at_once), len(steps)]
+            for first, stop in itertools.pairwise(starts):
+                positions = sorted({position for step in steps[first:stop] for frames in step for position in frames})
+                generator.set_state(drawn)
+                made = _training_pixels(video, [indices[i] for i in positions], s, generator, copies=copies)
+                for step in steps[first:stop]:
+                    places = [np.searchsorted(positions, frames) for frames in step]
+                    yield [
+                        Clip([clip[:, place] for place in places], indices, video.num_frames, video.fps, timeline)
+                        for clip, _ in made
+                    ]
 
     def training_clip_with_boxes(
         self,
@@ -110,7 +148,7 @@ class ClipMaker:
         """
         with self._open(path) as video:
             ((clip, moved),) = _training_pixels(video, indices, self.settings.shaped(shape), generator, boxes)
-        return Clip(self._pathways(clip), list(indices), video.num_frames, video.fps, video.times, moved)
+        return Clip(self._pathways(clip), list(indices), video.num_frames, video.fps, None, moved)
 
     def evaluation_clip_with_boxes(self, path: str, indices: Sequence[int], boxes: Sequence[np.ndarray]) -> Clip:
         """Make a clip of given frames for val (center crop) or test (whole frames), with boxes."""
@@ -120,7 +158,7 @@ class ClipMaker:
         size, crop = self._size_and_crop(resized.full, CENTER)
         clip = self._cut(frames, crop)
         moved = [transform_boxes(each, resized.full, size, crop, self.settings.flip) for each in boxes]
-        return Clip(self._pathways(clip), list(indices), video.num_frames, video.fps, video.times, moved)
+        return Clip(self._pathways(clip), list(indices), video.num_frames, video.fps, None, moved)
 
     def center_clip(self, path: str) -> Clip:
         """Make the validation clip: the middle of the video, cropped at the center."""
@@ -131,7 +169,7 @@ class ClipMaker:
             resized = self._resizing()
             frames = video.fitted(indices, resized)
         clip = self._cut(frames, self._size_and_crop(resized.full, CENTER)[1])
-        return Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline.times)
+        return Clip(self._pathways(clip), indices, video.num_frames, video.fps, timeline)
 
     def view_clip(self, path: str, view: int) -> Clip:
         """Make a test view, view = temporal * `spatial_views` + spatial.
@@ -148,7 +186,7 @@ class ClipMaker:
             if self._resized[0] is not decoded:
                 self._resized = decoded, transforms.resize_exactly(decoded.pixels, *size)
             clip = self._cut(self._resized[1], crop)
-        return Clip(self._pathways(clip), decoded.frames, decoded.num_frames, decoded.fps, decoded.times)
+        return Clip(self._pathways(clip), decoded.frames, decoded.num_frames, decoded.fps, decoded.timeline)
 
     def window_crops(
         self, video: VideoReader, windows: Sequence[Sequence[Sequence[int]]], views: Sequence[int] | None = None
@@ -305,13 +343,16 @@ def _finished(
     """Flip, color and erase cut frames (T, H, W, 3) uint8 of copy number `copy`, and move the boxes along."""
     s, a = settings, settings.augmentation
     flip = s.flip and bernoulli(generator, 0.5)
-    normalize = transforms.normalization(s.mean, s.std, s.reverse_channels)
     if a.view_color is not None:
         picture = a.view_color(picture, generator)
+    moved = [transform_boxes(each, place.full, place.size, place.crop, flip) for each in boxes]
+    if s.as_bytes:
+        return transforms.to_bytes(picture, flip), moved
+    normalize = transforms.normalization(s.mean, s.std, s.reverse_channels)
     colors = transforms.compose(a.color_jitter.sample(picture, generator), normalize)
     clip = transforms.to_clip(picture, colors, flip)
     if a.time_differences and bernoulli(generator, a.time_differences):
         clip = frame_differences(clip)
     if a.erasing is not None and (not a.erase_second_half or copy >= a.copies // 2):
         a.erasing(clip, generator)
-    return clip, [transform_boxes(each, place.full, place.size, place.crop, flip) for each in boxes]
+    return clip, moved

@@ -55,7 +55,7 @@ class TemporalView:
     frames: list[int]
     num_frames: int
     fps: float
-    times: np.ndarray
+    timeline: Timeline
 
 
 class ViewDecoder:
@@ -98,7 +98,7 @@ class ViewDecoder:
             union = sorted(set().union(*indices.values()))
             resized = self._resizing()
             frames = video.fitted(union, resized)
-            return _Decoded(indices, union, frames, resized.full, video.num_frames, video.fps, timeline.times)
+            return _Decoded(indices, union, frames, resized.full, video.num_frames, video.fps, timeline)
 
     def _views_at_once(self, video: VideoReader) -> int:
         # The first frame is a key frame, so decoding it is cheap.
@@ -119,10 +119,10 @@ class _Decoded:
     full: tuple[int, int]
     num_frames: int
     fps: float
-    times: np.ndarray
+    timeline: Timeline
 
     def view(self, temporal: int) -> TemporalView:
         """Gather the frames of a view; without a copy if it is the only one."""
         indices = self.indices[temporal]
         pixels = self.frames if indices == self.union else self.frames[np.searchsorted(self.union, indices)]
-        return TemporalView(pixels, self.full, indices, self.num_frames, self.fps, self.times)
+        return TemporalView(pixels, self.full, indices, self.num_frames, self.fps, self.timeline)

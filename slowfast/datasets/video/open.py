@@ -2,8 +2,8 @@
 
 Readers number frames in presentation order, as decoding the whole file would yield them. A new backend is a function
 `(path, threads) -> VideoReader`, registered in `DECODING_BACKENDS` under a name for `DATA.DECODING_BACKEND`. It takes
-`stream` by name too if it can choose between the video streams of a file, and `limits` if it keeps those of the
-settings. Files come from anywhere, so it must not open what a file names.
+`stream` by name too if it can choose between the video streams of a file, `limits` if it keeps those of the settings,
+and `index_cache` if it keeps indices. Files come from anywhere, so it must not open what a file names.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from slowfast.datasets.video.index_cache import IndexCache
 from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
 from slowfast.datasets.video.reader import VideoError, VideoReader
 from slowfast.utils.registry import Registry
@@ -35,9 +36,14 @@ class _Backend:
         return reader
 
     def __call__(
-        self, path: str, threads: int, stream: int | None = None, limits: MediaLimits = USUAL_LIMITS
+        self,
+        path: str,
+        threads: int,
+        stream: int | None = None,
+        limits: MediaLimits = USUAL_LIMITS,
+        index_cache: IndexCache | None = None,
     ) -> VideoReader:
-        return self.load()(path, threads, stream, limits)
+        return self.load()(path, threads, stream, limits, index_cache=index_cache)
 
 
 DECODING_BACKENDS.register("pyav")(_Backend("slowfast.datasets.video.pyav", "PyAVReader"))
@@ -68,9 +74,9 @@ def video_opener(cfg: Any) -> Callable[[str], VideoReader]:
 
     Raises:
         ValueError: `DATA.DECODING_BACKEND` is not known, not installed, or lacks a library; or FFmpeg knows none of
-            `DATA.MEDIA_FORMATS_EXTRA`. The message says which.
+            `DATA.MEDIA_FORMATS_EXTRA`; or the folder `DATA.INDEX_CACHE` cannot be made. The message says which.
     """
-    limits = MediaLimits.from_config(cfg)
+    limits, cache = MediaLimits.from_config(cfg), IndexCache.from_config(cfg)
     backend = DECODING_BACKENDS.get(cfg.DATA.DECODING_BACKEND)
     if isinstance(backend, _Backend):
         try:
@@ -78,5 +84,7 @@ def video_opener(cfg: Any) -> Callable[[str], VideoReader]:
         except ImportError as error:
             raise ValueError(str(error)) from error
     threads = 0 if cfg.DATA_LOADER.ENABLE_MULTI_THREAD_DECODE else 1
-    # A backend of another project need not take limits that nobody set.
-    return functools.partial(backend, threads=threads, **({} if limits == USUAL_LIMITS else {"limits": limits}))
+    # A backend of another project need not take what nobody set.
+    chosen = {} if limits == USUAL_LIMITS else {"limits": limits}
+    chosen |= {} if cache is None else {"index_cache": cache}
+    return functools.partial(backend, threads=threads, **chosen)

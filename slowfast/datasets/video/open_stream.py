@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import av
 
 from slowfast.datasets.video.limits import MediaLimits
+from slowfast.datasets.video.packet_places import PacketPlaces
 from slowfast.datasets.video.reader import VideoError
 from slowfast.datasets.video.streams import choose_stream
 
@@ -20,7 +22,7 @@ _KNOWN = {"probesize": "32"}, [{"skip_frame": "all"}] * 8
 
 
 class OpenStream:
-    """A video stream of a file, which `reopen` opens.
+    """A video stream of a file, which `reopen` opens, or `open_at`.
 
     Args:
         path: the file.
@@ -33,6 +35,7 @@ class OpenStream:
         path, threads, limits, file: see above.
         container, stream: of PyAV, while it is open.
         number: of the stream in the container; None before it is first opened.
+        places: where packets are read from, in place of the container; None after `reopen`.
         frames_decoded: number of frames decoded so far.
     """
 
@@ -42,6 +45,7 @@ class OpenStream:
     def __init__(self, path: str, threads: int, choice: int | None, limits: MediaLimits, file: BinaryIO | None) -> None:
         self.path, self.threads, self.limits, self.file = path, threads, limits, file
         self.number: int | None = None
+        self.places: PacketPlaces | None = None
         self.frames_decoded = 0
         self._choice, self._is_open = choice, False
 
@@ -69,7 +73,8 @@ class OpenStream:
 
     def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
         """Decode a packet; None flushes the decoder."""
-        frames = self.stream.codec_context.decode(packet) if packet is None else packet.decode()
+        own = packet is None or self.places is not None
+        frames = self.stream.codec_context.decode(packet) if own else packet.decode()
         self.frames_decoded += len(frames)
         return frames
 
@@ -92,8 +97,25 @@ class OpenStream:
             raise VideoError(self.path, self.limits.why_refused(self.source()) or describe(error)) from error
         if self.number is None:
             self.number = choose_stream(self.container, self._choice, self.path)
-        self.stream = self.container.streams[self.number]
-        codec = self.stream.codec_context
+        self._prepare(self.container.streams[self.number])
+
+    def open_at(self, places: PacketPlaces) -> None:
+        """Open the decoder alone: packets are read from their places, by whoever has the file open.
+
+        Raises:
+            VideoError, OSError, ...: as `reopen`.
+        """
+        self.close()
+        known, stream_options = _KNOWN
+        self.container = av.open(io.BytesIO(places.head), format="mp4", options=known, stream_options=stream_options)
+        self._is_open = True
+        self._prepare(self.container.streams.video[0])
+        self.places = places
+
+    def _prepare(self, stream: av.VideoStream) -> None:
+        """Check a stream, and set its decoder up."""
+        self.stream, self.places = stream, None
+        codec = stream.codec_context
         if codec is None:
             raise VideoError(self.path, "FFmpeg has no decoder for its codec")
         if oversized := self.limits.oversized(codec.width, codec.height):

@@ -11,62 +11,39 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from array import array
+import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import av
 import numpy as np
 
 from slowfast.datasets.video.cache import LRUCache
-from slowfast.datasets.video.damage import Span, joined, lost_end, lost_frames
+from slowfast.datasets.video.damage import Span, joined, lost_frames
+from slowfast.datasets.video.facts import FileFacts
+from slowfast.datasets.video.index_cache import IndexCache
+from slowfast.datasets.video.index_file import decode_stamps, index_file, seconds_of
 from slowfast.datasets.video.limits import USUAL_LIMITS, MediaLimits
-from slowfast.datasets.video.open_stream import DECODE_ERRORS, HEADED_CONTAINERS, OpenStream, describe, until_error
+from slowfast.datasets.video.open_stream import DECODE_ERRORS, OpenStream, describe
 from slowfast.datasets.video.orientation import upright_picture
-from slowfast.datasets.video.packet_index import NO_STAMP, PacketIndex, decoding_runs, index_packets
-from slowfast.datasets.video.reader import Fit, Pictures, VideoError, VideoReader, cause_of
-from slowfast.datasets.video.stamps import rate_of_packets, time_frames
-from slowfast.datasets.video.streams import notes_of_streams, refuse_stills
+from slowfast.datasets.video.packet_index import NO_STAMP, decoding_runs
+from slowfast.datasets.video.reader import Fit, Pictures, Rhythm, VideoError, VideoReader, cause_of
 from slowfast.utils.files import regular_file
 
 logger = logging.getLogger(__name__)
 
 # Decoders that can leave out frames to which no other frame refers.
 SKIPPING_CODECS = {"h264", "hevc"}
-# Containers whose stamps are, for FFmpeg, times of decoding alone; it guesses those of presentation.
-DECODE_STAMPED = {"avi", "asf"}
-# Bytes of cached facts in a process, and of the facts of a file without its frames.
-FACTS_BYTES, _FIXED_BYTES = 2**25, 2**11
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """Facts of a file that are cached when it is first opened, so that every opening reads the same frames."""
-
-    stream: int  # index in the container
-    index: PacketIndex
-    counted: array[float] | None  # times of the frames of a file whose packets cannot be trusted
-    unit: float  # seconds per unit of time stamps
-    fps: float
-    size: tuple[int, int]  # width, height
-    headed: bool  # the header suffices to reopen it
-    notes: dict[str, str]  # kind -> text
-    lost_end: Span | None = None  # that the header promises
-    lost_frames: list[Span] = field(default_factory=list)  # it alone changes, as decoding finds them out
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the facts take in memory, about."""
-        counted = 0 if self.counted is None else self.counted.itemsize * len(self.counted)
-        return _FIXED_BYTES + self.index.nbytes + counted
-
+# Bytes of cached facts in a process.
+FACTS_BYTES = 2**25
+# Seconds of indexing a file after which the user is told of `DATA.INDEX_CACHE`.
+_LONG_S = 2.0
 
 # Kinds of notes of which this process logged a file.
 _logged: set[str] = set()
 # (path, inode, size, time of modification, choice of the stream) -> facts; 5 KB for ten seconds of video.
-_known: LRUCache[_Facts] = LRUCache(FACTS_BYTES)
+_known: LRUCache[FileFacts] = LRUCache(FACTS_BYTES)
 
 
 class MissingFrames(Exception):
@@ -81,6 +58,7 @@ class PyAVReader(VideoReader):
     Attributes:
         video: the open stream.
         index: of its packets.
+        facts: of the file.
         version: cache key of the video: path, inode, size and modification time of the file, and `stream`.
 
     Args:
@@ -90,6 +68,7 @@ class PyAVReader(VideoReader):
         limits: on the format of the file and the size of its frames.
         file: the file, open for reading bytes, so that FFmpeg itself opens nothing; `path` then only names it, and
             whoever opened it closes it.
+        index_cache: where the facts of long files are kept; not used with `file`.
     """
 
     def __init__(
@@ -99,65 +78,61 @@ class PyAVReader(VideoReader):
         stream: int | None = None,
         limits: MediaLimits = USUAL_LIMITS,
         file: BinaryIO | None = None,
+        index_cache: IndexCache | None = None,
     ) -> None:
         self.path = os.fspath(path)
+        self._opened: BinaryIO | None = None  # to read packets from their places
         self.video = OpenStream(self.path, threads, stream, limits, file)
         self._counting: tuple[int, Iterator[av.VideoFrame]] | None = None  # frames from the start: number of the next
         self._stand_ins: list[int] | None = None  # place of each frame among those that decode, once one does not
         try:
             if file is None:
-                with open(self.path, "rb", opener=regular_file) as regular:
-                    status = os.fstat(regular.fileno())
-            else:
-                status = os.fstat(file.fileno())
+                self._opened = open(self.path, "rb", opener=regular_file)  # noqa: SIM115
+            status = os.fstat((self._opened or file).fileno())
         except OSError as error:
+            self.close()
             raise VideoError(self.path, cause_of(error)) from error
         try:
             self.version = self.path, status.st_ino, status.st_size, status.st_mtime_ns, stream
-            facts = _known.get(self.version)
-            if facts is None:
-                facts = self._index_file()
-                _known.keep(self.version, facts, facts.nbytes + len(self.path))
-                self._log(facts.notes)
-            else:
-                # Other limits may have held before.
-                if oversized := limits.oversized(*facts.size):
-                    raise VideoError(self.path, oversized)
-                self.video.number = facts.stream
-                self.video.reopen(facts.headed)
+            facts = self._known_facts(None if file else index_cache)
         except VideoError:
             self.close()
             raise
         except DECODE_ERRORS as error:
             self.close()
             raise VideoError(self.path, describe(error)) from error
-        self._facts, self.index, self._counted, self._size = facts, facts.index, facts.counted, facts.size
+        if self._opened is not None and self.video.places is None:
+            self._opened.close()
+        self.facts, self.index, self._counted, self._size = facts, facts.index, facts.counted, facts.size
         self._unit, self._fps, self._notes = facts.unit, facts.fps, facts.notes
 
-    def _index_file(self) -> _Facts:
-        self.video.reopen()
-        codec = self.video.stream.codec_context
-        size = codec.width, codec.height  # before decoding: in mid-stream it may change
-        if 0 in size and (refused := self.video.limits.why_refused(self.video.source())):
-            raise VideoError(self.path, refused)
-        notes = notes_of_streams(self.video.container, self.video.stream)
-        packets = self.video.packets()
-        index = index_packets(until_error(packets), self.video.stream, self.video.container.format.name)
-        end, lost = lost_end(self.video.file or self.path, self.video.stream, index), []
-        if index.doubt:
-            stamps, corrupt = self._decode_stamps(index.doubt)
-            counted, fps, more = time_frames(stamps, self.video.stream)
-            lost = lost_frames(counted, corrupt, len(counted) / fps)
-            end = end and (min(end[0], float(counted[-1] + 1 / fps)), end[1])
+    def _known_facts(self, index_cache: IndexCache | None) -> FileFacts:
+        """Return the facts of the file from memory, the cache or the file itself, and open its stream."""
+        facts = found = _known.get(self.version)
+        if facts is None and index_cache is not None:
+            found = index_cache.load(self.version)
+        if found is None:
+            started = time.perf_counter()
+            found = index_file(self.video, None if index_cache is None else self._opened.fileno())
+            seconds = time.perf_counter() - started
+            if index_cache is not None:
+                index_cache.keep(self.version, found)
+                found = index_cache.load(self.version) or found  # which takes less memory
+            elif seconds > _LONG_S and self.video.file is None:
+                self._log({"slow": f"each process takes {seconds:.1f} s to index it; DATA.INDEX_CACHE keeps indices"})
         else:
-            counted, (fps, more) = None, rate_of_packets(index.pts, index.last_duration, self.video.stream)
-        if end:
-            notes["cut"] = f"it is cut off at second {end[0]:.2f} of {end[1]:.2f}"
-        count = len(index.pts if counted is None else counted)
-        refuse_stills(self.video.container, self.video.stream, count, self.path)
-        headed = counted is None and self.video.container.format.name in HEADED_CONTAINERS
-        unit = float(self.video.stream.time_base)
-        return _Facts(self.video.stream.index, index, counted, unit, fps, size, headed, notes | more, end, lost)
+            # Other limits may have held before.
+            if oversized := self.video.limits.oversized(*found.size):
+                raise VideoError(self.path, oversized)
+            self.video.number = found.stream
+            if found.places is None:
+                self.video.reopen(found.headed)
+            else:
+                self.video.open_at(found.places)
+        if facts is None:
+            _known.keep(self.version, found, found.nbytes + len(self.path))
+            self._log(found.notes)
+        return found
 
     def _log(self, notes: dict[str, str]) -> None:
         """Log the notes that are the first of their kind in this process; a data set may have thousands."""
@@ -182,24 +157,27 @@ class PyAVReader(VideoReader):
 
     @property
     def times(self) -> np.ndarray:
-        if self._counted is not None:
-            return np.array(self._counted)
-        pts = np.array(self.index.pts)
-        return (pts - pts[0]) * self._unit
+        return seconds_of(self.index, self._unit) if self._counted is None else np.array(self._counted)
+
+    @property
+    def rhythm(self) -> Rhythm | None:
+        return self.facts.rhythm
 
     @property
     def notes(self) -> tuple[str, ...]:
-        lost = [f"frames of it do not decode, the first at second {start:.2f}" for start, _ in self._facts.lost_frames]
+        lost = [f"frames of it do not decode, the first at second {start:.2f}" for start, _ in self.facts.lost_frames]
         return (*self._notes.values(), *lost[:1])
 
     @property
     def unreadable(self) -> Sequence[Span]:
-        end = self._facts.lost_end
-        return joined([*self._facts.lost_frames, *([end] if end else [])])
+        end = self.facts.lost_end
+        return joined([*self.facts.lost_frames, *([end] if end else [])])
 
     def close(self) -> None:
         self._counting = None
         self.video.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         return self._put(indices, None)
@@ -227,7 +205,7 @@ class PyAVReader(VideoReader):
         """
         try:
             if self._counted is None:
-                for skip in (True, False) if self.video.stream.codec_context.name in SKIPPING_CODECS else (False,):
+                for skip in self._ways():
                     try:
                         yield from self.by_stamp(wanted, skip)
                         return
@@ -241,6 +219,14 @@ class PyAVReader(VideoReader):
             yield from self._by_count(places)
         except DECODE_ERRORS as error:
             raise VideoError(self.path, describe(error)) from error
+
+    def _ways(self) -> Iterator[bool]:
+        """Yield the ways to decode that are left to be tried, as `skip` of `by_stamp`."""
+        ways = (True, False) if self.video.stream.codec_context.name in SKIPPING_CODECS else (False,)
+        yield from ways
+        if self.video.places is not None:
+            self.video.reopen(self.facts.headed)
+            yield from ways
 
     def by_stamp(self, wanted: list[int], skip: bool) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the frames at sorted indices, found by their time stamps, with these.
@@ -286,6 +272,10 @@ class PyAVReader(VideoReader):
     def _packets_from(self, key: int) -> Iterator[av.Packet]:
         """Yield packets from key packet `key` or an earlier one on, however the container seeks."""
         index = self.index
+        if self.video.places is not None:
+            self.video.stream.codec_context.flush_buffers()
+            yield from self.video.places.packets_from(key, self._opened.fileno())
+            return
         goals = [index.key_pts[key], index.key_dts[key], index.key_dts[max(key - 1, 0)], index.key_dts[0]]
         self._counting = None
         for goal in (goal for goal in goals if goal != NO_STAMP):
@@ -337,11 +327,12 @@ class PyAVReader(VideoReader):
 
     def _find_stand_ins(self) -> list[int]:
         """Return for each frame its place among those that decode, or that of the last one before it that does."""
-        stamps, corrupt = self._decode_stamps("a frame its packets promise does not decode")
+        self._counting = None
+        stamps, corrupt = decode_stamps(self.video, "a frame its packets promise does not decode")
         pts = self.index.pts
         whole = {stamp for place, stamp in enumerate(stamps) if place not in corrupt}
         lost = [place for place, stamp in enumerate(pts) if stamp not in whole]
-        self._facts.lost_frames[:] = lost_frames(self.times, lost, self.duration)
+        self.facts.lost_frames[:] = lost_frames(self.times, lost, self.duration)
         # After a hole frames may come without stamps, or out of order.
         placed = sorted((stamp, place) for place, stamp in enumerate(stamps) if stamp is not None)
         if not placed:
@@ -371,25 +362,7 @@ class PyAVReader(VideoReader):
         for index in itertools.chain.from_iterable(places.values()):
             yield index, picture
 
-    def _decode_stamps(self, doubt: str) -> tuple[list[int | None], set[int]]:
-        """Decode the whole file; return the stamps of its frames (None for none), and the places of damaged ones."""
-        logger.debug("%s: counting frames by decoding (%s)", self.path, doubt)
-        causes: list[Exception] = []
-        by_decoding = self.video.container.format.name in DECODE_STAMPED
-        stamps, corrupt = [], set()
-        for place, frame in enumerate(self._decode_all(causes.append)):
-            stamps.append(frame.dts if by_decoding else frame.pts)
-            if frame.is_corrupt:
-                corrupt.add(place)
-        if not stamps:
-            refused = self.video.limits.why_refused(self.video.source()) if causes else ""
-            if refused:
-                raise VideoError(self.path, refused)
-            cause = describe(causes[0]) if causes else "the file ends before the first frame"
-            raise VideoError(self.path, f"no frame of it decodes ({cause})")
-        return stamps, corrupt
-
-    def _decode_all(self, note: Callable[[Exception], None] = lambda error: None) -> Iterator[av.VideoFrame]:
-        """Yield every frame that decodes, from the first; pass errors of packets to `note`."""
+    def _decode_all(self) -> Iterator[av.VideoFrame]:
+        """Yield every frame that decodes, from the first."""
         self._counting = None
-        return self.video.decode_all(note)
+        return self.video.decode_all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import errno
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,6 +31,19 @@ def cause_of(error: OSError) -> str:
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         raise error
     return "no such file" if error.errno == errno.ENOENT else str(error.strerror)
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """What `slowfast.datasets.video.timing.Timeline` finds out about a video from the times of all its frames.
+
+    Attributes:
+        is_even: the frame rate is constant.
+        rate: frame i is at i / `rate` seconds; 0 if times are those of the stamps.
+    """
+
+    is_even: bool
+    rate: float
 
 
 Fit = Callable[[np.ndarray], np.ndarray]
@@ -105,6 +119,11 @@ class VideoReader(abc.ABC):
         follow at the file's rate. Folders of images have no stamps, so frame n is at n / `fps`.
         """
         return np.arange(self.num_frames) / self.fps
+
+    @property
+    def rhythm(self) -> Rhythm | None:
+        """What is known of `times` without reading them all; None if nothing is."""
+        return None
 
     @property
     def notes(self) -> Sequence[str]:

@@ -7,12 +7,13 @@ that a file and its extracted frames give the same pictures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from slowfast.datasets.video.reader import VideoReader
+from slowfast.datasets.video.reader import Rhythm, VideoReader
 
 # Rounding of the time stamps of containers that store milliseconds.
 ROUNDING_S = 1e-3
@@ -61,31 +62,59 @@ class Timeline:
     """Seconds of a video's frames, and the frames shown at seconds.
 
     Args:
-        times: (n,) seconds of the frames, increasing from 0.
+        num_frames: of the video.
         fps: mean frame rate.
+        rhythm: whether the rate is constant, and how frames are counted; see `of_times`.
+        times: returns the (num_frames,) seconds of the frames, increasing from 0; called only if they are needed.
 
     Attributes:
-        times: (n,) seconds of the frames: i / `fps` for frame i if stamps differ from that by their rounding alone
-            (i / the nearest whole rate if that fits them better), else the stamps in whole microseconds.
-        is_even: the rate is constant: no frame is more than half a frame off, apart from a drift of less than a frame
-            over the whole video, as from a last frame that lasts longer.
+        is_even: see `of_times`.
+        num_frames: see above.
     """
 
-    def __init__(self, times: np.ndarray, fps: float) -> None:
+    def __init__(self, num_frames: int, fps: float, rhythm: Rhythm, times: Callable[[], np.ndarray]) -> None:
+        self.num_frames, self.rhythm = num_frames, rhythm
+        self._fps, self._read_times = fps, times
+
+    @property
+    def is_even(self) -> bool:
+        """True if the frame rate is constant."""
+        return self.rhythm.is_even
+
+    @functools.cached_property
+    def times(self) -> np.ndarray:
+        """Seconds of the frames, (num_frames,).
+
+        They are i / `fps` for frame i if stamps differ from that by their rounding alone (i / the nearest whole rate
+        if that fits them better), else the stamps in whole microseconds.
+        """
+        if self.rhythm.rate:
+            return np.arange(self.num_frames) / self.rhythm.rate
+        return self._read_times().round(6)
+
+    @staticmethod
+    def of_times(times: np.ndarray, fps: float) -> Timeline:
+        """Return the timeline of frames at `times`, (n,) seconds, of a mean rate of `fps`.
+
+        The rate is constant if no frame is more than half a frame off, apart from a drift of less than a frame over the
+        whole video, as from a last frame that lasts longer.
+        """
         numbers = np.arange(len(times))
         off = times - numbers / fps
         # Rounded, so that the product of a stamp and its unit is second 6.0 where an annotation says 6.0.
         rounded = np.abs(off).max() <= ROUNDING_S
-        self.times = numbers / fitting_rate(times, fps) if rounded else times.round(6)
+        rate = float(fitting_rate(times, fps)) if rounded else 0.0
         if abs(off[-1]) < min(1 / fps, _MAX_DRIFT * times[-1]):
             off -= off[-1] / (len(times) - 1) * numbers
-        self.is_even = bool(np.abs(off).max() <= 0.5 / fps)
-        self._fps = fps
+        is_even = bool(np.abs(off).max() <= 0.5 / fps)
+        return Timeline(len(times), fps, Rhythm(is_even, rate), lambda: times)
 
     @staticmethod
     def of(video: VideoReader) -> Timeline:
-        """Return the timeline of an open video."""
-        return Timeline(video.times, video.fps)
+        """Return the timeline of a video; its times are read while it is open."""
+        if video.rhythm is None:
+            return Timeline.of_times(video.times, video.fps)
+        return Timeline(video.num_frames, video.fps, video.rhythm, lambda: video.times)
 
     def grid(self, fps: float) -> FrameGrid:
         """Return the video's own frames if their rate is constant, else the images extracted from it at `fps`.
@@ -94,11 +123,11 @@ class Timeline:
         last frame lasts as long as the one before it.
         """
         if self.is_even:
-            return FrameGrid(len(self.times), self._fps)
+            return FrameGrid(self.num_frames, self._fps)
         end = 2 * self.times[-1] - self.times[-2]
         return FrameGrid(max(int(image_at(end, fps)), 1), fps, image_at(self.times, fps))
 
     def spans(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Return the seconds from the start of each frame in `first` (m,) to the end of that in `last`: (m, 2)."""
-        ends = np.append(self.times[1:], max(len(self.times) / self._fps, self.times[-1]))
+        ends = np.append(self.times[1:], max(self.num_frames / self._fps, self.times[-1]))
         return np.stack([self.times[first], ends[last]], axis=1)

@@ -66,7 +66,7 @@ class TorchCodecReader(PyAVReader):
         # PyAV has opened the file before, and checked its format and the size of its frames.
         decoder = _decoder_class()(
             self.video.source(),
-            stream_index=self.video.stream.index,
+            stream_index=self.facts.stream,
             dimension_order="NHWC",
             num_ffmpeg_threads=self.video.threads,
         )
@@ -75,7 +75,7 @@ class TorchCodecReader(PyAVReader):
         for start in range(0, len(wanted), _FRAMES_AT_ONCE):
             part = wanted[start : start + _FRAMES_AT_ONCE]
             batch = decoder.get_frames_at(part)
-            stamps = [self.index.pts[i] * float(self.video.stream.time_base) for i in part]
+            stamps = [self.index.pts[i] * self.facts.unit for i in part]
             if not np.allclose(batch.pts_seconds.numpy(), stamps, rtol=0, atol=1e-4):
                 raise MissingFrames("torchcodec gives frames of other times")
             yield from zip(part, batch.data.numpy(), strict=True)

@@ -32,7 +32,7 @@ def test_a_slot_shows_the_newest_frame(fps):
         # The last frame lasts as long as the one before it.
         assert len(shown) == max(math.floor(Fraction(2 * times[-1] - times[-2]) * fps + Fraction(1, 2)), 1)
         # So are the images of a file of a variable rate.
-        if not (timeline := Timeline(np.array(times), len(times) / (times[-1] + 1e-9))).is_even:
+        if not (timeline := Timeline.of_times(np.array(times), len(times) / (times[-1] + 1e-9))).is_even:
             grid = timeline.grid(fps)
             assert shown == grid.frames(range(grid.num_frames))
 

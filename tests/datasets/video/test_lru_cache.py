@@ -9,6 +9,7 @@ import pytest
 
 from slowfast.datasets.video import pyav
 from slowfast.datasets.video.cache import LRUCache
+from slowfast.datasets.video.facts import FileFacts
 from slowfast.datasets.video.packet_index import index_packets
 
 
@@ -47,7 +48,7 @@ def test_sizes_are_bounded_by_their_sum():
     assert (len(recent), recent.total) == (1, 1)
 
 
-def facts_of(count: int, key_interval: int) -> pyav._Facts:
+def facts_of(count: int, key_interval: int) -> FileFacts:
     """Return the facts of a video of `count` packets, a key packet every `key_interval`."""
     container = SimpleNamespace(format=SimpleNamespace(name="matroska,webm", flags=0))
     codec = SimpleNamespace(name="h264", has_b_frames=0)
@@ -61,7 +62,7 @@ def facts_of(count: int, key_interval: int) -> pyav._Facts:
     )
     index = index_packets(packets, stream, "matroska,webm")
     assert not index.doubt and len(index.pts) == count
-    return pyav._Facts(0, index, None, 1 / 15360, 30.0, (64, 48), True, {})
+    return FileFacts(0, index, None, 1 / 15360, 30.0, (64, 48), True, {})
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
+from slowfast.datasets.video import index_file, torchcodec
 from slowfast.datasets.video import open as decode
-from slowfast.datasets.video import torchcodec
 from slowfast.datasets.video.pyav import PyAVReader
 
 # Irregular times in thousandths of a second: a variable frame rate.
@@ -144,10 +144,8 @@ def test_no_more_is_decoded_than_a_decoder_needs(videos):
 
 
 def test_a_known_file_is_not_indexed_again(videos, tmp_path, monkeypatch):
-    from slowfast.datasets.video import pyav as decode_pyav
-
-    indexed, index = [], decode_pyav.index_packets
-    monkeypatch.setattr(decode_pyav, "index_packets", lambda *args: indexed.append(1) or index(*args))
+    indexed, index = [], index_file.index_packets
+    monkeypatch.setattr(index_file, "index_packets", lambda *args: indexed.append(1) or index(*args))
     first, second = (videos(name) for name in ("h264_key12_b2.mp4", "h264_audio.mp4"))
     path = tmp_path / "a.mp4"
     for source, truth in (first, second):

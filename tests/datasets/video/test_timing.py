@@ -21,7 +21,7 @@ def variable(seed, count=60):
 
 
 def timeline_of(times):
-    return Timeline(times, len(times) / (2 * times[-1] - times[-2]))
+    return Timeline.of_times(times, len(times) / (2 * times[-1] - times[-2]))
 
 
 @pytest.mark.parametrize(
@@ -65,19 +65,19 @@ def test_frames_of_a_whole_rate_are_at_its_seconds(name, rate, count, tmp_path, 
 
 def test_what_counts_as_constant():
     numbers = np.arange(300)
-    assert Timeline(np.zeros(1), 30.0).is_even
+    assert Timeline.of_times(np.zeros(1), 30.0).is_even
     # A rate of 30 where the stamps say 29.97: less than a frame over the video.
-    drifting = Timeline(numbers / 29.97, 30.0)
+    drifting = Timeline.of_times(numbers / 29.97, 30.0)
     assert drifting.is_even and drifting.times[-1] == round(299 / 29.97, 6)
     # Jitter of a fifth of a frame: clips are counted in frames, but every frame keeps its own time.
     jitter = (numbers + 0.2 * np.sin(numbers)) / 30
-    assert Timeline(jitter, 30.0).is_even
-    assert np.array_equal(Timeline(jitter, 30.0).times, jitter.round(6))
+    assert Timeline.of_times(jitter, 30.0).is_even
+    assert np.array_equal(Timeline.of_times(jitter, 30.0).times, jitter.round(6))
     # Two dropped frames, a pause, and a rate that falls.
     for times in (np.delete(numbers, [80, 81]) / 30, (numbers + 15 * (numbers > 150)) / 30, (numbers / 30) ** 1.2):
         assert not timeline_of(times).is_even
     # Two pictures of a screen, 5 s apart, of which the last lasts 1/30 s.
-    assert not Timeline(np.array([0.0, 5.0]), 2 / (5 + 1 / 30)).is_even
+    assert not Timeline.of_times(np.array([0.0, 5.0]), 2 / (5 + 1 / 30)).is_even
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -66,7 +66,7 @@ def add_gradient(
     shorter = copy.copy(task)
     shorter.plan = replace(task.plan, steps=steps)
     shorter.weights = task.weights[:steps]
-    shorter.together, shorter.full_gradient = True, not truncated
+    shorter.together, shorter.gradient_steps = True, 1 if truncated else steps
     inputs = [clip[:, :, : shorter.plan.pathway_frames(p)] for p, clip in enumerate(batch.inputs)]
     former = model.full_gradient
     model.full_gradient = not truncated

@@ -74,7 +74,10 @@ class MarkovOperator(nn.Module):
         if self.policy is None:
             return self.step(None, *inputs)
         memory = carry.read(self.name, remembered)
-        y = carry.by_sample(self.step, memory, *inputs)
+        frames = None if memory is None else self.policy.read(memory)
+        y = carry.by_sample(self.step, frames, *inputs)
+        if frames is None and isinstance(self.policy, nn.Module):
+            y = _Beside.apply(y, *self.policy.parameters())
         if carry.writes:
             carry.write(self.name, self.policy, remembered, memory)
         return y
@@ -83,6 +86,23 @@ class MarkovOperator(nn.Module):
         """Compute a step while a carry is active, otherwise what the layer does."""
         carry = active_carry()
         return super().forward(x) if carry is None else self.run(carry, x, x)
+
+
+class _Beside(torch.autograd.Function):
+    """Identity of y, with a gradient of zero for parameters that a step has not used.
+
+    Processes that train together (DDP) wait for a gradient of every parameter. A rule with parameters has none in the
+    first step of a video, which reads no memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        ctx.like = [(parameter.shape, parameter.dtype) for parameter in parameters]
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return gradient, *(gradient.new_zeros(shape, dtype=dtype) for shape, dtype in ctx.like)
 
 
 class MarkovConv3d(MarkovOperator, Conv3d):

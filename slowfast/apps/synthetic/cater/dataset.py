@@ -22,7 +22,7 @@ import numpy as np
 
 from slowfast.apps.synthetic import files, render
 from slowfast.apps.synthetic.cater.compositions import class_names, compositions
-from slowfast.apps.synthetic.cater.renderer import Renderer
+from slowfast.apps.synthetic.cater.renderer import Renderer, load_mujoco
 from slowfast.apps.synthetic.cater.scene import Scene, make_scene, write_truth
 from slowfast.apps.synthetic.cater.world import GRID, WorldSpec
 
@@ -145,6 +145,7 @@ def make_cater(root: Path, spec: CaterSpec, workers: int = 0) -> bool:
     if complete and all(_video_path(root, *v).exists() and _truth_path(root, *v).exists() for v in videos):
         return False
     files.read_manifest(root / _STARTED, spec.parameters)
+    load_mujoco()  # before anything is written
     for folder in ("videos", "truth", "compositions/test"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     parameters = {**spec.parameters, "root": str(root)}

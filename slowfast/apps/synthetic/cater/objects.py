@@ -64,6 +64,9 @@ class Object:
         return self.radius * self.height / (self.radius + np.hypot(self.radius, self.height))
 
 
+THE_SNITCH = Object(SNITCH, "small", "gold", "metal")
+
+
 def sample_objects(rng: np.random.Generator, count: int, cones: int) -> list[Object]:
     """Sample `count` objects: the snitch, first; `cones` cones that can hold it; and any others but such cones.
 
@@ -71,7 +74,7 @@ def sample_objects(rng: np.random.Generator, count: int, cones: int) -> list[Obj
     colors.
     """
     colors = [name for _ in range(-(-count // len(COLORS))) for name in rng.permutation(list(COLORS))]
-    objects = [Object(SNITCH, "small", "gold", "metal")]
+    objects = [THE_SNITCH]
     while len(objects) < count:
         can_hold = len(objects) <= cones
         size = str(rng.choice(("medium", "large") if can_hold else tuple(SIZES)))

@@ -35,14 +35,16 @@ def make_world(rng: np.random.Generator, spec: WorldSpec, final_slot: int | None
     Before that it may be covered and uncovered at any time.
 
     Raises:
-        ValueError: no such scene was found: the objects leave no room.
+        ValueError: no such scene was found.
     """
     for _ in range(_PLANS):
         plan = _Plan(rng, spec, final_slot)
         if plan.place_objects() and all(plan.plan_slot(slot) for slot in range(spec.slots)) and plan.ends_well():
             actions = sorted(plan.actions, key=lambda action: (action.start, action.actor))
             return World(plan.objects, actions, plan.positions, plan.angles, plan.inside)
-    raise ValueError(f"{spec}: no scene was found in {_PLANS} tries. Fewer objects leave more room")
+    raise ValueError(
+        f"{spec}: no scene was found in {_PLANS} tries, since the objects leave no room, or no cone can hold the snitch"
+    )
 
 
 class _Plan:

@@ -4,6 +4,7 @@ One model, compiled once in a process, brings the meshes, the lights and the gro
 straight into the list of shapes that MuJoCo draws, so no video needs a model of its own.
 """
 
+import importlib
 import os
 from ctypes.util import find_library
 from types import ModuleType
@@ -12,11 +13,13 @@ import cv2
 import numpy as np
 
 from slowfast.apps.synthetic.cater.camera import FIELD_OF_VIEW, Camera
-from slowfast.apps.synthetic.cater.objects import CONE, CUBE, CYLINDER, SIZES, SNITCH, Object
+from slowfast.apps.synthetic.cater.objects import CONE, CUBE, CYLINDER, SIZES, SNITCH, THE_SNITCH, Object
 from slowfast.apps.synthetic.cater.world import World
 
+_LIBRARIES = ("osmesa", "egl")
 _SUPERSAMPLING = 2  # pictures are drawn larger and reduced, which takes a third of the time of MuJoCo's own smoothing
 _SIDES = 40  # of a cone
+_SLICES = (16, 32)  # of round shapes, in small and in large pictures: drawing them takes most of the time
 _RING = (0.76, 0.24)  # radii of the snitch's rings and of their tubes, in radii of the snitch
 _GROUND, _SHADOW = (0.62, 0.62, 0.62, 1.0), (0.42, 0.42, 0.42, 1.0)
 _LOOKS = {"rubber": (0.1, 0.1), "metal": (0.9, 0.7)}  # specular, shininess
@@ -40,25 +43,26 @@ _MODEL = """
 """
 
 
-def load_mujoco() -> ModuleType:
-    """Import MuJoCo, which draws by OSMesa or, where that is missing, by EGL; MUJOCO_GL chooses one.
+def load_mujoco() -> tuple[ModuleType, type]:
+    """Import MuJoCo and its context to draw in memory: that of MUJOCO_GL, or else OSMesa, or else EGL.
 
     Raises:
         ValueError: MuJoCo, or the library that draws, is missing.
     """
     library = os.environ.setdefault("MUJOCO_GL", "osmesa" if find_library("OSMesa") else "egl")
     os.environ.setdefault("LP_NUM_THREADS", "0")  # threads of Mesa's own gain nothing on small pictures
+    if library not in _LIBRARIES:
+        raise ValueError(f"MUJOCO_GL {library}: {' and '.join(_LIBRARIES)} draw without a display")
     try:
-        import mujoco
-        import mujoco.renderer  # noqa: F401 - loads the library
+        # Named, since MuJoCo's own choice is made once: by what MUJOCO_GL was when it was imported first.
+        return importlib.import_module("mujoco"), importlib.import_module(f"mujoco.{library}").GLContext
     except ModuleNotFoundError:
         raise ValueError("the cater set is drawn by MuJoCo; install it: pip install 'slowfast-pgt[cater]'") from None
-    except (ImportError, AttributeError, RuntimeError) as error:
+    except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"MuJoCo cannot draw with MUJOCO_GL={library} ({error}): the system's OSMesa is missing (apt "
-            "install libosmesa6), or its EGL (libegl1)"
+            f"MuJoCo cannot draw with MUJOCO_GL={library} ({error}): the system's OSMesa is missing (apt install "
+            "libosmesa6), or its EGL (libegl1)"
         ) from None
-    return mujoco
 
 
 class Renderer:
@@ -70,38 +74,26 @@ class Renderer:
         Raises:
             ValueError: see `load_mujoco`.
         """
-        self._mujoco = mujoco = load_mujoco()
+        self._mujoco, context = load_mujoco()
+        mujoco, flags = self._mujoco, self._mujoco.mjtRndFlag
         self.size, self._pixels = size, size * _SUPERSAMPLING
-        meshes = {f"cone_{name}": _cone(radius) for name, radius in SIZES.items()} | {SNITCH: _rings()}
-        assets = "".join(
-            f'<mesh name="{name}" vertex="{_text(v)}" face="{_text(f)}"/>' for name, (v, f) in meshes.items()
-        )
-        bodies = "".join(f'<geom type="mesh" mesh="{name}"/>' for name in meshes)
-        slices = int(
-            np.clip(size // 4, 16, 32)
-        )  # of round shapes: as many as the size lets see, for they take the time
-        model = _MODEL.format(pixels=self._pixels, slices=slices, stacks=slices // 2, meshes=assets, bodies=bodies)
-        self._model = mujoco.MjModel.from_xml_string(model)
-        # MuJoCo moves a mesh to its center of mass and turns it to its axes of inertia.
-        self._meshes = {name: self._mesh_pose(name) for name in meshes}
+        self._model = mujoco.MjModel.from_xml_string(_model(self._pixels))
         data = mujoco.MjData(self._model)
         mujoco.mj_forward(self._model, data)
-        self._gl = mujoco.GLContext(self._pixels, self._pixels)
+        self._gl = context(self._pixels, self._pixels)
         self._gl.make_current()
         self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(self._model, maxgeom=_MOST_SHAPES)
-        for flag in (
-            mujoco.mjtRndFlag.mjRND_SHADOW,
-            mujoco.mjtRndFlag.mjRND_REFLECTION,
-            mujoco.mjtRndFlag.mjRND_SKYBOX,
-        ):
+        for flag in (flags.mjRND_SHADOW, flags.mjRND_REFLECTION, flags.mjRND_SKYBOX):
             self._scene.flags[flag] = False
+        # This brings the lights.
         mujoco.mjv_updateScene(
             self._model, data, mujoco.MjvOption(), None, mujoco.MjvCamera(), mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
         self._view = mujoco.MjrRect(0, 0, self._pixels, self._pixels)
         self._picture = np.empty((self._pixels, self._pixels, 3), np.uint8)
+        self._poses: list[tuple[np.ndarray, np.ndarray]] = []  # of each object's shape, from the middle of its base
 
     def close(self) -> None:
         """Free the drawing context."""
@@ -145,26 +137,28 @@ class Renderer:
 
     def _fill(self, world: World) -> None:
         """Write the shapes of a scene: the ground is shape 0, object i has shadow 2 i + 1 and shape 2 i + 2."""
+        self._gl.make_current()  # another renderer may have drawn since
         kinds = self._mujoco.mjtGeom
         self._scene.ngeom = 0
         self._add(kinds.mjGEOM_BOX, (20, 20, 0.5), _GROUND, (0.0, 0.0))
         self._scene.geoms[0].pos[:] = 0, 0, -0.5
+        self._poses = []
         for thing in world.objects:
             self._add(kinds.mjGEOM_CYLINDER, (1.08 * thing.radius, 0.004, 0), _SHADOW, (0.0, 0.0))
             kind, size, mesh = self._shape(thing)
             self._add(kind, size, (*(np.array(thing.rgb) / 255), 1.0), _LOOKS[thing.material], mesh)
+            self._poses.append(self._mesh_pose(mesh) if mesh else (np.array([0, 0, thing.height / 2]), np.eye(3)))
 
     def _move(self, world: World, camera: Camera, number: int) -> None:
         """Put the shapes and the camera where they are in a frame."""
         geoms = self._scene.geoms
-        for index, thing in enumerate(world.objects):
-            place, angle = world.positions[number, index], world.angles[number, index]
+        for index, (offset, axes) in enumerate(self._poses):
+            place, turn = world.positions[number, index], _turn(world.angles[number, index])
             covered = world.inside[number, index] >= 0
             geoms[2 * index + 1].pos[:] = place[0], place[1], -1 if covered else 0.005
-            shape, turn = geoms[2 * index + 2], _turn(angle)
-            offset, axes = self._meshes.get(self._shape(thing)[2], ((0, 0, thing.height / 2), None))
+            shape = geoms[2 * index + 2]
             shape.pos[:] = place + turn @ offset
-            shape.mat[:] = turn if axes is None else turn @ axes
+            shape.mat[:] = turn @ axes
         # Both eyes of the scene are the same, since a picture is drawn from their middle.
         half = _NEAR * np.tan(np.radians(FIELD_OF_VIEW) / 2)
         for eye in self._scene.camera:
@@ -173,11 +167,13 @@ class Renderer:
             eye.frustum_bottom, eye.frustum_top, eye.frustum_center, eye.frustum_width = -half, half, 0, half
 
     def _mesh_pose(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the position (3,) and the axes (3, 3) that MuJoCo gave a mesh. The snitch's base is at 0."""
+        """Return the position (3,) and the axes (3, 3) of a mesh.
+
+        MuJoCo moves a mesh to its center of mass and turns it to its axes of inertia.
+        """
         number, axes = self._model.mesh(name).id, np.empty(9)
         self._mujoco.mju_quat2Mat(axes, self._model.mesh_quat[number])
-        rise = Object(SNITCH, "small", "gold", "metal").radius if name == SNITCH else 0.0
-        return self._model.mesh_pos[number] + (0, 0, rise), axes.reshape(3, 3)
+        return self._model.mesh_pos[number].copy(), axes.reshape(3, 3)
 
     def _shape(self, thing: Object) -> tuple[int, tuple[float, float, float], str | None]:
         """Return the kind of shape, its half sizes, and its mesh."""
@@ -205,21 +201,30 @@ class Renderer:
         self._scene.ngeom += 1
 
 
-def _cone(radius: float) -> tuple[np.ndarray, np.ndarray]:
+def _model(pixels: int) -> str:
+    """Return the model, in MuJoCo's XML, for pictures of `pixels` pixels."""
+    meshes = {f"cone_{size}": _cone(Object(CONE, size, "red", "rubber")) for size in SIZES} | {SNITCH: _rings()}
+    assets = (f'<mesh name="{name}" vertex="{_text(v)}" face="{_text(f)}"/>' for name, (v, f) in meshes.items())
+    bodies = (f'<geom type="mesh" mesh="{name}"/>' for name in meshes)
+    slices = int(np.clip(pixels // 8, *_SLICES))
+    return _MODEL.format(
+        pixels=pixels, slices=slices, stacks=slices // 2, meshes="".join(assets), bodies="".join(bodies)
+    )
+
+
+def _cone(thing: Object) -> tuple[np.ndarray, np.ndarray]:
     """Return vertices and triangles of a cone whose base is at 0."""
     turns = 2 * np.pi * np.arange(_SIDES) / _SIDES
-    height = Object(CONE, "small", "red", "rubber").height / SIZES["small"] * radius
-    rim = np.stack([radius * np.cos(turns), radius * np.sin(turns), np.zeros(_SIDES)], axis=1)
+    rim = np.stack([thing.radius * np.cos(turns), thing.radius * np.sin(turns), np.zeros(_SIDES)], axis=1)
     this, following = np.arange(_SIDES), (np.arange(_SIDES) + 1) % _SIDES
     side = np.stack([this, following, np.full(_SIDES, _SIDES)], axis=1)
     base = np.stack([following, this, np.full(_SIDES, _SIDES + 1)], axis=1)
-    return np.concatenate([rim, [[0, 0, height], [0, 0, 0]]]), np.concatenate([side, base])
+    return np.concatenate([rim, [[0, 0, thing.height], [0, 0, 0]]]), np.concatenate([side, base])
 
 
 def _rings(around: int = 20, across: int = 6) -> tuple[np.ndarray, np.ndarray]:
-    """Return vertices and triangles of the snitch: three rings, each across the others."""
-    radius = Object(SNITCH, "small", "gold", "metal").radius
-    ring, tube = (radius * share for share in _RING)
+    """Return vertices and triangles of the snitch, its base at 0: three rings, each across the others."""
+    ring, tube = (THE_SNITCH.radius * share for share in _RING)
     u, v = np.meshgrid(2 * np.pi * np.arange(around) / around, 2 * np.pi * np.arange(across) / across, indexing="ij")
     flat = np.stack(
         [(ring + tube * np.cos(v)) * np.cos(u), (ring + tube * np.cos(v)) * np.sin(u), tube * np.sin(v)], -1
@@ -228,7 +233,8 @@ def _rings(around: int = 20, across: int = 6) -> tuple[np.ndarray, np.ndarray]:
     right, below, both = np.roll(corner, -1, 0), np.roll(corner, -1, 1), np.roll(corner, (-1, -1), (0, 1))
     faces = np.concatenate([np.stack([corner, right, both], -1), np.stack([corner, both, below], -1)]).reshape(-1, 3)
     vertices = [np.roll(flat.reshape(-1, 3), shift, axis=1) for shift in range(3)]
-    return np.concatenate(vertices), np.concatenate([faces + i * around * across for i in range(3)])
+    rise = (0, 0, THE_SNITCH.radius)
+    return np.concatenate(vertices) + rise, np.concatenate([faces + i * around * across for i in range(3)])
 
 
 def _turn(angle: float) -> np.ndarray:

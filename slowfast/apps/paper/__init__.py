@@ -1,0 +1,1 @@
+"""The rows of papers' tables: published figures beside measured ones, and what it takes to reproduce a row."""
