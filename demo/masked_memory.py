@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sweep_jobs import JobError, Workshop, training_progress
+from sweep_jobs import JobError, Workshop, kept, training_progress
 from sweep_plan import ROOT
 from sweep_report import describe_machine
 
@@ -67,9 +67,9 @@ class Demo:
 
         A training that was stopped is resumed.
         """
-        done = folder / "done.json"
-        if done.exists():
-            return json.loads(done.read_text())
+        return kept(folder / "done.json", partial(self._train, title, folder, cfg, data, seed, settings))
+
+    def _train(self, title: str, folder: Path, cfg: Path, data: Path, seed: int, settings: Sequence[object]) -> dict:
         places = ["DATA.PATH_TO_DATA_DIR", data, "OUTPUT_DIR", folder, "RNG_SEED", seed, "TENSORBOARD.ENABLE", False]
         quick = ["SOLVER.MAX_EPOCH", 1, "LOG_PERIOD", 1, "TRAIN.EVAL_PERIOD", 1] if self.quick else []
         command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", cfg, *settings, *places, *quick, *self.overrides]
@@ -77,10 +77,7 @@ class Demo:
         usage = self.shop.run(title, command, folder / "run.log", training_progress(stats))
         rows = [json.loads(line) for line in stats.read_text().splitlines()]
         last = [row for row in rows if row["_type"] in ("train_epoch", "val_epoch")][-1]
-        result = {"loss": last["loss"], "accuracy": last.get("top1_acc"), "seconds": usage.seconds}
-        with replacing(done) as path:
-            Path(path).write_text(json.dumps(result))
-        return result
+        return {"loss": last["loss"], "accuracy": last.get("top1_acc"), "seconds": usage.seconds}
 
     def pretrain(self, start: str, seed: int) -> dict:
         """Pre-train on all videos; return the result and the `checkpoint`, "" from scratch."""

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from sweep_plan import ROOT
 
+from slowfast.utils.files import atomic_write_local
+
 TAIL_LINES = 15
 TICK_SECONDS = 1.0
 QUIET_TICK_SECONDS = 20.0  # between lines of progress without a terminal
@@ -26,10 +28,11 @@ class JobError(RuntimeError):
 
 @dataclass(frozen=True)
 class Usage:
-    """Resources of a child process: seconds from start to end, and peak resident memory in MiB."""
+    """Resources of a child process: seconds from start to end, peak resident memory in MiB, seconds of the CPU."""
 
     seconds: float
     peak_rss_mib: float
+    cpu_seconds: float
 
 
 class Workshop:
@@ -62,14 +65,14 @@ class Workshop:
                     env={**os.environ, **self._thread_settings()},
                 )
                 self._running[title] = (child, progress)
-            peak_rss_mib = _wait(child)
+            peak_rss_mib, cpu_seconds = _wait(child)
         with self._lock:
             del self._running[title]
             closed = self._closed
         if child.returncode and not closed:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
             raise JobError(f"{title} failed with status {child.returncode}; {log} ends with\n{tail}")
-        return Usage(time.monotonic() - started, peak_rss_mib)
+        return Usage(time.monotonic() - started, peak_rss_mib, cpu_seconds)
 
     def _thread_settings(self) -> dict[str, str]:
         count = str(self.threads)
@@ -127,13 +130,20 @@ class Workshop:
                     os.kill(child.pid, signal.SIGTERM)
 
 
-def _wait(child: subprocess.Popen) -> float:
-    """Wait for a child; return its peak resident memory in MiB."""
+def _wait(child: subprocess.Popen) -> tuple[float, float]:
+    """Wait for a child; return its peak resident memory in MiB, and its seconds of the CPU."""
     # Unlike Popen.wait, wait4 returns the resources of this child.
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
-    return usage.ru_maxrss * unit / 2**20
+    return usage.ru_maxrss * unit / 2**20, usage.ru_utime + usage.ru_stime
+
+
+def kept(path: Path, make: Callable[[], dict]) -> dict:
+    """Return the results in a JSON file; where it is missing, make them and write it."""
+    if not path.exists():
+        atomic_write_local(path, json.dumps(make(), indent=2) + "\n")
+    return json.loads(path.read_text())
 
 
 def training_progress(stats_file: Path) -> Callable[[], str]:

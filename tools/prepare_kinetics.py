@@ -45,7 +45,11 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--resized", default="", metavar="DIR", help="folder of copies (default: OUTPUT/videos_PIXELS)")
     parser.add_argument("--quality", type=int, default=20, help="x264 rate factor of copies, 0 is best (default: 20)")
     parser.add_argument(
-        "--key-frames", type=int, default=60, metavar="N", help="key frame interval of copies (default: 60)"
+        *("--key-frames", "--gop"),
+        type=int,
+        default=60,
+        metavar="N",
+        help="key frame interval of copies; a smaller one takes more disk and decodes faster (default: 60)",
     )
     parser.add_argument("--workers", type=int, default=available_cores(), help="processes (default: one a core)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")

@@ -51,7 +51,7 @@ def parts_here(demo_module, tool_main, own_logging):
             with log.open("w") as stream, contextlib.redirect_stdout(stream), own_logging():
                 status = main(words)
             assert not status, log.read_text()
-            return jobs.Usage(1.0, 1.0)
+            return jobs.Usage(1.0, 1.0, 1.0)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(jobs.Workshop, "run", run)

@@ -18,6 +18,7 @@ import torch
 from fvcore.common.config import CfgNode
 from torch.utils.data import DataLoader
 
+from slowfast.apps.benchmark.bare_decoding import bare_ms, recorded_requests
 from slowfast.apps.benchmark.report import spread
 from slowfast.datasets.build import build_loader
 from slowfast.datasets.loading.sampler import EpochBatchSampler, SampleKey
@@ -32,6 +33,7 @@ STAGES = ("open", "seek", "decode", "resize", "crop", "normalize", "collate", "o
 # Growth of a worker between the second and the last quarter of a soak, in MiB, that counts as none.
 _FLAT_MIB = 16.0
 _SOAK_POINTS = 40
+_FIGURES = "clips_per_second", "cpu_ms", "bare_ms", "bare_ratio"
 
 Load = Callable[[Sequence[Any]], CfgNode]
 
@@ -117,7 +119,9 @@ def _measure_stages(load: Load, split: str, clips: int, rounds: int) -> dict[str
 
     Returns:
         `clips` of a round; `views` of a video; `first` and `median` of the later rounds (of the first if there is only
-        one): `clips_per_second`, `ms` (stage -> milliseconds per clip), and `cpu_ms`, the processor time per clip;
+        one): `clips_per_second`, `ms` (stage -> milliseconds per clip), `cpu_ms`, the processor time per clip, and for
+        files whose frames are found by seeking `bare_ms`, that of a bare loop over FFmpeg's decoder for the same
+        frames, and `bare_ratio`, of the clips per second to those of the bare loop;
         `spread` of the clips per second of the later rounds.
 
     Raises:
@@ -137,7 +141,7 @@ def _measure_stages(load: Load, split: str, clips: int, rounds: int) -> dict[str
         "views": loader.dataset.num_views,
         "first": turns[0],
         "median": {
-            **{key: statistics.median(turn[key] for turn in later) for key in ("clips_per_second", "cpu_ms")},
+            **{key: statistics.median(turn[key] for turn in later) for key in _FIGURES if key in turns[0]},
             "ms": {stage: statistics.median(turn["ms"][stage] for turn in later) for stage in STAGES},
         },
         "spread": spread([turn["clips_per_second"] for turn in later]),
@@ -147,7 +151,7 @@ def _measure_stages(load: Load, split: str, clips: int, rounds: int) -> dict[str
 def _round(loader: DataLoader, batches: Iterator[list[SampleKey]], clips: int) -> dict[str, Any]:
     clock, done = StageClock(), 0
     start, cpu = time.perf_counter(), time.process_time()
-    with clock.watching():
+    with clock.watching(), recorded_requests() as requests:
         while done < clips:
             with clock.stage("other"):
                 samples = [loader.dataset[key] for key in next(batches)]
@@ -158,7 +162,11 @@ def _round(loader: DataLoader, batches: Iterator[list[SampleKey]], clips: int) -
             done += batch.size
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     stages = {stage: 1000 * clock.seconds[stage] / done for stage in STAGES}
-    return {"clips": done, "clips_per_second": done / seconds, "cpu_ms": 1000 * cpu / done, "ms": stages}
+    figures = {"clips": done, "clips_per_second": done / seconds, "cpu_ms": 1000 * cpu / done, "ms": stages}
+    if requests:
+        bare = bare_ms(requests) / done
+        figures |= {"bare_ms": bare, "bare_ratio": bare / figures["cpu_ms"]}
+    return figures
 
 
 def _endless(sampler: EpochBatchSampler) -> Iterator[list[SampleKey]]:

@@ -143,6 +143,12 @@ def format_data(split: str, figures: dict[str, Any]) -> str:
         line += [f"{stages[key]['cpu_ms']:.2f}", f"{rate:.2f}"]
         lines.append(line + ([] if views == 1 else [f"{views / rate:.3f}"]))
     text = f"{title}\n{format_table(head, lines)}\nclips/s of later rounds: {_with_spread(stages['spread'], '.2f')}"
+    if "bare_ms" in stages["median"]:
+        median = stages["median"]
+        text += (
+            f"\na bare loop over FFmpeg's decoder: {median['bare_ms']:.2f} ms of CPU a clip; clips are made at "
+            f"{median['bare_ratio']:.2f} of its rate"
+        )
     if figures["workers"]:
         rates = [[str(number), f"{rate:.2f}"] for number, rate in figures["workers"].items()]
         text += f"\n{format_table(['workers', 'clips/s'], rates)}"

@@ -2,7 +2,8 @@
 
     python -m slowfast.apps.synthetic --output DIR
 
-makes the `sweep` set (`sweep.py`). Add --annotations for frames, their labels, and boxes of the moving disc.
+makes the `sweep` set (`sweep.py`). Add --annotations for frames, their labels, and boxes of the moving disc; --steps
+and --gap for videos of any length with a known gap between the two events.
 
     python -m slowfast.apps.synthetic --format kinetics|charades|ava|ssv2 --output DIR
 
@@ -57,6 +58,22 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         "--scale", choices=list(cater.SCALES), help="cater only: amount and difficulty (default: small)"
     )
     parser.add_argument("--moving-camera", action="store_true", help="cater only: let the camera move")
+    group = parser.add_argument_group("sweep with a known gap between the events")
+    group.add_argument("--steps", type=int, default=0, metavar="N", help="steps of a video, as PGT reads it")
+    group.add_argument(
+        "--gap",
+        type=int,
+        nargs=2,
+        default=(0, 0),
+        metavar=("MIN", "MAX"),
+        help="steps from the one with the first event to the one with the second (default: all that fit)",
+    )
+    for option, default, words in (
+        ("--step-len", 8, "frames of the first step"),
+        ("--overlap", 1, "frames of memory, which a later step has less"),
+        ("--lead", 0, "steps before the first event, at least"),
+    ):
+        group.add_argument(option, type=int, default=default, metavar="N", help=f"{words} (default: {default})")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="picture of some videos to write")
     return parser.parse_args(argv)
 
@@ -69,6 +86,8 @@ def _make(args: argparse.Namespace) -> tuple[bool, list[int], np.ndarray | None]
         settings["size"] = args.size
     if args.annotations and args.format != SWEEP:
         raise ValueError(f"--annotations belongs to sweep; the format {args.format} always has its own")
+    if args.format != SWEEP and (args.steps or any(args.gap)):
+        raise ValueError(f"--steps and --gap belong to sweep; videos of the format {args.format} have one length")
     if args.format == CATER:
         spec = cater.CaterSpec(args.scale or "small", moving=args.moving_camera, **settings)
         made = cater.make_cater(args.output, spec, args.workers)
@@ -76,7 +95,9 @@ def _make(args: argparse.Namespace) -> tuple[bool, list[int], np.ndarray | None]
     if args.scale or args.moving_camera:
         raise ValueError(f"--scale and --moving-camera belong to cater, not to {args.format}")
     if args.format == SWEEP:
-        spec = sweep.SweepSpec(**settings, annotations=args.annotations)
+        steps = {"steps": args.steps, "min_gap": args.gap[0], "max_gap": args.gap[1]}
+        steps |= {"step_len": args.step_len, "overlap": args.overlap, "lead": args.lead}
+        spec = sweep.SweepSpec(**settings, annotations=args.annotations, **steps)
         made = sweep.make_sweep(args.output, spec, args.workers)
         return made, list(spec.counts.values()), sweep.preview(spec) if args.preview else None
     spec = formats.SetSpec(args.format, **settings)

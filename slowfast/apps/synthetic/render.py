@@ -72,6 +72,60 @@ def label_of(index: int) -> int:
     return index % len(CLASSES)
 
 
+@dataclass(frozen=True)
+class StepGrid:
+    """Videos of whole steps, as a model with PGT.STEP_LEN and OVERLAP reads them, with each event within one step.
+
+    Attributes:
+        steps: number of steps of a video.
+        min_gap, max_gap: limits of the gap. The step with the second event is the gap-th one after the step with the
+            first. All gaps are as likely, and so are all places of a gap in the video.
+        step_len: frames of the first step.
+        overlap: frames that a later step has less.
+        lead: steps before the first event, at least.
+
+    Raises:
+        ValueError: an event does not fit in a step, or no such gap in the steps.
+    """
+
+    steps: int
+    min_gap: int
+    max_gap: int
+    step_len: int = 8
+    overlap: int = 1
+    lead: int = 0
+
+    def __post_init__(self) -> None:
+        if self.overlap < 1 or self.step_len - self.overlap < EVENT_FRAMES:
+            raise ValueError(
+                f"steps of {self.step_len} frames that overlap by {self.overlap}: the overlap is at least 1, and a "
+                f"later step needs the {EVENT_FRAMES} frames of an event"
+            )
+        if self.lead < 0 or not 1 <= self.min_gap <= self.max_gap < self.steps - self.lead:
+            raise ValueError(
+                f"gaps of {self.min_gap} to {self.max_gap} steps in videos of {self.steps} steps, {self.lead} of them "
+                "before the first event: a gap is at least 1 and less than the steps from the first event on"
+            )
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames of a video."""
+        return self.frames(self.steps - 1).stop
+
+    def frames(self, step: int) -> range:
+        """Return the frames of a step, counted from 0."""
+        stop = self.step_len + step * (self.step_len - self.overlap)
+        return range(stop - self.step_len + (self.overlap if step else 0), stop)
+
+    def sample_starts(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Sample the start frames of the two events."""
+        gap = int(rng.integers(self.min_gap, self.max_gap + 1))
+        first = int(rng.integers(self.lead, self.steps - gap))
+        frames = self.frames(first), self.frames(first + gap)
+        starts = [int(rng.integers(part.start, part.stop - EVENT_FRAMES + 1)) for part in frames]
+        return starts[0], starts[1]
+
+
 def _start_pairs() -> list[tuple[int, int]]:
     """Return all pairs of start frames that two events may have."""
     last = NUM_FRAMES - _END_MARGIN - EVENT_FRAMES
@@ -79,19 +133,25 @@ def _start_pairs() -> list[tuple[int, int]]:
     return [(first, second) for first in firsts for second in range(first + _MIN_START_DISTANCE, last + 1)]
 
 
-def sample_events(rng: np.random.Generator, label: int, size: int, stretch: int = 1) -> tuple[Event, Event]:
+def sample_events(
+    rng: np.random.Generator, label: int, size: int, stretch: int = 1, grid: StepGrid | None = None
+) -> tuple[Event, Event]:
     """Sample the two events, in order of time, of a video of class `label` with frames of `size` pixels.
 
-    A video with `stretch` times as many frames shows the same, more slowly.
+    A video with `stretch` times as many frames shows the same, more slowly. With a grid, its gaps say when.
     """
-    pairs = _start_pairs()
-    starts = pairs[rng.integers(len(pairs))]
+    if grid is None:
+        pairs = _start_pairs()
+        starts = pairs[rng.integers(len(pairs))]
+    else:
+        starts = grid.sample_starts(rng)
     ways = CLASSES[label]
-    events = [_sample_event(rng, start, way, size, stretch) for start, way in zip(starts, ways, strict=True)]
+    events = [sample_event(rng, start, way, size, stretch) for start, way in zip(starts, ways, strict=True)]
     return events[0], events[1]
 
 
-def _sample_event(rng: np.random.Generator, start: int, direction: int, size: int, stretch: int) -> Event:
+def sample_event(rng: np.random.Generator, start: int, direction: int, size: int, stretch: int = 1) -> Event:
+    """Sample an event that starts in frame `start` and moves in `DIRECTIONS[direction]`."""
     travel = _EVENT_SPEED * (EVENT_FRAMES - 1)
     count = EVENT_FRAMES * stretch
     far_edge = size - 1 - _EDGE_MARGIN
@@ -104,14 +164,25 @@ def _sample_event(rng: np.random.Generator, start: int, direction: int, size: in
     return Event(start * stretch, direction, radius, np.stack(columns, axis=1))
 
 
-def render_video(seed: int, split: str, index: int, size: int) -> tuple[np.ndarray, tuple[Event, Event]]:
-    """Draw a video; return frames (NUM_FRAMES, size, size, 3) uint8 RGB and the two events."""
+def render_video(
+    seed: int, split: str, index: int, size: int, grid: StepGrid | None = None
+) -> tuple[np.ndarray, tuple[Event, Event]]:
+    """Draw a video; return frames (T, size, size, 3) uint8 RGB and the two events.
+
+    T is NUM_FRAMES, or that of the grid.
+    """
     rng = video_generator(seed, split, index)
-    events = sample_events(rng, label_of(index), size)
-    frames = background(rng, NUM_FRAMES, size, size)
+    events = sample_events(rng, label_of(index), size, grid=grid)
+    frames = background(rng, grid.num_frames if grid else NUM_FRAMES, size, size)
     for event in events:
-        draw_disc(frames[event.start : event.start + EVENT_FRAMES], event.centers, event.radius, _DISC_COLOR)
+        draw_event(frames, event)
     return finish(rng, frames), events
+
+
+def draw_event(frames: np.ndarray, event: Event, first: int = 0) -> None:
+    """Draw an event of `sweep` in place into frames (T, H, W, 3) float32, the first of which is number `first`."""
+    start = event.start - first
+    draw_disc(frames[start : start + EVENT_FRAMES], event.centers, event.radius, _DISC_COLOR)
 
 
 def background(rng: np.random.Generator, count: int, height: int, width: int, pace: float = 1.0) -> np.ndarray:
@@ -119,10 +190,44 @@ def background(rng: np.random.Generator, count: int, height: int, width: int, pa
 
     `pace` scales the motion between frames.
     """
-    frames = _scrolling(rng, count, height, width, pace)
-    for _ in range(_NUM_SQUARES):
-        _draw_square(rng, frames, pace)
-    return frames
+    return Background(rng, height, width, pace).draw(0, count)
+
+
+class Background:
+    """A background of any length, sampled once and drawn piece by piece; arguments as of `background`."""
+
+    def __init__(self, rng: np.random.Generator, height: int, width: int, pace: float = 1.0):
+        self._height, self._width = height, width
+        grid = rng.uniform(*_GRID_COLOR, (_GRID_CELLS, _GRID_CELLS, 3)).astype(np.float32)
+        self._picture = cv2.resize(grid, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
+        self._offset = rng.uniform(0, (2 * width, 2 * height))
+        self._velocity = pace * rng.uniform(-_SCROLL_SPEED, _SCROLL_SPEED, 2)
+        self._squares = [_Square.sample(rng, height, width, pace) for _ in range(_NUM_SQUARES)]
+
+    def draw(self, first: int, count: int) -> np.ndarray:
+        """Draw the frames `first` to `first + count - 1`: (count, height, width, 3) float32."""
+        times = np.arange(first, first + count)
+        frames = self._scroll(times)
+        for square in self._squares:
+            square.draw(frames, times)
+        return frames
+
+    def _scroll(self, times: np.ndarray) -> np.ndarray:
+        """Draw a smooth random picture of twice the frame, mirrored at its edges, that scrolls; float32."""
+        height, width = self._height, self._width
+        time, row, column = np.meshgrid(times, np.arange(height), np.arange(width), indexing="ij")
+        # One remap draws many frames as one tall picture. OpenCV takes pictures of less than 32768 rows.
+        parts = []
+        for part in np.array_split(np.arange(len(times)), -(-len(times) * height // _MAX_PICTURE_ROWS)):
+            x, y = (
+                (self._offset[axis] + self._velocity[axis] * time[part] + place[part])
+                .reshape(-1, width)
+                .astype(np.float32)
+                for axis, place in enumerate((column, row))
+            )
+            drawn = cv2.remap(self._picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+            parts.append(drawn.reshape(len(part), height, width, 3))
+        return np.concatenate(parts)
 
 
 def finish(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
@@ -131,45 +236,38 @@ def finish(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
 
 
-def _scrolling(rng: np.random.Generator, count: int, height: int, width: int, pace: float) -> np.ndarray:
-    """Draw a smooth random picture of twice the frame, mirrored at its edges, that scrolls; float32."""
-    grid = rng.uniform(*_GRID_COLOR, (_GRID_CELLS, _GRID_CELLS, 3)).astype(np.float32)
-    picture = cv2.resize(grid, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
-    offset = rng.uniform(0, (2 * width, 2 * height))
-    velocity = pace * rng.uniform(-_SCROLL_SPEED, _SCROLL_SPEED, 2)
-    time, row, column = np.meshgrid(np.arange(count), np.arange(height), np.arange(width), indexing="ij")
-    # One remap draws many frames as one tall picture. OpenCV takes pictures of less than 32768 rows.
-    parts = []
-    for part in np.array_split(np.arange(count), -(-count * height // _MAX_PICTURE_ROWS)):
-        x, y = (
-            (offset[axis] + velocity[axis] * time[part] + place[part]).reshape(-1, width).astype(np.float32)
-            for axis, place in enumerate((column, row))
-        )
-        drawn = cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-        parts.append(drawn.reshape(len(part), height, width, 3))
-    return np.concatenate(parts)
-
-
 def _bounce(position: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Fold positions into [0, limit], as of a ball that bounces off both ends."""
     folded = np.mod(position, 2 * limits)
     return np.minimum(folded, 2 * limits - folded)
 
 
-def _draw_square(rng: np.random.Generator, frames: np.ndarray, pace: float) -> None:
-    """Draw a gray square that bounces between the edges in all frames, in place."""
-    count, height, width = frames.shape[:3]
-    edges = np.array([width - 1, height - 1])
-    half = rng.uniform(*_SQUARE_HALF_SIZE)
-    gray = rng.uniform(*_SQUARE_GRAY)
-    start, velocity = rng.uniform(0, edges), pace * rng.uniform(-_SQUARE_SPEED, _SQUARE_SPEED, 2)
-    centers = _bounce(start + velocity * np.arange(count)[:, None], edges)
-    # Coverage of a pixel falls from 1 to 0 over the pixel at the edge, so slow squares move smoothly.
-    column, row = (
-        np.clip(half + 0.5 - np.abs(np.arange(length) - centers[:, axis, None]), 0, 1)
-        for axis, length in enumerate((width, height))
-    )
-    _blend(frames, row[:, :, None] * column[:, None, :], np.full(3, gray))
+@dataclass(frozen=True)
+class _Square:
+    """A gray square that bounces between the edges: half its side, its start and its motion a frame, in pixels."""
+
+    half: float
+    gray: float
+    start: np.ndarray
+    velocity: np.ndarray
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator, height: int, width: int, pace: float) -> "_Square":
+        half = rng.uniform(*_SQUARE_HALF_SIZE)
+        gray = rng.uniform(*_SQUARE_GRAY)
+        start = rng.uniform(0, (width - 1, height - 1))
+        return cls(half, gray, start, pace * rng.uniform(-_SQUARE_SPEED, _SQUARE_SPEED, 2))
+
+    def draw(self, frames: np.ndarray, times: np.ndarray) -> None:
+        """Draw the square at `times` (T,) into frames (T, H, W, 3), in place."""
+        height, width = frames.shape[1:3]
+        centers = _bounce(self.start + self.velocity * times[:, None], np.array([width - 1, height - 1]))
+        # Coverage of a pixel falls from 1 to 0 over the pixel at the edge, so slow squares move smoothly.
+        column, row = (
+            np.clip(self.half + 0.5 - np.abs(np.arange(length) - centers[:, axis, None]), 0, 1)
+            for axis, length in enumerate((width, height))
+        )
+        _blend(frames, row[:, :, None] * column[:, None, :], np.full(3, self.gray))
 
 
 def draw_disc(frames: np.ndarray, centers: np.ndarray, radius: float, color) -> None:

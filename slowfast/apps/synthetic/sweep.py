@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,22 @@ FORMAT_VERSION = 2  # raise it whenever the same parameters give other videos
 MANIFEST = "sweep.json"
 _FIRST_SECOND = 900  # time stamp of frame 0 in AVA's box files
 _CHUNK = 40  # videos a worker makes at a time
+_STEP_KEYS = ("steps", "min_gap", "max_gap", "step_len", "overlap", "lead")
 
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """Parameters of a set: frame size in pixels, videos of each split, seed; `annotations` of frames and boxes."""
+    """Parameters of a set.
+
+    Attributes:
+        size: of the frames, in pixels.
+        train, val, test: videos of each split.
+        seed: another one gives other videos.
+        annotations: of frames and boxes.
+        steps: steps of a video, see `render.StepGrid`, of `step_len` and `overlap` frames; 0 for the usual videos.
+        min_gap, max_gap: limits of the gap between the events, in steps; 0 for all that fit.
+        lead: steps before the first event, at least.
+    """
 
     size: int = 32
     train: int = 1200
@@ -30,14 +42,44 @@ class SweepSpec:
     seed: int = 0
     annotations: bool = False
     version: int = FORMAT_VERSION
+    steps: int = 0
+    min_gap: int = 0
+    max_gap: int = 0
+    step_len: int = 8
+    overlap: int = 1
+    lead: int = 0
 
     def __post_init__(self) -> None:
         render.check_size(self.size)
+        if not self.steps and (self.min_gap or self.max_gap):
+            raise ValueError(f"gaps of {self.min_gap} to {self.max_gap} steps need the number of steps of a video")
+        _ = self.grid  # which checks the gaps
         for split, count in self.counts.items():
             if count < 1:
                 raise ValueError(f"{split} {count}: a split needs at least one video")
         if self.seed < 0:
             raise ValueError(f"seed {self.seed}: must not be negative")
+
+    @property
+    def grid(self) -> render.StepGrid | None:
+        """Steps and gaps of the videos; None for the usual videos."""
+        if not self.steps:
+            return None
+        gaps = self.min_gap or 1, self.max_gap or self.steps - 1 - self.lead
+        return render.StepGrid(self.steps, *gaps, self.step_len, self.overlap, self.lead)
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames of a video."""
+        return self.grid.num_frames if self.grid else render.NUM_FRAMES
+
+    def render(self, split: str, index: int) -> tuple[np.ndarray, tuple[render.Event, render.Event]]:
+        """Draw a video, see `render.render_video`."""
+        return render.render_video(self.seed, split, index, self.size, self.grid)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the parameters as a manifest has them; steps and gaps are left out where there are none."""
+        return {key: value for key, value in asdict(self).items() if self.steps or key not in _STEP_KEYS}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -72,20 +114,20 @@ def make_sweep(root: Path, spec: SweepSpec, workers: int = 0) -> bool:
         lines = (f"{_video_path(root, split, index)} {render.label_of(index)}\n" for index in range(count))
         (root / f"{split}.csv").write_text("".join(lines))
         if spec.annotations:
-            _write_annotations(root, split, [events[split, index] for index in range(count)], spec.size)
-    files.write_manifest(root / MANIFEST, {**asdict(spec), "root": str(root), "classes": render.CLASS_NAMES})
+            _write_annotations(root, split, [events[split, index] for index in range(count)], spec)
+    files.write_manifest(root / MANIFEST, {**spec.manifest(), "root": str(root), "classes": render.CLASS_NAMES})
     return True
 
 
 def preview(spec: SweepSpec) -> np.ndarray:
     """Draw the first training video of every class, one a row: a picture (H, W, 3) uint8 RGB."""
-    videos = [render.render_video(spec.seed, "train", index, spec.size)[0] for index in range(len(render.CLASSES))]
+    videos = [spec.render("train", index)[0] for index in range(len(render.CLASSES))]
     return render.contact_sheet(videos)
 
 
 def _make_video(root: Path, spec: SweepSpec, video: tuple[str, int]) -> tuple[render.Event, render.Event]:
     split, index = video
-    frames, events = render.render_video(spec.seed, split, index, spec.size)
+    frames, events = spec.render(split, index)
     files.encode_video(_video_path(root, split, index), frames)
     if spec.annotations:
         paths = [root / "frames" / _frame_path(split, index, number) for number in range(len(frames))]
@@ -95,14 +137,16 @@ def _make_video(root: Path, spec: SweepSpec, video: tuple[str, int]) -> tuple[re
 
 def _is_complete(root: Path, spec: SweepSpec) -> bool:
     """Return True if `root` holds the set. A set with annotations also serves where none are asked for."""
-    wanted = {key: value for key, value in asdict(spec).items() if key != "annotations"}
+    wanted = {key: value for key, value in spec.manifest().items() if key != "annotations"}
     found = files.read_manifest(root / MANIFEST, wanted)
     if found is None or (spec.annotations and not found["annotations"]):
         return False
     return all(_video_path(root, split, index).exists() for split, index in spec.videos())
 
 
-def _write_annotations(root: Path, split: str, events: list[tuple[render.Event, render.Event]], size: int) -> None:
+def _write_annotations(
+    root: Path, split: str, events: list[tuple[render.Event, render.Event]], spec: SweepSpec
+) -> None:
     """Write the annotations of a split; `events` are in the order of its videos.
 
     - `annotations/{split}_frames.csv`: every frame (path below `frames/`) and its actions, numbered from 0, in the
@@ -116,18 +160,18 @@ def _write_annotations(root: Path, split: str, events: list[tuple[render.Event, 
     frame_lines = [files.FRAME_LIST_HEADER]
     box_lines = []
     for index, pair in enumerate(events):
-        frame_lines += _frame_lines(split, index, pair)
-        box_lines += _box_lines(split, index, pair, size)
+        frame_lines += _frame_lines(split, index, pair, spec.num_frames)
+        box_lines += _box_lines(split, index, pair, spec.size)
     (folder / f"{split}_frames.csv").write_text("\n".join(frame_lines) + "\n")
     (folder / f"{split}_boxes.csv").write_text("\n".join(box_lines) + "\n")
     names = (f'item {{\n  name: "{name}"\n  id: {i}\n}}\n' for i, name in enumerate(render.DIRECTIONS, start=1))
     (folder / "actions.pbtxt").write_text("".join(names))
 
 
-def _frame_lines(split: str, index: int, events: tuple[render.Event, render.Event]) -> list[str]:
+def _frame_lines(split: str, index: int, events: tuple[render.Event, render.Event], count: int) -> list[str]:
     name = _video_name(split, index)
     lines = []
-    for number in range(render.NUM_FRAMES):
+    for number in range(count):
         actions = ",".join(str(event.direction) for event in events if number in event.frames)
         lines.append(f'{name} {index} {number} {_frame_path(split, index, number)} "{actions}"')
     return lines

@@ -5,9 +5,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
+from slowfast.apps.benchmark.bare_decoding import bare_ms, decode_barely, recorded_requests
 from slowfast.apps.benchmark.data import STAGES, StageClock, measure_data, resident_mib, soak
 from slowfast.apps.benchmark.report import format_data, format_soak
 from slowfast.datasets import DATASET_REGISTRY, ClipDataset, Sample
@@ -49,6 +51,17 @@ def test_stages_make_up_the_time(split, views, load, monkeypatch):
     spent = measured["first"]["ms"]
     assert min(spent[stage] for stage in ("open", "seek", "decode", "normalize", "collate", "other")) > 0
     assert sum(spent.values()) == pytest.approx(1000 / measured["first"]["clips_per_second"], rel=0.1)
+
+
+def test_the_bare_loop_reads_the_frames_that_the_reader_reads(tiny_data):
+    path = next(line.rsplit(" ", 1)[0] for line in (tiny_data / "train.csv").read_text().splitlines())
+    for wanted in ([0], [3, 4, 7], [1, 5, 6, 9]):
+        with recorded_requests() as requests, PyAVReader(path) as reader:
+            truth = reader.frames(wanted)
+        (request,) = requests
+        assert request.wanted == tuple(wanted)
+        assert np.array_equal(np.stack(list(decode_barely(request))), truth)
+    assert bare_ms([request]) > 0
 
 
 def test_what_takes_long_is_found(load, monkeypatch):
