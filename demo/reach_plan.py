@@ -88,6 +88,8 @@ VARIANTS = (
     _rule(AVG),
     _rule(LAST),
     Variant("off", "memory off", ("PGT.MEMORY", False), lengths=True),
+    _rule("gate", hour=True),
+    _rule("slots"),
     _momentum(AVG, 0.9, hour=True),
     _momentum(LAST, 0.9),
     _long(MAX),
@@ -169,7 +171,7 @@ CFG: Path = PGT_CFG
 # Panels of the figure, in rows: title, kind of results (`reach_report.py`), and names in the legend by variant.
 PANELS = (
     (
-        ("Rules", "gaps", {MAX: MAX, AVG: AVG, LAST: LAST, "off": "memory off"}),
+        ("Rules", "gaps", {MAX: MAX, AVG: AVG, LAST: LAST, "gate": "gate", "slots": "slots", "off": "memory off"}),
         (
             "Momentum",
             "gaps",
@@ -183,6 +185,6 @@ PANELS = (
     ),
     (
         ("Length", "lengths", {MAX: MAX, AVG: AVG, "max_long": "max, 17 steps", "avg_long": "avg, 17 steps"}),
-        ("Streams of an hour", "hour", {MAX: MAX, AVG: AVG}),
+        ("Streams of an hour", "hour", {MAX: MAX, "gate": "gate", "avg_momentum_0.9": "avg, momentum 0.9"}),
     ),
 )
