@@ -1,6 +1,7 @@
 # make install   a virtual environment in .venv with both packages and everything they need
 # make demo      the whole path on a small data set: data, clip model, PGT, test, table, plot
 # make demo-data the same on small sets in the formats of Kinetics, Charades, AVA and Something-Something V2
+# make bench     every method for long videos on a tiny set, and a check that memory helps; make bench-full: the figures, for hours
 # make test      every test; make lint: style and format
 # make docs      the documentation as a site in build/docs, searchable and without a network; installs an extra
 # make serve     a page in the browser: sample videos, your own, and your camera, with the shipped models
@@ -12,7 +13,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 # Extras of pyproject.toml to install with it.
 EXTRAS ?= test,plot,web,dev
-# Processes that share the tests; 0 runs them in one.
+# Processes that share the tests, file by file in the order of folders, which puts long files first; 0 runs them in one.
 WORKERS ?= 2
 # Time of make fuzz, and the seed of its cases.
 SECONDS ?= 60
@@ -21,7 +22,7 @@ SEED ?= 0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo demo-full demo-data serve test docs fuzz test-torchcodec lint format clean distclean
+.PHONY: install demo demo-full demo-data bench bench-full serve test docs fuzz test-torchcodec lint format clean distclean
 
 install: $(STAMP)
 
@@ -46,11 +47,23 @@ demo-full: install
 demo-data: install
 	$(BIN)/python demo/data.py
 
+# Nothing is learned on tiny, where every part runs; sweep shows in minutes that memory helps.
+bench: install
+	$(BIN)/python demo/long_video.py --set tiny --seconds 0 --seeds 0 --results runs/long-video/bench
+	$(BIN)/python demo/long_video.py --set sweep --seconds 180 --seeds 0 --methods pgt_max memory_off \
+	  --results runs/long-video/bench --check
+
+# Runs only what the committed results lack.
+bench-full: install
+	$(BIN)/python demo/long_video.py --set small
+	$(BIN)/python demo/long_video.py --set sweep
+
 serve: install
 	$(BIN)/python tools/serve.py --checkpoint zoo://sweep_pgt_36x1 --checkpoint zoo://sweep_slow_8x1
 
 test: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15 -m 'not processes'
+	$(BIN)/python -m pytest --durations=15 -m processes
 
 # A warning is an error: of a link that leads nowhere, a page that no other leads to, a module that cannot be imported.
 docs: install

@@ -19,6 +19,7 @@ from slowfast.datasets.kinetics import Kinetics
 from slowfast.datasets.loading.batch import collate
 from slowfast.datasets.loading.sampler import BatchShapes, EpochBatchSampler
 from slowfast.datasets.ssv2 import SSv2
+from slowfast.datasets.transforms.augmentation import Augmentation, ColorJitter
 from slowfast.datasets.tuples import MultiLabelTupleDataset, TupleDataset
 from slowfast.datasets.video_dataset import VideoDataset
 from slowfast.runtime.device import device_of
@@ -163,6 +164,7 @@ def build_loader(cfg: Any, split: str, former: ClipDataset | None = None) -> Dat
     workers = cfg.DATA_LOADER.NUM_WORKERS
     check_workers(workers)
     if split == "train":
+        _check_bytes(cfg)
         sampler = train_sampler(cfg, len(dataset))
     else:
         share = _share_of(cfg, "TEST" if split == "test" else "TRAIN")
@@ -189,6 +191,29 @@ def build_loader(cfg: Any, split: str, former: ClipDataset | None = None) -> Dat
         generator=torch.Generator().manual_seed(cfg.RNG_SEED),
         multiprocessing_context=_context(cfg) if workers else None,
     )
+
+
+def _check_bytes(cfg: Any) -> None:
+    """Check that 8 bits hold all that augmentation makes of a training clip (`DATA_LOADER.NORMALIZE_ON_DEVICE`).
+
+    Raises:
+        ValueError: they do not, with the setting that is in the way.
+    """
+    if not cfg.DATA_LOADER.NORMALIZE_ON_DEVICE:
+        return
+    a = Augmentation.from_config(cfg)
+    causes = {
+        "colors are changed beyond 0 to 255 (AUG.COLOR_JITTER, AVA.TRAIN_USE_COLOR_AUGMENTATION or "
+        "DATA.COLOR_RND_GRAYSCALE)": a.color_jitter != ColorJitter(),
+        "DATA.TIME_DIFF_PROB makes differences, below 0": a.time_differences > 0,
+        "AUG.RE_PROB draws normalized noise": a.erasing is not None,
+    }
+    found = [cause for cause, holds in causes.items() if holds]
+    if found:
+        raise ValueError(
+            f"DATA_LOADER.NORMALIZE_ON_DEVICE True hands over training clips as 8-bit pixels, but {found[0]}; turn "
+            "that off, or set NORMALIZE_ON_DEVICE False"
+        )
 
 
 def _context(cfg: Any) -> multiprocessing.context.BaseContext | None:

@@ -7,7 +7,7 @@ plain loader makes: the random numbers of a clip are drawn again, from the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -39,6 +39,9 @@ class SteppedBatch(Batch):
 
     def in_steps(self, split: Callable[[list[Tensor]], Sequence[list[Tensor]]]) -> Iterator[list[Tensor]]:
         return self.reader
+
+    def map_inputs(self, change: Callable[[Tensor], Tensor]) -> SteppedBatch:
+        return replace(self, reader=([change(tensor) for tensor in inputs] for inputs in self.reader))
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> SteppedBatch:
         moved = super()._map(move)

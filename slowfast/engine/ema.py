@@ -40,6 +40,21 @@ class WeightAverage(AveragedModel):
             if norm in groups:
                 norm.process_group = copied.process_group = groups[norm]
 
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move the average towards the weights of `model`, and copy its buffers.
+
+        PyTorch's own method copies the counter to the GPU at every update, and waits for that copy.
+        """
+        averages, weights = list(self.module.parameters()), list(model.parameters())
+        if self.n_averaged:  # on the CPU
+            self.multi_avg_fn(averages, weights, self.n_averaged)
+        else:
+            torch._foreach_copy_(averages, weights)
+        for average, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
+            average.copy_(buffer)
+        self.n_averaged += 1
+
     def capture(self) -> dict[str, Any]:
         """Return the checkpoint entry: `model_state`, under the model's own keys, and `updates`, their number."""
         return {"model_state": self.module.state_dict(), "updates": int(self.n_averaged)}

@@ -108,8 +108,8 @@ def setup_model(
         compile_model(model, setup.compile_mode, device)
     if not training or get_world_size() == 1:
         return model
-    ids = [device] if device.index is not None else None
-    model = DistributedDataParallel(model, device_ids=ids, **{_BUFFER_OPTION: False})
+    # Without device_ids, which would move the boxes of a batch from the CPU to the GPU.
+    model = DistributedDataParallel(model, **{_BUFFER_OPTION: False})
     if setup.fp16_allreduce:
         model.register_comm_hook(None, fp16_compress_hook)
     return model

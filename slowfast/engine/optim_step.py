@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from slowfast.runtime.device import HostCopy, reading_waits
 from slowfast.utils.errors import naming_keys
 from slowfast.utils.registry import CHOICES
 
@@ -30,6 +32,10 @@ class OptimStep:
         optim_step()
 
     The optimizer steps at every `accum_steps`-th call, with the mean gradient of these losses.
+
+    On a GPU, loss and gradient norm are read one call late, so that the host does not wait for the update that it has
+    just queued. From the first loss or gradient on that is not finite, the GPU itself skips every optimizer step:
+    GradScaler does, or the fused optimizer as for GradScaler. Other optimizers are waited for, once a call.
 
     Args:
         model: the model, wrapped in DDP or not.
@@ -75,6 +81,11 @@ class OptimStep:
         self.grad_norm: torch.Tensor | None = None
         self._pending = 0
         self._loss = torch.zeros((), device=self.device)
+        skipping = scale_loss or all(group.get("fused") for group in optimizer.param_groups)
+        self._late = skipping and reading_waits(self.device)
+        # 0, or NaN from the first update on whose loss or gradient was not finite.
+        self._poison = torch.zeros((), device=self.device)
+        self._unread: tuple[HostCopy, str] | None = None
 
     @property
     def at_boundary(self) -> bool:
@@ -108,31 +119,70 @@ class OptimStep:
             True if the optimizer stepped (also when GradScaler skipped the step on inf or NaN).
 
         Raises:
-            NonFiniteError: the loss or the gradient is NaN or infinite; no weight was changed.
+            NonFiniteError: the loss or the gradient of this call, or on a GPU of the call before, is NaN or infinite;
+                the weights are those from before that call.
         """
-        if not torch.isfinite(self._loss):
-            raise NonFiniteError(f"loss is {self._loss.item()} {self.where}".rstrip())
-        self._loss.zero_()
+        loss, self._loss = self._loss, torch.zeros_like(self._loss)
         self._pending += 1
         if self._pending < self.accum_steps:
+            self._check(loss, torch.zeros_like(loss))
             return False
-        self.scaler.unscale_(self.optimizer)
-        self._clip()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if self.scaler.is_enabled():  # infinite gradients are its own matter
+            self._check(loss, torch.zeros_like(loss))
+            parameters[0].grad.add_(self._poison)
+            self.scaler.unscale_(self.optimizer)
+            self.grad_norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        else:
+            self.grad_norm = nn.utils.get_total_norm([p.grad for p in parameters])
+            self._check(loss, self.grad_norm)
+        self._clip(parameters)
+        self._step()
         self.optimizer.zero_grad(set_to_none=True)
         self._pending = 0
         return True
 
-    def _clip(self) -> None:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        self.grad_norm = nn.utils.get_total_norm([p.grad for p in parameters])
-        if not self.scaler.is_enabled() and not torch.isfinite(self.grad_norm):
-            raise NonFiniteError(f"a gradient is NaN or infinite (norm {self.grad_norm.item()}) {self.where}".rstrip())
+    def check(self) -> None:
+        """Wait for the last update, and raise NonFiniteError if its loss or gradient is NaN or infinite."""
+        if self._unread is not None:
+            (copy, where), self._unread = self._unread, None
+            _raise_if_not_finite(copy.read(), where)
+
+    def _check(self, loss: torch.Tensor, norm: torch.Tensor) -> None:
+        """Raise NonFiniteError if a number is not finite: of this call, or if they are read late, of the one before."""
+        numbers = torch.stack([loss, norm.to(loss.dtype)])
+        if not self._late:
+            _raise_if_not_finite(numbers, self.where)
+            return
+        self._poison += (numbers * 0).sum()
+        copy = HostCopy(numbers)
+        self.check()
+        self._unread = (copy, self.where)
+
+    def _clip(self, parameters: list[nn.Parameter]) -> None:
         if self.clip_value:
             nn.utils.clip_grad_value_(parameters, self.clip_value)
         elif self.clip_norm:
             nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, self.grad_norm)
+
+    def _step(self) -> None:
+        if self.scaler.is_enabled() or not self._late:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            return
+        # As GradScaler tells a fused optimizer: it skips the step where found_inf is 1.
+        self.optimizer.grad_scale, self.optimizer.found_inf = None, self._poison.isnan().float()
+        self.optimizer.step()
+        del self.optimizer.grad_scale, self.optimizer.found_inf
+
+
+def _raise_if_not_finite(numbers: torch.Tensor, where: str) -> None:
+    """Raise NonFiniteError if the loss or the gradient norm, (2,), is NaN or infinite."""
+    loss, norm = numbers.tolist()
+    if not math.isfinite(loss):
+        raise NonFiniteError(f"loss is {loss} {where}".rstrip())
+    if not math.isfinite(norm):
+        raise NonFiniteError(f"a gradient is NaN or infinite (norm {norm}) {where}".rstrip())
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:

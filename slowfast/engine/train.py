@@ -6,17 +6,19 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
 from torch.utils.data import DataLoader
 
 from slowfast.checkpoint.io import checkpoint_path, remove_superseded, save_checkpoint
 from slowfast.datasets.build import build_loader
+from slowfast.datasets.loading.batch import Batch
 from slowfast.engine import preflight
 from slowfast.engine.best import BestCheckpoint
 from slowfast.engine.consistency import check_consistency, data_facts, launch_facts, weight_facts
 from slowfast.engine.epoch_config import build_state, check_phases, enter_epoch
 from slowfast.engine.fastest import settle
 from slowfast.engine.hooks import Recorder, build_hooks
-from slowfast.engine.loop import epoch_batches, train_epoch
+from slowfast.engine.loop import epoch_batches, train_epoch, training_normalization
 from slowfast.engine.model_setup import CompileError, average_bn_stats, compile_failures_explained, unwrap
 from slowfast.engine.multigrid import LongCycle
 from slowfast.engine.optim_step import autocast
@@ -131,7 +133,7 @@ def _run_epochs(
                     _save(state)
                 return metrics
             enter_epoch(state, state.epoch)
-            if train_epoch(state, hooks, lambda: stop.agreed(state.device)):
+            if train_epoch(state, hooks, lambda: stop.agreed_late(state.device)):
                 metrics = _finish_epoch(state, measure) or metrics
         raise TrainingInterrupted(f"stopped on request; the same command continues from {_save(state)}", stop.signum)
     finally:
@@ -214,8 +216,14 @@ def _settle_norms(state: TrainState) -> None:
     # Batches of the coming epoch with training augmentation; reading them does not advance training.
     count = min(cfg.BN.NUM_BATCHES_PRECISE, len(state.loader))
     batches = epoch_batches(state.loader, state.epoch, 0, count)
+    normalize = training_normalization(cfg)
+
+    def forward(model: nn.Module, batch: Batch) -> None:
+        batch = batch.to(state.device)
+        state.task.predict(model, batch if normalize is None else batch.map_inputs(normalize))
+
     with autocast(state.device, state.optim_step.autocast_dtype):
-        update_bn_stats(state.evaluated, batches, lambda m, batch: state.task.predict(m, batch.to(state.device)))
+        update_bn_stats(state.evaluated, batches, forward)
 
 
 def _save(state: TrainState) -> str:

@@ -68,13 +68,13 @@ def roi_align(
     """
     if x.is_meta or boxes.is_meta:
         return x.new_empty(len(boxes), x.shape[1], output_size, output_size)
-    boxes = boxes.detach().cpu()  # one copy, for the checks and the arithmetic on boxes
+    boxes = boxes.detach().cpu()  # for the checks and the arithmetic on boxes; batches have them there
     check_boxes(boxes, x.shape[0])
     dtype, library = torch.promote_types(x.dtype, torch.float32), _library(x.device.type)
     settings = (output_size, spatial_scale, sampling_ratio, aligned)
     with _no_autocast(x.device.type):
         if library is not None:
-            y = library(x.to(dtype), boxes.to(x.device, dtype), *settings)
+            y = library(x.to(dtype), boxes.to(x.device, dtype, non_blocking=True), *settings)
         else:
             y = pure_roi_align(x.to(dtype), boxes.to(dtype), *settings)
     return y.to(x.dtype)
@@ -110,9 +110,15 @@ def pure_roi_align(
     if not aligned:
         length = length.clamp(min=1.0)
     height, width = x.shape[2:]
-    columns = _bin_weights(start[:, 0], length[:, 0], output_size, width, sampling_ratio).to(x.device)
-    rows = _bin_weights(start[:, 1], length[:, 1], output_size, height, sampling_ratio).to(x.device)
-    features = x[boxes[:, 0].long().to(x.device)]
+    columns, rows, index = (
+        part.to(x.device, non_blocking=True)
+        for part in (
+            _bin_weights(start[:, 0], length[:, 0], output_size, width, sampling_ratio),
+            _bin_weights(start[:, 1], length[:, 1], output_size, height, sampling_ratio),
+            boxes[:, 0].long(),
+        )
+    )
+    features = x[index]
     return rows.unsqueeze(1) @ features @ columns.transpose(1, 2).unsqueeze(1)
 
 

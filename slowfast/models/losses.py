@@ -13,7 +13,16 @@ from slowfast.utils.registry import Registry
 # probabilities (mixup), `labels` that it compares scores with labels at all.
 LOSS_REGISTRY = Registry("MODEL.LOSS_FUNC", facts={"multi_label": False, "soft_targets": False, "labels": True})
 
-LOSS_REGISTRY.register("cross_entropy")(nn.CrossEntropyLoss)
+
+@LOSS_REGISTRY.register("cross_entropy")
+class CrossEntropy(nn.Module):
+    """Cross entropy of logits (B, K) against class indices (B,) or class probabilities (B, K), in float32 at least.
+
+    On GPUs autocast leaves it in half precision, which rounds the log-probabilities.
+    """
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(_float32(logits), targets)
 
 
 @LOSS_REGISTRY.register("soft_cross_entropy", soft_targets=True)
@@ -33,7 +42,7 @@ class ContrastiveLoss(nn.Module):
     """Cross entropy of logits (B, K) whose first entry is the positive one; targets are not read."""
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
-        return nn.functional.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
+        return nn.functional.cross_entropy(_float32(logits), logits.new_zeros(len(logits), dtype=torch.int64))
 
 
 class _MultiLabelLoss(nn.Module):
@@ -53,7 +62,7 @@ class _MultiLabelLoss(nn.Module):
             return scores.sum()
         # BCELoss is unsafe in half precision and rejected by autocast, so compute it in float32.
         with torch.autocast(scores.device.type, enabled=False):
-            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+            scores = _float32(scores)
             return self.loss(scores, targets.to(scores.dtype))
 
 
@@ -79,6 +88,11 @@ class MultiMSELoss(nn.Module):
             for prediction, (target, weight) in zip(predictions, targets, strict=True)
         ]
         return torch.stack(errors).sum()
+
+
+def _float32(scores: torch.Tensor) -> torch.Tensor:
+    """Return scores in float32 at least."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def _check_shapes(scores: torch.Tensor, targets: torch.Tensor) -> None:

@@ -8,6 +8,7 @@ import re
 import resource
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,69 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as PyTorch sees it; memory in GiB."""
+
+    name: str
+    memory: float
+    capability: tuple[int, int]
+
+
+def gpus() -> list[Gpu]:
+    """Return the usable GPUs of this host."""
+    found = [torch.cuda.get_device_properties(number) for number in range(device_count())]
+    return [Gpu(each.name, each.total_memory / _GIB, (each.major, each.minor)) for each in found]
+
+
+def gpu_arches() -> list[str]:
+    """Return the architectures of GPUs that PyTorch is built for, such as sm_90; [] for a build for the CPU."""
+    return torch.cuda.get_arch_list()
+
+
+def gpu_libraries() -> dict[str, str]:
+    """Return the versions of PyTorch's libraries for GPUs by name; "" for one that it is built without."""
+    cudnn = torch.backends.cudnn.version()
+    nccl = torch.cuda.nccl.version() if torch.distributed.is_nccl_available() else ()
+    return {
+        "CUDA of PyTorch": torch.version.cuda or "",
+        "cuDNN": "" if cudnn is None else cudnn_version(cudnn),
+        "NCCL": ".".join(map(str, nccl)),
+    }
+
+
+def cudnn_version(number: int) -> str:
+    """Return the version of a number of cuDNN: 9.10.2 of 91002, and 8.9.2 of 8902."""
+    major, rest = divmod(number, 10000 if number >= 90000 else 1000)
+    return f"{major}.{rest // 100}.{rest % 100}"
+
+
 def synchronize(device: torch.device) -> None:
     """Wait for queued kernels, so that a clock read afterwards measures them."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def reading_waits(device: torch.device) -> bool:
+    """Return True if reading a tensor of `device` waits until the device has done all that was queued."""
+    return device.type != "cpu"
+
+
+class HostCopy:
+    """Copy of a tensor on its way to the host; reading it does not wait for work that was queued after it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._copy = tensor.detach().to("cpu", non_blocking=True)  # into pinned memory
+        self._event = None
+        if reading_waits(tensor.device):
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def read(self) -> torch.Tensor:
+        """Return the copy, on the CPU, once it is there."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._copy
 
 
 def peak_memory(device: torch.device) -> float:

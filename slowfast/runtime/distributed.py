@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from slowfast.runtime.device import HostCopy, reading_waits
 from slowfast.utils.files import Content, atomic_write_local
 
 
@@ -101,6 +102,26 @@ def any_process(flag: bool, device: torch.device) -> bool:
     """Return True if `flag` is true on any rank; all ranks have to call."""
     if not is_distributed():
         return flag
-    votes = torch.tensor(int(flag), device=device)
+    return bool(_votes(flag, device))
+
+
+class LateVote:
+    """Vote of all ranks, whose result on GPUs is that of the call before: no rank then waits for its GPU."""
+
+    def __init__(self) -> None:
+        self._last: HostCopy | None = None
+
+    def __call__(self, flag: bool, device: torch.device) -> bool:
+        """Return True if any rank's flag was true; all ranks have to call."""
+        if not is_distributed():
+            return flag
+        before, self._last = self._last, HostCopy(_votes(flag, device))
+        known = before if reading_waits(device) else self._last
+        return known is not None and bool(known.read())
+
+
+def _votes(flag: bool, device: torch.device) -> torch.Tensor:
+    """Return the number of ranks whose flag is true."""
+    votes = torch.full((), int(flag), device=device)
     dist.all_reduce(votes)
-    return bool(votes)
+    return votes

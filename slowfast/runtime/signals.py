@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from slowfast.runtime.distributed import any_process, is_main_process
+from slowfast.runtime.distributed import LateVote, any_process, is_main_process
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # One Ctrl-C may arrive twice: from the terminal, and passed on by a launcher.
@@ -44,6 +44,7 @@ class StopRequest:
         self.signum = int(signal.SIGTERM)
         self._came = 0.0
         self._former: dict[int, Any] = {}
+        self._vote = LateVote()
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -59,6 +60,10 @@ class StopRequest:
     def agreed(self, device: torch.device) -> bool:
         """Return True if any rank was asked to stop; all ranks have to call at the same point."""
         return any_process(self.requested, device)
+
+    def agreed_late(self, device: torch.device) -> bool:
+        """Return what `agreed` does, on several GPUs that of the call before: for every update, without waiting."""
+        return self._vote(self.requested, device)
 
     def _note(self, signum: int, _frame: Any) -> None:
         if not self.requested:

@@ -15,6 +15,8 @@ from slowfast.apps.slurm import TrainingJob
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.engine.train import train
 
+pytestmark = pytest.mark.processes
+
 SETTINGS = ["SOLVER.MAX_EPOCH", 6, "TRAIN.BATCH_SIZE", 2, "TRAIN.CHECKPOINT_PERIOD", 6, "TRAIN.EVAL_PERIOD", 6]
 SETTINGS = [*SETTINGS, "TEST.ENABLE", False, "DATA_LOADER.NUM_WORKERS", 1]
 

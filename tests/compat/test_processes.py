@@ -6,6 +6,8 @@ import sys
 import pytest
 import torch
 
+pytestmark = pytest.mark.processes
+
 PROGRAM = """
 import sys
 import torch

@@ -194,6 +194,7 @@ ELSEWHERE = {
     "MASK.MAE_*": "tests/engine/test_masked.py", "AUG.GEN_MASK_LOADER": "tests/engine/test_masked.py",
     "MVIT.PATCH_2D": "tests/checkpoint/test_inflate.py",
     "DATA.PATH_TO_PRELOAD_IMDB": "tests/datasets/test_imagenet.py", "DATA.IN[2_]*": "tests/datasets/test_imagenet.py",
+    "DATA_LOADER.NORMALIZE_ON_DEVICE": "tests/engine/test_bytes.py",
     "DATA_LOADER.IN_STEPS": "projects/pgt/tests/test_training_in_steps.py",
     "DATA_LOADER.ENABLE_*": "tests/datasets/video/test_frame_folder.py",
     "DETECTION.SPATIAL_*": "tests/config/test_rules_detection.py",

@@ -9,6 +9,8 @@ import torch
 from slowfast.config import cfg_to_yaml
 from slowfast.models import build_model
 
+pytestmark = pytest.mark.processes
+
 # Frozen norms: statistics of half a batch differ from those of the whole.
 COMMON = [
     "TASK", "ssl", "MODEL.MODEL_NAME", "ContrastiveModel", "MODEL.LOSS_FUNC", "contrastive_loss", "MODEL.HEAD_ACT",

@@ -135,3 +135,82 @@ def test_from_config(tiny_cfg):
 def test_both_kinds_of_clipping_at_once_are_refused():
     with pytest.raises(ValueError, match="not both"):
         build(clip_value=1.0, clip_norm=1.0)
+
+
+@pytest.fixture
+def reads_late(monkeypatch):
+    """Read losses one call late, as on a GPU."""
+    monkeypatch.setattr("slowfast.engine.optim_step.reading_waits", lambda device: True)
+
+
+def fused(model):
+    return torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+
+
+def momentum(model):
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
+
+
+@pytest.mark.parametrize("optimizer", [fused, momentum])
+@pytest.mark.parametrize("bad", ["loss", "gradient"])
+def test_read_late_a_bad_update_and_those_after_it_change_no_weight(data, reads_late, optimizer, bad):
+    torch.manual_seed(0)
+    model, weights = nn.Linear(4, 3), []
+    optim_step = OptimStep(model, optimizer(model), clip_norm=1.0)
+    for number in range(5):
+        optim_step.where = f"in iteration {number}"
+        loss = nn.functional.mse_loss(model(data[0]), data[1])
+        if number == 3:
+            loss = loss * float("nan") if bad == "loss" else (model(torch.zeros(1, 4)) * 0.0).sum().sqrt()
+        optim_step.backward(loss)
+        if number == 4:  # a good batch
+            with pytest.raises(NonFiniteError, match=rf"{bad}.* in iteration 3$"):
+                optim_step()
+        else:
+            optim_step()
+        weights.append(model.weight.detach().clone())
+    assert not torch.equal(weights[1], weights[2])
+    assert torch.equal(weights[2], weights[3]) and torch.equal(weights[2], weights[4])
+
+
+@pytest.mark.parametrize("optimizer", [fused, lambda model: torch.optim.SGD(model.parameters(), lr=0.1)])
+def test_read_late_float16_changes_no_weight_after_a_bad_loss(data, reads_late, optimizer):
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    optim_step = OptimStep(model, optimizer(model), autocast_dtype=torch.float16, scale_loss=True)
+    step(model, optim_step, *data)
+    good = model.weight.detach().clone()
+    step(model, optim_step, data[0], torch.full((8, 3), float("nan")))
+    with pytest.raises(NonFiniteError, match="loss is nan"):
+        step(model, optim_step, *data)
+    assert torch.equal(model.weight, good)
+
+
+def test_read_late_the_last_update_is_checked_on_demand(data, reads_late):
+    model = nn.Linear(4, 3)
+    optim_step = OptimStep(model, fused(model))
+    step(model, optim_step, *data)
+    optim_step.check()
+    step(model, optim_step, data[0], torch.full((8, 3), float("inf")))
+    with pytest.raises(NonFiniteError, match="loss is inf"):
+        optim_step.check()
+    optim_step.check()  # told once
+
+
+def test_read_late_an_optimizer_that_cannot_skip_is_waited_for(data, reads_late):
+    model, optim_step = build()
+    with pytest.raises(NonFiniteError):
+        step(model, optim_step, data[0], torch.full((8, 3), float("nan")))
+
+
+def test_reading_late_changes_no_weight_of_a_good_run(data, monkeypatch):
+    trained = []
+    for late in (False, True):
+        monkeypatch.setattr("slowfast.engine.optim_step.reading_waits", lambda device, late=late: late)
+        torch.manual_seed(0)
+        model = nn.Linear(4, 3)
+        optim_step = OptimStep(model, momentum(model), accum_steps=2, clip_norm=0.5)
+        for _ in range(6):
+            step(model, optim_step, *data)
+        trained.append(model.weight.detach().clone())
+    assert torch.equal(*trained)

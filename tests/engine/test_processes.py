@@ -17,6 +17,8 @@ from slowfast.engine.train import train
 from slowfast.models import build_model
 from slowfast.runtime.launch import launch
 
+pytestmark = pytest.mark.processes
+
 FROZEN = ["BN.NORM_TYPE", "frozen_batchnorm", "MODEL.DROPOUT_RATE", 0.0]
 
 # Each process takes its half of the batches the test saved, and the main one saves what came out.

@@ -11,6 +11,8 @@ import torch
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.engine.test import test as run_test
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def odd_data(tiny_data, tmp_path):

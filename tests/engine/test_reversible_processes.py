@@ -11,6 +11,8 @@ from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.task import ClipTask
 from slowfast.models import build_model
 
+pytestmark = pytest.mark.processes
+
 # Case -> settings. Masks of drop path and dropout are drawn again for the recomputation, or are kept.
 CASES = {
     "plain": ["MVIT.DROPPATH_RATE", 0.0],

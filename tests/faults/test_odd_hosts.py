@@ -10,6 +10,8 @@ import torch
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.engine.train import train
 
+pytestmark = pytest.mark.processes
+
 ODD_HOST = str(Path(__file__).with_name("odd_host"))
 TINY = ["SOLVER.MAX_EPOCH", 3, "TEST.ENABLE", False, "DIST.STOP_TIMEOUT", 10]
 

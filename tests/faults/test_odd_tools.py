@@ -14,6 +14,8 @@ from slowfast.checkpoint.io import find_checkpoints, load_checkpoint, save_check
 from slowfast.config import cfg_to_yaml
 from slowfast.models import build_model
 
+pytestmark = pytest.mark.processes
+
 HOSTS = {
     "flushes no folder": ("no fsync of folders", "no locks", "stale rename", "clock zero"),
     "loses answers": ("rename answer lost", "locks not supported", "clock jumps"),

@@ -11,6 +11,8 @@ import pytest
 import slowfast.engine.train as train_module
 from slowfast.checkpoint.io import find_checkpoints
 
+pytestmark = pytest.mark.processes
+
 TINY = ["SOLVER.MAX_EPOCH", 3, "TEST.ENABLE", False]
 WORKERS = ["DATA_LOADER.NUM_WORKERS", 2]
 

@@ -10,6 +10,8 @@ import torch
 from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
 from slowfast.engine.train import train
 
+pytestmark = pytest.mark.processes
+
 # Three epochs of three iterations, a checkpoint after each; a batch norm, dropout and momentum to be restored.
 TINY = ["SOLVER.MAX_EPOCH", 3, "TEST.ENABLE", False, "DIST.STOP_TIMEOUT", 10]
 WORKERS = ["DATA_LOADER.NUM_WORKERS", 1]

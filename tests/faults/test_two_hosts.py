@@ -14,7 +14,7 @@ from slowfast.engine.train import train
 SETTINGS = ["SOLVER.MAX_EPOCH", 1, "TEST.ENABLE", False, "BN.NORM_TYPE", "frozen_batchnorm", "MODEL.DROPOUT_RATE", 0.0]
 CABLE, FIRST = "cable", "10.213.7.1"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 
 def ip(*words: object) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from slowfast.runtime.launch import launch
 
+pytestmark = pytest.mark.processes
+
 SETTINGS = ["BN.NORM_TYPE", "frozen_batchnorm"]
 
 

@@ -13,6 +13,8 @@ from slowfast.engine.optim_step import OptimStep
 from slowfast.engine.task import build_task
 from slowfast.models import build_model
 
+pytestmark = pytest.mark.processes
+
 MASKFEAT = [
     "MODEL.MODEL_NAME", "MaskMViT", "MODEL.ARCH", "mvit", "MODEL.LOSS_FUNC", "multi_mse", "MASK.ENABLE", True,
     "MASK.PRETRAIN_DEPTH", [0], "AUG.GEN_MASK_LOADER", True, "AUG.MASK_WINDOW_SIZE", [10, 4, 4], "AUG.MASK_RATIO", 0.9,

@@ -11,6 +11,8 @@ import torch
 from slowfast.config.load import cfg_to_yaml
 from slowfast.layers.norm import FrozenBatchNorm3d
 
+pytestmark = pytest.mark.processes
+
 # Started with 1 and with 2 processes: each trains every case on its share of two batches, the main one saves weights.
 SCRIPT = """
 import copy, dataclasses, functools, json, sys

@@ -36,7 +36,7 @@ class Clip:
     """Inputs of a model, and which frames they show.
 
     Attributes:
-        inputs: (3, T, H, W) float32, one per pathway.
+        inputs: (3, T, H, W) float32, or uint8 with `ClipSettings.as_bytes`, one per pathway.
         frames: index in the video of every frame of the clip (of its fast pathway).
         num_frames, fps: of the video.
         timeline: seconds of the video's frames; None of a clip with boxes, whose frames were given.
@@ -343,13 +343,16 @@ def _finished(
     """Flip, color and erase cut frames (T, H, W, 3) uint8 of copy number `copy`, and move the boxes along."""
     s, a = settings, settings.augmentation
     flip = s.flip and bernoulli(generator, 0.5)
-    normalize = transforms.normalization(s.mean, s.std, s.reverse_channels)
     if a.view_color is not None:
         picture = a.view_color(picture, generator)
+    moved = [transform_boxes(each, place.full, place.size, place.crop, flip) for each in boxes]
+    if s.as_bytes:
+        return transforms.to_bytes(picture, flip), moved
+    normalize = transforms.normalization(s.mean, s.std, s.reverse_channels)
     colors = transforms.compose(a.color_jitter.sample(picture, generator), normalize)
     clip = transforms.to_clip(picture, colors, flip)
     if a.time_differences and bernoulli(generator, a.time_differences):
         clip = frame_differences(clip)
     if a.erasing is not None and (not a.erase_second_half or copy >= a.copies // 2):
         a.erasing(clip, generator)
-    return clip, [transform_boxes(each, place.full, place.size, place.crop, flip) for each in boxes]
+    return clip, moved

@@ -37,6 +37,7 @@ class ClipSettings:
     alpha: int  # frame-rate ratio of the slow pathway; 0 without one
     slow_indices: tuple[int, ...]  # frames of the slow pathway; () for evenly spread ones
     augmentation: Augmentation  # train only
+    as_bytes: bool = False  # train: clips are uint8 and not normalized, see `Normalization`
     interpolation: str = ""  # of images: of the crops of train; val and test are bicubic; "" resizes them as frames
 
     @staticmethod
@@ -73,6 +74,7 @@ class ClipSettings:
             alpha=cfg.SLOWFAST.ALPHA if num_pathways(cfg) == 2 else 0,
             slow_indices=tuple(cfg.SLOWFAST.SLOW_INDICES),
             augmentation=Augmentation.from_config(cfg) if training else Augmentation(),
+            as_bytes=training and cfg.DATA_LOADER.NORMALIZE_ON_DEVICE,
         )
 
     def shaped(self, shape: ClipShape | None) -> ClipSettings:

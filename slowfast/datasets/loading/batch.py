@@ -30,7 +30,7 @@ class Sample:
     """One clip.
 
     Attributes:
-        inputs: (3, T, H, W) float32, one per pathway.
+        inputs: (3, T, H, W) float32, or uint8 with `ClipSettings.as_bytes`, one per pathway.
         label: class number, or (classes,) float32 of 0 and 1.
         video, view: number of the video, and of its view.
         replaced: (path, cause) of unreadable files that this sample replaces.
@@ -87,7 +87,8 @@ class Batch:
     """A batch of clips.
 
     Attributes:
-        inputs: (B, 3, T, H, W) float32, one per pathway; an empty list if no clip could be read.
+        inputs: (B, 3, T, H, W) float32, or uint8 of `Sample`s that are, one per pathway; an empty list if no clip could
+            be read.
         labels: (B,) int64 class numbers, or (B, classes) float32.
         video: (B,) int64 number of the video in the data set, from 0.
         view: (B,) int64 number of the view of that video; in train of its clip in the batch.
@@ -135,8 +136,17 @@ class Batch:
         return self.replaced + [(sample.path, sample.cause) for sample in self.missing]
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """Move all tensors to `device`; copies from pinned memory do not block."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Move the tensors to `device`; copies from pinned memory do not block.
+
+        Boxes stay on the CPU: RoIAlign checks them there, and reading them back would wait for the GPU.
+        """
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        kept = [replace(new, boxes=old.boxes) for new, old in zip(moved.key_frames, self.key_frames, strict=True)]
+        return replace(moved, key_frames=kept)
+
+    def map_inputs(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Apply `change` to the clips of every pathway."""
+        return replace(self, inputs=[change(tensor) for tensor in self.inputs])
 
     def pin_memory(self) -> Batch:
         """Copy all tensors to pinned memory; DataLoader calls this if a GPU is used."""

@@ -88,6 +88,44 @@ def to_clip(frames: np.ndarray, colors: ColorMatrix, flip: bool = False) -> Tens
     return torch.from_numpy(clip)
 
 
+def to_bytes(frames: np.ndarray, flip: bool = False) -> Tensor:
+    """Flip and transpose frames (T, H, W, 3) uint8 to a clip (3, T, H, W) uint8, RGB."""
+    clip = np.empty((3, *frames.shape[:3]), np.uint8)
+    for number, frame in enumerate(frames):
+        cv2.split(cv2.flip(frame, 1) if flip else frame, list(clip[:, number]))
+    return torch.from_numpy(clip)
+
+
+class Normalization:
+    """What `to_clip` does to colors, for clips of `to_bytes` and on any device.
+
+    Args:
+        mean, std, reverse: see `normalization`.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], reverse: bool = False) -> None:
+        colors = normalization(mean, std, reverse)
+        self._scale, self._shift = colors[:, :3].sum(axis=1).tolist(), colors[:, 3].tolist()
+        self._reverse = reverse
+
+    def __call__(self, clips: Tensor) -> Tensor:
+        """Return clips (B, 3, T, H, W) uint8 as float32.
+
+        Raises:
+            ValueError: they are not uint8, since their data set normalizes them.
+        """
+        if clips.dtype is not torch.uint8:
+            raise ValueError(
+                f"training clips are {clips.dtype}: TRAIN.DATASET makes them in a way of its own, and normalizes them; "
+                "set DATA_LOADER.NORMALIZE_ON_DEVICE False"
+            )
+        normalized = torch.empty(clips.shape, device=clips.device)
+        for channel, (scale, shift) in enumerate(zip(self._scale, self._shift, strict=True)):
+            plane = normalized[:, channel].copy_(clips[:, 2 - channel if self._reverse else channel])
+            plane.mul_(scale).add_(shift)
+        return normalized
+
+
 def _write_mixed(frame: np.ndarray, colors: ColorMatrix, planes: list[np.ndarray]) -> None:
     cv2.split(cv2.transform(np.asarray(frame, np.float32), colors), planes)
 

@@ -1,0 +1,229 @@
+"""Report of the long-video benchmark: tables in Markdown and plots of accuracy against cost, from the results."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from long_video_plan import METHODS, SETS
+
+from slowfast.apps.plot.style import (
+    BLUE,
+    GRAY,
+    VERMILLION,
+    WIDTHS,
+    add_legend,
+    new_figure,
+    save,
+    set_title,
+    styled,
+)
+from slowfast.utils.files import atomic_write_local
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TABLE = "table.md"
+COSTS = "costs"  # folder of the costs of an iteration, in that of a set
+MARKS = ("<!-- results -->", "<!-- end of results -->")
+# Goals of the comparison: points over the best clip model, and share of the memory of end-to-end training.
+GOAL_POINTS, GOAL_MEMORY = 30.0, 1 / 3
+_HEAD = "| backbone | method | accuracy % | seeds | epochs | CPU s | peak MiB | GFLOPs/s of video |"
+_RULE = "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+_COSTS = {"peak_mib": "peak memory of training, MiB", "gflops_per_s": "GFLOPs a second of video"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A tested method, over its seeds. `accuracy` and `spread` (None for one seed) are in percent."""
+
+    backbone: str
+    method: str
+    title: str
+    accuracy: float
+    spread: float | None
+    seeds: int
+    epochs: int
+    cpu_seconds: float
+    peak_mib: float
+    gflops_per_s: float
+
+    @property
+    def is_pgt(self) -> bool:
+        """Return True for PGT with memory."""
+        return self.title.startswith("PGT") and self.method != "memory_off"
+
+    def cells(self) -> str:
+        """Format the row in Markdown."""
+        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
+        costs = f"{self.cpu_seconds:.0f} | {self.peak_mib:.0f} | {self.gflops_per_s:.3f}"
+        return (
+            f"| {self.backbone} | {self.title} | {self.accuracy:.1f}{spread} | {self.seeds} | {self.epochs} | {costs} |"
+        )
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured on a set with some seconds of training: complete runs, and costs of an iteration."""
+
+    runs: list[dict]
+    costs: list[dict]
+
+
+def read_results(folder: Path) -> dict[str, Results]:
+    """Read the results below a folder: name of a set and its seconds -> results."""
+
+    def read(part: Path) -> list[dict]:
+        return [json.loads(path.read_text()) for path in sorted(part.glob("*.json"))]
+
+    found = {part.name: Results(read(part), read(part / COSTS)) for part in sorted(folder.glob("*")) if part.is_dir()}
+    return {name: results for name, results in found.items() if results.runs or results.costs}
+
+
+def rows_of(runs: Sequence[dict]) -> list[Row]:
+    """Summarize the runs of a set: one row for each backbone, method and kind of test."""
+    rows = []
+    for backbone in sorted({run["backbone"] for run in runs}):
+        for method in METHODS:
+            mine = [run for run in runs if (run["backbone"], run["method"]) == (backbone, method.name)]
+            for test in mine[0]["tests"] if mine else ():
+                title = method.title if test == "whole video" else f"{method.title}, {test}"
+                rows.append(_row(backbone, method.name, title, mine, test))
+    return rows
+
+
+def _row(backbone: str, method: str, title: str, runs: Sequence[dict], test: str) -> Row:
+    values = [run["tests"][test]["accuracy"] for run in runs]
+    return Row(
+        backbone,
+        method,
+        title,
+        accuracy=statistics.mean(values),
+        spread=statistics.stdev(values) if len(values) > 1 else None,
+        seeds=len(values),
+        epochs=runs[0]["epochs"],
+        cpu_seconds=statistics.mean(run["train_cpu_seconds"] for run in runs),
+        peak_mib=runs[0]["peak_mib"],
+        gflops_per_s=runs[0]["tests"][test]["gflops_per_s"],
+    )
+
+
+def format_set(name: str, results: Results) -> str:
+    """Format the tables of a set, with what the goals say and where it was measured."""
+    measured = [*results.runs, *results.costs]
+    first = SETS[measured[0]["set"]]
+    dates = sorted({part["date"][:10] for part in measured})
+    machines = sorted({f"{part['machine']['cores']} cores of {part['machine']['processor']}" for part in measured})
+    where = f"Measured on {', '.join(machines)}, torch {measured[0]['versions']['torch']}, {' to '.join(dates)}."
+    if all(part["joules"] is None for part in measured):
+        where += " No counter of energy was readable: no joules."
+    lines = [f"### `{name}`", ""]
+    if results.runs:
+        rows, budget = rows_of(results.runs), results.runs[0]["budget"]
+        about = f"{budget:g} CPU seconds a training; chance is {100 / first.classes:.1f} %."
+        lines += [about, "", _HEAD, _RULE, *(row.cells() for row in rows), ""]
+        for backbone in sorted({row.backbone for row in rows}):
+            lines += format_goals(backbone, [row for row in rows if row.backbone == backbone])
+        lines += [f"![Accuracy against memory and work, with the Pareto front](long_video_{name}.png)", ""]
+    if results.costs:
+        lines += ["Cost of an iteration of a training:", "", *format_costs(results.costs), ""]
+    return "\n".join([*lines, where])
+
+
+def format_costs(costs: Sequence[dict]) -> list[str]:
+    """Format the costs of a training iteration of a set, with memory as a share of that of end-to-end training."""
+    lines = ["| backbone | method | CPU s | peak MiB | of end to end |", "| --- | --- | ---: | ---: | ---: |"]
+    cost_of = {(cost["backbone"], cost["method"]): cost for cost in costs}
+    for backbone in sorted({backbone for backbone, _ in cost_of}):
+        whole = cost_of.get((backbone, "end_to_end"))
+        for method in METHODS:
+            if cost := cost_of.get((backbone, method.name)):
+                share = f"{cost['peak_mib'] / whole['peak_mib']:.2f}" if whole else ""
+                lines.append(
+                    f"| {backbone} | {method.title} | {cost['seconds']:.2f} | {cost['peak_mib']:.0f} | {share} |"
+                )
+    return lines
+
+
+def format_goals(backbone: str, rows: Sequence[Row]) -> list[str]:
+    """Say how far the goals are met by one backbone; nothing where a method that a goal names was not run."""
+    pgt = max((row for row in rows if row.is_pgt), key=lambda row: row.accuracy, default=None)
+    clip = max((row for row in rows if row.method == "clip"), key=lambda row: row.accuracy, default=None)
+    whole = next((row for row in rows if row.method == "end_to_end"), None)
+    lines = []
+    if pgt and clip:
+        gain = pgt.accuracy - clip.accuracy
+        verdict = "met" if gain >= GOAL_POINTS else "missed"
+        text = f"{backbone}: the best PGT ({pgt.title}) is {gain:+.1f} points from the best clip model; "
+        lines += [f"{text}goal {GOAL_POINTS:g}: {verdict}.", ""]
+    if pgt and whole:
+        share = pgt.peak_mib / whole.peak_mib
+        met = share <= GOAL_MEMORY and pgt.accuracy >= whole.accuracy
+        text = f"{backbone}: it takes {share:.2f} of end-to-end training's memory at {pgt.accuracy:.1f} to "
+        text += f"{whole.accuracy:.1f} %; goal a third or less, at no lower accuracy: {'met' if met else 'missed'}."
+        lines += [text, ""]
+    return lines
+
+
+def write_report(found: dict[str, Results], folder: Path, document: Path | None = None) -> str:
+    """Write the tables and a plot of each set; return the tables.
+
+    Args:
+        found: of `read_results`.
+        folder: for `table.md` and the plots.
+        document: page whose part between `MARKS` becomes the tables, with the plots beside it; None for `folder`.
+
+    Raises:
+        ValueError: there are no results, or the page has no marks.
+    """
+    if not found:
+        raise ValueError("there are no results yet; run the benchmark without --report first")
+    text = "\n\n".join(format_set(name, mine) for name, mine in found.items()) + "\n"
+    plots = folder
+    if document is None:
+        atomic_write_local(folder / TABLE, text)
+    else:
+        plots = document.parent
+        before, mark, rest = document.read_text().partition(MARKS[0])
+        _, end, after = rest.partition(MARKS[1])
+        if not (mark and end):
+            raise ValueError(f"{document} has no lines {MARKS[0]} and {MARKS[1]}, between which the tables go")
+        atomic_write_local(document, f"{before}{mark}\n\n{text}\n{end}{after}")
+    for name, mine in found.items():
+        if mine.runs:
+            save(draw(name, rows_of(mine.runs)), plots / f"long_video_{name}.png")
+    return text
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points (cost, accuracy) that no other point beats in one and equals in the other, by cost."""
+    best, chosen = float("-inf"), []
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if accuracy > best:
+            best = accuracy
+            chosen.append((cost, accuracy))
+    return chosen
+
+
+@styled
+def draw(name: str, rows: Sequence[Row]) -> Figure:
+    """Draw accuracy against the memory of training and against the work of a test, with the Pareto front."""
+    figure, panels = new_figure(WIDTHS["text"], 3.0, 1, 2, sharey=True)
+    for axes, (cost, words) in zip(panels[0], _COSTS.items(), strict=True):
+        points = [(getattr(row, cost), row.accuracy) for row in rows]
+        axes.step(*zip(*front(points), strict=True), where="post", color=GRAY, linewidth=1.0, label="Pareto front")
+        for number, (row, point) in enumerate(zip(rows, points, strict=True), 1):
+            color = BLUE if row.is_pgt else VERMILLION
+            axes.errorbar(*point, yerr=row.spread, color=color, marker="o" if row.is_pgt else "s", markersize=4)
+            axes.annotate(str(number), point, xytext=(3, 3), textcoords="offset points", fontsize="small")
+        axes.set(xscale="log", xlabel=words)
+    panels[0, 0].set_ylabel("accuracy on the test videos, %")
+    for number, row in enumerate(rows, 1):
+        panels[0, 0].plot([], [], " ", label=f"{number}: {row.title} ({row.backbone})")
+    add_legend(panels[0, 0])
+    set_title(figure, f"Accuracy against cost, {name}")
+    return figure

@@ -1,0 +1,205 @@
+"""The long-video benchmark: its parts as processes, its arithmetic, and its committed results."""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from slowfast.config import load_config
+from slowfast.models import build_model
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "demo/long_video"
+QUICK = ["--set", "sweep", "--quick", "--seconds", "0", "--seeds", "0", "--methods", "pgt_max", "lstm"]
+
+
+def start(output, *arguments):
+    """Run the benchmark into a folder; return the finished process."""
+    command = [sys.executable, ROOT / "demo/long_video.py", "--output", output, "--results", output / "results"]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=output)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return folder and output of a quick run of PGT and of an LSTM, which needs the clip model."""
+    output = tmp_path_factory.mktemp("bench") / "out put"
+    output.mkdir()
+    done = start(output, *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return output, done.stdout
+
+
+@pytest.mark.slow
+def test_every_part_of_a_run_leaves_its_result(finished):
+    output, printed = finished
+    runs = {path.stem: json.loads(path.read_text()) for path in (output / "results/sweep_0s").glob("*.json")}
+    assert sorted(runs) == ["slow_clip_seed0", "slow_lstm_seed0", "slow_pgt_max_seed0"]
+    for run in runs.values():
+        assert {"date", "machine", "versions"} <= run.keys()
+        assert run["train_cpu_seconds"] > 0 and run["peak_mib"] > 0
+        for test in run["tests"].values():
+            assert test["accuracy"] * 12 / 100 == pytest.approx(round(test["accuracy"] * 12 / 100), abs=1e-3)
+    pgt = runs["slow_pgt_max_seed0"]
+    assert (pgt["epochs"], pgt["updates"]) == (1, 3)  # 24 videos in batches of 8
+    test = pgt["tests"]["whole video"]
+    assert test["accuracy"] == test["all"][test["ensemble"]]
+    views = runs["slow_clip_seed0"]["tests"]
+    assert views["30 views"]["gflops_per_s"] == pytest.approx(3 * views["10 views"]["gflops_per_s"])
+    # Five steps read 36 frames; ten clips read 80.
+    share = test["gflops_per_s"] / views["10 views"]["gflops_per_s"]
+    assert 0.35 < share < 0.65
+    costs = json.loads((output / "results/sweep_0s/costs/slow_pgt_max.json").read_text())
+    assert costs["peak_mib"] == pgt["peak_mib"] and costs["seconds"] * 3 == pytest.approx(pgt["train_cpu_seconds"])
+    assert "| slow | PGT, max |" in printed and (output / "results/long_video_sweep_0s.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_complete_run_is_kept_and_a_missing_one_is_named(finished):
+    output, _ = finished
+    file = output / "results/sweep_0s/slow_pgt_max_seed0.json"
+    before = file.stat().st_mtime_ns
+    listed = start(output, *QUICK[:-1], "clip", "end_to_end", "--list")
+    assert "1 of 2 runs are there" in listed.stdout and "end to end (seed 0)" in listed.stdout
+    again = start(output, *QUICK)
+    assert again.returncode == 0 and "2 of 2 runs are there" in again.stdout
+    assert file.stat().st_mtime_ns == before
+
+
+def test_rounding_of_epochs_never_favors_pgt(demo_module):
+    epochs_for = demo_module("long_video_plan").epochs_for
+    assert [epochs_for(100, 30, baseline) for baseline in (True, False)] == [4, 3]
+    assert [epochs_for(90, 30, baseline) for baseline in (True, False)] == [3, 3]
+    assert [epochs_for(0, 30, baseline) for baseline in (True, False)] == [1, 1]
+
+
+def test_the_front_holds_what_nothing_beats(demo_module):
+    front = demo_module("long_video_report").front
+    generator = torch.Generator().manual_seed(0)
+    points = [tuple(row) for row in torch.randint(0, 8, (25, 2), generator=generator).tolist()]
+
+    def beaten(point):
+        return any(o != point and o[0] <= point[0] and o[1] >= point[1] for o in points)
+
+    assert front(points) == sorted({point for point in points if not beaten(point)})
+
+
+@pytest.mark.parametrize("pgt, status", [(80.0, 0), (55.0, 1)])
+def test_a_memory_that_does_not_help_fails_the_check(pgt, status, demo_module):
+    runs = [
+        {"method": name, "tests": {"whole video": {"accuracy": value}}}
+        for name, value in {"pgt_max": pgt, "memory_off": 50.0}.items()
+    ]
+    assert demo_module("long_video").check_gain(runs) == status
+
+
+def test_energy_is_read_where_there_is_a_counter(tmp_path, demo_module):
+    read_joules = demo_module("long_video_cost").read_joules
+    assert read_joules(tmp_path) is None
+    for number, value in enumerate((2_000_000, 3_500_000)):
+        (tmp_path / f"intel-rapl:{number}").mkdir()
+        (tmp_path / f"intel-rapl:{number}/energy_uj").write_text(f"{value}\n")
+    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of the first one
+    (tmp_path / "intel-rapl:0:0/energy_uj").write_text("9000000\n")
+    assert read_joules(tmp_path) == pytest.approx(5.5)
+
+
+def test_the_lstm_remembers_the_first_clip(demo_module):
+    """The label is in the first of five clips; a model of single clips that averages their scores reads it too, but a
+    model of the last clip does not.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def split(count):
+        x, labels = torch.randn(count, 5, 8, generator=generator), torch.arange(count) % 4
+        x[:, 0, :4] += 4 * torch.nn.functional.one_hot(labels, 4)
+        return x, labels
+
+    splits = {"train": split(256), "val": split(64), "test": split(256)}
+    result = demo_module("long_video_lstm").train(splits, classes=4, epochs=20, seed=0)
+    assert result["test"] > 80 and result["clips"] == 5
+
+
+CFGS = {
+    "slow": (
+        ROOT / "configs/Synthetic/CATER_SLOW_8x8.yaml",
+        ROOT / "projects/pgt/configs/Synthetic/CATER_PGT_36x8.yaml",
+    ),
+    "vit": (
+        ROOT / "configs/Synthetic/CATER_VIT_8x8.yaml",
+        ROOT / "projects/pgt/configs/Synthetic/CATER_VIT_PGT_36x8.yaml",
+    ),
+}
+
+
+@pytest.mark.parametrize("backbone", CFGS)
+def test_clip_and_steps_are_of_one_model_and_one_recipe(backbone):
+    clip, steps = (load_config(str(path)) for path in CFGS[backbone])
+    sizes = [sum(parameter.numel() for parameter in build_model(cfg).parameters()) for cfg in (clip, steps)]
+    # A ViT learns its positions: 4 of a clip and 6 of a step in time, 8 x 8 in space, of 64 channels.
+    assert sizes[1] - sizes[0] == {"slow": 0, "vit": (6 - 4) * 8 * 8 * 64}[backbone]
+    clip_data, steps_data = dict(clip.DATA), dict(steps.DATA)
+    assert (clip_data.pop("NUM_FRAMES"), steps_data.pop("NUM_FRAMES")) == (8, 36)
+    assert clip_data == steps_data
+    assert (clip.SOLVER, clip.TRAIN.BATCH_SIZE) == (steps.SOLVER, steps.TRAIN.BATCH_SIZE)
+
+
+def test_the_documents_show_the_committed_results(demo_module):
+    report = demo_module("long_video_report")
+    page = (ROOT / "docs/long_video.md").read_text()
+    for name, mine in report.read_results(RESULTS).items():
+        assert report.format_set(name, mine) in page
+        assert not mine.runs or (ROOT / f"docs/long_video_{name}.png").is_file()
+
+
+def made_run(method, seed, accuracy, peak_mib):
+    """A complete run, as the benchmark writes it."""
+    test = {"accuracy": accuracy, "gflops_per_s": 0.5}
+    tests = {"10 views": test, "30 views": test} if method == "clip" else {"whole video": test}
+    cost = {"epochs": 3, "updates": 225, "train_cpu_seconds": 100.0, "peak_mib": peak_mib, "joules": None}
+    where = {"date": "2026-11-29T12:00:00+00:00", "machine": {"processor": "a", "cores": 2}, "versions": {"torch": "2"}}
+    run = {"set": "sweep", "backbone": "slow", "method": method, "seed": seed, "budget": 100.0, "tests": tests}
+    return {**run, **cost, **where}
+
+
+@pytest.fixture
+def made_runs():
+    """Runs of which PGT beats the clip model by 40 points and takes a quarter of the memory of end to end."""
+    values = [("pgt_max", 90.0, 25), ("clip", 50.0, 20), ("end_to_end", 89.0, 100)]
+    return [made_run(name, seed, value + seed, mib) for name, value, mib in values for seed in (0, 2)]
+
+
+def test_the_table_has_means_deviations_and_goals(made_runs, demo_module):
+    report = demo_module("long_video_report")
+    costs = [{**run, "seconds": 0.5} for run in made_runs if run["seed"] == 0]
+    text = report.format_set("sweep_100s", report.Results(made_runs, costs))
+    assert "| slow | PGT, max | 0.50 | 25 | 0.25 |" in text
+    assert "| slow | PGT, max | 91.0 ± 1.4 | 2 | 3 | 100 | 25 | 0.500 |" in text  # of 90 and 92
+    assert "+40.0 points" in text and text.count(": met.") == 2
+    worse = [dict(run, peak_mib=50) if run["method"] == "pgt_max" else run for run in made_runs]
+    assert report.format_set("sweep_100s", report.Results(worse, [])).count(": missed.") == 1
+
+
+def test_a_page_gets_its_tables(tmp_path, made_runs, demo_module):
+    report = demo_module("long_video_report")
+    found, page = {"sweep_100s": report.Results(made_runs, [])}, tmp_path / "page.md"
+    page.write_text("first\n<!-- results -->\nold\n<!-- end of results -->\nlast\n")
+    for _ in range(2):  # twice is the same
+        text = report.write_report(found, tmp_path, page)
+        assert page.read_text() == f"first\n<!-- results -->\n\n{text}\n<!-- end of results -->\nlast\n"
+    assert (tmp_path / "long_video_sweep_100s.png").is_file()
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="no lines"):
+        report.write_report(found, tmp_path, page)
+
+
+def test_seeds_of_a_set_were_trained_alike(demo_module):
+    for results in demo_module("long_video_report").read_results(RESULTS).values():
+        runs = results.runs
+        assert len({run["budget"] for run in runs}) <= 1
+        for one, other in itertools.combinations(runs, 2):
+            if (one["backbone"], one["method"]) == (other["backbone"], other["method"]):
+                assert one["seed"] != other["seed"]
