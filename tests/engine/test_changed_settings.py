@@ -66,6 +66,9 @@ ELSEWHERE = {
     "DATA.IN22k_VAL_IN1K",
     "DATA.PATH_PREFIX",
     "TRAIN.AUTO_RESUME",
+    "DATA.INDEX_CACHE",
+    # projects/pgt/tests/test_training_in_steps.py
+    "DATA_LOADER.IN_STEPS",
 }
 
 
@@ -106,6 +109,7 @@ def test_what_is_said_to_change_nothing_changes_nothing(tiny_cfg, tiny_data, tmp
         lines = (tiny_data / f"{split}.csv").read_text().replace(f"{tiny_data}/", "")
         (tmp_path / "moved" / f"{split}.csv").write_text(lines)
     places = ["DATA.PATH_TO_DATA_DIR", tmp_path / "moved", "DATA.PATH_PREFIX", tmp_path / "moved"]
+    places += ["DATA.INDEX_CACHE", tmp_path / "indices"]
     cfg = tiny_cfg("EMA.ENABLE", True, *[str(place) for place in places])
     cfg.defrost()
     ignored = [key for key in leaf_keys(cfg) if reason_without_effect(key)]
