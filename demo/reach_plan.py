@@ -77,6 +77,11 @@ def _overlap(cache: str, frames: int) -> Variant:
     return Variant(f"{cache}_overlap_{frames}", f"{cache}, overlap {frames}", ("PGT.CACHE", cache), overlap=frames)
 
 
+def _scratch(name: str, title: str, *settings: object) -> Variant:
+    start = ("TRAIN.CHECKPOINT_FILE_PATH", "", "SOLVER.BASE_LR", 0.004)
+    return Variant(f"{name}_scratch", f"{title}, from scratch", (*start, *settings))
+
+
 def _full_gradient(cache: str) -> Variant:
     settings = ("PGT.CACHE", cache, "PGT.FULL_GRADIENT", True)
     return Variant(f"{cache}_full_gradient", f"{cache}, full gradient", settings)
@@ -108,6 +113,8 @@ VARIANTS = (
     _momentum(MAX, 0.9),
     _momentum(LAST, 0.5),
     _momentum(LAST, 0.25),
+    *(_scratch(cache, cache, "PGT.CACHE", cache) for cache in (MAX, AVG, LAST)),
+    _scratch("off", "memory off", "PGT.MEMORY", False),
 )
 
 
@@ -168,23 +175,28 @@ QUICK_SCALE = Scale(
 )
 CFG: Path = PGT_CFG
 
-# Panels of the figure, in rows: title, kind of results (`reach_report.py`), and names in the legend by variant.
+# Panels of the figure: title, kind of results (`reach_report.py`), and names in the legend by variant.
 PANELS = (
+    ("Rules", "gaps", {MAX: MAX, AVG: AVG, LAST: LAST, "gate": "gate", "slots": "slots", "off": "memory off"}),
     (
-        ("Rules", "gaps", {MAX: MAX, AVG: AVG, LAST: LAST, "gate": "gate", "slots": "slots", "off": "memory off"}),
-        (
-            "Momentum",
-            "gaps",
-            {
-                AVG: "avg, 0",
-                "avg_momentum_0.9": "avg, 0.9",
-                "last_momentum_0.9": "last, 0.9",
-                "max_momentum_0.9": "max, 0.9",
-            },
-        ),
+        "Rules, from scratch",
+        "gaps",
+        {"max_scratch": MAX, "avg_scratch": AVG, "last_scratch": LAST, "off_scratch": "memory off"},
     ),
     (
-        ("Length", "lengths", {MAX: MAX, AVG: AVG, "max_long": "max, 17 steps", "avg_long": "avg, 17 steps"}),
-        ("Streams of an hour", "hour", {MAX: MAX, "gate": "gate", "avg_momentum_0.9": "avg, momentum 0.9"}),
+        "Momentum",
+        "gaps",
+        {
+            AVG: "avg, 0",
+            "avg_momentum_0.9": "avg, 0.9",
+            "last_momentum_0.9": "last, 0.9",
+            "max_momentum_0.9": "max, 0.9",
+        },
     ),
+    (
+        "Length",
+        "lengths",
+        {MAX: MAX, AVG: AVG, "max_long": f"max, {LONG_STEPS} steps", "avg_long": f"avg, {LONG_STEPS} steps"},
+    ),
+    ("Streams of an hour", "hour", {MAX: MAX, "gate": "gate", "avg_momentum_0.9": "avg, momentum 0.9"}),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,28 +83,26 @@ def format_results(runs: Sequence[dict]) -> str:
 
 @styled
 def draw(runs: Sequence[dict]) -> Figure:
-    """Draw the curves, a panel for each group of variants in `PANELS`."""
-    rows = []
-    for pair in PANELS:
-        parts = []
-        for title, kind, names in pair:
-            known = curves(runs, kind)
-            lines = [
-                Line.of_seeds(label, np.array(known[name][0]), known[name][1])
-                for name, label in names.items()
-                if name in known
-            ]
-            parts.append(Part(_PANEL_HEIGHT, title, lambda axes, lines=lines, kind=kind: _draw(axes, lines, kind)))
-        rows.append(parts)
-    return join_parts(rows, WIDTHS["text"])
+    """Draw the curves, a panel for each group of variants in `PANELS` of which some are measured."""
+    parts = []
+    for title, kind, names in PANELS:
+        known = curves(runs, kind)
+        lines = [
+            Line.of_seeds(label, np.array(known[name][0]), known[name][1])
+            for name, label in names.items()
+            if name in known
+        ]
+        if lines:
+            parts.append(Part(_PANEL_HEIGHT, title, partial(_draw, lines=lines, kind=kind)))
+    return join_parts([parts[first : first + 2] for first in range(0, len(parts), 2)], WIDTHS["text"])
 
 
 def _draw(axes: Axes, lines: list[Line], kind: str) -> None:
     draw_lines(axes, lines)
-    for value, words in ((CHANCE, "chance"), (ORDER_BLIND, "second event known alone")):
+    for value, words, aside in ((CHANCE, "chance", -6), (ORDER_BLIND, "second event known alone", 1)):
         axes.axhline(value, color="black", linewidth=0.6, linestyle=":")
-        axes.annotate(words, (0.99, value + 1), xycoords=("axes fraction", "data"), ha="right", fontsize="x-small")
-    places = lines[0].x if lines else []
+        axes.annotate(words, (0.99, value + aside), xycoords=("axes fraction", "data"), ha="right", fontsize="x-small")
+    places = lines[0].x
     names = {GAPS: "gap, steps", HOUR: "gap, minutes"}
     axes.set_xscale("log", base=2)
     axes.set_xticks(places, [f"{place:.2g}" if place < 10 else f"{place:.0f}" for place in places])

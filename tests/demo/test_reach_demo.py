@@ -232,7 +232,7 @@ def test_variants_differ_in_memory_alone(reach):
         cfg = load_config(str(plan.CFG), variant.settings)
         assert StepPlan.from_config(cfg).num_frames == plan.FULL_SCALE.training_set(variant).num_frames
         assert [len(frames) for frames in StepPlan.from_config(cfg).frame_ranges()[1:]] == [7] * (variant.steps - 1)
-    drawn = {name for row in plan.PANELS for _, _, names in row for name in names}
+    drawn = {name for _, _, names in plan.PANELS for name in names}
     assert drawn <= {variant.name for variant in plan.VARIANTS}
 
 
@@ -252,3 +252,14 @@ def test_tables_have_mean_and_deviation_over_seeds(reach):
     lines = reach("reach_report").table(runs, "gaps").splitlines()
     assert lines[0] == "|  | seeds | 1 | 64 |" and lines[2] == "| avg | 2 | 90 ± 0 | 50 ± 14 |"
     assert len(lines) == 3
+
+
+def test_the_page_has_the_tables_of_the_results(reach):
+    report = reach("reach_report")
+    runs = json.loads(report.RESULTS.read_text())["runs"]
+    page = (ROOT / "docs/memory_reach.md").read_text()
+    for kind in (report.GAPS, report.LENGTHS, report.SUMS, report.HOUR):
+        table = report.table(runs, kind)
+        if report.curves(runs, kind):
+            assert table in page, f"paste what demo/reach_report.py prints into the page: {kind}"
+    assert f"{len(runs)} of them are measured" in page
