@@ -63,7 +63,7 @@ def test_a_complete_run_is_kept_and_a_missing_one_is_named(finished):
     file = output / "results/sweep_0s/slow_pgt_max_seed0.json"
     before = file.stat().st_mtime_ns
     listed = start(output, *QUICK[:-1], "clip", "end_to_end", "--list")
-    assert "1 of 2 runs are there" in listed.stdout and "end to end (seed 0)" in listed.stdout
+    assert "2 of 3 runs are there" in listed.stdout and "end to end (seed 0)" in listed.stdout
     again = start(output, *QUICK)
     assert again.returncode == 0 and "2 of 2 runs are there" in again.stdout
     assert file.stat().st_mtime_ns == before
