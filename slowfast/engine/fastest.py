@@ -74,7 +74,11 @@ def settle(cfg: Any, training: bool) -> Any:
     if not keys:
         return cfg
     count = _clips(cfg)
-    if count * complexity(cfg).multiply_adds < _LEAST_WORK:
+    try:
+        work = count * complexity(cfg).multiply_adds
+    except ValueError:  # clips that do not fit the model, which its first batch answers with the keys
+        return cfg
+    if work < _LEAST_WORK:
         return cfg
     path = _answer_path(cfg, keys, training)
     known = all_gather_object(_read(path, keys) if is_main_process() else None)[0]

@@ -183,6 +183,7 @@ FREE_TEXT = (
     "*_LISTS",
     "*_FILE",
     "DATA.PATH_*",
+    "DATA.INDEX_CACHE",
     "DATA.IN22k_VAL_IN1K",
     "AUG.AA_TYPE",
     "MODEL.MULTI_PATHWAY_ARCH",

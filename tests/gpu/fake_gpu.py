@@ -37,6 +37,8 @@ from slowfast.engine.trial import random_batch  # noqa: E402
 from slowfast.models import build_model  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
+# Of this project; an environment in its folder is not.
+OWN = tuple(str(ROOT / name) for name in ("slowfast", "projects", "tests"))
 GPU = torch.device("cuda", 0)
 MODE = FakeTensorMode()
 _BATCHES = 2
@@ -99,7 +101,7 @@ class Watch(TorchDispatchMode):
 
 def _line() -> str:
     """Return the innermost line of this project on the stack."""
-    frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(str(ROOT))]
+    frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(OWN)]
     own = [frame for frame in frames if frame.filename != __file__]
     last = (own or frames)[-1]
     return f"{Path(last.filename).relative_to(ROOT)}:{last.lineno}: {last.line}"

@@ -70,11 +70,13 @@ def facts_of(count: int, key_interval: int) -> FileFacts:
     [(108_000, 1, 0.9e6), (108_000, 2, 1.8e6), (300, 12, 5e3), (300, 250, 5e3)],  # an hour of MJPEG, ten seconds
 )
 def test_facts_of_a_video_take_the_memory_that_is_counted(count, key_interval, most):
-    tracemalloc.start()
-    facts = facts_of(count, key_interval)
-    taken = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert 0.5 * facts.nbytes < taken <= facts.nbytes < most
+    taken = []
+    for _ in range(3):  # what a first call or another thread keeps is not of the facts
+        tracemalloc.start()
+        facts = facts_of(count, key_interval)
+        taken.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+    assert 0.5 * facts.nbytes < min(taken) <= facts.nbytes < most
 
 
 def test_facts_of_many_videos_are_bounded():
