@@ -68,7 +68,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """What was measured on a set with some seconds of training: complete runs, and costs of an iteration."""
+    """Results on a set with some seconds of training: complete runs, and costs of an iteration."""
 
     runs: list[dict]
     costs: list[dict]

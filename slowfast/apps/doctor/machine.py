@@ -25,7 +25,7 @@ _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine has; a version is "" for what is missing, a number None for what the system does not tell.
+    """Facts of a machine; a version is "" for what is missing, a number None for what the system does not tell.
 
     Attributes:
         packages: name -> version of what computes and decodes.

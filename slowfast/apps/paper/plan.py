@@ -22,7 +22,7 @@ _OWN = {"OUTPUT_DIR": "--output", "RNG_SEED": "--seeds"}
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is to be reproduced.
+    """Row to reproduce, with its places and seeds.
 
     Attributes:
         row: the row.

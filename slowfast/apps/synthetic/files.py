@@ -33,6 +33,19 @@ _JPEG_QUALITY = 95
 FRAME_LIST_HEADER = "original_vido_id video_id frame_id path labels"  # the header as the published reader has it
 
 
+def check_set(counts: dict[str, int], seed: int) -> None:
+    """Raise ValueError for a split without a video, or a negative seed.
+
+    Args:
+        counts: videos of each split.
+    """
+    for split, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{split} {count}: a split needs at least one video")
+    if seed < 0:
+        raise ValueError(f"seed {seed}: must not be negative")
+
+
 def encode_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
     """Encode frames (T, H, W, 3) uint8 RGB, H and W even, as H.264, or as VP9 in a .webm file (4:2:0)."""
     reformatter = VideoReformatter()

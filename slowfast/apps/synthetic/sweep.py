@@ -54,11 +54,7 @@ class SweepSpec:
         if not self.steps and (self.min_gap or self.max_gap):
             raise ValueError(f"gaps of {self.min_gap} to {self.max_gap} steps need the number of steps of a video")
         _ = self.grid  # which checks the gaps
-        for split, count in self.counts.items():
-            if count < 1:
-                raise ValueError(f"{split} {count}: a split needs at least one video")
-        if self.seed < 0:
-            raise ValueError(f"seed {self.seed}: must not be negative")
+        files.check_set(self.counts, self.seed)
 
     @property
     def grid(self) -> render.StepGrid | None:

@@ -97,7 +97,7 @@ def to_bytes(frames: np.ndarray, flip: bool = False) -> Tensor:
 
 
 class Normalization:
-    """What `to_clip` does to colors, for clips of `to_bytes` and on any device.
+    """Normalization of colors as in `to_clip`, for clips of `to_bytes` and on any device.
 
     Args:
         mean, std, reverse: see `normalization`.

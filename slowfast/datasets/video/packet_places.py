@@ -48,7 +48,7 @@ class PacketPlaces:
 
     @property
     def arrays(self) -> list[array[int]]:
-        """The arrays, in the order of the attributes."""
+        """Return the arrays, in the order of the attributes."""
         return [self.offsets, self.sizes, self.pts, self.keys]
 
     def packets_from(self, key: int, descriptor: int) -> Iterator[av.Packet]:

@@ -35,7 +35,7 @@ def cause_of(error: OSError) -> str:
 
 @dataclass(frozen=True)
 class Rhythm:
-    """What `slowfast.datasets.video.timing.Timeline` finds out about a video from the times of all its frames.
+    """Facts of a video that `slowfast.datasets.video.timing.Timeline` finds in the times of all its frames.
 
     Attributes:
         is_even: the frame rate is constant.
@@ -122,7 +122,7 @@ class VideoReader(abc.ABC):
 
     @property
     def rhythm(self) -> Rhythm | None:
-        """What is known of `times` without reading them all; None if nothing is."""
+        """Return what is known of `times` without reading them all; None if nothing is."""
         return None
 
     @property

@@ -74,11 +74,7 @@ class CaterSpec:
         render.check_size(self.size)
         if self.size > _MOST_PIXELS:
             raise ValueError(f"size {self.size}: frames have at most {_MOST_PIXELS} pixels")
-        for split, count in self.counts.items():
-            if count < 1:
-                raise ValueError(f"{split} {count}: a split needs at least one video")
-        if self.seed < 0:
-            raise ValueError(f"seed {self.seed}: must not be negative")
+        files.check_set(self.counts, self.seed)
 
     @property
     def world(self) -> WorldSpec:
