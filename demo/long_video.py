@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from long_video_plan import CLIP, ENSEMBLES, METHOD_OF, METHODS, SETS, Method, VideoSet, epochs_for
 from long_video_report import COSTS, read_results, write_report
@@ -48,6 +49,7 @@ class Benchmark:
         self.data = (arguments.data or arguments.output / "data").resolve() / video_set.name
         self.overrides = (*video_set.overrides, *(QUICK_OVERRIDES if self.quick else ()), *arguments.overrides)
         self.shop = Workshop(arguments.workers, threads=1)
+        self._starts = Lock()  # several methods need one training
 
     def make_data(self) -> None:
         """Make the set, or keep a complete one."""
@@ -94,15 +96,18 @@ class Benchmark:
     def _train(self, backbone: str, method: Method, seed: int) -> dict:
         """Train for as many epochs as the seconds are; return epochs, updates and CPU seconds."""
         folder, cfg = self._folder(backbone, method, seed), self._cfg(backbone, method)
-        loaded = load_config(str(cfg), self._settings(method, folder, seed))
+        loaded = load_config(str(cfg), self._settings(backbone, method, folder, seed))
         iterations = len((self.data / "train.csv").read_text().splitlines()) // loaded.TRAIN.BATCH_SIZE
         seconds = self._cost(backbone, method)["seconds"]
-        epochs = epochs_for(self.budget, seconds * iterations, method.baseline)
+        epochs = epochs_for(self.budget, seconds * iterations)
+        start = self._start(backbone, seed)
 
         def train() -> dict:
-            settings = [*self._settings(method, folder, seed), "SOLVER.MAX_EPOCH", epochs]
+            settings = [*self._settings(backbone, method, folder, seed), "SOLVER.MAX_EPOCH", epochs]
             settings += ["SOLVER.WARMUP_EPOCHS", epochs / 20, "TRAIN.EVAL_PERIOD", epochs, "TEST.ENABLE", False]
             settings += ["TRAIN.CHECKPOINT_PERIOD", max(1, epochs // 8)]
+            if start is not None:
+                settings += ["TRAIN.CHECKPOINT_FILE_PATH", start]
             command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", cfg, *settings]
             progress = training_progress(folder / "json_stats.jsonl")
             usage = self.shop.run(f"{backbone} {method.name} {seed}", command, folder / "train.log", progress)
@@ -112,10 +117,35 @@ class Benchmark:
 
         return kept(folder / "trained.json", train)
 
+    def _start(self, backbone: str, seed: int) -> str | None:
+        """Train the weights that all methods of a backbone start from, once a seed; return their file, None without."""
+        if backbone not in self.set.starts:
+            return None
+        folder = self.output / f"seed_{seed}" / f"{backbone}_start"
+
+        def train() -> dict:
+            settings = [*self._places(folder, seed), *self.overrides, "TEST.ENABLE", False]
+            if self.budget == 0:
+                settings += ["SOLVER.MAX_EPOCH", 1]
+            command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", self.set.starts[backbone], *settings]
+            progress = training_progress(folder / "json_stats.jsonl")
+            usage = self.shop.run(f"{backbone} start {seed}", command, folder / "train.log", progress)
+            return {**read_training(folder), "process_cpu_seconds": usage.cpu_seconds}
+
+        with self._starts:
+            kept(folder / "trained.json", train)
+        return self._checkpoint(folder)
+
     def _test(self, backbone: str, method: Method, seed: int, views: int, data: Path, name: str) -> dict:
         """Test a trained model on the list `test.csv` in `data`; return what run_net.py measures."""
         folder = self._folder(backbone, method, seed)
-        settings = [*self._settings(method, folder / name, seed), "DATA.PATH_TO_DATA_DIR", data, "TRAIN.ENABLE", False]
+        settings = [
+            *self._settings(backbone, method, folder / name, seed),
+            "DATA.PATH_TO_DATA_DIR",
+            data,
+            "TRAIN.ENABLE",
+            False,
+        ]
         settings += ["TEST.NUM_ENSEMBLE_VIEWS", views, "TEST.CHECKPOINT_FILE_PATH", self._checkpoint(folder)]
         command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", self._cfg(backbone, method), *settings]
         title = f"{backbone} {method.name} {seed}, {name}"
@@ -133,7 +163,7 @@ class Benchmark:
         atomic_write_local(folder / "all.csv", lists)
         command = [sys.executable, ROOT / "tools/extract_features.py", "--cfg", self._cfg(backbone, CLIP)]
         command += ["--checkpoint", self._checkpoint(source), "--csv", folder / "all.csv"]
-        command += ["--output", folder / "features", *self._settings(CLIP, source, seed)]
+        command += ["--output", folder / "features", *self._settings(backbone, CLIP, source, seed)]
         title = f"{backbone} {method.name} {seed}"
         self.shop.run(f"{title}, features", command, folder / "features.log")
         command = [sys.executable, ROOT / "demo/long_video_lstm.py", "--features", folder / "features"]
@@ -156,7 +186,13 @@ class Benchmark:
         """Measure what an iteration of a method costs, in a process of its own; once for all seeds."""
         measured = self.output / "cost" / f"{backbone}_{method.name}.json"
         command = [sys.executable, ROOT / "demo/long_video_cost.py", "--cfg", self._cfg(backbone, method)]
-        command += ["--output", measured, "--iterations", 1 if self.quick else 7, *method.overrides, *self.overrides]
+        command += [
+            "--output",
+            measured,
+            "--iterations",
+            1 if self.quick else 7,
+            *self._method_settings(backbone, method),
+        ]
 
         def measure() -> dict:
             self.shop.run(f"cost of {backbone} {method.name}", command, measured.with_suffix(".log"))
@@ -181,9 +217,17 @@ class Benchmark:
         clip, steps = self.set.cfgs[backbone]
         return steps if method.in_steps else clip
 
-    def _settings(self, method: Method, folder: Path, seed: int) -> list:
-        places = ["DATA.PATH_TO_DATA_DIR", self.data, "OUTPUT_DIR", folder, "RNG_SEED", seed]
-        return [*method.overrides, *self.overrides, *places]
+    def _settings(self, backbone: str, method: Method, folder: Path, seed: int) -> list:
+        return [*self._method_settings(backbone, method), *self._places(folder, seed)]
+
+    def _method_settings(self, backbone: str, method: Method) -> list:
+        settings = [*method.overrides, *self.overrides]
+        if method.whole:
+            settings += ["DATA.NUM_FRAMES", load_config(str(self.set.cfgs[backbone][1])).DATA.NUM_FRAMES]
+        return settings
+
+    def _places(self, folder: Path, seed: int) -> list:
+        return ["DATA.PATH_TO_DATA_DIR", self.data, "OUTPUT_DIR", folder, "RNG_SEED", seed]
 
     @staticmethod
     def _checkpoint(folder: Path) -> str:

@@ -1,13 +1,12 @@
 """Sets, backbones and methods of the long-video benchmark."""
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweep_plan import CLIP_CFG, PGT_CFG, ROOT, Overrides
 
 _CLIPS, _STEPS = ROOT / "configs/Synthetic", ROOT / "projects/pgt/configs/Synthetic"
-FRAMES = 36  # that a method for the whole video reads
 
 
 @dataclass(frozen=True)
@@ -18,6 +17,7 @@ class VideoSet:
         seconds: of a video.
         classes: number of labels.
         budget: seconds of the CPU that each training gets, unless the command says another number.
+        starts: YAML file of the training whose weights all others of a backbone start from; empty: from scratch.
     """
 
     name: str
@@ -27,16 +27,21 @@ class VideoSet:
     classes: int
     budget: float
     overrides: Overrides = ()
+    starts: Mapping[str, Path] = field(default_factory=dict)
 
 
 _CATER = {
-    "slow": (_CLIPS / "CATER_SLOW_8x8.yaml", _STEPS / "CATER_PGT_36x8.yaml"),
+    "slow": (_CLIPS / "CATER_SLOW_8x8.yaml", _STEPS / "CATER_PGT_37x8.yaml"),
     "vit": (_CLIPS / "CATER_VIT_8x8.yaml", _STEPS / "CATER_VIT_PGT_36x8.yaml"),
 }
+_START = {"slow": _CLIPS / "CATER_SLOW_2x8.yaml"}
 SETS = {
-    "small": VideoSet("small", ("--format", "cater", "--scale", "small"), _CATER, 12.5, 36, 3600.0),
+    "still": VideoSet("still", ("--format", "cater", "--scale", "still"), _CATER, 12.5, 36, 400.0, starts=_START),
+    "small": VideoSet("small", ("--format", "cater", "--scale", "small"), _CATER, 12.5, 36, 400.0, starts=_START),
     # Videos of 120 frames: frames that are 3 apart cover as much of them as frames that are 8 apart do of 300.
-    "tiny": VideoSet("tiny", ("--format", "cater", "--scale", "tiny"), _CATER, 5.0, 36, 0.0, ("DATA.SAMPLING_RATE", 3)),
+    "tiny": VideoSet(
+        "tiny", ("--format", "cater", "--scale", "tiny"), _CATER, 5.0, 36, 0.0, ("DATA.SAMPLING_RATE", 3), _START
+    ),
     "sweep": VideoSet("sweep", (), {"slow": (CLIP_CFG, PGT_CFG)}, 9.0, 6, 180.0),
 }
 
@@ -48,7 +53,7 @@ class Method:
     Attributes:
         in_steps: the model reads videos in steps.
         views: evenly spaced clips of a test video; a training is tested once for each number.
-        baseline: gets at least the seconds; a method of PGT gets at most them. So rounding never favors PGT.
+        whole: it reads as many frames at once as the model in steps reads in all.
         reads_features: an LSTM on features of the trained clip model, not a training of the backbone.
     """
 
@@ -57,18 +62,18 @@ class Method:
     in_steps: bool = False
     views: tuple[int, ...] = (1,)
     overrides: Overrides = ()
-    baseline: bool = False
+    whole: bool = False
     reads_features: bool = False
 
 
 # The most important first: a run that is stopped has done these.
 METHODS = (
     Method("pgt_max", "PGT, max", True),
-    Method("memory_off", "PGT, memory off", True, overrides=("PGT.MEMORY", False), baseline=True),
-    Method("clip", "clip model", views=(10, 30), baseline=True),
-    Method("end_to_end", "end to end", overrides=("DATA.NUM_FRAMES", FRAMES), baseline=True),
+    Method("memory_off", "PGT, memory off", True, overrides=("PGT.MEMORY", False)),
+    Method("clip", "clip model", views=(10, 30)),
+    Method("end_to_end", "end to end", whole=True),
     Method("pgt_last", "PGT, last", True, overrides=("PGT.CACHE", "last")),
-    Method("lstm", "LSTM on clip features", baseline=True, reads_features=True),
+    Method("lstm", "LSTM on clip features", reads_features=True),
     Method("pgt_gate", "PGT, gate", True, overrides=("PGT.CACHE", "gate")),
     Method("pgt_slots", "PGT, slots", True, overrides=("PGT.CACHE", "slots")),
     Method("pgt_avg", "PGT, avg", True, overrides=("PGT.CACHE", "avg")),
@@ -76,8 +81,8 @@ METHODS = (
     Method(
         "checkpointed",
         "end to end, checkpointed",
-        overrides=("DATA.NUM_FRAMES", FRAMES, "MODEL.ACT_CHECKPOINT", True),
-        baseline=True,
+        whole=True,
+        overrides=("MODEL.ACT_CHECKPOINT", True),
     ),
 )
 METHOD_OF = {method.name: method for method in METHODS}
@@ -86,7 +91,6 @@ CLIP = METHOD_OF["clip"]
 ENSEMBLES = ("sum", "max", "last")
 
 
-def epochs_for(budget: float, epoch_seconds: float, baseline: bool) -> int:
-    """Return the whole epochs that `budget` seconds are, rounded up for a baseline and down for PGT; at least 1."""
-    count = budget / epoch_seconds
-    return max(1, math.ceil(count) if baseline else math.floor(count))
+def epochs_for(budget: float, epoch_seconds: float) -> int:
+    """Return the whole epochs that are nearest to `budget` seconds, at least 1."""
+    return max(1, round(budget / epoch_seconds))

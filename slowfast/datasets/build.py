@@ -13,6 +13,7 @@ from slowfast.config.resolve import num_labels
 from slowfast.config.rules.run import share_of_batch
 from slowfast.datasets.ava.dataset import AVA
 from slowfast.datasets.base import ClipDataset, check_split
+from slowfast.datasets.cater import Cater
 from slowfast.datasets.charades import Charades
 from slowfast.datasets.imagenet import ImageNet
 from slowfast.datasets.kinetics import Kinetics
@@ -40,6 +41,7 @@ DATASET_REGISTRY.register("charades", bgr=True)(Charades)
 DATASET_REGISTRY.register("ssv2", bgr=True)(SSv2)
 DATASET_REGISTRY.register("ava")(AVA)
 DATASET_REGISTRY.register("imagenet")(ImageNet)
+DATASET_REGISTRY.register("cater")(Cater)
 
 
 def build_dataset(*arguments: Any) -> ClipDataset:

@@ -65,8 +65,13 @@ class Mixing:
         Random numbers depend only on seed, epoch, iteration and rank.
 
         Raises:
-            ValueError: clips have several labels.
+            ValueError: clips have several labels, or labels that change within them.
         """
+        if batch.frame_labels is not None and batch.labels.dim() == 1:
+            raise ValueError(
+                "MIXUP.ENABLE True needs one label for a whole clip, and those of this data set change within it; set "
+                "it to False"
+            )
         if batch.labels.dim() != 1:
             raise ValueError(
                 "MIXUP.ENABLE True needs one label per clip, and this data set has several; set it to False"

@@ -215,12 +215,15 @@ def step_boxes(batch: Batch, plan: StepPlan) -> list[Boxes] | None:
 def step_target(batch: Batch, plan: StepPlan, step: int) -> torch.Tensor:
     """Return the target of the clips in one step. ("PGT", section 3, training on Kinetics, Charades and AVA.)
 
-    With labels by frame, (B, classes): the union over all frames of the video from the first frame of the step's memory
-    to the step's last frame. Otherwise the target of the clip.
+    With a class for each frame: that of the step's last frame, (B,). With any number of them, (B, classes): the union
+    over all frames of the video from the first frame of the step's memory to the step's last frame. Otherwise the
+    target of the clip.
     """
     if batch.frame_labels is None:
         return batch.targets
     frames = plan.span(step)
+    if batch.frame_labels.dim() == 2:
+        return batch.frame_labels[:, frames[-1]]
     return batch.frame_labels[:, 2 * frames[0] : 2 * frames[-1] + 1].amax(dim=1).to(torch.float32)
 
 

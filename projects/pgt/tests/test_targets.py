@@ -62,6 +62,13 @@ def labeled(progressive_cfg, random_clip):
     return cfg, batch, labels, frames
 
 
+def test_a_step_has_the_class_of_its_last_frame():
+    labels = torch.arange(2 * 22).view(2, 22)
+    batch = Batch([], labels[:, -1], torch.arange(2), torch.zeros(2, dtype=torch.int64), frame_labels=labels)
+    for plan, ends in [(StepPlan((8,), (1,), 3), (7, 14, 21)), (StepPlan((2, 8), (1, 1), 3, alpha=4), (7, 14, 21))]:
+        assert [step_target(batch, plan, step).tolist() for step in range(3)] == [[end, 22 + end] for end in ends]
+
+
 def test_a_step_has_the_labels_of_all_frames_from_its_memory_to_its_last(labeled):
     cfg, batch, labels, frames = labeled
     plan = StepPlan.from_config(cfg)

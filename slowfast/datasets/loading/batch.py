@@ -34,9 +34,9 @@ class Sample:
         label: class number, or (classes,) float32 of 0 and 1.
         video, view: number of the video, and of its view.
         replaced: (path, cause) of unreadable files that this sample replaces.
-        frame_labels: per-frame multi-hot labels of a clip of N frames, (2N - 1, classes) uint8, interleaved: row 2i is
-            sampled frame i, row 2i + 1 the union over the skipped frames between i and i + 1. The labels of frames
-            f..l are rows 2f..2l. None without per-frame labels.
+        frame_labels: labels of the N frames of a clip. Of single-label data (N,) int64 class numbers. Of multi-label
+            data (2N - 1, classes) uint8 of 0 and 1, interleaved: row 2i is sampled frame i, row 2i + 1 the union over
+            the skipped frames between i and i + 1. The labels of frames f..l are rows 2f..2l. None without.
         key_frames: annotated key frames of the clip, in order; the clip was made for the last one. Empty without boxes.
         mask: (T, h, w) bool, True where masked, for masked learning; None without.
     """
@@ -94,7 +94,7 @@ class Batch:
         view: (B,) int64 number of the view of that video; in train of its clip in the batch.
         replaced: train: (path, cause) of unreadable files that other videos replace.
         missing: val and test: views left out because their file cannot be read.
-        frame_labels: (B, 2 N - 1, classes) uint8, see `Sample`; None without.
+        frame_labels: (B, N) int64 or (B, 2 N - 1, classes) uint8, see `Sample`; None without.
         key_frames: the boxes of each annotated key frame; [] without boxes.
         mixed_labels: (B, classes) float32 soft labels of mixed clips (mixup, CutMix); None without mixing.
         mask: (B, T, h, w) bool, see `Sample`; None without.

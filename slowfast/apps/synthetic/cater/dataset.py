@@ -45,9 +45,11 @@ class Scale:
 
 
 _EASY = WorldSpec(objects=(5, 7), cones=(3, 4), frames=(16, 28), slide=(1.5, 4.5), scatter=0.3)
+_SMALL = {"train": 1200, "val": 160, "test": 360}
 SCALES = {
     "tiny": Scale(64, {"train": 40, "val": 10, "test": 20}, replace(_EASY, slots=4)),
-    "small": Scale(64, {"train": 1200, "val": 160, "test": 360}, _EASY),
+    "small": Scale(64, _SMALL, _EASY),
+    "still": Scale(64, _SMALL, replace(_EASY, cone_slides=0.0)),
     "full": Scale(128, {"train": 3080, "val": 770, "test": 1650}, WorldSpec()),
 }
 

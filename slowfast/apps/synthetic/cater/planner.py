@@ -116,7 +116,8 @@ class _Plan:
         held = set(np.flatnonzero(self.cover == index).tolist())
         settled = slot > self.final_slot
         if kind == SLIDE:
-            return {index} if self._slide(index, slot) else None
+            stays = self.spec.cone_slides == 0 and self.objects[index].holds(self.objects[0])
+            return None if stays or not self._slide(index, slot) else {index}
         if kind == ROTATE:
             return {index} if self._rotate(index, slot) else None
         if kind == PICK_PLACE:

@@ -29,7 +29,7 @@ class WorldSpec:
         slide: length of a slide, in cells.
         scatter: how far from the middle of a cell objects are put, along each axis; 0.5 reaches its edges.
         cone_slides: probability that, in a slot, one of the uncovered cones that can hold the snitch slides. All of
-            them are as likely, so motion does not tell which one holds it.
+            them are as likely, so motion does not tell which one holds it. With 0 none of them ever slides.
     """
 
     objects: tuple[int, int] = (5, 10)
