@@ -36,8 +36,8 @@ _CATER = {
 }
 _START = {"slow": _CLIPS / "CATER_SLOW_2x8.yaml"}
 SETS = {
-    "still": VideoSet("still", ("--format", "cater", "--scale", "still"), _CATER, 12.5, 36, 400.0, starts=_START),
-    "small": VideoSet("small", ("--format", "cater", "--scale", "small"), _CATER, 12.5, 36, 400.0, starts=_START),
+    "still": VideoSet("still", ("--format", "cater", "--scale", "still"), _CATER, 12.5, 36, 480.0, starts=_START),
+    "small": VideoSet("small", ("--format", "cater", "--scale", "small"), _CATER, 12.5, 36, 480.0, starts=_START),
     # Videos of 120 frames: frames that are 3 apart cover as much of them as frames that are 8 apart do of 300.
     "tiny": VideoSet(
         "tiny", ("--format", "cater", "--scale", "tiny"), _CATER, 5.0, 36, 0.0, ("DATA.SAMPLING_RATE", 3), _START
