@@ -52,7 +52,7 @@ def test_a_training_clip_has_the_cell_of_its_last_frame_and_those_of_all(dataset
             assert sample.frame_labels.dtype == torch.int64
             # 7 has an inverse modulo 36, so a cell names the frame, or one 36 later.
             frames = (sample.frame_labels.numpy() - cells[0]) * 31 % CLASSES
-            assert set(np.diff(frames) % CLASSES) <= {5}
+            assert set(np.diff(frames) % CLASSES) <= {6, 7}  # spread over a span of 20
             assert sample.label == cells[frames[-1]] == sample.frame_labels[-1]
             ends.add(int(frames[-1]))
     assert len(ends) > 8  # clips are at random times

@@ -120,6 +120,13 @@ def test_several_labels_a_clip():
         mixing()(batch, 0, 0)
 
 
+def test_labels_that_change_within_a_clip():
+    batch = make_batch()
+    batch.frame_labels = batch.labels[:, None].repeat(1, 2)
+    with pytest.raises(ValueError, match="MIXUP.ENABLE True.*change"):
+        mixing()(batch, 0, 0)
+
+
 SETTINGS = [
     "MIXUP.ENABLE", True, "MODEL.LOSS_FUNC", "soft_cross_entropy", "AUG.ENABLE", True, "AUG.NUM_SAMPLE", 2,
     "DATA.TRAIN_JITTER_SCALES_RELATIVE", [0.3, 1.0], "DATA.COLOR_RND_GRAYSCALE", 0.2, "SOLVER.MAX_EPOCH", 2,

@@ -8,7 +8,7 @@ import torch
 
 from pgt.task import ProgressiveTask
 from slowfast.checkpoint.io import checkpoint_path, load_checkpoint
-from slowfast.datasets import step_loading
+from slowfast.datasets import build, step_loading
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.step_loading import StepLoader
 from slowfast.datasets.video.reader import VideoError
@@ -58,6 +58,21 @@ def test_batches_are_those_of_whole_clips(recipe, run_cfg):
             assert stepped.size == batch.size and stepped.num_frames == batch.num_frames
             assert [[clip.shape for clip in step] for step in read] == [[clip.shape for clip in step] for step in truth]
             assert all(map(torch.equal, itertools.chain(*read), itertools.chain(*truth)))
+
+
+def test_each_process_reads_its_share_in_steps(run_cfg, monkeypatch):
+    """Two hosts of one process each."""
+    monkeypatch.setattr(build, "get_world_size", lambda: 2)
+    seen = []
+    for rank in (0, 1):
+        monkeypatch.setattr(build, "get_rank", lambda rank=rank: rank)
+        whole, steps = batches_of(run_cfg()), batches_of(run_cfg(*IN_STEPS))
+        assert len(whole) == len(steps) == 1
+        for (batch, truth), (stepped, read) in zip(whole, steps, strict=True):
+            assert torch.equal(batch.video, stepped.video)
+            assert all(map(torch.equal, itertools.chain(*read), itertools.chain(*truth)))
+            seen += batch.video.tolist()
+    assert len(set(seen)) == 4
 
 
 def weights_after(cfg, epochs=2):

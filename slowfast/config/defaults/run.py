@@ -58,8 +58,8 @@ LOGS = {
 TRAIN = {
     # Train.
     "ENABLE": True,
-    # Data set of training and validation, by registered name: kinetics, charades, ssv2, ava, or a project's. Case does
-    # not matter.
+    # Data set of training and validation, by registered name: kinetics, charades, ssv2, ava, imagenet, cater, or a
+    # project's. Case does not matter.
     "DATASET": "kinetics",
     # Clips of one forward pass, over all processes of this host.
     "BATCH_SIZE": 64,

@@ -45,6 +45,23 @@ def test_what_is_under_a_cone_moves_with_it(scenes):
     assert carried > len(scenes) / 3
 
 
+def test_in_still_the_snitch_ends_where_it_was_seen_last():
+    slides = 0
+    for index in range(40):
+        scene = CaterSpec("still").scene("train", index)
+        world = scene.world
+        cones = [number for number, thing in enumerate(world.objects) if thing.holds(world.objects[0])]
+        assert len(cones) >= 3
+        moved = {action.actor for action in world.actions if action.kind == "slide"}
+        assert not moved & set(cones)
+        slides += len(moved)
+        np.testing.assert_array_equal(
+            world.positions[scene.last_visible :, 0],
+            world.positions[[-1], 0].repeat(len(world.positions) - scene.last_visible, axis=0),
+        )
+    assert slides > 20  # of other objects, and of the open snitch
+
+
 def test_objects_fit_under_their_cones(scenes):
     held = {
         (world.objects[index], world.objects[world.inside[frame, index]])
