@@ -91,6 +91,9 @@ class Benchmark:
                 found |= {"val_accuracy": chosen[f"{best}/top1_acc"]}
                 found |= {"all": {name: scores[f"{name}/top1_acc"] for name in ENSEMBLES}}
             tests[f"{views} views" if method.views != (1,) else "whole video"] = found
+        if method == CLIP:
+            last = self._score_last_clip(backbone, seed)
+            tests["last clip"] = {"accuracy": last["accuracy"], "gflops_per_s": cost["gflops"] / self.set.seconds}
         return {**training, "peak_mib": cost["peak_mib"], "joules": cost["joules"], "tests": tests}
 
     def _train(self, backbone: str, method: Method, seed: int) -> dict:
@@ -152,6 +155,16 @@ class Benchmark:
         result = folder / name / "test_results.json"
         if not result.exists():
             self.shop.run(title, command, folder / f"{name}.log")
+        return json.loads(result.read_text())
+
+    def _score_last_clip(self, backbone: str, seed: int) -> dict:
+        """Test the clip model on the last clip of each test video."""
+        folder = self._folder(backbone, CLIP, seed)
+        result = folder / "last_clip.json"
+        command = [sys.executable, ROOT / "demo/long_video_last.py", "--cfg", self._cfg(backbone, CLIP)]
+        command += ["--output", result, *self._settings(backbone, CLIP, folder, seed)]
+        if not result.exists():
+            self.shop.run(f"{backbone} clip {seed}, last clip", command, folder / "last_clip.log")
         return json.loads(result.read_text())
 
     def _measure_features(self, backbone: str, method: Method, seed: int) -> dict:

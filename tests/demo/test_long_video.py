@@ -48,6 +48,7 @@ def test_every_part_of_a_run_leaves_its_result(finished):
     test = pgt["tests"]["whole video"]
     assert test["accuracy"] == test["all"][test["ensemble"]]
     views = runs["slow_clip_seed0"]["tests"]
+    assert views["last clip"]["gflops_per_s"] * 10 == pytest.approx(views["10 views"]["gflops_per_s"])
     assert views["30 views"]["gflops_per_s"] == pytest.approx(3 * views["10 views"]["gflops_per_s"])
     # Five steps read 36 frames; ten clips read 80.
     share = test["gflops_per_s"] / views["10 views"]["gflops_per_s"]
@@ -156,7 +157,7 @@ def test_the_documents_show_the_committed_results(demo_module):
 def made_run(method, seed, accuracy, peak_mib):
     """A complete run, as the benchmark writes it."""
     test = {"accuracy": accuracy, "gflops_per_s": 0.5}
-    tests = {"10 views": test, "30 views": test} if method == "clip" else {"whole video": test}
+    tests = {"10 views": test, "30 views": test, "last clip": test} if method == "clip" else {"whole video": test}
     cost = {"epochs": 3, "updates": 225, "train_cpu_seconds": 100.0, "peak_mib": peak_mib, "joules": None}
     where = {"date": "2026-11-29T12:00:00+00:00", "machine": {"processor": "a", "cores": 2}, "versions": {"torch": "2"}}
     run = {"set": "sweep", "backbone": "slow", "method": method, "seed": seed, "budget": 100.0, "tests": tests}

@@ -1,0 +1,52 @@
+"""Measure the accuracy of a trained clip model on the last clip of each test video, the last of its views.
+
+    python demo/long_video_last.py --cfg FILE --output FILE.json [KEY VALUE ...]
+
+tests the last checkpoint in OUTPUT_DIR.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from slowfast.config import activate_projects, load_config
+from slowfast.datasets import build_dataset, collate
+from slowfast.engine.resume import load_test_weights
+from slowfast.engine.task import build_task
+from slowfast.models import build_model
+from slowfast.runtime.device import device_of
+from slowfast.utils.files import atomic_write_local
+
+
+@torch.no_grad()
+def score(cfg) -> dict:
+    """Return `accuracy` in percent on the test split, and the number of `videos`."""
+    device, task, dataset = device_of(cfg), build_task(cfg), build_dataset(cfg, "test")
+    model = build_model(cfg)
+    load_test_weights(model, cfg)
+    model.to(device).eval()
+    views = dataset.num_views
+    last, hits = range(views - 1, len(dataset), views), 0
+    for first in range(0, len(last), cfg.TEST.BATCH_SIZE):
+        batch = collate([dataset[index] for index in last[first : first + cfg.TEST.BATCH_SIZE]])
+        scores = task.predict(model, batch.to(device)).on_cpu().scores
+        hits += int((scores.argmax(dim=1) == batch.labels).sum())
+    return {"accuracy": 100 * hits / len(last), "videos": len(last)}
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cfg", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
+    arguments = parser.parse_args()
+    cfg = load_config(arguments.cfg, arguments.overrides)
+    activate_projects(cfg)
+    atomic_write_local(arguments.output, json.dumps(score(cfg), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
