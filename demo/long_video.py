@@ -11,6 +11,7 @@ that is complete has a JSON file in --results and is kept; one that was stopped 
 """
 
 import argparse
+import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 from threading import Lock
 
 from long_video_plan import CLIP, ENSEMBLES, METHOD_OF, METHODS, SETS, Method, VideoSet, epochs_for
-from long_video_report import COSTS, read_results, write_report
+from long_video_report import COSTS, LAST_CLIP, MOST_SLIDES, read_results, write_report
 from sweep_jobs import JobError, Workshop, kept, read_training, training_progress
 from sweep_plan import ROOT, Overrides
 from sweep_report import describe_machine
@@ -90,10 +91,13 @@ class Benchmark:
                 found |= {"ensemble": best, "accuracy": scores[f"{best}/top1_acc"]}
                 found |= {"val_accuracy": chosen[f"{best}/top1_acc"]}
                 found |= {"all": {name: scores[f"{name}/top1_acc"] for name in ENSEMBLES}}
+            with open(self._folder(backbone, method, seed) / f"test_{views}/test_predictions.csv") as stream:
+                found |= self._by_slides([int(row["correct"]) for row in csv.DictReader(stream)])
             tests[f"{views} views" if method.views != (1,) else "whole video"] = found
         if method == CLIP:
-            last = self._score_last_clip(backbone, seed)
-            tests["last clip"] = {"accuracy": last["accuracy"], "gflops_per_s": cost["gflops"] / self.set.seconds}
+            right = self._score_last_clip(backbone, seed)["right"]
+            found = {"accuracy": 100 * sum(right) / len(right), "gflops_per_s": cost["gflops"] / self.set.seconds}
+            tests[LAST_CLIP] = found | self._by_slides(right)
         return {**training, "peak_mib": cost["peak_mib"], "joules": cost["joules"], "tests": tests}
 
     def _train(self, backbone: str, method: Method, seed: int) -> dict:
@@ -110,7 +114,7 @@ class Benchmark:
             settings += ["SOLVER.WARMUP_EPOCHS", epochs / 20, "TRAIN.EVAL_PERIOD", epochs, "TEST.ENABLE", False]
             settings += ["TRAIN.CHECKPOINT_PERIOD", max(1, epochs // 8)]
             if start is not None:
-                settings += ["TRAIN.CHECKPOINT_FILE_PATH", start]
+                settings += ["TRAIN.CHECKPOINT_FILE_PATH", start, "TRAIN.CHECKPOINT_EPOCH_RESET", True]
             command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", cfg, *settings]
             progress = training_progress(folder / "json_stats.jsonl")
             usage = self.shop.run(f"{backbone} {method.name} {seed}", command, folder / "train.log", progress)
@@ -156,6 +160,25 @@ class Benchmark:
         if not result.exists():
             self.shop.run(title, command, folder / f"{name}.log")
         return json.loads(result.read_text())
+
+    def _by_slides(self, right: Sequence[int]) -> dict:
+        """Return `by_slides`: (videos, accuracy) by how often the object slid after it was seen last.
+
+        Empty for a set that does not say.
+
+        Args:
+            right: for each test video 1 if the answer is right, else 0.
+        """
+        facts = self.data / "test_facts.csv"
+        if not facts.exists():
+            return {}
+        with open(facts) as stream:
+            slides = [min(int(row["slides_after"]), MOST_SLIDES) for row in csv.DictReader(stream)]
+        groups = {}
+        for count in sorted(set(slides)):
+            mine = [hit for hit, own in zip(right, slides, strict=True) if own == count]
+            groups[str(count)] = (len(mine), 100 * sum(mine) / len(mine))
+        return {"by_slides": groups}
 
     def _score_last_clip(self, backbone: str, seed: int) -> dict:
         """Test the clip model on the last clip of each test video."""

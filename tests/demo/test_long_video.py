@@ -157,7 +157,8 @@ def test_the_documents_show_the_committed_results(demo_module):
 def made_run(method, seed, accuracy, peak_mib):
     """A complete run, as the benchmark writes it."""
     test = {"accuracy": accuracy, "gflops_per_s": 0.5}
-    tests = {"10 views": test, "30 views": test, "last clip": test} if method == "clip" else {"whole video": test}
+    last = {"accuracy": accuracy + 5, "gflops_per_s": 0.05}
+    tests = {"10 views": test, "30 views": test, "last clip": last} if method == "clip" else {"whole video": test}
     cost = {"epochs": 3, "updates": 225, "train_cpu_seconds": 100.0, "peak_mib": peak_mib, "joules": None}
     where = {"date": "2026-11-29T12:00:00+00:00", "machine": {"processor": "a", "cores": 2}, "versions": {"torch": "2"}}
     run = {"set": "sweep", "backbone": "slow", "method": method, "seed": seed, "budget": 100.0, "tests": tests}
@@ -177,9 +178,26 @@ def test_the_table_has_means_deviations_and_goals(made_runs, demo_module):
     text = report.format_set("sweep_100s", report.Results(made_runs, costs))
     assert "| slow | PGT, max | 0.50 | 25 | 0.25 |" in text
     assert "| slow | PGT, max | 91.0 ± 1.4 | 2 | 3 | 100 | 25 | 0.500 |" in text  # of 90 and 92
-    assert "+40.0 points" in text and text.count(": met.") == 2
+    assert "+40.0 points" in text and "+35.0 points from the clip model's last clip" in text
+    assert text.count(": met.") == 2
     worse = [dict(run, peak_mib=50) if run["method"] == "pgt_max" else run for run in made_runs]
     assert report.format_set("sweep_100s", report.Results(worse, [])).count(": missed.") == 1
+
+
+def test_accuracies_are_grouped_by_slides(tmp_path, made_runs, demo_module):
+    """Of seven videos with 0, 0, 1, 2, 3, 4 and 6 slides."""
+    main, report = demo_module("long_video"), demo_module("long_video_report")
+    benchmark = main.Benchmark(main.parse_args(["--data", str(tmp_path)]), main.SETS["small"])
+    assert benchmark._by_slides([1] * 7) == {}
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/test_facts.csv").write_text("slides_after\n0\n0\n1\n2\n3\n4\n6\n")
+    groups = benchmark._by_slides([1, 0, 1, 0, 1, 1, 0])
+    assert groups == {"by_slides": {"0": (2, 50), "1": (1, 100), "2": (1, 0), "3": (3, pytest.approx(200 / 3))}}
+    for run in made_runs:
+        run["tests"] = {name: test | groups for name, test in run["tests"].items()}
+    lines = report.format_slides(made_runs)
+    assert lines[2] == "| backbone | method | 0 (2 videos) | 1 (1 videos) | 2 (1 videos) | 3+ (3 videos) |"
+    assert lines.count("| slow | PGT, max | 50 | 100 | 0 | 67 |") == 1
 
 
 def test_a_page_gets_its_tables(tmp_path, made_runs, demo_module):

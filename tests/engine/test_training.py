@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast.checkpoint.io import find_checkpoints, load_checkpoint
+from slowfast.checkpoint.io import checkpoint_path, find_checkpoints, load_checkpoint
 from slowfast.config import cfg_from_yaml, load_config
 from slowfast.datasets.build import build_loader
 from slowfast.engine import preflight
@@ -104,6 +104,17 @@ def test_nothing_left_to_train_is_said(tiny_cfg, caplog):
     train(tiny_cfg("SOLVER.MAX_EPOCH", 1))
     assert train(tiny_cfg("SOLVER.MAX_EPOCH", 1)) == {}
     assert "nothing to train: 1 epochs are done" in caplog.text
+
+
+def test_a_finished_run_elsewhere_is_nothing_to_train(tiny_cfg, tmp_path):
+    """Unlike the run's own, which the same command may meet again."""
+    first = tiny_cfg("SOLVER.MAX_EPOCH", 1)
+    train(first)
+    follow = ("TRAIN.CHECKPOINT_FILE_PATH", checkpoint_path(first.OUTPUT_DIR, 1), "OUTPUT_DIR", str(tmp_path / "next"))
+    with pytest.raises(ValueError, match="has done 1 epochs and SOLVER.MAX_EPOCH is 1.*CHECKPOINT_EPOCH_RESET"):
+        train(tiny_cfg("SOLVER.MAX_EPOCH", 1, *follow))
+    train(tiny_cfg("SOLVER.MAX_EPOCH", 1, "TRAIN.CHECKPOINT_EPOCH_RESET", True, *follow))
+    assert Path(checkpoint_path(str(tmp_path / "next"), 1)).is_file()
 
 
 def test_a_second_run_in_one_folder_is_warned_of(tiny_cfg, caplog):
