@@ -91,13 +91,13 @@ def start_training_from(state: TrainState) -> None:
     with naming_source(path):
         check_epoch(saved)
     enter_epoch(state, next_epoch(saved))
+    state.restore_progress(saved, path)
     if state.epoch >= state.max_epoch:
         raise ValueError(
             f"TRAIN.CHECKPOINT_FILE_PATH {path} has done {state.epoch} epochs and SOLVER.MAX_EPOCH is "
             f"{state.max_epoch}, so there is nothing to train. To start at epoch 1 with its weights set "
             "TRAIN.CHECKPOINT_EPOCH_RESET True; to train it longer raise MAX_EPOCH; to test it set TRAIN.ENABLE False"
         )
-    state.restore_progress(saved, path)
     logger.info("resuming %s after epoch %d; TRAIN.CHECKPOINT_EPOCH_RESET True takes only weights", path, state.epoch)
 
 
