@@ -56,6 +56,7 @@ bench: install
 # Runs only what the committed results lack.
 bench-full: install
 	$(BIN)/python demo/long_video.py --set small
+	$(BIN)/python demo/long_video.py --set still --methods pgt_max memory_off clip
 	$(BIN)/python demo/long_video.py --set sweep
 
 serve: install
