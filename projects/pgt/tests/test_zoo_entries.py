@@ -51,6 +51,11 @@ def test_files_are_whole_and_small(entries):
 def test_settings_are_those_of_the_file_that_the_entry_names(entries, repo, name):
     cfg = load_checkpoint_config(local_path(f"zoo://{name}"))
     named = load_config(repo / "configs" / f"{entries[name].config}.yaml")
+    if name in CATER:  # the comparison sets the length of a training
+        cfg, named = cfg.clone(), named.clone()
+        for one in (cfg, named):
+            one.defrost()
+            one.SOLVER.MAX_EPOCH = one.SOLVER.WARMUP_EPOCHS = 0
     for section in ("RESNET", "SOLVER", *(["PGT"] if "PGT" in named else [])):
         assert cfg[section] == named[section]
     assert cfg.DATA.NUM_FRAMES == named.DATA.NUM_FRAMES
@@ -90,8 +95,9 @@ def test_those_of_cater_are_as_good_on_the_first_test_videos(entries, tmp_path):
         assert results["top1_acc"] * 24 / 100 == pytest.approx(right, abs=1.1)  # for other processors
 
 
-@pytest.mark.parametrize("names", [NAMES, CATER])
-def test_the_card_has_the_figures_of_the_entries(entries, names):
-    (line,) = [line for line in card_of(entries[names[0]]) if line.startswith("| accuracy of this recipe")]
+def test_the_card_has_the_figures_of_the_entries(entries):
+    (line,) = [line for line in card_of(entries[NAMES[0]]) if line.startswith("| accuracy of this recipe")]
     figures = re.findall(r"[0-9.]+ ± [0-9.]+", line)
-    assert figures == [entries[name].metrics["top1"] for name in names]
+    assert figures == [entries[name].metrics["top1"] for name in NAMES]
+    measured = [f"{figure:.1f}" for figure in own_figures(entries[CATER[0]])]
+    assert measured == [entries[name].metrics["top1"] for name in CATER]
