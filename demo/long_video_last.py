@@ -5,24 +5,19 @@
 tests the last checkpoint in OUTPUT_DIR.
 """
 
-import argparse
-import json
-from pathlib import Path
-
 import torch
+from sweep_jobs import write_measured
 
-from slowfast.config import activate_projects, load_config
 from slowfast.datasets import build_dataset, collate
 from slowfast.engine.resume import load_test_weights
 from slowfast.engine.task import build_task
 from slowfast.models import build_model
 from slowfast.runtime.device import device_of
-from slowfast.utils.files import atomic_write_local
 
 
 @torch.no_grad()
-def score(cfg) -> list[int]:
-    """Return for each video of the test split 1 if its last clip is classified right, else 0."""
+def score(cfg) -> dict[str, list[int]]:
+    """Return `right`: for each video of the test split 1 if its last clip is classified right, else 0."""
     device, task, dataset = device_of(cfg), build_task(cfg), build_dataset(cfg, "test")
     model = build_model(cfg)
     load_test_weights(model, cfg)
@@ -33,20 +28,8 @@ def score(cfg) -> list[int]:
         batch = collate([dataset[index] for index in last[first : first + cfg.TEST.BATCH_SIZE]])
         scores = task.predict(model, batch.to(device)).on_cpu().scores
         right += (scores.argmax(dim=1) == batch.labels).int().tolist()
-    return right
-
-
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--cfg", required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
-    arguments = parser.parse_args()
-    cfg = load_config(arguments.cfg, arguments.overrides)
-    activate_projects(cfg)
-    atomic_write_local(arguments.output, json.dumps({"right": score(cfg)}) + "\n")
+    return {"right": right}
 
 
 if __name__ == "__main__":
-    main()
+    write_measured(score, __doc__)

@@ -1,5 +1,6 @@
-"""Child processes: run several at a time, show their progress, and measure them."""
+"""Child processes of the demos: run several at a time, show progress, measure them, and read what they wrote."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -12,9 +13,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sweep_plan import ROOT
 
+from slowfast.config import activate_projects, load_config
 from slowfast.utils.files import atomic_write_local
 
 TAIL_LINES = 15
@@ -144,6 +147,23 @@ def kept(path: Path, make: Callable[[], dict]) -> dict:
     if not path.exists():
         atomic_write_local(path, json.dumps(make(), indent=2) + "\n")
     return json.loads(path.read_text())
+
+
+def write_measured(measure: Callable[[Any], dict], description: str) -> None:
+    """Run the command line of a tool that measures one config: `--cfg FILE --output FILE.json [KEY VALUE ...]`.
+
+    Args:
+        measure: called with the config; its result is written.
+        description: docstring of the tool.
+    """
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
+    parser.add_argument("--cfg", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
+    arguments = parser.parse_args()
+    cfg = load_config(arguments.cfg, arguments.overrides)
+    activate_projects(cfg)
+    atomic_write_local(arguments.output, json.dumps(measure(cfg), indent=2) + "\n")
 
 
 def training_progress(stats_file: Path) -> Callable[[], str]:

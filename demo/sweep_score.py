@@ -5,16 +5,13 @@
 tests the last checkpoint in OUTPUT_DIR on the test split.
 """
 
-import argparse
-import json
 from collections import defaultdict
-from pathlib import Path
 
 import torch
+from sweep_jobs import write_measured
 
 from pgt import StepPlan
 from pgt.task import ensemble, step_scores
-from slowfast.config import activate_projects, load_config
 from slowfast.datasets.build import build_loader
 from slowfast.engine.resume import load_test_weights
 from slowfast.models import build_model
@@ -87,17 +84,5 @@ def score(cfg) -> dict:
     return {**percent, "steps": [100 * count / videos for count in steps]}
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--cfg", required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
-    arguments = parser.parse_args()
-    cfg = load_config(arguments.cfg, arguments.overrides)
-    activate_projects(cfg)
-    arguments.output.write_text(json.dumps(score(cfg), indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    write_measured(score, __doc__)
