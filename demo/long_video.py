@@ -50,6 +50,8 @@ class Benchmark:
         self.data = (arguments.data or arguments.output / "data").resolve() / video_set.name
         self.overrides = (*video_set.overrides, *(QUICK_OVERRIDES if self.quick else ()), *arguments.overrides)
         self.shop = Workshop(arguments.workers, threads=1)
+        # Here, and not in the threads of the shop: the first config imports the project.
+        self.frames = {name: load_config(str(steps)).DATA.NUM_FRAMES for name, (_, steps) in video_set.cfgs.items()}
         self._starts = Lock()  # several methods need one training
 
     def make_data(self) -> None:
@@ -259,7 +261,7 @@ class Benchmark:
     def _method_settings(self, backbone: str, method: Method) -> list:
         settings = [*method.overrides, *self.overrides]
         if method.whole:
-            settings += ["DATA.NUM_FRAMES", load_config(str(self.set.cfgs[backbone][1])).DATA.NUM_FRAMES]
+            settings += ["DATA.NUM_FRAMES", self.frames[backbone]]
         return settings
 
     def _places(self, folder: Path, seed: int) -> list:

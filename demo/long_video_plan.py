@@ -40,7 +40,14 @@ SETS = {
     "small": VideoSet("small", ("--format", "cater", "--scale", "small"), _CATER, 12.5, 36, 480.0, starts=_START),
     # Videos of 120 frames: frames that are 3 apart cover as much of them as frames that are 8 apart do of 300.
     "tiny": VideoSet(
-        "tiny", ("--format", "cater", "--scale", "tiny"), _CATER, 5.0, 36, 0.0, ("DATA.SAMPLING_RATE", 3), _START
+        "tiny",
+        ("--format", "cater", "--scale", "tiny"),
+        _CATER,
+        5.0,
+        36,
+        0.0,
+        ("DATA.SAMPLING_RATE", 3, "LOG_PERIOD", 1),
+        _START,
     ),
     "sweep": VideoSet("sweep", (), {"slow": (CLIP_CFG, PGT_CFG)}, 9.0, 6, 180.0),
 }

@@ -12,6 +12,7 @@ from slowfast.config.ignored_keys import reason_without_effect
 from slowfast.config.merge import get_key, leaf_keys
 from slowfast.engine.epoch_config import build_state
 from slowfast.models import build_model
+from slowfast.utils.registry import REGISTRIES, Registry
 
 SLOW = ["MODEL.MODEL_NAME", "ResNet", "MODEL.ARCH", "slow"]
 STEPS = ["SOLVER.LR_POLICY", "steps_with_relative_lrs", "SOLVER.MAX_EPOCH", 20]
@@ -214,3 +215,17 @@ def test_a_key_of_text_takes_any_text_or_is_checked():
 def test_scores_of_regnet_compete_whatever_the_settings_say(caplog):
     load_config(None, ["MODEL.MODEL_NAME", "RegNet", "MODEL.ARCH", "r3d", "DATA.MULTI_LABEL", True])
     assert "another MODEL.MODEL_NAME" in caplog.text
+
+
+def test_a_registry_may_appear_while_names_are_checked(monkeypatch):
+    """As when another thread imports a project at that moment."""
+    check, seen = Registry.check, []
+
+    def checking(self, *arguments):
+        seen.append(arguments)
+        monkeypatch.setitem(REGISTRIES, f"TEST.NUMBER_{len(seen)}", self)
+        return check(self, *arguments)
+
+    monkeypatch.setattr(Registry, "check", checking)
+    load_config(None)
+    assert len(seen) > 1

@@ -93,7 +93,7 @@ def validate(cfg: CfgNode) -> None:
 def _check_names(cfg: CfgNode) -> None:
     """Check that keys of registries hold registered names."""
     keys = set(leaf_keys(cfg))
-    for key, registry in REGISTRIES.items():
+    for key, registry in list(REGISTRIES.items()):  # another thread may import a project with registries of its own
         if key in keys:
             registry.check(get_key(cfg, key), key)
     name, arch = cfg.MODEL.MODEL_NAME, cfg.MODEL.ARCH
