@@ -117,12 +117,8 @@ class Benchmark:
             settings += ["TRAIN.CHECKPOINT_PERIOD", max(1, epochs // 8)]
             if start is not None:
                 settings += ["TRAIN.CHECKPOINT_FILE_PATH", start, "TRAIN.CHECKPOINT_EPOCH_RESET", True]
-            command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", cfg, *settings]
-            progress = training_progress(folder / "json_stats.jsonl")
-            usage = self.shop.run(f"{backbone} {method.name} {seed}", command, folder / "train.log", progress)
-            updates = read_training(folder)["updates"]
-            spent = {"train_cpu_seconds": updates * seconds, "process_cpu_seconds": usage.cpu_seconds}
-            return {"epochs": epochs, "updates": updates, **spent}
+            trained = self._run_training(f"{backbone} {method.name} {seed}", folder, cfg, settings)
+            return {"epochs": epochs, **trained, "train_cpu_seconds": trained["updates"] * seconds}
 
         return kept(folder / "trained.json", train)
 
@@ -136,32 +132,33 @@ class Benchmark:
             settings = [*self._places(folder, seed), *self.overrides, "TEST.ENABLE", False]
             if self.budget == 0:
                 settings += ["SOLVER.MAX_EPOCH", 1]
-            command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", self.set.starts[backbone], *settings]
-            progress = training_progress(folder / "json_stats.jsonl")
-            usage = self.shop.run(f"{backbone} start {seed}", command, folder / "train.log", progress)
-            return {**read_training(folder), "process_cpu_seconds": usage.cpu_seconds}
+            return self._run_training(f"{backbone} start {seed}", folder, self.set.starts[backbone], settings)
 
         with self._starts:
             kept(folder / "trained.json", train)
         return self._checkpoint(folder)
 
+    def _run_training(self, title: str, folder: Path, cfg: Path, settings: list) -> dict:
+        """Train into a folder; return updates and CPU seconds of the process."""
+        command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", cfg, *settings]
+        usage = self.shop.run(title, command, folder / "train.log", training_progress(folder / "json_stats.jsonl"))
+        return {"updates": read_training(folder)["updates"], "process_cpu_seconds": usage.cpu_seconds}
+
     def _test(self, backbone: str, method: Method, seed: int, views: int, data: Path, name: str) -> dict:
         """Test a trained model on the list `test.csv` in `data`; return what run_net.py measures."""
         folder = self._folder(backbone, method, seed)
-        settings = [
-            *self._settings(backbone, method, folder / name, seed),
-            "DATA.PATH_TO_DATA_DIR",
-            data,
-            "TRAIN.ENABLE",
-            False,
-        ]
+        settings = [*self._settings(backbone, method, folder / name, seed), "TRAIN.ENABLE", False]
+        settings += ["DATA.PATH_TO_DATA_DIR", data]
         settings += ["TEST.NUM_ENSEMBLE_VIEWS", views, "TEST.CHECKPOINT_FILE_PATH", self._checkpoint(folder)]
         command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", self._cfg(backbone, method), *settings]
         title = f"{backbone} {method.name} {seed}, {name}"
-        result = folder / name / "test_results.json"
-        if not result.exists():
-            self.shop.run(title, command, folder / f"{name}.log")
-        return json.loads(result.read_text())
+        return self._result(folder / name / "test_results.json", title, command, folder / f"{name}.log")
+
+    def _result(self, path: Path, title: str, command: list, log: Path) -> dict:
+        """Return what a command writes to a JSON file; run it if the file is missing."""
+        if not path.exists():
+            self.shop.run(title, command, log)
+        return json.loads(path.read_text())
 
     def _by_slides(self, right: Sequence[int]) -> dict:
         """Return `by_slides`: (videos, accuracy) by how often the object slid after it was seen last.
@@ -188,9 +185,7 @@ class Benchmark:
         result = folder / "last_clip.json"
         command = [sys.executable, ROOT / "demo/long_video_last.py", "--cfg", self._cfg(backbone, CLIP)]
         command += ["--output", result, *self._settings(backbone, CLIP, folder, seed)]
-        if not result.exists():
-            self.shop.run(f"{backbone} clip {seed}, last clip", command, folder / "last_clip.log")
-        return json.loads(result.read_text())
+        return self._result(result, f"{backbone} clip {seed}, last clip", command, folder / "last_clip.log")
 
     def _measure_features(self, backbone: str, method: Method, seed: int) -> dict:
         """Return seconds, cost and accuracy of an LSTM on the features of the clip model."""
@@ -224,13 +219,8 @@ class Benchmark:
         """Measure what an iteration of a method costs, in a process of its own; once for all seeds."""
         measured = self.output / "cost" / f"{backbone}_{method.name}.json"
         command = [sys.executable, ROOT / "demo/long_video_cost.py", "--cfg", self._cfg(backbone, method)]
-        command += [
-            "--output",
-            measured,
-            "--iterations",
-            1 if self.quick else 7,
-            *self._method_settings(backbone, method),
-        ]
+        command += ["--output", measured, "--iterations", 1 if self.quick else 7]
+        command += self._method_settings(backbone, method)
 
         def measure() -> dict:
             self.shop.run(f"cost of {backbone} {method.name}", command, measured.with_suffix(".log"))

@@ -67,14 +67,14 @@ class Mixing:
         Raises:
             ValueError: clips have several labels, or labels that change within them.
         """
-        if batch.frame_labels is not None and batch.labels.dim() == 1:
-            raise ValueError(
-                "MIXUP.ENABLE True needs one label for a whole clip, and those of this data set change within it; set "
-                "it to False"
-            )
         if batch.labels.dim() != 1:
             raise ValueError(
                 "MIXUP.ENABLE True needs one label per clip, and this data set has several; set it to False"
+            )
+        if batch.frame_labels is not None:
+            raise ValueError(
+                "MIXUP.ENABLE True needs one label for a whole clip, and those of this data set change within it; set "
+                "it to False"
             )
         stream = seeded_generator(self.seed, "train", epoch, iteration, get_rank(), _STREAM)
         random = np.random.default_rng(stream.initial_seed())
