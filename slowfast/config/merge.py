@@ -25,7 +25,7 @@ NULLABLE = {
 }
 # Switches that may also be measured.
 AUTO = "auto"
-_SWITCHES = ("MODEL.COMPILE", "TRAIN.MIXED_PRECISION")
+_SWITCHES = ("MODEL.COMPILE", "TRAIN.MIXED_PRECISION", "TRAIN.DEPTHWISE_FP32")
 # Example of the items of lists whose default is empty.
 ITEMS = {
     "AVA.BOX_FRAMES": [1],
@@ -176,7 +176,7 @@ def _leaves(
 
 def _read(key: str, value: Any, layer: Layer, defaults: CfgNode) -> Any:
     default = get_key(defaults, key)
-    kind = NULLABLE.get(key, type(default) if default is not None else None)
+    kind = bool if key in _SWITCHES else NULLABLE.get(key, type(default) if default is not None else None)
     path = key.split(".")
     if isinstance(value, dict):
         raise ValueError(

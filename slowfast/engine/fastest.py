@@ -26,6 +26,8 @@ from slowfast.engine.changed_settings import is_indifferent
 from slowfast.engine.model_setup import default_memory_format
 from slowfast.engine.task import build_task
 from slowfast.engine.trial import make_trial, seconds_of
+from slowfast.layers.conv import set_depthwise_precision
+from slowfast.models import build_model
 from slowfast.models.complexity import complexity
 from slowfast.runtime.device import device_name, device_of
 from slowfast.runtime.distributed import all_gather_object, get_world_size, is_main_process
@@ -39,10 +41,12 @@ logger = get_logger(__name__)
 Choice = dict[str, Any]  # key -> value
 Values = tuple[tuple[str, Any], ...]  # of a candidate: (key, value), ...
 
+_DEPTHWISE = "TRAIN.DEPTHWISE_FP32"
 # Values of each setting, the plain ones first: contiguous fp32 is what the others have to beat.
 _VALUES = {
     "MODEL.MEMORY_FORMAT": ("contiguous", "channels_last"),
     "TRAIN.MIXED_PRECISION": (False, True),
+    _DEPTHWISE: (False, True),
     "MODEL.COMPILE": (False, True),
 }
 _LEAST_WORK = 2e9  # multiply-adds of a batch; below, the gain is milliseconds, as is the noise of the clock
@@ -70,7 +74,7 @@ def settle(cfg: Any, training: bool) -> Any:
     Raises:
         RuntimeError: a batch of noise cannot be computed in one of several processes.
     """
-    keys = [key for key in _VALUES if get_key(cfg, key) == AUTO]
+    keys = [key for key in _VALUES if get_key(cfg, key) == AUTO and (key != _DEPTHWISE or _is_mixed_depthwise(cfg))]
     if not keys:
         return cfg
     count = _clips(cfg)
@@ -83,6 +87,14 @@ def settle(cfg: Any, training: bool) -> Any:
     path = _answer_path(cfg, keys, training)
     known = all_gather_object(_read(path, keys) if is_main_process() else None)[0]
     return _with_choice(cfg, known or _measured(cfg, keys, training, count, path))
+
+
+def _is_mixed_depthwise(cfg: Any) -> bool:
+    """Return True if the config's model has depthwise convolutions and may compute in mixed precision."""
+    if cfg.TRAIN.MIXED_PRECISION is False:
+        return False
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        return set_depthwise_precision(build_model(cfg), True) > 0
 
 
 def _clips(cfg: Any) -> int:
@@ -184,7 +196,11 @@ class _Race:
 
     def run(self) -> dict[Values, float]:
         """Measure on the CPU in turn, since its speed changes; elsewhere one by one, since memory is short."""
-        candidates = list(itertools.product(*([(key, value) for value in _VALUES[key]] for key in self.keys)))
+        every = itertools.product(*([(key, value) for value in _VALUES[key]] for key in self.keys))
+        # Without mixed precision depthwise convolutions are in float32 anyway.
+        candidates = [
+            values for values in every if not {("TRAIN.MIXED_PRECISION", False), (_DEPTHWISE, True)} <= {*values}
+        ]
         device = device_of(self.cfg)
         for group in [candidates] if device.type == "cpu" else [[values] for values in candidates]:
             self._take_turns(self._runnable(group, device), device)

@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.layers.activation_checkpoint import CheckpointedBlock
-from slowfast.layers.conv import Conv3d, set_planar
+from slowfast.layers.conv import Conv3d, set_depthwise_precision, set_planar
 from slowfast.layers.norm import BatchNorm, FrozenBatchNorm3d, SubBatchNorm3d, freeze_bn_stats, trainable_batchnorms
 from slowfast.models.heads import Classifier
 from slowfast.runtime.distributed import get_world_size, reduce_mean
@@ -50,6 +50,7 @@ class ModelSetup:
         fold_norms: fold batch norms into convolutions, for inference only (`TEST.FOLD_NORMS`).
         dtype: of autocast around the model's calls (`TRAIN.MIXED_PRECISION`), None for no autocast. For inference,
             convolutions are cast to it once rather than at every call.
+        depthwise_fp32: leave depthwise convolutions out of autocast (`TRAIN.DEPTHWISE_FP32`).
     """
 
     memory_format: str = "auto"
@@ -60,6 +61,7 @@ class ModelSetup:
     fp16_allreduce: bool = False
     fold_norms: bool = False
     dtype: torch.dtype | None = None
+    depthwise_fp32: bool = False
 
     @classmethod
     def from_config(cls, cfg: Any) -> ModelSetup:
@@ -74,6 +76,7 @@ class ModelSetup:
             model.FP16_ALLREDUCE,
             cfg.TEST.FOLD_NORMS,
             autocast_dtype(cfg),
+            cfg.TRAIN.DEPTHWISE_FP32 is True,
         )
 
 
@@ -95,6 +98,7 @@ def setup_model(
     """
     setup = setup or ModelSetup()
     model = move_model(model, device, setup.memory_format)
+    set_depthwise_precision(model, setup.depthwise_fp32)
     if not training:
         _optimize_for_inference(model, setup)
     else:
@@ -121,7 +125,7 @@ def _optimize_for_inference(model: nn.Module, setup: ModelSetup) -> None:
         fold_norms(model)
     if setup.dtype is not None:
         for module in model.modules():
-            if isinstance(module, Conv3d):
+            if isinstance(module, Conv3d) and not module.full_precision:
                 module.to(setup.dtype)
 
 

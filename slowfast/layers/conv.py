@@ -32,10 +32,12 @@ class Conv3d(nn.Conv3d):
 
     Attributes:
         planar: compute in two dimensions and in channels-last layout, see `set_planar`; None: on the CPU only.
+        full_precision: compute in float32 under autocast, see `set_depthwise_precision`.
         zero_init: start with weights of zero.
     """
 
     planar: bool | None = None
+    full_precision: bool = False
     zero_init: bool = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -51,6 +53,9 @@ class Conv3d(nn.Conv3d):
         self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: Sequence[int]
     ) -> torch.Tensor:
         """Convolve x with a weight (O, C / groups, k_t, k_h, k_w), with this layer's stride, dilation and groups."""
+        if self.full_precision and torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.convolve(x.float(), weight, bias, padding)
         geometry = _Geometry(self.stride, tuple(padding), self.dilation)
         if x.device.type == "cpu" if self.planar is None else self.planar:
             return _planar_conv3d(x, weight, bias, geometry, self.groups)
@@ -62,6 +67,14 @@ def set_planar(model: nn.Module, planar: bool) -> None:
     for module in model.modules():
         if isinstance(module, Conv3d):
             module.planar = planar
+
+
+def set_depthwise_precision(model: nn.Module, full: bool) -> int:
+    """Compute depthwise convolutions in float32 under autocast, or as all others; return how many there are."""
+    depthwise = [m for m in model.modules() if isinstance(m, Conv3d) and m.groups == m.in_channels > 1]
+    for module in depthwise:
+        module.full_precision = full
+    return len(depthwise)
 
 
 class _Geometry(NamedTuple):

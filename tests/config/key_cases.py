@@ -137,6 +137,7 @@ CASES = {
     "TEST.BATCH_SIZE": (2, "@clips"), "TEST.NUM_ENSEMBLE_VIEWS": (3, "@clips"), "TEST.NUM_SPATIAL_CROPS": (3, "@clips"),
     "TEST.FOLD_NORMS": (False, "@training"), "TRAIN.MIXED_PRECISION": (True, "@training"),
     "TRAIN.MIXED_PRECISION_DTYPE": ("fp16", "@training", "TRAIN.MIXED_PRECISION", True),
+    "TRAIN.DEPTHWISE_FP32": (True, "@training", "TRAIN.MIXED_PRECISION", True),
     "TRAIN.ACCUM_STEPS": (2, "@optimizer"), "RNG_SEED": (5, "@clips"),
     "NUM_SHARDS": (2, "@optimizer", "SOLVER.BASE_LR_SCALE_NUM_SHARDS", True),
 }  # fmt: skip

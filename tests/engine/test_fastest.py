@@ -64,6 +64,26 @@ def test_each_candidate_can_win_and_computes_the_same(tiny_model, clock, fast, t
     )
 
 
+MIXED_WAYS = ((False, False), (True, False), (True, True))  # mixed precision, and depthwise convolutions apart from it
+
+
+@pytest.mark.parametrize("fast", [1, 2, 4, 5])
+def test_depthwise_convolutions_are_measured_in_float32_too(tiny_models, clock, fast):
+    clock([0.1 if number == fast else 0.14 for number in range(6)])
+    cfg = settle(auto(tiny_models["X3D"]), True)
+    ways = [(layout, *way) for layout in ("contiguous", "channels_last") for way in MIXED_WAYS]
+    assert (*chosen(cfg), cfg.TRAIN.DEPTHWISE_FP32) == ways[fast]
+
+
+@pytest.mark.parametrize("mixed, name, candidates", [(True, "X3D", 4), (False, "X3D", 2), (True, "ResNet", 2)])
+def test_without_a_choice_of_precision(tiny_models, clock, mixed, name, candidates):
+    calls = clock([0.1] * candidates)
+    settings = [*tiny_models[name], "TRAIN.BATCH_SIZE", 2, FORMAT, "auto", MIXED, mixed]
+    cfg = settle(load_config(None, settings), True)
+    assert set(calls) == set(range(candidates))
+    assert cfg.TRAIN.DEPTHWISE_FP32 == (False if candidates == 4 else "auto")
+
+
 def test_noise_does_not_beat_the_plain_setting(tiny_model, clock):
     clock([0.100, 0.098, 0.120, 0.099])
     assert chosen(settle(auto(tiny_model), True)) == ("contiguous", False)

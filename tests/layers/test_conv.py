@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from slowfast.layers.conv import Conv3d, set_planar
+from slowfast.layers.conv import Conv3d, set_depthwise_precision, set_planar
 
 # Channels in and out, kernel, stride, padding, dilation, groups, bias.
 CASES = {
@@ -87,6 +87,25 @@ def test_autocast_computes_in_its_type_and_gives_gradients_in_the_weights(name):
     assert found[0].dtype == torch.bfloat16
     for ours_, plain_ in zip(found, expected, strict=True):
         assert (ours_ - plain_).abs().max() <= 0.03 * plain_.abs().max()
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_depthwise_convolutions_can_stay_in_float32(channels_last):
+    pair = nn.Sequential(Conv3d(6, 6, 3, padding=1, groups=6), Conv3d(6, 4, 1), Conv3d(4, 4, 3, padding=1, groups=2))
+    assert set_depthwise_precision(pair, True) == 1
+    set_planar(pair, channels_last)
+    clip = torch.randn(2, 6, 4, 5, 5)
+    plain = results(copy.deepcopy(pair[0]), clip)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = results(pair[0], clip)
+        assert [pair[1](clip).dtype, pair[2](pair[1](clip)).dtype] == [torch.bfloat16] * 2
+        half = clip.to(torch.bfloat16)
+        assert torch.equal(pair[0](half), pair[0](half.float()))
+    assert found[0].dtype == torch.float32
+    torch.testing.assert_close(found, plain)
+    set_depthwise_precision(pair, False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert pair[0](clip).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", ["pointwise, wide", "frames, wide", "time, wide", "depthwise"])

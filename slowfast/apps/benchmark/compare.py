@@ -20,6 +20,7 @@ VARIANTS = {
     "fp32": ("TRAIN.MIXED_PRECISION", False),
     "bf16": ("TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", "bf16"),
     "fp16": ("TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", "fp16"),
+    "depthwise_fp32": ("TRAIN.DEPTHWISE_FP32", True),
     "compile": ("MODEL.COMPILE", True),
     "contiguous": ("MODEL.MEMORY_FORMAT", "contiguous"),
     "channels_last": ("MODEL.MEMORY_FORMAT", "channels_last"),

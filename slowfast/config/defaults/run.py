@@ -102,6 +102,9 @@ TRAIN = {
     "MIXED_PRECISION": False,
     # Data type of mixed precision: bf16 or fp16.
     "MIXED_PRECISION_DTYPE": "bf16",
+    # In mixed precision, compute depthwise convolutions (X3D, pooling of MViT) in float32; "auto": where that is
+    # faster, as measured before the first batch.
+    "DEPTHWISE_FP32": "auto",
     # Stop if a loss exceeds this factor times the mean of the last five of its epoch; 0 for off.
     "KILL_LOSS_EXPLOSION_FACTOR": 0.0,
     # Validate on the whole video: TEST.NUM_ENSEMBLE_VIEWS clips spread over it, joined as in a test; False: on one clip
