@@ -21,6 +21,7 @@ VARIANTS = {
     "bf16": ("TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", "bf16"),
     "fp16": ("TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", "fp16"),
     "compile": ("MODEL.COMPILE", True),
+    "graphs": ("MODEL.COMPILE", True, "MODEL.COMPILE_MODE", "reduce-overhead"),
     "contiguous": ("MODEL.MEMORY_FORMAT", "contiguous"),
     "channels_last": ("MODEL.MEMORY_FORMAT", "channels_last"),
     "recompute": ("MODEL.ACT_CHECKPOINT", True),
