@@ -210,14 +210,10 @@ def test_compiled_and_recomputed_steps_equal_eager_ones(one_block_model, fast_co
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "settings",
-    [["PGT.TRAIN_TOGETHER", True], ["PGT.TRAIN_TOGETHER", False], ["PGT.FULL_GRADIENT", True]],
-    ids=["together", "per_step", "full_gradient"],
-)
-def test_what_replays_overwrite_is_kept(settings, one_block_model, replays, progressive_cfg, random_clip):
+@pytest.mark.parametrize("key", ["PGT.TRAIN_TOGETHER", "PGT.FULL_GRADIENT"])
+def test_what_replays_overwrite_is_kept(key, one_block_model, replays, progressive_cfg, random_clip):
     """Memory goes into the next call of a CUDA graph, and gradients of several calls are summed."""
-    cfg = progressive_cfg("slow_basic", *settings)
+    cfg = progressive_cfg("slow_basic", key, True)
     plain = tiny_progressive(one_block_model, cfg.PGT.FULL_GRADIENT)
     model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="reduce-overhead"))
     clips = [clip[..., :16, :16] for clip in random_clip(cfg)]
