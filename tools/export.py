@@ -1,6 +1,7 @@
 """Export a trained model as ONNX and torch.export files, each checked against the model.
 
-python tools/export.py [--cfg FILE] [--checkpoint FILE] --output DIR [--format onnx pt2] [--batch N] [KEY VALUE ...]
+python tools/export.py [--cfg FILE] [--checkpoint FILE] --output DIR [--format onnx pt2] [--batch N] [--int8 CLIPS]
+    [KEY VALUE ...]
 
 A clip model becomes `model.onnx` and `model.pt2`. A model that reads in steps becomes `first_step` and `next_step`, its
 memory among inputs and outputs. `export.json` describes the files. See docs/export.md.
@@ -25,6 +26,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", nargs="+", choices=("onnx", "pt2"), default=["onnx", "pt2"], dest="formats")
     parser.add_argument("--batch", type=int, metavar="N", help="fixed batch size (default: any)")
     parser.add_argument("--opset", type=int, metavar="N", help="ONNX opset version (default: the exporter's)")
+    parser.add_argument("--int8", type=int, metavar="CLIPS", help="int8 ONNX files too, calibrated on validation clips")
     parser.add_argument("--debug", action="store_true", help="show the traceback of every error")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings that override the file's")
     return parser.parse_intermixed_args(argv)
@@ -35,7 +37,7 @@ def _run(args: argparse.Namespace) -> None:
     setup_logging()
     checkpoint = ["TEST.CHECKPOINT_FILE_PATH", args.checkpoint] if args.checkpoint else []
     cfg = load_run_config(args.cfg, [*checkpoint, *args.overrides])
-    about = export(cfg, args.output, args.formats, args.batch, args.opset)
+    about = export(cfg, args.output, args.formats, args.batch, args.opset, args.int8)
     print("\n".join(f"{args.output}/{name}" for graph in about["graphs"] for name in graph["files"]))
 
 

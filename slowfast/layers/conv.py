@@ -139,7 +139,7 @@ def _over_frames(
     x = _subsampled(x, (geometry.stride[0], 1, 1))
     b, c, t, h, w = x.shape
     frames = x.transpose(1, 2).reshape(b * t, c, h, w)
-    y = _conv2d(frames, weight[:, :, 0], bias, geometry.over(1, 2), groups)
+    y = _conv2d(frames, weight.squeeze(2), bias, geometry.over(1, 2), groups)
     return y.unflatten(0, (b, t)).transpose(1, 2)
 
 
@@ -150,7 +150,7 @@ def _over_time(
     x = _subsampled(x, (1, *geometry.stride[1:]))
     stride, padding, dilation = geometry.over(0)
     flat = _Geometry((*stride, 1), (*padding, 0), (*dilation, 1))
-    return _conv2d(x.flatten(3), weight[..., 0], bias, flat, groups).unflatten(3, x.shape[3:])
+    return _conv2d(x.flatten(3), weight.squeeze(4), bias, flat, groups).unflatten(3, x.shape[3:])
 
 
 def _own_backward(x: torch.Tensor, weight: torch.Tensor) -> bool:

@@ -188,10 +188,10 @@ def test_accuracies_are_grouped_by_slides(tmp_path, made_runs, demo_module):
     """Of seven videos with 0, 0, 1, 2, 3, 4 and 6 slides."""
     main, report = demo_module("long_video"), demo_module("long_video_report")
     benchmark = main.Benchmark(main.parse_args(["--data", str(tmp_path)]), main.SETS["small"])
-    assert benchmark._by_slides([1] * 7) == {}
+    assert benchmark.by_slides([1] * 7) == {}
     (tmp_path / "small").mkdir()
     (tmp_path / "small/test_facts.csv").write_text("slides_after\n0\n0\n1\n2\n3\n4\n6\n")
-    groups = benchmark._by_slides([1, 0, 1, 0, 1, 1, 0])
+    groups = benchmark.by_slides([1, 0, 1, 0, 1, 1, 0])
     assert groups == {"by_slides": {"0": (2, 50), "1": (1, 100), "2": (1, 0), "3": (3, pytest.approx(200 / 3))}}
     for run in made_runs:
         run["tests"] = {name: test | groups for name, test in run["tests"].items()}

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import io
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -23,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from slowfast.apps.export import onnx_files
+from slowfast.apps.export.quantize import calibration_feeds, quantize
 from slowfast.checkpoint.io import list_class_names, load_checkpoint
 from slowfast.config import cfg_to_yaml
 from slowfast.datasets.build import clip_class
@@ -38,10 +38,8 @@ from slowfast.utils.files import atomic_write_local, no_room_explained
 logger = get_logger(__name__)
 
 ABOUT_NAME = "export.json"
-_BATCH = "batch"
 # Largest difference between outputs of a file and of the model, relative to the largest number of the output.
 _TOLERANCE = 1e-4
-_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # of an extra, so imported late
 _TRACED_BATCH, _OTHER_BATCH = 2, 3  # the tracer would specialize on a batch of 1
 
 
@@ -50,7 +48,14 @@ def example_inputs(cfg: Any, batch: int) -> list[Tensor]:
     return dummy_inputs(cfg, batch, cfg.DATA.TEST_CROP_SIZE, torch.Generator().manual_seed(0))
 
 
-def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = None, opset: int | None = None) -> dict:
+def export(
+    cfg: Any,
+    output: str,
+    formats: Sequence[str],
+    batch: int | None = None,
+    opset: int | None = None,
+    int8_clips: int | None = None,
+) -> dict:
     """Export the config's model in eval mode, with the weights that `TEST` names.
 
     Args:
@@ -58,6 +63,7 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
         formats: of "onnx" and "pt2".
         batch: fixed batch size; None for any, where the model allows it.
         opset: ONNX opset version; None for the exporter's default.
+        int8_clips: also write `GRAPH.int8.onnx`, calibrated on that many validation clips; see `quantize`.
 
     Returns:
         The content of `export.json`.
@@ -68,11 +74,7 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
         OSError: a file cannot be written; former files are unchanged.
     """
     writers = [_writer(name) for name in formats]
-    if cfg.DETECTION.ENABLE:
-        raise ValueError(
-            "DETECTION.ENABLE is True; models that score boxes cannot be exported, only those of whole clips"
-        )
-    check_classes(cfg)
+    _check(cfg, formats, int8_clips)
     seed_all(cfg.RNG_SEED)
     model = build_model(cfg).eval()
     checkpoint = load_test_weights(model, cfg)
@@ -93,6 +95,9 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
             _write_graph(model, graph, other, batch is None, writers, folder, opset, facts)
             for graph, other in zip(graphs, others, strict=True)
         ]
+        if int8_clips is not None:
+            for entry, feeds in zip(described, calibration_feeds(cfg, model, graphs, int8_clips), strict=True):
+                _write_int8(entry, feeds, folder)
         about = {
             "graphs": described,
             "order": "each graph in turn, one a step; the last one again for every further step",
@@ -107,6 +112,17 @@ def export(cfg: Any, output: str, formats: Sequence[str], batch: int | None = No
         for name in sorted(os.listdir(folder), key=ABOUT_NAME.__eq__):  # the description comes last
             os.replace(os.path.join(folder, name), os.path.join(output, name))
     return about
+
+
+def _check(cfg: Any, formats: Sequence[str], int8_clips: int | None) -> None:
+    """Raise ValueError for what cannot be exported."""
+    if int8_clips is not None and ("onnx" not in formats or int8_clips < 1):
+        raise ValueError(f"--int8 takes at least one clip and the format onnx, got {int8_clips} clips and {formats}")
+    if cfg.DETECTION.ENABLE:
+        raise ValueError(
+            "DETECTION.ENABLE is True; models that score boxes cannot be exported, only those of whole clips"
+        )
+    check_classes(cfg)
 
 
 def _write_graph(
@@ -138,6 +154,15 @@ def _write_graph(
     return _describe(wanted, graph, dynamic, errors)
 
 
+def _write_int8(entry: dict[str, Any], feeds: Sequence[Mapping[str, Any]], folder: str) -> None:
+    """Write the int8 file of a graph, and add it to the graph's entry of `export.json`."""
+    name = f"{entry['name']}.int8.onnx"
+    source = os.path.join(folder, f"{entry['name']}.onnx")
+    entry["int8"] = quantize(source, os.path.join(folder, name), feeds)
+    entry["files"].append(name)
+    logger.info("%s: the same class as %s.onnx in %.1f %%", name, entry["name"], 100 * entry["int8"]["same_class"])
+
+
 @contextlib.contextmanager
 def _scratch(output: str) -> Iterator[str]:
     """Yield a folder on the same disk as the results, for files that are not checked yet."""
@@ -157,7 +182,7 @@ def trace(model: nn.Module, graph: Graph, any_batch: bool) -> tuple[torch.export
         ValueError: the model cannot be traced.
     """
     if any_batch:
-        size = torch.export.Dim(_BATCH)
+        size = torch.export.Dim(onnx_files.BATCH)
         try:
             return _trace(model, graph, pytree.tree_map(lambda _: {0: size}, graph.args)), True
         except Exception as error:  # the tracer raises many types
@@ -215,7 +240,7 @@ def compare(wanted: Sequence[Tensor], graph: Graph, found: Sequence[Tensor]) -> 
 def _describe(results: Sequence[Tensor], graph: Graph, dynamic: bool, errors: dict[str, float]) -> dict[str, Any]:
     def tensors(names: Sequence[str], values: Sequence[Tensor]) -> list[dict[str, Any]]:
         pairs = zip(names, values, strict=True)
-        return [{"name": name, "shape": [_BATCH if dynamic else len(v), *v.shape[1:]]} for name, v in pairs]
+        return [{"name": name, "shape": [onnx_files.BATCH if dynamic else len(v), *v.shape[1:]]} for name, v in pairs]
 
     return {
         "name": graph.name,
@@ -239,8 +264,8 @@ def _writer(name: str) -> _Writer:
     if name == "pt2":
         return _Writer("pt2", _write_pt2, _run_pt2)
     if name == "onnx":
-        _check_onnx_packages()
-        return _Writer("onnx", _write_onnx, _run_onnx)
+        onnx_files.check_packages()
+        return _Writer("onnx", onnx_files.write, onnx_files.run)
     raise ValueError(f"the format of an export is {name!r}; it must be onnx or pt2")
 
 
@@ -256,86 +281,3 @@ def _write_pt2(
 def _run_pt2(path: str, graph: Graph) -> list[Tensor]:
     with torch.no_grad():
         return pytree.tree_leaves(torch.export.load(path).module()(*graph.args))
-
-
-def _check_onnx_packages() -> None:
-    """Raise ValueError if a package that ONNX needs is missing."""
-    missing = [name for name in _ONNX_PACKAGES if not _is_installed(name)]
-    if missing:
-        raise ValueError(
-            f"ONNX files need {', '.join(missing)}, not installed here: pip install {' '.join(missing)} (the extra "
-            "`export`), or export pt2 alone"
-        )
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        return False
-    return True
-
-
-def _write_onnx(
-    program: torch.export.ExportedProgram, graph: Graph, path: str, opset: int | None, facts: dict[str, str]
-) -> None:
-    """Write a traced graph with the names in `graph`, and check the file by the rules of ONNX.
-
-    Above 2 GB the weights go to a file of their own, `PATH.data`.
-
-    Raises:
-        ValueError: the graph cannot be expressed in ONNX.
-    """
-    import onnx
-
-    try:
-        with _quiet():
-            exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                input_names=graph.inputs,
-                output_names=graph.outputs,
-                opset_version=opset,
-                verbose=False,
-            )
-        _name_batch(exported)
-        exported.model.metadata_props.update(facts)
-        exported.save(path)
-        onnx.checker.check_model(path)
-    except Exception as error:  # the exporter raises many types
-        raise ValueError(
-            f"{graph.name} cannot be written as ONNX: {type(error).__name__}: {first_line(error)}"
-        ) from error
-
-
-def _run_onnx(path: str, graph: Graph) -> list[Tensor]:
-    """Return the outputs of onnxruntime for the example arguments of `graph`, on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    taken = {value.name for value in session.get_inputs()}
-    given = dict(zip(graph.inputs, pytree.tree_leaves(graph.args), strict=True))
-    feed = {name: tensor.contiguous().numpy() for name, tensor in given.items() if name in taken}
-    return [torch.from_numpy(array) for array in session.run(graph.outputs, feed)]
-
-
-def _name_batch(exported: Any) -> None:
-    """Name the dynamic dimension, to which the exporter gives a number."""
-    graph = exported.model.graph
-    for value in [*graph.inputs, *graph.outputs]:
-        if value.shape is not None and not isinstance(value.shape[0], int):
-            value.shape[0] = _BATCH
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's remarks, none of which is about the model."""
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        exporter.setLevel(level)
