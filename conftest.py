@@ -244,6 +244,53 @@ def fast_compiler(monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
 
 
+class Replays:
+    """Backend of torch.compile that treats results as CUDA graphs do, without speed.
+
+    The memory of all results is overwritten, here by NaN, at the next call that begins a new iteration: one for which
+    no forward waits for its backward pass (torch/_inductor/cudagraph_trees.py).
+
+    Attributes:
+        modes: modes of the models that were compiled.
+    """
+
+    def __init__(self):
+        self.modes, self._given, self._pending = set(), [], False
+
+    def __call__(self, graph, inputs, mode=None):
+        from torch._dynamo.backends.common import aot_autograd
+
+        self.modes.add(mode)
+        kinds = {"fw": (True, True), "bw": (False, False), "inference": (True, False)}
+        compilers = {f"{kind}_compiler": functools.partial(self._wrap, *how) for kind, how in kinds.items()}
+        return aot_autograd(**compilers)(graph, inputs)
+
+    def _wrap(self, is_call, has_backward, graph, inputs):
+        def run(args):
+            if is_call and not self._pending:
+                for memory in self._given:
+                    memory.fill_(float("nan"))
+                self._given = []
+            results = graph(*args)
+            self._pending = has_backward
+            own = {x.untyped_storage().data_ptr() for x in args if torch.is_tensor(x)}
+            made = [x for x in results if torch.is_tensor(x) and x.untyped_storage().data_ptr() not in own]
+            self._given += [x.data for x in made if x.is_floating_point()]  # leaves autograd the only reference
+            return results
+
+        run._boxed_call = True  # it takes a list
+        return run
+
+
+@pytest.fixture
+def replays(monkeypatch):
+    """Have torch.compile compile for `Replays`, which is returned."""
+    torch._dynamo.reset()
+    backend = Replays()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    return backend
+
+
 @pytest.fixture(scope="session")
 def last_state():
     """`last_state(cfg)`: read the newest checkpoint of a run."""

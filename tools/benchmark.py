@@ -15,7 +15,7 @@ The first form measures on random clips (TRAIN.BATCH_SIZE of them, DATA.TRAIN_CR
   steps   peak memory of a training iteration by number of steps
 The baseline has the same weights as plain contiguous fp32 nn.Conv3d modules, and reads the whole clip.
 A variant is a name, or several joined with +: config (as configured), fp32, bf16, fp16, depthwise_fp32, compile,
-contiguous, channels_last, recompute, unfolded.
+graphs (compiled with CUDA graphs), contiguous, channels_last, recompute, unfolded.
 
 Every --point is a set of overrides: time and memory of a training iteration, each in a process of its own. Points take
 turns, --repeats times; the table gives medians.

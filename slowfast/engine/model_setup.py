@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
+import weakref
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -14,6 +16,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils import _pytree as pytree
 
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.layers.activation_checkpoint import CheckpointedBlock
@@ -26,6 +29,8 @@ from slowfast.utils.errors import first_line, nearest_keys
 # Broadcasting buffers between forwards breaks a backward through several of them. PyTorch has renamed the option.
 _OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _BUFFER_OPTION = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"
+# Modes of torch.compile with CUDA graphs.
+_GRAPH_MODES = ("reduce-overhead", "max-autotune")
 # One graph for each input shape, with and without memory, in training and in evaluation. Beyond PyTorch's limit of 8
 # a model would silently run uncompiled.
 _MAX_GRAPHS = 64
@@ -233,6 +238,8 @@ def checkpoint_blocks(model: nn.Module) -> None:
 def compile_model(model: nn.Module, mode: str, device: torch.device) -> None:
     """Compile `model` as a whole, in place; the first call with each input shape is slow.
 
+    With CUDA graphs all that a call hands out is a copy: see `_keep_from_replays`.
+
     Raises:
         ValueError: torch.compile does not work on this machine.
     """
@@ -248,6 +255,30 @@ def compile_model(model: nn.Module, mode: str, device: torch.device) -> None:
     # Side effects of checkpointed blocks belong to the first run.
     torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
     model.compile(dynamic=False, mode=mode)
+    if mode in _GRAPH_MODES:
+        _keep_from_replays(model)
+
+
+def _keep_from_replays(model: nn.Module) -> None:
+    """Copy the results and gradients of a compiled `model`, in place, out of the memory of its CUDA graphs.
+
+    The next call overwrites that memory. Yet the memory of a progressive model goes into the next call, scores of
+    steps are kept, and gradients are summed over several backward passes.
+    """
+    replay = model._compiled_call_impl  # `Module.compile` has no public place for what follows a compiled call
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return pytree.tree_map_only(torch.Tensor, torch.clone, replay(*args, **kwargs))
+
+    model._compiled_call_impl = call
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.register_hook(functools.partial(_own_gradient, weakref.ref(parameter)))
+
+
+def _own_gradient(parameter: weakref.ref[nn.Parameter], gradient: torch.Tensor) -> torch.Tensor:
+    """Return a gradient that may become that of a parameter; one that is added to an earlier one needs no copy."""
+    return gradient.clone() if parameter().grad is None else gradient
 
 
 class CompileError(RuntimeError):

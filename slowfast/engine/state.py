@@ -58,10 +58,18 @@ class Averages:
         *sums, samples = totals.tolist()
         return {"sums": dict(zip(names, sums, strict=True)), "samples": int(samples)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from the result of `state_dict`."""
-        self._sums = {name: torch.tensor(total, dtype=torch.float64) for name, total in state["sums"].items()}
-        self._samples = state["samples"]
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Continue from the result of `state_dict`, on the device of the values to come; every process calls it.
+
+        The sums are over all processes. Rank 0 takes them, and the others zeros under the same names: a sum over
+        processes needs a part of each.
+        """
+        first = is_main_process()
+        self._sums = {
+            name: torch.tensor(total if first else 0.0, dtype=torch.float64, device=device)
+            for name, total in state["sums"].items()
+        }
+        self._samples = state["samples"] if first else 0
 
     def read(self) -> dict[str, float]:
         """Return the means over all batches and processes; every process calls it."""
@@ -227,9 +235,8 @@ class TrainState:
             iteration = self._place_in_epoch(saved, source)
             done = saved.get("step", self.epoch * self.epoch_length + saved.get("iteration", 0))
             self.iteration, self.step = iteration, done - saved.get("iteration", 0) + iteration
-            # The saved sums are over all processes, so only one process restores them.
-            if iteration and get_rank() == 0:
-                self.averages.load_state_dict(saved["averages"])
+            if iteration:
+                self.averages.load_state_dict(saved["averages"], self.device)
 
     def _place_in_epoch(self, saved: dict[str, Any], source: str) -> int:
         """Return how many batches of the current epoch need not be repeated; log what differs from the saved run."""

@@ -20,6 +20,9 @@ Size = tuple[int, int, int]
 RelPos = Sequence[torch.Tensor | None]
 
 POOL_MODES = ("conv", "conv_unshared", "avg", "max")
+# GPU kernels of attention that keep no matrix of queries and keys need as many channels in q, k and v, and a multiple
+# of this (4 in float32, 8 in half precision). Without them PyTorch falls back on plain products.
+_CHANNELS_OF_KERNELS = 8
 
 
 def split_heads(tokens: torch.Tensor, heads: int) -> torch.Tensor:
@@ -144,8 +147,10 @@ def _with_bias_channels(
             queries.append(F.pad(score.flatten(2, 4), (0, 0, num_prefix_tokens, 0)))
             own = F.pad(F.one_hot(position.flatten(), size).to(k.dtype), (0, 0, num_prefix_tokens, 0))
             keys.append(own.expand(*k.shape[:2], -1, -1))
+    missing = -sum(part.shape[-1] for part in queries) % _CHANNELS_OF_KERNELS
+    for parts in (queries, keys):
+        parts.append(parts[0].new_zeros(()).expand(*parts[0].shape[:-1], missing))
     q, k = torch.cat(queries, dim=-1), torch.cat(keys, dim=-1)
-    # Memory-efficient kernels need the same number of channels in q, k and v.
     v = F.pad(v, (0, q.shape[-1] - channels))
     return F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), scale=1.0)[..., :channels]
 

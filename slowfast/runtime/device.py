@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import re
 import resource
@@ -152,6 +153,14 @@ def peak_memory(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / _GIB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / _GIB if sys.platform == "darwin" else peak * 1024 / _GIB
+
+
+def release_memory(device: torch.device) -> None:
+    """Return the unused memory of a GPU to its driver, and measure its peak anew; do nothing on the CPU."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def host_memory() -> tuple[float, float]:

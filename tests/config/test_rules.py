@@ -154,7 +154,7 @@ MISSPELLED = {
     "DEMO.VIS_MODE": ("topk", "top-k"),
     "DIST_BACKEND": ("ncll", "nccl"),
     "MODEL.ARCH": ("slow_ic2d", "slow_c2d"),
-    "MODEL.COMPILE_MODE": ("max-autotune", "max-autotune-no-cudagraphs"),
+    "MODEL.COMPILE_MODE": ("reduce_overhead", "reduce-overhead"),
     "MODEL.FINAL_POOL": (["avg", "maxx"], "max"),
     "MODEL.HEAD_ACT": ("sofmax", "softmax"),
     "MODEL.LOSS_FUNC": ("crossentropy", "cross_entropy"),

@@ -112,6 +112,25 @@ def test_other_results_are_not_taken(tiny_model, clock, monkeypatch, caplog):
     assert cfg.MODEL.MEMORY_FORMAT == "contiguous" and "channels_last" in caplog.text
 
 
+@pytest.mark.parametrize("kind, apart, agrees", [("cpu", 0.01, False), ("cuda", 0.01, True), ("cuda", 0.03, False)])
+def test_on_gpus_results_agree_as_far_as_tf32_is_exact(tiny_model, monkeypatch, kind, apart, agrees):
+    cfg = load_config(None, [*tiny_model, MIXED, False])
+    results = iter([torch.ones(2), torch.ones(2) + apart])
+    monkeypatch.setattr(fastest, "_result", lambda cfg, count: next(results))
+    monkeypatch.setattr(fastest, "device_of", lambda cfg: torch.device(kind))
+    race = fastest._Race(cfg, [FORMAT], True, 1)
+    assert race._agrees((), cfg)
+    assert race._agrees((), cfg) is agrees
+
+
+def test_the_peak_of_a_gpu_is_that_of_the_run_and_not_of_the_race(tiny_model, clock, monkeypatch):
+    released = []
+    monkeypatch.setattr(fastest, "release_memory", released.append)
+    clock([1.0] * 4)
+    settle(auto(tiny_model), True)
+    assert released == [torch.device("cpu")]
+
+
 def test_a_candidate_that_fails_is_left_out(tiny_model, clock, monkeypatch, caplog):
     clock([1.0, 0.5, 0.2])
     make = fastest.make_trial

@@ -31,11 +31,22 @@ def test_averages_weigh_by_samples_and_go_on_from_a_saved_state():
     averages = Averages()
     averages.add({"loss": torch.tensor(1.0), "top1_err": torch.tensor(100.0)}, samples=1)
     restored = Averages()
-    restored.load_state_dict(averages.state_dict())
+    restored.load_state_dict(averages.state_dict(), torch.device("cpu"))
     for part in (averages, restored):
         part.add({"loss": torch.tensor(4.0), "top1_err": torch.tensor(0.0)}, samples=3)
         assert part.read() == {"loss": 3.25, "top1_err": 25.0}
     assert Averages().read() == {}
+
+
+def test_restored_averages_are_summed_over_processes_on_the_device(monkeypatch):
+    """NCCL sums tensors of GPUs alone."""
+    summed, averages = [], Averages()
+    monkeypatch.setattr("slowfast.engine.state.is_distributed", lambda: True)
+    monkeypatch.setattr("torch.distributed.all_reduce", summed.append)
+    averages.load_state_dict({"sums": {"loss": 1.0}, "samples": 2}, torch.device("meta"))
+    with pytest.raises(NotImplementedError):  # a meta tensor has no numbers
+        averages.state_dict()
+    assert [totals.device.type for totals in summed] == ["meta"]
 
 
 class Calls(Hook):

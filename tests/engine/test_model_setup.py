@@ -284,6 +284,22 @@ def test_a_damaged_cache_of_compiled_code(tmp_path):
     assert "TORCHINDUCTOR_CACHE_DIR" in last
 
 
+@pytest.mark.slow
+def test_scores_and_gradients_outlast_the_next_replay_of_a_cuda_graph(one_block_model, replays):
+    plain = one_block_model().train()
+    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="max-autotune"))
+    results = []
+    for module in (plain, model):
+        scores = []
+        for seed in (1, 2):
+            inputs, labels = a_batch(seed, 4, 16)
+            scores.append(module(inputs))
+            F.cross_entropy(scores[-1], labels).backward()
+        results.append([*scores, *(parameter.grad for parameter in module.parameters())])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+    assert "max-autotune" in replays.modes
+
+
 def test_compiling_leaves_names_and_copies_alone(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     model = nn.Sequential(nn.Linear(2, 2))

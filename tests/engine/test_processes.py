@@ -72,6 +72,9 @@ def pair(cfg):
     averages = Averages()
     averages.add({"loss": torch.tensor(1.0 + rank)}, samples=1 + 2 * rank)
     out["loss"] = averages.read()["loss"]
+    restored = Averages()
+    restored.load_state_dict(averages.state_dict(), torch.device("cpu"))
+    out["restored"] = restored.state_dict()  # of a run that is stopped again before its first batch
     out["any"] = [any_process(rank == 1, torch.device("cpu")), any_process(False, torch.device("cpu"))]
     if rank == 0:
         torch.save(out, folder + "/out.pt")
@@ -124,6 +127,7 @@ def test_two_processes_equal_one(tiny_cfg, run_pair):
     torch.testing.assert_close(out["norm"], dict(norm.state_dict()))
     assert out["averaged"] == [0.5] * 3
     assert out["loss"] == pytest.approx((1 * 1.0 + 3 * 2.0) / 4)
+    assert out["restored"] == {"sums": {"loss": 7.0}, "samples": 4}
     assert out["any"] == [True, False]
 
 

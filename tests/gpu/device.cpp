@@ -12,6 +12,15 @@ struct CUDAHooks : CUDAHooksInterface {
   bool isAvailable() const override { return true; }
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
   c10::DeviceIndex deviceCount() const override { return 1; }
+  // Layouts of results, and the kernels of norms, are those of cuDNN.
+  bool hasCuDNN() const override { return true; }
+  bool compiledWithCuDNN() const override { return true; }
+  bool supportsDilatedConvolutionWithCuDNN() const override { return true; }
+  bool supportsDepthwiseConvolutionWithCuDNN() const override { return true; }
+  bool supportsBFloat16ConvolutionWithCuDNNv8() const override { return true; }
+  long versionCuDNN() const override { return 91500; }
+  long versionRuntimeCuDNN() const override { return 91500; }
+  double batchnormMinEpsilonCuDNN() const override { return 1e-5; }
 };
 REGISTER_CUDA_HOOKS(CUDAHooks)
 } // namespace at

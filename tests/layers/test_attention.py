@@ -137,6 +137,23 @@ def test_both_ways_are_the_sum_over_pairs(num_prefix_tokens, axes, q_thw, k_thw)
     )
 
 
+def test_training_leaves_gpus_a_kernel_without_a_matrix_of_pairs(monkeypatch):
+    """As those kernels need it: one number of channels, a multiple of 8. MViTv2-S has 96 + 8 + 7 + 7."""
+    seen, compute = [], F.scaled_dot_product_attention
+
+    def attend(q, k, v, **options):
+        seen.extend(x.shape[-1] for x in (q, k, v))
+        assert options.keys() == {"scale"}
+        return compute(q, k, v, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attend)
+    for thw, channels in (((2, 3, 3), 8), ((2, 4, 2), 8), ((8, 7, 7), 96)):
+        q, k, v = torch.randn(3, 1, 1, thw[0] * thw[1] * thw[2], channels)
+        rows = [get_rel_pos(torch.randn(2 * size - 1, channels), size, size) for size in thw]
+        assert scaled_dot_product(q.requires_grad_(), k, v, rows, thw, thw).shape == q.shape
+    assert seen == [16] * 6 + [120] * 3
+
+
 def test_a_table_of_another_size_is_interpolated():
     table = torch.randn(5, 4)
     torch.testing.assert_close(resize_rel_pos(resize_rel_pos(table, 5), 5), table)

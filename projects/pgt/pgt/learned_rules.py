@@ -166,7 +166,7 @@ class Slots(LearnedRule):
         new = new.amax(dim=2, keepdim=True)
         worth = (torch.cat([kept, new], dim=2) * _over_positions(self.worth, kept)).mean(dim=1, keepdim=True)
         leaves = torch.softmax(_over_frames(self.order, kept) - worth, dim=2)[:, :, : self.count]
-        return torch.lerp(kept, new, leaves)
+        return torch.lerp(kept, new, leaves.to(kept.dtype))  # on a GPU autocast computes a softmax in float32
 
     def look_up(self, kept: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         """Return the mean of the slots and each frame of `new` by attention."""
@@ -175,7 +175,7 @@ class Slots(LearnedRule):
         for frame in new.split(1, dim=2):
             values = torch.cat([kept, frame], dim=2)
             scores = place + ((query + match * frame) * values).mean(dim=1, keepdim=True)
-            frames.append((torch.softmax(scores, dim=2) * values).sum(dim=2, keepdim=True))
+            frames.append((torch.softmax(scores, dim=2).to(values.dtype) * values).sum(dim=2, keepdim=True))
         return torch.cat(frames, dim=2)
 
 

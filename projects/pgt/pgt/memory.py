@@ -304,7 +304,9 @@ def join(memories: Sequence[Memory | None]) -> Memory | None:
             )
         joined[name] = torch.cat(parts)
     starts = [torch.tensor([True]) if memory is None else _starts(memory) for memory in memories]
-    return _settled({**joined, START: torch.cat([start.to(starts[0].device) for start in starts])})
+    # On the device of the frames, or every operator would copy it there, and wait.
+    device = joined[names[0]].device
+    return _settled({**joined, START: torch.cat([start.to(device) for start in starts])})
 
 
 def reset(memory: Memory, samples: Samples) -> Memory | None:

@@ -80,7 +80,7 @@ SETTINGS = {
     "frozen": ["MODEL.FREEZE_STAGES", ["s1", "s2.pathway0_res0.branch2.a"]],
     "layer_decay": ["SOLVER.LAYER_DECAY", 0.5],
     "recomputed": ["MODEL.ACT_CHECKPOINT", True],
-    "compiled": ["MODEL.COMPILE", True],
+    "compiled": ["MODEL.COMPILE", True, "MODEL.COMPILE_MODE", "reduce-overhead"],
     "half_gradients": ["MODEL.FP16_ALLREDUCE", True],
     "accumulated": ["TRAIN.ACCUM_STEPS", 2, "MODEL.ACT_CHECKPOINT", True, "EMA.ENABLE", True],
 }

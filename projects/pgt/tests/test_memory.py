@@ -110,6 +110,13 @@ def memories():
     return [{"a": torch.randn(n, 2, 1, 3, 3), "b.c": torch.randn(n, 4, 2, 1, 1)} for n in (1, 2)]
 
 
+def test_the_starts_of_a_joined_memory_are_on_the_device_of_its_frames(monkeypatch):
+    monkeypatch.setattr("pgt.memory._settled", lambda memory: memory)  # a meta tensor has no values to look at
+    frames = {"s1": torch.empty(1, 2, 1, 4, 4, device="meta")}
+    for memories in ([None, frames], [frames, None]):
+        assert join(memories)[START].device.type == "meta"
+
+
 def test_join_and_select_are_inverse(memories):
     one, two = memories
     joined = join([one, None, two])

@@ -14,7 +14,7 @@ from pgt.conversion import Rules, convert
 from pgt.learned_rules import GatedFrames, Slots
 from pgt.memory import AvgFrames, MaxFrames, reset
 from pgt.model import ProgressiveModel
-from pgt.task import ProgressiveTask
+from pgt.task import ProgressiveTask, step_scores
 from slowfast.config import load_config
 from slowfast.datasets.loading.batch import Batch
 from slowfast.engine.ema import build_average
@@ -207,3 +207,21 @@ def test_compiled_and_recomputed_steps_equal_eager_ones(one_block_model, fast_co
     settings = ["PGT.FULL_GRADIENT", True, "MODEL.ACT_CHECKPOINT", True, "MODEL.COMPILE", True]
     with pytest.raises(ValueError, match="set PGT.FULL_GRADIENT False, or one of the other two"):
         load_config(None, progressive_settings("slow", *settings))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["PGT.TRAIN_TOGETHER", "PGT.FULL_GRADIENT"])
+def test_what_replays_overwrite_is_kept(key, one_block_model, replays, progressive_cfg, random_clip):
+    """Memory goes into the next call of a CUDA graph, and gradients of several calls are summed."""
+    cfg = progressive_cfg("slow_basic", key, True)
+    plain = tiny_progressive(one_block_model, cfg.PGT.FULL_GRADIENT)
+    model = setup_model(copy.deepcopy(plain), CPU, ModelSetup(compile_mode="reduce-overhead"))
+    clips = [clip[..., :16, :16] for clip in random_clip(cfg)]
+    for _ in range(2):
+        torch.testing.assert_close(trained(cfg, model, clips), trained(cfg, plain, clips), rtol=1e-4, atol=1e-5)
+    plan, scores = StepPlan.from_config(cfg), []
+    with torch.no_grad():
+        for module in (model.eval(), plain.eval()):
+            scores.append(step_scores(module, clips, plan))
+    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-5)
+    assert "reduce-overhead" in replays.modes

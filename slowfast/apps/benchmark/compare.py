@@ -22,6 +22,7 @@ VARIANTS = {
     "fp16": ("TRAIN.MIXED_PRECISION", True, "TRAIN.MIXED_PRECISION_DTYPE", "fp16"),
     "depthwise_fp32": ("TRAIN.DEPTHWISE_FP32", True),
     "compile": ("MODEL.COMPILE", True),
+    "graphs": ("MODEL.COMPILE", True, "MODEL.COMPILE_MODE", "reduce-overhead"),
     "contiguous": ("MODEL.MEMORY_FORMAT", "contiguous"),
     "channels_last": ("MODEL.MEMORY_FORMAT", "channels_last"),
     "recompute": ("MODEL.ACT_CHECKPOINT", True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,15 +74,13 @@ def _of_gpus(machine: Machine) -> Iterator[Problem]:
             "install the build for your driver (INSTALL.md, CPU or GPU), and see that CUDA_VISIBLE_DEVICES is right"
         )
         yield Problem(f"nvidia-smi lists {machine.driver_gpus} GPU(s), and PyTorch sees none: {cause}", remedy, True)
-    built_for = [
-        int(match[1]) for arch in machine.arches if (match := re.fullmatch(r"(?:sm|compute)_(\d+)[a-z]*", arch))
-    ]
     for gpu in machine.gpus:
         major, minor = gpu.capability
-        if built_for and 10 * major + minor < min(built_for):
+        if not _has_kernels(machine.arches, major, minor):
+            lowest = min(int(number) for number in re.findall(r"_(\d+)", " ".join(machine.arches)))
             yield Problem(
                 f"{gpu.name} has compute capability {major}.{minor}; PyTorch is built for {' '.join(machine.arches)}",
-                "install an older PyTorch that still has it",
+                f"install {'an older' if 10 * major + minor < lowest else 'a newer'} PyTorch, which has it",
                 True,
             )
         elif major < 8:
@@ -90,6 +88,19 @@ def _of_gpus(machine: Machine) -> Iterator[Problem]:
                 f"{gpu.name} (compute capability {major}.{minor}) has no fast bf16",
                 "for mixed precision set TRAIN.MIXED_PRECISION_DTYPE fp16",
             )
+
+
+def _has_kernels(arches: Sequence[str], major: int, minor: int) -> bool:
+    """Return True if a build for these architectures has kernels of a compute capability, or names none that we know.
+
+    Kernels of sm_XY run on capabilities X.Y to X.9, those of compute_XY, which the driver compiles, on all from X.Y on.
+    """
+    known = [match for arch in arches if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]*", arch))]
+    fits = [
+        (major, minor) >= (int(match[2]), int(match[3])) and (match[1] == "compute" or int(match[2]) == major)
+        for match in known
+    ]
+    return any(fits) or not known
 
 
 def _of_versions(machine: Machine) -> Iterator[Problem]:

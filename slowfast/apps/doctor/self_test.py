@@ -96,7 +96,8 @@ def check_numbers(where: list[torch.device]) -> Iterator[Numbers]:
     for device in where:
         for precision in ["fp32", "bf16"] if device.type == "cpu" else ["fp32", "tf32", "bf16"]:
             dtype = torch.bfloat16 if precision == "bf16" else None
-            with torch.backends.cudnn.flags(allow_tf32=precision != "fp32"):
+            # Without `enabled` PyTorch switches cuDNN off here, and another library would be checked.
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=precision != "fp32"):
                 moved = move_model(copy.deepcopy(model), device)
                 found = _outputs(moved, clip.to(device), weights.to(device), dtype)
             errors = [

@@ -38,7 +38,8 @@ MODEL = {
     # Compile the model (torch.compile). The first batch of each shape takes minutes; tools/benchmark.py measures the
     # gain, and so does "auto", before the first batch.
     "COMPILE": False,
-    # Mode of torch.compile: "default" or "max-autotune-no-cudagraphs".
+    # Mode of torch.compile: "default", "reduce-overhead", "max-autotune" or "max-autotune-no-cudagraphs". On GPUs the
+    # second and third use CUDA graphs (docs/gpu.md).
     "COMPILE_MODE": "default",
     # Modules to freeze, by name in the state dict with * as a wildcard, such as ['s1', 's1_fuse', 's4.pathway0_res2',
     # '*pathway0*']. Their parameters are fixed and their batch norms keep their statistics.

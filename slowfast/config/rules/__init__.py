@@ -20,7 +20,7 @@ _CHOICES = {
     "DEMO.VIS_MODE": ("thres", "top-k"),
     "DIST_BACKEND": ("nccl", "gloo", "mpi"),
     "LOG_STYLE": ("plain", "pyslowfast"),
-    "MODEL.COMPILE_MODE": ("default", "max-autotune-no-cudagraphs"),
+    "MODEL.COMPILE_MODE": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
     "MODEL.MEMORY_FORMAT": ("auto", "contiguous", "channels_last"),
     "RESNET.STEM_FUNC": ("resnet_stem",),
     "REGNET.DEPTH": ("400M", "400MF", "4G", "4.0G", "4.0GF"),

@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import pytest
+import torch
 
 from slowfast.apps.doctor import self_test
 from slowfast.apps.doctor.machine import Machine
@@ -41,6 +42,7 @@ def test_a_sound_machine_has_no_problem():
         ({"gpus": ()}, "PyTorch sees none: it is built for CUDA 13.0", True),
         ({"gpus": (), "packages": {"CUDA of PyTorch": ""}}, "it is a build for the CPU", True),
         ({"gpus": (Gpu("Tesla P100", 16.0, (6, 0)),)}, "Tesla P100 has compute capability 6.0", True),
+        ({"gpus": (Gpu("GeForce RTX 5090", 32.0, (12, 0)),)}, "has compute capability 12.0", True),
         ({"gpus": (Gpu("Tesla T4", 16.0, (7, 5)),)}, "no fast bf16", False),
         ({"packages": {"cuDNN": "9.10.2"}}, "cuDNN 9.10.2: before 9.15", False),
         ({"packages": {"torchcodec": "0.10.0"}}, "torchcodec 0.10.0 is not made for PyTorch 2.13.0", False),
@@ -59,6 +61,13 @@ def test_each_problem_is_told_with_its_numbers_and_a_remedy(changes, fact, fault
     assert fact in problem.what and problem.remedy and problem.fault is fault
 
 
+@pytest.mark.parametrize(
+    "capability, arch", [((8, 9), "sm_86"), ((9, 0), "sm_90a"), ((12, 1), "compute_90"), ((9, 0), "gfx90a")]
+)
+def test_kernels_run_on_later_chips_of_a_generation_and_compiled_ones_on_all(capability, arch):
+    assert found(gpus=(Gpu("a GPU", 8.0, capability),), arches=(arch,)) == []
+
+
 @pytest.mark.parametrize("number, version", [(91002, "9.10.2"), (8902, "8.9.2"), (92000, "9.20.0")])
 def test_versions_of_cudnn(number, version):
     assert cudnn_version(number) == version
@@ -72,6 +81,19 @@ def test_wrong_numbers_are_seen():
     right = self_test.Numbers("cpu", "fp32", 1e-6, 1e-5)
     assert not right.wrong
     assert dataclasses.replace(right, output=1e-3).wrong and dataclasses.replace(right, gradient=float("nan")).wrong
+
+
+def test_numbers_are_those_of_cudnn(monkeypatch):
+    """Those of fp32 without TF32."""
+    seen, cudnn = [], torch.backends.cudnn
+
+    def compute(model, clip, weights, dtype):
+        seen.append((cudnn.enabled, cudnn.allow_tf32, dtype))
+        return torch.ones(1), torch.ones(1)
+
+    monkeypatch.setattr(self_test, "_outputs", compute)
+    assert [numbers.output for numbers in self_test.check_numbers([torch.device("cpu")])] == [0, 0]
+    assert seen[1:] == [(True, False, None), (True, True, torch.bfloat16)]
 
 
 def test_two_processes_exchange_numbers():

@@ -272,9 +272,9 @@ class StepPositions:
         """Return the position embedding (1 or B, T, H, W, C) of a step or clip with `size` positions (T, H, W)."""
         carry, made_for, frames = active_carry(), table.shape[1], size[0]
         if carry is None and frames > made_for:
-            later = range(max(0, made_for - self.step_tokens), made_for)
-            index = [*range(made_for), *(frame for _ in range(frames) for frame in later)]
-            return fit_table(table[:, index[:frames]], size)
+            later = table[:, max(0, made_for - self.step_tokens) :]
+            repeats = -(-(frames - made_for) // later.shape[1])
+            return fit_table(torch.cat([table, *[later] * repeats], dim=1)[:, :frames], size)
         if carry is None or not carry.old or frames > made_for:
             return fit_table(table, size)
         behind = fit_table(table[:, made_for - frames :], size)
