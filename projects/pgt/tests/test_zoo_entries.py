@@ -9,6 +9,7 @@ import torch
 
 from pgt import StepPlan
 from slowfast.apps.synthetic.cater.dataset import CaterSpec, make_cater
+from slowfast.apps.synthetic.formats import SetSpec, make_set
 from slowfast.apps.synthetic.sweep import SweepSpec, make_sweep
 from slowfast.checkpoint.io import load_checkpoint
 from slowfast.checkpoint.zoo.entries import all_entries, local_path
@@ -19,7 +20,15 @@ from slowfast.engine.resume import load_checkpoint_config
 
 NAMES = ("sweep_pgt_36x1", "sweep_slow_8x1")
 CATER = ("cater_pgt_37x8", "cater_slow_8x8")
-STEPS = {"sweep_pgt_36x1": 5, "cater_pgt_37x8": 12}
+# Sets in a published format -> their entries, and where a test looks for their files.
+FORMATS = {
+    "ava": (
+        ("synthetic_ava_pgt_36x4", "synthetic_ava_slow_8x4"),
+        {"AVA.FRAME_DIR": "frames", "AVA.FRAME_LIST_DIR": "frame_lists", "AVA.ANNOTATION_DIR": "annotations"},
+    ),
+}
+ALL = (*NAMES, *CATER, *(name for names, _ in FORMATS.values() for name in names))
+STEPS = {"cater_pgt_37x8": 12}  # others: 5
 
 
 def card_of(entry):
@@ -28,26 +37,26 @@ def card_of(entry):
 
 
 def own_figures(entry):
-    """Return the top-1 of the two files themselves, in percent, as the card says."""
-    (line,) = [line for line in card_of(entry) if line.startswith("| top-1 of this file")]
+    """Return the figures of the two files of a card themselves, in percent, as the card says."""
+    (line,) = [line for line in card_of(entry) if re.match(r"\| [\w-]+ of this file", line)]
     return [float(figure) for figure in re.findall(r"([0-9.]+) %", line)]
 
 
 @pytest.fixture(scope="module")
 def entries():
     found = {entry.name: entry for entry in all_entries()}
-    return {name: found[name] for name in (*NAMES, *CATER)}
+    return {name: found[name] for name in ALL}
 
 
 def test_files_are_whole_and_small(entries):
-    assert {name: entry.verify() for name, entry in entries.items()} == dict.fromkeys((*NAMES, *CATER))
-    assert sum(entry.file.stat().st_size for entry in entries.values()) < 5e6
+    assert {name: entry.verify() for name, entry in entries.items()} == dict.fromkeys(ALL)
+    assert sum(entry.file.stat().st_size for entry in entries.values()) < 7.5e6
     for entry in entries.values():
         saved = load_checkpoint(str(entry.file))
         assert not re.search(r"(?<![\w.])/(tmp|work|home|root|data)\b", saved["cfg"])
 
 
-@pytest.mark.parametrize("name", [*NAMES, *CATER])
+@pytest.mark.parametrize("name", ALL)
 def test_settings_are_those_of_the_file_that_the_entry_names(entries, repo, name):
     cfg = load_checkpoint_config(local_path(f"zoo://{name}"))
     named = load_config(repo / "configs" / f"{entries[name].config}.yaml")
@@ -56,19 +65,25 @@ def test_settings_are_those_of_the_file_that_the_entry_names(entries, repo, name
         for one in (cfg, named):
             one.defrost()
             one.SOLVER.MAX_EPOCH = one.SOLVER.WARMUP_EPOCHS = 0
-    for section in ("RESNET", "SOLVER", *(["PGT"] if "PGT" in named else [])):
+    sections = ("MODEL", "RESNET", "DETECTION", "SOLVER")
+    for section in (*sections, *(["PGT"] if "PGT" in named else [])):
         assert cfg[section] == named[section]
     assert cfg.DATA.NUM_FRAMES == named.DATA.NUM_FRAMES
-    assert "PGT" not in named or StepPlan.from_config(cfg).steps == STEPS[name]
+    assert cfg.TRAIN.BATCH_SIZE == named.TRAIN.BATCH_SIZE
+    assert "PGT" not in named or StepPlan.from_config(cfg).steps == STEPS.get(name, 5)
+
+
+def results_of(name, places, out):
+    """Test an entry on the files at `places`, setting -> folder; return what the test writes."""
+    torch.set_num_threads(1)
+    words = [str(word) for setting in places.items() for word in setting]
+    assert main(parse_arguments(["TEST.CHECKPOINT_FILE_PATH", f"zoo://{name}", *words, "OUTPUT_DIR", str(out)])) == 0
+    return json.loads((out / "test_results.json").read_text())
 
 
 def top1_of(name, data, videos):
     """Test an entry on the videos of a folder, of which there are so many; return the top-1 in percent."""
-    torch.set_num_threads(1)
-    out = data.parent / name
-    places = ["DATA.PATH_TO_DATA_DIR", str(data), "OUTPUT_DIR", str(out)]
-    assert main(parse_arguments(["TEST.CHECKPOINT_FILE_PATH", f"zoo://{name}", *places])) == 0
-    results = json.loads((out / "test_results.json").read_text())
+    results = results_of(name, {"DATA.PATH_TO_DATA_DIR": data}, data.parent / name)
     assert results["videos"] == videos
     return results["top1_acc"]
 
@@ -80,6 +95,18 @@ def test_they_are_as_good_as_their_card_says(entries, tmp_path):
     for name, figure in zip(NAMES, own_figures(entries[NAMES[0]]), strict=True):
         # Other machines round otherwise, which may turn a video or two.
         assert top1_of(name, tmp_path / "data", 480) == pytest.approx(figure, abs=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS)
+def test_those_of_published_formats_are_as_good_as_their_card_says(form, entries, tmp_path):
+    """On all videos, of which the cards say the mAP."""
+    make_set(tmp_path / "data", SetSpec(form, train=1), workers=2)
+    names, folders = FORMATS[form]
+    places = {key: tmp_path / "data" / folder for key, folder in folders.items()}
+    for name, figure in zip(names, own_figures(entries[names[0]]), strict=True):
+        results = results_of(name, places, tmp_path / name)
+        assert 100 * results.get("ava_map", results.get("map")) == pytest.approx(figure, abs=0.5)
 
 
 @pytest.mark.slow
@@ -95,8 +122,9 @@ def test_those_of_cater_are_as_good_on_the_first_test_videos(tmp_path):
 
 
 def test_the_card_has_the_figures_of_the_entries(entries):
-    (line,) = [line for line in card_of(entries[NAMES[0]]) if line.startswith("| accuracy of this recipe")]
-    figures = re.findall(r"[0-9.]+ ± [0-9.]+", line)
-    assert figures == [entries[name].metrics["top1"] for name in NAMES]
+    for names, metric in ((NAMES, "top1"), *((names, "mAP") for names, _ in FORMATS.values())):
+        (line,) = [line for line in card_of(entries[names[0]]) if line.startswith("| accuracy of this recipe")]
+        figures = re.findall(r"[0-9.]+ ± [0-9.]+", line)
+        assert figures == [entries[name].metrics[metric] for name in names]
     measured = [f"{figure:.1f}" for figure in own_figures(entries[CATER[0]])]
     assert measured == [entries[name].metrics["top1"] for name in CATER]
