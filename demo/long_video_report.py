@@ -53,7 +53,7 @@ class Row:
     accuracy: float
     spread: float | None
     seeds: int
-    epochs: int
+    epochs: float
     cpu_seconds: float
     peak_mib: float
     gflops_per_s: float
@@ -68,7 +68,7 @@ class Row:
         spread = "" if self.spread is None else f" ± {self.spread:.1f}"
         costs = f"{self.cpu_seconds:.0f} | {self.peak_mib:.0f} | {self.gflops_per_s:.3f}"
         return (
-            f"| {self.backbone} | {self.title} | {self.accuracy:.1f}{spread} | {self.seeds} | {self.epochs} | {costs} |"
+            f"| {self.backbone} | {self.title} | {self.accuracy:.1f}{spread} | {self.seeds} | {self.epochs:.3g} | {costs} |"
         )
 
 
@@ -112,7 +112,7 @@ def _row(backbone: str, method: str, title: str, runs: Sequence[dict], test: str
         accuracy=statistics.mean(values),
         spread=statistics.stdev(values) if len(values) > 1 else None,
         seeds=len(values),
-        epochs=runs[0]["epochs"],
+        epochs=statistics.mean(run["epochs"] for run in runs),
         cpu_seconds=statistics.mean(run["train_cpu_seconds"] for run in runs),
         peak_mib=runs[0]["peak_mib"],
         gflops_per_s=runs[0]["tests"][test]["gflops_per_s"],
