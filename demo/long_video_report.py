@@ -66,10 +66,9 @@ class Row:
     def cells(self) -> str:
         """Format the row in Markdown."""
         spread = "" if self.spread is None else f" ± {self.spread:.1f}"
+        seen = f"{self.accuracy:.1f}{spread} | {self.seeds} | {self.epochs:.3g}"
         costs = f"{self.cpu_seconds:.0f} | {self.peak_mib:.0f} | {self.gflops_per_s:.3f}"
-        return (
-            f"| {self.backbone} | {self.title} | {self.accuracy:.1f}{spread} | {self.seeds} | {self.epochs:.3g} | {costs} |"
-        )
+        return f"| {self.backbone} | {self.title} | {seen} | {costs} |"
 
 
 @dataclass(frozen=True)
