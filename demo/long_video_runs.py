@@ -121,12 +121,12 @@ class Run:
 
     @property
     def result_file(self) -> Path:
-        """The file of the run once it is complete."""
+        """Return the file that the run has once it is complete."""
         return self.bench.results / f"{self.backbone}_{self.method.name}_seed{self.seed}.json"
 
     @property
     def title(self) -> str:
-        """Name of the run in reports."""
+        """Return the name of the run in reports."""
         return f"{self.backbone}, {self.method.title} (seed {self.seed})"
 
     def results(self) -> dict:

@@ -26,8 +26,8 @@ from slowfast.engine.changed_settings import is_indifferent
 from slowfast.engine.model_setup import default_memory_format
 from slowfast.engine.task import build_task
 from slowfast.engine.trial import make_trial, seconds_of
-from slowfast.layers.conv import set_depthwise_precision
-from slowfast.models import build_model
+from slowfast.layers.conv import depthwise_convolutions
+from slowfast.models import MODEL_REGISTRY
 from slowfast.models.complexity import complexity
 from slowfast.runtime.device import device_name, device_of, release_memory
 from slowfast.runtime.distributed import all_gather_object, get_world_size, is_main_process
@@ -95,7 +95,7 @@ def _is_mixed_depthwise(cfg: Any) -> bool:
     if cfg.TRAIN.MIXED_PRECISION is False:
         return False
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        return set_depthwise_precision(build_model(cfg), True) > 0
+        return bool(depthwise_convolutions(MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)))
 
 
 def _clips(cfg: Any) -> int:

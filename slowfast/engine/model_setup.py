@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.layers.activation_checkpoint import CheckpointedBlock
-from slowfast.layers.conv import Conv3d, set_depthwise_precision, set_planar
+from slowfast.layers.conv import Conv3d, depthwise_convolutions, set_planar
 from slowfast.layers.norm import BatchNorm, FrozenBatchNorm3d, SubBatchNorm3d, freeze_bn_stats, trainable_batchnorms
 from slowfast.models.heads import Classifier
 from slowfast.runtime.distributed import get_world_size, reduce_mean
@@ -103,7 +103,8 @@ def setup_model(
     """
     setup = setup or ModelSetup()
     model = move_model(model, device, setup.memory_format)
-    set_depthwise_precision(model, setup.depthwise_fp32)
+    for convolution in depthwise_convolutions(model):
+        convolution.full_precision = setup.depthwise_fp32
     if not training:
         _optimize_for_inference(model, setup)
     else:

@@ -32,7 +32,7 @@ class Conv3d(nn.Conv3d):
 
     Attributes:
         planar: compute in two dimensions and in channels-last layout, see `set_planar`; None: on the CPU only.
-        full_precision: compute in float32 under autocast, see `set_depthwise_precision`.
+        full_precision: compute in float32 under autocast (`TRAIN.DEPTHWISE_FP32`).
         zero_init: start with weights of zero.
     """
 
@@ -69,12 +69,11 @@ def set_planar(model: nn.Module, planar: bool) -> None:
             module.planar = planar
 
 
-def set_depthwise_precision(model: nn.Module, full: bool) -> int:
-    """Compute depthwise convolutions in float32 under autocast, or as all others; return how many there are."""
-    depthwise = [m for m in model.modules() if isinstance(m, Conv3d) and m.groups == m.in_channels > 1]
-    for module in depthwise:
-        module.full_precision = full
-    return len(depthwise)
+def depthwise_convolutions(model: nn.Module) -> list[Conv3d]:
+    """Return the depthwise convolutions of `model`."""
+    return [
+        module for module in model.modules() if isinstance(module, Conv3d) and module.groups == module.in_channels > 1
+    ]
 
 
 class _Geometry(NamedTuple):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from slowfast.layers.conv import Conv3d, set_depthwise_precision, set_planar
+from slowfast.layers.conv import Conv3d, depthwise_convolutions, set_planar
 
 # Channels in and out, kernel, stride, padding, dilation, groups, bias.
 CASES = {
@@ -92,7 +92,8 @@ def test_autocast_computes_in_its_type_and_gives_gradients_in_the_weights(name):
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_depthwise_convolutions_can_stay_in_float32(channels_last):
     pair = nn.Sequential(Conv3d(6, 6, 3, padding=1, groups=6), Conv3d(6, 4, 1), Conv3d(4, 4, 3, padding=1, groups=2))
-    assert set_depthwise_precision(pair, True) == 1
+    assert depthwise_convolutions(pair) == [pair[0]]
+    pair[0].full_precision = True
     set_planar(pair, channels_last)
     clip = torch.randn(2, 6, 4, 5, 5)
     plain = results(copy.deepcopy(pair[0]), clip)
@@ -103,7 +104,7 @@ def test_depthwise_convolutions_can_stay_in_float32(channels_last):
         assert torch.equal(pair[0](half), pair[0](half.float()))
     assert found[0].dtype == torch.float32
     torch.testing.assert_close(found, plain)
-    set_depthwise_precision(pair, False)
+    pair[0].full_precision = False
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert pair[0](clip).dtype == torch.bfloat16
 
