@@ -63,7 +63,7 @@ class _TupleLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[_Tuple]:
-        tuples = (self._tuple(batch) for batch in self.loader if batch.size)
+        tuples = (self._tuple(batch.to("cpu")) for batch in self.loader if batch.size)
         if self._data.split == "train" or not is_distributed():
             yield from tuples
             return

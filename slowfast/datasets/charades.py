@@ -209,7 +209,7 @@ class Charades(VideoDataset):
         spans = self._spans(video, clip.timeline.times)
         frames, last = (clip.frames, clip.frames[-1]) if self.split == "train" else ([0], clip.num_frames - 1)
         label = labels_between(spans, frames[0], last, self._num_classes).float()
-        sample = Sample(clip.inputs, label, video, view)
+        sample = Sample(clip.inputs, label, video, view, normalization=self.clips.settings.normalization)
         if self.split == "train":
             sample.frame_labels = labels_of_clip(spans, frames, self._num_classes)
         return sample

@@ -77,7 +77,7 @@ class VideoDataset(ClipDataset):
         class_names: Mapping[int, str] | None = None,
         source: str = "",
     ) -> None:
-        settings = self.clip_settings(cfg, check_split(split))
+        settings = self.clip_settings(cfg, check_split(split)).for_loader(cfg)
         open_video = open_video or video_opener(cfg)
         super().__init__(
             cfg, split, paths, open_video, num_views=settings.num_views, class_names=class_names, source=source
@@ -100,7 +100,8 @@ class VideoDataset(ClipDataset):
         """Return the same videos, and the same count of unreadable ones, as clips of another shape."""
         other = copy.copy(self)
         other.draw_mask = build_masking(cfg) if self.split == "train" else None
-        other.clips = self.maker(self.clip_settings(cfg, self.split), self.open_video, self.sampling)
+        settings = self.clip_settings(cfg, self.split).for_loader(cfg)
+        other.clips = self.maker(settings, self.open_video, self.sampling)
         return other
 
     @property
@@ -111,7 +112,7 @@ class VideoDataset(ClipDataset):
 
     def sample_of(self, video: int, view: int, clip: Clip) -> Sample:
         """Return the sample of a clip, with its label."""
-        return Sample(clip.inputs, self.labels[video], video, view)
+        return Sample(clip.inputs, self.labels[video], video, view, normalization=self.clips.settings.normalization)
 
     def training_sample(self, video: int, generator: Generator, shape: ClipShape | None) -> Sample | list[Sample]:
         """Make the training clips of a video: one, or `DATA.TRAIN_CROP_NUM_*` and `AUG.NUM_SAMPLE` of it."""

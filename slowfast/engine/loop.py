@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from slowfast.datasets.clips.settings import ClipSettings
 from slowfast.datasets.loading.batch import Batch
 from slowfast.datasets.step_batches import StepBatch
-from slowfast.datasets.transforms.pixels import Normalization
 from slowfast.engine.hooks import Hook
 from slowfast.engine.mixing import Mixing
 from slowfast.engine.optim import lr_at, lr_scale, set_lr
@@ -40,7 +38,7 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
         NonFiniteError: the loss or a gradient is NaN or infinite; names epoch, iteration, lr and videos.
     """
     cfg = state.cfg
-    mixing, normalize = Mixing.from_config(cfg), training_normalization(cfg)
+    mixing = Mixing.from_config(cfg)
     state.model.train()
     for hook in hooks:
         hook.before_epoch(state)
@@ -50,8 +48,6 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
         set_lr(state.optimizer, lr_scale(cfg) * lr_at(cfg.SOLVER, state.progress))
         state.optim_step.where = _describe_position(state, batch)
         batch = batch.to(state.device)
-        if normalize is not None:
-            batch = batch.map_inputs(normalize)
         if mixing is not None:
             batch = mixing(batch, state.epoch, state.iteration)
         for hook in hooks:
@@ -72,14 +68,6 @@ def train_epoch(state: TrainState, hooks: Sequence[Hook], should_stop: Callable[
     state.epoch, state.iteration = state.epoch + 1, 0
     state.averages = Averages()
     return True
-
-
-def training_normalization(cfg: Any) -> Normalization | None:
-    """Return the normalization of training clips that come as 8-bit pixels; None if they come normalized."""
-    if not cfg.DATA_LOADER.NORMALIZE_ON_DEVICE:
-        return None
-    settings = ClipSettings.from_config(cfg, "train")
-    return Normalization(settings.mean, settings.std, settings.reverse_channels)
 
 
 def epoch_batches(loader: DataLoader, epoch: int, start: int, stop: int) -> Iterator[Batch]:

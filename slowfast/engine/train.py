@@ -18,7 +18,7 @@ from slowfast.engine.consistency import check_consistency, data_facts, launch_fa
 from slowfast.engine.epoch_config import build_state, check_phases, enter_epoch
 from slowfast.engine.fastest import settle
 from slowfast.engine.hooks import Recorder, build_hooks
-from slowfast.engine.loop import epoch_batches, train_epoch, training_normalization
+from slowfast.engine.loop import epoch_batches, train_epoch
 from slowfast.engine.model_setup import CompileError, average_bn_stats, compile_failures_explained, unwrap
 from slowfast.engine.multigrid import LongCycle
 from slowfast.engine.optim_step import autocast
@@ -216,11 +216,9 @@ def _settle_norms(state: TrainState) -> None:
     # Batches of the coming epoch with training augmentation; reading them does not advance training.
     count = min(cfg.BN.NUM_BATCHES_PRECISE, len(state.loader))
     batches = epoch_batches(state.loader, state.epoch, 0, count)
-    normalize = training_normalization(cfg)
 
     def forward(model: nn.Module, batch: Batch) -> None:
-        batch = batch.to(state.device)
-        state.task.predict(model, batch if normalize is None else batch.map_inputs(normalize))
+        state.task.predict(model, batch.to(state.device))
 
     with autocast(state.device, state.optim_step.autocast_dtype):
         update_bn_stats(state.evaluated, batches, forward)

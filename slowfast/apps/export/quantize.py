@@ -44,7 +44,7 @@ def calibration_feeds(cfg: Any, model: nn.Module, graphs: Sequence[Graph], clips
             if len(batch.labels) < size:
                 break
             calls.clear()
-            task.predict(model, batch)
+            task.predict(model, batch.to("cpu"))
             if len(calls) < len(graphs):
                 raise ValueError(
                     f"a test calls the model {len(calls)} times a clip, and the export has {len(graphs)} graphs; a "

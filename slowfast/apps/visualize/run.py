@@ -151,7 +151,7 @@ class _ModelPictures:
             self.dataset.unreadable.update_from(batch.unreadable)
             self.dataset.unreadable.check()
             if batch.size:
-                yield batch
+                yield batch.to("cpu")
 
     def _run(self, batch: Batch) -> _Drawn:
         """Call the model on a batch: scores and activations, then Grad-CAM."""

@@ -88,7 +88,8 @@ class AVA(ClipDataset):
             class_names={number - 1: name for number, name in names_by_id.items()},
             source=", ".join(table.path for table in tables),
         )
-        self.clips = ClipMaker(ClipSettings.from_config(cfg, split), self.open_video, SpanSampling())
+        settings = ClipSettings.from_config(cfg, split).for_loader(cfg)
+        self.clips = ClipMaker(settings, self.open_video, SpanSampling())
         if annotations.truth is not None:
             self._check_ground_truth(annotations)
         self.batch_groups = self._boxes.video.tolist() if split == "test" else None
@@ -130,7 +131,8 @@ class AVA(ClipDataset):
     def reshaped(self, cfg: Any) -> AVA:
         """Return the same key frames, and the same count of unreadable ones, as clips of another shape."""
         other = copy.copy(self)
-        other.clips = ClipMaker(ClipSettings.from_config(cfg, self.split), self.open_video, SpanSampling())
+        settings = ClipSettings.from_config(cfg, self.split).for_loader(cfg)
+        other.clips = ClipMaker(settings, self.open_video, SpanSampling())
         return other
 
     def make_evaluator(self, cfg: Any) -> BoxEvaluator:
@@ -216,7 +218,8 @@ class AVA(ClipDataset):
                 seen[:] = True
             labels = torch.from_numpy(annotation.labels[seen])
             key_frames.append(KeyFrame(torch.from_numpy(boxes[seen]), labels, annotation.key_frame))
-        return Sample(clip.inputs, label, key_frame, 0, key_frames=key_frames)
+        normalization = self.clips.settings.normalization
+        return Sample(clip.inputs, label, key_frame, 0, key_frames=key_frames, normalization=normalization)
 
 
 class _Annotated(NamedTuple):

@@ -36,7 +36,7 @@ class Clip:
     """Inputs of a model, and which frames they show.
 
     Attributes:
-        inputs: (3, T, H, W) float32, or uint8 with `ClipSettings.as_bytes`, one per pathway.
+        inputs: (3, T, H, W) float32 normalized, or uint8 as they are (`ClipSettings.as_bytes`), one per pathway.
         frames: index in the video of every frame of the clip (of its fast pathway).
         num_frames, fps: of the video.
         timeline: seconds of the video's frames; None of a clip with boxes, whose frames were given.
@@ -219,6 +219,8 @@ class ClipMaker:
 
     def _resize_and_cut(self, frames: np.ndarray, size: tuple[int, int], crop: Crop) -> Tensor:
         """Resize frames some at a time, and make a clip of their crops."""
+        if frames.shape[1:3] == size:
+            return self._cut(frames, crop)
         clip = torch.empty(3, len(frames), crop.height, crop.width)
         for start in range(0, len(frames), _AT_ONCE):
             part = frames[start : start + _AT_ONCE]
@@ -226,9 +228,10 @@ class ClipMaker:
         return clip
 
     def _cut(self, resized: np.ndarray, crop: Crop) -> Tensor:
-        s = self.settings
-        colors = transforms.normalization(s.mean, s.std, s.reverse_channels)
-        return transforms.to_clip(crop.of(resized), colors, s.flip)
+        s, pixels = self.settings, crop.of(resized)
+        if s.as_bytes and pixels.dtype == np.uint8:
+            return transforms.to_bytes(pixels, s.flip)
+        return transforms.to_clip(pixels, transforms.normalization(s.mean, s.std, s.reverse_channels), s.flip)
 
     def _pathways(self, clip: Tensor) -> list[Tensor]:
         s = self.settings

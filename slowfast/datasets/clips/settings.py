@@ -8,6 +8,7 @@ from typing import Any
 from slowfast.config.resolve import num_pathways
 from slowfast.datasets.loading.sampler import ClipShape
 from slowfast.datasets.transforms.augmentation import Augmentation
+from slowfast.datasets.transforms.pixels import Normalization
 from slowfast.utils.registry import REGISTRIES
 
 
@@ -37,7 +38,7 @@ class ClipSettings:
     alpha: int  # frame-rate ratio of the slow pathway; 0 without one
     slow_indices: tuple[int, ...]  # frames of the slow pathway; () for evenly spread ones
     augmentation: Augmentation  # train only
-    as_bytes: bool = False  # train: clips are uint8 and not normalized, see `Normalization`
+    as_bytes: bool = False  # clips of frames that are not resized exactly stay uint8, see `normalization`
     interpolation: str = ""  # of images: of the crops of train; val and test are bicubic; "" resizes them as frames
 
     @staticmethod
@@ -74,8 +75,16 @@ class ClipSettings:
             alpha=cfg.SLOWFAST.ALPHA if num_pathways(cfg) == 2 else 0,
             slow_indices=tuple(cfg.SLOWFAST.SLOW_INDICES),
             augmentation=Augmentation.from_config(cfg) if training else Augmentation(),
-            as_bytes=training and cfg.DATA_LOADER.NORMALIZE_ON_DEVICE,
         )
+
+    def for_loader(self, cfg: Any) -> ClipSettings:
+        """Return the settings of clips that a loader hands over, which may stay 8-bit."""
+        return replace(self, as_bytes=cfg.DATA_LOADER.NORMALIZE_ON_DEVICE)
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """Normalization of 8-bit clips; None where there are none."""
+        return Normalization(self.mean, self.std, self.reverse_channels) if self.as_bytes else None
 
     def shaped(self, shape: ClipShape | None) -> ClipSettings:
         """Return the settings of training clips of that shape."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from slowfast.datasets.transforms.pixels import Normalization
+
 
 @dataclass
 class KeyFrame:
@@ -30,7 +32,7 @@ class Sample:
     """One clip.
 
     Attributes:
-        inputs: (3, T, H, W) float32, or uint8 with `ClipSettings.as_bytes`, one per pathway.
+        inputs: (3, T, H, W) float32, or uint8 with a `normalization`, one per pathway.
         label: class number, or (classes,) float32 of 0 and 1.
         video, view: number of the video, and of its view.
         replaced: (path, cause) of unreadable files that this sample replaces.
@@ -39,6 +41,7 @@ class Sample:
             the skipped frames between i and i + 1. The labels of frames f..l are rows 2f..2l. None without.
         key_frames: annotated key frames of the clip, in order; the clip was made for the last one. Empty without boxes.
         mask: (T, h, w) bool, True where masked, for masked learning; None without.
+        normalization: of inputs that are uint8; None where all are float32.
     """
 
     inputs: list[Tensor]
@@ -49,6 +52,7 @@ class Sample:
     frame_labels: Tensor | None = None
     key_frames: list[KeyFrame] = field(default_factory=list)
     mask: Tensor | None = None
+    normalization: Normalization | None = None
 
 
 @dataclass
@@ -87,8 +91,8 @@ class Batch:
     """A batch of clips.
 
     Attributes:
-        inputs: (B, 3, T, H, W) float32, or uint8 of `Sample`s that are, one per pathway; an empty list if no clip could
-            be read.
+        inputs: (B, 3, T, H, W) float32, or uint8 if those of all `Sample`s are, one per pathway; an empty list if no
+            clip could be read.
         labels: (B,) int64 class numbers, or (B, classes) float32.
         video: (B,) int64 number of the video in the data set, from 0.
         view: (B,) int64 number of the view of that video; in train of its clip in the batch.
@@ -98,6 +102,7 @@ class Batch:
         key_frames: the boxes of each annotated key frame; [] without boxes.
         mixed_labels: (B, classes) float32 soft labels of mixed clips (mixup, CutMix); None without mixing.
         mask: (B, T, h, w) bool, see `Sample`; None without.
+        normalization: of inputs that are uint8, see `to`; None without.
     """
 
     inputs: list[Tensor]
@@ -110,6 +115,7 @@ class Batch:
     key_frames: list[Boxes] = field(default_factory=list)
     mixed_labels: Tensor | None = None
     mask: Tensor | None = None
+    normalization: Normalization | None = None
 
     @property
     def targets(self) -> Tensor:
@@ -136,13 +142,14 @@ class Batch:
         return self.replaced + [(sample.path, sample.cause) for sample in self.missing]
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
-        """Move the tensors to `device`; copies from pinned memory do not block.
+        """Move the tensors to `device`, and normalize 8-bit clips there; copies from pinned memory do not block.
 
         Boxes stay on the CPU: RoIAlign checks them there, and reading them back would wait for the GPU.
         """
         moved = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
         kept = [replace(new, boxes=old.boxes) for new, old in zip(moved.key_frames, self.key_frames, strict=True)]
-        return replace(moved, key_frames=kept)
+        moved = replace(moved, key_frames=kept)
+        return moved if self.normalization is None else moved.map_inputs(self.normalization)
 
     def map_inputs(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Apply `change` to the clips of every pathway."""
@@ -167,7 +174,7 @@ def collate(samples: Sequence[Sample | MissingSample | list[Sample]]) -> Batch:
     masks = [sample.mask for sample in present if sample.mask is not None]
     return Batch(
         # In a worker, PyTorch's collate stacks directly into shared memory, which saves a copy.
-        inputs=[default_collate(pathway) for pathway in zip(*(sample.inputs for sample in present), strict=True)],
+        inputs=[default_collate(pathway) for pathway in zip(*_inputs_of_one_type(present), strict=True)],
         labels=_labels([sample.label for sample in present]),
         video=torch.tensor([sample.video for sample in present], dtype=torch.int64),
         view=torch.tensor([sample.view for sample in present], dtype=torch.int64),
@@ -175,8 +182,16 @@ def collate(samples: Sequence[Sample | MissingSample | list[Sample]]) -> Batch:
         missing=[sample for sample in samples if isinstance(sample, MissingSample)],
         frame_labels=torch.stack(frame_labels) if frame_labels else None,
         mask=torch.stack(masks) if masks else None,
+        normalization=present[0].normalization if present else None,
         key_frames=[_boxes(key_frames) for key_frames in zip(*(sample.key_frames for sample in present), strict=True)],
     )
+
+
+def _inputs_of_one_type(samples: Sequence[Sample]) -> list[list[Tensor]]:
+    """Return the inputs of each sample; 8-bit clips beside others are normalized, as those of resized frames are."""
+    if len({clip.dtype for sample in samples for clip in sample.inputs}) < 2:
+        return [sample.inputs for sample in samples]
+    return [[sample.normalization(clip[None])[0] for clip in sample.inputs] for sample in samples]
 
 
 def _boxes(key_frames: Sequence[KeyFrame]) -> Boxes:

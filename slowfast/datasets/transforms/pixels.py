@@ -109,16 +109,9 @@ class Normalization:
         self._reverse = reverse
 
     def __call__(self, clips: Tensor) -> Tensor:
-        """Return clips (B, 3, T, H, W) uint8 as float32.
-
-        Raises:
-            ValueError: they are not uint8, since their data set normalizes them.
-        """
+        """Return clips (B, 3, T, H, W) uint8 as float32; float32 clips, which are normalized already, as they are."""
         if clips.dtype is not torch.uint8:
-            raise ValueError(
-                f"training clips are {clips.dtype}: TRAIN.DATASET makes them in a way of its own, and normalizes them; "
-                "set DATA_LOADER.NORMALIZE_ON_DEVICE False"
-            )
+            return clips
         normalized = torch.empty(clips.shape, device=clips.device)
         for channel, (scale, shift) in enumerate(zip(self._scale, self._shift, strict=True)):
             plane = normalized[:, channel].copy_(clips[:, 2 - channel if self._reverse else channel])
