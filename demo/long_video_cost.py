@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from slowfast.config import activate_projects, load_config
 from slowfast.engine.task import build_task
-from slowfast.engine.trial import make_trial
+from slowfast.engine.trial import Trial
 from slowfast.models import build_model
 from slowfast.models.complexity import complexity
 from slowfast.runtime.device import device_of, peak_memory_of
@@ -45,7 +45,7 @@ def measure(cfg, iterations: int) -> dict:
         without a counter; `peak_mib`, memory above the idle process; `gflops`, multiply-adds for a clip of
         DATA.NUM_FRAMES frames, in 10^9.
     """
-    train = make_trial(cfg, training=True)
+    train = Trial(cfg, training=True)
     memory = peak_memory_of(train, device_of(cfg))  # first: later it would count what the heap holds
     seconds, before = [], read_joules()
     for _ in range(iterations):

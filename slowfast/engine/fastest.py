@@ -24,8 +24,7 @@ from slowfast.checkpoint.zoo.entries import cache_folder
 from slowfast.config.merge import AUTO, get_key, leaf_keys, set_key
 from slowfast.engine.changed_settings import is_indifferent
 from slowfast.engine.model_setup import default_memory_format
-from slowfast.engine.task import build_task
-from slowfast.engine.trial import make_trial, seconds_of
+from slowfast.engine.trial import Trial, seconds_of
 from slowfast.layers.conv import depthwise_convolutions
 from slowfast.models import MODEL_REGISTRY
 from slowfast.models.complexity import complexity
@@ -225,15 +224,14 @@ class _Race:
         for values in candidates:
             cfg = _with_choice(self.cfg, dict(values))
             with _failures_told(values):
-                if self._agrees(values, cfg):
-                    works[values] = make_trial(cfg, self.training, count=self.count)
-                    first[values] = seconds_of(works[values], 1, device)
+                trial = Trial(cfg, self.training, count=self.count)
+                if self._agrees(values, cfg, trial.result().detach().double().cpu()):
+                    works[values], first[values] = trial, seconds_of(trial, 1, device)
         first = _slowest(first)
         bound = _FIRST_OUT_OF_RACE * min(first.values(), default=0.0)
         return {values: works[values] for values, value in first.items() if value <= bound}
 
-    def _agrees(self, values: Values, cfg: Any) -> bool:
-        result = _result(cfg, self.count)
+    def _agrees(self, values: Values, cfg: Any, result: Tensor) -> bool:
         self.plain = result if self.plain is None else self.plain
         apart = float((result - self.plain).abs().max() / self.plain.abs().max().clamp_min(1e-12))
         full = _TOLERANCE if device_of(cfg).type == "cpu" else _TF32_TOLERANCE
@@ -247,11 +245,6 @@ def _slowest(own: dict[Values, float]) -> dict[Values, float]:
     """Return the seconds of each candidate in the slowest process."""
     told = all_gather_object(own)
     return {values: max(each[values] for each in told) for values in own}
-
-
-def _result(cfg: Any, count: int) -> Tensor:
-    """Return what is compared between candidates: scores; of a model without classes, the loss."""
-    return make_trial(cfg, not build_task(cfg).evaluates, count=count)().detach().double().cpu()
 
 
 @contextlib.contextmanager

@@ -52,40 +52,50 @@ def _random_labels(cfg: Any, count: int) -> Tensor:
     return labels
 
 
-def make_trial(cfg: Any, training: bool, plain: bool = False, count: int | None = None) -> Callable[[], Tensor]:
-    """Return a function that trains on, or predicts, one batch. Equal configs have equal weights.
+class Trial:
+    """A model that trains on, or predicts, one batch of noise at each call. Equal configs have equal weights.
 
-    It returns the loss, or the scores. The learning rate is 0, which costs the same and keeps the weights over many
+    A call returns the loss, or the scores. The learning rate is 0, which costs the same and keeps the weights over many
     iterations on noise.
 
     Args:
+        training: a call is a training iteration; False: a prediction.
         plain: run convolutions as plain `nn.Conv3d` modules.
         count: clips of the batch; None for TRAIN.BATCH_SIZE.
     """
-    seed_all(cfg.RNG_SEED)
-    device, model = device_of(cfg), build_model(cfg)
-    if plain:
-        use_plain_convolutions(model)
-    model = setup_model(model, device, ModelSetup.from_config(cfg), training)
-    task, batch = build_task(cfg), random_batch(cfg, count).to(device)
-    if not training:
-        model.eval()
 
-        @torch.no_grad()
-        def predict() -> Tensor:
-            with autocast(device, autocast_dtype(cfg)):
-                return task.predict(model, batch).scores
+    def __init__(self, cfg: Any, training: bool, plain: bool = False, count: int | None = None) -> None:
+        seed_all(cfg.RNG_SEED)
+        self._device, self._dtype, self._training = device_of(cfg), autocast_dtype(cfg), training
+        model = build_model(cfg)
+        if plain:
+            use_plain_convolutions(model)
+        self._model = setup_model(model, self._device, ModelSetup.from_config(cfg), training)
+        self._task, self._batch = build_task(cfg), random_batch(cfg, count).to(self._device)
+        self._model.train(training)
+        if training:
+            optimizer = build_optimizer(self._model, cfg)
+            set_lr(optimizer, 0.0)
+            self._optim_step = build_optim_step(cfg, self._model, optimizer)
 
-        return predict
-    model.train()
-    optimizer = build_optimizer(model, cfg)
-    set_lr(optimizer, 0.0)
-    optim_step = build_optim_step(cfg, model, optimizer)
+    def __call__(self) -> Tensor:
+        if not self._training:
+            return self._predict()
+        return self._task.train_step(self._model, self._batch, self._optim_step)["loss"]
 
-    def train() -> Tensor:
-        return task.train_step(model, batch, optim_step)["loss"]
+    def result(self) -> Tensor:
+        """Return the scores; of a model without classes, the loss of a training iteration."""
+        if not self._task.evaluates:
+            return self()
+        self._model.eval()
+        scores = self._predict()
+        self._model.train(self._training)
+        return scores
 
-    return train
+    @torch.no_grad()
+    def _predict(self) -> Tensor:
+        with autocast(self._device, self._dtype):
+            return self._task.predict(self._model, self._batch).scores
 
 
 def seconds_of(work: Callable[[], Any], count: int, device: torch.device) -> float:

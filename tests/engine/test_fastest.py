@@ -13,7 +13,7 @@ from slowfast.config import load_config
 from slowfast.engine import fastest
 from slowfast.engine.fastest import settle
 from slowfast.engine.train import train
-from slowfast.engine.trial import make_trial
+from slowfast.engine.trial import Trial
 from slowfast.runtime.seed import rng_state
 
 FORMAT, MIXED, COMPILE = "MODEL.MEMORY_FORMAT", "TRAIN.MIXED_PRECISION", "MODEL.COMPILE"
@@ -59,9 +59,7 @@ def test_each_candidate_can_win_and_computes_the_same(tiny_model, clock, fast, t
     assert chosen(cfg) == CANDIDATES[fast]
     plain = load_config(None, [*tiny_model, "TRAIN.BATCH_SIZE", 2, FORMAT, "contiguous", "MODEL.DROPOUT_RATE", 0.0])
     tolerance = 0.05 if cfg.TRAIN.MIXED_PRECISION else 1e-5
-    torch.testing.assert_close(
-        make_trial(cfg, training)().float(), make_trial(plain, training)(), rtol=tolerance, atol=tolerance
-    )
+    torch.testing.assert_close(Trial(cfg, training)().float(), Trial(plain, training)(), rtol=tolerance, atol=tolerance)
 
 
 MIXED_WAYS = ((False, False), (True, False), (True, True))  # mixed precision, and depthwise convolutions apart from it
@@ -104,10 +102,16 @@ def test_the_race_ends_in_time(tiny_model, clock, monkeypatch):
 
 def test_other_results_are_not_taken(tiny_model, clock, monkeypatch, caplog):
     clock([1.0, 0.5])
-    result = fastest._result
-    monkeypatch.setattr(
-        fastest, "_result", lambda cfg, count: result(cfg, count) * (1 + (cfg.MODEL.MEMORY_FORMAT != "contiguous"))
-    )
+
+    class Wrong(Trial):
+        def __init__(self, cfg, *args, **kwargs):
+            super().__init__(cfg, *args, **kwargs)
+            self.factor = 1 + (cfg.MODEL.MEMORY_FORMAT != "contiguous")
+
+        def result(self):
+            return super().result() * self.factor
+
+    monkeypatch.setattr(fastest, "Trial", Wrong)
     cfg = settle(load_config(None, [*tiny_model, FORMAT, "auto"]), True)
     assert cfg.MODEL.MEMORY_FORMAT == "contiguous" and "channels_last" in caplog.text
 
@@ -115,12 +119,20 @@ def test_other_results_are_not_taken(tiny_model, clock, monkeypatch, caplog):
 @pytest.mark.parametrize("kind, apart, agrees", [("cpu", 0.01, False), ("cuda", 0.01, True), ("cuda", 0.03, False)])
 def test_on_gpus_results_agree_as_far_as_tf32_is_exact(tiny_model, monkeypatch, kind, apart, agrees):
     cfg = load_config(None, [*tiny_model, MIXED, False])
-    results = iter([torch.ones(2), torch.ones(2) + apart])
-    monkeypatch.setattr(fastest, "_result", lambda cfg, count: next(results))
     monkeypatch.setattr(fastest, "device_of", lambda cfg: torch.device(kind))
     race = fastest._Race(cfg, [FORMAT], True, 1)
-    assert race._agrees((), cfg)
-    assert race._agrees((), cfg) is agrees
+    assert race._agrees((), cfg, torch.ones(2))
+    assert race._agrees((), cfg, torch.ones(2) + apart) is agrees
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_result_of_a_trial_is_that_of_a_prediction_and_leaves_the_model_as_it_was(tiny_model, training):
+    cfg = load_config(None, [*tiny_model, FORMAT, "contiguous", MIXED, False])
+    asked = Trial(cfg, training)
+    result = asked.result()
+    torch.testing.assert_close(result, Trial(cfg, False)())
+    assert not result.requires_grad
+    torch.testing.assert_close(asked(), Trial(cfg, training)())
 
 
 def test_the_peak_of_a_gpu_is_that_of_the_run_and_not_of_the_race(tiny_model, clock, monkeypatch):
@@ -133,14 +145,14 @@ def test_the_peak_of_a_gpu_is_that_of_the_run_and_not_of_the_race(tiny_model, cl
 
 def test_a_candidate_that_fails_is_left_out(tiny_model, clock, monkeypatch, caplog):
     clock([1.0, 0.5, 0.2])
-    make = fastest.make_trial
+    make = fastest.Trial
 
     def make_or_fail(cfg, training, count):
         if cfg.TRAIN.MIXED_PRECISION:
             raise torch.OutOfMemoryError("no room for 3 GiB")
         return make(cfg, training, count=count)
 
-    monkeypatch.setattr(fastest, "make_trial", make_or_fail)
+    monkeypatch.setattr(fastest, "Trial", make_or_fail)
     assert chosen(settle(auto(tiny_model), True)) == ("channels_last", False)
     assert "no room for 3 GiB" in caplog.text
 

@@ -8,7 +8,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from slowfast.engine.task import task_class
-from slowfast.engine.trial import make_trial, seconds_of
+from slowfast.engine.trial import Trial, seconds_of
 from slowfast.runtime.device import device_of, peak_memory_of
 
 BASELINE = "baseline"
@@ -87,7 +87,7 @@ def make_variant(load: Callable[[Sequence[Any]], CfgNode], work: str, name: str,
 
 
 def _work(variant: Variant, training: bool) -> Callable[[], Any]:
-    return make_trial(variant.cfg, training, variant.plain)
+    return Trial(variant.cfg, training, variant.plain)
 
 
 def measure_alone(variant: Variant, training: bool, iterations: int) -> dict[str, float]:

@@ -9,7 +9,7 @@ from slowfast.apps.benchmark.compare import BASELINE, Variant, compare, make_var
 from slowfast.apps.benchmark.report import as_rows, format_steps
 from slowfast.config import load_config
 from slowfast.engine import trial
-from slowfast.engine.trial import make_trial
+from slowfast.engine.trial import Trial
 from slowfast.layers.conv import use_plain_convolutions
 from slowfast.models import build_model
 
@@ -64,7 +64,7 @@ def test_the_baseline_is_plain_and_scores_the_same(load):
 def test_training_for_the_clock_keeps_the_weights(load, monkeypatch):
     built = []
     monkeypatch.setattr(trial, "build_model", lambda cfg: built.append(build_model(cfg)) or built[-1])
-    train = make_trial(make_variant(load, "train", "fp32").cfg, True)
+    train = Trial(make_variant(load, "train", "fp32").cfg, True)
     before = {name: p.detach().clone() for name, p in built[0].named_parameters()}
     statistics = built[0].state_dict()["s1.pathway0_stem.bn.running_mean"].clone()
     train()
