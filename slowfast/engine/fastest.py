@@ -24,6 +24,7 @@ from slowfast.checkpoint.zoo.entries import cache_folder
 from slowfast.config.merge import AUTO, get_key, leaf_keys, set_key
 from slowfast.engine.changed_settings import is_indifferent
 from slowfast.engine.model_setup import default_memory_format
+from slowfast.engine.task import task_class
 from slowfast.engine.trial import Trial, seconds_of
 from slowfast.layers.conv import depthwise_convolutions
 from slowfast.models import MODEL_REGISTRY
@@ -49,7 +50,8 @@ _VALUES = {
     "MODEL.COMPILE": (False, True),
 }
 _LEAST_WORK = 2e9  # multiply-adds of a batch; below, the gain is milliseconds, as is the noise of the clock
-_CPU_CLIPS = 2  # of a batch on the CPU, where layout and precision matter alike in smaller batches
+_CPU_CLIPS = 2  # of a batch on the CPU, where layout and precision matter alike in smaller batches;
+_MUCH_WORK = 2e10  # 1 if a clip has that many multiply-adds
 _ROUNDS = 3
 _SECONDS = 15.0  # after which no further round begins
 _OUT_OF_RACE = 1.5  # slower than the best of a round by this factor: measured no further
@@ -65,8 +67,9 @@ _WITHOUT_EFFECT = ("SOLVER.*", "RNG_SEED", "BENCHMARK.*", "DATA.PATH*", "TRAIN.D
 def settle(cfg: Any, training: bool) -> Any:
     """Return the config with the fastest value in place of each `auto`; `cfg` itself if there is none.
 
-    All processes of a run have to call it, and get the same answer. A small model keeps `auto`, which the model's setup
-    takes for `default_memory_format` and full precision, uncompiled.
+    All processes of a run have to call it, and get the same answer. A small model keeps `auto`, and so does a task that
+    noise does not measure (`Task.alike`); the model's setup takes it for `default_memory_format` and full precision,
+    uncompiled.
 
     Args:
         training: measure training iterations; False: predictions.
@@ -75,14 +78,14 @@ def settle(cfg: Any, training: bool) -> Any:
         RuntimeError: a batch of noise cannot be computed in one of several processes.
     """
     keys = [key for key in _VALUES if get_key(cfg, key) == AUTO and (key != _DEPTHWISE or _is_mixed_depthwise(cfg))]
-    if not keys:
+    if not keys or not task_class(cfg).alike:
         return cfg
-    count = _clips(cfg)
     try:
-        work = count * complexity(cfg).multiply_adds
+        work = complexity(cfg).multiply_adds
     except ValueError:  # clips that do not fit the model, which its first batch answers with the keys
         return cfg
-    if work < _LEAST_WORK:
+    count = _clips(cfg, work)
+    if count * work < _LEAST_WORK:
         return cfg
     path = _answer_path(cfg, keys, training)
     known = all_gather_object(_read(path, keys) if is_main_process() else None)[0]
@@ -97,11 +100,11 @@ def _is_mixed_depthwise(cfg: Any) -> bool:
         return bool(depthwise_convolutions(MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)))
 
 
-def _clips(cfg: Any) -> int:
-    """Return the clips of a batch to measure."""
+def _clips(cfg: Any, work: int) -> int:
+    """Return the clips of a batch to measure; `work` is the multiply-adds of a clip."""
     count = max(1, cfg.TRAIN.BATCH_SIZE // get_world_size())
     whole = device_of(cfg).type != "cpu" or cfg.BN.NORM_TYPE == "sub_batchnorm"
-    return count if whole else min(count, _CPU_CLIPS)
+    return count if whole else min(count, _CPU_CLIPS if work < _MUCH_WORK else 1)
 
 
 def _unmeasured(cfg: Any, keys: list[str]) -> Choice:
@@ -204,10 +207,16 @@ class _Race:
         ]
         device = device_of(self.cfg)
         for group in [candidates] if device.type == "cpu" else [[values] for values in candidates]:
-            self._take_turns(self._runnable(group, device), device)
+            self._take_turns(*self._runnable(group, device), device)
         return self.seconds
 
-    def _take_turns(self, works: dict[Values, Callable[[], Tensor]], device: torch.device) -> None:
+    def _take_turns(
+        self, works: dict[Values, Callable[[], Tensor]], first: dict[Values, float], device: torch.device
+    ) -> None:
+        """Measure those that run in rounds; if time is up before, by their first batches where these only compute."""
+        if device.type == "cpu" and "MODEL.COMPILE" not in self.keys and self._is_late():
+            self.seconds |= {values: first[values] for values in works}
+            return
         for _ in range(_ROUNDS):
             own = {values: seconds_of(work, 1, device) for values, work in works.items()}
             for values, value in _slowest(own).items():
@@ -215,11 +224,16 @@ class _Race:
             bound = _OUT_OF_RACE * min(self.seconds.values(), default=0.0)
             self.seconds = {values: value for values, value in self.seconds.items() if value <= bound}
             works = {values: work for values, work in works.items() if values in self.seconds}
-            if max(all_gather_object(time.perf_counter() - self.start)) > _SECONDS:
+            if self._is_late():
                 return
 
-    def _runnable(self, candidates: Sequence[Values], device: torch.device) -> dict[Values, Callable[[], Tensor]]:
-        """Return the work of those that run, each after a batch to warm up, and whose results agree."""
+    def _is_late(self) -> bool:
+        return max(all_gather_object(time.perf_counter() - self.start)) > _SECONDS
+
+    def _runnable(
+        self, candidates: Sequence[Values], device: torch.device
+    ) -> tuple[dict[Values, Callable[[], Tensor]], dict[Values, float]]:
+        """Return work, and seconds of the first batch, of those that run and whose results agree."""
         works, first = {}, {}
         for values in candidates:
             cfg = _with_choice(self.cfg, dict(values))
@@ -229,7 +243,7 @@ class _Race:
                     works[values], first[values] = trial, seconds_of(trial, 1, device)
         first = _slowest(first)
         bound = _FIRST_OUT_OF_RACE * min(first.values(), default=0.0)
-        return {values: works[values] for values, value in first.items() if value <= bound}
+        return {values: works[values] for values, value in first.items() if value <= bound}, first
 
     def _agrees(self, values: Values, cfg: Any, result: Tensor) -> bool:
         self.plain = result if self.plain is None else self.plain

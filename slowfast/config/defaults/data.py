@@ -129,8 +129,8 @@ DATA_LOADER = {
     # Copy batches into pinned memory, for faster transfer to a GPU.
     "PIN_MEMORY": True,
     # Hand over clips as 8-bit pixels, and normalize them on the device: a quarter of the bytes to copy. It is refused
-    # with augmentation that needs more than 8 bits (color jitter, random erasing). Val and test clips are 8-bit if their
-    # frames have the size that they are resized to; others are normalized before they are handed over.
+    # with augmentation that needs more than 8 bits (color jitter, random erasing). Val and test clips are 8-bit if
+    # their frames have the size that they are resized to; others are normalized before they are handed over.
     "NORMALIZE_ON_DEVICE": False,
     # Read training clips step by step, as a task that trains in steps (PGT) needs them, in the memory of a few steps.
     "IN_STEPS": False,
