@@ -49,7 +49,18 @@ SETS = {
         ("DATA.SAMPLING_RATE", 3, "LOG_PERIOD", 1),
         _START,
     ),
-    "sweep": VideoSet("sweep", (), {"slow": (CLIP_CFG, PGT_CFG)}, 9.0, 6, 180.0),
+    "sweep": VideoSet(
+        "sweep",
+        (),
+        {
+            "slow": (CLIP_CFG, PGT_CFG),
+            "vit": (_CLIPS / "SWEEP_VIT_8x1.yaml", _STEPS / "SWEEP_VIT_PGT_36x1.yaml"),
+        },
+        9.0,
+        6,
+        300.0,
+        starts={"vit": _CLIPS / "SWEEP_MAE_12x1.yaml"},
+    ),
 }
 
 

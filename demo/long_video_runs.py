@@ -107,7 +107,7 @@ class Benchmark:
 
 def last_checkpoint(folder: Path) -> str:
     """Return the last checkpoint of a training."""
-    return find_checkpoints(str(folder))[-1].path
+    return [*find_checkpoints(str(folder), pretraining=True), *find_checkpoints(str(folder))][-1].path
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ class Demo:
         return kept(folder / "done.json", partial(self._train, title, folder, cfg, data, seed, settings))
 
     def _train(self, title: str, folder: Path, cfg: Path, data: Path, seed: int, settings: Sequence[object]) -> dict:
-        places = ["DATA.PATH_TO_DATA_DIR", data, "OUTPUT_DIR", folder, "RNG_SEED", seed, "TENSORBOARD.ENABLE", False]
+        places = ["DATA.PATH_TO_DATA_DIR", data, "OUTPUT_DIR", folder, "RNG_SEED", seed]
+        places += ["TENSORBOARD.ENABLE", False, "TEST.ENABLE", False]
         quick = ["SOLVER.MAX_EPOCH", 1, "LOG_PERIOD", 1, "TRAIN.EVAL_PERIOD", 1] if self.quick else []
         command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", cfg, *settings, *places, *quick, *self.overrides]
         stats = folder / "json_stats.jsonl"

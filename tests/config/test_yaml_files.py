@@ -116,7 +116,9 @@ OWN_SETTINGS = {
     "pgt/Synthetic/SWEEP_PGT_36x1_GATE.yaml",
     "pgt/Synthetic/SWEEP_PGT_36x1_MEMORY_OFF.yaml",
     "pgt/Synthetic/SWEEP_PGT_36x1_SLOTS.yaml",
+    "pgt/Synthetic/SWEEP_SLOWFAST_PGT_36x1.yaml",
     "pgt/Synthetic/SWEEP_VIT_PGT_36x1.yaml",
+    "pgt/Synthetic/SWEEP_X3D_PGT_36x1.yaml",
     "pgt/miniKinetics/R3D_8x8_4G.yaml",
     "pgt/miniKinetics/R3D_PROG_36x8_4G.yaml",
     "slowfast/ImageNet/MVITv2_B.yaml",
@@ -129,7 +131,11 @@ OWN_SETTINGS = {
     "slowfast/Synthetic/CHARADES_SLOW_8x2.yaml",
     "slowfast/Synthetic/KINETICS_SLOW_8x1.yaml",
     "slowfast/Synthetic/SSV2_SLOW_8.yaml",
+    "slowfast/Synthetic/SWEEP_MAE_12x1.yaml",
+    "slowfast/Synthetic/SWEEP_SLOWFAST_8x1.yaml",
     "slowfast/Synthetic/SWEEP_SLOW_8x1.yaml",
+    "slowfast/Synthetic/SWEEP_VIT_8x1.yaml",
+    "slowfast/Synthetic/SWEEP_X3D_8x1.yaml",
 }
 
 

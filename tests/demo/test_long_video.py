@@ -14,7 +14,8 @@ from slowfast.models import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "demo/long_video"
-QUICK = ["--set", "sweep", "--quick", "--seconds", "0", "--seeds", "0", "--methods", "pgt_max", "lstm"]
+SHORT = ["--set", "sweep", "--quick", "--seconds", "0", "--seeds", "0"]
+QUICK = [*SHORT, "--backbones", "slow", "--methods", "pgt_max", "lstm"]
 
 
 def start(output, *arguments):
@@ -68,6 +69,27 @@ def test_a_complete_run_is_kept_and_a_missing_one_is_named(finished):
     again = start(output, *QUICK)
     assert again.returncode == 0 and "2 of 2 runs are there" in again.stdout
     assert file.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_backbone_that_starts_from_masked_clips(finished):
+    output, _ = finished
+    done = start(output, *SHORT, "--backbones", "vit", "--methods", "pgt_max")
+    assert done.returncode == 0, done.stdout + done.stderr
+    trained = output / "sweep_0s/seed_0/vit_start/checkpoints"
+    (weights,) = trained.glob("ssl_checkpoint*")
+    log = (output / "sweep_0s/seed_0/vit_pgt_max/train.log").read_text()
+    assert str(weights) in log
+    run = json.loads((output / "results/sweep_0s/vit_pgt_max_seed0.json").read_text())
+    assert (run["epochs"], run["updates"]) == (1, 3)
+
+
+def test_memory_has_to_help_every_backbone(made_runs, demo_module):
+    main = demo_module("long_video")
+    off = [made_run("memory_off", 0, value, 20) | {"backbone": name} for name, value in (("slow", 60.0), ("vit", 80.0))]
+    runs = [*off, *(dict(run, backbone=name) for run in made_runs[:1] for name in ("slow", "vit"))]
+    assert main.check_gain(runs) == 1
+    assert main.check_gain([run for run in runs if run["backbone"] == "slow"]) == 0
 
 
 def test_epochs_are_the_nearest_to_the_seconds_and_at_least_one(demo_module):
@@ -131,17 +153,22 @@ CFGS = {
         ROOT / "configs/Synthetic/CATER_VIT_8x8.yaml",
         ROOT / "projects/pgt/configs/Synthetic/CATER_VIT_PGT_36x8.yaml",
     ),
+    "vit, sweep": (
+        ROOT / "configs/Synthetic/SWEEP_VIT_8x1.yaml",
+        ROOT / "projects/pgt/configs/Synthetic/SWEEP_VIT_PGT_36x1.yaml",
+    ),
 }
+# Positions: 4 of a clip and 6 of a step in time, of 64 channels.
+POSITIONS = {"slow": 0, "vit": (6 - 4) * 8 * 8 * 64, "vit, sweep": (6 - 4) * 4 * 4 * 64}
 
 
 @pytest.mark.parametrize("backbone", CFGS)
 def test_clip_and_steps_are_of_one_model_and_one_recipe(backbone):
     clip, steps = (load_config(str(path)) for path in CFGS[backbone])
     sizes = [sum(parameter.numel() for parameter in build_model(cfg).parameters()) for cfg in (clip, steps)]
-    # A ViT learns its positions: 4 of a clip and 6 of a step in time, 8 x 8 in space, of 64 channels.
-    assert sizes[1] - sizes[0] == {"slow": 0, "vit": (6 - 4) * 8 * 8 * 64}[backbone]
+    assert sizes[1] - sizes[0] == POSITIONS[backbone]
     clip_data, steps_data = dict(clip.DATA), dict(steps.DATA)
-    assert (clip_data.pop("NUM_FRAMES"), steps_data.pop("NUM_FRAMES")) == (8, {"slow": 37, "vit": 36}[backbone])
+    assert (clip_data.pop("NUM_FRAMES"), steps_data.pop("NUM_FRAMES")) == (8, 37 if backbone == "slow" else 36)
     assert clip_data == steps_data
     assert (clip.SOLVER, clip.TRAIN.BATCH_SIZE) == (steps.SOLVER, steps.TRAIN.BATCH_SIZE)
 
