@@ -86,7 +86,7 @@ class Method:
 
 # The most important first: a run that is stopped has done these.
 METHODS = (
-    Method("pgt_max", "PGT, max", True),
+    Method("pgt_max", "PGT, max", True, overrides=("PGT.CACHE", "max")),
     Method("memory_off", "PGT, memory off", True, overrides=("PGT.MEMORY", False)),
     Method("clip", "clip model", views=(10, 30)),
     Method("end_to_end", "end to end", whole=True),
