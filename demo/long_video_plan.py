@@ -95,7 +95,7 @@ METHODS = (
     Method("pgt_gate", "PGT, gate", True, overrides=("PGT.CACHE", "gate")),
     Method("pgt_slots", "PGT, slots", True, overrides=("PGT.CACHE", "slots")),
     Method("pgt_avg", "PGT, avg", True, overrides=("PGT.CACHE", "avg")),
-    Method("full_gradient", "PGT, max, full gradient", True, overrides=("PGT.FULL_GRADIENT", True)),
+    Method("full_gradient", "PGT, max, full gradient", True, overrides=("PGT.CACHE", "max", "PGT.FULL_GRADIENT", True)),
     Method(
         "checkpointed",
         "end to end, checkpointed",
