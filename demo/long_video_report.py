@@ -60,8 +60,8 @@ class Row:
 
     @property
     def is_pgt(self) -> bool:
-        """Return True for PGT with memory."""
-        return self.title.startswith("PGT") and self.method != "memory_off"
+        """Return True for PGT with memory; a full gradient through all steps is not its method."""
+        return self.title.startswith("PGT") and self.method not in ("memory_off", "full_gradient")
 
     def cells(self) -> str:
         """Format the row in Markdown."""

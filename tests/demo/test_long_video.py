@@ -207,6 +207,8 @@ def test_the_table_has_means_deviations_and_goals(made_runs, demo_module):
     assert "| slow | PGT, max | 91.0 ± 1.4 | 2 | 3 | 100 | 25 | 0.500 |" in text  # of 90 and 92
     assert "+40.0 points" in text and "+35.0 points from the clip model's last clip" in text
     assert text.count(": met.") == 2
+    full = made_run("full_gradient", 0, 99.0, 200)
+    assert "the best PGT (PGT, max) is" in report.format_set("sweep_100s", report.Results([*made_runs, full], []))
     worse = [dict(run, peak_mib=50) if run["method"] == "pgt_max" else run for run in made_runs]
     assert report.format_set("sweep_100s", report.Results(worse, [])).count(": missed.") == 1
 
