@@ -28,7 +28,7 @@ class ContrastiveTask(Task):
     Class scores are the votes of the nearest training videos, see `MemoryBank`.
     """
 
-    pretrains, alike = True, False
+    pretrains, steady = True, False
 
     def __init__(self, cfg: Any):
         self.cfg = cfg

@@ -50,8 +50,8 @@ _VALUES = {
     "MODEL.COMPILE": (False, True),
 }
 _LEAST_WORK = 2e9  # multiply-adds of a batch; below, the gain is milliseconds, as is the noise of the clock
-_CPU_CLIPS = 2  # of a batch on the CPU, where layout and precision matter alike in smaller batches;
-_MUCH_WORK = 2e10  # 1 if a clip has that many multiply-adds
+_CPU_CLIPS = 2  # of a batch on the CPU at most; layout and precision matter alike in smaller batches
+_MUCH_WORK = 2e10  # multiply-adds of a clip, from which on the batch is one clip
 _ROUNDS = 3
 _SECONDS = 15.0  # after which no further round begins
 _OUT_OF_RACE = 1.5  # slower than the best of a round by this factor: measured no further
@@ -68,7 +68,7 @@ def settle(cfg: Any, training: bool) -> Any:
     """Return the config with the fastest value in place of each `auto`; `cfg` itself if there is none.
 
     All processes of a run have to call it, and get the same answer. A small model keeps `auto`, and so does a task that
-    noise does not measure (`Task.alike`); the model's setup takes it for `default_memory_format` and full precision,
+    noise does not measure (`Task.steady`); the model's setup takes it for `default_memory_format` and full precision,
     uncompiled.
 
     Args:
@@ -78,7 +78,7 @@ def settle(cfg: Any, training: bool) -> Any:
         RuntimeError: a batch of noise cannot be computed in one of several processes.
     """
     keys = [key for key in _VALUES if get_key(cfg, key) == AUTO and (key != _DEPTHWISE or _is_mixed_depthwise(cfg))]
-    if not keys or not task_class(cfg).alike:
+    if not keys or not task_class(cfg).steady:
         return cfg
     try:
         work = complexity(cfg).multiply_adds

@@ -54,13 +54,13 @@ class Task(abc.ABC):
         evaluates: `predict` gives class scores, so there are validations and tests.
         pretrains: a run trains without labels. Names of its checkpoints begin with `ssl_`, and a run of TASK
             ssl_eval... in the same folder starts from them.
-        alike: an iteration on a batch of noise takes as long as any other. False: training has to fill queues first.
+        steady: the first iteration, on noise too, takes as long as later ones. False: training fills queues first.
     """
 
     num_steps: int = 1
     evaluates: bool = True
     pretrains: ClassVar[bool] = False
-    alike: ClassVar[bool] = True
+    steady: ClassVar[bool] = True
 
     @abc.abstractmethod
     def train_step(self, model: nn.Module, batch: Batch, optim_step: OptimStep) -> dict[str, Tensor]:
