@@ -72,6 +72,10 @@ def test_scores_do_not_depend_on_workers(tested):
     check_equal(tested("slow", "DATA_LOADER.NUM_WORKERS", 2, "PGT.ENSEMBLE_METHOD", "max"))
 
 
+def test_scores_of_8_bit_clips_are_those_of_whole_ones(tested):
+    check_equal(tested("slow", "DATA_LOADER.NORMALIZE_ON_DEVICE", True, "DATA.TEST_CROP_SIZE", 32))
+
+
 @pytest.mark.parametrize("broken_step", [0, 2])
 def test_a_video_that_breaks_off_is_left_out(tested, monkeypatch, broken_step):
     plain, plain_steps = VideoDataset.evaluation_sample, VideoDataset.evaluation_steps

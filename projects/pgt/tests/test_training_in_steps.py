@@ -80,7 +80,13 @@ def weights_after(cfg, epochs=2):
 
 
 @pytest.mark.parametrize(
-    "more", [(), ("PGT.TRAIN_TOGETHER", False, "DATA_LOADER.NUM_WORKERS", 2), RECIPES["several lengths"]]
+    "more",
+    [
+        (),
+        ("PGT.TRAIN_TOGETHER", False, "DATA_LOADER.NUM_WORKERS", 2),
+        RECIPES["several lengths"],
+        ("DATA_LOADER.NORMALIZE_ON_DEVICE", True),
+    ],
 )
 def test_training_is_that_of_whole_clips(more, run_cfg, tmp_path, cut_off_at):
     """Also where it is stopped in the middle of an epoch and goes on."""
