@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from slowfast.checkpoint.zoo.entries import cache_folder
 from slowfast.config.merge import AUTO, get_key, leaf_keys, set_key
@@ -26,6 +26,7 @@ from slowfast.engine.changed_settings import is_indifferent
 from slowfast.engine.model_setup import default_memory_format
 from slowfast.engine.task import task_class
 from slowfast.engine.trial import Trial, seconds_of
+from slowfast.layers.attention import pooling_attentions
 from slowfast.layers.conv import depthwise_convolutions
 from slowfast.models import MODEL_REGISTRY
 from slowfast.models.complexity import complexity
@@ -41,13 +42,14 @@ logger = get_logger(__name__)
 Choice = dict[str, Any]  # key -> value
 Values = tuple[tuple[str, Any], ...]  # of a candidate: (key, value), ...
 
-_DEPTHWISE = "TRAIN.DEPTHWISE_FP32"
+_DEPTHWISE, _REL_POS = "TRAIN.DEPTHWISE_FP32", "MVIT.REL_POS_BIAS"
 # Values of each setting, the plain ones first: contiguous fp32 is what the others have to beat.
 _VALUES = {
     "MODEL.MEMORY_FORMAT": ("contiguous", "channels_last"),
     "TRAIN.MIXED_PRECISION": (False, True),
     _DEPTHWISE: (False, True),
     "MODEL.COMPILE": (False, True),
+    _REL_POS: ("channels", "mask"),
 }
 _LEAST_WORK = 2e9  # multiply-adds of a batch; below, the gain is milliseconds, as is the noise of the clock
 _CPU_CLIPS = 2  # of a batch on the CPU at most; layout and precision matter alike in smaller batches
@@ -77,7 +79,7 @@ def settle(cfg: Any, training: bool) -> Any:
     Raises:
         RuntimeError: a batch of noise cannot be computed in one of several processes.
     """
-    keys = [key for key in _VALUES if get_key(cfg, key) == AUTO and (key != _DEPTHWISE or _is_mixed_depthwise(cfg))]
+    keys = [key for key in _VALUES if get_key(cfg, key) == AUTO and _matters(cfg, key)]
     if not keys or not task_class(cfg).steady:
         return cfg
     try:
@@ -92,12 +94,21 @@ def settle(cfg: Any, training: bool) -> Any:
     return _with_choice(cfg, known or _measured(cfg, keys, training, count, path))
 
 
-def _is_mixed_depthwise(cfg: Any) -> bool:
-    """Return True if the config's model has depthwise convolutions and may compute in mixed precision."""
-    if cfg.TRAIN.MIXED_PRECISION is False:
-        return False
+def _matters(cfg: Any, key: str) -> bool:
+    """Return True if the config's model has what a setting is about."""
+    if key == _DEPTHWISE:
+        return cfg.TRAIN.MIXED_PRECISION is not False and bool(depthwise_convolutions(_model_of(cfg)))
+    if key == _REL_POS:
+        relative = cfg.MVIT.REL_POS_SPATIAL or cfg.MVIT.REL_POS_TEMPORAL
+        # On the CPU the rule of `scaled_dot_product` was measured once and for all.
+        return relative and device_of(cfg).type != "cpu" and bool(pooling_attentions(_model_of(cfg)))
+    return True
+
+
+def _model_of(cfg: Any) -> nn.Module:
+    """Return the config's model of clips, without memory for its weights."""
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        return bool(depthwise_convolutions(MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)))
+        return MODEL_REGISTRY.get(cfg.MODEL.MODEL_NAME)(cfg)
 
 
 def _clips(cfg: Any, work: int) -> int:
@@ -108,7 +119,8 @@ def _clips(cfg: Any, work: int) -> int:
 
 
 def _unmeasured(cfg: Any, keys: list[str]) -> Choice:
-    return {key: default_memory_format(device_of(cfg)) if key == "MODEL.MEMORY_FORMAT" else False for key in keys}
+    rules = {"MODEL.MEMORY_FORMAT": default_memory_format(device_of(cfg)), _REL_POS: AUTO}
+    return {key: rules.get(key, False) for key in keys}
 
 
 def _with_choice(cfg: Any, choice: Choice) -> Any:

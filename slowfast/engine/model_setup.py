@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.layers.activation_checkpoint import CheckpointedBlock
+from slowfast.layers.attention import pooling_attentions
 from slowfast.layers.conv import Conv3d, depthwise_convolutions, set_planar
 from slowfast.layers.norm import BatchNorm, FrozenBatchNorm3d, SubBatchNorm3d, freeze_bn_stats, trainable_batchnorms
 from slowfast.models.heads import Classifier
@@ -56,6 +57,7 @@ class ModelSetup:
         dtype: of autocast around the model's calls (`TRAIN.MIXED_PRECISION`), None for no autocast. For inference,
             convolutions are cast to it once rather than at every call.
         depthwise_fp32: leave depthwise convolutions out of autocast (`TRAIN.DEPTHWISE_FP32`).
+        rel_pos_bias: "auto", "mask" or "channels", see `scaled_dot_product` (`MVIT.REL_POS_BIAS`).
     """
 
     memory_format: str = "auto"
@@ -67,6 +69,7 @@ class ModelSetup:
     fold_norms: bool = False
     dtype: torch.dtype | None = None
     depthwise_fp32: bool = False
+    rel_pos_bias: str = "auto"
 
     @classmethod
     def from_config(cls, cfg: Any) -> ModelSetup:
@@ -82,6 +85,7 @@ class ModelSetup:
             cfg.TEST.FOLD_NORMS,
             autocast_dtype(cfg),
             cfg.TRAIN.DEPTHWISE_FP32 is True,
+            cfg.MVIT.REL_POS_BIAS,
         )
 
 
@@ -105,6 +109,8 @@ def setup_model(
     model = move_model(model, device, setup.memory_format)
     for convolution in depthwise_convolutions(model):
         convolution.full_precision = setup.depthwise_fp32
+    for attention in pooling_attentions(model):
+        attention.bias_as = setup.rel_pos_bias
     if not training:
         _optimize_for_inference(model, setup)
     else:

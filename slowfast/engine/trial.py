@@ -62,6 +62,9 @@ class Trial:
         training: a call is a training iteration; False: a prediction.
         plain: run convolutions as plain `nn.Conv3d` modules.
         count: clips of the batch; None for TRAIN.BATCH_SIZE.
+
+    Attributes:
+        model: after `setup_model`.
     """
 
     def __init__(self, cfg: Any, training: bool, plain: bool = False, count: int | None = None) -> None:
@@ -70,32 +73,32 @@ class Trial:
         model = build_model(cfg)
         if plain:
             use_plain_convolutions(model)
-        self._model = setup_model(model, self._device, ModelSetup.from_config(cfg), training)
+        self.model = setup_model(model, self._device, ModelSetup.from_config(cfg), training)
         self._task, self._batch = build_task(cfg), random_batch(cfg, count).to(self._device)
-        self._model.train(training)
+        self.model.train(training)
         if training:
-            optimizer = build_optimizer(self._model, cfg)
+            optimizer = build_optimizer(self.model, cfg)
             set_lr(optimizer, 0.0)
-            self._optim_step = build_optim_step(cfg, self._model, optimizer)
+            self._optim_step = build_optim_step(cfg, self.model, optimizer)
 
     def __call__(self) -> Tensor:
         if not self._training:
             return self._predict()
-        return self._task.train_step(self._model, self._batch, self._optim_step)["loss"]
+        return self._task.train_step(self.model, self._batch, self._optim_step)["loss"]
 
     def result(self) -> Tensor:
         """Return the scores; of a model without classes, the loss of a training iteration."""
         if not self._task.evaluates:
             return self()
-        self._model.eval()
+        self.model.eval()
         scores = self._predict()
-        self._model.train(self._training)
+        self.model.train(self._training)
         return scores
 
     @torch.no_grad()
     def _predict(self) -> Tensor:
         with autocast(self._device, self._dtype):
-            return self._task.predict(self._model, self._batch).scores
+            return self._task.predict(self.model, self._batch).scores
 
 
 def seconds_of(work: Callable[[], Any], count: int, device: torch.device) -> float:

@@ -100,6 +100,7 @@ def scaled_dot_product(
     q_thw: Sequence[int] = (),
     k_thw: Sequence[int] = (),
     num_prefix_tokens: int = 0,
+    bias_as: str = "auto",
 ) -> torch.Tensor:
     """Compute softmax(q k' / sqrt(C) + bias) v, (B, N, Lq, C); bias is q times the pair's embedding, summed over axes.
 
@@ -107,6 +108,9 @@ def scaled_dot_product(
         rel_pos: relative position embeddings of the pairs.
         q_thw, k_thw: positions (T, H, W) of queries and keys.
         num_prefix_tokens: tokens in front, which have no position and no bias.
+        bias_as: how the kernel gets the bias. "mask": as `attn_mask`, which holds a number for every pair of a query
+            and a key, and is kept for the backward pass. "channels": as more channels of q and k, so that there are no
+            such numbers. "auto": as channels where gradients are kept, else as a mask.
     """
     if all(embedding is None for embedding in rel_pos):
         return F.scaled_dot_product_attention(q, k, v)
@@ -115,10 +119,11 @@ def scaled_dot_product(
         None if embedding is None else torch.einsum(f"bnthwc,{axis}kc->bnthwk", placed, embedding)
         for axis, embedding in zip("thw", rel_pos, strict=True)
     ]
-    # Passed as attn_mask, the bias is materialized (and kept for backward) for every query-key pair; folded into extra
-    # q/k channels it never is.
-    biased = _with_bias_channels if torch.is_grad_enabled() and q.requires_grad else _with_bias_mask
-    return biased(q, k, v, scores, k_thw, num_prefix_tokens)
+    if bias_as == "auto":
+        bias_as = "channels" if torch.is_grad_enabled() and q.requires_grad else "mask"
+    return {"mask": _with_bias_mask, "channels": _with_bias_channels}[bias_as](
+        q, k, v, scores, k_thw, num_prefix_tokens
+    )
 
 
 def _with_bias_mask(
@@ -225,10 +230,13 @@ class PoolingAttention(nn.Module):
 
     Attributes:
         pooled_channels: channels of the tokens that are pooled, those of all heads.
+        bias_as: see `scaled_dot_product` (`MVIT.REL_POS_BIAS`).
 
     Raises:
         ValueError: the heads do not divide the channels; an unknown mode.
     """
+
+    bias_as: str = "auto"
 
     def __init__(
         self,
@@ -321,7 +329,7 @@ class PoolingAttention(nn.Module):
         """Attend from queries (B, P + Lq, C) to keys and values (B, P + Lk, C)."""
         q, k, v = (split_heads(x, self.heads) for x in (q, k, v))
         return merge_heads(
-            scaled_dot_product(q, k, v, self.rel_pos(q_thw, k_thw), q_thw, k_thw, self.num_prefix_tokens)
+            scaled_dot_product(q, k, v, self.rel_pos(q_thw, k_thw), q_thw, k_thw, self.num_prefix_tokens, self.bias_as)
         )
 
     def forward(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
@@ -357,3 +365,8 @@ def _check_heads(dim: int, heads: int) -> None:
     """Raise ValueError unless `heads` heads divide `dim` channels."""
     if dim % heads:
         raise ValueError(f"{heads} attention heads do not divide {dim} channels; change the heads or the channels")
+
+
+def pooling_attentions(model: nn.Module) -> list[PoolingAttention]:
+    """Return the pooling attentions of a model."""
+    return [module for module in model.modules() if isinstance(module, PoolingAttention)]

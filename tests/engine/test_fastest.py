@@ -17,6 +17,7 @@ from slowfast.engine.trial import Trial
 from slowfast.runtime.seed import rng_state
 
 FORMAT, MIXED, COMPILE = "MODEL.MEMORY_FORMAT", "TRAIN.MIXED_PRECISION", "MODEL.COMPILE"
+POSITIONS = "MVIT.REL_POS_BIAS"
 CANDIDATES = list(itertools.product(("contiguous", "channels_last"), (False, True)))
 
 
@@ -113,6 +114,25 @@ def test_first_batches_that_also_set_up_are_not_compared(tiny_model, clock, monk
 def test_clips_of_large_models_are_measured_one_by_one(tiny_model):
     cfg = load_config(None, [*tiny_model, "TRAIN.BATCH_SIZE", 8])
     assert [fastest._clips(cfg, work) for work in (1e9, 1e11)] == [2, 1]
+
+
+@pytest.mark.parametrize("name", ["MViT", "ResNet"])
+@pytest.mark.parametrize("relative, kind", [(True, "cuda"), (True, "cpu"), (False, "cuda")])
+def test_how_attention_gets_relative_positions_is_measured_on_gpus(tiny_models, monkeypatch, name, relative, kind):
+    cfg = load_config(None, [*tiny_models[name], "MVIT.REL_POS_SPATIAL", relative, "MVIT.REL_POS_TEMPORAL", relative])
+    monkeypatch.setattr(fastest, "device_of", lambda cfg: torch.device(kind))
+    assert fastest._matters(cfg, POSITIONS) == (name == "MViT" and relative and kind == "cuda")
+
+
+@pytest.mark.parametrize("fast, training", [(0, True), (1, True), (1, False)])
+def test_either_way_of_relative_positions_can_win(tiny_models, clock, monkeypatch, fast, training):
+    clock([0.1 if number == fast else 0.14 for number in range(2)])
+    monkeypatch.setattr(fastest, "_matters", lambda cfg, key: key == POSITIONS)
+    relative = ["MVIT.REL_POS_SPATIAL", True, "MVIT.REL_POS_TEMPORAL", True, "MVIT.DROPPATH_RATE", 0.0]
+    cfg = settle(load_config(None, [*tiny_models["MViT"], *relative]), training)
+    assert cfg.MVIT.REL_POS_BIAS == ("channels", "mask")[fast]
+    plain = load_config(None, [*tiny_models["MViT"], *relative])
+    torch.testing.assert_close(Trial(cfg, training)(), Trial(plain, training)())
 
 
 def test_training_that_fills_queues_first_is_not_measured(tiny_model, repo, clock):

@@ -131,10 +131,26 @@ def test_both_ways_are_the_sum_over_pairs(num_prefix_tokens, axes, q_thw, k_thw)
             for b in range(2)
         ]
     )
-    torch.testing.assert_close(scaled_dot_product(q, k, v, rows, q_thw, k_thw, num_prefix_tokens), expected)
-    torch.testing.assert_close(
-        scaled_dot_product(q.requires_grad_(), k, v, rows, q_thw, k_thw, num_prefix_tokens), expected
+    for bias_as in ("auto", "mask", "channels"):
+        for queries in (q, q.clone().requires_grad_()):
+            found = scaled_dot_product(queries, k, v, rows, q_thw, k_thw, num_prefix_tokens, bias_as)
+            torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("bias_as, training", [("mask", True), ("channels", False)])
+def test_the_kernel_can_be_chosen(monkeypatch, bias_as, training):
+    seen, compute = [], F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F,
+        "scaled_dot_product_attention",
+        lambda *args, **options: seen.append(options.keys()) or compute(*args, **options),
     )
+    options = PoolingOptions("conv", relative_space=True, relative_time=True)
+    attention = PoolingAttention(8, 8, 2, POOL_Q, POOL_KV, THW, nn.LayerNorm, options)
+    attention.bias_as = bias_as
+    with torch.set_grad_enabled(training):
+        attention(torch.randn(1, 49, 8), THW)
+    assert seen == [{"mask": {"attn_mask"}, "channels": {"scale"}}[bias_as]]
 
 
 def test_training_leaves_gpus_a_kernel_without_a_matrix_of_pairs(monkeypatch):

@@ -15,6 +15,7 @@ from pgt.mgrid import epoch_config
 from pgt.operators.attention import MarkovPoolingAttention, MarkovTimeAttention, StepPositions
 from slowfast.config import load_config
 from slowfast.engine.model_setup import ModelSetup, setup_model
+from slowfast.engine.trial import Trial
 from slowfast.layers.attention import Pooling, PoolingAttention, PoolingOptions
 from slowfast.layers.conv import Conv3d
 from slowfast.models import build_model
@@ -284,3 +285,16 @@ def test_our_settings_build_and_run(name, repo, run_steps):
     assert plan.steps == 5 and scores.shape == (5, 1, 400)
     with torch.device("meta"):
         assert build_model(load_config(file, ["NUM_GPUS", 0])).operators
+
+
+@pytest.mark.parametrize("variant", ["mvit", "mvit_reversible"])
+def test_relative_positions_as_mask_and_as_channels(variant, progressive_cfg):
+    """Give the same loss and gradients of a training iteration over several steps."""
+    found = []
+    for way in ("mask", "channels"):
+        trial = Trial(progressive_cfg(variant, "MVIT.REL_POS_BIAS", way, "MODEL.DROPOUT_RATE", 0.0), training=True)
+        loss = trial()
+        found.append((loss, {name: p.grad for name, p in trial.model.named_parameters() if p.grad is not None}))
+        ways = {layer.bias_as for layer in trial.model.modules() if isinstance(layer, MarkovPoolingAttention)}
+        assert ways == {way} and len(found[-1][1]) > 20
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)

@@ -84,6 +84,10 @@ MVIT = {
     "REL_POS_TEMPORAL": False,
     # Initialize relative position embeddings to 0.
     "REL_POS_ZERO_INIT": False,
+    # How attention gets the relative positions: "mask", a number for every pair of tokens; "channels", more channels of
+    # queries and keys, without such numbers; "auto": on a GPU the faster one, as measured before the first batch; on
+    # the CPU channels in training, a mask otherwise.
+    "REL_POS_BIAS": "auto",
     # [block, factor] pairs: factor of the channels at a block.
     "DIM_MUL": [],
     # [block, factor] pairs: factor of the heads at a block.

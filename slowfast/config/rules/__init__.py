@@ -22,6 +22,7 @@ _CHOICES = {
     "LOG_STYLE": ("plain", "pyslowfast"),
     "MODEL.COMPILE_MODE": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
     "MODEL.MEMORY_FORMAT": ("auto", "contiguous", "channels_last"),
+    "MVIT.REL_POS_BIAS": ("auto", "mask", "channels"),
     "RESNET.STEM_FUNC": ("resnet_stem",),
     "REGNET.DEPTH": ("400M", "400MF", "4G", "4.0G", "4.0GF"),
     "TEST.CHECKPOINT_TYPE": ("pytorch", "caffe2", "aia"),

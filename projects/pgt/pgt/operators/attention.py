@@ -119,7 +119,8 @@ class MarkovPoolingAttention(MarkovOperator, PoolingAttention):
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_thw: Size, k_thw: Size, rel_pos: RelPos
     ) -> torch.Tensor:
         q, k, v = (split_heads(x, self.heads) for x in (q, k, v))
-        return merge_heads(scaled_dot_product(q, k, v, rel_pos, q_thw, k_thw, self.num_prefix_tokens))
+        attended = scaled_dot_product(q, k, v, rel_pos, q_thw, k_thw, self.num_prefix_tokens, self.bias_as)
+        return merge_heads(attended)
 
     def _made_for(self, stride: Size) -> int:
         """Return the number of positions in time, at a stride, that the table of relative positions is made for."""
