@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,6 +43,15 @@ def nothing_left_behind():
     yield
     left = {name for name in os.listdir(folder) if not name.startswith((".hypothesis", ".pytest_cache", "__pycache__"))}
     assert left <= before
+
+
+@pytest.fixture(autouse=True)
+def no_log_of_another_test():
+    """Forget the log files of runs in this process: later tests would write to them, and fail by their faults."""
+    yield
+    logs = sys.modules.get("slowfast.runtime.logging")
+    if logs is not None and logs._stats_path is not None:
+        logs.setup_logging()
 
 
 @pytest.fixture

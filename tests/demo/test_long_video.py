@@ -110,10 +110,7 @@ def test_the_front_holds_what_nothing_beats(demo_module):
 
 @pytest.mark.parametrize("pgt, status", [(80.0, 0), (55.0, 1)])
 def test_a_memory_that_does_not_help_fails_the_check(pgt, status, demo_module):
-    runs = [
-        {"method": name, "tests": {"whole video": {"accuracy": value}}}
-        for name, value in {"pgt_max": pgt, "memory_off": 50.0}.items()
-    ]
+    runs = [made_run(name, 0, value, 20) for name, value in {"pgt_max": pgt, "memory_off": 50.0}.items()]
     assert demo_module("long_video").check_gain(runs) == status
 
 
