@@ -79,8 +79,10 @@ def settle(cfg: Any, training: bool) -> Any:
     Raises:
         RuntimeError: a batch of noise cannot be computed in one of several processes.
     """
+    if not task_class(cfg).steady:
+        return cfg
     keys = [key for key in _VALUES if get_key(cfg, key) == AUTO and _matters(cfg, key)]
-    if not keys or not task_class(cfg).steady:
+    if not keys:
         return cfg
     try:
         work = complexity(cfg).multiply_adds

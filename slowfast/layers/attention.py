@@ -121,9 +121,8 @@ def scaled_dot_product(
     ]
     if bias_as == "auto":
         bias_as = "channels" if torch.is_grad_enabled() and q.requires_grad else "mask"
-    return {"mask": _with_bias_mask, "channels": _with_bias_channels}[bias_as](
-        q, k, v, scores, k_thw, num_prefix_tokens
-    )
+    biased = {"mask": _with_bias_mask, "channels": _with_bias_channels}[bias_as]
+    return biased(q, k, v, scores, k_thw, num_prefix_tokens)
 
 
 def _with_bias_mask(
@@ -327,10 +326,14 @@ class PoolingAttention(nn.Module):
 
     def attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_thw: Size, k_thw: Size) -> torch.Tensor:
         """Attend from queries (B, P + Lq, C) to keys and values (B, P + Lk, C)."""
+        return self._attend(q, k, v, q_thw, k_thw, self.rel_pos(q_thw, k_thw))
+
+    def _attend(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_thw: Size, k_thw: Size, rel_pos: RelPos
+    ) -> torch.Tensor:
         q, k, v = (split_heads(x, self.heads) for x in (q, k, v))
-        return merge_heads(
-            scaled_dot_product(q, k, v, self.rel_pos(q_thw, k_thw), q_thw, k_thw, self.num_prefix_tokens, self.bias_as)
-        )
+        attended = scaled_dot_product(q, k, v, rel_pos, q_thw, k_thw, self.num_prefix_tokens, self.bias_as)
+        return merge_heads(attended)
 
     def forward(self, tokens: torch.Tensor, thw: Size) -> torch.Tensor:
         """Compute tokens (B, P + L', dim_out) of the L' pooled queries."""

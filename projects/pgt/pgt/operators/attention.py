@@ -39,10 +39,7 @@ from slowfast.layers.attention import (
     Size,
     as_map,
     as_tokens,
-    merge_heads,
     resize_rel_pos,
-    scaled_dot_product,
-    split_heads,
 )
 from slowfast.layers.conv import Conv3d
 from slowfast.layers.nonlocal_ import NonLocal
@@ -80,7 +77,7 @@ class MarkovPoolingAttention(MarkovOperator, PoolingAttention):
         """Attend from queries to keys and values, and in a step to those in memory."""
         carry = active_carry()
         if carry is None:
-            return self._attend(q, k, v, q_thw, k_thw, self.rel_pos(q_thw, k_thw))
+            return super().attention(q, k, v, q_thw, k_thw)
         first = self.num_prefix_tokens
         if carry.writes:
             remembered = torch.cat([as_map(x[:, first:], k_thw) for x in (k, v)], dim=1)
@@ -114,13 +111,6 @@ class MarkovPoolingAttention(MarkovOperator, PoolingAttention):
         if self.rel_pos_t is None or q_thw[0] <= self._made_for(self.stride_q):
             return rel_pos
         return [self._rel_pos_in_time(q_thw[0], k_thw[0], 0), *rel_pos[1:]]
-
-    def _attend(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, q_thw: Size, k_thw: Size, rel_pos: RelPos
-    ) -> torch.Tensor:
-        q, k, v = (split_heads(x, self.heads) for x in (q, k, v))
-        attended = scaled_dot_product(q, k, v, rel_pos, q_thw, k_thw, self.num_prefix_tokens, self.bias_as)
-        return merge_heads(attended)
 
     def _made_for(self, stride: Size) -> int:
         """Return the number of positions in time, at a stride, that the table of relative positions is made for."""
