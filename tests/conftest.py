@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import logging
 import os
 import resource
 import signal
@@ -208,30 +206,6 @@ def told_of_limit():
 
 
 @pytest.fixture(scope="session")
-def own_logging():
-    """`with own_logging():` remove the destinations of `setup_logging` at the end."""
-
-    @contextlib.contextmanager
-    def own():
-        root = logging.getLogger()
-        before = list(root.handlers)
-        yield
-        for handler in [handler for handler in root.handlers if handler not in before]:
-            root.removeHandler(handler)
-            handler.close()
-        logging.captureWarnings(False)
-
-    return own
-
-
-@pytest.fixture
-def clean_logging(own_logging):
-    """Remove the destinations of `setup_logging` after the test."""
-    with own_logging():
-        yield
-
-
-@pytest.fixture(scope="session")
 def tool_main():
     """`tool_main(name)`: the main of `tools/NAME.py`."""
 
@@ -245,7 +219,7 @@ def tool_main():
 
 
 @pytest.fixture
-def run_tool(capsys, clean_logging, tool_main):
+def run_tool(capsys, tool_main):
     """Function: call the main of `tools/NAME.py` in this process; returns its exit status and what it printed."""
 
     def call(name: str, *arguments: object) -> tuple[int, str]:

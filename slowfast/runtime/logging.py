@@ -76,6 +76,17 @@ def get_logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
+def close_logging() -> None:
+    """Remove the destinations of `setup_logging`."""
+    global _stats_path, _scripts_path
+    while _handlers:
+        handler = _handlers.pop()
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    _stats_path = _scripts_path = None
+    logging.captureWarnings(False)
+
+
 def setup_logging(output_dir: str | None = None) -> None:
     """Send log records to standard output and, given a folder, to `stdout.log` in it.
 
@@ -85,13 +96,8 @@ def setup_logging(output_dir: str | None = None) -> None:
         OSError: the folder cannot be created or written, or what has the name of a log file is no regular file.
     """
     global _stats_path, _scripts_path
-    root = logging.getLogger()
-    while _handlers:
-        handler = _handlers.pop()
-        root.removeHandler(handler)
-        handler.close()
+    close_logging()
     handlers: list[logging.Handler] = [_ConsoleHandler()]
-    _stats_path = _scripts_path = None
     if output_dir and is_main_process():
         os.makedirs(output_dir, exist_ok=True)
         names = ("stdout.log", "json_stats.jsonl", "json_stats.log")
@@ -103,7 +109,7 @@ def setup_logging(output_dir: str | None = None) -> None:
         _handlers.append(handler)
         handler.setLevel(logging.INFO if is_main_process() else logging.WARNING)
         handler.setFormatter(_Formatter(_FORMAT, datefmt="%m/%d %H:%M:%S"))
-        root.addHandler(handler)
+        logging.getLogger().addHandler(handler)
     logging.captureWarnings(True)
 
 

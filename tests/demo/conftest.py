@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from slowfast.apps.synthetic.__main__ import main as make_videos
+from slowfast.runtime.logging import close_logging
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +32,7 @@ def demo_module(repo):
 
 
 @pytest.fixture(scope="session")
-def parts_here(demo_module, tool_main, own_logging):
+def parts_here(demo_module, tool_main):
     """`with parts_here() as titles:` run the parts of a demo in this process, one by one, without starting Python anew.
 
     Titles of the parts that ran are added to the list.
@@ -48,8 +49,9 @@ def parts_here(demo_module, tool_main, own_logging):
             # `python -m slowfast.apps.synthetic ...` or `python tools/run_net.py ...`
             main, words = (make_videos, words[1:]) if tool == "-m" else (tool_main(Path(tool).stem), words)
             log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("w") as stream, contextlib.redirect_stdout(stream), own_logging():
+            with log.open("w") as stream, contextlib.redirect_stdout(stream):
                 status = main(words)
+            close_logging()
             assert not status, log.read_text()
             return jobs.Usage(1.0, 1.0, 1.0)
 

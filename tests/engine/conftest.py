@@ -9,11 +9,11 @@ from slowfast.checkpoint.io import save_checkpoint
 from slowfast.engine.epoch_config import build_state
 from slowfast.engine.resume import start_training_from
 from slowfast.engine.train import train
-from slowfast.runtime.logging import setup_logging
+from slowfast.runtime.logging import close_logging, setup_logging
 
 
 @pytest.fixture
-def stats_of(clean_logging):
+def stats_of():
     """`stats_of(cfg, work=train)`: train or test with logging on, and return the statistics that the run wrote."""
 
     def collect(cfg, work=train):
@@ -21,7 +21,7 @@ def stats_of(clean_logging):
         try:
             work(cfg)
         finally:
-            setup_logging()
+            close_logging()
         lines = (Path(cfg.OUTPUT_DIR) / "json_stats.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 

@@ -8,8 +8,6 @@ import pytest
 from slowfast.runtime.logging import get_logger, log_json_stats, setup_logging
 from slowfast.runtime.stats_line import stats_line
 
-pytestmark = pytest.mark.usefixtures("clean_logging")
-
 
 def test_statistics_are_json_everywhere(tmp_path, capsys):
     setup_logging(str(tmp_path / "new"))

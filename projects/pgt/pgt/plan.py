@@ -286,4 +286,4 @@ class StepPlan:
 
 
 def _linspace(first: int, last: int, count: int) -> list[int]:
-    return torch.linspace(first, last, count).long().tolist()
+    return torch.linspace(first, last, count, device="cpu").long().tolist()

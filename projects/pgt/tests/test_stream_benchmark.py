@@ -79,6 +79,14 @@ def test_multiply_adds_of_a_step_are_those_of_its_convolutions(file):
     assert new < step_multiply_adds(cfg) < new * (1 + 1 / 7)
 
 
+def test_multiply_adds_of_a_step_of_two_pathways(repo):
+    """Of 2 new frames and 1 of memory in the slow pathway, of 8 and 4 in the fast one."""
+    file = str(repo / "projects/pgt/configs/Synthetic/SWEEP_SLOWFAST_PGT_36x1.yaml")
+    off = ["PGT.ENABLE", False, "TASK", "", "MODEL.ADAPTER", "", "DATA.NUM_FRAMES"]
+    new, whole = (complexity(load_config(file, [*off, frames]), 32).multiply_adds for frames in (8, 12))
+    assert new < step_multiply_adds(load_config(file)) < whole
+
+
 def test_a_camera_hangs_up_falls_silent_and_comes_back(tmp_path):
     """The frames of a connection are those of the file, over and over, with times that go on."""
     path, fps, frames = tmp_path / "loop.ts", 4, 30
