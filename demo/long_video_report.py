@@ -122,9 +122,10 @@ def format_set(name: str, results: Results) -> str:
     """Format the tables of a set, with what the goals say and where it was measured."""
     measured = [*results.runs, *results.costs]
     first = SETS[measured[0]["set"]]
-    dates = sorted({part["date"][:10] for part in measured})
-    machines = sorted({f"{part['machine']['cores']} cores of {part['machine']['processor']}" for part in measured})
-    where = f"Measured on {', '.join(machines)}, torch {measured[0]['versions']['torch']}, {' to '.join(dates)}."
+    days = sorted({part["date"][:10] for part in measured})
+    processors = sorted({part["machine"]["processor"] for part in measured})  # every part has one thread
+    where = f"Measured on a core of {' or '.join(processors)}, torch {measured[0]['versions']['torch']}, "
+    where += f"{' to '.join(dict.fromkeys([days[0], days[-1]]))}."
     if all(part["joules"] is None for part in measured):
         where += " No counter of energy was readable: no joules."
     lines = [f"### `{name}`", ""]
