@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from long_video_plan import METHODS, SETS
 
@@ -247,18 +247,28 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 @styled
 def draw(name: str, rows: Sequence[Row]) -> Figure:
     """Draw accuracy against the memory of training and against the work of a test, with the Pareto front."""
+    from matplotlib.ticker import LogLocator, NullLocator  # Matplotlib is an extra
+
     figure, panels = new_figure(WIDTHS["text"], 3.0, 1, 2, sharey=True)
     for axes, (cost, words) in zip(panels[0], _COSTS.items(), strict=True):
         points = [(getattr(row, cost), row.accuracy) for row in rows]
         axes.step(*zip(*front(points), strict=True), where="post", color=GRAY, linewidth=1.0, label="Pareto front")
         for number, (row, point) in enumerate(zip(rows, points, strict=True), 1):
-            color = BLUE if row.is_pgt else VERMILLION
-            axes.errorbar(*point, yerr=row.spread, color=color, marker="o" if row.is_pgt else "s", markersize=4)
-            axes.annotate(str(number), point, xytext=(3, 3), textcoords="offset points", fontsize="small")
+            axes.errorbar(*point, yerr=row.spread, **_marker(row))
+            # On either side, since methods next to each other are often as good.
+            side, place = ("left", (3, 3)) if number % 2 else ("right", (-3, 3))
+            axes.annotate(str(number), point, xytext=place, textcoords="offset points", fontsize="small", ha=side)
         axes.set(xscale="log", xlabel=words)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
     panels[0, 0].set_ylabel("accuracy on the test videos, %")
     for number, row in enumerate(rows, 1):
-        panels[0, 0].plot([], [], " ", label=f"{number}: {row.title} ({row.backbone})")
+        panels[0, 0].plot([], [], linestyle="", label=f"{number}: {row.title} ({row.backbone})", **_marker(row))
     add_legend(panels[0, 0])
     set_title(figure, f"Accuracy against cost, {name}")
     return figure
+
+
+def _marker(row: Row) -> dict[str, Any]:
+    return {"color": BLUE if row.is_pgt else VERMILLION, "marker": "o" if row.is_pgt else "s", "markersize": 4}
