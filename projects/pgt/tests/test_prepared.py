@@ -132,8 +132,8 @@ def assert_steps_alike(run_with_gradients, model, plain, training):
     torch.testing.assert_close(dict(model.state_dict()), dict(plain.state_dict()), rtol=1e-5, atol=1e-5)
 
 
-def assert_alike_in_threads(run_steps, model, plain):
-    """Compare the scores of two videos in one compiled model, each in a thread of its own."""
+def assert_alike_in_threads(run_steps, model, plain, at_once):
+    """Compare the scores of two videos in one compiled model, each in a thread of its own, one by one or at once."""
     videos = [torch.randn(2, 3, PLAN.num_frames, 16, 16, generator=torch.Generator().manual_seed(s)) for s in range(2)]
 
     expected, results = {}, {}
@@ -147,6 +147,8 @@ def assert_alike_in_threads(run_steps, model, plain):
     threads = [threading.Thread(target=work, args=(model, number, results)) for number in range(2)]
     for thread in threads:
         thread.start()
+        if not at_once:
+            thread.join()
     for thread in threads:
         thread.join()
     torch.testing.assert_close(results, expected, rtol=1e-4, atol=1e-5)
@@ -163,8 +165,10 @@ def test_compiled_steps_equal_eager_ones_in_four_graphs(
     torch._dynamo.utils.counters.clear()
     assert_steps_alike(run_with_gradients, model, plain, training=True)
     assert_steps_alike(run_with_gradients, model, plain, training=False)
-    assert_alike_in_threads(run_steps, model, plain)
+    assert_alike_in_threads(run_steps, model, plain, at_once=False)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
+    # Not counted: PyTorch 2.13 may miss a graph that another thread looks up at that moment, and compile it once more.
+    assert_alike_in_threads(run_steps, model, plain, at_once=True)
     assert not torch._dynamo.utils.counters["graph_break"]
     assert isinstance(model, ProgressiveModel)
 
