@@ -150,3 +150,5 @@ def test_the_card_has_the_figures_of_the_entries(entries):
     for name in BACKBONES:
         (figure,) = re.findall(r"[0-9.]+ ± [0-9.]+", lines[name])
         assert figure == entries[name].metrics["top1"]
+        (own,) = re.findall(r"([0-9.]+) %", lines[name])
+        assert f"{100 * round(4.8 * float(own)) / 480:.2f}" == own  # a whole number of the 480 videos
