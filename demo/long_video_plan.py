@@ -97,6 +97,9 @@ METHODS = (
     Method("pgt_avg", "PGT, avg", True, overrides=("PGT.CACHE", "avg")),
     Method("full_gradient", "PGT, max, full gradient", True, overrides=("PGT.CACHE", "max", "PGT.FULL_GRADIENT", True)),
     Method(
+        "gradient_2", "PGT, max, gradient of 2 steps", True, overrides=("PGT.CACHE", "max", "PGT.GRADIENT_STEPS", 2)
+    ),
+    Method(
         "checkpointed",
         "end to end, checkpointed",
         whole=True,

@@ -41,7 +41,8 @@ class Benchmark:
         self.shop = Workshop(arguments.workers, threads=1)
         # Here, and not in the threads of the shop: the first config imports the project.
         self.frames = {name: load_config(str(steps)).DATA.NUM_FRAMES for name, (_, steps) in video_set.cfgs.items()}
-        self._starts = Lock()  # several methods need one training
+        # Several methods need one start, and several seeds one cost.
+        self._starts, self.costs = Lock(), Lock()
 
     def make_data(self) -> None:
         """Make the set, or keep a complete one."""
@@ -64,7 +65,7 @@ class Benchmark:
         return ["DATA.PATH_TO_DATA_DIR", self.data, "OUTPUT_DIR", folder, "RNG_SEED", seed]
 
     def train(self, title: str, folder: Path, cfg: Path, settings: list) -> dict:
-        """Train into a folder; return updates and CPU seconds of the process."""
+        """Train into a folder; return updates and CPU seconds of the process, the last one of a resumed training."""
         command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", cfg, *settings]
         usage = self.shop.run(title, command, folder / "train.log", training_progress(folder / "json_stats.jsonl"))
         return {"updates": read_training(folder)["updates"], "process_cpu_seconds": usage.cpu_seconds}
@@ -207,6 +208,7 @@ class Run:
         """Return seconds, cost and accuracy of an LSTM on the features of the clip model."""
         source, bench, folder = Run(self.bench, self.backbone, CLIP, self.seed), self.bench, self._folder
         clip = source.results()
+        source._train()  # where the results are there, as after a clone, and the weights are not
         lists = "".join((bench.data / f"{split}.csv").read_text() for split in ("train", "val", "test"))
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write_local(folder / "all.csv", lists)
@@ -244,7 +246,8 @@ class Run:
 
         folder = self.bench.results / COSTS
         folder.mkdir(parents=True, exist_ok=True)
-        return kept(folder / measured.name, measure)
+        with self.bench.costs:
+            return kept(folder / measured.name, measure)
 
     @property
     def _job(self) -> str:

@@ -49,7 +49,7 @@ class Measurement:
         runs, parts = {(run["variant"], run["seed"]): run for run in self.runs}, {}
         for seed in seeds:
             for variant in variants:
-                if (variant.name, seed) not in runs:
+                if "gaps" not in runs.get((variant.name, seed), {}):
                     parts[f"{variant.name} (seed {seed})"] = partial(self.measure, variant, seed)
             for variant in variants:
                 if variant.hour and "hour" not in runs.get((variant.name, seed), {}):

@@ -59,6 +59,11 @@ class Variant:
         return NEW_FRAMES + self.overlap
 
 
+# Convolutions in time by their number, each of which has a memory: of stages 2 to 5 of two blocks, those whose first
+# blocks have a kernel of 3 frames. The demo's model has four.
+_LAYERS = {1: [[2], [2], [0], [1]], 2: [[2], [2], [0], [2]]}
+
+
 def _rule(cache: str, hour: bool = False) -> Variant:
     return Variant(cache, cache, ("PGT.CACHE", cache), lengths=True, hour=hour)
 
@@ -82,6 +87,12 @@ def _scratch(name: str, title: str, *settings: object) -> Variant:
     return Variant(f"{name}_scratch", f"{title}, from scratch", (*start, *settings))
 
 
+def _layers(cache: str, count: int) -> Variant:
+    kernels = ("RESNET.NUM_BLOCK_TEMP_KERNEL", _LAYERS[count])
+    title = f"{cache}, {count} layer{'s' if count > 1 else ''}"
+    return _scratch(f"{cache}_layers_{count}", title, "PGT.CACHE", cache, *kernels)
+
+
 def _full_gradient(cache: str) -> Variant:
     settings = ("PGT.CACHE", cache, "PGT.FULL_GRADIENT", True)
     return Variant(f"{cache}_full_gradient", f"{cache}, full gradient", settings)
@@ -91,8 +102,8 @@ def _full_gradient(cache: str) -> Variant:
 VARIANTS = (
     _rule(MAX, hour=True),
     _rule(AVG),
-    _rule(LAST),
-    Variant("off", "memory off", ("PGT.MEMORY", False), lengths=True),
+    _rule(LAST, hour=True),
+    Variant("off", "memory off", ("PGT.MEMORY", False), lengths=True, hour=True),
     _rule("gate", hour=True),
     _rule("slots"),
     _momentum(AVG, 0.9, hour=True),
@@ -106,6 +117,7 @@ VARIANTS = (
     _overlap(MAX, 4),
     _full_gradient(AVG),
     _full_gradient(MAX),
+    Variant("max_gradient_2", "max, gradient of 2 steps", ("PGT.CACHE", MAX, "PGT.GRADIENT_STEPS", 2)),
     _momentum(AVG, 0.5),
     _momentum(AVG, 0.25),
     _overlap(AVG, 2),
@@ -115,6 +127,7 @@ VARIANTS = (
     _momentum(LAST, 0.25),
     *(_scratch(cache, cache, "PGT.CACHE", cache) for cache in (MAX, AVG, LAST)),
     _scratch("off", "memory off", "PGT.MEMORY", False),
+    *(_layers(cache, count) for cache in (MAX, AVG) for count in _LAYERS),
 )
 
 

@@ -49,14 +49,14 @@ class Workshop:
         self._started = time.monotonic()
 
     def run(self, title: str, command: Iterable[object], log: Path, progress: Callable[[], str] = lambda: "") -> Usage:
-        """Run a command in the repository's root with its output in `log`; raise JobError if it fails.
+        """Run a command in the repository's root with its output at the end of `log`; raise JobError if it fails.
 
         Args:
             progress: returns a short text about the progress.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        with log.open("w") as stream:
+        with log.open("a") as stream:
             with self._lock:
                 if self._closed:
                     raise JobError(f"{title}: not started, since another part failed")
@@ -182,13 +182,16 @@ def training_progress(stats_file: Path) -> Callable[[], str]:
 
 
 def read_training(folder: Path) -> dict:
-    """Read `updates` and `train_seconds` (with loading, without evaluation) from the statistics of a training."""
+    """Read `updates` and `train_seconds` (with loading, without evaluation) from the statistics of a training.
+
+    An epoch that a resumed training did again counts once.
+    """
     stats = [json.loads(line) for line in (folder / "json_stats.jsonl").read_text().splitlines()]
-    epochs = [entry for entry in stats if entry["_type"] == "train_epoch"]
+    epochs = {entry["epoch"]: entry["epoch_seconds"] for entry in stats if entry["_type"] == "train_epoch"}
     iterations = [int(entry["iter"].split("/")[1]) for entry in stats if entry["_type"] == "train_iter"]
     if not iterations:
         raise JobError(f"{folder}: no iteration was logged; set LOG_PERIOD to at most the iterations of an epoch")
     return {
         "updates": iterations[0] * len(epochs),
-        "train_seconds": sum(entry["epoch_seconds"] for entry in epochs),
+        "train_seconds": sum(epochs.values()),
     }

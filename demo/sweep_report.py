@@ -14,9 +14,9 @@ import av
 import torch
 from sweep_plan import CHANCE, END_TO_END, FULL_GRADIENT, MEMORY_OFF, ORDER_BLIND, PROGRESSIVE, ROWS, Row
 
-from slowfast.apps.benchmark.report import processor_name
 from slowfast.apps.plot.cost import draw_cost, read_cost
 from slowfast.apps.plot.style import GRAY, ORANGE, SKY, WIDTHS, new_figure, save, set_title, styled
+from slowfast.runtime.device import processor
 from slowfast.utils.tables import format_table
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def describe_machine() -> dict:
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": {
-            "processor": processor_name(),
+            "processor": processor()[0],
             "cores": len(os.sched_getaffinity(0)),
             "system": platform.platform(terse=True),
         },

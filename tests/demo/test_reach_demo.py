@@ -8,6 +8,7 @@ import torch
 
 from pgt import StepPlan
 from pgt.memory import CACHE_POLICIES
+from pgt.operators.layers import MarkovOperator
 from pgt.task import step_scores
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import activate_projects, load_config
@@ -65,19 +66,19 @@ def pretend(command: list[str]) -> None:
         folder = Path(words["OUTPUT_DIR"])
         (folder / "checkpoints").mkdir(parents=True)
         (folder / "checkpoints/checkpoint_epoch_00001.pyth").touch()
-        rows = [{"_type": "train_iter", "iter": "1/2"}, {"_type": "train_epoch", "epoch_seconds": 3.0}]
+        rows = [{"_type": "train_iter", "iter": "1/2"}, {"_type": "train_epoch", "epoch": "1/1", "epoch_seconds": 3.0}]
         (folder / "json_stats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_what_is_complete_is_kept_and_what_is_missing_is_run(measure, tmp_path, capsys):
-    arguments = ("--seeds", "3", "--variants", "max", "off")
-    parts = ["max (seed 3)", "max (seed 3): gaps", "max (seed 3): lengths", "memory off (seed 3)"]
-    parts += ["memory off (seed 3): gaps", "memory off (seed 3): lengths", "max (seed 3): hour"]
+    arguments = ("--seeds", "3", "--variants", "max", "slots")
+    parts = ["max (seed 3)", "max (seed 3): gaps", "max (seed 3): lengths", "slots (seed 3)"]
+    parts += ["slots (seed 3): gaps", "slots (seed 3): lengths", "max (seed 3): hour"]
     assert measure(pretend, *arguments) == (0, parts)
     first = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert [(run["variant"], run["seed"], run["updates"], run["cpu_seconds"]) for run in first] == [
         ("max", 3, 2, 2.0),
-        ("off", 3, 2, 2.0),
+        ("slots", 3, 2, 2.0),
     ]
     assert first[0]["hour"]["gaps"] and "hour" not in first[1] and first[0]["machine"]
 
@@ -90,8 +91,14 @@ def test_what_is_complete_is_kept_and_what_is_missing_is_run(measure, tmp_path, 
     (tmp_path / "16_seed_3/max/hour.json").unlink()
     assert measure(pretend, *arguments) == (0, ["max (seed 3): hour"])
 
+    # A run that was killed between its two tests lacks the other one.
+    (tmp_path / "results.json").write_text(json.dumps({"runs": [{"variant": "max", "seed": 3, "hour": {"gaps": []}}]}))
+    assert measure(pretend, "--seeds", "3", "--variants", "max", "--list") == (0, [])
+    assert "missing: max (seed 3)\n" in capsys.readouterr().out
+    (tmp_path / "results.json").write_text(json.dumps({"runs": first}))
+
     assert measure(pretend, *arguments, "--seeds", "3", "4", "--list") == (0, [])
-    assert "missing: max (seed 4), off (seed 4), an hour of max (seed 4)\n" in capsys.readouterr().out
+    assert "missing: max (seed 4), slots (seed 4), an hour of max (seed 4)\n" in capsys.readouterr().out
 
 
 def test_a_part_that_fails_loses_nothing(measure, reach, tmp_path, capsys):
@@ -102,11 +109,11 @@ def test_a_part_that_fails_loses_nothing(measure, reach, tmp_path, capsys):
             raise jobs.JobError("out of disk")
         pretend(command)
 
-    arguments = ("--seeds", "0", "--variants", "off")
+    arguments = ("--seeds", "0", "--variants", "slots")
     status, titles = measure(fail, *arguments)
-    assert status == 1 and titles[-1] == "memory off (seed 0): lengths"
+    assert status == 1 and titles[-1] == "slots (seed 0): lengths"
     assert "out of disk" in capsys.readouterr().err
-    assert measure(pretend, *arguments) == (0, ["memory off (seed 0): lengths"])
+    assert measure(pretend, *arguments) == (0, ["slots (seed 0): lengths"])
 
 
 @pytest.fixture
@@ -232,6 +239,11 @@ def test_variants_differ_in_memory_alone(reach):
         cfg = load_config(str(plan.CFG), variant.settings)
         assert StepPlan.from_config(cfg).num_frames == plan.FULL_SCALE.training_set(variant).num_frames
         assert [len(frames) for frames in StepPlan.from_config(cfg).frame_ranges()[1:]] == [7] * (variant.steps - 1)
+    for count in (1, 2):
+        (chosen,) = [one for one in plan.VARIANTS if one.name == f"max_layers_{count}_scratch"]
+        model = build_model(load_config(str(plan.CFG), chosen.settings))
+        remembering = [module for module in model.modules() if isinstance(module, MarkovOperator) and module.policy]
+        assert len(remembering) == count + 1  # and the head
     drawn = {name for _, _, names in plan.PANELS for name in names}
     assert drawn <= {variant.name for variant in plan.VARIANTS}
 
