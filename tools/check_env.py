@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from slowfast.apps.doctor import report, self_test
 from slowfast.apps.doctor.machine import Machine
-from slowfast.apps.doctor.problems import find_problems, shared_memory_needed
+from slowfast.apps.doctor.problems import Loading, find_problems
 from slowfast.config import load_config
 from slowfast.runtime.logging import setup_logging
 from slowfast.utils.errors import exit_status
@@ -37,8 +37,8 @@ def _run(args: argparse.Namespace) -> int:
         raise ValueError(f"--crop {args.crop} must be at least 0")
     cfg = load_config(args.cfg, args.overrides)
     machine = Machine.here()
-    workers, needed = shared_memory_needed(cfg, len(machine.gpus))
-    problems = find_problems(machine, workers, needed)
+    loading = Loading.from_config(cfg, len(machine.gpus), planned=bool(args.cfg or args.overrides))
+    problems = find_problems(machine, loading)
     fault = any(problem.fault for problem in problems)
     _print(report.describe(machine, problems))
     if args.self_test:

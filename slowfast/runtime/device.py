@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import platform
 import re
 import resource
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 _GIB = 1024.0**3
+_CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def available_cores() -> int:
@@ -80,6 +82,30 @@ def _best_device() -> str:
 def device_name(device: torch.device) -> str:
     """Return the name of the GPU; "cpu" for the CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def processor() -> tuple[str, tuple[str, ...]]:
+    """Return the name of the CPU, and those of its instructions that matter for speed, such as avx512_bf16."""
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine(), ()
+    name = re.search(r"^model name\s*:\s*(.+)$", told, re.MULTILINE)
+    flags = re.search(r"^flags\s*:\s*(.+)$", told, re.MULTILINE)
+    known = set(flags[1].split()) if flags else set()
+    return name[1] if name else platform.machine(), tuple(flag for flag in _CPU_FLAGS if flag in known)
+
+
+def has_fast_float32_products() -> bool:
+    """Return True on a processor whose float32 matrix products are as fast as its convolutions.
+
+    MKL, which computes PyTorch's products, has code for AVX-512 on Intel's processors alone. oneDNN, which computes
+    convolutions, has it on all.
+    """
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

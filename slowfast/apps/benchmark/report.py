@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import datetime
 import platform
-import re
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from slowfast.apps.benchmark.compare import BASELINE
-from slowfast.runtime.device import device_name
+from slowfast.runtime.device import device_name, processor
 from slowfast.utils.tables import format_table
 
 TITLES = {
@@ -27,20 +25,13 @@ TITLES = {
 def machine(device: torch.device) -> dict[str, Any]:
     """Describe the machine, the versions and the date of a measurement."""
     return {
-        "device": processor_name() if device.type == "cpu" else device_name(device),
+        "device": processor()[0] if device.type == "cpu" else device_name(device),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "date": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
     }
-
-
-def processor_name() -> str:
-    """Return the name of the CPU."""
-    path = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", path.read_text()) if path.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 import resource
 import shutil
 import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from slowfast.checkpoint.zoo.entries import cache_folder
-from slowfast.runtime.device import Gpu, available_cores, gpu_arches, gpu_libraries, gpus, host_memory
+from slowfast.runtime.device import Gpu, available_cores, gpu_arches, gpu_libraries, gpus, host_memory, processor
 
 _GIB = 1024.0**3
 # Decoder of each video codec, as FFmpeg names them; the first that is there decodes.
 _DECODERS = {"H.264": ("h264",), "HEVC": ("hevc",), "VP9": ("vp9", "libvpx-vp9"), "AV1": ("libdav1d", "libaom-av1")}
-_CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Machine:
     def here(cls) -> Machine:
         """Look at this machine."""
         driver, listed = _driver()
-        cpu, flags = _processor()
+        cpu, flags = processor()
         shared = shutil.disk_usage("/dev/shm") if os.path.isdir("/dev/shm") else None
         return cls(
             packages=_packages(),
@@ -140,18 +137,6 @@ def _driver() -> tuple[str, int]:
     except (OSError, subprocess.SubprocessError):
         return "", 0
     return (told[0], len(told)) if told else ("", 0)
-
-
-def _processor() -> tuple[str, tuple[str, ...]]:
-    """Return the name of the processor, and those of its instructions that matter."""
-    try:
-        told = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine(), ()
-    name = re.search(r"^model name\s*:\s*(.+)$", told, re.MULTILINE)
-    flags = re.search(r"^flags\s*:\s*(.+)$", told, re.MULTILINE)
-    known = set(flags[1].split()) if flags else set()
-    return name[1] if name else platform.machine(), tuple(flag for flag in _CPU_FLAGS if flag in known)
 
 
 def _decoders() -> dict[str, str]:

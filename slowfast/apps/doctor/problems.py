@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from slowfast.apps.doctor.machine import Machine
+from slowfast.datasets.clips.settings import ClipSettings
+from slowfast.datasets.step_batches import LONG_CLIP_BYTES
 from slowfast.runtime.loader_workers import check_workers
 
 _OLDEST_PYTORCH = (2, 6)
@@ -37,32 +39,40 @@ class Problem:
         return f"{'FAULT' if self.fault else 'note'}: {self.what}; {self.remedy}"
 
 
-def find_problems(machine: Machine, workers: int, batch_bytes: int) -> list[Problem]:
-    """Return the problems of a machine, faults first.
+@dataclass(frozen=True)
+class Loading:
+    """What the data loaders of a run ask of a machine.
 
-    Args:
-        workers: loader workers of a run, of all its processes on this machine.
-        batch_bytes: bytes of the batches that wait in shared memory.
+    Attributes:
+        workers: loader workers of each process.
+        processes: of the run on this machine.
+        batch_bytes: bytes of the training batches that wait in shared memory, of all processes, at most.
+        planned: the settings are those of a run to come, and not the defaults.
     """
-    found = [
-        *_of_gpus(machine),
-        *_of_versions(machine),
-        *_of_loading(machine, workers, batch_bytes),
-        *_of_files(machine),
-    ]
+
+    workers: int
+    processes: int = 1
+    batch_bytes: int = 0
+    planned: bool = True
+
+    @classmethod
+    def from_config(cls, cfg: Any, gpus: int, planned: bool = True) -> Loading:
+        """Read the settings of a run on a machine with so many GPUs."""
+        processes = max(1, min(cfg.NUM_GPUS, gpus))
+        s = ClipSettings.from_config(cfg, "train").for_loader(cfg)
+        frames = s.num_frames + (s.num_frames // s.alpha if s.alpha else 0)
+        clips = -(-cfg.TRAIN.BATCH_SIZE // processes) * s.augmentation.copies * s.temporal_clips
+        batch = clips * frames * s.crop**2 * (3 if s.as_bytes else 12)
+        if cfg.DATA_LOADER.IN_STEPS:  # a worker hands over single steps, mostly smaller than what it decodes ahead
+            batch = min(batch, LONG_CLIP_BYTES)
+        workers = cfg.DATA_LOADER.NUM_WORKERS
+        return cls(workers, processes, processes * workers * cfg.DATA_LOADER.PREFETCH_FACTOR * batch, planned)
+
+
+def find_problems(machine: Machine, loading: Loading) -> list[Problem]:
+    """Return the problems of a machine for a run that loads so, faults first."""
+    found = [*_of_gpus(machine), *_of_versions(machine), *_of_loading(machine, loading), *_of_files(machine)]
     return sorted(found, key=lambda problem: not problem.fault)
-
-
-def shared_memory_needed(cfg: Any, gpus: int) -> tuple[int, int]:
-    """Return the loader workers of a run on this machine, and the bytes of the training batches that wait for it.
-
-    Args:
-        gpus: GPUs of this machine.
-    """
-    processes = max(1, min(cfg.NUM_GPUS, gpus))
-    workers = cfg.DATA_LOADER.NUM_WORKERS * processes
-    clip = 3 * cfg.DATA.NUM_FRAMES * cfg.DATA.TRAIN_CROP_SIZE**2 * 4
-    return workers, workers * cfg.DATA_LOADER.PREFETCH_FACTOR * clip * -(-cfg.TRAIN.BATCH_SIZE // processes)
 
 
 def _of_gpus(machine: Machine) -> Iterator[Problem]:
@@ -127,10 +137,11 @@ def _of_versions(machine: Machine) -> Iterator[Problem]:
         )
 
 
-def _of_loading(machine: Machine, workers: int, batch_bytes: int) -> Iterator[Problem]:
+def _of_loading(machine: Machine, loading: Loading) -> Iterator[Problem]:
     """Yield limits that loader workers meet, and codecs without a decoder."""
+    workers, batch_bytes = loading.workers * loading.processes, loading.batch_bytes
     try:
-        check_workers(workers)
+        check_workers(loading.workers)
     except ValueError as error:
         yield Problem(*str(error).split(": ", 1), fault=True)
     soft, hard = machine.open_files
@@ -143,12 +154,14 @@ def _of_loading(machine: Machine, workers: int, batch_bytes: int) -> Iterator[Pr
             yield Problem(
                 f"shared memory (/dev/shm) has {free / _MIB:.0f} of {whole / _MIB:.0f} MiB free, and the batches of "
                 f"{workers} loader workers take up to {batch_bytes / _MIB:.0f}",
-                "start the container with --shm-size, or lower DATA_LOADER.NUM_WORKERS or PREFETCH_FACTOR",
-                True,
+                "start the container with --shm-size, or lower DATA_LOADER.NUM_WORKERS or PREFETCH_FACTOR"
+                + ("" if loading.planned else " (these are the defaults: --cfg FILE asks about your run)"),
+                loading.planned,
             )
     if workers > machine.cores:
         yield Problem(
-            f"{workers} loader workers share {machine.cores} core(s)", f"set DATA_LOADER.NUM_WORKERS {machine.cores}"
+            f"{workers} loader workers share {machine.cores} core(s)",
+            f"set DATA_LOADER.NUM_WORKERS {machine.cores // loading.processes}",
         )
     for codec, decoder in machine.decoders.items():
         if not decoder:

@@ -21,6 +21,8 @@ def describe_numbers(found: Iterable[Numbers]) -> list[str]:
     """Return the lines on errors."""
     rows = [
         (each.device, each.precision, f"{each.output:.1e}", f"{each.gradient:.1e}", "WRONG" if each.wrong else "right")
+        if not each.failure
+        else (each.device, each.precision, "", "", f"FAILED: {each.failure}")
         for each in found
     ]
     return ["Errors over the largest number, beside float64 on the CPU:", ""] + _table(
