@@ -59,6 +59,7 @@ from slowfast.apps.benchmark.stream_speed import compare_speed, measure_persons
 from slowfast.apps.benchmark.streams import compare_pool, watch_camera, watch_day
 from slowfast.apps.benchmark.viewers import watch_server
 from slowfast.utils.errors import exit_status, names_among
+from slowfast.utils.files import atomic_write_local
 
 STREAM_KINDS = ("day", "camera", "pool", "speed", "persons", "viewers")
 
@@ -106,6 +107,13 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if bool(args.cfg) == bool(args.stream):
         parser.error("give --cfg FILE, or --stream KIND")
+    if args.stream and args.overrides:
+        parser.error(f"{' '.join(args.overrides)} goes with --cfg; with --stream write --model 'FILE KEY VALUE'")
+    for name in ("iterations", "repeats", "clips", "hours", "streams", "seconds"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} {getattr(args, name)} must be at least 1")
+    if args.output and not args.output.absolute().parent.is_dir():
+        parser.error(f"--output {args.output}: make its folder first")
     return args
 
 
@@ -145,7 +153,7 @@ def _run(args: argparse.Namespace) -> None:
             source, variants, args.measure, args.works, args.baseline, args.iterations, args.repeats, args.steps
         )
     if args.output:
-        args.output.write_text(json.dumps(measured, indent=2) + "\n")
+        atomic_write_local(args.output, json.dumps(measured, indent=2) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

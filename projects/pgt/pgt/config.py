@@ -317,8 +317,8 @@ def _validate_masked(cfg: CfgNode) -> None:
         )
     if cfg.MODEL.COMPILE:
         raise ValueError(
-            f"MODEL.COMPILE True with PGT.ENABLE True and MODEL.MODEL_NAME {MASKED_MODEL}: the number of masked tokens "
-            "breaks the graph, and memory would be lost in the break. Set MODEL.COMPILE False"
+            f"MODEL.COMPILE {cfg.MODEL.COMPILE} with PGT.ENABLE True and MODEL.MODEL_NAME {MASKED_MODEL}: the "
+            "number of masked tokens breaks the graph, and memory would be lost in the break. Set MODEL.COMPILE False"
         )
     if options.MGRID or (loader and options.STEPS_RANGE):
         raise ValueError(
@@ -363,9 +363,9 @@ def _validate_training(cfg: CfgNode) -> None:
     if through_memory(cfg) and cfg.MODEL.ACT_CHECKPOINT and cfg.MODEL.COMPILE:
         key, value, off = through_memory(cfg)
         raise ValueError(
-            f"{key} {value} with MODEL.ACT_CHECKPOINT and MODEL.COMPILE True: compiled, a step's activations cannot be "
-            f"computed again once later steps have changed the norms' statistics; set {key} {off}, or one of the "
-            "other two to False"
+            f"{key} {value} with MODEL.ACT_CHECKPOINT True and MODEL.COMPILE {cfg.MODEL.COMPILE}: compiled, a "
+            "step's activations cannot be computed again once later steps have changed the norms' statistics; set "
+            f"{key} {off}, or one of the other two to False"
         )
     if options.TRAIN_TOGETHER:
         return

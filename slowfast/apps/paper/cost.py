@@ -42,7 +42,7 @@ class Throughput:
             return Throughput(tflops, "as given")
         if gpu not in GPUS:
             raise ValueError(f"there is no peak of a GPU {gpu!r} here; take {', '.join(GPUS)}, or give --tflops")
-        peak = GPUS[gpu][bool(cfg.TRAIN.MIXED_PRECISION)]
+        peak = GPUS[gpu][cfg.TRAIN.MIXED_PRECISION is True]
         return Throughput(peak * utilization, f"assumed: {utilization:.0%} of the {peak:g} of one {gpu}")
 
 

@@ -132,8 +132,8 @@ def _detection(cfg: CfgNode) -> None:
         )
     if cfg.MODEL.COMPILE:
         raise ValueError(
-            "MODEL.COMPILE True with DETECTION.ENABLE True: each number of boxes in a batch would be compiled "
-            "again. Set MODEL.COMPILE False."
+            f"MODEL.COMPILE {cfg.MODEL.COMPILE} with DETECTION.ENABLE True: each number of boxes in a batch "
+            "would be compiled again. Set MODEL.COMPILE False."
         )
 
 
@@ -181,8 +181,8 @@ def _reversible(cfg: CfgNode) -> None:
             )
     if cfg.MODEL.COMPILE and cfg.TRAIN.ENABLE:
         raise ValueError(
-            "MODEL.COMPILE True with MVIT.REV.ENABLE True: the compiler cannot trace a backward pass that computes "
-            "activations again. Set MODEL.COMPILE False in training."
+            f"MODEL.COMPILE {cfg.MODEL.COMPILE} with MVIT.REV.ENABLE True: the compiler cannot trace a backward "
+            "pass that computes activations again. Set MODEL.COMPILE False in training."
         )
     gaps = [after - before for before, after in zip([-1, *stops], [*stops, options.DEPTH], strict=True)]
     if any(gap < 2 for gap in gaps):
