@@ -1,8 +1,10 @@
 """Training clips that are read step by step: the same clips and the same training, in the memory of a few steps."""
 
+import contextlib
 import itertools
 import tracemalloc
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,9 +13,11 @@ from slowfast.checkpoint.io import checkpoint_path, load_checkpoint
 from slowfast.datasets import build, step_loading
 from slowfast.datasets.clips.clip_maker import ClipMaker
 from slowfast.datasets.step_loading import StepLoader
+from slowfast.datasets.video.cache import ArrayVideo
 from slowfast.datasets.video.reader import VideoError
 from slowfast.engine.epoch_config import build_state
 from slowfast.engine.train import train
+from slowfast.runtime.seed import seeded_generator
 
 IN_STEPS = ("DATA_LOADER.IN_STEPS", True)
 STRONG = ("AUG.ENABLE", True, "AUG.RE_MODE", "const", "AUG.RE_PROB", 0.7, "AUG.NUM_SAMPLE", 2)
@@ -58,6 +62,26 @@ def test_batches_are_those_of_whole_clips(recipe, run_cfg):
             assert stepped.size == batch.size and stepped.num_frames == batch.num_frames
             assert [[clip.shape for clip in step] for step in read] == [[clip.shape for clip in step] for step in truth]
             assert all(map(torch.equal, itertools.chain(*read), itertools.chain(*truth)))
+
+
+@pytest.mark.parametrize(
+    "recipe, size", [("plain", 1), ("jitter, erasing, crops", 2), ("RandAugment, erasing, copies", 3)]
+)
+def test_whole_frames_count_where_augmentation_reads_them(recipe, size, run_cfg, monkeypatch):
+    """Frames of 120 x 90: beside them a crop of 32 pixels is small."""
+    dataset, read = build_state(run_cfg(*RECIPES[recipe], *IN_STEPS)).loader.dataset, []
+
+    class Recording(ArrayVideo):
+        def frames(self, indices):
+            read.append(len(indices))
+            return super().frames(indices)
+
+    video, whole, cut = Recording(np.zeros((60, 90, 120, 3), np.uint8), 4.0), 3 * 90 * 120, 12 * 32 * 32
+    monkeypatch.setattr(dataset.clips, "_open", lambda path: contextlib.nullcontext(video))
+    steps = [[[frame]] for frame in range(dataset.clips.settings.num_frames)]
+    frame = {1: cut, 2: whole + 2 * cut, 3: 2 * whole + 2 * cut}[size]
+    list(dataset.clips.training_steps("a", seeded_generator(0, "train"), None, steps, most_bytes=6 * frame))
+    assert max(read) == 6
 
 
 def test_each_process_reads_its_share_in_steps(run_cfg, monkeypatch):

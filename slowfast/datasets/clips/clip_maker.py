@@ -108,7 +108,8 @@ class ClipMaker:
         Args:
             path, generator, shape: see `training_clips`.
             steps: for each step and pathway, positions among the frames of a clip.
-            most_bytes: of frames that are decoded at a time, as float32. The first step is decoded alone.
+            most_bytes: of frames that are decoded at a time, as float32, with the whole frames where augmentation reads
+                them. The first step is decoded alone.
         """
         s = self.settings.shaped(shape)
         copies = s.augmentation.copies
@@ -117,8 +118,8 @@ class ClipMaker:
             grid = timeline.grid(self.sampling.grid_fps(s))
             (indices,) = map(grid.frames, self.sampling.training_clips(grid.num_frames, grid.fps, s, generator))
             drawn = generator.get_state()
-            step_bytes = 12 * s.crop**2 * max(len(step[-1]) for step in steps) * copies
-            at_once = max(1, most_bytes // step_bytes)
+            frames_at_once = most_bytes // _frame_bytes(video, s)
+            at_once = max(1, frames_at_once // max(len(step[-1]) for step in steps))
             starts = [0, *range(1, len(steps), at_once), len(steps)]
             for first, stop in itertools.pairwise(starts):
                 positions = sorted({position for step in steps[first:stop] for frames in step for position in frames})
@@ -292,6 +293,15 @@ def _decoded_once(video: VideoReader, clips: list[list[int]]) -> tuple[VideoRead
     if len(clips) == 1 or video.frames([0]).nbytes * len(union) > MAX_VIEW_BYTES:
         return video, clips
     return ArrayVideo(video.frames(union), video.fps), [np.searchsorted(union, clip).tolist() for clip in clips]
+
+
+def _frame_bytes(video: VideoReader, settings: ClipSettings) -> int:
+    """Return the bytes that a frame takes at most while `_training_pixels` makes one of each copy of it, as float32."""
+    a = settings.augmentation
+    size = 12 * settings.crop**2 * a.copies
+    if a.rand_augment is not None or a.copies > 1:  # which read frames at full size
+        size += video.frames([0]).nbytes * (1 if a.rand_augment is None else 2)
+    return size
 
 
 def _training_pixels(
