@@ -7,6 +7,7 @@ what a checkpoint would hold. So a run resumed from a checkpoint equals one that
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from slowfast.datasets.build import build_loader, train_sampler
 from slowfast.datasets.step_loading import StepLoader, check_steps
 from slowfast.engine import multigrid
 from slowfast.engine.ema import build_average
-from slowfast.engine.model_setup import ModelSetup, move_model, setup_model, unwrap
+from slowfast.engine.model_setup import ModelSetup, setup_model, unwrap
 from slowfast.engine.optim import build_optimizer
 from slowfast.engine.optim_step import build_optim_step
 from slowfast.engine.state import TrainState
@@ -134,4 +135,6 @@ def evaluation_parts(state: TrainState) -> tuple[Task, nn.Module]:
     with torch.random.fork_rng(devices=[]):
         model = build_model(cfg)
     model.load_state_dict(state.evaluated.state_dict())
-    return build_task(cfg), move_model(model, state.device, cfg.MODEL.MEMORY_FORMAT)
+    # As the model of the other epochs, which is not prepared for inference; compiling would cost more than it gains.
+    setup = replace(ModelSetup.from_config(cfg), fold_norms=False, dtype=None, compile_mode="")
+    return build_task(cfg), setup_model(model, state.device, setup, training=False)

@@ -30,8 +30,8 @@ from slowfast.layers.attention import pooling_attentions
 from slowfast.layers.conv import depthwise_convolutions
 from slowfast.models import MODEL_REGISTRY
 from slowfast.models.complexity import complexity
-from slowfast.runtime.device import device_name, device_of, release_memory
-from slowfast.runtime.distributed import all_gather_object, get_world_size, is_main_process
+from slowfast.runtime.device import device_name, device_of, gpu_libraries, processor, release_memory
+from slowfast.runtime.distributed import all_gather_object, get_local_world_size, get_world_size, is_main_process
 from slowfast.runtime.logging import get_logger
 from slowfast.runtime.seed import rng_state, set_rng_state
 from slowfast.utils.errors import first_line
@@ -51,7 +51,7 @@ _VALUES = {
     "MODEL.COMPILE": (False, True),
     _REL_POS: ("channels", "mask"),
 }
-_LEAST_WORK = 2e9  # multiply-adds of a batch; below, the gain is milliseconds, as is the noise of the clock
+_LEAST_WORK = 1e9  # multiply-adds of a measured batch; below, the gain is milliseconds, as is the noise of the clock
 _CPU_CLIPS = 2  # of a batch on the CPU at most; layout and precision matter alike in smaller batches
 _MUCH_WORK = 2e10  # multiply-adds of a clip, from which on the batch is one clip
 _ROUNDS = 3
@@ -62,8 +62,9 @@ _MARGIN = 1.03  # faster than the plain setting by less: noise
 # Largest difference of the scores from those in contiguous fp32, relative to the largest score. On a GPU convolutions
 # in fp32 compute in TF32, with 11 bits.
 _TOLERANCE, _TF32_TOLERANCE, _MIXED_TOLERANCE = 1e-3, 0.02, 0.1
-# Settings that decide neither what is computed in a batch nor how fast.
+# Settings that decide neither what is computed in a batch nor how fast, and one that does, though not in training.
 _WITHOUT_EFFECT = ("SOLVER.*", "RNG_SEED", "BENCHMARK.*", "DATA.PATH*", "TRAIN.DATASET", "TRAIN.EVAL*", "TASK")
+_FOLD = "TEST.FOLD_NORMS"
 
 
 def settle(cfg: Any, training: bool) -> Any:
@@ -115,7 +116,7 @@ def _model_of(cfg: Any) -> nn.Module:
 
 def _clips(cfg: Any, work: int) -> int:
     """Return the clips of a batch to measure; `work` is the multiply-adds of a clip."""
-    count = max(1, cfg.TRAIN.BATCH_SIZE // get_world_size())
+    count = max(1, cfg.TRAIN.BATCH_SIZE // get_local_world_size())
     whole = device_of(cfg).type != "cpu" or cfg.BN.NORM_TYPE == "sub_batchnorm"
     return count if whole else min(count, _CPU_CLIPS if work < _MUCH_WORK else 1)
 
@@ -136,15 +137,14 @@ def _with_choice(cfg: Any, choice: Choice) -> Any:
 
 def _answer_path(cfg: Any, keys: list[str], training: bool) -> Path:
     """Return the file of the answer: its name depends on device, versions, and the settings of the model."""
-    device = device_of(cfg)
     settings = {key: get_key(cfg, key) for key in leaf_keys(cfg) if not _is_without_effect(key)}
-    where = [device_name(device), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), torch.__version__]
+    where = [device_name(device_of(cfg)), processor(), torch.get_num_threads(), torch.__version__, gpu_libraries()]
     facts = json.dumps([where, get_world_size(), training, keys, settings], sort_keys=True, default=str)
     return cache_folder().parent / "fastest" / f"{hashlib.sha256(facts.encode()).hexdigest()[:20]}.json"
 
 
 def _is_without_effect(key: str) -> bool:
-    return is_indifferent(key) or any(fnmatchcase(key, pattern) for pattern in _WITHOUT_EFFECT)
+    return key != _FOLD and is_indifferent(key) or any(fnmatchcase(key, pattern) for pattern in _WITHOUT_EFFECT)
 
 
 def _read(path: Path, keys: list[str]) -> Choice | None:
@@ -166,7 +166,10 @@ def _measured(cfg: Any, keys: list[str], training: bool, count: int, path: Path)
     choice, kept = _winner(seconds) if seconds else _unmeasured(cfg, keys), f"kept in {path}"
     if is_main_process():
         try:
-            choice = _keep(path, keys, choice, seconds)
+            if seconds:
+                choice = _keep(path, keys, choice, seconds)
+            else:
+                kept = "not kept: the next run measures again"
         except OSError as error:
             choice, kept = _unmeasured(cfg, keys), f"not kept ({error}), so the rule is taken that needs no measurement"
         times = ", ".join(f"{_in_words(values)} {1000 * value:.0f} ms" for values, value in seconds.items())
@@ -199,7 +202,8 @@ class _Race:
     """Measurement of all candidates; see `settle` for the arguments.
 
     Attributes:
-        plain: results of the first candidate, which the others' have to equal.
+        plain: results of the first candidate that ran, which the others' have to equal; None before.
+        tolerance: of that candidate's precision, which bounds how far others can equal it.
         seconds: of a batch, the least of the rounds; of those that ran, agreed and were not far behind.
         start: time at which the race began.
     """
@@ -209,6 +213,7 @@ class _Race:
     training: bool
     count: int
     plain: Tensor | None = None
+    tolerance: float = 0.0
     seconds: dict[Values, float] = dataclasses.field(default_factory=dict)
     start: float = dataclasses.field(default_factory=time.perf_counter)
 
@@ -260,13 +265,16 @@ class _Race:
         return {values: works[values] for values, value in first.items() if value <= bound}, first
 
     def _agrees(self, values: Values, cfg: Any, result: Tensor) -> bool:
-        self.plain = result if self.plain is None else self.plain
-        apart = float((result - self.plain).abs().max() / self.plain.abs().max().clamp_min(1e-12))
+        """Return True if the results are those of the plain setting in all processes, whose inputs differ."""
         full = _TOLERANCE if device_of(cfg).type == "cpu" else _TF32_TOLERANCE
-        agrees = apart <= (_MIXED_TOLERANCE if cfg.TRAIN.MIXED_PRECISION else full)
-        if not agrees:
-            logger.warning("%s is not taken: its results differ by %.2g of the largest", _in_words(values), apart)
-        return agrees
+        own = _MIXED_TOLERANCE if cfg.TRAIN.MIXED_PRECISION else full
+        if self.plain is None:
+            self.plain, self.tolerance = result, own
+        apart = float((result - self.plain).abs().max() / self.plain.abs().max().clamp_min(1e-12))
+        wrong = [each for each in all_gather_object(apart) if not each <= max(own, self.tolerance)]  # also NaN
+        if wrong:
+            logger.warning("%s is not taken: its results differ by %.2g of the largest", _in_words(values), wrong[0])
+        return not wrong
 
 
 def _slowest(own: dict[Values, float]) -> dict[Values, float]:

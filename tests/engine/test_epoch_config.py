@@ -14,6 +14,7 @@ from slowfast.engine import epoch_config as phase
 from slowfast.engine.task import ClipTask
 from slowfast.engine.test import test as run_test
 from slowfast.engine.train import train
+from slowfast.layers.conv import depthwise_convolutions
 from slowfast.runtime.signals import TrainingInterrupted
 
 # Batches of 4 short, small clips in epochs 1, 2 and 4, of 1 full clip in epochs 3 and 5.
@@ -101,6 +102,18 @@ def test_evaluated_weights_are_the_trained_ones_and_no_draw_is_lost(tiny_cfg):
     assert torch.equal(torch.rand(3), expected)
     assert [p.flatten()[0].item() for p in model.parameters()] == list(range(len(list(model.parameters()))))
     assert model is not state.model
+
+
+@pytest.mark.slow
+def test_the_evaluated_model_computes_as_the_trained_one(tiny_models, tiny_cfg):
+    way = ["TRAIN.MIXED_PRECISION", True, "TRAIN.DEPTHWISE_FP32", True, "TEST.FOLD_NORMS", True]
+    state = phase.build_state(tiny_cfg(*tiny_models["X3D"], *LONG, *way))
+    _, model = phase.evaluation_parts(state)
+    assert model is not state.model
+    for each in (model, state.model):
+        assert {one.full_precision for one in depthwise_convolutions(each)} == {True}
+    assert model.state_dict().keys() == state.model.state_dict().keys()  # norms are not folded
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def stop_at(monkeypatch, number):

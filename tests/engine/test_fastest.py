@@ -69,9 +69,22 @@ MIXED_WAYS = ((False, False), (True, False), (True, True))  # mixed precision, a
 @pytest.mark.parametrize("fast", [1, 2, 4, 5])
 def test_depthwise_convolutions_are_measured_in_float32_too(tiny_models, clock, fast):
     clock([0.1 if number == fast else 0.14 for number in range(6)])
-    cfg = settle(auto(tiny_models["X3D"]), True)
+    still = ["MODEL.DROPOUT_RATE", 0.0, "MODEL.DROPCONNECT_RATE", 0.0]
+    cfg = settle(auto(tiny_models["X3D"], *still), True)
     ways = [(layout, *way) for layout in ("contiguous", "channels_last") for way in MIXED_WAYS]
     assert (*chosen(cfg), cfg.TRAIN.DEPTHWISE_FP32) == ways[fast]
+    plain = load_config(None, [*tiny_models["X3D"], "TRAIN.BATCH_SIZE", 2, FORMAT, "contiguous", MIXED, False, *still])
+    tolerance = 0.05 if cfg.TRAIN.MIXED_PRECISION else 1e-5
+    torch.testing.assert_close(Trial(cfg, True)().float(), Trial(plain, True)(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("fast", [0, 1])
+def test_compiled_or_not_can_win_and_computes_the_same(tiny_model, clock, fast, fast_compiler):
+    clock([0.1 if number == fast else 0.14 for number in range(2)])
+    plain = [*tiny_model, "TRAIN.BATCH_SIZE", 2, FORMAT, "contiguous", MIXED, False, "MODEL.DROPOUT_RATE", 0.0]
+    cfg = settle(load_config(None, [*plain, COMPILE, "auto"]), True)
+    assert cfg.MODEL.COMPILE is bool(fast)
+    torch.testing.assert_close(Trial(cfg, True)(), Trial(load_config(None, plain), True)(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("mixed, name, candidates", [(True, "X3D", 4), (False, "X3D", 2), (True, "ResNet", 2)])
@@ -116,6 +129,15 @@ def test_clips_of_large_models_are_measured_one_by_one(tiny_model):
     assert [fastest._clips(cfg, work) for work in (1e9, 1e11)] == [2, 1]
 
 
+def test_on_gpus_the_batch_is_that_of_a_process_of_this_host(tiny_model, monkeypatch):
+    """Of 8 clips a host, on two hosts of four GPUs."""
+    cfg = load_config(None, [*tiny_model, "TRAIN.BATCH_SIZE", 8])
+    monkeypatch.setattr(fastest, "device_of", lambda cfg: torch.device("cuda"))
+    monkeypatch.setattr(fastest, "get_local_world_size", lambda: 4)
+    monkeypatch.setattr(fastest, "get_world_size", lambda: 8)
+    assert fastest._clips(cfg, 1e9) == 2
+
+
 @pytest.mark.parametrize("name", ["MViT", "ResNet"])
 @pytest.mark.parametrize("relative, kind", [(True, "cuda"), (True, "cpu"), (False, "cuda")])
 def test_how_attention_gets_relative_positions_is_measured_on_gpus(tiny_models, monkeypatch, name, relative, kind):
@@ -156,6 +178,41 @@ def test_other_results_are_not_taken(tiny_model, clock, monkeypatch, caplog):
     monkeypatch.setattr(fastest, "Trial", Wrong)
     cfg = settle(load_config(None, [*tiny_model, FORMAT, "auto"]), True)
     assert cfg.MODEL.MEMORY_FORMAT == "contiguous" and "channels_last" in caplog.text
+
+
+def test_results_that_are_no_numbers_are_not_taken(tiny_model):
+    cfg = load_config(None, [*tiny_model, MIXED, False])
+    race = fastest._Race(cfg, [FORMAT], True, 1)
+    assert race._agrees((), cfg, torch.ones(2))
+    assert not race._agrees((), cfg, torch.tensor([1.0, float("nan")]))
+
+
+def test_where_full_precision_fails_results_agree_as_far_as_mixed_precision_is_exact(tiny_model):
+    full, mixed = (load_config(None, [*tiny_model, MIXED, on]) for on in (False, True))
+    race = fastest._Race(full, [FORMAT, MIXED], True, 1)
+    assert race._agrees((), mixed, torch.ones(2))
+    assert race._agrees((), full, torch.full((2,), 1.05)) and not race._agrees((), full, torch.full((2,), 1.5))
+
+
+def test_where_nothing_runs_nothing_is_kept(tiny_model, clock, monkeypatch, tmp_path, caplog):
+    caplog.set_level("INFO")
+
+    def fail(*args, **kwargs):
+        raise torch.OutOfMemoryError("for a moment")
+
+    monkeypatch.setattr(fastest, "Trial", fail)
+    assert chosen(settle(auto(tiny_model), True)) == ("channels_last", False)
+    assert "not kept" in caplog.text and not [*(tmp_path / "cache").rglob("*.json")]
+
+
+def test_an_answer_is_of_one_processor_and_of_one_way_of_norms(tiny_model, monkeypatch):
+    def path(*settings):
+        return fastest._answer_path(auto(tiny_model, *settings), [FORMAT], False)
+
+    first = path()
+    assert first == path("OUTPUT_DIR", "elsewhere") != path("TEST.FOLD_NORMS", False)
+    monkeypatch.setattr(fastest, "processor", lambda: ("another", ("avx512_bf16",)))
+    assert path() != first
 
 
 @pytest.mark.parametrize("kind, apart, agrees", [("cpu", 0.01, False), ("cuda", 0.01, True), ("cuda", 0.03, False)])
