@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from slowfast.engine.optim_step import autocast_dtype
 from slowfast.layers.activation_checkpoint import CheckpointedBlock
 from slowfast.layers.attention import pooling_attentions
-from slowfast.layers.conv import Conv3d, depthwise_convolutions, set_planar
+from slowfast.layers.conv import Conv3d, depthwise_convolutions, pack_weights, set_planar
 from slowfast.layers.norm import BatchNorm, FrozenBatchNorm3d, SubBatchNorm3d, freeze_bn_stats, trainable_batchnorms
 from slowfast.models.heads import Classifier
 from slowfast.runtime.distributed import get_world_size, reduce_mean
@@ -113,6 +113,7 @@ def setup_model(
         attention.bias_as = setup.rel_pos_bias
     if not training:
         _optimize_for_inference(model, setup)
+        pack_weights(model)
     else:
         _check_batchnorms(model, device)
         freeze_stages(model, setup.freeze)

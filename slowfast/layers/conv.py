@@ -7,11 +7,14 @@ views without a copy:
 - B images (C, T, H * W), of which a k x 1 x 1 kernel is a 2-D convolution;
 - a matrix of B * T * H * W rows and C columns, of which a 1 x 1 x 1 kernel is a matrix product.
 
-On the CPU, weight gradients are computed tap by tap. docs/performance.md has the measurements behind these choices.
+On the CPU, some weight gradients are computed tap by tap. docs/performance.md has the measurements behind these
+choices.
 """
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,9 +23,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from slowfast.runtime.device import has_fast_float32_products
+
 _LAYOUT = torch.channels_last_3d
-# With fewer channels, in or out, PyTorch's own weight gradients are faster than matrix products.
+_FAST_FLOAT32_PRODUCTS = has_fast_float32_products()
+# With fewer channels, in or out, PyTorch's own weight gradients are faster than those by taps.
 _MIN_CHANNELS = 128
+# Positions for each channel, below which half-precision matrix products are faster than convolutions.
+_FEW_POSITIONS = 2
 
 _convolution_backward = torch.ops.aten.convolution_backward
 
@@ -33,11 +41,13 @@ class Conv3d(nn.Conv3d):
     Attributes:
         planar: compute in two dimensions and in channels-last layout, see `set_planar`; None: on the CPU only.
         full_precision: compute in float32 under autocast (`TRAIN.DEPTHWISE_FP32`).
+        packs: keep a copy of the weights in the layout that oneDNN computes in, see `pack_weights`.
         zero_init: start with weights of zero.
     """
 
     planar: bool | None = None
     full_precision: bool = False
+    packs: bool = False
     zero_init: bool = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -58,7 +68,9 @@ class Conv3d(nn.Conv3d):
                 return self.convolve(x.float(), weight, bias, padding)
         geometry = _Geometry(self.stride, tuple(padding), self.dilation)
         if x.device.type == "cpu" if self.planar is None else self.planar:
-            return _planar_conv3d(x, weight, bias, geometry, self.groups)
+            packs = self.packs and weight is self.weight and _can_pack(x)
+            packed = _PACKED.setdefault(self, _Packed()) if packs else None
+            return _planar_conv3d(x, weight, bias, geometry, self.groups, packed)
         return _conv(x, weight, bias, geometry, self.groups)
 
 
@@ -69,11 +81,67 @@ def set_planar(model: nn.Module, planar: bool) -> None:
             module.planar = planar
 
 
+def pack_weights(model: nn.Module) -> None:
+    """Keep copies of the weights of `model` in the layout that oneDNN computes in, for prediction on the CPU.
+
+    Otherwise each call brings all weights into that layout. Copies are made by the first call, and anew once weights
+    have changed. They take as much memory as the weights.
+    """
+    for module in model.modules():
+        if isinstance(module, Conv3d):
+            module.packs = True
+
+
 def depthwise_convolutions(model: nn.Module) -> list[Conv3d]:
     """Return the depthwise convolutions of `model`."""
     return [
         module for module in model.modules() if isinstance(module, Conv3d) and module.groups == module.in_channels > 1
     ]
+
+
+class _Packed:
+    """Weights of one 2-D convolution in oneDNN's layout.
+
+    Attributes:
+        weight: a tensor that only oneDNN reads; None before the first call.
+        source: the weights that it was made of; they are kept, so that no others come to lie at their place.
+        facts: version and type of the source, and the geometry.
+    """
+
+    def __init__(self) -> None:
+        self.weight: torch.Tensor | None = None
+        self.source: torch.Tensor | None = None
+        self.facts: tuple = ()
+
+    def convolve(
+        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry, groups: int
+    ) -> torch.Tensor:
+        """Compute F.conv2d without a gradient."""
+        stride, padding, dilation = (list(values) for values in geometry)
+        facts = (0 if weight.is_inference() else weight._version, _computed_in(x), geometry)
+        same = self.source is not None and self.source.data_ptr() == weight.data_ptr()
+        self.source, (x, weight, bias) = weight, _cast(x, weight, bias)
+        if not same or self.facts != facts:
+            pack = torch.ops.mkldnn._reorder_convolution_weight
+            self.weight = pack(weight.contiguous(), padding, stride, dilation, groups, list(x.shape))
+            self.facts = facts
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, self.weight, bias, padding, stride, dilation, groups, "none", [], ""
+        )
+
+
+# Not an attribute of the modules, since such weights can be neither copied nor saved.
+_PACKED: weakref.WeakKeyDictionary[Conv3d, _Packed] = weakref.WeakKeyDictionary()
+
+
+def _can_pack(x: torch.Tensor) -> bool:
+    """Return True where PyTorch has oneDNN's convolutions with weights in its layout, and no gradient is asked for."""
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.device.type != "cpu":
+        return False
+    if not (torch.backends.mkldnn.enabled and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
+        return False
+    dtype = _computed_in(x)
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Geometry(NamedTuple):
@@ -89,17 +157,28 @@ class _Geometry(NamedTuple):
 
 
 def _planar_conv3d(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry, groups: int
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    geometry: _Geometry,
+    groups: int,
+    packed: _Packed | None,
 ) -> torch.Tensor:
-    """Compute F.conv3d in channels_last_3d layout; x is copied if it has another layout."""
+    """Compute F.conv3d in channels_last_3d layout; x is copied if it has another layout.
+
+    Args:
+        packed: keeper of the weights in oneDNN's layout; None to compute from `weight`.
+    """
     x = x.contiguous(memory_format=_LAYOUT)
     kernel, (stride, padding, dilation) = tuple(weight.shape[2:]), geometry
     if not any(padding) and groups == 1 and kernel == (1, 1, 1):
-        return _pointwise(x, weight, bias, stride)
+        x, geometry = _subsampled(x, stride), _Geometry((1, 1, 1), padding, dilation)
+        if packed is None and _by_products(x, weight):
+            return F.linear(x.permute(0, 2, 3, 4, 1), weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
     if kernel[0] == 1 and padding[0] == 0:
-        return _over_frames(x, weight, bias, geometry, groups)
+        return _over_frames(x, weight, bias, geometry, groups, packed)
     if kernel[1:] == (1, 1) and padding[1:] == (0, 0):
-        return _over_time(x, weight, bias, geometry, groups)
+        return _over_time(x, weight, bias, geometry, groups, packed)
     if groups > 1 and groups == x.shape[1] == weight.shape[0] and stride[0] == 1 and dilation[0] == 1:
         return _depthwise(x, weight, bias, geometry)
     return _conv(x, weight, bias, geometry, groups)
@@ -138,31 +217,54 @@ def _subsampled(x: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
     return x[:, :, :: stride[0], :: stride[1], :: stride[2]].contiguous(memory_format=_LAYOUT)
 
 
-def _pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: Sequence[int]) -> torch.Tensor:
-    """Compute a 1 x 1 x 1 kernel as a matrix product."""
-    rows = _subsampled(x, stride).permute(0, 2, 3, 4, 1)
-    return F.linear(rows, weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
-
-
 def _over_frames(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry, groups: int
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    geometry: _Geometry,
+    groups: int,
+    packed: _Packed | None,
 ) -> torch.Tensor:
     """Compute a 1 x k x k kernel as a 2-D convolution of every frame."""
     x = _subsampled(x, (geometry.stride[0], 1, 1))
     b, c, t, h, w = x.shape
     frames = x.transpose(1, 2).reshape(b * t, c, h, w)
-    y = _conv2d(frames, weight.squeeze(2), bias, geometry.over(1, 2), groups)
+    y = _conv2d(frames, weight.squeeze(2), bias, geometry.over(1, 2), groups, packed)
     return y.unflatten(0, (b, t)).transpose(1, 2)
 
 
 def _over_time(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry, groups: int
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    geometry: _Geometry,
+    groups: int,
+    packed: _Packed | None,
 ) -> torch.Tensor:
     """Compute a k x 1 x 1 kernel as a 2-D convolution over time and position."""
     x = _subsampled(x, (1, *geometry.stride[1:]))
     stride, padding, dilation = geometry.over(0)
     flat = _Geometry((*stride, 1), (*padding, 0), (*dilation, 1))
-    return _conv2d(x.flatten(3), weight.squeeze(4), bias, flat, groups).unflatten(3, x.shape[3:])
+    return _conv2d(x.flatten(3), weight.squeeze(4), bias, flat, groups, packed).unflatten(3, x.shape[3:])
+
+
+def _by_products(x: torch.Tensor, weight: torch.Tensor, stride: Sequence[int] = ()) -> bool:
+    """Return True where matrix products are faster than convolutions, or as fast and more exact, as on GPUs.
+
+    Both x and its positions may be of two or three axes.
+    """
+    if x.device.type != "cpu":
+        return True
+    if torch.compiler.is_compiling() or _computed_in(x) not in (torch.bfloat16, torch.float16):
+        return _FAST_FLOAT32_PRODUCTS
+    # A half-precision convolution reorders its weights at each call, which counts where they are many.
+    positions = x.numel() // x.shape[1] // math.prod(stride)
+    return positions < _FEW_POSITIONS * max(weight.shape[:2])
+
+
+def _computed_in(x: torch.Tensor) -> torch.dtype:
+    """Return the type that a convolution of x is computed in."""
+    return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
 
 
 def _own_backward(x: torch.Tensor, weight: torch.Tensor) -> bool:
@@ -181,15 +283,26 @@ def _cast(*tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
 
 
 def _conv2d(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry, groups: int
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    geometry: _Geometry,
+    groups: int,
+    packed: _Packed | None,
 ) -> torch.Tensor:
-    wide = groups == 1 and min(weight.shape[:2]) >= _MIN_CHANNELS
-    if not (wide and _own_backward(x, weight)):
+    if packed is not None:
+        x, geometry = _with_zeros(x, weight, geometry)
+        return packed.convolve(x, weight, bias, geometry, groups)
+    if groups > 1 or not _own_backward(x, weight):
+        return _conv(x, weight, bias, geometry, groups)
+    wide = min(weight.shape[:2]) >= _MIN_CHANNELS
+    products = wide and _by_products(x, weight, geometry.stride)
+    if not (products or (wide and weight.shape[2] > weight.shape[3] == 1)):
         return _conv(x, weight, bias, geometry, groups)
     x, weight, bias = _cast(x, weight, bias)
     x, geometry = _with_zeros(x, weight, geometry)
     with torch.autocast(x.device.type, enabled=False):
-        y = _DenseConv2d.apply(x, weight, geometry)
+        y = _DenseConv2d.apply(x, weight, geometry, products)
         return y if bias is None else y + bias[:, None, None]
 
 
@@ -205,12 +318,14 @@ def _depthwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
 
 
 class _DenseConv2d(torch.autograd.Function):
-    """2-D convolution whose weight gradient is one matrix product per kernel tap."""
+    """2-D convolution whose weight gradient is computed tap by tap, by `products` or by 1 x 1 convolutions."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: torch.Tensor, weight: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
+    def forward(
+        ctx: FunctionCtx, x: torch.Tensor, weight: torch.Tensor, geometry: _Geometry, products: bool
+    ) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.geometry = geometry
+        ctx.geometry, ctx.products = geometry, products
         return F.conv2d(x, weight, None, *geometry)
 
     @staticmethod
@@ -222,7 +337,8 @@ class _DenseConv2d(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             mask = [True, False, False]
             grad_x = _convolution_backward(grad, x, weight, None, *ctx.geometry, False, [0, 0], 1, mask)[0]
-        return grad_x, _weight_gradient(grad, x, weight, ctx.geometry), None
+        gradient = _weight_gradient if ctx.products else _time_gradient
+        return grad_x, gradient(grad, x, weight, ctx.geometry), None, None
 
 
 def _weight_gradient(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
@@ -241,6 +357,24 @@ def _weight_gradient(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, 
             read = band[:, :, left : left + (columns - 1) * stride[1] + 1 : stride[1]]
             torch.mm(positions, read.flatten(0, 2), out=found[:, i, j])
     return found.permute(0, 3, 1, 2)
+
+
+def _time_gradient(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
+    """Compute the weight gradient of a k x 1 kernel as that of one 1 x 1 convolution per tap.
+
+    oneDNN's own takes twice as long.
+    """
+    (stride, _), (pad, _), (dilation, _) = geometry
+    frames, padded = grad.shape[2], F.pad(x, (0, 0, pad, pad)) if pad else x
+    found, one = torch.empty_like(weight), weight[:, :, :1]
+    for tap in range(weight.shape[2]):
+        first = tap * dilation
+        read = padded[:, :, first : first + (frames - 1) * stride + 1 : stride]
+        read = read.contiguous(memory_format=torch.channels_last)
+        found[:, :, tap : tap + 1] = _convolution_backward(
+            grad, read, one, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
+        )[1]
+    return found
 
 
 class _DepthwiseConv3d(torch.autograd.Function):

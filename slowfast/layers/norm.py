@@ -29,7 +29,8 @@ class BatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
     """`nn.BatchNorm3d` that is exact in channels-last layout too.
 
     In that layout PyTorch accumulates a channel's positions one by one on the CPU, which leaves an error of 1e-5 in the
-    outputs. Mean and variance are computed by pairwise summation instead (docs/performance.md).
+    outputs. Mean and variance are computed by pairwise summation instead (docs/performance.md). Outputs in half
+    precision have a larger error of their own, and are PyTorch's.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -45,8 +46,8 @@ class BatchNorm3d(FreezableBatchNorm, nn.BatchNorm3d):
 
 
 def _is_channels_last_on_cpu(x: torch.Tensor) -> bool:
-    """Return True for a CPU tensor in channels-last layout; False while compiling, which has its own sums."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    """Return True for float32 on the CPU in channels-last layout; False while compiling, which has its own sums."""
+    if x.device.type != "cpu" or x.dtype in (torch.bfloat16, torch.float16) or torch.compiler.is_compiling():
         return False
     return x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from slowfast.layers.conv import Conv3d, depthwise_convolutions, set_planar
+from slowfast.layers import conv
+from slowfast.layers.conv import Conv3d, depthwise_convolutions, pack_weights, set_planar
 
 # Channels in and out, kernel, stride, padding, dilation, groups, bias.
 CASES = {
@@ -39,6 +40,14 @@ CASES = {
     "depthwise, strided in time": (6, 6, 3, 2, 1, 1, 6, False),
     "depthwise, more out than in": (6, 12, 3, 1, 1, 1, 6, False),
 }
+
+
+@pytest.fixture(params=["products", "convolutions"], autouse=True)
+def way(request, monkeypatch):
+    """Compute in the way of processors on which matrix products are as fast as convolutions, or as they are not."""
+    products = request.param == "products"
+    monkeypatch.setattr(conv, "_FAST_FLOAT32_PRODUCTS", products)
+    monkeypatch.setattr(conv, "_FEW_POSITIONS", 1000 if products else 0)
 
 
 def convolutions(name, dtype=torch.float64):
@@ -121,6 +130,76 @@ def test_what_needs_no_gradient_gets_none(name):
     same.requires_grad_()
     plain(same).sum().backward()
     torch.testing.assert_close(clip.grad, same.grad)
+
+
+@pytest.fixture
+def half():
+    """Skip where oneDNN has no bfloat16."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor has no bfloat16")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_packed_weights_compute_the_same(name):
+    plain, ours, clip = convolutions(name, torch.float32)
+    pack_weights(ours)
+    with torch.no_grad():
+        for each in (clip, clip[:1, :, :3, 1:], clip):  # weights are packed for the first of them
+            torch.testing.assert_close(ours(each), plain(each))
+        found = ours(clip.contiguous(memory_format=torch.channels_last_3d))
+    assert name == "pointwise, padded" or found.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(results(ours, clip), results(plain, clip), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["pointwise, wide", "frames, wide", "time, wide", "frames, grouped"])
+def test_packed_weights_follow_changes(name, half):
+    plain, ours, clip = convolutions(name, torch.float32)
+    pack_weights(ours)
+
+    def check(rtol=1e-4, atol=1e-3):
+        with torch.no_grad():
+            torch.testing.assert_close(ours(clip), plain(clip), rtol=rtol, atol=atol)
+
+    check()
+    for model in (plain, ours):
+        with torch.no_grad():
+            model.weight.mul_(-2)
+    check()
+    changed = {key: value + 1 for key, value in plain.state_dict().items()}
+    plain.load_state_dict(changed)
+    ours.load_state_dict(changed)
+    check()
+    for model in (plain, ours):
+        model.weight = nn.Parameter(model.weight.detach() - 3)
+    check()
+    with torch.autocast("cpu", torch.bfloat16):
+        check(rtol=0.02, atol=0.5)  # of numbers up to 100
+        assert ours(clip).dtype == torch.bfloat16
+    check()
+    plain.bfloat16()
+    ours.bfloat16()
+    clip = clip.bfloat16()
+    check(rtol=0.02, atol=0.5)
+
+
+def test_a_model_with_packed_weights_can_be_copied_and_saved(tmp_path):
+    plain, ours, clip = convolutions("frames, wide", torch.float32)
+    pack_weights(ours)
+    with torch.inference_mode():
+        ours(clip)
+        twin = copy.deepcopy(ours)
+        torch.save(ours, tmp_path / "model.pt")
+        for each in (twin, torch.load(tmp_path / "model.pt", weights_only=False)):
+            torch.testing.assert_close(each(clip), plain(clip))
+
+
+def test_other_weights_than_a_layers_own_are_not_taken_for_packed_ones():
+    plain, ours, clip = convolutions("time, wide", torch.float32)
+    pack_weights(ours)
+    with torch.no_grad():
+        ours(clip)
+        part = ours.convolve(clip, ours.weight[:, :, 1:], None, (0, 0, 0))
+        torch.testing.assert_close(part, nn.functional.conv3d(clip, plain.weight[:, :, 1:]))
 
 
 def test_outputs_keep_channels_last_so_that_nothing_is_copied_between_layers():
