@@ -173,17 +173,23 @@ def format_slides(runs: Sequence[dict]) -> list[str]:
 
 
 def format_costs(costs: Sequence[dict]) -> list[str]:
-    """Format the costs of a training iteration of a set, with memory as a share of that of end-to-end training."""
+    """Format the costs of a training iteration of a set, with memory as a share of that of end-to-end training.
+
+    Joules have a column where a counter of energy was read.
+    """
+    energy = any(cost["joules"] is not None for cost in costs)
     lines = ["| backbone | method | CPU s | peak MiB | of end to end |", "| --- | --- | ---: | ---: | ---: |"]
+    if energy:
+        lines = [f"{lines[0]} joules |", f"{lines[1]} ---: |"]
     cost_of = {(cost["backbone"], cost["method"]): cost for cost in costs}
     for backbone in sorted({backbone for backbone, _ in cost_of}):
         whole = cost_of.get((backbone, "end_to_end"))
         for method in METHODS:
             if cost := cost_of.get((backbone, method.name)):
                 share = f"{cost['peak_mib'] / whole['peak_mib']:.2f}" if whole else ""
-                lines.append(
-                    f"| {backbone} | {method.title} | {cost['seconds']:.2f} | {cost['peak_mib']:.0f} | {share} |"
-                )
+                line = f"| {backbone} | {method.title} | {cost['seconds']:.2f} | {cost['peak_mib']:.0f} | {share} |"
+                joules = "" if cost["joules"] is None else f"{cost['joules']:.1f}"
+                lines.append(f"{line} {joules} |" if energy else line)
     return lines
 
 

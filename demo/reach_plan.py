@@ -207,9 +207,33 @@ PANELS = (
         },
     ),
     (
+        "Overlap and gradient",
+        "gaps",
+        {
+            MAX: MAX,
+            "max_overlap_4": "max, overlap 4",
+            "max_gradient_2": "max, gradient of 2 steps",
+            "max_full_gradient": "max, full gradient",
+        },
+    ),
+    (
+        "Layers with memory, from scratch",
+        "gaps",
+        {
+            **{f"max_layers_{count}_scratch": f"max, {count}" for count in _LAYERS},
+            "max_scratch": "max, 4",
+            **{f"avg_layers_{count}_scratch": f"avg, {count}" for count in _LAYERS},
+            "avg_scratch": "avg, 4",
+        },
+    ),
+    (
         "Length",
         "lengths",
         {MAX: MAX, AVG: AVG, "max_long": f"max, {LONG_STEPS} steps", "avg_long": f"avg, {LONG_STEPS} steps"},
     ),
-    ("Streams of an hour", "hour", {MAX: MAX, "gate": "gate", "avg_momentum_0.9": "avg, momentum 0.9"}),
+    (
+        "Streams of an hour",
+        "hour",
+        {MAX: MAX, "gate": "gate", "avg_momentum_0.9": "avg, momentum 0.9", LAST: LAST, "off": "memory off"},
+    ),
 )

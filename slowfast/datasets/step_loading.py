@@ -104,6 +104,8 @@ class StepLoader:
         for number, keys in enumerate(batches):
             items = readers[number % shares]
             first = next(items)
+            if first.step:
+                raise RuntimeError("a batch was left before its last step: with DATA_LOADER.IN_STEPS a task reads all")
             frames = _frames_of(self.dataset, keys)
             about = {name: value for name, value in vars(first).items() if name in Batch.__dataclass_fields__}
             reader = _in_order(first, items, first.replaced)

@@ -238,6 +238,9 @@ def test_the_table_has_means_deviations_and_goals(made_runs, demo_module):
     costs = [{**run, "seconds": 0.5} for run in made_runs if run["seed"] == 0]
     text = report.format_set("sweep_100s", report.Results(made_runs, costs))
     assert "| slow | PGT, max | 0.50 | 25 | 0.25 |" in text
+    costs[0]["joules"] = 12.34
+    text_with_energy = report.format_set("sweep_100s", report.Results(made_runs, costs))
+    assert "| slow | PGT, max | 0.50 | 25 | 0.25 | 12.3 |" in text_with_energy
     assert "| slow | PGT, max | 91.0 ± 1.4 | 2 | 3 | 100 | 25 | 0.500 |" in text  # of 90 and 92
     assert "+40.0 points" in text and "+35.0 points from the clip model's last clip" in text
     assert text.count(": met.") == 2

@@ -9,7 +9,7 @@ and --gap for videos of any length with a known gap between the two events.
 
 makes a set with the folders, names and files that the authors of that data set publish (`formats.py`).
 
-    python -m slowfast.apps.synthetic --format cater --scale tiny|small|full --output DIR
+    python -m slowfast.apps.synthetic --format cater --scale tiny|small|still|full --output DIR
 
 makes the set after CATER: rendered scenes in which cones hide what has to be found at the end (`cater/dataset.py`).
 
