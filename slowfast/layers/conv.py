@@ -103,15 +103,13 @@ class _Packed:
     """Weights of one 2-D convolution in oneDNN's layout.
 
     Attributes:
-        weight: a tensor that only oneDNN reads; None before the first call.
-        source: the weights that it was made of; they are kept, so that no others come to lie at their place.
-        facts: version and type of the source, and the geometry.
+        kept: the weights, which only oneDNN reads; those that they were made of, kept so that no others come to lie at
+            their place; version, type and geometry. None before the first call. It is replaced as a whole, since
+            threads may share a model.
     """
 
     def __init__(self) -> None:
-        self.weight: torch.Tensor | None = None
-        self.source: torch.Tensor | None = None
-        self.facts: tuple = ()
+        self.kept: tuple[torch.Tensor, torch.Tensor, tuple] | None = None
 
     def convolve(
         self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, geometry: _Geometry, groups: int
@@ -119,14 +117,15 @@ class _Packed:
         """Compute F.conv2d without a gradient."""
         stride, padding, dilation = (list(values) for values in geometry)
         facts = (0 if weight.is_inference() else weight._version, _computed_in(x), geometry)
-        same = self.source is not None and self.source.data_ptr() == weight.data_ptr()
-        self.source, (x, weight, bias) = weight, _cast(x, weight, bias)
-        if not same or self.facts != facts:
+        kept = self.kept
+        if kept is None or kept[1].data_ptr() != weight.data_ptr() or kept[2] != facts:
+            (plain,) = _cast(weight)
             pack = torch.ops.mkldnn._reorder_convolution_weight
-            self.weight = pack(weight.contiguous(), padding, stride, dilation, groups, list(x.shape))
-            self.facts = facts
+            packed = pack(plain.contiguous(), padding, stride, dilation, groups, list(x.shape))
+            self.kept = kept = packed, weight, facts
+        x, bias = _cast(x, bias)
         return torch.ops.mkldnn._convolution_pointwise(
-            x, self.weight, bias, padding, stride, dilation, groups, "none", [], ""
+            x, kept[0], bias, padding, stride, dilation, groups, "none", [], ""
         )
 
 

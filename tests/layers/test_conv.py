@@ -1,6 +1,7 @@
 """The convolution of the models against PyTorch's own."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -180,6 +181,23 @@ def test_packed_weights_follow_changes(name, half):
     ours.bfloat16()
     clip = clip.bfloat16()
     check(rtol=0.02, atol=0.5)
+
+
+def test_threads_of_two_precisions_share_packed_weights(half):
+    plain, ours, clip = convolutions("frames, wide", torch.float32)
+    pack_weights(ours)
+
+    def predict(dtype):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            truth = plain(clip)
+            for _ in range(30):
+                found = ours(clip)
+                assert found.dtype == dtype
+                torch.testing.assert_close(found, truth, rtol=0.02, atol=0.02 if dtype == torch.bfloat16 else 1e-5)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(predict, dtype) for dtype in (torch.float32, torch.bfloat16) * 2]:
+            done.result()
 
 
 def test_a_model_with_packed_weights_can_be_copied_and_saved(tmp_path):
