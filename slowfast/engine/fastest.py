@@ -144,7 +144,7 @@ def _answer_path(cfg: Any, keys: list[str], training: bool) -> Path:
 
 
 def _is_without_effect(key: str) -> bool:
-    return key != _FOLD and is_indifferent(key) or any(fnmatchcase(key, pattern) for pattern in _WITHOUT_EFFECT)
+    return key != _FOLD and (is_indifferent(key) or any(fnmatchcase(key, pattern) for pattern in _WITHOUT_EFFECT))
 
 
 def _read(path: Path, keys: list[str]) -> Choice | None:

@@ -69,7 +69,7 @@ class Conv3d(nn.Conv3d):
         geometry = _Geometry(self.stride, tuple(padding), self.dilation)
         if x.device.type == "cpu" if self.planar is None else self.planar:
             packs = self.packs and weight is self.weight and _can_pack(x)
-            packed = _PACKED.setdefault(self, _Packed()) if packs else None
+            packed = (_PACKED.get(self) or _PACKED.setdefault(self, _Packed())) if packs else None
             return _planar_conv3d(x, weight, bias, geometry, self.groups, packed)
         return _conv(x, weight, bias, geometry, self.groups)
 

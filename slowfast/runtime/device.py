@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import os
 import platform
@@ -86,9 +87,8 @@ def device_name(device: torch.device) -> str:
 
 def processor() -> tuple[str, tuple[str, ...]]:
     """Return the name of the CPU, and those of its instructions that matter for speed, such as avx512_bf16."""
-    try:
-        told = Path("/proc/cpuinfo").read_text()
-    except OSError:
+    told = _cpu_facts()
+    if not told:
         return platform.processor() or platform.machine(), ()
     name = re.search(r"^model name\s*:\s*(.+)$", told, re.MULTILINE)
     flags = re.search(r"^flags\s*:\s*(.+)$", told, re.MULTILINE)
@@ -102,10 +102,16 @@ def has_fast_float32_products() -> bool:
     MKL, which computes PyTorch's products, has code for AVX-512 on Intel's processors alone. oneDNN, which computes
     convolutions, has it on all.
     """
+    return "GenuineIntel" in _cpu_facts()
+
+
+@functools.cache
+def _cpu_facts() -> str:
+    """Return what Linux tells about the processor, once for all that ask; "" on other systems."""
     try:
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+        return Path("/proc/cpuinfo").read_text()
     except OSError:
-        return False
+        return ""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Loading:
-    """What the data loaders of a run ask of a machine.
+    """Say what the data loaders of a run ask of a machine.
 
     Attributes:
         workers: loader workers of each process.
