@@ -93,16 +93,20 @@ class ProgressiveModel(VideoModel):
         """
         self.check_memory(memory)
         full_gradient = self.full_gradient if full_gradient is None else full_gradient
-        carry = Carry(memory if self.carries_memory else None, full_gradient)
+        carry = self._carry(memory, full_gradient)
         with carry.active():
             scores = self.clip_model(*([step_inputs] if boxes is None else [step_inputs, boxes]))
-        missed = sorted(self.operators - carry.new.keys())
+        missed = sorted(self.operators - carry.new.keys()) if carry.writes else []
         if missed:
             raise RuntimeError(
                 f"the step has not run the operators {', '.join(missed[:5])}, so their memory would be lost. A forward "
                 "has to call every layer in every step, and under MODEL.COMPILE it must compile without graph breaks"
             )
-        return scores, carry.new if self.carries_memory else {}
+        return scores, carry.new
+
+    def _carry(self, memory: Memory | None, full_gradient: bool) -> Carry:
+        """Return the carry of a step; one that neither reads nor writes where no memory is handed on."""
+        return Carry(memory if self.carries_memory else None, full_gradient, writes=self.carries_memory)
 
     def check_memory(self, memory: Memory | None) -> None:
         """Raise ValueError unless the memory has an entry for each operator, or none."""
@@ -133,10 +137,10 @@ class ProgressiveModel(VideoModel):
         if unknown:
             raise ValueError(f"the memory of {min(unknown)} is of another model")
         self.check_inputs(step_inputs)
-        carry = Carry(memory if self.carries_memory else None, self.full_gradient)
+        carry = self._carry(memory, self.full_gradient)
         with carry.active():
             features = self.clip_model.forward_features(step_inputs)
-        return features, carry.new if self.carries_memory else {}
+        return features, carry.new
 
     def whole_clip(self, inputs: list[torch.Tensor], boxes: torch.Tensor | None = None) -> torch.Tensor:
         """Return the scores of one ordinary forward over all frames, without memory.

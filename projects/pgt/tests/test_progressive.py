@@ -152,6 +152,22 @@ def test_memory_off_forgets(progressive_cfg, parity, random_clip, run_steps):
     assert torch.equal(scores[2], model(steps[2])[0])
 
 
+@pytest.mark.parametrize("variant", ["slow", "mvit_mean"])
+@torch.no_grad()
+def test_memory_off_takes_steps_that_could_not_fill_a_memory(variant, progressive_cfg, parity, run_steps):
+    """8 frames, then 2 at a time: fewer than the 6 of a convolution's memory, or the 3 positions of an attention's."""
+    plan = ["PGT.STEP_LEN", [8], "PGT.OVERLAP", [6], "PGT.STEPS", 3, "DATA.NUM_FRAMES", 12, "PGT.ATTENTION_MEMORY", 3]
+    cfg = progressive_cfg(variant, *plan, "PGT.MEMORY", False)
+    model = parity.fill_module(build_model(cfg)).eval()
+    clip = torch.randn(2, 3, 12, 32, 32, generator=torch.Generator().manual_seed(0))
+    steps = [[clip[:, :, a:b]] for a, b in ((0, 8), (8, 10), (10, 12))]
+    scores, memory = run_steps(model, steps)
+    assert memory == {}
+    assert torch.equal(scores, torch.stack([model(step)[0] for step in steps]))
+    features = [model.step_features(step, memory)[0][0] for step in steps]
+    assert torch.equal(features[2], model.forward_features(steps[2])[0])
+
+
 @torch.no_grad()
 def test_wiped_memory_is_a_fresh_start(progressive_cfg, parity, random_clip):
     cfg = progressive_cfg("slow")
