@@ -34,7 +34,7 @@ _CATER = {
     "slow": (_CLIPS / "CATER_SLOW_8x8.yaml", _STEPS / "CATER_PGT_37x8.yaml"),
     "vit": (_CLIPS / "CATER_VIT_8x8.yaml", _STEPS / "CATER_VIT_PGT_36x8.yaml"),
 }
-_START = {"slow": _CLIPS / "CATER_SLOW_2x8.yaml"}
+_START = {"slow": _CLIPS / "CATER_SLOW_2x8.yaml", "vit": _CLIPS / "CATER_VIT_2x8.yaml"}
 SETS = {
     "still": VideoSet("still", ("--format", "cater", "--scale", "still"), _CATER, 12.5, 36, 480.0, starts=_START),
     "small": VideoSet("small", ("--format", "cater", "--scale", "small"), _CATER, 12.5, 36, 480.0, starts=_START),

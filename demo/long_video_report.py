@@ -25,6 +25,7 @@ from slowfast.apps.plot.style import (
 from slowfast.utils.files import atomic_write_local
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TABLE = "table.md"
@@ -262,28 +263,44 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 @styled
 def draw(name: str, rows: Sequence[Row]) -> Figure:
-    """Draw accuracy against seconds and memory of training and the work of a test, each with the Pareto front."""
-    from matplotlib.ticker import LogLocator, NullLocator  # Matplotlib is an extra
+    """Draw accuracy against seconds and memory of training and the work of a test, each with the Pareto front.
 
-    figure, panels = new_figure(WIDTHS["text"], 3.0, 1, len(_COSTS), sharey=True)
-    for axes, (cost, words) in zip(panels[0], _COSTS.items(), strict=True):
-        points = [(getattr(row, cost), row.accuracy) for row in rows]
-        axes.step(*zip(*front(points), strict=True), where="post", color=GRAY, linewidth=1.0, label="Pareto front")
-        for number, (row, point) in enumerate(zip(rows, points, strict=True), 1):
-            axes.errorbar(*point, yerr=row.spread, **_marker(row))
-            # On either side, since methods next to each other are often as good.
-            side, place = ("left", (3, 3)) if number % 2 else ("right", (-3, 3))
-            axes.annotate(str(number), point, xytext=place, textcoords="offset points", fontsize="small", ha=side)
-        axes.set(xscale="log", xlabel=words)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_locator(NullLocator())
-    panels[0, 0].set_ylabel("accuracy on the test videos, %")
-    for number, row in enumerate(rows, 1):
+    A backbone has a row of panels.
+    """
+    backbones = list(dict.fromkeys(row.backbone for row in rows))
+    numbered = [(str(number), row) for number, row in enumerate(rows, 1)]
+    figure, panels = new_figure(
+        WIDTHS["text"], 0.4 + 2.6 * len(backbones), len(backbones), len(_COSTS), sharex="col", sharey="row"
+    )
+    for backbone, line in zip(backbones, panels, strict=True):
+        mine = [(number, row) for number, row in numbered if row.backbone == backbone]
+        for axes, cost in zip(line, _COSTS, strict=True):
+            _draw_panel(axes, mine, cost)
+        line[0].set_ylabel(f"accuracy of {backbone}, %")
+    for axes, words in zip(panels[-1], _COSTS.values(), strict=True):
+        axes.set_xlabel(words)
+    for number, row in numbered:
         panels[0, 0].plot([], [], linestyle="", label=f"{number}: {row.title} ({row.backbone})", **_marker(row))
     add_legend(panels[0, 0])
-    set_title(figure, f"Accuracy against cost, {name}")
+    set_title(figure, f"Accuracy on the test videos against cost, {name}")
     return figure
+
+
+def _draw_panel(axes: Axes, rows: Sequence[tuple[str, Row]], cost: str) -> None:
+    """Draw the accuracy of numbered rows against one cost, an attribute of `Row`."""
+    from matplotlib.ticker import LogLocator, NullLocator  # Matplotlib is an extra
+
+    points = [(getattr(row, cost), row.accuracy) for _, row in rows]
+    axes.step(*zip(*front(points), strict=True), where="post", color=GRAY, linewidth=1.0, label="Pareto front")
+    for place, ((number, row), point) in enumerate(zip(rows, points, strict=True)):
+        axes.errorbar(*point, yerr=row.spread, **_marker(row))
+        # On either side, since methods next to each other are often as good.
+        side, offset = ("right", (-3, 3)) if place % 2 else ("left", (3, 3))
+        axes.annotate(number, point, xytext=offset, textcoords="offset points", fontsize="small", ha=side)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _marker(row: Row) -> dict[str, Any]:

@@ -148,13 +148,15 @@ class Run:
         training, cost, seconds = self._train(), self.cost(), self.bench.set.seconds
         tests = {}
         for views in self.method.views:
-            scores = self._test(views, self.bench.data, f"test_{views}")
-            found = {"accuracy": scores["top1_acc"], "gflops_per_s": views * cost["gflops"] / seconds}
+            chosen, settings = {}, []
             if self.method.in_steps:
-                chosen = self._test(views, self.bench.output / "val", "val")
-                best = max(ENSEMBLES, key=lambda name: chosen[f"{name}/top1_acc"])
-                found |= {"ensemble": best, "accuracy": scores[f"{best}/top1_acc"]}
-                found |= {"val_accuracy": chosen[f"{best}/top1_acc"]}
+                val = self._test(views, self.bench.output / "val", "val")
+                best = max(ENSEMBLES, key=lambda name: val[f"{name}/top1_acc"])
+                chosen = {"ensemble": best, "val_accuracy": val[f"{best}/top1_acc"]}
+                settings = ["PGT.ENSEMBLE_METHOD", best]
+            scores = self._test(views, self.bench.data, f"test_{views}", settings)
+            found = {"accuracy": scores["top1_acc"], "gflops_per_s": views * cost["gflops"] / seconds, **chosen}
+            if self.method.in_steps:
                 found |= {"all": {name: scores[f"{name}/top1_acc"] for name in ENSEMBLES}}
             with open(self._folder / f"test_{views}/test_predictions.csv") as stream:
                 found |= self.bench.by_slides([int(row["correct"]) for row in csv.DictReader(stream)])
@@ -184,9 +186,9 @@ class Run:
 
         return kept(self._folder / "trained.json", train)
 
-    def _test(self, views: int, data: Path, name: str) -> dict:
+    def _test(self, views: int, data: Path, name: str, more: Sequence = ()) -> dict:
         """Test the trained model on the list `test.csv` in `data`; return what run_net.py measures."""
-        settings = [*self._settings(self._folder / name), "TRAIN.ENABLE", False, "DATA.PATH_TO_DATA_DIR", data]
+        settings = [*self._settings(self._folder / name), *more, "TRAIN.ENABLE", False, "DATA.PATH_TO_DATA_DIR", data]
         settings += ["TEST.NUM_ENSEMBLE_VIEWS", views, "TEST.CHECKPOINT_FILE_PATH", last_checkpoint(self._folder)]
         command = [sys.executable, ROOT / "tools/run_net.py", "--cfg", self._cfg, *settings]
         return self._result(self._folder / name / "test_results.json", name, command, f"{name}.log")

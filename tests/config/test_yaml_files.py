@@ -127,6 +127,7 @@ OWN_SETTINGS = {
     "slowfast/Synthetic/AVA_SLOW_8x4.yaml",
     "slowfast/Synthetic/CATER_SLOW_2x8.yaml",
     "slowfast/Synthetic/CATER_SLOW_8x8.yaml",
+    "slowfast/Synthetic/CATER_VIT_2x8.yaml",
     "slowfast/Synthetic/CATER_VIT_8x8.yaml",
     "slowfast/Synthetic/CHARADES_SLOW_8x2.yaml",
     "slowfast/Synthetic/KINETICS_SLOW_8x1.yaml",

@@ -192,8 +192,8 @@ CFGS = {
         ROOT / "projects/pgt/configs/Synthetic/SWEEP_VIT_PGT_36x1.yaml",
     ),
 }
-# Positions: 4 of a clip and 6 of a step in time, of 64 channels.
-POSITIONS = {"slow": 0, "vit": (6 - 4) * 8 * 8 * 64, "vit, sweep": (6 - 4) * 4 * 4 * 64}
+# Positions: 4 of a clip and 6 of a step in time, of 64 channels. Those of the set after CATER are apart from space.
+POSITIONS = {"slow": 0, "vit": (6 - 4) * 64, "vit, sweep": (6 - 4) * 4 * 4 * 64}
 
 
 @pytest.mark.parametrize("backbone", CFGS)
@@ -213,6 +213,18 @@ def test_the_documents_show_the_committed_results(demo_module):
     for name, mine in report.read_results(RESULTS).items():
         assert report.format_set(name, mine) in page
         assert not mine.runs or (ROOT / f"docs/long_video_{name}.png").is_file()
+
+
+def test_groups_by_slides_make_up_the_accuracy(demo_module):
+    """Both are of the same scores, whatever ensemble of the steps is chosen."""
+    results = demo_module("long_video_report").read_results(RESULTS)
+    tests = [test for mine in results.values() for run in mine.runs for test in run["tests"].values()]
+    grouped = [test for test in tests if "by_slides" in test]
+    assert grouped
+    for test in grouped:
+        groups = test["by_slides"].values()
+        right = sum(count * accuracy for count, accuracy in groups) / sum(count for count, _ in groups)
+        assert right == pytest.approx(test["accuracy"])
 
 
 def made_run(method, seed, accuracy, peak_mib):
