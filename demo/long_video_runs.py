@@ -148,17 +148,17 @@ class Run:
         training, cost, seconds = self._train(), self.cost(), self.bench.set.seconds
         tests = {}
         for views in self.method.views:
-            chosen, settings = {}, []
+            name, settings, found = f"test_{views}", [], {}
             if self.method.in_steps:
                 val = self._test(views, self.bench.output / "val", "val")
-                best = max(ENSEMBLES, key=lambda name: val[f"{name}/top1_acc"])
-                chosen = {"ensemble": best, "val_accuracy": val[f"{best}/top1_acc"]}
-                settings = ["PGT.ENSEMBLE_METHOD", best]
-            scores = self._test(views, self.bench.data, f"test_{views}", settings)
-            found = {"accuracy": scores["top1_acc"], "gflops_per_s": views * cost["gflops"] / seconds, **chosen}
+                best = max(ENSEMBLES, key=lambda ensemble: val[f"{ensemble}/top1_acc"])
+                name, settings = f"{name}_{best}", ["PGT.ENSEMBLE_METHOD", best]
+                found = {"ensemble": best, "val_accuracy": val[f"{best}/top1_acc"]}
+            scores = self._test(views, self.bench.data, name, settings)
+            found |= {"accuracy": scores["top1_acc"], "gflops_per_s": views * cost["gflops"] / seconds}
             if self.method.in_steps:
-                found |= {"all": {name: scores[f"{name}/top1_acc"] for name in ENSEMBLES}}
-            with open(self._folder / f"test_{views}/test_predictions.csv") as stream:
+                found |= {"all": {ensemble: scores[f"{ensemble}/top1_acc"] for ensemble in ENSEMBLES}}
+            with open(self._folder / name / "test_predictions.csv") as stream:
                 found |= self.bench.by_slides([int(row["correct"]) for row in csv.DictReader(stream)])
             tests[f"{views} views" if self.method.views != (1,) else "whole video"] = found
         if self.method == CLIP:

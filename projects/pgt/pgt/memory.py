@@ -187,6 +187,7 @@ class Carry:
     def __init__(self, memory: Memory | None, full_gradient: bool = False, writes: bool = True):
         self.old = {name: frames for name, frames in (memory or {}).items() if name != START}
         self.new: Memory = {}
+        self.ran: set[str] = set()  # operators
         self.full_gradient, self.writes = full_gradient, writes
         self.start = (memory or {}).get(START)
         self._ending = ""
@@ -228,6 +229,7 @@ class Carry:
         Raises:
             ValueError: it does not fit x in batch, channels or size.
         """
+        self.ran.add(name + self._ending)
         memory = self.old.get(name + self._ending)
         if memory is None:
             return None

@@ -85,7 +85,7 @@ class ProgressiveModel(VideoModel):
 
         Returns:
             Scores (B, classes), or (N, classes) of boxes, and the memory for the next step, operator name -> (B, C, O,
-            H, W).
+            H, W); {} with memory off.
 
         Raises:
             ValueError: the memory is of another model, batch or size; or what the clip model raises.
@@ -96,7 +96,7 @@ class ProgressiveModel(VideoModel):
         carry = self._carry(memory, full_gradient)
         with carry.active():
             scores = self.clip_model(*([step_inputs] if boxes is None else [step_inputs, boxes]))
-        missed = sorted(self.operators - carry.new.keys()) if carry.writes else []
+        missed = sorted(self.operators - carry.ran)
         if missed:
             raise RuntimeError(
                 f"the step has not run the operators {', '.join(missed[:5])}, so their memory would be lost. A forward "

@@ -150,8 +150,10 @@ def test_layers_that_cannot_be_converted_are_named(change, message):
         convert(model, Rules([LastFrames(1)], [LastFrames(1)], [2]))
 
 
-def test_a_layer_that_a_step_leaves_out_is_named():
+@pytest.mark.parametrize("carries", [True, False], ids=["memory", "memory off"])
+def test_a_layer_that_a_step_leaves_out_is_named(carries):
     model = convert(StrangersModel(), Rules([LastFrames(1)], [LastFrames(1)], [2]))
+    model.carries_memory = carries
     model.clip_model.forward = lambda inputs: model.temporal(model.spatial(inputs[0]))
     with pytest.raises(RuntimeError, match="not run the operators pool"):
         model([torch.zeros(1, 3, 4, 8, 8)])
