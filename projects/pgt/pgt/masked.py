@@ -24,7 +24,7 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from pgt.config import MASKED_NAME
-from pgt.memory import Carry, Memory
+from pgt.memory import Memory
 from pgt.model import ProgressiveModel
 from pgt.plan import StepPlan
 from pgt.task import StepTraining
@@ -75,7 +75,7 @@ class MaskedProgressiveModel(ProgressiveModel):
 
     def reading(self, memory: Memory | None) -> Any:
         """Return a context in which the clip model reads a memory and leaves none."""
-        return Carry(memory if self.carries_memory else None, self.full_gradient, writes=False).active()
+        return self._carry(memory, self.full_gradient, writes=False).active()
 
     def remember(self, seen: list[torch.Tensor], memory: Memory | None) -> Memory:
         """Return the memory after frames without a mask, given the memory before them."""

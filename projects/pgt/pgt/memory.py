@@ -187,7 +187,7 @@ class Carry:
     def __init__(self, memory: Memory | None, full_gradient: bool = False, writes: bool = True):
         self.old = {name: frames for name, frames in (memory or {}).items() if name != START}
         self.new: Memory = {}
-        self.ran: set[str] = set()  # operators
+        self.ran: set[str] = set()  # names of the operators that were called
         self.full_gradient, self.writes = full_gradient, writes
         self.start = (memory or {}).get(START)
         self._ending = ""

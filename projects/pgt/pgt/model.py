@@ -104,9 +104,9 @@ class ProgressiveModel(VideoModel):
             )
         return scores, carry.new
 
-    def _carry(self, memory: Memory | None, full_gradient: bool) -> Carry:
+    def _carry(self, memory: Memory | None, full_gradient: bool, writes: bool = True) -> Carry:
         """Return the carry of a step; one that neither reads nor writes where no memory is handed on."""
-        return Carry(memory if self.carries_memory else None, full_gradient, writes=self.carries_memory)
+        return Carry(memory if self.carries_memory else None, full_gradient, writes and self.carries_memory)
 
     def check_memory(self, memory: Memory | None) -> None:
         """Raise ValueError unless the memory has an entry for each operator, or none."""
