@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import ctypes
 import datetime
+import gc
 import os
 import re
 import signal
@@ -16,9 +17,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Imported with a group, as DistributedDataParallel does it, its defaults of arguments would keep the group for good.
+import torch.distributed.nn.functional  # noqa: F401
 from torch.distributed.elastic.multiprocessing.errors import ErrorHandler, record
 
 from slowfast.runtime.device import check_device_count, select_device
+from slowfast.runtime.distributed import norm_group
 from slowfast.runtime.elastic import LostContactError, run_agent
 from slowfast.runtime.logging import get_logger
 
@@ -121,11 +126,10 @@ def _in_group(main: Callable[[Any], Any], cfg: Any, backend: str) -> Any:
             time.sleep(_HEAD_START_S)
             raise LostContactError(reason) from error
         if dist.is_initialized() and type(error) not in _AMID_COLLECTIVES:
-            # Threads of gloo that live on while the interpreter is taken down abort about one process in forty. Closed
-            # before the exit, the group would make the others fail first, and hide the cause.
-            atexit.register(dist.destroy_process_group)
+            # Closed before the exit, the group would make the others fail first, and hide the cause.
+            atexit.register(_leave_group)
         raise
-    dist.destroy_process_group()
+    _leave_group()
     return result
 
 
@@ -139,6 +143,17 @@ def _join_group(backend: str, timeout: datetime.timedelta) -> None:
     if int(os.environ.get("GROUP_WORLD_SIZE", 1)) == 1:
         store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+
+
+def _leave_group() -> None:
+    """Close the process group and end the threads of gloo.
+
+    Threads that live on while the interpreter is taken down abort about one process in forty. They end with the last
+    reference to the group, and models refer to it in cycles.
+    """
+    dist.destroy_process_group()
+    norm_group.cache_clear()
+    gc.collect()
 
 
 def _as_started(cfg: Any, num_procs: int | None) -> Any:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +93,44 @@ def test_a_mistake_ends_the_process_group_with_the_process(tiny_file, tmp_path, 
     )
     assert done.returncode == 2, done.stderr
     assert done.stdout.splitlines() == ["raised: True", "group: False"]
+
+
+THREADS = """
+import os
+import sys
+from pathlib import Path
+from slowfast.config import load_config
+from slowfast.engine.train import train
+from slowfast.runtime.launch import launch
+
+def threads():
+    return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
+
+def run(cfg):
+    train(cfg)
+    sys.stdout.write(f"in the group: {bool(threads())}{chr(10)}")
+
+if __name__ == "__main__":
+    launch(run, load_config(sys.argv[1], sys.argv[2:]), num_procs=2)
+    if "RANK" in os.environ:
+        sys.stdout.write(f"after it: {bool(threads())}{chr(10)}")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
+def test_no_thread_of_the_group_outlives_a_training(tiny_file, tmp_path):
+    """One that does aborts its process now and then, after all has been done."""
+    script = tmp_path / "threads.py"
+    script.write_text(THREADS)
+    done = subprocess.run(
+        [sys.executable, script, tiny_file, "SOLVER.MAX_EPOCH", "1", "SOLVER.WARMUP_EPOCHS", "0"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["after it: False"] * 2 + ["in the group: True"] * 2
 
 
 SHOW = """
