@@ -32,7 +32,7 @@ CHECKED = ("pgt_max", "memory_off")
 def run(arguments: argparse.Namespace) -> int:
     """Run what is missing and write the report; return the exit status."""
     benchmark = Benchmark(arguments, SETS[arguments.set])
-    backbones = arguments.backbones or list(benchmark.set.cfgs)
+    backbones = arguments.backbones
     methods = [METHOD_OF[name] for name in arguments.methods]
     wanted = [Run(benchmark, b, m, seed) for seed in arguments.seeds for b in backbones for m in methods]
     missing = [run for run in wanted if not run.result_file.exists()]
@@ -78,7 +78,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", choices=list(SETS), default="small", help="data set (default: small)")
     parser.add_argument("--seconds", type=float, help="CPU seconds of each training (default: as the plan says)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="everything runs once a seed")
-    parser.add_argument("--methods", nargs="+", choices=list(METHOD_OF), default=[m.name for m in METHODS])
+    parser.add_argument("--methods", nargs="+", choices=list(METHOD_OF), help="default: all that the set can have")
     parser.add_argument("--backbones", nargs="+", choices=["slow", "vit"], help="default: all that the set has")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time, one thread each (default: 2)")
     parser.add_argument("--output", type=Path, default=ROOT / "runs/long-video", help="folder of trainings")
@@ -92,6 +92,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a few videos, to test the benchmark itself")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings of every run, after `--`")
     arguments = parser.parse_args(argv)
+    possible = [m.name for m in METHODS if not (m.reads_features and SETS[arguments.set].multi_label)]
+    arguments.methods = arguments.methods or possible
+    arguments.backbones = arguments.backbones or list(SETS[arguments.set].cfgs)
+    if unknown := set(arguments.backbones) - SETS[arguments.set].cfgs.keys():
+        parser.error(f"{arguments.set} has no files for {' and '.join(sorted(unknown))}")
+    if not set(arguments.methods) <= set(possible):
+        parser.error(f"the LSTM takes one label a video, and {arguments.set} has several: leave lstm out of --methods")
     if arguments.check and not set(CHECKED) <= set(arguments.methods):
         parser.error(f"--check compares {' and '.join(CHECKED)}: name both in --methods")
     if (arguments.quick or arguments.overrides) and arguments.results.resolve() == RESULTS:

@@ -15,19 +15,35 @@ class VideoSet:
 
     Attributes:
         seconds: of a video.
-        classes: number of labels.
+        chance: what a guess gets, in percent.
         budget: seconds of the CPU that each training gets, unless the command says another number.
         starts: YAML file of the training whose weights all others of a backbone start from; empty: from scratch.
+        multi_label: videos have any number of labels, in the folder `compositions` of the set; mAP instead of accuracy.
+        videos_of: set whose videos these are; empty: its own.
+        costs_of: set of the same sizes, whose iterations were measured; empty: its own.
     """
 
     name: str
     making: tuple[str, ...]
     cfgs: dict[str, tuple[Path, Path]]
     seconds: float
-    classes: int
+    chance: float
     budget: float
     overrides: Overrides = ()
     starts: Mapping[str, Path] = field(default_factory=dict)
+    multi_label: bool = False
+    videos_of: str = ""
+    costs_of: str = ""
+
+    @property
+    def measure(self) -> str:
+        """Return the name of what is compared."""
+        return "mAP" if self.multi_label else "accuracy"
+
+    def percent(self, scores: Mapping[str, float], ensemble: str = "") -> float:
+        """Return what is compared, in percent, from the results of a test; with that ensemble of steps, if any."""
+        prefix = f"{ensemble}/" if ensemble else ""
+        return 100 * scores[f"{prefix}map"] if self.multi_label else scores[f"{prefix}top1_acc"]
 
 
 _CATER = {
@@ -35,16 +51,39 @@ _CATER = {
     "vit": (_CLIPS / "CATER_VIT_8x8.yaml", _STEPS / "CATER_VIT_PGT_36x8.yaml"),
 }
 _START = {"slow": _CLIPS / "CATER_SLOW_2x8.yaml", "vit": _CLIPS / "CATER_VIT_2x8.yaml"}
+_SMALL, _CELL = ("--format", "cater", "--scale", "small"), 100 / 36
 SETS = {
-    "still": VideoSet("still", ("--format", "cater", "--scale", "still"), _CATER, 12.5, 36, 480.0, starts=_START),
-    "small": VideoSet("small", ("--format", "cater", "--scale", "small"), _CATER, 12.5, 36, 480.0, starts=_START),
+    "still": VideoSet("still", ("--format", "cater", "--scale", "still"), _CATER, 12.5, _CELL, 480.0, starts=_START),
+    "small": VideoSet("small", _SMALL, _CATER, 12.5, _CELL, 480.0, starts=_START),
+    "moving": VideoSet(
+        "moving",
+        (*_SMALL, "--moving-camera"),
+        {"slow": _CATER["slow"]},
+        12.5,
+        _CELL,
+        480.0,
+        starts=_START,
+        costs_of="small",
+    ),
+    "order": VideoSet(
+        "order",
+        _SMALL,
+        {"slow": (_CLIPS / "CATER_ORDER_SLOW_8x8.yaml", _STEPS / "CATER_ORDER_PGT_37x8.yaml")},
+        12.5,
+        11.3,  # mean share of the test videos that have a label
+        480.0,
+        starts=_START,
+        multi_label=True,
+        videos_of="small",
+        costs_of="small",
+    ),
     # Videos of 120 frames: frames that are 3 apart cover as much of them as frames that are 8 apart do of 300.
     "tiny": VideoSet(
         "tiny",
         ("--format", "cater", "--scale", "tiny"),
         _CATER,
         5.0,
-        36,
+        _CELL,
         0.0,
         ("DATA.SAMPLING_RATE", 3, "LOG_PERIOD", 1),
         _START,
@@ -57,7 +96,7 @@ SETS = {
             "vit": (_CLIPS / "SWEEP_VIT_8x1.yaml", _STEPS / "SWEEP_VIT_PGT_36x1.yaml"),
         },
         9.0,
-        6,
+        100 / 6,
         300.0,
         starts={"vit": _CLIPS / "SWEEP_MAE_12x1.yaml"},
     ),
@@ -72,7 +111,8 @@ class Method:
         in_steps: the model reads videos in steps.
         views: evenly spaced clips of a test video; a training is tested once for each number.
         whole: it reads as many frames at once as the model in steps reads in all.
-        reads_features: an LSTM on features of the trained clip model, not a training of the backbone.
+        reads_features: an LSTM on features of the trained clip model, not a training of the backbone; for one label a
+            video.
     """
 
     name: str

@@ -35,7 +35,7 @@ COSTS = "costs"  # folder of the costs of an iteration, in that of a set
 MARKS = ("<!-- results -->", "<!-- end of results -->")
 # Goals of the comparison: points over the best clip model, and share of the memory of end-to-end training.
 GOAL_POINTS, GOAL_MEMORY = 30.0, 1 / 3
-_HEAD = "| backbone | method | accuracy % | seeds | epochs | CPU s | peak MiB | GFLOPs/s of video |"
+_HEAD = "| backbone | method | {} % | seeds | epochs | CPU s | peak MiB | GFLOPs/s of video |"
 _RULE = "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
 _COSTS = {
     "cpu_seconds": "seconds of training",
@@ -48,8 +48,8 @@ _COSTS = {
 class Row:
     """A tested method, over its seeds; `test` is the kind of test.
 
-    `accuracy`, `spread` (None for one seed) and `val_accuracy` are in percent. The last one is that of the validation
-    videos, None for a method that chooses nothing there.
+    `accuracy` (the mAP of a set with several labels a video), `spread` (None for one seed) and `val_accuracy` are in
+    percent. The last one is that of the validation videos, None for a method that chooses nothing there.
     """
 
     backbone: str
@@ -140,8 +140,8 @@ def format_set(name: str, results: Results) -> str:
     lines = [f"### `{name}`", ""]
     if results.runs:
         rows, budget = rows_of(results.runs), results.runs[0]["budget"]
-        about = f"{budget:g} CPU seconds a training; chance is {100 / first.classes:.1f} %."
-        lines += [about, "", _HEAD, _RULE, *(row.cells() for row in rows), ""]
+        about = f"{budget:g} CPU seconds a training; chance is {first.chance:.1f} %."
+        lines += [about, "", _HEAD.format(first.measure), _RULE, *(row.cells() for row in rows), ""]
         for backbone in sorted({row.backbone for row in rows}):
             lines += format_goals(backbone, [row for row in rows if row.backbone == backbone])
         lines += [f"![Accuracy against memory and work, with the Pareto front](long_video_{name}.png)", ""]
@@ -249,7 +249,7 @@ def write_report(found: dict[str, Results], folder: Path, document: Path | None 
         atomic_write_local(document, f"{before}{mark}\n\n{text}\n{end}{after}")
     for name, mine in found.items():
         if mine.runs:
-            save(draw(name, rows_of(mine.runs)), plots / f"long_video_{name}.png")
+            save(draw(name, rows_of(mine.runs), SETS[mine.runs[0]["set"]].measure), plots / f"long_video_{name}.png")
     return text
 
 
@@ -264,10 +264,10 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 @styled
-def draw(name: str, rows: Sequence[Row]) -> Figure:
+def draw(name: str, rows: Sequence[Row], measure: str = "accuracy") -> Figure:
     """Draw accuracy against seconds and memory of training and the work of a test, each with the Pareto front.
 
-    A backbone has a row of panels.
+    A backbone has a row of panels. `measure` names what is drawn: accuracy, or mAP.
     """
     backbones = list(dict.fromkeys(row.backbone for row in rows))
     numbered = [(str(number), row) for number, row in enumerate(rows, 1)]
@@ -278,13 +278,13 @@ def draw(name: str, rows: Sequence[Row]) -> Figure:
         mine = [(number, row) for number, row in numbered if row.backbone == backbone]
         for axes, cost in zip(line, _COSTS, strict=True):
             _draw_panel(axes, mine, cost)
-        line[0].set_ylabel(f"accuracy of {backbone}, %")
+        line[0].set_ylabel(f"{measure} of {backbone}, %")
     for axes, words in zip(panels[-1], _COSTS.values(), strict=True):
         axes.set_xlabel(words)
     for number, row in numbered:
         panels[0, 0].plot([], [], linestyle="", label=f"{number}: {row.title} ({row.backbone})", **_marker(row))
     add_legend(panels[0, 0])
-    set_title(figure, f"Accuracy on the test videos against cost, {name}")
+    set_title(figure, f"{measure[0].upper()}{measure[1:]} on the test videos against cost, {name}")
     return figure
 
 

@@ -36,7 +36,13 @@ class Benchmark:
         self.name = f"{video_set.name}_{self.budget:g}s"
         self.output = arguments.output.resolve() / self.name
         self.results = arguments.results.resolve() / self.name
-        self.data = (arguments.data or arguments.output / "data").resolve() / video_set.name
+        self.videos = (arguments.data or arguments.output / "data").resolve() / (video_set.videos_of or video_set.name)
+        # Folders of the lists. run_net.py tests what is named test.csv, and of Charades' form Charades_v1_test.csv.
+        self.data = self.test = self.videos
+        self.val = self.output / "val"
+        if video_set.multi_label:
+            self.data = self.val = self.videos / "compositions"
+            self.test = self.data / "test"
         self.overrides = (*video_set.overrides, *(QUICK_OVERRIDES if self.quick else ()), *arguments.overrides)
         self.shop = Workshop(arguments.workers, threads=1)
         # Here, and not in the threads of the shop: the first config imports the project.
@@ -47,11 +53,11 @@ class Benchmark:
     def make_data(self) -> None:
         """Make the set, or keep a complete one."""
         words = [*self.set.making, *(QUICK_VIDEOS if self.quick else ())]
-        command = [sys.executable, "-m", "slowfast.apps.synthetic", "--output", self.data, *words]
+        command = [sys.executable, "-m", "slowfast.apps.synthetic", "--output", self.videos, *words]
         self.shop.run("videos", command, self.output / "data.log")
-        # run_net.py tests what is named test.csv.
-        (self.output / "val").mkdir(exist_ok=True)
-        atomic_write_local(self.output / "val/test.csv", (self.data / "val.csv").read_text())
+        if not self.set.multi_label:
+            self.val.mkdir(exist_ok=True)
+            atomic_write_local(self.val / "test.csv", (self.data / "val.csv").read_text())
 
     def measure_costs(self, backbones: Sequence[str], methods: Sequence[Method]) -> None:
         """Measure the costs of methods, without a training; one process at a time, so that none disturbs another."""
@@ -62,7 +68,8 @@ class Benchmark:
 
     def places(self, folder: Path, seed: int) -> list:
         """Return the settings of a process that reads the set and writes into a folder."""
-        return ["DATA.PATH_TO_DATA_DIR", self.data, "OUTPUT_DIR", folder, "RNG_SEED", seed]
+        prefix = ["DATA.PATH_PREFIX", self.videos / "videos"] if self.set.multi_label else []
+        return ["DATA.PATH_TO_DATA_DIR", self.data, *prefix, "OUTPUT_DIR", folder, "RNG_SEED", seed]
 
     def train(self, title: str, folder: Path, cfg: Path, settings: list) -> dict:
         """Train into a folder; return updates and CPU seconds of the process, the last one of a resumed training."""
@@ -71,13 +78,17 @@ class Benchmark:
         return {"updates": read_training(folder)["updates"], "process_cpu_seconds": usage.cpu_seconds}
 
     def start(self, backbone: str, seed: int) -> str | None:
-        """Train the weights that all methods of a backbone start from, once a seed; return their file, None without."""
+        """Train the weights that all methods of a backbone start from, once a seed; return their file, None without.
+
+        Sets of the same videos share them.
+        """
         if backbone not in self.set.starts:
             return None
-        folder = self.output / f"seed_{seed}" / f"{backbone}_start"
+        folder = self.output.parent / f"{self.videos.name}_{self.budget:g}s/seed_{seed}/{backbone}_start"
 
         def train() -> dict:
-            settings = [*self.places(folder, seed), *self.overrides, "TEST.ENABLE", False]
+            settings = ["DATA.PATH_TO_DATA_DIR", self.videos, "OUTPUT_DIR", folder, "RNG_SEED", seed]
+            settings += [*self.overrides, "TEST.ENABLE", False]
             if self.budget == 0:
                 settings += ["SOLVER.MAX_EPOCH", 1]
             return self.train(f"{backbone} start {seed}", folder, self.set.starts[backbone], settings)
@@ -94,7 +105,7 @@ class Benchmark:
         Args:
             right: for each test video 1 if the answer is right, else 0.
         """
-        facts = self.data / "test_facts.csv"
+        facts = self.videos / "test_facts.csv"
         if not facts.exists():
             return {}
         with open(facts) as stream:
@@ -145,23 +156,24 @@ class Run:
 
     def _measure(self) -> dict:
         """Return seconds, cost and accuracies of a trained backbone."""
-        training, cost, seconds = self._train(), self.cost(), self.bench.set.seconds
+        training, cost, seconds, percent = self._train(), self.cost(), self.bench.set.seconds, self.bench.set.percent
         tests = {}
         for views in self.method.views:
             name, settings, found = f"test_{views}", [], {}
             if self.method.in_steps:
-                val = self._test(views, self.bench.output / "val", "val")
-                best = max(ENSEMBLES, key=lambda ensemble: val[f"{ensemble}/top1_acc"])
+                val = self._test(views, self.bench.val, "val")
+                best = max(ENSEMBLES, key=lambda ensemble: percent(val, ensemble))
                 name, settings = f"{name}_{best}", ["PGT.ENSEMBLE_METHOD", best]
-                found = {"ensemble": best, "val_accuracy": val[f"{best}/top1_acc"]}
-            scores = self._test(views, self.bench.data, name, settings)
-            found |= {"accuracy": scores["top1_acc"], "gflops_per_s": views * cost["gflops"] / seconds}
+                found = {"ensemble": best, "val_accuracy": percent(val, best)}
+            scores = self._test(views, self.bench.test, name, settings)
+            found |= {"accuracy": percent(scores), "gflops_per_s": views * cost["gflops"] / seconds}
             if self.method.in_steps:
-                found |= {"all": {ensemble: scores[f"{ensemble}/top1_acc"] for ensemble in ENSEMBLES}}
-            with open(self._folder / name / "test_predictions.csv") as stream:
-                found |= self.bench.by_slides([int(row["correct"]) for row in csv.DictReader(stream)])
+                found |= {"all": {ensemble: percent(scores, ensemble) for ensemble in ENSEMBLES}}
+            if not self.bench.set.multi_label:
+                with open(self._folder / name / "test_predictions.csv") as stream:
+                    found |= self.bench.by_slides([int(row["correct"]) for row in csv.DictReader(stream)])
             tests[f"{views} views" if self.method.views != (1,) else "whole video"] = found
-        if self.method == CLIP:
+        if self.method == CLIP and not self.bench.set.multi_label:
             right = self._score_last_clip()["right"]
             found = {"accuracy": 100 * sum(right) / len(right), "gflops_per_s": cost["gflops"] / seconds}
             tests[LAST_CLIP] = found | self.bench.by_slides(right)
@@ -170,7 +182,7 @@ class Run:
     def _train(self) -> dict:
         """Train for as many epochs as the seconds are; return epochs, updates and CPU seconds."""
         loaded = load_config(str(self._cfg), self._settings(self._folder))
-        iterations = len((self.bench.data / "train.csv").read_text().splitlines()) // loaded.TRAIN.BATCH_SIZE
+        iterations = len((self.bench.videos / "train.csv").read_text().splitlines()) // loaded.TRAIN.BATCH_SIZE
         seconds = self.cost()["seconds"]
         epochs = epochs_for(self.bench.budget, seconds * iterations)
         start = self.bench.start(self.backbone, self.seed)
@@ -236,17 +248,17 @@ class Run:
 
     def cost(self) -> dict:
         """Measure what an iteration of the method costs, in a process of its own; once for all seeds."""
-        name = f"{self.backbone}_{self.method.name}"
+        name, source = f"{self.backbone}_{self.method.name}", self.bench.set.costs_of or self.bench.set.name
         measured = self.bench.output / "cost" / f"{name}.json"
         command = [sys.executable, ROOT / "demo/long_video_cost.py", "--cfg", self._cfg]
         command += ["--output", measured, "--iterations", 1 if self.bench.quick else 7, *self._method_settings]
 
         def measure() -> dict:
             self.bench.shop.run(f"cost of {self.backbone} {self.method.name}", command, measured.with_suffix(".log"))
-            facts = {"set": self.bench.set.name, "backbone": self.backbone, "method": self.method.name}
+            facts = {"set": source, "backbone": self.backbone, "method": self.method.name}
             return {**facts, **json.loads(measured.read_text()), **describe_machine()}
 
-        folder = self.bench.results / COSTS
+        folder = self.bench.results.parent / f"{source}_{self.bench.budget:g}s" / COSTS
         folder.mkdir(parents=True, exist_ok=True)
         with self.bench.costs:
             return kept(folder / measured.name, measure)

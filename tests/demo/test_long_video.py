@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from slowfast.apps.synthetic.cater.renderer import Renderer
 from slowfast.checkpoint.weights import load_weights
 from slowfast.config import load_config
 from slowfast.models import build_model
@@ -97,6 +99,50 @@ def test_a_backbone_that_starts_from_masked_clips(finished):
     assert str(weights) in log
     run = json.loads((output / "results/sweep_0s/vit_pgt_max_seed0.json").read_text())
     assert (run["epochs"], run["updates"]) == (1, 3)
+
+
+@pytest.mark.slow
+def test_a_set_with_several_labels_a_video_is_compared_by_map(tmp_path):
+    pytest.importorskip("mujoco")
+    try:
+        Renderer(32).close()
+    except ValueError as error:
+        pytest.skip(str(error))
+    methods = ["--methods", "pgt_max", "clip"]
+    done = start(tmp_path, "--set", "order", "--quick", "--seconds", "0", "--seeds", "0", *methods)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "results/order_0s").glob("*.json")}
+    steps = runs["slow_pgt_max_seed0"]["tests"]["whole video"]
+    views = runs["slow_clip_seed0"]["tests"]
+    for folder, test in {f"pgt_max/test_1_{steps['ensemble']}": steps, "clip/test_30": views["30 views"]}.items():
+        with np.load(tmp_path / f"order_0s/seed_0/slow_{folder}/test_predictions.npz") as predictions:
+            scores, labels = predictions["scores"], predictions["labels"]
+        assert len(labels) == 12
+        assert test["accuracy"] == pytest.approx(100 * mean_average_precision(scores, labels), abs=1e-3)
+    assert list(views) == ["10 views", "30 views"]
+    # Videos, start and costs are those of `small`.
+    assert (tmp_path / "small_0s/seed_0/slow_start/trained.json").is_file()
+    assert (tmp_path / "results/small_0s/costs/slow_clip.json").is_file()
+    assert "| backbone | method | mAP % |" in done.stdout
+
+
+def mean_average_precision(scores, labels):
+    """Mean over the classes that occur of the mean precision at each positive."""
+    found = []
+    for column in np.flatnonzero(labels.sum(axis=0)):
+        hits = labels[np.argsort(-scores[:, column], kind="stable"), column]
+        precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+        found.append(precision[hits > 0].mean())
+    return np.mean(found)
+
+
+def test_what_a_set_cannot_have_is_refused(demo_module, capsys):
+    parse = demo_module("long_video").parse_args
+    assert "lstm" in parse([]).methods and "lstm" not in parse(["--set", "order"]).methods
+    for words in (["--set", "order", "--methods", "lstm"], ["--set", "moving", "--backbones", "vit"]):
+        with pytest.raises(SystemExit):
+            parse(words)
+        assert words[1] in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_memory_has_to_help_every_backbone(made_runs, demo_module):
