@@ -26,7 +26,7 @@ _TOLD_TO_END = (128 + signal.SIGTERM, -signal.SIGTERM)
 _SIMULTANEOUS_S = 2
 _USUAL_REASON = {
     signal.SIGKILL: "out of memory is the usual reason",
-    signal.SIGABRT: "NCCL aborts a process that waited longer than DIST.TIMEOUT for another; see NCCL's message above",
+    signal.SIGABRT: "the message above says why; NCCL does this where one waits longer than DIST.TIMEOUT for another",
 }
 
 
