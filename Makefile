@@ -57,6 +57,8 @@ bench: install
 bench-full: install
 	$(BIN)/python demo/long_video.py --set small
 	$(BIN)/python demo/long_video.py --set still --methods pgt_max memory_off clip
+	$(BIN)/python demo/long_video.py --set moving --methods pgt_max memory_off clip end_to_end
+	$(BIN)/python demo/long_video.py --set order --methods pgt_max memory_off clip end_to_end
 	$(BIN)/python demo/long_video.py --set sweep
 
 serve: install

@@ -35,6 +35,7 @@ COSTS = "costs"  # folder of the costs of an iteration, in that of a set
 MARKS = ("<!-- results -->", "<!-- end of results -->")
 # Goals of the comparison: points over the best clip model, and share of the memory of end-to-end training.
 GOAL_POINTS, GOAL_MEMORY = 30.0, 1 / 3
+JUDGED = "small"  # the set that the goals are about
 _HEAD = "| backbone | method | {} % | seeds | epochs | CPU s | peak MiB | GFLOPs/s of video |"
 _RULE = "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
 _COSTS = {
@@ -135,17 +136,23 @@ def format_set(name: str, results: Results) -> str:
     processors = sorted({part["machine"]["processor"] for part in measured})  # every part has one thread
     where = f"Measured on a core of {' or '.join(processors)}, torch {measured[0]['versions']['torch']}, "
     where += f"{' to '.join(dict.fromkeys([days[0], days[-1]]))}."
+    if first.costs_of:
+        where += f" Seconds, peak memory and GFLOPs are those of `{first.costs_of}`."
     if all(part["joules"] is None for part in measured):
         where += " No counter of energy was readable: no joules."
     lines = [f"### `{name}`", ""]
     if results.runs:
         rows, budget = rows_of(results.runs), results.runs[0]["budget"]
         about = f"{budget:g} CPU seconds a training; chance is {first.chance:.1f} %."
+        if first.blind:
+            about = f"{about} {first.blind}"
         lines += [about, "", _HEAD.format(first.measure), _RULE, *(row.cells() for row in rows), ""]
         for backbone in sorted({row.backbone for row in rows}):
-            lines += format_goals(backbone, [row for row in rows if row.backbone == backbone])
-        lines += [f"![Accuracy against memory and work, with the Pareto front](long_video_{name}.png)", ""]
+            lines += format_goals(backbone, [row for row in rows if row.backbone == backbone], first.name == JUDGED)
+        plot = f"long_video_{name}.png"
+        lines += [f"![{first.measure} against seconds, memory and work, with the Pareto front]({plot})", ""]
         lines += format_slides(results.runs)
+        lines += format_order(results.runs)
     if results.costs:
         lines += ["Cost of an iteration of a training:", "", *format_costs(results.costs), ""]
     return "\n".join([*lines, where])
@@ -173,6 +180,18 @@ def format_slides(runs: Sequence[dict]) -> list[str]:
     return [*lines, ""] if lines else []
 
 
+def format_order(runs: Sequence[dict]) -> list[str]:
+    """Format how often the order of two actions is told right; nothing for a set without such pairs."""
+    lines = []
+    for row in rows_of(runs):
+        mine = [run for run in runs if (run["backbone"], run["method"]) == (row.backbone, row.method)]
+        found = [run["tests"][row.test]["order"] for run in mine if "order" in run["tests"][row.test]]
+        if found:
+            lines.append(f"| {row.backbone} | {row.title} | {statistics.mean(found):.1f} |")
+    head = ["| backbone | method | pairs in the right order % |", "| --- | --- | ---: |"]
+    return [*head, *lines, ""] if lines else []
+
+
 def format_costs(costs: Sequence[dict]) -> list[str]:
     """Format the costs of a training iteration of a set, with memory as a share of that of end-to-end training.
 
@@ -194,8 +213,13 @@ def format_costs(costs: Sequence[dict]) -> list[str]:
     return lines
 
 
-def format_goals(backbone: str, rows: Sequence[Row]) -> list[str]:
-    """Say how far the goals are met by one backbone; nothing where a method that a goal names was not run."""
+def format_goals(backbone: str, rows: Sequence[Row], judged: bool) -> list[str]:
+    """Compare PGT with what the goals name, for one backbone; nothing where one of these methods was not run.
+
+    Args:
+        rows: of the backbone.
+        judged: the goals are set for these runs, so say whether they are met.
+    """
     methods = [row for row in rows if row.is_pgt]
     most = max((row.seeds for row in methods), default=0)  # one good seed is not compared with means
     pgt = max((row for row in methods if row.seeds == most), key=lambda row: row.val_accuracy, default=None)
@@ -206,11 +230,11 @@ def format_goals(backbone: str, rows: Sequence[Row]) -> list[str]:
     lines = []
     if pgt and clip:
         gain = pgt.accuracy - clip.accuracy
-        verdict = "met" if gain >= GOAL_POINTS else "missed"
+        verdict = f"; goal {GOAL_POINTS:g}: {'met' if gain >= GOAL_POINTS else 'missed'}" if judged else ""
         text = (
             f"{backbone}: the PGT that is best on the validation videos ({pgt.title}) is {gain:+.1f} points from the "
         )
-        text += f"clip model with 10 or 30 views; goal {GOAL_POINTS:g}: {verdict}."
+        text += f"clip model with 10 or 30 views{verdict}."
         if last:
             text += f" It is {pgt.accuracy - last.accuracy:+.1f} points from the clip model's last clip."
         lines += [text, ""]
@@ -218,7 +242,8 @@ def format_goals(backbone: str, rows: Sequence[Row]) -> list[str]:
         share = pgt.peak_mib / whole.peak_mib
         met = share <= GOAL_MEMORY and pgt.accuracy >= whole.accuracy
         text = f"{backbone}: it takes {share:.2f} of end-to-end training's memory at {pgt.accuracy:.1f} to "
-        text += f"{whole.accuracy:.1f} %; goal a third or less, at no lower accuracy: {'met' if met else 'missed'}."
+        verdict = f"; goal a third or less, at no lower accuracy: {'met' if met else 'missed'}" if judged else ""
+        text += f"{whole.accuracy:.1f} %{verdict}."
         lines += [text, ""]
     return lines
 

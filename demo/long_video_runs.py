@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from long_video_plan import CLIP, ENSEMBLES, Method, VideoSet, epochs_for
+import numpy as np
+from long_video_plan import CLIP, ENSEMBLES, SETS, Method, VideoSet, epochs_for
 from long_video_report import COSTS, LAST_CLIP, MOST_SLIDES
 from sweep_jobs import Workshop, kept, read_training, training_progress
 from sweep_plan import ROOT, Overrides
 from sweep_report import describe_machine
 
+from slowfast.apps.synthetic.cater.compositions import order_accuracy
 from slowfast.checkpoint.io import find_checkpoints
 from slowfast.config import load_config
 from slowfast.utils.files import atomic_write_local
@@ -169,7 +171,10 @@ class Run:
             found |= {"accuracy": percent(scores), "gflops_per_s": views * cost["gflops"] / seconds}
             if self.method.in_steps:
                 found |= {"all": {ensemble: percent(scores, ensemble) for ensemble in ENSEMBLES}}
-            if not self.bench.set.multi_label:
+            if self.bench.set.multi_label:
+                with np.load(self._folder / name / "test_predictions.npz") as predictions:
+                    found |= {"order": order_accuracy(predictions["scores"], predictions["labels"])}
+            else:
                 with open(self._folder / name / "test_predictions.csv") as stream:
                     found |= self.bench.by_slides([int(row["correct"]) for row in csv.DictReader(stream)])
             tests[f"{views} views" if self.method.views != (1,) else "whole video"] = found
@@ -250,7 +255,7 @@ class Run:
         """Measure what an iteration of the method costs, in a process of its own; once for all seeds."""
         name, source = f"{self.backbone}_{self.method.name}", self.bench.set.costs_of or self.bench.set.name
         measured = self.bench.output / "cost" / f"{name}.json"
-        command = [sys.executable, ROOT / "demo/long_video_cost.py", "--cfg", self._cfg]
+        command = [sys.executable, ROOT / "demo/long_video_cost.py", "--cfg", self._cfg_of(SETS[source])]
         command += ["--output", measured, "--iterations", 1 if self.bench.quick else 7, *self._method_settings]
 
         def measure() -> dict:
@@ -273,7 +278,10 @@ class Run:
 
     @property
     def _cfg(self) -> Path:
-        clip, steps = self.bench.set.cfgs[self.backbone]
+        return self._cfg_of(self.bench.set)
+
+    def _cfg_of(self, video_set: VideoSet) -> Path:
+        clip, steps = video_set.cfgs[self.backbone]
         return steps if self.method.in_steps else clip
 
     @property

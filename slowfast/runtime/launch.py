@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# Imported with a group, as DistributedDataParallel does it, its defaults of arguments would keep the group for good.
+# Imported when there is a group, as DistributedDataParallel does, its default arguments would keep the group for good.
 import torch.distributed.nn.functional  # noqa: F401
 from torch.distributed.elastic.multiprocessing.errors import ErrorHandler, record
 
@@ -149,10 +149,12 @@ def _leave_group() -> None:
     """Close the process group and end the threads of gloo.
 
     Threads that live on while the interpreter is taken down abort about one process in forty. They end with the last
-    reference to the group, and models refer to it in cycles.
+    reference to the group. Models refer to it in cycles, and an error that nobody handled refers to models.
     """
     dist.destroy_process_group()
     norm_group.cache_clear()
+    for name in ("last_exc", "last_value", "last_traceback"):
+        sys.__dict__.pop(name, None)
     gc.collect()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from slowfast.apps.synthetic.cater.compositions import class_names
 from slowfast.apps.synthetic.cater.renderer import Renderer
 from slowfast.checkpoint.weights import load_weights
 from slowfast.config import load_config
@@ -102,7 +103,7 @@ def test_a_backbone_that_starts_from_masked_clips(finished):
 
 
 @pytest.mark.slow
-def test_a_set_with_several_labels_a_video_is_compared_by_map(tmp_path):
+def test_a_set_with_several_labels_a_video_is_compared_by_map(tmp_path, demo_module):
     pytest.importorskip("mujoco")
     try:
         Renderer(32).close()
@@ -119,10 +120,12 @@ def test_a_set_with_several_labels_a_video_is_compared_by_map(tmp_path):
             scores, labels = predictions["scores"], predictions["labels"]
         assert len(labels) == 12
         assert test["accuracy"] == pytest.approx(100 * mean_average_precision(scores, labels), abs=1e-3)
+        assert test["order"] == pytest.approx(pairs_in_order(scores, labels))
     assert list(views) == ["10 views", "30 views"]
     # Videos, start and costs are those of `small`.
     assert (tmp_path / "small_0s/seed_0/slow_start/trained.json").is_file()
-    assert (tmp_path / "results/small_0s/costs/slow_clip.json").is_file()
+    cost = json.loads((tmp_path / "results/small_0s/costs/slow_clip.json").read_text())
+    assert cost["gflops"] * 1e9 == demo_module("long_video_cost").multiply_adds(load_config(str(CFGS["slow"][0])))
     assert "| backbone | method | mAP % |" in done.stdout
 
 
@@ -134,6 +137,20 @@ def mean_average_precision(scores, labels):
         precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
         found.append(precision[hits > 0].mean())
     return np.mean(found)
+
+
+def pairs_in_order(scores, labels):
+    """Percent of pairs "A before B", "B before A", one of which is there, where it has the higher score."""
+    names, right = class_names(), []
+    for first, name in enumerate(names):
+        one, relation, other = name.partition(" before ")
+        if not relation or one == other:
+            continue
+        second = names.index(f"{other} before {one}")
+        for score, label in zip(scores, labels, strict=True):
+            if label[first] and not label[second]:
+                right.append(score[first] > score[second])
+    return 100 * np.mean(right)
 
 
 def test_what_a_set_cannot_have_is_refused(demo_module, capsys):
@@ -230,6 +247,10 @@ CFGS = {
         ROOT / "configs/Synthetic/CATER_SLOW_8x8.yaml",
         ROOT / "projects/pgt/configs/Synthetic/CATER_PGT_37x8.yaml",
     ),
+    "order": (
+        ROOT / "configs/Synthetic/CATER_ORDER_SLOW_8x8.yaml",
+        ROOT / "projects/pgt/configs/Synthetic/CATER_ORDER_PGT_37x8.yaml",
+    ),
     "vit": (
         ROOT / "configs/Synthetic/CATER_VIT_8x8.yaml",
         ROOT / "projects/pgt/configs/Synthetic/CATER_VIT_PGT_36x8.yaml",
@@ -240,7 +261,7 @@ CFGS = {
     ),
 }
 # Positions: 4 of a clip and 6 of a step in time, of 64 channels. Those of the set after CATER are apart from space.
-POSITIONS = {"slow": 0, "vit": (6 - 4) * 64, "vit, sweep": (6 - 4) * 4 * 4 * 64}
+POSITIONS = {"slow": 0, "order": 0, "vit": (6 - 4) * 64, "vit, sweep": (6 - 4) * 4 * 4 * 64}
 
 
 @pytest.mark.parametrize("backbone", CFGS)
@@ -249,24 +270,29 @@ def test_clip_and_steps_are_of_one_model_and_one_recipe(backbone):
     sizes = [sum(parameter.numel() for parameter in build_model(cfg).parameters()) for cfg in (clip, steps)]
     assert sizes[1] - sizes[0] == POSITIONS[backbone]
     clip_data, steps_data = dict(clip.DATA), dict(steps.DATA)
-    assert (clip_data.pop("NUM_FRAMES"), steps_data.pop("NUM_FRAMES")) == (8, 37 if backbone == "slow" else 36)
+    assert (clip_data.pop("NUM_FRAMES"), steps_data.pop("NUM_FRAMES")) == (8, 36 if "vit" in backbone else 37)
     assert clip_data == steps_data
     assert (clip.SOLVER, clip.TRAIN.BATCH_SIZE) == (steps.SOLVER, steps.TRAIN.BATCH_SIZE)
 
 
-@pytest.mark.parametrize("backbone", ["slow", "vit"])
+HEAD = {"head.projection.weight", "head.projection.bias"}
+CHANGED = {"slow": set(), "vit": {"pos_embed_temporal"}, "order": HEAD}
+
+
+@pytest.mark.parametrize("backbone", CHANGED)
 def test_all_methods_can_start_from_clips_of_two_frames(backbone, demo_module):
-    """All weights are taken; only positions in time are interpolated."""
-    start_cfg = load_config(str(demo_module("long_video_plan").SETS["small"].starts[backbone]))
+    """All weights are taken; positions in time are interpolated, and the order of actions has a head of its own."""
+    starts = demo_module("long_video_plan").SETS["order" if backbone == "order" else "small"].starts
+    start_cfg = load_config(str(starts["vit" if backbone == "vit" else "slow"]))
     weights = build_model(start_cfg).state_dict()
     assert start_cfg.DATA.NUM_FRAMES == 2
     for path in CFGS[backbone]:
         model = build_model(load_config(str(path)))
-        report = load_weights(model, dict(weights), "start")
+        report = load_weights(model, dict(weights), "start", drop_classifier=backbone == "order")
         taken = model.state_dict()
         changed = {name for name in weights if not torch.equal(weights[name], taken[name])}
-        assert report.is_exact
-        assert changed == ({"pos_embed_temporal"} if backbone == "vit" else set())
+        assert report.is_exact == (backbone != "order")
+        assert changed == CHANGED[backbone]
 
 
 def test_the_documents_show_the_committed_results(demo_module):
@@ -309,6 +335,9 @@ def made_runs():
 
 def test_the_table_has_means_deviations_and_goals(made_runs, demo_module):
     report = demo_module("long_video_report")
+    elsewhere = report.format_set("sweep_100s", report.Results(made_runs, []))
+    assert "+40.0 points" in elsewhere and "goal" not in elsewhere  # that of `small`
+    made_runs = [run | {"set": "small"} for run in made_runs]
     costs = [{**run, "seconds": 0.5} for run in made_runs if run["seed"] == 0]
     text = report.format_set("sweep_100s", report.Results(made_runs, costs))
     assert "| slow | PGT, max | 0.50 | 25 | 0.25 |" in text
@@ -347,25 +376,35 @@ def test_accuracies_are_grouped_by_slides(tmp_path, made_runs, demo_module):
     assert lines.count("| slow | PGT, max | 50 | 100 | 0 | 67 |") == 1
 
 
-def test_steps_are_tested_with_the_ensemble_of_the_validation_videos(tmp_path, monkeypatch, demo_module):
+@pytest.mark.parametrize(("name", "metric", "unit"), [("sweep", "top1_acc", 1.0), ("order", "map", 0.01)])
+def test_steps_are_tested_with_the_ensemble_of_the_validation_videos(
+    name, metric, unit, tmp_path, monkeypatch, demo_module
+):
     """Here `max`, which is neither the first nor that of the file."""
     main, runs = demo_module("long_video"), demo_module("long_video_runs")
-    words = ["--data", str(tmp_path), "--output", str(tmp_path), "--results", str(tmp_path)]
-    run = runs.Run(main.Benchmark(main.parse_args(words), main.SETS["sweep"]), "vit", main.METHOD_OF["pgt_max"], 0)
-    scores = {"sum/top1_acc": 50.0, "max/top1_acc": 75.0, "last/top1_acc": 25.0}
+    words = ["--data", str(tmp_path), "--output", str(tmp_path), "--results", str(tmp_path), "--set", name]
+    run = runs.Run(main.Benchmark(main.parse_args(words), main.SETS[name]), "slow", main.METHOD_OF["pgt_max"], 0)
+    percents = {"sum": 50.0, "max": 75.0, "last": 25.0}
+    before = class_names().index("slide snitch before slide cube")
 
     def test(self, views, data, name, settings=()):
         folder = self._folder / name
         folder.mkdir(parents=True)
         (folder / "test_predictions.csv").write_text("correct\n1\n0\n")
+        labels = np.zeros((1, 301))
+        labels[0, before] = 1
+        np.savez(folder / "test_predictions.npz", scores=labels, labels=labels)
         chosen = dict(zip(settings[::2], settings[1::2], strict=True)).get("PGT.ENSEMBLE_METHOD", "sum")
-        return scores | {"top1_acc": scores[f"{chosen}/top1_acc"]}
+        scores = {f"{ensemble}/{metric}": unit * percent for ensemble, percent in percents.items()}
+        return scores | {metric: unit * percents[chosen]}
 
     monkeypatch.setattr(runs.Run, "_train", lambda self: {})
     monkeypatch.setattr(runs.Run, "cost", lambda self: {"gflops": 9.0, "peak_mib": 1.0, "joules": None})
     monkeypatch.setattr(runs.Run, "_test", test)
     tested = run._measure()["tests"]["whole video"]
     assert (tested["ensemble"], tested["accuracy"], tested["val_accuracy"]) == ("max", 75.0, 75.0)
+    assert tested["all"] == percents
+    assert tested.get("order") == (100.0 if name == "order" else None)
 
 
 def test_a_backbone_has_a_row_of_panels(made_runs, demo_module):

@@ -60,39 +60,50 @@ def test_processes_cannot_start_again_what_was_typed_in(tiny_cfg, monkeypatch):
 REFUSE = """
 import atexit
 import sys
+from pathlib import Path
+import torch
 import torch.distributed as dist
 from slowfast.config import load_config
 from slowfast.runtime.launch import launch
 
+def threads():
+    return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
+
 def refuse(cfg):
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+    model.myself = [model]
     assert dist.is_initialized()
     raise ValueError("a user's mistake")
 
 if __name__ == "__main__":
-    atexit.register(lambda: print("group:", dist.is_initialized()))  # runs after what is registered later
+    # Runs after what is registered later.
+    atexit.register(lambda: print("group:", dist.is_initialized(), "threads:", bool(threads())))
     try:
         launch(refuse, load_config(sys.argv[1]))
     except ValueError:
         print("raised:", dist.is_initialized())
+        if sys.argv[2] == "uncaught":
+            raise
         sys.exit(2)
 """
 
 
 @pytest.mark.slow
-def test_a_mistake_ends_the_process_group_with_the_process(tiny_file, tmp_path, free_port):
+@pytest.mark.parametrize(("ending", "status"), [("caught", 2), ("uncaught", 1)])
+def test_a_mistake_ends_the_process_group_with_the_process(ending, status, tiny_file, tmp_path, free_port):
     """Threads of a group that is left to the end abort the process now and then, with another exit status."""
     script = tmp_path / "refuse.py"
     script.write_text(REFUSE)
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "localhost"}
     done = subprocess.run(
-        [sys.executable, script, tiny_file],
+        [sys.executable, script, tiny_file, ending],
         env={**os.environ, **alone, "MASTER_PORT": str(free_port)},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 2, done.stderr
-    assert done.stdout.splitlines() == ["raised: True", "group: False"]
+    assert done.returncode == status, done.stderr
+    assert done.stdout.splitlines() == ["raised: True", "group: False threads: False"]
 
 
 THREADS = """
@@ -120,7 +131,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
 def test_no_thread_of_the_group_outlives_a_training(tiny_file, tmp_path):
-    """One that does aborts its process now and then, after all has been done."""
+    """A thread that does aborts its process now and then, after all has been done."""
     script = tmp_path / "threads.py"
     script.write_text(THREADS)
     done = subprocess.run(

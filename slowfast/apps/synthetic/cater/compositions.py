@@ -7,6 +7,8 @@ or "A during B" in either order, 14 x 15 / 2 of them. That makes 301, as publish
 from collections.abc import Sequence
 from itertools import combinations, combinations_with_replacement, product
 
+import numpy as np
+
 from slowfast.apps.synthetic.cater.objects import CONE, SHAPES
 from slowfast.apps.synthetic.cater.world import CONTAIN, PICK_PLACE, ROTATE, ROTATING, SLIDE, Action, World
 
@@ -38,3 +40,19 @@ def compositions(world: World) -> list[int]:
     """Return the classes of a scene, in order: those of all pairs of its actions."""
     shapes = [thing.shape for thing in world.objects]
     return sorted({composition(*pair, shapes) for pair in combinations(world.actions, 2)})
+
+
+def order_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return how often the order of two different actions is told right, in percent, whatever a model knows of them.
+
+    Counted is each "A before B" and "B before A" of which a video has one alone; the higher score is the answer.
+
+    Args:
+        scores: (videos, 301).
+        labels: (videos, 301), 1 for a class that the video has, else 0.
+    """
+    pairs = combinations(range(len(ATOMS)), 2)
+    one, two = np.array([(_NUMBERS["before", a, b], _NUMBERS["before", b, a]) for a, b in pairs]).T
+    counted = labels[:, one] != labels[:, two]
+    right = (scores[:, one] > scores[:, two]) == (labels[:, one] > labels[:, two])
+    return 100 * float(right[counted].mean())
