@@ -150,7 +150,7 @@ def format_set(name: str, results: Results) -> str:
         for backbone in sorted({row.backbone for row in rows}):
             lines += format_goals(backbone, [row for row in rows if row.backbone == backbone], first.name == JUDGED)
         plot = f"long_video_{name}.png"
-        lines += [f"![{first.measure} against seconds, memory and work, with the Pareto front]({plot})", ""]
+        lines += [f"![Plot of {first.measure} against seconds, memory and work, with the Pareto front]({plot})", ""]
         lines += format_slides(results.runs)
         lines += format_order(results.runs)
     if results.costs:
