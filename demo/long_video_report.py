@@ -309,7 +309,7 @@ def draw(name: str, rows: Sequence[Row], measure: str = "accuracy") -> Figure:
     for number, row in numbered:
         panels[0, 0].plot([], [], linestyle="", label=f"{number}: {row.title} ({row.backbone})", **_marker(row))
     add_legend(panels[0, 0])
-    set_title(figure, f"{measure[0].upper()}{measure[1:]} on the test videos against cost, {name}")
+    set_title(figure, f"{name}: {measure} on the test videos against cost")
     return figure
 
 
