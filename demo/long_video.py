@@ -32,16 +32,15 @@ CHECKED = ("pgt_max", "memory_off")
 def run(arguments: argparse.Namespace) -> int:
     """Run what is missing and write the report; return the exit status."""
     benchmark = Benchmark(arguments, SETS[arguments.set])
-    backbones = arguments.backbones
     methods = [METHOD_OF[name] for name in arguments.methods]
-    wanted = [Run(benchmark, b, m, seed) for seed in arguments.seeds for b in backbones for m in methods]
+    wanted = [Run(benchmark, b, m, seed) for seed in arguments.seeds for b in arguments.backbones for m in methods]
     missing = [run for run in wanted if not run.result_file.exists()]
     print(f"{benchmark.name}: {len(wanted) - len(missing)} of {len(wanted)} runs are there", flush=True)
     if arguments.list:
         print("\n".join(f"  {run.title}" for run in missing))
         return 0
     if arguments.costs:
-        benchmark.measure_costs(backbones, methods)
+        benchmark.measure_costs(arguments.backbones, methods)
     elif missing:
         benchmark.make_data()
         # The LSTM's after the clip model's, which it reads.

@@ -162,11 +162,7 @@ def format_slides(runs: Sequence[dict]) -> list[str]:
     """Format accuracies by how often the object slid, unseen, after it was seen last; nothing without such facts."""
     lines = []
     for row in rows_of(runs):
-        found = [
-            run["tests"][row.test].get("by_slides")
-            for run in runs
-            if (run["backbone"], run["method"]) == (row.backbone, row.method)
-        ]
+        found = _facts(runs, row, "by_slides")
         if not found[0]:
             continue
         if not lines:
@@ -184,12 +180,17 @@ def format_order(runs: Sequence[dict]) -> list[str]:
     """Format how often the order of two actions is told right; nothing for a set without such pairs."""
     lines = []
     for row in rows_of(runs):
-        mine = [run for run in runs if (run["backbone"], run["method"]) == (row.backbone, row.method)]
-        found = [run["tests"][row.test]["order"] for run in mine if "order" in run["tests"][row.test]]
-        if found:
+        found = _facts(runs, row, "order")
+        if found[0] is not None:
             lines.append(f"| {row.backbone} | {row.title} | {statistics.mean(found):.1f} |")
     head = ["| backbone | method | pairs in the right order % |", "| --- | --- | ---: |"]
     return [*head, *lines, ""] if lines else []
+
+
+def _facts(runs: Sequence[dict], row: Row, name: str) -> list:
+    """Return a fact of the tests of a row, one a seed; None where a test has none."""
+    mine = [run for run in runs if (run["backbone"], run["method"]) == (row.backbone, row.method)]
+    return [run["tests"][row.test].get(name) for run in mine]
 
 
 def format_costs(costs: Sequence[dict]) -> list[str]:

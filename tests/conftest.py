@@ -22,6 +22,7 @@ import pytest
 import torch
 import yaml
 
+from slowfast.apps.synthetic.cater.renderer import Renderer
 from slowfast.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -324,6 +325,16 @@ def _decode_all(path: Path) -> list[np.ndarray]:
                 frames += [frame.to_ndarray(format="rgb24") for frame in packet.decode()]
             except av.FFmpegError:
                 continue
+
+
+@pytest.fixture(scope="session")
+def can_draw_scenes():
+    """Skip where MuJoCo or a library to draw with is missing."""
+    pytest.importorskip("mujoco")
+    try:
+        Renderer(32).close()
+    except ValueError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

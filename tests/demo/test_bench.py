@@ -8,18 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from slowfast.apps.synthetic.cater.renderer import Renderer
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("can_draw_scenes")
 def test_make_bench(tmp_path):
-    pytest.importorskip("mujoco")
-    try:
-        Renderer(32).close()
-    except ValueError as error:
-        pytest.skip(str(error))
     recipe = subprocess.run(["make", "--dry-run", "bench"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
     commands = [shlex.split(line) for line in recipe.replace("\\\n", " ").splitlines() if "long_video.py" in line]
     assert len(commands) == 2

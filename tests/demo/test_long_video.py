@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from slowfast.apps.synthetic.cater.compositions import class_names
-from slowfast.apps.synthetic.cater.renderer import Renderer
 from slowfast.checkpoint.weights import load_weights
 from slowfast.config import load_config
 from slowfast.models import build_model
@@ -103,12 +102,8 @@ def test_a_backbone_that_starts_from_masked_clips(finished):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("can_draw_scenes")
 def test_a_set_with_several_labels_a_video_is_compared_by_map(tmp_path, demo_module):
-    pytest.importorskip("mujoco")
-    try:
-        Renderer(32).close()
-    except ValueError as error:
-        pytest.skip(str(error))
     methods = ["--methods", "pgt_max", "clip"]
     done = start(tmp_path, "--set", "order", "--quick", "--seconds", "0", "--seeds", "0", *methods)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -57,17 +57,20 @@ def test_processes_cannot_start_again_what_was_typed_in(tiny_cfg, monkeypatch):
         launch(lambda cfg: None, tiny_cfg(), num_procs=2)
 
 
+# Before both scripts.
+THREADS = """
+from pathlib import Path
+
+def threads():
+    return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
+"""
 REFUSE = """
 import atexit
 import sys
-from pathlib import Path
 import torch
 import torch.distributed as dist
 from slowfast.config import load_config
 from slowfast.runtime.launch import launch
-
-def threads():
-    return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
 
 def refuse(cfg):
     model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
@@ -93,7 +96,7 @@ if __name__ == "__main__":
 def test_a_mistake_ends_the_process_group_with_the_process(ending, status, tiny_file, tmp_path, free_port):
     """Threads of a group that is left to the end abort the process now and then, with another exit status."""
     script = tmp_path / "refuse.py"
-    script.write_text(REFUSE)
+    script.write_text(THREADS + REFUSE)
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "localhost"}
     done = subprocess.run(
         [sys.executable, script, tiny_file, ending],
@@ -106,16 +109,12 @@ def test_a_mistake_ends_the_process_group_with_the_process(ending, status, tiny_
     assert done.stdout.splitlines() == ["raised: True", "group: False threads: False"]
 
 
-THREADS = """
+TRAIN = """
 import os
 import sys
-from pathlib import Path
 from slowfast.config import load_config
 from slowfast.engine.train import train
 from slowfast.runtime.launch import launch
-
-def threads():
-    return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
 
 def run(cfg):
     train(cfg)
@@ -133,7 +132,7 @@ if __name__ == "__main__":
 def test_no_thread_of_the_group_outlives_a_training(tiny_file, tmp_path):
     """A thread that does aborts its process now and then, after all has been done."""
     script = tmp_path / "threads.py"
-    script.write_text(THREADS)
+    script.write_text(THREADS + TRAIN)
     done = subprocess.run(
         [sys.executable, script, tiny_file, "SOLVER.MAX_EPOCH", "1", "SOLVER.WARMUP_EPOCHS", "0"],
         capture_output=True,

@@ -20,18 +20,10 @@ from slowfast.apps.synthetic.cater.dataset import CaterSpec, make_cater
 from slowfast.apps.synthetic.cater.renderer import Renderer
 from slowfast.apps.synthetic.cater.scene import Scene
 
+pytestmark = pytest.mark.usefixtures("can_draw_scenes")
+
 SPEC = CaterSpec("tiny", train=3, val=2, test=2, seed=5)
 ARGUMENTS = ["--format", "cater", "--scale", "tiny", "--train", "3", "--val", "2", "--test", "2", "--seed", "5"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _can_draw():
-    """Skip these tests where MuJoCo or a library to draw with is missing."""
-    pytest.importorskip("mujoco")
-    try:
-        Renderer(32).close()
-    except ValueError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
